@@ -1,0 +1,92 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target of ours: Swift 6 concurrency, no leaked imports, no warning left standing.
+let house: [SwiftSetting] =
+  [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+  ] + processor
+
+/// Outside Tensor and the C borders a pointer is a mistake, and the compiler says so.
+let safe: [SwiftSetting] = house + [.strictMemorySafety()]
+
+/// Arithmetic is optimized in debug builds too: a debug loop is fifty times slower.
+let fast: [SwiftSetting] = house + [.unsafeFlags(["-O"])]
+
+/// The flag that reaches Swift's code generator. The building machine's own instructions by default; set
+/// KINSHIP_MARCH=x86-64-v3 for a binary that runs on any processor with AVX2 and FMA. Baseline x86-64 has no FMA
+/// and is a hundred times slower in the vector loops, so it is never the default.
+var processor: [SwiftSetting] {
+  #if arch(x86_64)
+    let march = Context.environment["KINSHIP_MARCH"].flatMap { $0.isEmpty ? nil : $0 } ?? "native"
+    return [.unsafeFlags(["-Xcc", "-march=\(march)", "-Xcc", "-mprefer-vector-width=512"])]
+  #else
+    return []
+  #endif
+}
+
+let package = Package(
+  name: "kinship",
+  platforms: [.macOS(.v15)],
+  products: [.executable(name: "kinship", targets: ["Launch"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
+  ],
+  targets: [
+    // C borders: installed libraries, and one small C target where longjmp must be caught.
+    .systemLibrary(name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
+    .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .target(
+      name: "CImage",
+      linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png16"), .linkedLibrary("webp")]),
+
+    // Arithmetic. The only Swift target that holds pointers.
+    .target(
+      name: "Tensor", dependencies: ["COpenBLAS", .product(name: "RealModule", package: "swift-numerics")],
+      path: "Sources/Model/Tensor", swiftSettings: fast),
+    // Layers, towers, losses, optimizer, text, pictures. Knows nothing of other processes.
+    .target(
+      name: "Model", dependencies: ["Tensor", "CImage"], path: "Sources/Model", exclude: ["Tensor"],
+      swiftSettings: safe + [.unsafeFlags(["-O"])]),
+    // Processes, files, shards, checkpoints. Knows nothing of layers.
+    .target(
+      name: "Dist", dependencies: ["Tensor", "CMPI", "CHDF5", .product(name: "Crypto", package: "swift-crypto")],
+      swiftSettings: safe),
+    // Commands, run files, the trainer, evaluators. Model and Dist meet only here.
+    .executableTarget(
+      name: "Launch",
+      dependencies: [
+        "Model", "Dist", "Tensor", "Yams", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: safe),
+
+    .target(name: "TestSupport", dependencies: ["Tensor", "Dist"], path: "Tests/TestSupport", swiftSettings: house),
+    .executableTarget(
+      name: "Probes", dependencies: ["Dist", "Model", "Tensor"], path: "Tests/Probes", swiftSettings: safe),
+    .testTarget(name: "TensorTests", dependencies: ["Tensor", "TestSupport"], swiftSettings: house),
+    .testTarget(name: "ModelTests", dependencies: ["Model", "Tensor", "Dist", "TestSupport"], swiftSettings: house),
+    .testTarget(
+      name: "DistTests",
+      dependencies: [
+        "Dist", "Tensor", "TestSupport", "Probes", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Subprocess", package: "swift-subprocess"),
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "LaunchTests",
+      dependencies: [
+        "Launch", "Model", "Dist", "Tensor", "TestSupport", .product(name: "Subprocess", package: "swift-subprocess"),
+      ],
+      swiftSettings: house),
+  ]
+)

@@ -1,0 +1,3 @@
+#ifndef KINSHIP_CIMAGE_H
+#define KINSHIP_CIMAGE_H
+#endif

@@ -1,0 +1,1 @@
+print("usage: Probes NAME [ARGUMENT …]")
