@@ -1,0 +1,151 @@
+internal import CHDF5
+
+/// The attributes of one object: strings (UTF-8), integers and doubles.
+public struct HDF5Attributes: Sendable {
+  let file: HDF5File
+  let object: String
+
+  /// The attributes' names, in order of their bytes.
+  public func names() throws(HDF5Error) -> [String] {
+    try file.withID(object: object) { (id, place) throws(HDF5Error) in
+      let owner = try place.check(unsafe H5Oopen(id, object, kinship_h5_default()), "H5Oopen")
+      defer { H5Oclose(owner) }
+      var info = H5O_info_t()
+      try place.check(unsafe H5Oget_info2(owner, &info, UInt32(H5O_INFO_NUM_ATTRS)), "H5Oget_info")
+      var names: [String] = []
+      let count = info.num_attrs
+      for index in 0..<count {
+        names.append(
+          try unsafe place.string("H5Aget_name_by_idx") { buffer, size in
+            unsafe H5Aget_name_by_idx(
+              owner, ".", H5_INDEX_NAME, H5_ITER_INC, index, buffer, size, kinship_h5_default())
+          })
+      }
+      return names
+    }
+  }
+
+  public func contains(_ name: String) throws(HDF5Error) -> Bool {
+    try file.withID(object: object) { (id, place) throws(HDF5Error) in
+      try place.check(unsafe H5Aexists_by_name(id, object, name, kinship_h5_default()), "H5Aexists_by_name") > 0
+    }
+  }
+
+  /// Adds a string; one with a zero byte is refused, since it would end there.
+  public func set(_ name: String, _ value: String) throws(HDF5Error) {
+    try create(name) { (place) throws(HDF5Error) in
+      guard !value.utf8.contains(0) else { throw place.refusal("write", "the text holds a zero byte") }
+      return try place.textType()
+    } write: { attribute, type in
+      unsafe value.withCString { text in
+        var text: UnsafePointer<CChar>? = unsafe text
+        return unsafe H5Awrite(attribute, type, &text)
+      }
+    }
+  }
+
+  public func set(_ name: String, _ value: Int) throws(HDF5Error) { try set(name, number: value) }
+  public func set(_ name: String, _ value: UInt64) throws(HDF5Error) { try set(name, number: value) }
+  public func set(_ name: String, _ value: Double) throws(HDF5Error) { try set(name, number: value) }
+
+  private func set<T: HDF5Element>(_ name: String, number: T) throws(HDF5Error) {
+    try create(name) { (place) throws(HDF5Error) in
+      try T.hdf5Type.make(place)
+    } write: { attribute, type in
+      var number = number
+      return unsafe H5Awrite(attribute, type, &number)
+    }
+  }
+
+  public func string(_ name: String) throws(HDF5Error) -> String {
+    try open(name) { (attribute, type, place) throws(HDF5Error) in
+      guard H5Tget_class(type) == H5T_STRING else { throw place.refusal("read", "expected a string, found a number") }
+      if H5Tis_variable_str(type) > 0 {
+        let memory = try place.textType()
+        defer { H5Tclose(memory) }
+        var text: UnsafeMutablePointer<CChar>?
+        try place.check(unsafe H5Aread(attribute, memory, &text), "H5Aread")
+        guard let text = unsafe text else { return "" }
+        defer { unsafe H5free_memory(text) }
+        return unsafe String(cString: text)
+      }
+      var bytes = [UInt8](repeating: 0, count: H5Tget_size(type))
+      try place.check(unsafe H5Aread(attribute, type, &bytes), "H5Aread")
+      return String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+    }
+  }
+
+  /// An integer of any stored width, refused where it does not fit.
+  public func integer<I: FixedWidthInteger>(_ name: String, as _: I.Type = Int.self) throws(HDF5Error) -> I {
+    try open(name) { (attribute, type, place) throws(HDF5Error) in
+      guard H5Tget_class(type) == H5T_INTEGER else { throw place.refusal("read", "expected an integer") }
+      let value: I?
+      if H5Tget_sign(type) == H5T_SGN_NONE {
+        var wide: UInt64 = 0
+        try place.check(unsafe H5Aread(attribute, kinship_h5_u64(), &wide), "H5Aread")
+        value = I(exactly: wide)
+      } else {
+        var wide: Int64 = 0
+        try place.check(unsafe H5Aread(attribute, kinship_h5_i64(), &wide), "H5Aread")
+        value = I(exactly: wide)
+      }
+      guard let value else { throw place.refusal("read", "the number does not fit \(I.self)") }
+      return value
+    }
+  }
+
+  public func double(_ name: String) throws(HDF5Error) -> Double {
+    try open(name) { (attribute, type, place) throws(HDF5Error) in
+      guard H5Tget_class(type) == H5T_FLOAT else {
+        throw place.refusal("read", "expected a floating-point number")
+      }
+      var value = 0.0
+      try place.check(unsafe H5Aread(attribute, kinship_h5_f64(), &value), "H5Aread")
+      return value
+    }
+  }
+
+  private func create(
+    _ name: String, type: (HDF5Place) throws(HDF5Error) -> hid_t, write: (hid_t, hid_t) -> herr_t
+  ) throws(HDF5Error) {
+    try file.withID(object: "attribute \(name) of \(object)") { (id, place) throws(HDF5Error) in
+      let type = try type(place)
+      defer { H5Tclose(type) }
+      let space = try place.check(H5Screate(H5S_SCALAR), "H5Screate")
+      defer { H5Sclose(space) }
+      let none = kinship_h5_default()
+      let attribute = unsafe H5Acreate_by_name(id, object, name, type, space, none, none, none)
+      try place.check(attribute, "H5Acreate_by_name")
+      defer { H5Aclose(attribute) }
+      try place.check(write(attribute, type), "H5Awrite")
+    }
+  }
+
+  private func open<R>(
+    _ name: String, _ body: (hid_t, hid_t, HDF5Place) throws(HDF5Error) -> R
+  ) throws(HDF5Error) -> R {
+    try file.withID(object: "attribute \(name) of \(object)") { (id, place) throws(HDF5Error) in
+      let none = kinship_h5_default()
+      let attribute = try place.check(unsafe H5Aopen_by_name(id, object, name, none, none), "H5Aopen_by_name")
+      defer { H5Aclose(attribute) }
+      let space = try place.check(H5Aget_space(attribute), "H5Aget_space")
+      defer { H5Sclose(space) }
+      guard H5Sget_simple_extent_npoints(space) == 1 else {
+        throw place.refusal("read", "expected one value, found an array")
+      }
+      let type = try place.check(H5Aget_type(attribute), "H5Aget_type")
+      defer { H5Tclose(type) }
+      return try body(attribute, type, place)
+    }
+  }
+}
+
+extension HDF5Place {
+  /// A string of variable length in UTF-8, which h5py shows as `str`.
+  fileprivate func textType() throws(HDF5Error) -> hid_t {
+    let type = try check(H5Tcopy(kinship_h5_c_string()), "H5Tcopy")
+    try check(H5Tset_size(type, kinship_h5_variable_length()), "H5Tset_size")
+    try check(H5Tset_cset(type, H5T_CSET_UTF8), "H5Tset_cset")
+    return type
+  }
+}

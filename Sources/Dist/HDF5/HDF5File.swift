@@ -1,0 +1,131 @@
+internal import CHDF5
+internal import Foundation
+internal import Synchronization
+
+/// An open HDF5 file.
+///
+/// Close it explicitly where what was written matters: `close` reports what `deinit` must swallow. Safe to use from
+/// several threads; the library serves one of them at a time.
+public final class HDF5File: Sendable {
+  public let path: String
+  private let handle: Mutex<hid_t?>
+
+  private init(path: String, id: hid_t) {
+    self.path = path
+    handle = Mutex(id)
+  }
+
+  deinit { try? close() }
+
+  /// Opens `path` to read. Files are not locked unless `HDF5_USE_FILE_LOCKING` says so: locks fail on many networked
+  /// file systems, and a published file never changes.
+  public static func open(_ path: String) throws(HDF5Error) -> HDF5File {
+    let place = HDF5Place(path: path)
+    return try HDF5Library.locked { () throws(HDF5Error) in
+      let access = try accessProperties(place)
+      defer { H5Pclose(access) }
+      return HDF5File(path: path, id: try place.check(unsafe H5Fopen(path, kinship_h5_read_only(), access), "H5Fopen"))
+    }
+  }
+
+  /// Makes the file `path`, which must not exist yet. Equal contents give equal bytes: no times are stored.
+  public static func create(_ path: String) throws(HDF5Error) -> HDF5File {
+    let place = HDF5Place(path: path)
+    return try HDF5Library.locked { () throws(HDF5Error) in
+      let access = try accessProperties(place)
+      defer { H5Pclose(access) }
+      let creation = try place.check(H5Pcreate(kinship_h5_file_create()), "H5Pcreate")
+      defer { H5Pclose(creation) }
+      try place.check(H5Pset_obj_track_times(creation, false), "H5Pset_obj_track_times")
+      let id = unsafe H5Fcreate(path, kinship_h5_exclusive(), creation, access)
+      return HDF5File(path: path, id: try place.check(id, "H5Fcreate"))
+    }
+  }
+
+  private static func accessProperties(_ place: HDF5Place) throws(HDF5Error) -> hid_t {
+    let access = try place.check(H5Pcreate(kinship_h5_file_access()), "H5Pcreate")
+    // Closing the file closes what is open in it, so a failed call leaves nothing behind.
+    try place.check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), "H5Pset_fclose_degree")
+    if ProcessInfo.processInfo.environment["HDF5_USE_FILE_LOCKING", default: ""].isEmpty {
+      try place.check(kinship_h5_disable_locking(access), "H5Pset_file_locking")
+    }
+    return access
+  }
+
+  /// Hands everything written so far to the operating system (`fsync` of the file is the caller's).
+  public func flush() throws(HDF5Error) {
+    try withID(object: nil) { (id, place) throws(HDF5Error) in
+      _ = try place.check(H5Fflush(id, H5F_SCOPE_GLOBAL), "H5Fflush")
+    }
+  }
+
+  /// Closes the file; closing twice does nothing.
+  public func close() throws(HDF5Error) {
+    let place = HDF5Place(path: path)
+    try HDF5Library.locked { () throws(HDF5Error) in
+      guard let id = handle.withLock({ $0.take() }) else { return }
+      try place.check(H5Fclose(id), "H5Fclose")
+    }
+  }
+
+  /// Whether an object of this name exists.
+  public func contains(_ name: String) throws(HDF5Error) -> Bool {
+    try withID(object: name) { (id, place) throws(HDF5Error) in
+      // The library asks for every step of the path to exist.
+      var path = ""
+      for step in name.split(separator: "/") {
+        path += "/" + step
+        if try place.check(unsafe H5Lexists(id, path, kinship_h5_default()), "H5Lexists") == 0 { return false }
+      }
+      return true
+    }
+  }
+
+  /// The names of what a group holds, in order of their bytes.
+  public func names(in group: String = "/") throws(HDF5Error) -> [String] {
+    try withID(object: group) { (id, place) throws(HDF5Error) in
+      var info = H5G_info_t()
+      try place.check(unsafe H5Gget_info_by_name(id, group, &info, kinship_h5_default()), "H5Gget_info_by_name")
+      var names: [String] = []
+      let count = info.nlinks
+      for index in 0..<count {
+        names.append(
+          try unsafe place.string("H5Lget_name_by_idx") { buffer, size in
+            unsafe H5Lget_name_by_idx(
+              id, group, H5_INDEX_NAME, H5_ITER_INC, index, buffer, size, kinship_h5_default())
+          })
+      }
+      return names
+    }
+  }
+
+  /// The attributes of the file's root.
+  public var attributes: HDF5Attributes { HDF5Attributes(file: self, object: "/") }
+
+  /// The attributes of a group or data set.
+  public func attributes(of object: String) -> HDF5Attributes { HDF5Attributes(file: self, object: object) }
+
+  /// Runs raw calls on the open file.
+  func withID<R>(
+    object: String?, _ body: (hid_t, HDF5Place) throws(HDF5Error) -> R
+  ) throws(HDF5Error) -> R {
+    let place = HDF5Place(path: path, object: object)
+    return try HDF5Library.locked { () throws(HDF5Error) in
+      guard let id = handle.withLock({ $0 }) else { throw place.refusal("use", "the file is closed") }
+      return try body(id, place)
+    }
+  }
+}
+
+extension HDF5Place {
+  /// A name from a call that first tells its length.
+  func string(
+    _ call: String, _ body: (UnsafeMutablePointer<CChar>?, Int) -> Int
+  ) throws(HDF5Error) -> String {
+    let length = try check(body(nil, 0), call)
+    var bytes = [CChar](repeating: 0, count: length + 1)
+    let written = unsafe bytes.withUnsafeMutableBufferPointer { unsafe body($0.baseAddress, $0.count) }
+    try check(written, call)
+    return String(decoding: bytes.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+}

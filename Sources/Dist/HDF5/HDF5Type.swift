@@ -1,0 +1,107 @@
+internal import CHDF5
+
+/// How the numbers of a data set are stored: little-endian on every machine.
+public enum HDF5Type: String, CaseIterable, Sendable {
+  case uint8 = "u8"
+  case int32 = "i32"
+  case int64 = "i64"
+  case uint64 = "u64"
+  /// IEEE half precision.
+  case float16 = "f16"
+  /// The upper half of a Float: 8 bits of exponent, 7 of fraction.
+  case bfloat16 = "bf16"
+  case float32 = "f32"
+  case float64 = "f64"
+
+  /// Bytes of one element.
+  public var size: Int {
+    switch self {
+    case .uint8: 1
+    case .float16, .bfloat16: 2
+    case .int32, .float32: 4
+    case .int64, .uint64, .float64: 8
+    }
+  }
+
+  private var isFloat: Bool {
+    switch self {
+    case .float16, .bfloat16, .float32, .float64: true
+    case .uint8, .int32, .int64, .uint64: false
+    }
+  }
+
+  /// Whether every value stored as `self` is also a value of `other`, so that reading may convert.
+  func widens(to other: HDF5Type) -> Bool {
+    self == other || (isFloat && other.isFloat && size < other.size)
+  }
+
+  /// A copy of the library's type, to be closed by the caller. Inside `HDF5Library.locked` only.
+  func make(_ place: HDF5Place) throws(HDF5Error) -> hid_t {
+    switch self {
+    case .uint8: try place.check(H5Tcopy(kinship_h5_u8()), "H5Tcopy")
+    case .int32: try place.check(H5Tcopy(kinship_h5_i32()), "H5Tcopy")
+    case .int64: try place.check(H5Tcopy(kinship_h5_i64()), "H5Tcopy")
+    case .uint64: try place.check(H5Tcopy(kinship_h5_u64()), "H5Tcopy")
+    case .float32: try place.check(H5Tcopy(kinship_h5_f32()), "H5Tcopy")
+    case .float64: try place.check(H5Tcopy(kinship_h5_f64()), "H5Tcopy")
+    case .float16: try half(exponent: 5, bias: 15, place)
+    case .bfloat16: try half(exponent: 8, bias: 127, place)
+    }
+  }
+
+  /// A 16-bit float type: sign, `exponent` bits, and the rest fraction.
+  private func half(exponent: Int, bias: Int, _ place: HDF5Place) throws(HDF5Error) -> hid_t {
+    let type = try place.check(H5Tcopy(kinship_h5_f32()), "H5Tcopy")
+    let fraction = 15 - exponent
+    // Fields first: the library refuses a size that the fields do not fit.
+    try place.check(H5Tset_fields(type, 15, fraction, exponent, 0, fraction), "H5Tset_fields")
+    try place.check(H5Tset_ebias(type, bias), "H5Tset_ebias")
+    try place.check(H5Tset_size(type, 2), "H5Tset_size")
+    return type
+  }
+
+  /// Which of our types `type` is, or nil. Inside `HDF5Library.locked` only.
+  static func named(_ type: hid_t, _ place: HDF5Place) throws(HDF5Error) -> HDF5Type? {
+    for candidate in allCases {
+      let own = try candidate.make(place)
+      defer { H5Tclose(own) }
+      if H5Tequal(own, type) > 0 { return candidate }
+    }
+    return nil
+  }
+}
+
+/// A Swift type that is the memory form of one stored type.
+public protocol HDF5Element: BitwiseCopyable, Sendable {
+  static var hdf5Type: HDF5Type { get }
+}
+
+extension UInt8: HDF5Element { public static var hdf5Type: HDF5Type { .uint8 } }
+extension Int32: HDF5Element { public static var hdf5Type: HDF5Type { .int32 } }
+extension Int64: HDF5Element { public static var hdf5Type: HDF5Type { .int64 } }
+extension Int: HDF5Element { public static var hdf5Type: HDF5Type { .int64 } }
+extension UInt64: HDF5Element { public static var hdf5Type: HDF5Type { .uint64 } }
+extension Float16: HDF5Element { public static var hdf5Type: HDF5Type { .float16 } }
+extension Float: HDF5Element { public static var hdf5Type: HDF5Type { .float32 } }
+extension Double: HDF5Element { public static var hdf5Type: HDF5Type { .float64 } }
+
+/// The upper half of a Float, rounded to nearest, ties to even.
+public struct BFloat16: HDF5Element, Hashable {
+  public static var hdf5Type: HDF5Type { .bfloat16 }
+  public var bitPattern: UInt16
+
+  public init(bitPattern: UInt16) { self.bitPattern = bitPattern }
+
+  public init(_ value: Float) {
+    let bits = value.bitPattern
+    guard !value.isNaN else {
+      // Rounding could carry a NaN's fraction away and leave an infinity: keep it quiet instead.
+      bitPattern = UInt16(bits >> 16) | 0x40
+      return
+    }
+    bitPattern = UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
+  }
+
+  /// The same number as a Float, exactly.
+  public var float: Float { Float(bitPattern: UInt32(bitPattern) << 16) }
+}

@@ -1,0 +1,26 @@
+public import Foundation
+
+/// A folder of a test's own, removed with everything in it when the last reference is gone.
+public final class TemporaryFolder: Sendable {
+  public let url: URL
+
+  public init() throws {
+    url = FileManager.default.temporaryDirectory.appending(
+      path: "kinship-\(UUID().uuidString)", directoryHint: .isDirectory)
+    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(at: url) }
+
+  /// The path of `name` in the folder.
+  public func path(_ name: String) -> String { url.appending(path: name).path(percentEncoded: false) }
+
+  /// Writes `bytes` to `name`, making folders on the way, and returns its path.
+  @discardableResult
+  public func write(_ name: String, _ bytes: some Sequence<UInt8>) throws -> String {
+    let target = url.appending(path: name)
+    try FileManager.default.createDirectory(at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
+    try Data(bytes).write(to: target)
+    return target.path(percentEncoded: false)
+  }
+}
