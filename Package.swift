@@ -70,7 +70,10 @@ let package = Package(
       ],
       swiftSettings: safe),
 
-    .target(name: "TestSupport", dependencies: ["Tensor", "Dist"], path: "Tests/TestSupport", swiftSettings: house),
+    .target(
+      name: "TestSupport",
+      dependencies: ["Tensor", "Dist", .product(name: "Subprocess", package: "swift-subprocess")],
+      path: "Tests/TestSupport", swiftSettings: house),
     .executableTarget(
       name: "Probes", dependencies: ["Dist", "Model", "Tensor"], path: "Tests/Probes", swiftSettings: safe),
     .testTarget(name: "TensorTests", dependencies: ["Tensor", "TestSupport"], swiftSettings: house),

@@ -1,8 +1,20 @@
-// The border to Open MPI: its header, and handles that are macros Swift cannot import.
+// The border to Open MPI: its header, and the handles that are macros Swift cannot import.
 #ifndef KINSHIP_CMPI_H
 #define KINSHIP_CMPI_H
 #include <mpi.h>
 
 static inline MPI_Comm kinship_mpi_comm_world(void) { return MPI_COMM_WORLD; }
+static inline MPI_Errhandler kinship_mpi_errors_return(void) { return MPI_ERRORS_RETURN; }
+static inline MPI_Info kinship_mpi_info_null(void) { return MPI_INFO_NULL; }
+
+static inline MPI_Datatype kinship_mpi_float(void) { return MPI_FLOAT; }
+static inline MPI_Datatype kinship_mpi_double(void) { return MPI_DOUBLE; }
+static inline MPI_Datatype kinship_mpi_int64(void) { return MPI_INT64_T; }
+static inline MPI_Datatype kinship_mpi_byte(void) { return MPI_BYTE; }
+
+static inline MPI_Op kinship_mpi_sum(void) { return MPI_SUM; }
+static inline MPI_Op kinship_mpi_max(void) { return MPI_MAX; }
+
+static inline const void *kinship_mpi_in_place(void) { return MPI_IN_PLACE; }
 
 #endif

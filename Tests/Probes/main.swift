@@ -1,1 +1,15 @@
-print("usage: Probes NAME [ARGUMENT …]")
+// Probes NAME [ARGUMENT …]: one scenario of a test, run by every rank of a job.
+import Dist
+import Foundation
+
+let scenarios = [collectiveProbes, failureProbes].reduce(into: [String: Scenario]()) {
+  $0.merge($1) { first, _ in first }
+}
+
+guard let name = CommandLine.arguments.dropFirst().first, let scenario = scenarios[name] else {
+  FileHandle.standardError.write(
+    Data("usage: Probes NAME [ARGUMENT …]; names: \(scenarios.keys.sorted().joined(separator: ", "))\n".utf8))
+  exit(64)
+}
+let arguments = Array(CommandLine.arguments.dropFirst(2))
+exit(Job.run { communicator in try scenario(communicator, arguments) })

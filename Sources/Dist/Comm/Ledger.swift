@@ -1,0 +1,28 @@
+internal import Synchronization
+
+/// Which collective a communicator entered last, and whether it has left it.
+///
+/// When a job stands still, the ranks' entries show who waits for whom: the rank with the lowest number is the one
+/// that did not come.
+package final class CollectiveLedger: Sendable {
+  package struct Entry: Sendable, CustomStringConvertible {
+    /// The collective's name; "none" before the first.
+    package var name: StaticString
+    /// 1 for the first collective of the communicator; ranks that agree have equal numbers.
+    package var sequence: UInt64
+    /// Whether the rank is still inside.
+    package var running: Bool
+
+    package var description: String { "\(name) #\(sequence)" }
+  }
+
+  private let state = Mutex(Entry(name: "none", sequence: 0, running: false))
+
+  package var last: Entry { state.withLock { $0 } }
+
+  func enter(_ name: StaticString) {
+    state.withLock { $0 = Entry(name: name, sequence: $0.sequence + 1, running: true) }
+  }
+
+  func leave() { state.withLock { $0.running = false } }
+}

@@ -1,0 +1,139 @@
+internal import CMPI
+internal import Foundation
+internal import Tensor
+
+/// What travels: MPI's name for an element, and its size.
+@safe
+struct Wire {
+  let type: MPI_Datatype
+  let stride: Int
+
+  static var bytes: Wire { unsafe Wire(type: kinship_mpi_byte(), stride: 1) }
+  static var integers: Wire { unsafe Wire(type: kinship_mpi_int64(), stride: 8) }
+  static var doubles: Wire { unsafe Wire(type: kinship_mpi_double(), stride: 8) }
+
+  static func of<S: Scalar>(_ scalar: S.Type) -> Wire {
+    if S.self == Double.self { return doubles }
+    precondition(S.self == Float.self, "\(S.self) has no form on the wire")
+    return unsafe Wire(type: kinship_mpi_float(), stride: 4)
+  }
+}
+
+/// The raw collectives over untyped memory, with messages split at the communicator's limit. The one file in which
+/// the collectives of MPI are called.
+extension Communicator {
+  func check(_ call: StaticString, _ code: Int32) throws(MPIError) {
+    try caller.check(call, code, in: "\(ledger.last)")
+  }
+
+  /// Runs one collective under its name in the ledger.
+  func collective<R>(_ name: StaticString, _ body: () throws(MPIError) -> R) throws(MPIError) -> R {
+    ledger.enter(name)
+    defer { ledger.leave() }
+    return try body()
+  }
+
+  /// Lends out a tensor's elements: their address and number.
+  func lend<S: Scalar>(
+    _ tensor: Tensor<S>, _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
+  ) throws(MPIError) {
+    try unsafe tensor.withUnsafeMutableBuffer { buffer throws(MPIError) in
+      if let base = buffer.baseAddress { unsafe try body(UnsafeMutableRawPointer(base), buffer.count) }
+    }
+  }
+
+  /// Lends out an array's elements. An empty array may have no address: the body does not run then.
+  func lend<Element: BitwiseCopyable>(
+    _ array: inout [Element], _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
+  ) throws(MPIError) {
+    try unsafe array.withUnsafeMutableBufferPointer { buffer throws(MPIError) in
+      if let base = buffer.baseAddress { unsafe try body(UnsafeMutableRawPointer(base), buffer.count) }
+    }
+  }
+
+  /// `count` elements, replaced by their reduction over the ranks.
+  @unsafe func allReduce(
+    _ base: UnsafeMutableRawPointer, _ count: Int, _ wire: Wire, _ operation: MPI_Op
+  ) throws(MPIError) {
+    for piece in pieces(0..<count) {
+      unsafe try check(
+        "MPI_Allreduce",
+        MPI_Allreduce(
+          kinship_mpi_in_place(), base + piece.lowerBound * wire.stride, Int32(piece.count), wire.type, operation,
+          handle))
+    }
+  }
+
+  /// `count` elements of `root`, copied to all ranks.
+  @unsafe func broadcast(
+    _ base: UnsafeMutableRawPointer, _ count: Int, _ wire: Wire, root: Int
+  ) throws(MPIError) {
+    for piece in pieces(0..<count) {
+      unsafe try check(
+        "MPI_Bcast",
+        MPI_Bcast(
+          base + piece.lowerBound * wire.stride, Int32(piece.count), wire.type, Int32(truncatingIfNeeded: root),
+          handle))
+    }
+  }
+
+  /// Fills `ranges[r]` of `whole` with the block of rank r, for every r. `block` holds this rank's elements; if it
+  /// lies in its place in `whole` already, nothing is copied.
+  ///
+  /// Where positions exceed the limit each block is broadcast in pieces instead: the volume is the same.
+  @unsafe func gatherBlocks(
+    _ block: UnsafeRawPointer, into whole: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ wire: Wire
+  ) throws(MPIError) {
+    let own = ranges[rank]
+    let place = unsafe whole + own.lowerBound * wire.stride
+    let inPlace = unsafe block == UnsafeRawPointer(place)
+    if ranges.allSatisfy({ $0.upperBound <= limit }) {
+      let counts = ranges.map { Int32($0.count) }
+      let offsets = ranges.map { Int32($0.lowerBound) }
+      unsafe try check(
+        "MPI_Allgatherv",
+        MPI_Allgatherv(
+          inPlace ? kinship_mpi_in_place() : block, Int32(own.count), wire.type, whole, counts, offsets, wire.type,
+          handle))
+    } else {
+      if !inPlace { unsafe place.copyMemory(from: block, byteCount: own.count * wire.stride) }
+      for (root, range) in ranges.enumerated() {
+        unsafe try broadcast(whole + range.lowerBound * wire.stride, range.count, wire, root: root)
+      }
+    }
+  }
+
+  /// Puts the sum over ranks of `ranges[rank]` of `whole` into `own`. The ranges follow one another from 0.
+  ///
+  /// Beyond the limit each rank's range is summed by a reduction of its own, in pieces.
+  @unsafe func reduceScatter(
+    _ whole: UnsafeRawPointer, into own: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ wire: Wire
+  ) throws(MPIError) {
+    if ranges[size - 1].upperBound <= limit {
+      let counts = ranges.map { Int32($0.count) }
+      unsafe try check(
+        "MPI_Reduce_scatter", MPI_Reduce_scatter(whole, own, counts, wire.type, kinship_mpi_sum(), handle))
+    } else {
+      for (root, range) in ranges.enumerated() {
+        for piece in pieces(range) {
+          unsafe try check(
+            "MPI_Reduce",
+            MPI_Reduce(
+              whole + piece.lowerBound * wire.stride, own + (piece.lowerBound - range.lowerBound) * wire.stride,
+              Int32(piece.count), wire.type, kinship_mpi_sum(), Int32(root), handle))
+        }
+      }
+    }
+  }
+
+  @unsafe func meet() throws(MPIError) {
+    unsafe try check("MPI_Barrier", MPI_Barrier(handle))
+  }
+
+  /// `range` in consecutive pieces that fit into one message.
+  private func pieces(_ range: Range<Int>) -> some Sequence<Range<Int>> {
+    stride(from: range.lowerBound, to: range.upperBound, by: limit).lazy.map {
+      $0..<min($0 + self.limit, range.upperBound)
+    }
+  }
+}

@@ -1,0 +1,78 @@
+import TestSupport
+import Testing
+
+extension MPITests {
+  /// How jobs end: with the right code, in seconds, and with a message that says who and where.
+  @Suite(.serialized, .timeLimit(.minutes(1)))
+  struct JobTests {
+    @Test(arguments: [1, 2, 3])
+    func throwingRankEndsTheJob(ranks: Int) async throws {
+      let run = try await MPIRun.probe("throw", ["65"], ranks: ranks)
+      #expect(run.status == 65, "\(run)")
+      #expect(run.errors.contains("kinship: rank \(ranks - 1) of \(ranks) on "))
+      #expect(run.errors.contains(": no bread in the house\n"))
+      #expect(run.seconds < 10)
+    }
+
+    @Test func errorWithoutCodeIsInternal() async throws {
+      let run = try await MPIRun.probe("throw-uncoded", ranks: 2)
+      #expect(run.status == 70, "\(run)")
+      #expect(run.errors.contains(": trouble\n"))
+    }
+
+    @Test(arguments: [2, 3])
+    func killedRankEndsTheJob(ranks: Int) async throws {
+      let run = try await MPIRun.probe("killed", ranks: ranks)
+      #expect(run.status == 137, "\(run)")
+      #expect(run.seconds < 10)
+    }
+
+    @Test func rankThatLeavesEndsTheJob() async throws {
+      let run = try await MPIRun.probe("leave", ranks: 3)
+      #expect(run.status != 0, "\(run)")
+      #expect(run.seconds < 10)
+    }
+
+    /// The last rank is done two seconds before the others: its code must not cost them their end.
+    @Test(arguments: [1, 2, 3])
+    func orderlyCodeWaitsForAll(ranks: Int) async throws {
+      let run = try await MPIRun.probe("orderly", ["75"], ranks: ranks)
+      #expect(run.status == 75, "\(run)")
+      #expect(run.lines == (0..<ranks - 1).map { "\($0) came" })
+    }
+
+    @Test func errorsOfMPISayCallCollectiveAndRank() async throws {
+      let run = try await MPIRun.probe("bad-root", ranks: 2)
+      #expect(run.status == 70, "\(run)")
+      #expect(run.errors.contains("MPI_Bcast failed in collective broadcast #2 on rank "))
+      #expect(run.errors.contains("MPI_ERR_ROOT: invalid root"))
+    }
+
+    @Test func disagreeingSizesAreAnError() async throws {
+      let run = try await MPIRun.probe("disagree", ranks: 2)
+      #expect(run.status == 70, "\(run)")
+      #expect(run.errors.contains("MPI_ERR_TRUNCATE: message truncated"))
+    }
+
+    @Test func runsWithoutALauncher() async throws {
+      let run = try await MPIRun.probe("place", ranks: nil)
+      #expect(run.status == 0, "\(run)")
+      #expect(run.lines == ["rank 0/1 node 0/1 ledgers duplicate #2, barrier #2 running false"])
+      let failing = try await MPIRun.probe("throw", ["65"], ranks: nil)
+      #expect(failing.status == 65, "\(failing)")
+      #expect(failing.errors.contains("kinship: rank 0 of 1 on "))
+    }
+
+    @Test func waitingRanksYieldUnlessTheUserSaysOtherwise() async throws {
+      #expect(try await MPIRun.probe("yield", ranks: nil).lines == ["1"])
+      let variable = ["OMPI_MCA_mpi_yield_when_idle": "0"]
+      #expect(try await MPIRun.probe("yield", ranks: nil, environment: variable).lines == ["0"])
+    }
+
+    @Test func overdueRunsAreStopped() async throws {
+      await #expect(throws: MPIRun.Overdue.self) {
+        try await MPIRun.probe("orderly", ["0"], ranks: 2, limit: .milliseconds(700))
+      }
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import Dist
+import Tensor
+
+/// Collectives on numbers that differ by rank and place; each rank prints `rank: values`. The first argument is the
+/// number of elements or rows; the second, where there is one, is the limit of a message.
+let collectiveProbes: [String: Scenario] = [
+  "sum-float": { try sumTensor(Float.self, $0, $1) },
+  "sum-double": { try sumTensor(Double.self, $0, $1) },
+  "sum-arrays": { communicator, arguments in
+    let ranks = try limited(communicator, arguments)
+    var doubles = (0..<count(arguments)).map { Double(value(ranks.rank, $0)) + 0.25 }
+    var integers = (0..<count(arguments)).map { value(ranks.rank, $0) + 1 << 40 }
+    var largest = (0..<count(arguments)).map { Double(value((ranks.rank + $0) % ranks.size, $0)) }
+    try ranks.sum(&doubles)
+    try ranks.sum(&integers)
+    try ranks.maximum(&largest)
+    say("\(ranks.rank): \(doubles) \(integers) \(largest)")
+    return 0
+  },
+  "gather-rows": { try gatherRows($0, $1, inPlace: false) },
+  "gather-rows-in-place": { try gatherRows($0, $1, inPlace: true) },
+  "gather-vector": { communicator, arguments in
+    let ranks = try limited(communicator, arguments)
+    let own = ranks.slice(of: count(arguments))
+    let all = Tensor<Double>(Shape(count(arguments)))
+    try ranks.gatherVector(Tensor(Shape(own.count), own.map { Double(value(ranks.rank, $0)) }), into: all)
+    say("\(ranks.rank): \(all.array)")
+    return 0
+  },
+  "gather-slices": { communicator, arguments in
+    // The slices lie in reverse rank order, with one element of nobody's in front of each.
+    let ranks = try limited(communicator, arguments)
+    let widths = (0..<ranks.size).map { count(arguments) * $0 }
+    let ranges = (0..<ranks.size).map { rank in
+      let start = widths[(rank + 1)...].reduce(0, +) + ranks.size - rank
+      return start..<start + widths[rank]
+    }
+    let all = Tensor<Float>(Shape(widths.reduce(ranks.size, +)))
+    for place in 0..<all.count { all[place] = -1 }
+    for place in ranges[ranks.rank] { all[place] = Float(value(ranks.rank, place)) }
+    try ranks.gatherSlices(in: all, ranges: ranges)
+    say("\(ranks.rank): \(all.array)")
+    return 0
+  },
+  "reduce-scatter": { communicator, arguments in
+    // Rank r owns r·n elements: nothing for the first, most for the last.
+    let ranks = try limited(communicator, arguments)
+    var ranges: [Range<Int>] = []
+    for rank in 0..<ranks.size {
+      let start = ranges.last?.upperBound ?? 0
+      ranges.append(start..<start + rank * count(arguments))
+    }
+    let total = ranges[ranks.size - 1].upperBound
+    let whole = Tensor<Double>(Shape(total), (0..<total).map { Double(value(ranks.rank, $0)) })
+    let own = Tensor<Double>(Shape(ranges[ranks.rank].count))
+    try ranks.reduceScatter(whole, into: own, ranges: ranges)
+    let kept = whole.array == (0..<total).map { Double(value(ranks.rank, $0)) }
+    say("\(ranks.rank): \(own.array) \(kept)")
+    return 0
+  },
+  "broadcast": { communicator, arguments in
+    let ranks = try limited(communicator, arguments)
+    let root = ranks.size - 1
+    let tensor = Tensor<Float>(
+      Shape(count(arguments)), (0..<count(arguments)).map { Float(value(ranks.rank, $0)) })
+    var bytes = ranks.rank == root ? (0..<count(arguments)).map { UInt8($0 % 251) } : [7]
+    try ranks.broadcast(tensor, root: root)
+    try ranks.broadcast(&bytes, root: root)
+    say("\(ranks.rank): \(tensor.array) \(bytes)")
+    return 0
+  },
+  "all-gather": { communicator, arguments in
+    let ranks = try limited(communicator, arguments)
+    let gathered = try ranks.allGather([UInt8](repeating: UInt8(ranks.rank + 1), count: ranks.rank * count(arguments)))
+    say("\(ranks.rank): \(gathered)")
+    return 0
+  },
+  "place": { communicator, _ in
+    try communicator.barrier()
+    let copy = try communicator.duplicate()
+    try copy.barrier()
+    try copy.barrier()
+    let places = "rank \(communicator.rank)/\(communicator.size) node \(communicator.nodeRank)/\(communicator.nodeSize)"
+    say("\(places) ledgers \(communicator.ledger.last), \(copy.ledger.last) running \(copy.ledger.last.running)")
+    return 0
+  },
+]
+
+/// Element `place` of rank `rank`, exact in a Float.
+private func value(_ rank: Int, _ place: Int) -> Int { (rank + 1) * 1000 + place }
+
+private func count(_ arguments: [String]) -> Int { Int(arguments[0])! }
+
+/// The communicator with the limit of the second argument.
+private func limited(_ communicator: Communicator, _ arguments: [String]) throws -> Communicator {
+  arguments.count > 1 ? try communicator.duplicate(limit: Int(arguments[1])!) : communicator
+}
+
+private func sumTensor<S: Scalar>(_: S.Type, _ communicator: Communicator, _ arguments: [String]) throws -> Int32 {
+  let ranks = try limited(communicator, arguments)
+  let tensor = Tensor<S>(Shape(count(arguments)), (0..<count(arguments)).map { S(value(ranks.rank, $0)) })
+  try ranks.sum(tensor)
+  say("\(ranks.rank): \(tensor.array)")
+  return 0
+}
+
+/// Rows of three columns; element j of row i is value(rank, 3i + j).
+private func gatherRows(_ communicator: Communicator, _ arguments: [String], inPlace: Bool) throws -> Int32 {
+  let ranks = try limited(communicator, arguments)
+  let own = ranks.slice(of: count(arguments))
+  let all = Tensor<Float>(Shape(count(arguments), 3))
+  let local = inPlace ? all.rows(own) : Tensor<Float>(Shape(own.count, 3))
+  for place in 0..<local.count { local[place] = Float(value(ranks.rank, own.lowerBound * 3 + place)) }
+  try ranks.gatherRows(local, into: all)
+  say("\(ranks.rank): \(all.array)")
+  return 0
+}

@@ -1,0 +1,99 @@
+import Foundation
+import Subprocess
+
+/// A program of this package that a test runs, alone or as ranks under `mpirun`.
+public struct MPIRun: Sendable, CustomStringConvertible {
+  /// The exit code; 128 + n when signal n ended the process.
+  public let status: Int
+  public let output: String
+  public let errors: String
+  public let seconds: Double
+
+  /// The lines of standard output, in alphabetic order, since ranks write in no fixed order.
+  public var lines: [String] { output.split(separator: "\n").map(String.init).sorted() }
+
+  public var description: String {
+    "status \(status) after \(seconds) s\n--- output\n\(output)\n--- errors\n\(errors)"
+  }
+
+  /// Runs `Probes NAME ARGUMENT…`.
+  public static func probe(
+    _ name: String, _ arguments: [String] = [], ranks: Int?, environment: [String: String] = [:],
+    limit: Duration = .seconds(50)
+  ) async throws -> MPIRun {
+    try await run("Probes", [name] + arguments, ranks: ranks, environment: environment, limit: limit)
+  }
+
+  /// Runs the program `kinship`.
+  public static func kinship(
+    _ arguments: [String], ranks: Int?, environment: [String: String] = [:], limit: Duration = .seconds(50)
+  ) async throws -> MPIRun {
+    try await run("kinship", arguments, ranks: ranks, environment: environment, limit: limit)
+  }
+
+  /// Runs a program found beside the test bundle; with `ranks` nil it is started directly, not under `mpirun`.
+  ///
+  /// Whatever has not ended within `limit` is terminated, and the error says what ran.
+  static func run(
+    _ program: String, _ arguments: [String], ranks: Int?, environment: [String: String], limit: Duration
+  ) async throws -> MPIRun {
+    let path = try beside(program)
+    let command =
+      ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
+    return try await withThrowingTaskGroup(of: MPIRun.self) { group in
+      group.addTask { try await execute(command, environment) }
+      group.addTask {
+        try await Task.sleep(for: limit)
+        throw Overdue(command: command, limit: limit)
+      }
+      defer { group.cancelAll() }
+      guard let first = try await group.next() else { throw CancellationError() }
+      return first
+    }
+  }
+
+  private static func execute(_ command: [String], _ environment: [String: String]) async throws -> MPIRun {
+    // mpirun refuses root and containers often forbid its single-copy transfers: tests must run there too.
+    // One BLAS thread a rank, as the ranks outnumber the cores.
+    let settings = [
+      "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+      "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OPENBLAS_NUM_THREADS": "1",
+      "SWIFT_BACKTRACE": "enable=no",
+    ].merging(environment) { $1 }
+    var inherited = Environment.inherit
+    for (name, value) in settings { inherited = inherited.updating([.init(stringLiteral: name): value]) }
+    var options = PlatformOptions()
+    options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(5))]
+    let start = ContinuousClock.now
+    let result = try await Subprocess.run(
+      .name(command[0]), arguments: Arguments(Array(command.dropFirst())), environment: inherited,
+      platformOptions: options,
+      output: .string(limit: 1 << 22), error: .string(limit: 1 << 22))
+    let elapsed = (ContinuousClock.now - start).components
+    let status =
+      switch result.terminationStatus {
+      case .exited(let code): Int(code)
+      case .signaled(let signal): 128 + Int(signal)
+      }
+    return MPIRun(
+      status: status, output: result.standardOutput, errors: result.standardError,
+      seconds: Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
+  }
+
+  /// The path of a built program: tests and programs lie in one folder.
+  private static func beside(_ program: String) throws -> String {
+    let bundle = Bundle.main.executableURL ?? URL(filePath: CommandLine.arguments[0])
+    let path = bundle.deletingLastPathComponent().appending(path: program).path
+    guard FileManager.default.isExecutableFile(atPath: path) else { throw NotBuilt(path: path) }
+    return path
+  }
+
+  public struct Overdue: Error {
+    public let command: [String]
+    public let limit: Duration
+  }
+
+  public struct NotBuilt: Error {
+    public let path: String
+  }
+}
