@@ -1,0 +1,87 @@
+/// Sequences laid end to end without padding: row `offsets[i] ..< offsets[i + 1]` of a matrix are sequence i.
+public struct Sequences: Sendable, Equatable {
+  /// One more than there are sequences, from 0, never falling.
+  public let offsets: [Int]
+  /// The length of the longest.
+  public let longest: Int
+
+  public init(lengths: some Sequence<Int>) {
+    var offsets = [0]
+    var longest = 0
+    for length in lengths {
+      precondition(length >= 0, "a sequence of length \(length)")
+      offsets.append(offsets[offsets.count - 1] + length)
+      longest = max(longest, length)
+    }
+    self.offsets = offsets
+    self.longest = longest
+  }
+
+  /// `count` sequences of equal length.
+  public init(count: Int, length: Int) {
+    self.init(lengths: repeatElement(length, count: count))
+  }
+
+  public var count: Int { offsets.count - 1 }
+  /// Rows of all sequences together.
+  public var total: Int { offsets[count] }
+
+  public subscript(index: Int) -> Range<Int> { offsets[index]..<offsets[index + 1] }
+}
+
+/// x[r, :] = table[ids[r], :] + positions[r − start of r's sequence, :].
+@specialized(where S == Float)
+@specialized(where S == Double)
+public func embed<S: Scalar>(
+  _ ids: [Int32], _ sequences: Sequences, table: Tensor<S>, positions: Tensor<S>, into x: Tensor<S>
+) {
+  let w = table.columns
+  precondition(
+    ids.count == sequences.total && x.rows == ids.count && x.columns == w && positions.columns == w
+      && sequences.longest <= positions.rows, "embedding of \(ids.count) tokens into \(x.shape)")
+  precondition(ids.allSatisfy { $0 >= 0 && Int($0) < table.rows }, "a token outside the vocabulary of \(table.rows)")
+  let (t, s, q) = (table.pointer, positions.pointer, x.pointer)
+  for sequence in 0..<sequences.count {
+    let start = sequences.offsets[sequence]
+    for r in sequences[sequence] {
+      let (token, position, target) = (t + Int(ids[r]) * w, s + (r - start) * w, q + r * w)
+      for j in 0..<w { target[j] = token[j] + position[j] }
+    }
+  }
+}
+
+/// Adds each row of dx to its token's row of dtable and to its position's row of dpositions.
+@specialized(where S == Float)
+@specialized(where S == Double)
+public func embedBackward<S: Scalar>(
+  _ dx: Tensor<S>, _ ids: [Int32], _ sequences: Sequences, dtable: Tensor<S>, dpositions: Tensor<S>
+) {
+  let w = dtable.columns
+  precondition(ids.count == sequences.total && dx.rows == ids.count && dx.columns == w, "gradient of \(dx.shape)")
+  let (p, t, s) = (dx.pointer, dtable.pointer, dpositions.pointer)
+  for sequence in 0..<sequences.count {
+    let start = sequences.offsets[sequence]
+    for r in sequences[sequence] {
+      let (source, token, position) = (p + r * w, t + Int(ids[r]) * w, s + (r - start) * w)
+      for j in 0..<w {
+        token[j] += source[j]
+        position[j] += source[j]
+      }
+    }
+  }
+}
+
+/// y[i, :] = x[rows[i], :].
+public func gatherRows<S: Scalar>(_ x: Tensor<S>, _ rows: [Int], into y: Tensor<S>) {
+  let w = x.columns
+  precondition(y.rows == rows.count && y.columns == w && rows.allSatisfy { $0 >= 0 && $0 < x.rows })
+  for (i, row) in rows.enumerated() { (y.pointer + i * w).update(from: x.pointer + row * w, count: w) }
+}
+
+/// y ← 0, then y[rows[i], :] ← x[i, :]: the gradient of `gatherRows` where no row is taken twice.
+public func scatterRows<S: Scalar>(_ x: Tensor<S>, _ rows: [Int], into y: Tensor<S>) {
+  let w = x.columns
+  precondition(x.rows == rows.count && y.columns == w && rows.allSatisfy { $0 >= 0 && $0 < y.rows })
+  fill(y, 0)
+  for (i, row) in rows.enumerated() { (y.pointer + row * w).update(from: x.pointer + i * w, count: w) }
+}
