@@ -55,7 +55,8 @@ let package = Package(
       path: "Sources/Model/Tensor", swiftSettings: fast),
     // Layers, towers, losses, optimizer, text, pictures. Knows nothing of other processes.
     .target(
-      name: "Model", dependencies: ["Tensor", "CImage"], path: "Sources/Model", exclude: ["Tensor"],
+      name: "Model", dependencies: ["Tensor", "CImage", .product(name: "RealModule", package: "swift-numerics")],
+      path: "Sources/Model", exclude: ["Tensor"],
       swiftSettings: safe + [.unsafeFlags(["-O"])]),
     // Processes, files, shards, checkpoints. Knows nothing of layers.
     .target(

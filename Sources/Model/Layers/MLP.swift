@@ -1,0 +1,49 @@
+public import Tensor
+
+/// Two linear maps with an activation between: [n, w] → [n, hidden] → [n, w].
+public struct MLP<S: Scalar> {
+  public let expand: Linear<S>
+  public let contract: Linear<S>
+  public let activation: Activation
+  let hidden: Int
+
+  /// What backward needs beside the input: the activation's derivative and its output, both [n, hidden].
+  public final class Saved {
+    let derivative = Buffer<S>()
+    let active = Buffer<S>()
+    public init() {}
+  }
+
+  public init(
+    _ store: ParameterStore<S>, name: String, width: Int, hidden: Int, activation: Activation,
+    expand: (weight: Initial, bias: Initial), contract: (weight: Initial, bias: Initial)
+  ) {
+    self.activation = activation
+    self.hidden = hidden
+    self.expand = Linear(
+      weight: store.declare("\(name).c_fc.weight", Shape(hidden, width), expand.weight),
+      bias: store.declare("\(name).c_fc.bias", Shape(hidden), expand.bias))
+    self.contract = Linear(
+      weight: store.declare("\(name).c_proj.weight", Shape(width, hidden), contract.weight),
+      bias: store.declare("\(name).c_proj.bias", Shape(width), contract.bias))
+  }
+
+  /// y = residual + c_proj(f(c_fc(x))).
+  public func forward(_ x: Tensor<S>, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved) {
+    let h = saved.derivative.tensor(Shape(x.rows, hidden))
+    let active = saved.active.tensor(Shape(x.rows, hidden))
+    matmul(x, expand.weight.value, into: h, transposeB: true)
+    biasActivation(h, bias: expand.bias.value, activation, into: active)
+    contract.forward(active, adding: residual, into: y)
+  }
+
+  /// Writes dx, the gradient by way of the MLP alone; adds to the parameters' gradients.
+  public func backward(_ dy: Tensor<S>, x: Tensor<S>, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>) {
+    let dh = workspace.wide.tensor(Shape(x.rows, hidden))
+    contract.backward(dy, x: saved.active.tensor(Shape(x.rows, hidden)), dx: dh)
+    biasActivationBackward(
+      dh, derivative: saved.derivative.tensor(Shape(x.rows, hidden)), dbias: expand.bias.gradient)
+    matmul(dh, x, into: expand.weight.gradient, transposeA: true, beta: 1)
+    matmul(dh, expand.weight.value, into: dx)
+  }
+}

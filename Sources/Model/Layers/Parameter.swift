@@ -1,0 +1,100 @@
+public import Tensor
+
+/// How a parameter starts.
+public enum Initial: Sendable, Equatable {
+  case constant(Double)
+  /// Normal with mean 0 and this standard deviation.
+  case normal(Double)
+  /// Uniform between minus and plus this bound.
+  case uniform(Double)
+
+  public static var zeros: Initial { .constant(0) }
+  public static var ones: Initial { .constant(1) }
+}
+
+/// All parameters of a model in one arena, in the order in which layers declare them, and their gradients in a second
+/// arena of the same layout.
+///
+/// Layers declare first; `allocate` then lays out. Each parameter begins at a multiple of 16 scalars (64 bytes), so
+/// there are gaps, which stay zero in every arena of this layout.
+public final class ParameterStore<S: Scalar> {
+  public struct Entry: Sendable {
+    /// The key in open_clip's state dict.
+    public let name: String
+    public let shape: Shape
+    /// Where the parameter begins in every arena of this layout, in scalars.
+    public let offset: Int
+    public let initial: Initial
+
+    public var range: Range<Int> { offset..<offset + shape.count }
+  }
+
+  public private(set) var entries: [Entry] = []
+  /// Scalars in an arena of this layout, gaps included.
+  public private(set) var count = 0
+  private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
+
+  public init() {}
+
+  /// Adds a parameter to the layout; before `allocate`.
+  public func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
+    precondition(held == nil, "\(name) is declared after the store was allocated")
+    precondition(!entries.contains { $0.name == name }, "\(name) is declared twice")
+    entries.append(Entry(name: name, shape: shape, offset: count, initial: initial))
+    count += (shape.count + 15) / 16 * 16
+    return Parameter(store: self, index: entries.count - 1)
+  }
+
+  /// Makes the arenas; a frozen model has no gradients. `values` may be memory that somebody else holds.
+  public func allocate(gradients: Bool, values: Tensor<S>? = nil) {
+    let values = values ?? Tensor(Shape(count))
+    precondition(values.count == count, "an arena of \(values.count) scalars for a layout of \(count)")
+    held = (values, gradients ? Tensor(Shape(count)) : nil)
+  }
+
+  /// All values, as one vector.
+  public var values: Tensor<S> {
+    guard let held else { preconditionFailure("the parameters are not allocated yet") }
+    return held.values
+  }
+
+  /// All gradients, as one vector.
+  public var gradients: Tensor<S> {
+    guard let gradients = held?.gradients else { preconditionFailure("a frozen model has no gradients") }
+    return gradients
+  }
+
+  /// Scalars that are parameters, gaps left out.
+  public var parameterCount: Int { entries.reduce(0) { $0 + $1.shape.count } }
+
+  public func entry(named name: String) -> Entry? { entries.first { $0.name == name } }
+
+  public func value(of entry: Entry) -> Tensor<S> { values.slice(entry.range).reshaped(entry.shape) }
+  public func gradient(of entry: Entry) -> Tensor<S> { gradients.slice(entry.range).reshaped(entry.shape) }
+
+  /// Draws every parameter anew: a function of (seed, name), whatever else the model has.
+  public func initialize(seed: UInt64) {
+    for entry in entries {
+      let value = value(of: entry)
+      var random = KeyedRandom(seed: seed, purpose: entry.name)
+      switch entry.initial {
+      case .constant(let number): fill(value, S(number))
+      case .normal(let deviation):
+        for index in 0..<value.count { value[index] = S(deviation * random.normal()) }
+      case .uniform(let bound):
+        for index in 0..<value.count { value[index] = S(random.uniform(-bound, bound)) }
+      }
+    }
+  }
+}
+
+/// One named tensor of a model that is learned.
+public struct Parameter<S: Scalar> {
+  let store: ParameterStore<S>
+  let index: Int
+
+  public var name: String { store.entries[index].name }
+  public var shape: Shape { store.entries[index].shape }
+  public var value: Tensor<S> { store.value(of: store.entries[index]) }
+  public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
+}

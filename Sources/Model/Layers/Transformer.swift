@@ -1,0 +1,53 @@
+public import Tensor
+
+/// The sizes of a transformer, and how its weights start.
+struct TransformerConfig {
+  struct InitialValues {
+    var inProjection: Initial
+    var outProjection: Initial
+    var expand: Initial
+    var contract: Initial
+  }
+
+  var width: Int
+  var layers: Int
+  var heads: Int
+  var hidden: Int
+  var causal: Bool
+  var activation: Activation
+  var initial: InitialValues
+}
+
+/// A stack of residual attention blocks.
+public final class Transformer<S: Scalar> {
+  public let blocks: [ResidualAttentionBlock<S>]
+  private let saved: [ResidualAttentionBlock<S>.Saved]
+  private let passing = ResidualAttentionBlock<S>.Saved()
+  let workspace = Workspace<S>()
+
+  init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig) {
+    blocks = (0..<config.layers).map { ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config) }
+    saved = blocks.map { _ in ResidualAttentionBlock<S>.Saved() }
+  }
+
+  /// x [n, w] → [n, w]. With `keeping`, what backward needs is kept until the next forward, x included: its memory
+  /// must stay as it is. `observe` sees each block's output.
+  func forward(
+    _ x: Tensor<S>, _ sequences: Sequences, keeping: Bool, observe: ((Int, Tensor<S>) -> Void)? = nil
+  ) -> Tensor<S> {
+    var x = x
+    for (index, block) in blocks.enumerated() {
+      x = block.forward(x, sequences, saved: keeping ? saved[index] : passing, workspace: workspace)
+      observe?(index, x)
+    }
+    return x
+  }
+
+  /// dx holds the gradient of the output and, on return, that of the input x.
+  func backward(_ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences) {
+    for index in blocks.indices.reversed() {
+      let input = index == 0 ? x : saved[index - 1].output.tensor(x.shape)
+      blocks[index].backward(dx, x: input, sequences, saved: saved[index], workspace: workspace)
+    }
+  }
+}

@@ -1,0 +1,59 @@
+internal import Foundation
+public import Tensor
+
+/// Two towers and the logarithm of the scale of their similarities.
+public final class CLIP<S: Scalar> {
+  public let config: CLIPConfig
+  public let parameters: ParameterStore<S>
+  public let visual: VisionTransformer<S>
+  public let text: TextTransformer<S>
+  public let logitScale: Parameter<S>
+
+  /// The logit scale's parameter is kept within this after every step: a scale of 1 to 100.
+  public static var logitScaleBounds: ClosedRange<Double> { 0...log(100.0) }
+
+  /// A model with all parameters zero; `initialize` or a file gives them values. A frozen one has no gradients.
+  public init(_ config: CLIPConfig, frozen: Bool = false, values: Tensor<S>? = nil) {
+    self.config = config
+    parameters = ParameterStore()
+    visual = VisionTransformer(
+      parameters, config.vision, embedding: config.embedding, activation: config.activation)
+    text = TextTransformer(parameters, config.text, embedding: config.embedding, activation: config.activation)
+    logitScale = parameters.declare("logit_scale", Shape(), .constant(log(1 / 0.07)))
+    parameters.allocate(gradients: !frozen, values: values)
+  }
+
+  /// Draws all parameters: a function of the seed and of their names.
+  public func initialize(seed: UInt64) { parameters.initialize(seed: seed) }
+
+  /// Keeps the logit scale within its bounds; true where it had to be moved.
+  @discardableResult
+  public func clampLogitScale() -> Bool {
+    let value = logitScale.value
+    let bounds = Self.logitScaleBounds
+    let clamped = min(max(value[0], S(bounds.lowerBound)), S(bounds.upperBound))
+    defer { value[0] = clamped }
+    return clamped != value[0]
+  }
+
+  /// Multiply-adds twice, of the matrix products of one forward: of `pictures` pictures and of captions with these lengths.
+  public func forwardOperations(pictures: Int, captions: some Sequence<Int>) -> Double {
+    let v = config.vision
+    let patches = Double(v.grid * v.grid)
+    let image =
+      2 * patches * Double(3 * v.patchSize * v.patchSize * v.width)
+      + Self.transformerOperations(v.tokens, width: v.width, hidden: v.hidden, layers: v.layers)
+      + 2 * Double(v.width * config.embedding)
+    let t = config.text
+    let text = captions.reduce(0.0) {
+      $0 + Self.transformerOperations($1, width: t.width, hidden: t.hidden, layers: t.layers)
+        + 2 * Double(t.width * config.embedding)
+    }
+    return Double(pictures) * image + text
+  }
+
+  private static func transformerOperations(_ length: Int, width: Int, hidden: Int, layers: Int) -> Double {
+    let (l, w, h) = (Double(length), Double(width), Double(hidden))
+    return Double(layers) * (2 * l * w * (4 * w + 2 * h) + 4 * l * l * w)
+  }
+}

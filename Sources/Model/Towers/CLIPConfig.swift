@@ -1,0 +1,212 @@
+public import Foundation
+public import Tensor
+
+/// The sizes of a vision transformer, as in open_clip's `vision_cfg`.
+public struct VisionConfig: Equatable, Sendable {
+  public var imageSize = 224
+  public var patchSize: Int
+  public var width: Int
+  public var layers: Int
+  public var headWidth = 64
+  public var mlpRatio = 4.0
+
+  public init(imageSize: Int = 224, patchSize: Int, width: Int, layers: Int, headWidth: Int = 64) {
+    self.imageSize = imageSize
+    self.patchSize = patchSize
+    self.width = width
+    self.layers = layers
+    self.headWidth = headWidth
+  }
+
+  public var heads: Int { width / headWidth }
+  public var hidden: Int { Int(Double(width) * mlpRatio) }
+  /// Patches along one side.
+  public var grid: Int { imageSize / patchSize }
+  /// Tokens of a picture: the class token and the patches.
+  public var tokens: Int { 1 + grid * grid }
+}
+
+/// The sizes of a text transformer, as in open_clip's `text_cfg`.
+public struct TextConfig: Equatable, Sendable {
+  public var contextLength = 77
+  /// Zero: as many as the vocabulary of the run has.
+  public var vocabularySize = 49408
+  public var width: Int
+  public var heads: Int
+  public var layers: Int
+  public var mlpRatio = 4.0
+
+  public init(contextLength: Int = 77, vocabularySize: Int = 49408, width: Int, heads: Int, layers: Int) {
+    self.contextLength = contextLength
+    self.vocabularySize = vocabularySize
+    self.width = width
+    self.heads = heads
+    self.layers = layers
+  }
+
+  public var hidden: Int { Int(Double(width) * mlpRatio) }
+}
+
+/// What shape a CLIP model has. Read from and written to open_clip's JSON model configs.
+public struct CLIPConfig: Equatable, Sendable {
+  public var embedding: Int
+  public var vision: VisionConfig
+  public var text: TextConfig
+  public var activation: Activation = .gelu
+
+  public init(embedding: Int, vision: VisionConfig, text: TextConfig) {
+    self.embedding = embedding
+    self.vision = vision
+    self.text = text
+  }
+}
+
+/// A model config that cannot be built, with what to change.
+public struct ConfigError: Error, CustomStringConvertible {
+  public let description: String
+  init(_ description: String) { self.description = description }
+}
+
+extension CLIPConfig {
+  /// Reads open_clip's JSON, bare or under `model_cfg` as in `open_clip_config.json`. Keys that would change the model
+  /// and that we do not build are refused and named.
+  public init(json: Data) throws {
+    let object: Any
+    do {
+      object = try JSONSerialization.jsonObject(with: json)
+    } catch {
+      throw ConfigError("the model config is not JSON: \(error.localizedDescription)")
+    }
+    guard var top = object as? [String: Any] else { throw ConfigError("the model config is not a JSON object") }
+    if let inner = top["model_cfg"] as? [String: Any] { top = inner }
+    var reader = KeyReader(top, path: "")
+    var vision = KeyReader(try reader.section("vision_cfg"), path: "vision_cfg.")
+    var text = KeyReader(try reader.section("text_cfg"), path: "text_cfg.")
+    embedding = try reader.integer("embed_dim")
+    activation = try reader.flag("quick_gelu", default: false) ? .quickGELU : .gelu
+    self.vision = VisionConfig(
+      imageSize: try vision.integer("image_size", default: 224), patchSize: try vision.integer("patch_size"),
+      width: try vision.integer("width"), layers: try vision.integer("layers"),
+      headWidth: try vision.integer("head_width", default: 64))
+    self.vision.mlpRatio = try vision.number("mlp_ratio", default: 4)
+    self.text = TextConfig(
+      contextLength: try text.integer("context_length", default: 77),
+      vocabularySize: try text.integer("vocab_size", default: 49408), width: try text.integer("width"),
+      heads: try text.integer("heads"), layers: try text.integer("layers"))
+    self.text.mlpRatio = try text.number("mlp_ratio", default: 4)
+    try reader.finish()
+    try vision.finish()
+    try text.finish()
+    try validate()
+  }
+
+  /// open_clip's JSON for this model.
+  public var json: Data {
+    get throws {
+      let object: [String: Any] = [
+        "embed_dim": embedding,
+        "quick_gelu": activation == .quickGELU,
+        "vision_cfg": [
+          "image_size": vision.imageSize, "layers": vision.layers, "width": vision.width,
+          "head_width": vision.headWidth, "patch_size": vision.patchSize, "mlp_ratio": vision.mlpRatio,
+        ] as [String: Any],
+        "text_cfg": [
+          "context_length": text.contextLength, "vocab_size": text.vocabularySize, "width": text.width,
+          "heads": text.heads, "layers": text.layers, "mlp_ratio": text.mlpRatio,
+        ] as [String: Any],
+      ]
+      return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
+    }
+  }
+
+  /// Throws where sizes do not go together.
+  public func validate() throws {
+    let sizes = [
+      ("embed_dim", embedding), ("vision_cfg.image_size", vision.imageSize),
+      ("vision_cfg.patch_size", vision.patchSize),
+      ("vision_cfg.width", vision.width), ("vision_cfg.head_width", vision.headWidth), ("text_cfg.width", text.width),
+      ("text_cfg.heads", text.heads), ("vision_cfg.mlp_ratio · width", vision.hidden),
+      ("text_cfg.mlp_ratio · width", text.hidden),
+    ]
+    for (name, size) in sizes where size < 1 || size > 1 << 24 {
+      throw ConfigError("\(name) is \(size): it must be between 1 and \(1 << 24)")
+    }
+    for (name, layers) in [("vision_cfg.layers", vision.layers), ("text_cfg.layers", text.layers)]
+    where layers < 1 || layers > 10_000 {
+      throw ConfigError("\(name) is \(layers): it must be between 1 and 10000")
+    }
+    guard text.contextLength >= 2 else {
+      throw ConfigError("text_cfg.context_length is \(text.contextLength): start and end of text alone need 2")
+    }
+    guard text.vocabularySize >= 0 else { throw ConfigError("text_cfg.vocab_size is \(text.vocabularySize)") }
+    guard vision.patchSize <= vision.imageSize else {
+      throw ConfigError("vision_cfg.patch_size \(vision.patchSize) exceeds image_size \(vision.imageSize)")
+    }
+    guard vision.width % vision.headWidth == 0 else {
+      throw ConfigError(
+        "vision_cfg.width \(vision.width) is not a multiple of head_width \(vision.headWidth): set head_width to a divisor"
+      )
+    }
+    guard text.width % text.heads == 0 else {
+      throw ConfigError("text_cfg.width \(text.width) is not a multiple of heads \(text.heads)")
+    }
+  }
+}
+
+/// Takes keys out of a JSON object one by one and then says which were not known.
+private struct KeyReader {
+  private let object: [String: Any]
+  private let path: String
+  private var known: Set<String> = []
+
+  init(_ object: [String: Any], path: String) {
+    self.object = object
+    self.path = path
+  }
+
+  mutating func section(_ key: String) throws -> [String: Any] {
+    known.insert(key)
+    guard let value = object[key] as? [String: Any] else {
+      throw ConfigError("the model config has no object \(path)\(key)")
+    }
+    return value
+  }
+
+  mutating func integer(_ key: String, default missing: Int? = nil) throws -> Int {
+    let value = try number(key, default: missing.map(Double.init))
+    guard let whole = Int(exactly: value) else {
+      throw ConfigError("\(path)\(key) is \(value), and a whole number is wanted")
+    }
+    return whole
+  }
+
+  mutating func number(_ key: String, default missing: Double? = nil) throws -> Double {
+    known.insert(key)
+    switch object[key] {
+    case nil:
+      guard let missing else { throw ConfigError("the model config has no \(path)\(key)") }
+      return missing
+    case let value as NSNumber: return value.doubleValue
+    case let list as [Any] where key == "layers":
+      throw ConfigError(
+        "\(path)layers is a list of \(list.count), a ModifiedResNet; only vision transformers are built")
+    case let other?: throw ConfigError("\(path)\(key) is \(other), and a number is wanted")
+    }
+  }
+
+  mutating func flag(_ key: String, default missing: Bool) throws -> Bool {
+    known.insert(key)
+    guard let value = object[key] else { return missing }
+    guard let flag = value as? Bool else { throw ConfigError("\(path)\(key) is \(value), and true or false is wanted") }
+    return flag
+  }
+
+  func finish() throws {
+    let unknown = object.keys.filter { !known.contains($0) }.sorted()
+    guard unknown.isEmpty else {
+      throw ConfigError(
+        "unknown in the model config: \(unknown.map { path + $0 }.joined(separator: ", ")); known here: "
+          + known.sorted().map { path + $0 }.joined(separator: ", "))
+    }
+  }
+}

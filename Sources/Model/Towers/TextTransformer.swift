@@ -1,0 +1,116 @@
+public import Tensor
+
+// b captions, n rows of all of them together, w width, e embedding.
+
+/// Captions laid end to end without padding.
+public struct TokenBatch: Sendable, Equatable {
+  public let ids: [Int32]
+  public let sequences: Sequences
+  /// The row of each caption's end-of-text token: its last.
+  let endRows: [Int]
+
+  /// Each caption is cut after the first occurrence of its largest id, which is where open_clip reads it: with a causal
+  /// mask nothing behind that row can matter, padding least of all. A caption without tokens is a mistake.
+  public init(_ captions: some Collection<[Int32]>) {
+    var ids: [Int32] = []
+    var lengths: [Int] = []
+    var ends: [Int] = []
+    lengths.reserveCapacity(captions.count)
+    ends.reserveCapacity(captions.count)
+    for caption in captions {
+      guard let largest = caption.max(), let end = caption.firstIndex(of: largest) else {
+        preconditionFailure("a caption without tokens")
+      }
+      ids += caption[...end]
+      lengths.append(end + 1)
+      ends.append(ids.count - 1)
+    }
+    self.ids = ids
+    sequences = Sequences(lengths: lengths)
+    endRows = ends
+  }
+
+  public var count: Int { sequences.count }
+}
+
+/// Captions to features [b, e], as open_clip's text tower computes them: token and position embeddings, causal blocks,
+/// ln_final of the end-of-text row, projection without bias.
+public final class TextTransformer<S: Scalar> {
+  public let config: TextConfig
+  let table: Parameter<S>
+  let positions: Parameter<S>
+  public let transformer: Transformer<S>
+  let norm: LayerNorm<S>
+  let projection: Parameter<S>
+
+  private let embedded = Buffer<S>()
+  private let ends = Buffer<S>()
+  private let normed = Buffer<S>()
+  private let saved = LayerNorm<S>.Saved()
+  private let features = Buffer<S>()
+  private let drows = Buffer<S>()
+  private let dends = Buffer<S>()
+  private let dnormed = Buffer<S>()
+  private var batch: TokenBatch?
+
+  init(_ store: ParameterStore<S>, _ config: TextConfig, embedding: Int, activation: Activation) {
+    self.config = config
+    let w = config.width
+    let scale = 1 / Double(w).squareRoot()
+    let deep = scale / Double(2 * config.layers).squareRoot()
+    table = store.declare("token_embedding.weight", Shape(config.vocabularySize, w), .normal(0.02))
+    positions = store.declare("positional_embedding", Shape(config.contextLength, w), .normal(0.01))
+    transformer = Transformer(
+      store, name: "transformer",
+      TransformerConfig(
+        width: w, layers: config.layers, heads: config.heads, hidden: config.hidden, causal: true,
+        activation: activation,
+        initial: .init(
+          inProjection: .normal(scale), outProjection: .normal(deep),
+          expand: .normal(1 / Double(2 * w).squareRoot()), contract: .normal(deep))))
+    norm = LayerNorm(store, name: "ln_final", width: w)
+    projection = store.declare("text_projection", Shape(w, embedding), .normal(scale))
+  }
+
+  /// Captions to raw features [b, e], which stay until the next forward. With `keeping`, what backward needs is kept.
+  /// `observe` sees each layer's output under the layer's name.
+  public func forward(
+    _ batch: TokenBatch, keeping: Bool, observe: ((String, Tensor<S>) -> Void)? = nil
+  ) -> Tensor<S> {
+    precondition(
+      batch.sequences.longest <= config.contextLength,
+      "a caption of \(batch.sequences.longest) tokens for a context of \(config.contextLength)")
+    self.batch = batch
+    let w = config.width
+    let x = embedded.tensor(Shape(batch.sequences.total, w))
+    embed(batch.ids, batch.sequences, table: table.value, positions: positions.value, into: x)
+    let z = transformer.forward(x, batch.sequences, keeping: keeping) {
+      observe?("transformer.resblocks.\($0)", $1)
+    }
+    let rows = ends.tensor(Shape(batch.count, w))
+    gatherRows(z, batch.endRows, into: rows)
+    let last = normed.tensor(rows.shape)
+    norm.forward(rows, into: last, saved: saved)
+    let out = features.tensor(Shape(batch.count, projection.shape[1]))
+    matmul(last, projection.value, into: out)
+    return out
+  }
+
+  /// Adds the gradients of all parameters, given that of the features [b, e] of the last forward with `keeping`.
+  public func backward(_ dfeatures: Tensor<S>) {
+    guard let batch else { preconditionFailure("backward before forward") }
+    precondition(dfeatures.rows == batch.count, "a gradient of \(dfeatures.shape) for \(batch.count) captions")
+    let w = config.width
+    let shape = Shape(batch.count, w)
+    let dlast = dnormed.tensor(shape)
+    matmul(dfeatures, projection.value, into: dlast, transposeB: true)
+    matmul(normed.tensor(shape), dfeatures, into: projection.gradient, transposeA: true, beta: 1)
+    let drow = dends.tensor(shape)
+    fill(drow, 0)
+    norm.backward(dlast, x: ends.tensor(shape), saved: saved, dx: drow)
+    let dx = drows.tensor(Shape(batch.sequences.total, w))
+    scatterRows(drow, batch.endRows, into: dx)
+    transformer.backward(dx, x: embedded.tensor(dx.shape), batch.sequences)
+    embedBackward(dx, batch.ids, batch.sequences, dtable: table.gradient, dpositions: positions.gradient)
+  }
+}

@@ -1,0 +1,130 @@
+public import Tensor
+
+// b pictures, g patches along a side, n = b (1 + g²) rows, w width, e embedding.
+
+/// Pictures [b, 3, size, size] to features [b, e], as open_clip's VisionTransformer computes them: patch embedding
+/// without bias, class token in front, positions, ln_pre, blocks, ln_post of the class token, projection.
+public final class VisionTransformer<S: Scalar> {
+  public let config: VisionConfig
+  let classEmbedding: Parameter<S>
+  let positions: Parameter<S>
+  let projection: Parameter<S>
+  let convolution: Parameter<S>
+  let normBefore: LayerNorm<S>
+  public let transformer: Transformer<S>
+  let normAfter: LayerNorm<S>
+
+  private let patchRows = Buffer<S>()
+  private let embedded = Buffer<S>()
+  private let normed = Buffer<S>()
+  private let savedBefore = LayerNorm<S>.Saved()
+  private let classRows = Buffer<S>()
+  private let classNormed = Buffer<S>()
+  private let savedAfter = LayerNorm<S>.Saved()
+  private let features = Buffer<S>()
+  private let dtokens = Buffer<S>()
+  private let dembedded = Buffer<S>()
+  private let dclass = Buffer<S>()
+  private let dclassNormed = Buffer<S>()
+  private var pictures = 0
+
+  init(_ store: ParameterStore<S>, _ config: VisionConfig, embedding: Int, activation: Activation) {
+    self.config = config
+    let w = config.width
+    let scale = 1 / Double(w).squareRoot()
+    let fanIn = Double(3 * config.patchSize * config.patchSize)
+    classEmbedding = store.declare("visual.class_embedding", Shape(w), .normal(scale))
+    positions = store.declare("visual.positional_embedding", Shape(config.tokens, w), .normal(scale))
+    projection = store.declare("visual.proj", Shape(w, embedding), .normal(scale))
+    convolution = store.declare(
+      "visual.conv1.weight", Shape(w, 3, config.patchSize, config.patchSize), .uniform(1 / fanIn.squareRoot()))
+    normBefore = LayerNorm(store, name: "visual.ln_pre", width: w)
+    transformer = Transformer(
+      store, name: "visual.transformer",
+      TransformerConfig(
+        width: w, layers: config.layers, heads: config.heads, hidden: config.hidden, causal: false,
+        activation: activation,
+        // Xavier's uniform for the fused projection, and what a linear map starts with for the rest.
+        initial: .init(
+          inProjection: .uniform((1.5 / Double(w)).squareRoot()), outProjection: .uniform(scale),
+          expand: .uniform(scale), contract: .uniform(1 / Double(config.hidden).squareRoot()))))
+    normAfter = LayerNorm(store, name: "visual.ln_post", width: w)
+  }
+
+  private var patchLength: Int { 3 * config.patchSize * config.patchSize }
+  private func classRowNumbers(_ b: Int) -> [Int] { (0..<b).map { $0 * config.tokens } }
+
+  /// Images [b, 3, size, size], normalised, to raw features [b, e], which stay until the next forward. With `keeping`,
+  /// what backward needs is kept. `observe` sees each layer's output under the layer's name.
+  public func forward(
+    _ images: Tensor<S>, keeping: Bool, observe: ((String, Tensor<S>) -> Void)? = nil
+  ) -> Tensor<S> {
+    let b = images.shape[0]
+    precondition(
+      images.shape == Shape(b, 3, config.imageSize, config.imageSize), "pictures of \(images.shape) for \(config)")
+    pictures = b
+    let (tokens, w) = (config.tokens, config.width)
+    let grid = config.grid * config.grid
+    let rows = patchRows.tensor(Shape(b * grid, patchLength))
+    patches(of: images, size: config.patchSize, into: rows)
+
+    // Positions first; then patches accumulate onto theirs and the class embedding onto the first.
+    let x = embedded.tensor(Shape(b * tokens, w))
+    let kernel = convolution.value.reshaped(Shape(w, patchLength))
+    for picture in 0..<b {
+      let block = x.rows(picture * tokens..<(picture + 1) * tokens)
+      copy(positions.value, into: block)
+      add(classEmbedding.value, to: block.rows(0..<1))
+      matmul(
+        rows.rows(picture * grid..<(picture + 1) * grid), kernel, into: block.rows(1..<tokens), transposeB: true,
+        beta: 1)
+    }
+    let y = normed.tensor(x.shape)
+    normBefore.forward(x, into: y, saved: savedBefore)
+    observe?("visual.ln_pre", y)
+
+    let sequences = Sequences(count: b, length: tokens)
+    let z = transformer.forward(y, sequences, keeping: keeping) { observe?("visual.transformer.resblocks.\($0)", $1) }
+    let first = classRows.tensor(Shape(b, w))
+    gatherRows(z, classRowNumbers(b), into: first)
+    let last = classNormed.tensor(Shape(b, w))
+    normAfter.forward(first, into: last, saved: savedAfter)
+    let out = features.tensor(Shape(b, projection.shape[1]))
+    matmul(last, projection.value, into: out)
+    return out
+  }
+
+  /// Adds the gradients of all parameters, given that of the features [b, e] of the last forward with `keeping`.
+  public func backward(_ dfeatures: Tensor<S>) {
+    let b = pictures
+    precondition(dfeatures.rows == b, "a gradient of \(dfeatures.shape) for \(b) pictures")
+    let (tokens, w) = (config.tokens, config.width)
+    let grid = config.grid * config.grid
+    let last = classNormed.tensor(Shape(b, w))
+    let dlast = dclassNormed.tensor(Shape(b, w))
+    matmul(dfeatures, projection.value, into: dlast, transposeB: true)
+    matmul(last, dfeatures, into: projection.gradient, transposeA: true, beta: 1)
+    let dfirst = dclass.tensor(Shape(b, w))
+    fill(dfirst, 0)
+    normAfter.backward(dlast, x: classRows.tensor(Shape(b, w)), saved: savedAfter, dx: dfirst)
+
+    let dz = dtokens.tensor(Shape(b * tokens, w))
+    scatterRows(dfirst, classRowNumbers(b), into: dz)
+    let y = normed.tensor(Shape(b * tokens, w))
+    transformer.backward(dz, x: y, Sequences(count: b, length: tokens))
+
+    let dx = dembedded.tensor(Shape(b * tokens, w))
+    fill(dx, 0)
+    normBefore.backward(dz, x: embedded.tensor(Shape(b * tokens, w)), saved: savedBefore, dx: dx)
+    let rows = patchRows.tensor(Shape(b * grid, patchLength))
+    let dkernel = convolution.gradient.reshaped(Shape(w, patchLength))
+    for picture in 0..<b {
+      let block = dx.rows(picture * tokens..<(picture + 1) * tokens)
+      add(block, to: positions.gradient)
+      add(block.rows(0..<1), to: classEmbedding.gradient)
+      matmul(
+        block.rows(1..<tokens), rows.rows(picture * grid..<(picture + 1) * grid), into: dkernel, transposeA: true,
+        beta: 1)
+    }
+  }
+}
