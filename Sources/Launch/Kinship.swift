@@ -1,9 +1,49 @@
-internal import ArgumentParser
+import ArgumentParser
+import Dist
+import Foundation
 
-/// The root command: configuration only.
+/// The root command: configuration, and the one place where an error becomes an exit code.
 @main
-struct Kinship: AsyncParsableCommand {
+struct Kinship: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "kinship",
-    abstract: "Distils large CLIP-style models into small ones, on clusters of CPU machines.")
+    abstract: "Distils large CLIP-style models into small ones, on clusters of CPU machines.",
+    discussion: """
+      Every command runs alone or under mpirun, with any number of ranks, and gives the same answer:
+
+        mpirun -n 4 kinship train run.yaml
+
+      Exit codes: 0 done, 64 usage, 65 data, 70 internal, 74 input or output, 75 run me again, 76 a number that is \
+      not finite, 77 a rank that hangs.
+      """,
+    version: Release.version,
+    subcommands: [Train.self, Doctor.self])
+
+  static func main() {
+    Machine.chooseKernel()
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let error as RunFileError {
+      // Every rank reads the same file and finds the same.
+      if Machine.isFirstRank { complain(error) }
+      Foundation.exit(error.exitCode)
+    } catch let error as any ExitCoded {
+      complain(error)
+      Foundation.exit(error.exitCode)
+    } catch {
+      let code = exitCode(for: error)
+      if code == .success || code == .validationFailure, !Machine.isFirstRank { Foundation.exit(code.rawValue) }
+      exit(withError: error)
+    }
+  }
+
+  private static func complain(_ error: any Error) {
+    FileHandle.standardError.write(Data("kinship: \(error)\n".utf8))
+  }
+}
+
+/// The release that this binary is.
+enum Release {
+  static let version = "0.1.0"
 }

@@ -1,0 +1,56 @@
+import ArgumentParser
+import Dist
+
+/// `kinship train`: reads the run file and hands the run to the trainer.
+struct Train: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Trains a model from a run file.",
+    discussion: """
+      Alone or under mpirun; the result is the same for any number of ranks. The run's log, checkpoints and the \
+      resolved run file are kept in the folder output/name.
+      """)
+
+  @Argument(help: ArgumentHelp("The run file (YAML). scripts/recipes/example.yaml shows every key.", valueName: "run"))
+  var file: String
+
+  @Option(
+    name: .customLong("set"),
+    help: ArgumentHelp(
+      "Overrides one value, such as optimizer.rate=1e-3. May be repeated; the last one wins.", valueName: "path=value"))
+  var overrides: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Goes on from a checkpoint: auto (the latest if there is one), latest, or a checkpoint's path.",
+      valueName: "auto|latest|path"))
+  var resume: Resume?
+
+  @Flag(help: "Checks the run, prints what it would do, and stops.")
+  var dryRun = false
+
+  func run() throws {
+    let run = try RunConfig.load(file, overrides: overrides)
+    let code = Job.run { _ in 0 }
+    if dryRun { print(run.yaml, terminator: "") }
+    if code != 0 { throw ExitCode(code) }
+  }
+}
+
+/// From where a run goes on.
+enum Resume: ExpressibleByArgument, Equatable {
+  /// From the latest checkpoint, or from the beginning if there is none.
+  case auto
+  /// From the latest checkpoint, which must be there.
+  case latest
+  /// From this checkpoint.
+  case path(String)
+
+  init?(argument: String) {
+    switch argument {
+    case "": return nil
+    case "auto": self = .auto
+    case "latest": self = .latest
+    default: self = .path(argument)
+    }
+  }
+}

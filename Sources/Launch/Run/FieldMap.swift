@@ -1,0 +1,140 @@
+/// A section of the run file. `fields` names each key once, beside its property; reading, writing, the list of known
+/// keys and the defaults (the properties' initial values) all come from there.
+protocol Section: FieldValue {
+  init()
+  mutating func fields(_ map: FieldMap)
+  /// The section that a plain text stands for, where there is a short form.
+  static func shorthand(_ text: String) -> Self?
+}
+
+extension Section {
+  static func shorthand(_ text: String) -> Self? { nil }
+
+  static var expectation: String { "a section (keys and values)" }
+
+  static func read(_ node: RunNode, _ problems: Problems) -> Self? {
+    problems.note(node)
+    var section = Self()
+    switch node.value {
+    case .section(let entries):
+      let map = FieldMap(reading: node, entries, problems)
+      section.fields(map)
+      map.finish()
+      return section
+    case .scalar(let text, _):
+      // A section whose keys are all commented out is one with its defaults.
+      if node.isNothing {
+        let map = FieldMap(reading: node, [], problems)
+        section.fields(map)
+        return section
+      }
+      if let section = shorthand(text) { return section }
+    case .list: break
+    }
+    problems.wrongType(node, expected: expectation)
+    return nil
+  }
+
+  var tree: RunTree {
+    let map = FieldMap()
+    var copy = self
+    copy.fields(map)
+    return .section(map.written)
+  }
+}
+
+/// The keys of one section, being read from a node or written to a tree.
+final class FieldMap {
+  private var node: RunNode?
+  private var entries: [RunNode.Entry] = []
+  private var problems = Problems()
+  private var known: [String] = []
+  private(set) var written: [RunTree.Entry] = []
+
+  /// For writing.
+  init() {}
+
+  /// For reading.
+  init(reading node: RunNode, _ entries: [RunNode.Entry], _ problems: Problems) {
+    self.node = node
+    self.entries = entries
+    self.problems = problems
+  }
+
+  /// A key with a default: the value that is there.
+  func field<Value: FieldValue>(_ key: String, _ value: inout Value) {
+    if let given = take(key) {
+      if let read = Value.read(given, problems) { value = read }
+    } else if node == nil {
+      written.append(.init(key: key, value: value.tree))
+    }
+  }
+
+  /// A key that must be given; `what` says what it is for.
+  func required<Value: FieldValue>(_ key: String, _ value: inout Value, _ what: String) {
+    if let node, !entries.contains(where: { $0.key == key }) {
+      problems.add(node.place, "\(node.path(of: key)) is missing: \(what)")
+    }
+    field(key, &value)
+  }
+
+  /// A key that may hold nothing: `none` is the word for it in the file; without a word the key is left out.
+  func optional<Value: FieldValue>(_ key: String, _ value: inout Value?, none: String? = nil) {
+    if let given = take(key) {
+      if let none, case .scalar(none, false) = given.value {
+        problems.note(given)
+        value = nil
+        return
+      }
+      if let none { problems.allow(none, at: given) }
+      if let read = Value.read(given, problems) { value = read }
+    } else if node == nil, let value {
+      written.append(.init(key: key, value: value.tree))
+    } else if node == nil, let none {
+      written.append(.init(key: key, value: .scalar(none, quoted: false)))
+    }
+  }
+
+  /// Tells of every key that no field claimed.
+  func finish() {
+    guard let node else { return }
+    let section = node.path.isEmpty ? "the run file" : node.path
+    for entry in entries where !known.contains(entry.key) {
+      let guess = entry.key.closest(among: known).map { "; did you mean \"\($0)\"?" } ?? "."
+      problems.add(
+        entry.place,
+        "unknown key \"\(entry.key)\" in \(section)\(guess) Known keys: \(known.joined(separator: ", "))")
+    }
+  }
+
+  private func take(_ key: String) -> RunNode? {
+    known.append(key)
+    return entries.first { $0.key == key }?.value
+  }
+}
+
+extension String {
+  /// The candidate that is written most alike, if it is near enough to be what was meant.
+  func closest(among candidates: [String]) -> String? {
+    let ranked = candidates.map { (name: $0, distance: edits(to: $0)) }
+    guard let best = ranked.min(by: { $0.distance < $1.distance }) else { return nil }
+    return best.distance <= max(1, count / 3) ? best.name : nil
+  }
+
+  /// Edits between two words: insertions, deletions, replacements, and swaps of neighbours.
+  private func edits(to other: String) -> Int {
+    let from = Array(self)
+    let to = Array(other)
+    var rows = [Array(0...to.count)]
+    for i in 0..<from.count {
+      var row = [i + 1]
+      for j in 0..<to.count {
+        var least = Swift.min(rows[i][j] + (from[i] == to[j] ? 0 : 1), rows[i][j + 1] + 1, row[j] + 1)
+        if i > 0, j > 0, from[i] == to[j - 1], from[i - 1] == to[j] { least = Swift.min(least, rows[i - 1][j - 1] + 1) }
+        row.append(least)
+      }
+      rows.append(row)
+    }
+    return rows[from.count][to.count]
+  }
+}

@@ -1,0 +1,64 @@
+/// AdamW, its schedule and the clipping of gradients.
+struct OptimizerConfig: Section {
+  /// Peak learning rate.
+  var rate = 5e-4
+  var weightDecay = 0.2
+  /// Decay of the first and second moment; `auto`: 0.9 and 0.98 for a vision transformer, 0.9 and 0.999 for a ResNet.
+  var betas: [Double]?
+  /// Added to the root of the second moment; `auto`: 1e-6 for a vision transformer, 1e-8 for a ResNet.
+  var eps: Double?
+  /// Steps in which the rate grows linearly to its peak, rate·(step + 1)/warmup.
+  var warmup = 10_000
+  /// After warm-up: half a cosine down to 0 at the last step, or the peak rate to the end.
+  var schedule = Schedule.cosine
+  /// Largest norm of all gradients together, longer ones are scaled down to it; `none`: no clipping.
+  var clipNorm: Double?
+  /// Which parameters decay: open_clip's rule of old (matrices and embeddings), or its current one (embeddings of
+  /// position and class do not).
+  var decay = Decay.legacy
+
+  enum Schedule: String, CaseIterable, FieldValue { case cosine, constant }
+  enum Decay: String, CaseIterable, FieldValue { case legacy, current }
+
+  mutating func fields(_ map: FieldMap) {
+    map.field("rate", &rate)
+    map.field("weight_decay", &weightDecay)
+    map.optional("betas", &betas, none: "auto")
+    map.optional("eps", &eps, none: "auto")
+    map.field("warmup", &warmup)
+    map.field("schedule", &schedule)
+    map.optional("clip_norm", &clipNorm, none: "none")
+    map.field("decay", &decay)
+  }
+
+  /// The same with `auto` replaced by what suits the kind of vision tower, as open_clip does.
+  func resolved(visionTransformer: Bool) -> OptimizerConfig {
+    var copy = self
+    copy.betas = betas ?? (visionTransformer ? [0.9, 0.98] : [0.9, 0.999])
+    copy.eps = eps ?? (visionTransformer ? 1e-6 : 1e-8)
+    return copy
+  }
+}
+
+/// What is minimised.
+struct ObjectiveConfig: Section {
+  var preset = Preset.clip
+
+  /// `clip`: CLIP's symmetric contrastive loss over the global batch.
+  enum Preset: String, CaseIterable, FieldValue { case clip }
+
+  mutating func fields(_ map: FieldMap) { map.field("preset", &preset) }
+}
+
+/// How many pairs a step sees.
+struct BatchConfig: Section {
+  /// Pairs in a step, over all ranks.
+  var global = 1024
+  /// Pairs that a rank's towers hold at once, which bounds memory; `all`: the rank's whole share.
+  var micro: Int?
+
+  mutating func fields(_ map: FieldMap) {
+    map.field("global", &global)
+    map.optional("micro", &micro, none: "all")
+  }
+}

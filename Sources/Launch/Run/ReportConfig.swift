@@ -1,0 +1,58 @@
+/// How often a line is logged.
+struct LogConfig: Section {
+  /// Steps between two lines.
+  var every = 10
+
+  mutating func fields(_ map: FieldMap) { map.field("every", &every) }
+}
+
+/// How often the run is saved. The last step is always saved.
+struct CheckpointConfig: Section {
+  /// Steps between two checkpoints.
+  var every = 1000
+  /// How many of the newest are kept; `all`: every one.
+  var keep: Int? = 3
+
+  mutating func fields(_ map: FieldMap) {
+    map.field("every", &every)
+    map.optional("keep", &keep, none: "all")
+  }
+}
+
+/// What is measured while the run goes on. With evaluations, the last step is always evaluated.
+struct EvaluateConfig: Section {
+  /// Steps between two rounds of evaluation; `none`: only after the last step.
+  var every: Int?
+  var evaluations: [EvaluationConfig] = []
+
+  mutating func fields(_ map: FieldMap) {
+    map.optional("every", &every, none: "none")
+    map.field("evaluations", &evaluations)
+  }
+}
+
+/// One evaluation.
+struct EvaluationConfig: Section {
+  var kind = Kind.retrieval
+  /// The corpus to evaluate on: its index file or folder.
+  var corpus = ""
+  /// Zero-shot: a file with one class name a line, in the order of the corpus's labels.
+  var classes: String?
+  /// Zero-shot: a file with one prompt a line, `{}` standing for the class name.
+  var templates: String?
+  /// Zero-shot: a file with the names of the classes among which to choose, one a line; left out: all.
+  var subset: String?
+
+  enum Kind: String, CaseIterable, FieldValue {
+    case retrieval
+    case zeroShot = "zero-shot"
+  }
+
+  mutating func fields(_ map: FieldMap) {
+    map.required("kind", &kind, Kind.expectation)
+    map.required("corpus", &corpus, "the corpus to evaluate on")
+    map.optional("classes", &classes)
+    map.optional("templates", &templates)
+    map.optional("subset", &subset)
+  }
+}

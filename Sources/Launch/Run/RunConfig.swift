@@ -1,0 +1,105 @@
+import Dist
+import Foundation
+
+/// A run, as its file describes it: every value has its default here and its key in `fields`, nowhere else.
+///
+/// `scripts/recipes/example.yaml` shows every key with its default.
+struct RunConfig: Section {
+  /// The run's name, and its folder's in `output`.
+  var name = ""
+  /// The folder in which runs are kept.
+  var output = "runs"
+  /// Seed of the initial values and of the order of samples; `data.seed` rules crops and captions.
+  var seed: UInt64 = 0
+  var model = ModelConfig()
+  var data = DataConfig()
+  /// CLIP's byte-pair vocabulary file (`bpe_simple_vocab_16e6.txt.gz`), or one from `kinship vocabulary train`.
+  var vocabulary = ""
+  var image = ImageConfig()
+  var batch = BatchConfig()
+  /// Length of the run in steps; either this or `epochs`.
+  var steps: Int?
+  /// Length of the run in passes over the data; either this or `steps`.
+  var epochs: Int?
+  var optimizer = OptimizerConfig()
+  var objective = ObjectiveConfig()
+  var log = LogConfig()
+  var checkpoint = CheckpointConfig()
+  var evaluate = EvaluateConfig()
+  var precision = Precision.fp32
+
+  enum Precision: String, CaseIterable, FieldValue { case fp32 }
+
+  mutating func fields(_ map: FieldMap) {
+    map.required("name", &name, "the run's name; its folder is output/name")
+    map.field("output", &output)
+    map.field("seed", &seed)
+    map.required("model", &model, "a preset such as ViT-T-16, a .json file, or a section")
+    map.required("data", &data, "a section with corpora")
+    map.required("vocabulary", &vocabulary, "the path of a byte-pair vocabulary file")
+    map.field("image", &image)
+    map.field("batch", &batch)
+    map.optional("steps", &steps, none: "none")
+    map.optional("epochs", &epochs, none: "none")
+    map.field("optimizer", &optimizer)
+    map.field("objective", &objective)
+    map.field("log", &log)
+    map.field("checkpoint", &checkpoint)
+    map.field("evaluate", &evaluate)
+    map.field("precision", &precision)
+  }
+
+  /// Where the run's log, checkpoints and resolved run file go.
+  var folder: URL {
+    URL(filePath: output, directoryHint: .isDirectory).appending(path: name, directoryHint: .isDirectory)
+  }
+
+  /// The run with every key written out, in the run file's own format.
+  var yaml: String { tree.yaml }
+}
+
+extension RunConfig {
+  /// Largest run file that is read, in bytes.
+  private static let largest = 1 << 20
+
+  /// Reads a run file, puts the overrides (`optimizer.rate=1e-3`) in, and checks the whole.
+  ///
+  /// Throws a `RunFileError` that names every mistake with its line and column, or a `RunFileUnreadable`.
+  static func load(_ path: String, overrides: [String] = []) throws -> RunConfig {
+    let data: Data
+    do {
+      data = try Data(contentsOf: URL(filePath: path))
+    } catch {
+      throw RunFileUnreadable(path: path, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    }
+    guard data.count <= largest else {
+      throw RunFileUnreadable(
+        path: path, reason: "\(data.count) bytes are too many for a run file (at most \(largest))")
+    }
+    guard let text = String(validating: data, as: UTF8.self) else {
+      throw RunFileUnreadable(path: path, reason: "it is not UTF-8 text")
+    }
+    return try decode(text, file: path, overrides: overrides)
+  }
+
+  /// Reads a run file's text; `file` is its name in messages.
+  static func decode(_ text: String, file: String, overrides: [String] = []) throws(RunFileError) -> RunConfig {
+    var root = try RunNode.parse(text) { .file(file, line: $0, column: $1) }
+    for argument in overrides { try Override(argument).apply(to: &root) }
+    let problems = Problems()
+    let run = RunConfig.read(root, problems)
+    try problems.check()
+    guard let run else { preconditionFailure("a run file that cannot be read has problems") }
+    try run.validate(problems)
+    return run
+  }
+}
+
+/// A run file that cannot be opened or is no text.
+struct RunFileUnreadable: ExitCoded, CustomStringConvertible {
+  var path: String
+  var reason: String
+
+  var exitCode: Int32 { 74 }
+  var description: String { "cannot read the run file \(path): \(reason)" }
+}

@@ -1,0 +1,153 @@
+import Yams
+
+/// Where a value of the resolved run was written: in the run file, or on the command line.
+enum Place: Sendable, Equatable {
+  case file(String, line: Int, column: Int)
+  case override(String)
+
+  var text: String {
+    switch self {
+    case .file(let name, let line, let column): "\(name):\(line):\(column)"
+    case .override(let argument): "--set \(argument)"
+    }
+  }
+}
+
+/// What a YAML document holds, without places and styles.
+indirect enum RunTree: Sendable, Equatable {
+  /// Text as written; `quoted` text is text even where it looks like a number.
+  case scalar(String, quoted: Bool)
+  case list([RunTree])
+  case section([Entry])
+
+  struct Entry: Sendable, Equatable {
+    var key: String
+    var value: RunTree
+  }
+}
+
+/// A node of the run file: a value, where it was written, and its dotted path from the top.
+///
+/// Yams keeps line and column; what it accepts beyond this format (tags, merge keys, keys that are not text) is
+/// refused here, so that nothing is read other than it looks.
+struct RunNode: Sendable {
+  var place: Place
+  /// `optimizer.rate`, `data.corpora.0.path`; empty for the top.
+  var path: String
+  var value: Value
+
+  indirect enum Value: Sendable {
+    case scalar(String, quoted: Bool)
+    case list([RunNode])
+    case section([Entry])
+  }
+
+  struct Entry: Sendable {
+    var key: String
+    var place: Place
+    var value: RunNode
+  }
+
+  /// The path of a child of this node.
+  func path(of key: String) -> String { Self.join(path, key) }
+
+  static func join(_ path: String, _ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+
+  /// The node without its places.
+  var tree: RunTree {
+    switch value {
+    case .scalar(let text, let quoted): .scalar(text, quoted: quoted)
+    case .list(let nodes): .list(nodes.map(\.tree))
+    case .section(let entries): .section(entries.map { .init(key: $0.key, value: $0.value.tree) })
+    }
+  }
+
+  /// Whether the document says nothing here: an empty value, `~` or `null`.
+  var isNothing: Bool {
+    if case .scalar(let text, false) = value { return ["", "~", "null", "Null", "NULL"].contains(text) }
+    return false
+  }
+}
+
+extension RunNode {
+  /// Deepest nesting that is read; a run file needs four levels.
+  private static let deepest = 32
+
+  /// Reads one YAML document; `place` turns line and column into a place.
+  static func parse(
+    _ yaml: String, path: String = "", place: (_ line: Int, _ column: Int) -> Place
+  ) throws(RunFileError) -> RunNode {
+    let root: Node?
+    do {
+      root = try compose(yaml: yaml)
+    } catch let error as YamlError {
+      throw RunFileError(problems: [problem(error, place)])
+    } catch {
+      throw RunFileError(problems: [.init(place: place(1, 1), text: "\(error)")])
+    }
+    guard let root else { return RunNode(place: place(1, 1), path: path, value: .scalar("", quoted: false)) }
+    let problems = Problems()
+    let node = RunNode(root, path: path, place: { place($0?.line ?? 1, $0?.column ?? 1) }, depth: 0, problems)
+    try problems.check()
+    return node
+  }
+
+  private init(_ node: Node, path: String, place: (Mark?) -> Place, depth: Int, _ problems: Problems) {
+    self.place = place(node.mark)
+    self.path = path
+    self.value = .scalar("", quoted: false)
+    guard depth < Self.deepest else {
+      problems.add(self.place, "nested more than \(Self.deepest) levels deep")
+      return
+    }
+    switch node {
+    case .scalar(let scalar):
+      if scalar.tag.description != Tag.Name.implicit.rawValue, scalar.tag.description != Tag.Name.nonSpecific.rawValue {
+        problems.add(self.place, "tags such as \(scalar.tag) are not read here; remove the tag")
+      }
+      value = .scalar(scalar.string, quoted: scalar.style != .plain && scalar.style != .any)
+    case .sequence(let sequence):
+      value = .list(
+        sequence.enumerated().map { index, child in
+          RunNode(child, path: Self.join(path, "\(index)"), place: place, depth: depth + 1, problems)
+        })
+    case .mapping(let mapping):
+      value = .section(
+        mapping.compactMap { key, child in
+          guard case .scalar(let name) = key else {
+            problems.add(place(key.mark), "a key must be text")
+            return nil
+          }
+          if name.string == "<<" {
+            problems.add(place(key.mark), "merge keys (<<) are not read here; write the keys out")
+            return nil
+          }
+          let value = RunNode(
+            child, path: Self.join(path, name.string), place: place, depth: depth + 1, problems)
+          return Entry(key: name.string, place: place(key.mark), value: value)
+        })
+    case .alias(let alias):
+      problems.add(place(alias.mark), "alias without a value")
+    }
+  }
+
+  /// Yams's errors in our form: place first, one line.
+  private static func problem(_ error: YamlError, _ place: (Int, Int) -> Place) -> Problem {
+    switch error {
+    case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
+      .composer(let context, let problem, let mark, _):
+      let text = [context?.text, problem].compactMap { $0 }.joined(separator: ", ")
+      return Problem(place: place(mark.line, mark.column), text: "not YAML: \(text)")
+    case .duplicatedKeysInMapping(let names, let context):
+      let keys = names.sorted().map { "\"\($0)\"" }.joined(separator: ", ")
+      let noun = names.count == 1 ? "key" : "keys"
+      return Problem(
+        place: place(context.mark.line, context.mark.column),
+        text: "\(noun) \(keys) given twice in one section; keep one")
+    case .reader(let problem, _, _, _):
+      return Problem(place: place(1, 1), text: "not YAML: \(problem)")
+    default:
+      return Problem(place: place(1, 1), text: "not YAML: \(error)")
+    }
+  }
+}
