@@ -35,7 +35,7 @@ enum Machine {
       let environment = ProcessInfo.processInfo.environment
       // One start anew for each step: first without the empty variable, then with our choice.
       let done = environment[marker]
-      guard done == nil || done == "unset", BLAS.choosesKernel else { return }
+      guard done == nil || done == "unset", BLAS.configuration.contains("DYNAMIC_ARCH") else { return }
       let given = environment[BLASKernel.variable]
       switch BLASKernel.change(kernel: BLAS.kernel, processor: level, given: given) {
       case nil: return

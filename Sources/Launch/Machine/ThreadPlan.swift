@@ -52,6 +52,9 @@ struct ThreadPlan: Sendable, Equatable, Codable {
     self.warnings = warnings
   }
 
+  /// Makes the plan hold for the kernels and matrix products of this process.
+  func apply() { Threads.count = compute }
+
   private static func count(_ text: String?) -> Int? {
     // OMP_NUM_THREADS may list one number a nesting level; the first is the outermost.
     guard let first = text?.split(separator: ",").first, let count = Int(first), count > 0 else { return nil }
