@@ -46,6 +46,7 @@ let package = Package(
     .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CMachine"),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(
       name: "CImage",
       linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png16"), .linkedLibrary("webp")]),
@@ -56,7 +57,8 @@ let package = Package(
       path: "Sources/Model/Tensor", swiftSettings: fast),
     // Layers, towers, losses, optimizer, text, pictures. Knows nothing of other processes.
     .target(
-      name: "Model", dependencies: ["Tensor", "CImage", .product(name: "RealModule", package: "swift-numerics")],
+      name: "Model",
+      dependencies: ["Tensor", "CImage", "CZlib", .product(name: "RealModule", package: "swift-numerics")],
       path: "Sources/Model", exclude: ["Tensor"],
       swiftSettings: safe + [.unsafeFlags(["-O"])]),
     // Processes, files, shards, checkpoints. Knows nothing of layers.

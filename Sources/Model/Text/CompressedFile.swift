@@ -1,0 +1,53 @@
+import CZlib
+import Foundation
+
+/// Small text files, plain or gzip-compressed. The only file that calls zlib.
+enum CompressedFile {
+  /// Far above any vocabulary (the public one is 3 MB), far below what a crafted file could unpack to.
+  private static let sizeLimit = 64 << 20
+
+  /// The unpacked contents of the file at `path`; a file without the gzip mark is read as it is.
+  static func read(_ path: String) throws(VocabularyError) -> [UInt8] {
+    var isDirectory = ObjCBool(false)
+    guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
+      throw .unreadable(path: path, reason: "there is no such file")
+    }
+    guard !isDirectory.boolValue else { throw .unreadable(path: path, reason: "it is a folder") }
+    guard let file = unsafe gzopen(path, "rb") else {
+      throw .unreadable(path: path, reason: unsafe String(cString: strerror(errno)))
+    }
+    defer { unsafe _ = gzclose(file) }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = unsafe chunk.withUnsafeMutableBytes { unsafe gzread(file, $0.baseAddress, UInt32($0.count)) }
+      var code: Int32 = Z_OK
+      let message = unsafe String(cString: gzerror(file, &code))
+      // A file that ends too early is told by this code alone: the count is that of the bytes it still had.
+      guard count >= 0, code == Z_OK || code == Z_STREAM_END else {
+        throw .unreadable(path: path, reason: "it is damaged (\(message))")
+      }
+      if count == 0 { return bytes }
+      bytes += chunk[..<Int(count)]
+      guard bytes.count <= sizeLimit else {
+        throw .unreadable(path: path, reason: "it unpacks to more than \(sizeLimit >> 20) MiB")
+      }
+    }
+  }
+
+  /// Writes `bytes` to a new file beside `path` and renames it; compressed if the name ends in `.gz`.
+  static func write(_ bytes: [UInt8], to path: String) throws(VocabularyError) {
+    let draft = "\(path).\(getpid()).new"
+    // Mode T writes without the gzip frame. The frame has neither name nor time: equal contents, equal files.
+    guard let file = unsafe gzopen(draft, path.hasSuffix(".gz") ? "wb9" : "wbT") else {
+      throw .unwritable(path: path, reason: unsafe String(cString: strerror(errno)))
+    }
+    let count = unsafe bytes.withUnsafeBytes { unsafe gzwrite(file, $0.baseAddress, UInt32($0.count)) }
+    let closed = unsafe gzclose(file)
+    guard Int(count) == bytes.count, closed == Z_OK, unsafe rename(draft, path) == 0 else {
+      let reason = unsafe String(cString: strerror(errno))
+      unsafe _ = unlink(draft)
+      throw .unwritable(path: path, reason: reason)
+    }
+  }
+}

@@ -1,0 +1,23 @@
+import Foundation
+
+/// CLIP's public vocabulary file, which is fetched and not part of the project.
+public enum PublicVocabulary {
+  public struct Missing: Error, CustomStringConvertible {
+    public let description: String
+  }
+
+  /// The path that KINSHIP_VOCABULARY names, or that `scripts/fetch-vocabulary` writes to.
+  public static func path() throws -> String {
+    let named = ProcessInfo.processInfo.environment["KINSHIP_VOCABULARY"] ?? ""
+    let path =
+      named.isEmpty
+      ? URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        .appending(path: "data/vocabulary/bpe_simple_vocab_16e6.txt.gz").path
+      : named
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw Missing(
+        description: "CLIP's vocabulary is not at \(path): run scripts/fetch-vocabulary, or set KINSHIP_VOCABULARY")
+    }
+    return path
+  }
+}
