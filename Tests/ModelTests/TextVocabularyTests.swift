@@ -5,85 +5,72 @@ import Testing
 @testable import Model
 
 @Suite struct TextVocabularyTests {
-  let folder: URL
+  let folder: TemporaryFolder
 
-  init() throws {
-    folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-  }
-
-  func write(_ name: String, _ data: Data) throws -> String {
-    let file = folder.appending(path: name)
-    try data.write(to: file)
-    return file.path
-  }
+  init() throws { folder = try TemporaryFolder() }
 
   @Test(arguments: ["#version: 0.2\na b\nab c</w>\n", "#version: 0.2\na b\nab c</w>", "x\r\na b\r\nab c</w>\r\n"])
   func readsLinesHoweverTheyEnd(_ text: String) throws {
-    defer { try? FileManager.default.removeItem(at: folder) }
-    let vocabulary = try Vocabulary(contentsOf: write("v.txt", Data(text.utf8)))
+    let vocabulary = try Vocabulary(contentsOf: folder.write("v.txt", Data(text.utf8)))
     #expect(vocabulary.mergeCount == 2)
     #expect(vocabulary.symbols[512...] == ["ab", "abc</w>"])
   }
 
   @Test func readsNoMoreMergesThanTheFormatHas() throws {
-    defer { try? FileManager.default.removeItem(at: folder) }
     let lines = ["#version: 0.2"] + (0..<Vocabulary.mergeLimit).map { _ in "a b" } + ["one line too many", "c"]
-    let vocabulary = try Vocabulary(contentsOf: write("v.txt", Data(lines.joined(separator: "\n").utf8)))
+    let vocabulary = try Vocabulary(contentsOf: folder.write("v.txt", Data(lines.joined(separator: "\n").utf8)))
     #expect(vocabulary.size == 49_408)
   }
 
   @Test(arguments: ["v.txt", "v.txt.gz"])
   func writesWhatItReads(_ name: String) throws {
-    defer { try? FileManager.default.removeItem(at: folder) }
     let vocabulary = try Vocabulary([("a", "b"), ("ab", "c</w>"), ("Ġ", "é")], path: "test")
-    let paths = ["1", "2"].map { folder.appending(path: $0 + name).path }
+    let paths = ["1", "2"].map { folder.path($0 + name) }
     for path in paths { try vocabulary.write(to: path) }
     #expect(try Vocabulary(contentsOf: paths[0]).symbols == vocabulary.symbols)
     let files = try paths.map { try Data(contentsOf: URL(filePath: $0)) }
     #expect(files[0] == files[1])
     #expect(files[0].starts(with: name.hasSuffix("gz") ? [0x1F, 0x8B] : Array("#version".utf8)))
-    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 2)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path).count == 2)
   }
 
   @Test func namesWhatIsWrong() throws {
-    defer { try? FileManager.default.removeItem(at: folder) }
-    let lost = folder.appending(path: "lost").path
+    let lost = folder.path("lost")
     #expect(throws: VocabularyError.unreadable(path: lost, reason: "there is no such file")) {
       try Vocabulary(contentsOf: lost)
     }
-    #expect(throws: VocabularyError.unreadable(path: folder.path, reason: "it is a folder")) {
-      try Vocabulary(contentsOf: folder.path)
+    let itself = folder.url.path
+    #expect(throws: VocabularyError.unreadable(path: itself, reason: "it is a folder")) {
+      try Vocabulary(contentsOf: itself)
     }
-    let empty = try write("empty", Data())
+    let empty = try folder.write("empty", Data())
     #expect(throws: VocabularyError.empty(path: empty)) { try Vocabulary(contentsOf: empty) }
-    let malformed = try write("malformed", Data("#version\na b\na b c\n".utf8))
+    let malformed = try folder.write("malformed", Data("#version\na b\na b c\n".utf8))
     #expect(throws: VocabularyError.malformed(path: malformed, line: 3, found: "a b c")) {
       try Vocabulary(contentsOf: malformed)
     }
-    let unknown = try write("unknown", Data("#version\na b\nab q\nab xy\n".utf8))
+    let unknown = try folder.write("unknown", Data("#version\na b\nab q\nab xy\n".utf8))
     #expect(throws: VocabularyError.unknownSymbol(path: unknown, line: 4, symbol: "xy")) {
       try Vocabulary(contentsOf: unknown)
     }
-    let picture = try write("picture", Data((0..<4_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }))
+    let picture = try folder.write("picture", Data((0..<4_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }))
     #expect(throws: VocabularyError.self) { try Vocabulary(contentsOf: picture) }
     #expect(throws: VocabularyError.self) {
-      try Vocabulary([("a", "b")], path: "").write(to: folder.appending(path: "no/folder/v.txt").path)
+      try Vocabulary([("a", "b")], path: "").write(to: folder.path("no/folder/v.txt"))
     }
   }
 
   @Test func refusesATruncatedOrDamagedArchive() throws {
-    defer { try? FileManager.default.removeItem(at: folder) }
-    let whole = folder.appending(path: "v.gz")
-    try Vocabulary((0..<2_000).map { _ in ("a", "b") }, path: "").write(to: whole.path)
-    let data = try Data(contentsOf: whole)
+    let whole = folder.path("v.gz")
+    try Vocabulary((0..<2_000).map { _ in ("a", "b") }, path: "").write(to: whole)
+    let data = try Data(contentsOf: URL(filePath: whole))
     for count in [11, data.count / 2, data.count - 1] {
-      let path = try write("cut\(count).gz", data.prefix(count))
+      let path = try folder.write("cut\(count).gz", data.prefix(count))
       #expect(throws: VocabularyError.self, "\(count) of \(data.count) bytes") { try Vocabulary(contentsOf: path) }
     }
     var altered = data
     altered[data.count / 2] ^= 0x40
-    let path = try write("altered.gz", altered)
+    let path = try folder.write("altered.gz", altered)
     #expect(throws: VocabularyError.self) { try Vocabulary(contentsOf: path) }
   }
 }
