@@ -8,6 +8,7 @@ struct ImageGoldenSet {
       let width: Int
       let height: Int
       let kind: String
+      let orderMatters: Bool
       let exifOrientation: Int?
     }
     struct Crop: Decodable, Sendable {

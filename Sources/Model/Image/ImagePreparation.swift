@@ -1,0 +1,95 @@
+public import Tensor
+
+/// Encoded pictures to normalised tensors, for training and for evaluation, as open_clip prepares them.
+///
+/// Output is [3, n, n], channel by channel: (value / 255 − mean) / std. One object serves one thread: it keeps the
+/// scratch of decoding and resizing, so a stream of pictures of bounded size is prepared without allocating.
+public final class ImagePreparation {
+  public let options: ImageOptions
+  private let seed: UInt64
+  private var decoder: ImageDecoder
+  private var resampler = Resampler()
+  private var decoded = RGBImage()
+  private var square = RGBImage()
+  /// What each byte of each channel becomes, [3, 256].
+  private let normalized: [Float]
+
+  /// `seed` is the run's `data.seed`, of which crops and colours are functions.
+  public init(_ options: ImageOptions, seed: UInt64) throws(ImageError) {
+    try options.validate()
+    self.options = options
+    self.seed = seed
+    decoder = ImageDecoder(alpha: options.alpha, exif: options.exif, maxPixels: options.maxPixels)
+    normalized = (0..<3).flatMap { channel in
+      (0..<256).map { (Float($0) / 255 - options.mean[channel]) / options.std[channel] }
+    }
+  }
+
+  /// A training picture: a random crop resized to n × n, then colour jitter and gray if asked for.
+  ///
+  /// Box and colours depend on (seed, sampleID, view) alone.
+  public func prepareTraining(
+    _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>
+  ) throws(ImageError) {
+    try decoder.decode(bytes, into: &decoded)
+    let n = options.size
+    let box = cropBox(width: decoded.width, height: decoded.height, sampleID: sampleID, view: view)
+    resampler.resize(decoded, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
+    for change in colorChanges(sampleID: sampleID, view: view) { square.apply(change) }
+    normalize(into: tensor)
+  }
+
+  /// An evaluation picture: the shorter side resized to n, the longer to ⌊n · long / short⌋, and the central n × n.
+  public func prepareEvaluation(_ bytes: [UInt8], into tensor: Tensor<Float>) throws(ImageError) {
+    try decoder.decode(bytes, into: &decoded)
+    let n = options.size
+    let (w, h) = (decoded.width, decoded.height)
+    let long = Int(Double(n * max(w, h)) / Double(min(w, h)))
+    let (width, height) = w <= h ? (n, long) : (long, n)
+    let left = Int((Double(width - n) / 2).rounded(.toNearestOrEven))
+    let top = Int((Double(height - n) / 2).rounded(.toNearestOrEven))
+    resampler.resize(
+      decoded, box: CropBox(left: 0, top: 0, width: w, height: h), width: width, height: height,
+      across: left..<left + n, down: top..<top + n, into: &square)
+    normalize(into: tensor)
+  }
+
+  /// The box that training cuts from a picture of this size (as it is after `exif`).
+  package func cropBox(width: Int, height: Int, sampleID: UInt64, view: Int) -> CropBox {
+    var random = stream("crop", sampleID, view)
+    return CropBox.random(
+      inWidth: width, height: height, scale: options.scale, ratio: options.ratio, using: &random)
+  }
+
+  /// What training does to the colours of a sample: jitter, then gray.
+  func colorChanges(sampleID: UInt64, view: Int) -> [ColorChange] {
+    var changes: [ColorChange] = []
+    if options.colorJitter.probability > 0 {
+      var random = stream("color jitter", sampleID, view)
+      changes = options.colorJitter.draw(using: &random)
+    }
+    if options.grayscale > 0 {
+      var random = stream("grayscale", sampleID, view)
+      if random.uniform() < options.grayscale { changes.append(.gray) }
+    }
+    return changes
+  }
+
+  private func stream(_ purpose: String, _ sampleID: UInt64, _ view: Int) -> KeyedRandom {
+    KeyedRandom(seed: seed, purpose: purpose, sampleID, UInt64(bitPattern: Int64(view)))
+  }
+
+  /// Writes `square` as [3, n, n].
+  private func normalize(into tensor: Tensor<Float>) {
+    let pixels = options.size * options.size
+    precondition(tensor.count == pixels * 3, "a tensor of \(tensor.shape) for [3, \(options.size), \(options.size)]")
+    unsafe tensor.withUnsafeMutableBuffer { output in
+      for channel in 0..<3 {
+        for pixel in 0..<pixels {
+          unsafe output[channel &* pixels &+ pixel] =
+            normalized[channel &* 256 &+ Int(square.storage[pixel &* 3 &+ channel])]
+        }
+      }
+    }
+  }
+}
