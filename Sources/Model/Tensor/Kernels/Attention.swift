@@ -22,27 +22,30 @@ public func attention<S: Scalar>(
   let tile = sequences.longest * sequences.longest
   let scores = scratch.tensor(Shape(Threads.parts(units, grain: 1), tile)).pointer
   let (x, out, lse) = (qkv.pointer, o.pointer, logSumExp.pointer)
-  Threads.splitProducts(units) { part, range in
-    let s = scores + part * tile
-    for unit in range {
-      let (sequence, head) = (unit / heads, unit % heads)
-      let start = sequences.offsets[sequence]
-      let length = sequences.offsets[sequence + 1] - start
-      guard length > 0 else { continue }
-      let q = x + start * 3 * w + head * d
-      S.multiply(
-        transposeA: false, transposeB: true, length, length, d, alpha: scale, q, 3 * w, q + w, 3 * w, beta: 0, s, length
-      )
-      let sums = lse + head * n + start
-      for i in 0..<length {
-        let row = s + i * length
-        let seen = causal ? i + 1 : length
-        sums[i] = softmaxRow(row, seen)
-        for j in seen..<length { row[j] = 0 }
+  Profile.measure(\.attention) {
+    Threads.splitProducts(units) { part, range in
+      let s = scores + part * tile
+      for unit in range {
+        let (sequence, head) = (unit / heads, unit % heads)
+        let start = sequences.offsets[sequence]
+        let length = sequences.offsets[sequence + 1] - start
+        guard length > 0 else { continue }
+        let q = x + start * 3 * w + head * d
+        S.multiply(
+          transposeA: false, transposeB: true, length, length, d, alpha: scale, q, 3 * w, q + w, 3 * w, beta: 0, s,
+          length
+        )
+        let sums = lse + head * n + start
+        for i in 0..<length {
+          let row = s + i * length
+          let seen = causal ? i + 1 : length
+          sums[i] = softmaxRow(row, seen)
+          for j in seen..<length { row[j] = 0 }
+        }
+        S.multiply(
+          transposeA: false, transposeB: false, length, d, length, alpha: 1, s, length, q + 2 * w, 3 * w,
+          beta: 0, out + start * w + head * d, w)
       }
-      S.multiply(
-        transposeA: false, transposeB: false, length, d, length, alpha: 1, s, length, q + 2 * w, 3 * w,
-        beta: 0, out + start * w + head * d, w)
     }
   }
 }
@@ -66,45 +69,49 @@ public func attentionBackward<S: Scalar>(
   let tile = sequences.longest * sequences.longest
   let tiles = scratch.tensor(Shape(Threads.parts(units, grain: 1), 2 * tile)).pointer
   let (x, dx, out, dout, lse) = (qkv.pointer, dqkv.pointer, o.pointer, dO.pointer, logSumExp.pointer)
-  Threads.splitProducts(units) { part, range in
-    let p = tiles + part * 2 * tile
-    let ds = p + tile
-    for unit in range {
-      let (sequence, head) = (unit / heads, unit % heads)
-      let start = sequences.offsets[sequence]
-      let length = sequences.offsets[sequence + 1] - start
-      guard length > 0 else { continue }
-      let at = start * 3 * w + head * d
-      let (q, k, v) = (x + at, x + at + w, x + at + 2 * w)
-      let (dq, dk, dv) = (dx + at, dx + at + w, dx + at + 2 * w)
-      let (oUnit, doUnit) = (out + start * w + head * d, dout + start * w + head * d)
-      S.multiply(
-        transposeA: false, transposeB: true, length, length, d, alpha: scale, q, 3 * w, k, 3 * w, beta: 0, p, length)
-      S.multiply(
-        transposeA: false, transposeB: true, length, length, d, alpha: 1, doUnit, w, v, 3 * w, beta: 0, ds, length)
-      let sums = lse + head * n + start
-      for i in 0..<length {
-        let (row, gradient) = (p + i * length, ds + i * length)
-        let seen = causal ? i + 1 : length
-        var along: S = 0
-        for j in 0..<d { along = Relaxed.multiplyAdd(oUnit[i * w + j], doUnit[i * w + j], along) }
-        let sum = sums[i]
-        for j in 0..<seen {
-          let probability = S.exponential(row[j] - sum)
-          row[j] = probability
-          gradient[j] = probability * (gradient[j] - along)
+  Profile.measure(\.attention) {
+    Threads.splitProducts(units) { part, range in
+      let p = tiles + part * 2 * tile
+      let ds = p + tile
+      for unit in range {
+        let (sequence, head) = (unit / heads, unit % heads)
+        let start = sequences.offsets[sequence]
+        let length = sequences.offsets[sequence + 1] - start
+        guard length > 0 else { continue }
+        let at = start * 3 * w + head * d
+        let (q, k, v) = (x + at, x + at + w, x + at + 2 * w)
+        let (dq, dk, dv) = (dx + at, dx + at + w, dx + at + 2 * w)
+        let (oUnit, doUnit) = (out + start * w + head * d, dout + start * w + head * d)
+        S.multiply(
+          transposeA: false, transposeB: true, length, length, d, alpha: scale, q, 3 * w, k, 3 * w, beta: 0, p, length)
+        S.multiply(
+          transposeA: false, transposeB: true, length, length, d, alpha: 1, doUnit, w, v, 3 * w, beta: 0, ds, length)
+        let sums = lse + head * n + start
+        for i in 0..<length {
+          let (row, gradient) = (p + i * length, ds + i * length)
+          let seen = causal ? i + 1 : length
+          var along: S = 0
+          for j in 0..<d { along = Relaxed.multiplyAdd(oUnit[i * w + j], doUnit[i * w + j], along) }
+          let sum = sums[i]
+          for j in 0..<seen {
+            let probability = S.exponential(row[j] - sum)
+            row[j] = probability
+            gradient[j] = probability * (gradient[j] - along)
+          }
+          for j in seen..<length {
+            row[j] = 0
+            gradient[j] = 0
+          }
         }
-        for j in seen..<length {
-          row[j] = 0
-          gradient[j] = 0
-        }
+        S.multiply(
+          transposeA: true, transposeB: false, length, d, length, alpha: 1, p, length, doUnit, w, beta: 0, dv, 3 * w)
+        S.multiply(
+          transposeA: false, transposeB: false, length, d, length, alpha: scale, ds, length, k, 3 * w, beta: 0, dq,
+          3 * w)
+        S.multiply(
+          transposeA: true, transposeB: false, length, d, length, alpha: scale, ds, length, q, 3 * w, beta: 0, dk, 3 * w
+        )
       }
-      S.multiply(
-        transposeA: true, transposeB: false, length, d, length, alpha: 1, p, length, doUnit, w, beta: 0, dv, 3 * w)
-      S.multiply(
-        transposeA: false, transposeB: false, length, d, length, alpha: scale, ds, length, k, 3 * w, beta: 0, dq, 3 * w)
-      S.multiply(
-        transposeA: true, transposeB: false, length, d, length, alpha: scale, ds, length, q, 3 * w, beta: 0, dk, 3 * w)
     }
   }
 }

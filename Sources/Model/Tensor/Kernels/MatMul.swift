@@ -14,6 +14,7 @@ extension Float: MatrixProduct {
     _ a: UnsafePointer<Float>, _ lda: Int, _ b: UnsafePointer<Float>, _ ldb: Int,
     beta: Float, _ c: UnsafeMutablePointer<Float>, _ ldc: Int
   ) {
+    Profile.note(transposeA, transposeB, m, n, k)
     cblas_sgemm(
       CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
       blasint(m), blasint(n), blasint(k), alpha, a, blasint(lda), b, blasint(ldb), beta, c, blasint(ldc))
@@ -26,6 +27,7 @@ extension Double: MatrixProduct {
     _ a: UnsafePointer<Double>, _ lda: Int, _ b: UnsafePointer<Double>, _ ldb: Int,
     beta: Double, _ c: UnsafeMutablePointer<Double>, _ ldc: Int
   ) {
+    Profile.note(transposeA, transposeB, m, n, k)
     cblas_dgemm(
       CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
       blasint(m), blasint(n), blasint(k), alpha, a, blasint(lda), b, blasint(ldb), beta, c, blasint(ldc))
@@ -49,9 +51,11 @@ public func matmul<S: Scalar>(
     if beta == 0 { fill(c, 0) } else if beta != 1 { scale(c, by: beta) }
     return
   }
-  S.multiply(
-    transposeA: transposeA, transposeB: transposeB, m, n, k, alpha: alpha, a.pointer, a.columns, b.pointer, b.columns,
-    beta: beta, c.pointer, n)
+  Profile.measure(\.matmul) {
+    S.multiply(
+      transposeA: transposeA, transposeB: transposeB, m, n, k, alpha: alpha, a.pointer, a.columns, b.pointer,
+      b.columns, beta: beta, c.pointer, n)
+  }
 }
 
 func setMatrixProductThreads(_ count: Int) {

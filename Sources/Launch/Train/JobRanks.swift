@@ -1,0 +1,12 @@
+import Dist
+import Model
+import Tensor
+
+/// The ranks of a job, as losses see them: where Model's protocol meets Dist's communicator.
+struct JobRanks<S: Scalar>: Ranks {
+  let communicator: Communicator
+
+  func gatherRows(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.gatherRows(local, into: all) }
+  func sum(_ numbers: inout [Double]) throws { try communicator.sum(&numbers) }
+  func maximum(_ numbers: inout [Double]) throws { try communicator.maximum(&numbers) }
+}

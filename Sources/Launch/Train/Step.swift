@@ -1,0 +1,186 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// What one step of all ranks found: the same numbers on every rank, but for the seconds.
+struct StepOutcome {
+  /// The loss over the global batch, before the update.
+  var loss: Double
+  /// The norm of the whole gradient, before clipping.
+  var gradientNorm: Double
+  /// e^logit_scale after the update.
+  var logitScale: Double
+  /// Whether the logit scale had to be held within its bounds.
+  var clamped: Bool
+  var seconds = StepSeconds()
+}
+
+/// Where a step's time went on this rank.
+struct StepSeconds {
+  var forward = 0.0
+  var loss = 0.0
+  var backward = 0.0
+  /// Summing gradients and sharing out parameters, with the wait for other ranks.
+  var communication = 0.0
+  var optimizer = 0.0
+}
+
+/// A loss or gradient that is not a finite number.
+struct NonFiniteError: ExitCoded, CustomStringConvertible {
+  let step: Int
+  let loss: Double
+  let norm: Double
+  /// The ranks whose own features or gradients are not finite, with what is not.
+  let origins: [String]
+
+  var exitCode: Int32 { 76 }
+  var description: String {
+    let where_ =
+      origins.isEmpty
+      ? "no rank's own numbers are at fault: the sum over ranks overflowed" : origins.joined(separator: "; ")
+    return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(where_)); "
+      + "lower optimizer.rate or set optimizer.clip_norm, and resume from the last checkpoint"
+  }
+}
+
+/// Forward, loss, backward, reduction, update: one step over the global batch.
+///
+/// Every term divides by the global count, so gradients are summed over ranks, never averaged. Each rank sums and
+/// updates its own slice of the parameters, with the moments of that slice alone, and the slices are then shared out.
+final class Step<S: Scalar> {
+  let model: CLIP<S>
+  let communicator: Communicator
+  let optimizer: AdamW<S>
+  /// The slice of the parameter arena that each rank owns.
+  let slices: [Range<Int>]
+  let clipNorm: Double?
+  /// At most so many pairs go through the towers at once; features are then computed first, and the towers run again.
+  let micro: Int
+
+  private let ranks: JobRanks<S>
+  private let contrastive = Contrastive<S>()
+  private let features = Features<S>()
+  private let raw = (Buffer<S>(), Buffer<S>())
+  private let own: Tensor<S>
+
+  init(_ model: CLIP<S>, _ options: AdamW<S>.Options, clipNorm: Double?, micro: Int?, communicator: Communicator) {
+    self.model = model
+    self.communicator = communicator
+    self.clipNorm = clipNorm
+    self.micro = micro ?? Int.max
+    ranks = JobRanks(communicator: communicator)
+    slices = Self.slices(of: model.parameters.count, communicator)
+    optimizer = AdamW(model.parameters, options, range: slices[communicator.rank])
+    own = communicator.size == 1 ? model.parameters.gradients : Tensor(Shape(slices[communicator.rank].count))
+  }
+
+  /// Equal shares of an arena, each beginning at a multiple of 16 scalars.
+  static func slices(of count: Int, _ communicator: Communicator) -> [Range<Int>] {
+    communicator.slices(of: count / 16).map { $0.lowerBound * 16..<$0.upperBound * 16 }
+  }
+
+  /// One step on this rank's `rows` of a global batch of `count`: `images` [b, 3, size, size] and as many captions.
+  func run(
+    images: Tensor<S>, captions: [[Int32]], rows: Range<Int>, count: Int, rate: Double
+  ) throws -> StepOutcome {
+    var seconds = StepSeconds()
+    let parameters = model.parameters
+    let whole = captions.count <= micro
+    let chunks = whole ? [0..<captions.count] : Self.chunks(captions.count, by: micro)
+
+    let (image, text) = clock(&seconds.forward) {
+      fill(parameters.gradients, 0)
+      return forward(images, captions, chunks, keeping: whole)
+    }
+    let loss = try clock(&seconds.loss) {
+      try features.load(image: image, text: text, rows: rows, count: count, ranks: ranks)
+      return try contrastive.accumulate(
+        features, logitScale: model.logitScale.value[0], logitScaleGradient: model.logitScale.gradient, ranks: ranks)
+    }
+    clock(&seconds.backward) { backward(images, captions, chunks, again: !whole) }
+
+    let norm = try clock(&seconds.communication) {
+      if communicator.size > 1 { try communicator.reduceScatter(parameters.gradients, into: own, ranges: slices) }
+      var squares = [sumOfSquares(own)]
+      try communicator.sum(&squares)
+      return squares[0].squareRoot()
+    }
+    guard loss.isFinite, norm.isFinite else { throw try nonFinite(loss: loss, norm: norm) }
+    clock(&seconds.optimizer) {
+      optimizer.update(
+        parameters.values, gradient: own, rate: rate, gradientScale: clipFactor(norm: norm, limit: clipNorm))
+    }
+    try clock(&seconds.communication) {
+      if communicator.size > 1 { try communicator.gatherSlices(in: parameters.values, ranges: slices) }
+    }
+    let clamped = model.clampLogitScale()
+    return StepOutcome(
+      loss: loss, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
+      seconds: seconds)
+  }
+
+  /// Raw features of all pairs [b, e].
+  private func forward(
+    _ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>], keeping: Bool
+  ) -> (Tensor<S>, Tensor<S>) {
+    if chunks.count == 1 {
+      return (
+        model.visual.forward(images, keeping: keeping), model.text.forward(TokenBatch(captions), keeping: keeping)
+      )
+    }
+    let shape = Shape(captions.count, model.config.embedding)
+    let (image, text) = (raw.0.tensor(shape), raw.1.tensor(shape))
+    for chunk in chunks {
+      copy(model.visual.forward(Self.pictures(images, chunk), keeping: false), into: image.rows(chunk))
+      copy(model.text.forward(TokenBatch(captions[chunk]), keeping: false), into: text.rows(chunk))
+    }
+    return (image, text)
+  }
+
+  /// The towers' gradients from the features'; with `again`, each chunk's forward is repeated first.
+  private func backward(_ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>], again: Bool) {
+    let (dimage, dtext) = features.rawGradients()
+    for chunk in chunks {
+      if again { _ = model.text.forward(TokenBatch(captions[chunk]), keeping: true) }
+      model.text.backward(dtext.rows(chunk))
+      if again { _ = model.visual.forward(Self.pictures(images, chunk), keeping: true) }
+      model.visual.backward(dimage.rows(chunk))
+    }
+  }
+
+  private static func chunks(_ count: Int, by size: Int) -> [Range<Int>] {
+    stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
+  }
+
+  private static func pictures(_ images: Tensor<S>, _ range: Range<Int>) -> Tensor<S> {
+    let (channels, height, width) = (images.shape[1], images.shape[2], images.shape[3])
+    let length = channels * height * width
+    return images.slice(range.lowerBound * length..<range.upperBound * length)
+      .reshaped(Shape(range.count, channels, height, width))
+  }
+
+  /// Asks every rank what is not finite. All ranks come here together, for loss and norm are the same everywhere.
+  private func nonFinite(loss: Double, norm: Double) throws -> NonFiniteError {
+    let isBad: [Bool] = [
+      !sumOfSquares(features.image).isFinite, !sumOfSquares(features.text).isFinite,
+      !sumOfSquares(model.parameters.gradients).isFinite,
+    ]
+    var flags = [Int](repeating: 0, count: 3 * communicator.size)
+    for (index, bad) in isBad.enumerated() { flags[3 * communicator.rank + index] = bad ? 1 : 0 }
+    try communicator.sum(&flags)
+    let names = ["image features", "text features", "gradient"]
+    let origins = (0..<communicator.size).compactMap { rank -> String? in
+      let bad = names.indices.filter { flags[3 * rank + $0] != 0 }.map { names[$0] }
+      return bad.isEmpty ? nil : "rank \(rank): \(bad.joined(separator: ", "))"
+    }
+    return NonFiniteError(step: optimizer.step + 1, loss: loss, norm: norm, origins: origins)
+  }
+}
+
+/// Adds to `seconds` what `body` takes.
+func clock<R>(_ seconds: inout Double, _ body: () throws -> R) rethrows -> R {
+  let start = ContinuousClock.now
+  defer { seconds += (ContinuousClock.now - start) / .seconds(1) }
+  return try body()
+}
