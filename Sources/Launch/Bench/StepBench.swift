@@ -1,0 +1,131 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// Times training steps on made-up pictures and captions, and holds them against the machine's matrix products.
+struct StepBench {
+  var preset = "ViT-T-16"
+  /// Pairs a rank.
+  var batch = 32
+  /// Tokens of a caption, both ends counted.
+  var captionTokens = 16
+  var steps = 5
+  var micro: Int?
+
+  /// What the last line of output says; the shares are of a step's time and sum to 1.
+  struct Report: Codable {
+    var model: String
+    var ranks: Int
+    var batch: Int
+    var samples_per_s: Double
+    /// Operations of the numerator over time, as a share of the roof.
+    var roof_share: Double
+    /// 3 × the forward's matrix operations of packed tokens, attention included, of one rank's step.
+    var step_gflops: Double
+    /// The roof of one rank, a second.
+    var roof_gflops: Double
+    var peak_mib: Double
+    var step_s: Double
+    var shares: [String: Double]
+    var kernel: String
+  }
+
+  func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
+    let config = try CLIPConfig(preset: preset)
+    let model = CLIP<Float>(config)
+    model.initialize(seed: 0)
+    let step = Step(
+      model, AdamW<Float>.Options(decay: 0.1), clipNorm: nil, micro: micro, communicator: communicator)
+    let rows = communicator.slice(of: batch * communicator.size)
+    let images = pictures(config, rows)
+    let captions = rows.map { caption(config, $0) }
+
+    func once() throws -> StepOutcome {
+      try step.run(images: images, captions: captions, rows: rows, count: batch * communicator.size, rate: 1e-4)
+    }
+    say(
+      "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)")
+    // The first step allocates; the second is recorded for the shapes of its products.
+    _ = try once()
+    Profile.start()
+    _ = try once()
+    let roof = MatrixRoof(Profile.stop().products)
+    let before = try meanRate(roof, communicator)
+    say("roof before: \(gigaflops(before)) GFLOP/s a rank over \(roof.products.count) shapes")
+
+    var times: [Double] = []
+    var outcomes: [StepOutcome] = []
+    Profile.start()
+    for number in 1...steps {
+      try communicator.barrier()
+      let start = ContinuousClock.now
+      let outcome = try once()
+      times.append((ContinuousClock.now - start) / .seconds(1))
+      outcomes.append(outcome)
+      say(
+        "step \(number): \(times[times.count - 1].formatted(.number.precision(.fractionLength(3)))) s, loss \(outcome.loss)"
+      )
+    }
+    let profile = Profile.stop()
+    let after = try meanRate(roof, communicator)
+    say("roof after: \(gigaflops(after)) GFLOP/s a rank")
+
+    var slowest = [times.sorted()[times.count / 2]]
+    try communicator.maximum(&slowest)
+    let operations = 3 * model.forwardOperations(pictures: batch, captions: captions.map(\.count))
+    let rate = (before + after) / 2
+    var peak = [peakMemory()]
+    try communicator.maximum(&peak)
+    return Report(
+      model: preset, ranks: communicator.size, batch: batch,
+      samples_per_s: Double(batch * communicator.size) / slowest[0],
+      roof_share: operations / slowest[0] / rate, step_gflops: operations / 1e9, roof_gflops: rate / 1e9,
+      peak_mib: peak[0], step_s: slowest[0], shares: shares(outcomes, profile, times.reduce(0, +)), kernel: BLAS.kernel)
+  }
+
+  /// Of this rank's time; data is given here, so its share is 0 by construction and not listed as measured.
+  private func shares(_ outcomes: [StepOutcome], _ profile: Profile.Record, _ total: Double) -> [String: Double] {
+    func part(_ seconds: (StepSeconds) -> Double) -> Double { outcomes.reduce(0) { $0 + seconds($1.seconds) } / total }
+    let towers = part { $0.forward + $0.backward }
+    let products = profile.matmul / total
+    let attention = profile.attention / total
+    return [
+      "matrix_products": products, "attention": attention, "other_kernels": towers - products - attention,
+      "loss": part(\.loss), "optimizer": part(\.optimizer), "communication": part(\.communication), "data": 0,
+    ].mapValues { ($0 * 1000).rounded() / 1000 }
+  }
+
+  /// The mean over the ranks, which measure at the same time.
+  private func meanRate(_ roof: MatrixRoof, _ communicator: Communicator) throws -> Double {
+    try communicator.barrier()
+    var rate = [roof.rate(seconds: 0.05)]
+    try communicator.sum(&rate)
+    return rate[0] / Double(communicator.size)
+  }
+
+  private func pictures(_ config: CLIPConfig, _ rows: Range<Int>) -> Tensor<Float> {
+    let size = config.vision.imageSize
+    let images = Tensor<Float>(Shape(rows.count, 3, size, size))
+    var random = KeyedRandom(seed: 0, purpose: "bench pictures", UInt64(rows.lowerBound))
+    for index in 0..<images.count { images[index] = Float(random.uniform(-2, 2)) }
+    return images
+  }
+
+  private func caption(_ config: CLIPConfig, _ row: Int) -> [Int32] {
+    var random = KeyedRandom(seed: 0, purpose: "bench captions", UInt64(row))
+    let end = config.text.vocabularySize - 1
+    let words = (0..<max(captionTokens - 2, 0)).map { _ in Int32(1 + random.below(end - 2)) }
+    return [Int32(end - 1)] + words + [Int32(end)]
+  }
+
+  private func gigaflops(_ rate: Double) -> String { (rate / 1e9).formatted(.number.precision(.fractionLength(1))) }
+}
+
+/// The most memory this process has had resident, in MiB.
+func peakMemory() -> Double {
+  let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+  let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+  let kibibytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
+  return (kibibytes ?? 0) / 1024
+}

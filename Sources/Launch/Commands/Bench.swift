@@ -1,0 +1,55 @@
+import ArgumentParser
+import Dist
+import Foundation
+
+/// Benchmarks that scripts/bench runs.
+struct Bench: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Measure this machine with Kinship's own work; see scripts/bench.", subcommands: [Step.self])
+
+  struct Step: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Time a training step and its parts against the matrix products it is made of.",
+      discussion: """
+        The share of the roof is 3 × the forward's matrix operations (packed tokens, attention included) over the \
+        time of a step, divided by the rate of sgemm over the step's own shapes, measured on all ranks at once \
+        before and after. The last line is one JSON object.
+        """)
+
+    @Option(help: "A preset of a model.")
+    var model = "ViT-T-16"
+
+    @Option(help: "Pairs a rank.")
+    var batch = 32
+
+    @Option(help: "Tokens of a caption, both ends counted.")
+    var captionTokens = 16
+
+    @Option(help: "Steps to time; the median counts.")
+    var steps = 5
+
+    @Option(help: "Pairs that go through the towers at once; all of a rank's if not given.")
+    var micro: Int?
+
+    func validate() throws {
+      guard batch > 0, steps > 0, captionTokens >= 2, micro ?? 1 > 0 else {
+        throw ValidationError("--batch, --steps and --micro are at least 1, --caption-tokens at least 2")
+      }
+    }
+
+    func run() throws {
+      let bench = StepBench(
+        preset: model, batch: batch, captionTokens: captionTokens, steps: steps, micro: micro)
+      let code = Job.run { communicator in
+        let report = try bench.run(communicator) { if communicator.rank == 0 { print($0) } }
+        if communicator.rank == 0 {
+          let encoder = JSONEncoder()
+          encoder.outputFormatting = [.sortedKeys]
+          print(String(decoding: try encoder.encode(report), as: UTF8.self))
+        }
+        return 0
+      }
+      throw ExitCode(code)
+    }
+  }
+}
