@@ -40,7 +40,7 @@ public final class BytePairTokenizer: Sendable {
       switch piece {
       case .start: ids.append(vocabulary.start)
       case .end: ids.append(vocabulary.end)
-      case .word(let scalars): ids += self.ids(of: scalars.flatMap { UTF8.encode($0).map(Array.init) ?? [] })
+      case .word(let scalars): ids += self.ids(of: WordSplitter.bytes(of: scalars))
       }
     }
     return ids + [vocabulary.end]

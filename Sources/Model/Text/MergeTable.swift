@@ -15,12 +15,22 @@ struct MergeTable: Sendable {
     UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
   }
 
+  static func pair(_ key: UInt64) -> (left: Int32, right: Int32) {
+    (Int32(truncatingIfNeeded: key >> 32), Int32(truncatingIfNeeded: key))
+  }
+
+  /// The ids of a word's bytes, before any merge; the last one bears the end of the word.
+  static func byteIDs(of word: some Collection<UInt8>) -> [Int32] {
+    var ids = word.map { ByteAlphabet.ids[Int($0)] }
+    if let last = ids.indices.last { ids[last] += 256 }
+    return ids
+  }
+
   /// The ids of one word: of all pairs the one learned first is joined wherever it stands, from the left, until no
   /// pair is known. Takes n log n steps for n bytes, so a hostile word of a megabyte is no trouble.
   func ids(of word: some Collection<UInt8>) -> [Int32] {
-    var symbols = word.map { ByteAlphabet.ids[Int($0)] }
-    guard let last = symbols.indices.last else { return [] }
-    symbols[last] += 256
+    var symbols = Self.byteIDs(of: word)
+    if symbols.isEmpty { return [] }
     // A list over the symbols: those that were joined to their left neighbour drop out.
     var next = Array(1...symbols.count)
     var previous = Array(-1..<symbols.count - 1)

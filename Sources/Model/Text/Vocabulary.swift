@@ -11,6 +11,12 @@ public struct Vocabulary: Sendable {
   /// The mark of the last symbol of a word.
   static let wordEnd = "</w>"
 
+  /// The symbols that every vocabulary has, by id: 256 bytes, and the same at the end of a word.
+  static let byteSymbols: [String] = {
+    let characters = ByteAlphabet.characters.map { String(Character($0)) }
+    return characters + characters.map { $0 + wordEnd }
+  }()
+
   /// The two symbols that each merge joins, by id.
   let merges: [(left: Int32, right: Int32)]
   /// The symbols by id, special tokens left out, as they are written in the file.
@@ -48,8 +54,7 @@ public struct Vocabulary: Sendable {
 
   /// The vocabulary of these merges; `path` is named in errors.
   init(_ pairs: [(String, String)], path: String) throws(VocabularyError) {
-    let characters = ByteAlphabet.characters.map { String(Character($0)) }
-    let symbols = characters + characters.map { $0 + Self.wordEnd } + pairs.map { $0.0 + $0.1 }
+    let symbols = Self.byteSymbols + pairs.map { $0.0 + $0.1 }
     var ids: [String: Int32] = [:]
     ids.reserveCapacity(symbols.count)
     for (id, symbol) in symbols.enumerated() { ids[symbol] = Int32(id) }

@@ -42,6 +42,16 @@ enum WordSplitter {
     }
   }
 
+  /// A word's UTF-8.
+  static func bytes(of word: ArraySlice<Unicode.Scalar>) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(word.count)
+    for scalar in word {
+      bytes.append(contentsOf: Unicode.UTF8.encode(scalar) ?? Unicode.UTF8.encodedReplacementCharacter)
+    }
+    return bytes
+  }
+
   private static func special(in text: Scalars, at: Int) -> (Piece, Int)? {
     for (letters, piece) in specials where matches(text, at, letters) {
       let end = at + letters.count
