@@ -1,0 +1,62 @@
+import Dist
+import Model
+import Tensor
+
+/// A whole step's loss and gradients on the ranks of the job beside those of one rank; arguments: pairs, tile, micro.
+/// Rank 0 prints the largest relative difference of the loss and of each parameter's gradient.
+let lossProbes: [String: Scenario] = [
+  "loss-float": { try compareWithOneRank(Float.self, $0, $1) },
+  "loss-double": { try compareWithOneRank(Double.self, $0, $1) },
+]
+
+private struct JobRanks<S: Scalar>: Ranks {
+  let communicator: Communicator
+  func gatherRows(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.gatherRows(local, into: all) }
+  func sum(_ numbers: inout [Double]) throws { try communicator.sum(&numbers) }
+  func maximum(_ numbers: inout [Double]) throws { try communicator.maximum(&numbers) }
+}
+
+private func compareWithOneRank<S: Scalar>(
+  _ type: S.Type, _ communicator: Communicator, _ arguments: [String]
+) throws -> Int32 {
+  guard arguments.count == 2, let pairs = Int(arguments[0]), let tile = Int(arguments[1]) else { return 64 }
+  var config = CLIPConfig(
+    embedding: 24, vision: VisionConfig(imageSize: 16, patchSize: 4, width: 20, layers: 2, headWidth: 5),
+    text: TextConfig(contextLength: 9, vocabularySize: 31, width: 12, heads: 3, layers: 2))
+  config.activation = .gelu
+
+  var random = KeyedRandom(seed: 3, purpose: "probe")
+  let pixels = (0..<pairs * 3 * 16 * 16).map { _ in S(random.normal()) }
+  let captions = (0..<pairs).map { _ in (0..<random.below(8)).map { _ in Int32(random.below(29)) } + [30] }
+
+  func gradients(_ rows: Range<Int>, _ ranks: some Ranks<S>) throws -> (loss: Double, model: CLIP<S>) {
+    let model = CLIP<S>(config)
+    model.initialize(seed: 5)
+    let size = 3 * 16 * 16
+    let images = Tensor(Shape(rows.count, 3, 16, 16), pixels[rows.lowerBound * size..<rows.upperBound * size])
+    let image = model.visual.forward(images, keeping: true)
+    let text = model.text.forward(TokenBatch(captions[rows]), keeping: true)
+    let features = Features<S>()
+    try features.load(image: image, text: text, rows: rows, count: pairs, ranks: ranks)
+    let loss = try Contrastive<S>(tile: tile).accumulate(
+      features, logitScale: model.logitScale.value[0], logitScaleGradient: model.logitScale.gradient, ranks: ranks)
+    let (dimage, dtext) = features.rawGradients()
+    model.text.backward(dtext)
+    model.visual.backward(dimage)
+    return (loss, model)
+  }
+
+  let shared = try gradients(communicator.slice(of: pairs), JobRanks<S>(communicator: communicator))
+  try communicator.sum(shared.model.parameters.gradients)
+  let alone = try gradients(0..<pairs, SingleRank<S>())
+  guard communicator.rank == 0 else { return 0 }
+  say("loss \(abs(shared.loss - alone.loss) / abs(alone.loss))")
+  for entry in alone.model.parameters.entries {
+    let wanted = alone.model.parameters.gradient(of: entry).array
+    let found = shared.model.parameters.gradient(of: entry).array
+    let largest = wanted.map { abs(Double($0)) }.max() ?? 0
+    let difference = zip(wanted, found).map { abs(Double($0) - Double($1)) }.max() ?? 0
+    say("\(entry.name) \(difference / largest)")
+  }
+  return 0
+}
