@@ -1,0 +1,76 @@
+internal import Foundation
+
+/// Ways to change a folder so that a crash at any moment leaves either the old state or the new one.
+package enum Publish {
+  /// Writes the file `path` beside its place, brings it to the disk, and puts it there at once. What was there is
+  /// replaced; when `body` throws it stays, and nothing is left behind.
+  package static func file<Failure: Error>(
+    _ path: String, raising failure: (FileError) -> Failure, body: (OpenFile) throws(Failure) -> Void
+  ) throws(Failure) {
+    let temporary = "\(path).\(UUID().uuidString).partial"
+    let file: OpenFile
+    do throws(FileError) {
+      file = try OpenFile.creating(temporary)
+    } catch { throw failure(error) }
+    do throws(Failure) {
+      try body(file)
+    } catch {
+      remove(temporary)
+      throw error
+    }
+    do throws(FileError) {
+      try file.sync()
+      try rename(temporary, to: path)
+    } catch {
+      remove(temporary)
+      throw failure(error)
+    }
+  }
+
+  /// Gives a file or folder another name, replacing a file of that name, and brings the change to the disk.
+  package static func rename(_ path: String, to target: String) throws(FileError) {
+    if unsafe Foundation.rename(path, target) != 0 { throw FileError.system("rename \(path) to", target) }
+    try sync(folder: folder(of: target))
+  }
+
+  /// Makes `path` a symbolic link to `target`, replacing the link that was there.
+  package static func link(_ path: String, to target: String) throws(FileError) {
+    let temporary = "\(path).\(UUID().uuidString).partial"
+    if unsafe symlink(target, temporary) != 0 { throw FileError.system("create", temporary) }
+    do throws(FileError) {
+      try rename(temporary, to: path)
+    } catch {
+      remove(temporary)
+      throw error
+    }
+  }
+
+  /// Brings a folder's list of names to the disk.
+  package static func sync(folder path: String) throws(FileError) { try sync(path, O_RDONLY | O_DIRECTORY) }
+
+  /// Brings to the disk a file that other code has written.
+  package static func sync(file path: String) throws(FileError) { try sync(path, O_RDONLY) }
+
+  private static func sync(_ path: String, _ flags: Int32) throws(FileError) {
+    let descriptor = unsafe path.withCString { unsafe open($0, flags | O_CLOEXEC) }
+    if descriptor < 0 { throw FileError.system("open", path) }
+    defer { close(descriptor) }
+    if fsync(descriptor) != 0 { throw FileError.system("sync", path) }
+  }
+
+  /// How many bytes a user without special rights may still write to the file system of `path`.
+  package static func available(at path: String) throws(FileError) -> Int {
+    var status = statvfs()
+    if unsafe statvfs(path, &status) != 0 { throw FileError.system("examine the file system of", path) }
+    return Int(clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).0)
+  }
+
+  private static func remove(_ path: String) { _ = unsafe unlink(path) }
+
+  /// The folder that holds `path`.
+  package static func folder(of path: String) -> String {
+    let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    guard let slash = trimmed.lastIndex(of: "/") else { return "." }
+    return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
+  }
+}
