@@ -1,29 +1,21 @@
 import Foundation
+import Model
+import Tensor
 
 /// Which model is trained: exactly one of `preset`, `file`, or a model written out in open_clip's keys.
 ///
 /// The short form `model: NAME` is a preset, `model: FILE.json` a file.
 struct ModelConfig: Section {
-  /// Where the model's sizes come from.
-  enum Source: Sendable, Equatable {
-    /// A name such as `ViT-T-16`.
-    case preset(String)
-    /// A JSON file in open_clip's form.
-    case file(String)
-    /// JSON text in open_clip's form, written out in the run file.
-    case inline(String)
-  }
-
-  /// A preset's name.
+  /// A preset's name, such as `ViT-T-16`.
   var preset: String?
   /// A JSON file in open_clip's form; a relative path is looked up from the working folder.
   var file: String?
   /// Width of the embeddings, for a model that is written out.
   var embedDim: Int?
-  /// The vision tower in open_clip's keys, for a model that is written out.
-  var visionCfg: FreeForm?
-  /// The text tower in open_clip's keys, for a model that is written out.
-  var textCfg: FreeForm?
+  /// The vision tower, for a model that is written out.
+  var vision: VisionConfig?
+  /// The text tower, for a model that is written out; `vocab_size: 0` is the size of the run's vocabulary.
+  var text: TextConfig?
   /// x·σ(1.702x) in place of GELU; `auto`: as the preset or the file has it.
   var quickGELU: Bool?
 
@@ -31,8 +23,8 @@ struct ModelConfig: Section {
     map.optional("preset", &preset)
     map.optional("file", &file)
     map.optional("embed_dim", &embedDim)
-    map.optional("vision_cfg", &visionCfg)
-    map.optional("text_cfg", &textCfg)
+    map.optional("vision_cfg", &vision)
+    map.optional("text_cfg", &text)
     map.optional("quick_gelu", &quickGELU, none: "auto")
   }
 
@@ -44,51 +36,61 @@ struct ModelConfig: Section {
     return model
   }
 
-  /// Where the model's sizes come from; nil unless exactly one source is given in full.
-  var source: Source? {
-    switch (preset, file, embedDim, visionCfg, textCfg) {
-    case (let preset?, nil, nil, nil, nil): return .preset(preset)
-    case (nil, let file?, nil, nil, nil): return .file(file)
-    case (nil, nil, let embedDim?, let vision?, let text?):
-      return .inline(#"{"embed_dim": \#(embedDim), "vision_cfg": \#(vision.json), "text_cfg": \#(text.json)}"#)
-    default: return nil
+  /// The keys that say where the model's sizes come from, as far as they are given.
+  var given: [String] {
+    [
+      preset.map { _ in "preset" }, file.map { _ in "file" }, embedDim.map { _ in "embed_dim" },
+      vision.map { _ in "vision_cfg" }, text.map { _ in "text_cfg" },
+    ].compactMap { $0 }
+  }
+
+  /// Whether exactly one source is given, in full.
+  var isComplete: Bool {
+    [["preset"], ["file"], ["embed_dim", "vision_cfg", "text_cfg"]].contains(given)
+  }
+
+  /// The model's sizes; reads `file` if that is the source. Throws a `ConfigError` for what cannot be built, and the
+  /// system's error for a file that cannot be read.
+  func resolved() throws -> CLIPConfig {
+    precondition(isComplete, "a run is validated before its model is asked for")
+    var config: CLIPConfig
+    if let preset {
+      config = try CLIPConfig(preset: preset)
+    } else if let file {
+      config = try CLIPConfig(json: Data(contentsOf: URL(filePath: file)))
+    } else if let embedDim, let vision, let text {
+      config = CLIPConfig(embedding: embedDim, vision: vision, text: text)
+    } else {
+      preconditionFailure("one of the sources is given")
     }
+    if let quickGELU { config.activation = quickGELU ? .quickGELU : .gelu }
+    try config.validate()
+    return config
   }
 }
 
-/// A part of the run file that is handed on as JSON, to be checked by what it configures.
-struct FreeForm: FieldValue {
-  var tree: RunTree
+extension VisionConfig: Section {
+  init() { self.init(patchSize: 0, width: 0, layers: 0) }
 
-  static var expectation: String { "a section (keys and values)" }
-
-  static func read(_ node: RunNode, _ problems: Problems) -> FreeForm? {
-    problems.note(node)
-    guard case .section = node.value else {
-      problems.wrongType(node, expected: expectation)
-      return nil
-    }
-    return FreeForm(tree: node.tree)
+  mutating func fields(_ map: FieldMap) {
+    map.field("image_size", &imageSize)
+    map.required("patch_size", &patchSize, "the side of a patch in pixels")
+    map.required("width", &width, "the width of the tower")
+    map.required("layers", &layers, "the number of blocks")
+    map.field("head_width", &headWidth)
+    map.field("mlp_ratio", &mlpRatio)
   }
+}
 
-  var json: String { Self.json(tree) }
+extension TextConfig: Section {
+  init() { self.init(width: 0, heads: 0, layers: 0) }
 
-  private static func json(_ tree: RunTree) -> String {
-    switch tree {
-    case .list(let values): return "[\(values.map(json).joined(separator: ", "))]"
-    case .section(let entries):
-      return "{\(entries.map { "\(quoted($0.key)): \(json($0.value))" }.joined(separator: ", "))}"
-    case .scalar(let text, false) where ["true", "false", "null"].contains(text): return text
-    case .scalar(let text, false) where ["", "~"].contains(text): return "null"
-    case .scalar(let text, false):
-      if let integer: Int = YAMLNumber.integer(text) { return "\(integer)" }
-      return YAMLNumber.double(text).map { "\($0)" } ?? quoted(text)
-    case .scalar(let text, true): return quoted(text)
-    }
-  }
-
-  private static func quoted(_ text: String) -> String {
-    // A string is always encodable.
-    (try? String(decoding: JSONEncoder().encode(text), as: UTF8.self)) ?? "\"\""
+  mutating func fields(_ map: FieldMap) {
+    map.field("context_length", &contextLength)
+    map.field("vocab_size", &vocabularySize)
+    map.required("width", &width, "the width of the tower")
+    map.required("heads", &heads, "the number of attention heads")
+    map.required("layers", &layers, "the number of blocks")
+    map.field("mlp_ratio", &mlpRatio)
   }
 }

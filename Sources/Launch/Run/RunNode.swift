@@ -102,10 +102,12 @@ extension RunNode {
     }
     switch node {
     case .scalar(let scalar):
-      if scalar.tag.description != Tag.Name.implicit.rawValue, scalar.tag.description != Tag.Name.nonSpecific.rawValue {
-        problems.add(self.place, "tags such as \(scalar.tag) are not read here; remove the tag")
+      let tag = scalar.tag.description
+      let quoted = tag == Tag.Name.str.rawValue || (scalar.style != .plain && scalar.style != .any)
+      if !quoted, tag != Tag.Name.implicit.rawValue {
+        problems.add(self.place, "the tag \(tag) is not read here; remove it")
       }
-      value = .scalar(scalar.string, quoted: scalar.style != .plain && scalar.style != .any)
+      value = .scalar(scalar.string, quoted: quoted)
     case .sequence(let sequence):
       value = .list(
         sequence.enumerated().map { index, child in

@@ -43,19 +43,18 @@ extension RunConfig {
   }
 
   private var modelMistakes: [(path: String, text: String)] {
-    if let embedDim = model.embedDim, embedDim < 1 {
-      return [("model.embed_dim", "expected at least 1, found \(embedDim)")]
+    guard model.isComplete else {
+      let found = model.given.isEmpty ? "none of them" : model.given.joined(separator: ", ")
+      return [("model", "expected either preset, or file, or embed_dim with vision_cfg and text_cfg; found \(found)")]
     }
-    guard model.source == nil else { return [] }
-    let inline = [
-      model.embedDim.map { _ in "embed_dim" }, model.visionCfg.map { _ in "vision_cfg" },
-      model.textCfg.map { _ in "text_cfg" },
-    ].compactMap { $0 }
-    let given = [model.preset.map { _ in "preset" }, model.file.map { _ in "file" }].compactMap { $0 } + inline
-    let found = given.isEmpty ? "none of them" : given.joined(separator: ", ")
-    return [
-      ("model", "expected either preset, or file, or embed_dim with vision_cfg and text_cfg; found \(found)")
-    ]
+    // A file is read when the run starts.
+    guard model.file == nil else { return [] }
+    do {
+      _ = try model.resolved()
+      return []
+    } catch {
+      return [(model.preset == nil ? "model" : "model.preset", "\(error)")]
+    }
   }
 
   private var dataMistakes: [(path: String, text: String)] {

@@ -1,0 +1,109 @@
+/// What is wrong with the machines under a job, and what to type.
+enum Diagnosis {
+  /// The shared-memory file system below which a shared teacher does not fit; containers get 64 MiB by default.
+  private static let leastSharedMemory = 1 << 30
+
+  /// The findings over all ranks, each once, with the ranks it holds for where these are not all.
+  static func findings(_ reports: [RankReport]) -> [String] {
+    var found: [(text: String, ranks: [Int])] = []
+    for report in reports {
+      for text in findings(of: report) {
+        if let index = found.firstIndex(where: { $0.text == text }) {
+          found[index].ranks.append(report.rank)
+        } else {
+          found.append((text, [report.rank]))
+        }
+      }
+    }
+    return found.map { $0.ranks.count == reports.count ? $0.text : "\(Self.name($0.ranks)): \($0.text)" }
+      + disagreements(reports)
+  }
+
+  private static func findings(of report: RankReport) -> [String] {
+    var found: [String] = []
+    let processor = report.host.level
+    if let level = BLASKernel.level(of: report.kernel), level < processor {
+      let best = BLASKernel.best(for: processor)
+      if !report.blas.contains("DYNAMIC_ARCH") {
+        found.append(
+          "this OpenBLAS was built for \(report.kernel) only, the processor can do \(best); install one that chooses"
+            + " (apt install libopenblas0-pthread)")
+      } else if report.kernelChoice == .user {
+        found.append(
+          "OPENBLAS_CORETYPE=\(report.kernel) is below what the processor can do; unset it, or type"
+            + " export OPENBLAS_CORETYPE=\(best)")
+      } else {
+        found.append(
+          "OpenBLAS runs \(report.kernel) kernels, the processor can do \(best); type"
+            + " export OPENBLAS_CORETYPE=\(best)")
+      }
+    }
+    if let built = report.built, built < processor {
+      found.append(
+        built == .baseline
+          ? "this binary was built without AVX2 and FMA, and its vector loops are many times slower; build it with"
+            + " KINSHIP_MARCH=native or KINSHIP_MARCH=x86-64-v3"
+          : "this binary was built for \(built.name), the processor can do \(processor.name); build it here, or with"
+            + " KINSHIP_MARCH=\(processor.name)")
+    }
+    found += report.plan.warnings
+    if report.plan.compute > 1, report.allCores < 0.5 * report.oneCore * Double(report.plan.compute) {
+      found.append(
+        "\(report.plan.compute) threads are less than half as fast as they should be beside one; look for other work"
+          + " on these cores (top), or give the rank cores of its own (mpirun --bind-to core)")
+    }
+    if let size = report.host.sharedMemory, size < leastSharedMemory {
+      found.append(
+        "/dev/shm holds \(Figures.bytes(size)), too little for ranks to share a teacher;"
+          + " start the container with --shm-size=2g, or mount -o remount,size=2g /dev/shm")
+    }
+    if let locking = report.host.fileLocking,
+      !["TRUE", "FALSE", "BEST_EFFORT", "1", "0"].contains(locking.uppercased())
+    {
+      found.append(
+        "HDF5_USE_FILE_LOCKING=\(locking) is not a value that HDF5 knows; set TRUE, FALSE or BEST_EFFORT")
+    }
+    if !report.host.missingVariables.isEmpty {
+      let who =
+        report.host.root && report.host.container ? "root in a container" : report.host.root ? "root" : "a container"
+      found.append("mpirun as \(who) needs: export \(report.host.missingVariables.joined(separator: " "))")
+    }
+    return found
+  }
+
+  private static func disagreements(_ reports: [RankReport]) -> [String] {
+    var found: [String] = []
+    func compare(_ what: String, _ fix: String, _ value: (RankReport) -> String) {
+      let values = Dictionary(grouping: reports, by: value)
+      guard values.count > 1 else { return }
+      let parts = values.sorted { $0.value[0].rank < $1.value[0].rank }.map { value, reports in
+        "\(value) on \(name(reports.map(\.rank)))"
+      }
+      found.append("ranks differ in \(what) (\(parts.joined(separator: ", "))); \(fix)")
+    }
+    compare(
+      "BLAS kernels", "set the same OPENBLAS_CORETYPE everywhere (mpirun -x), or results differ in their last bits"
+    ) {
+      $0.kernel
+    }
+    compare("threads", "a step waits for the slowest rank; give each the same cores (mpirun --map-by slot:PE=n)") {
+      "\($0.plan.compute)"
+    }
+    compare("the MPI library", "install the same release on every node") { $0.mpi }
+    return found
+  }
+
+  /// `rank 3`, `ranks 0-3, 8`.
+  static func name(_ ranks: [Int]) -> String {
+    var runs: [ClosedRange<Int>] = []
+    for rank in ranks.sorted() {
+      if let last = runs.last, last.upperBound + 1 == rank {
+        runs[runs.count - 1] = last.lowerBound...rank
+      } else {
+        runs.append(rank...rank)
+      }
+    }
+    let parts = runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }
+    return (ranks.count == 1 ? "rank " : "ranks ") + parts.joined(separator: ", ")
+  }
+}

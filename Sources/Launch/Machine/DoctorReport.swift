@@ -1,0 +1,94 @@
+import Foundation
+
+/// What `doctor` says: the facts of every rank, and what is wrong.
+struct DoctorReport: Codable {
+  var version: String
+  var ranks: [RankReport]
+  var findings: [String]
+
+  init(_ reports: [RankReport]) {
+    version = Release.version
+    ranks = reports
+    findings = Diagnosis.findings(reports)
+  }
+
+  /// One JSON object on one line.
+  var json: String {
+    get throws {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
+  }
+
+  /// The same for people: what holds for a node once, then a line for each rank, then the findings.
+  var text: String {
+    var lines = ["kinship \(version), \(ranks.count) \(ranks.count == 1 ? "rank" : "ranks")"]
+    for (_, node) in nodes {
+      lines +=
+        [""] + facts(of: node[0]) + ["", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all"]
+      lines += node.map(line)
+    }
+    lines.append("")
+    if findings.isEmpty {
+      lines.append("Nothing is wrong.")
+    } else {
+      lines.append("To be mended:")
+      lines += findings.map { "- \($0)" }
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private var nodes: [(boot: String, reports: [RankReport])] {
+    var nodes: [(boot: String, reports: [RankReport])] = []
+    for report in ranks {
+      if let index = nodes.firstIndex(where: { $0.boot == report.host.boot }) {
+        nodes[index].reports.append(report)
+      } else {
+        nodes.append((report.host.boot, [report]))
+      }
+    }
+    return nodes
+  }
+
+  private func facts(of report: RankReport) -> [String] {
+    let host = report.host
+    let chosen =
+      switch report.kernelChoice {
+      case .openblas: "OpenBLAS's own choice"
+      case .kinship: "chosen by kinship from the processor"
+      case .user: "set in OPENBLAS_CORETYPE"
+      }
+    let quota = report.cores.quota.map { ", time for \(Figures.significant($0, 3))" } ?? ""
+    var facts = [
+      ("processor", "\(host.processor), \(host.level.name)"),
+      ("built for", report.built?.name ?? "this kind of processor"),
+      ("cores", "\(report.cores.node)\(quota)"),
+      ("BLAS", report.blas),
+      ("BLAS kernel", "\(report.kernel), \(chosen)"),
+      ("MPI", report.mpi),
+      ("HDF5", "\(report.hdf5), file locking \(host.fileLocking.map { "HDF5_USE_FILE_LOCKING=\($0)" } ?? "as built")"),
+    ]
+    if let size = host.sharedMemory, let free = host.sharedMemoryFree {
+      facts.append(("shared memory", "\(Figures.bytes(size)), \(Figures.bytes(free)) free"))
+    }
+    if host.container || host.root {
+      facts.append(
+        (
+          "runs as",
+          [host.root ? "root" : "user", host.container ? "in a container" : "on the host"].joined(separator: " ")
+        ))
+    }
+    return ["node \(report.hostname)"]
+      + facts.map { "  " + $0.0.padding(toLength: 15, withPad: " ", startingAt: 0) + $0.1 }
+  }
+
+  private func line(_ report: RankReport) -> String {
+    func right(_ text: String, _ width: Int) -> String {
+      String(repeating: " ", count: max(0, width - text.count)) + text
+    }
+    return right("\(report.rank)", 6) + right("\(report.cores.bound.count)", 7) + right("\(report.plan.compute)", 9)
+      + right("\(report.plan.loaders)", 9) + "  " + report.kernel.padding(toLength: 14, withPad: " ", startingAt: 0)
+      + right(Figures.fixed(report.oneCore, 1), 15) + right(Figures.fixed(report.allCores, 1), 7)
+  }
+}

@@ -1,0 +1,47 @@
+import Dist
+import Foundation
+import Tensor
+
+/// What `doctor` knows of one rank.
+struct RankReport: Sendable, Codable, Equatable {
+  var rank: Int
+  var hostname: String
+  var host: Host
+  var cores: Cores
+  var plan: ThreadPlan
+  /// What the binary was compiled for; nil where x86's levels mean nothing.
+  var built: BLASKernel.Level?
+  var kernel: String
+  var kernelChoice: KernelChoice
+  var blas: String
+  /// Billions of operations a second of a single-precision matrix product: on one core, and on all of the plan.
+  var oneCore: Double
+  var allCores: Double
+  var mpi: String
+  var hdf5: String
+
+  /// Who chose the BLAS kernel.
+  enum KernelChoice: String, Sendable, Codable { case openblas, kinship, user }
+
+  /// Measures this rank, all ranks at the same time, as in a run. Every rank must call it.
+  static func measure(over ranks: Communicator) throws -> RankReport {
+    let plan = try ThreadPlan.agreed(over: ranks)
+    try ranks.barrier()
+    let oneCore = MatrixRate.measure(threads: 1)
+    try ranks.barrier()
+    let allCores = plan.compute == 1 ? oneCore : MatrixRate.measure(threads: plan.compute)
+    let given = ProcessInfo.processInfo.environment[BLASKernel.variable].map { !$0.isEmpty } ?? false
+    return RankReport(
+      rank: ranks.rank, hostname: ranks.hostname, host: .current, cores: .current, plan: plan,
+      built: Machine.builtLevel, kernel: BLAS.kernel,
+      kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,
+      blas: BLAS.configuration.split(separator: " ").joined(separator: " "), oneCore: oneCore, allCores: allCores,
+      mpi: Libraries.mpi, hdf5: Libraries.hdf5)
+  }
+
+  /// The reports of all ranks, in rank order, on every rank. Every rank must call it.
+  static func gather(over ranks: Communicator) throws -> [RankReport] {
+    let own = try JSONEncoder().encode(measure(over: ranks))
+    return try ranks.allGather([UInt8](own)).map { try JSONDecoder().decode(RankReport.self, from: Data($0)) }
+  }
+}

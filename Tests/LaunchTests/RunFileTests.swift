@@ -1,0 +1,177 @@
+import Foundation
+import Model
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Launch
+
+@Suite struct RunFileTests {
+  /// The least that a run file must say.
+  static let least = """
+    name: tiny
+    model: ViT-T-16
+    data: {corpora: [a/index.json]}
+    vocabulary: words.txt.gz
+    steps: 10
+    """
+
+  static func decode(_ text: String, set: [String] = []) throws(RunFileError) -> RunConfig {
+    try RunConfig.decode(text, file: "run.yaml", overrides: set)
+  }
+
+  @Test func whatIsLeftOutHasItsDefault() throws {
+    var expected = RunConfig()
+    expected.name = "tiny"
+    expected.model.preset = "ViT-T-16"
+    expected.data.corpora = [CorpusConfig(path: "a/index.json")]
+    expected.vocabulary = "words.txt.gz"
+    expected.steps = 10
+    #expect(try Self.decode(Self.least) == expected)
+  }
+
+  @Test func theExampleShowsEveryKeyWithItsDefault() throws {
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let file = root.appending(path: "scripts/recipes/example.yaml")
+    let text = try String(contentsOf: file, encoding: .utf8)
+    let example = try RunConfig.load(file.path)
+    var expected = RunConfig()
+    expected.name = "example"
+    expected.model.preset = "ViT-T-16"
+    expected.data.corpora = [CorpusConfig(path: "data/example/index.json")]
+    expected.vocabulary = "data/example/vocabulary.txt.gz"
+    expected.epochs = 32
+    #expect(example == expected)
+    // Every key that is written out stands in the file too, with the same value.
+    let node = try RunNode.parse(text) { .file("example", line: $0, column: $1) }
+    #expect(Self.leaves(node.tree) == Self.leaves(example.tree))
+  }
+
+  /// Path and value of everything in a tree, without regard to order and quotes.
+  static func leaves(_ tree: RunTree, _ path: String = "") -> Set<String> {
+    switch tree {
+    case .scalar(let text, _): return ["\(path)=\(text)"]
+    case .list(let values):
+      return values.enumerated().reduce(into: ["\(path)[\(values.count)]"]) {
+        $0.formUnion(leaves($1.element, "\(path).\($1.offset)"))
+      }
+    case .section(let entries):
+      return entries.reduce(into: []) { $0.formUnion(leaves($1.value, "\(path).\($1.key)")) }
+    }
+  }
+
+  static let full = """
+    name: "12"
+    output: "out folder/öä: #1"
+    seed: 18446744073709551615
+    model:
+      embed_dim: 64
+      vision_cfg: {image_size: 32, patch_size: 8, width: 64, layers: 2, head_width: 32, mlp_ratio: 2.5}
+      text_cfg: {context_length: 16, vocab_size: 0, width: 64, heads: 2, layers: 3}
+      quick_gelu: true
+    data:
+      corpora:
+        - one.json
+        - {path: "two\\tlines\\n", weight: 0.25}
+      seed: 7
+      views: 3
+      workers: 5
+      prefetch: 4
+      wrap: true
+      captions: first
+      verify: sizes
+    vocabulary: 'it''s'
+    image:
+      scale: [0.5, 0.75]
+      ratio: [1, 1]
+      alpha: drop
+      exif: apply
+      mean: [0, 0.5, 1]
+      std: [1, 2e-1, .5]
+      color_jitter: {brightness: 0.32, contrast: 0.33, saturation: 0.34, hue: 0.08, probability: 0.8}
+      grayscale: 0.2
+    batch: {global: 96, micro: 8}
+    epochs: 2
+    optimizer: {rate: 1e-3, weight_decay: 0, betas: [0.8, 0.9], eps: 1e-7, warmup: 1_000, schedule: constant,
+                clip_norm: 1, decay: current}
+    log: {every: 1}
+    checkpoint: {every: 5, keep: all}
+    evaluate:
+      every: 50
+      evaluations:
+        - {kind: retrieval, corpus: val.json}
+        - {kind: zero-shot, corpus: val.json, classes: "no", templates: t.txt, subset: s.txt}
+    """
+
+  @Test func everyKeyIsRead() throws {
+    let run = try Self.decode(Self.full)
+    #expect(run.name == "12")
+    #expect(run.output == "out folder/öä: #1")
+    #expect(run.seed == .max)
+    let model = try run.model.resolved()
+    #expect(model.embedding == 64 && model.vision.mlpRatio == 2.5 && model.vision.headWidth == 32)
+    #expect(model.text.layers == 3 && model.activation == .quickGELU)
+    #expect(run.data.corpora.map(\.path) == ["one.json", "two\tlines\n"])
+    #expect(run.data.corpora.map(\.weight) == [1, 0.25])
+    #expect(run.data.seed == 7 && run.data.views == 3 && run.data.workers == 5 && run.data.prefetch == 4)
+    #expect(run.data.wrap && run.data.captions == .first && run.data.verify == .sizes)
+    #expect(run.vocabulary == "it's")
+    #expect(run.image.scale == [0.5, 0.75] && run.image.alpha == .drop && run.image.exif == .apply)
+    #expect(run.image.std == [1, 0.2, 0.5] && run.image.colorJitter.hue == 0.08 && run.image.grayscale == 0.2)
+    #expect(run.batch.global == 96 && run.batch.micro == 8 && run.steps == nil && run.epochs == 2)
+    #expect(run.optimizer.rate == 1e-3 && run.optimizer.betas == [0.8, 0.9] && run.optimizer.warmup == 1000)
+    #expect(run.optimizer.clipNorm == 1 && run.optimizer.decay == .current && run.optimizer.schedule == .constant)
+    #expect(run.checkpoint.keep == nil && run.evaluate.every == 50)
+    #expect(run.evaluate.evaluations.map(\.kind) == [.retrieval, .zeroShot])
+    #expect(run.evaluate.evaluations[1].classes == "no")
+  }
+
+  @Test(arguments: [least, full]) func theResolvedRunReadsBackEqual(text: String) throws {
+    let run = try Self.decode(text)
+    let again = try Self.decode(run.yaml)
+    #expect(again == run)
+    #expect(again.yaml == run.yaml)
+  }
+
+  @Test func defaultsByKindOfVisionTower() throws {
+    let optimizer = try Self.decode(Self.least).optimizer
+    #expect(optimizer.resolved(visionTransformer: true).betas == [0.9, 0.98])
+    #expect(optimizer.resolved(visionTransformer: true).eps == 1e-6)
+    #expect(optimizer.resolved(visionTransformer: false).betas == [0.9, 0.999])
+    #expect(optimizer.resolved(visionTransformer: false).eps == 1e-8)
+    let given = try Self.decode(Self.full).optimizer
+    #expect(given.resolved(visionTransformer: false) == given)
+  }
+
+  @Test func anchorsStandForTheirValue() throws {
+    let run = try Self.decode(
+      Self.least + "\nimage: {mean: &half [0.5, 0.5, 0.5], std: *half}\noptimizer: # all commented out\n")
+    #expect(run.image.mean == [0.5, 0.5, 0.5] && run.image.std == [0.5, 0.5, 0.5])
+    #expect(run.optimizer == OptimizerConfig())
+  }
+
+  @Test func overridesReplaceAndAdd() throws {
+    let run = try Self.decode(
+      Self.full,
+      set: [
+        "optimizer.rate=2e-4", "optimizer.rate=3e-4", "data.corpora.1.weight=9", "data.corpora.0=three.json",
+        "model={preset: ViT-B-32}", "checkpoint.keep=2", "evaluate={}", "epochs=none", "steps=4", "name=a=b",
+      ])
+    #expect(run.optimizer.rate == 3e-4 && run.data.corpora.map(\.weight) == [1, 9])
+    #expect(run.data.corpora[0].path == "three.json" && run.model.preset == "ViT-B-32" && run.model.vision == nil)
+    #expect(run.checkpoint.keep == 2 && run.evaluate == EvaluateConfig() && run.epochs == nil && run.steps == 4)
+    #expect(run.name == "a=b")
+    #expect(try Self.decode(Self.least, set: ["optimizer.warmup=5"]).optimizer.warmup == 5)
+  }
+
+  @Test func warnsOfAWarmupThatNeverEnds() throws {
+    let run = try Self.decode(Self.least)
+    #expect(
+      run.warnings(totalSteps: 10) == [
+        "optimizer.warmup (10000 steps) does not end within the run (10 steps):"
+          + " the rate never reaches optimizer.rate; lower optimizer.warmup"
+      ])
+    #expect(run.warnings(totalSteps: 10_001) == [])
+  }
+}
