@@ -1,0 +1,90 @@
+internal import Synchronization
+internal import Tensor
+
+/// Which samples make the global batch of each step: a function of the seed and the step, the same for any number of
+/// ranks, so that a run can go on from any step.
+///
+/// Each corpus is an endless stream of passes, every pass an order of its own. An epoch takes the next
+/// round(weight · samples) of each corpus's stream and mixes them. So with weight 1 every sample is seen once an epoch,
+/// with weight 2 twice, and with weight 0.5 once in two epochs.
+public final class Sampler: Sendable {
+  /// One sample of a batch.
+  public struct Draw: Sendable, Hashable {
+    public let corpus: Int
+    public let sample: Int
+    /// How often the corpus has been passed through before: the view of the picture, for crops and captions.
+    public let pass: Int
+  }
+
+  /// Samples in an epoch, before the tail is dropped or filled.
+  public let samplesPerEpoch: Int
+  public let stepsPerEpoch: Int
+  /// N, over all ranks.
+  public let batch: Int
+  private let seed: UInt64
+  private let corpora: [(count: Int, share: Int)]
+  private let latest = Mutex<(number: Int, draws: [Draw])?>(nil)
+
+  /// - Parameters:
+  ///   - corpora: how many samples each has, and its weight.
+  ///   - batch: the global batch N.
+  ///   - wrap: whether an epoch's last incomplete batch is filled from the epoch's beginning; otherwise it is dropped.
+  public init(corpora: [(count: Int, weight: Double)], batch: Int, seed: UInt64, wrap: Bool) throws(SamplerError) {
+    precondition(batch > 0 && corpora.allSatisfy { $0.count >= 0 && $0.weight >= 0 })
+    self.corpora = corpora.map { ($0.count, Int((Double($0.count) * $0.weight).rounded())) }
+    self.batch = batch
+    self.seed = seed
+    samplesPerEpoch = self.corpora.reduce(0) { $0 + $1.share }
+    guard samplesPerEpoch >= batch else { throw SamplerError(samples: samplesPerEpoch, batch: batch) }
+    stepsPerEpoch = wrap ? (samplesPerEpoch + batch - 1) / batch : samplesPerEpoch / batch
+  }
+
+  /// The epoch of a step, counted from 0.
+  public func epoch(of step: Int) -> Int { step / stepsPerEpoch }
+
+  /// What stands in `rows` of the global batch of step `step`, counted from 0.
+  public func draws(at step: Int, rows: Range<Int>) -> [Draw] {
+    let number = epoch(of: step)
+    let start = step % stepsPerEpoch * batch
+    return latest.withLock { latest in
+      let draws = latest?.number == number ? latest?.draws ?? [] : mixed(number)
+      latest = (number, draws)
+      return rows.map { draws[(start + $0) % draws.count] }
+    }
+  }
+
+  private func mixed(_ epoch: Int) -> [Draw] {
+    var draws: [Draw] = []
+    draws.reserveCapacity(samplesPerEpoch)
+    for (corpus, (count, share)) in corpora.enumerated() where count > 0 {
+      var position = epoch * share
+      let end = position + share
+      while position < end {
+        let pass = position / count
+        let order = shuffled(Array(0..<count), "order of a corpus", UInt64(corpus), UInt64(pass))
+        let next = min(end, (pass + 1) * count)
+        for place in position..<next {
+          draws.append(Draw(corpus: corpus, sample: order[place - pass * count], pass: pass))
+        }
+        position = next
+      }
+    }
+    return shuffled(draws, "order of an epoch", UInt64(epoch), 0)
+  }
+
+  private func shuffled<Element>(_ list: [Element], _ purpose: String, _ a: UInt64, _ b: UInt64) -> [Element] {
+    var random = KeyedRandom(seed: seed, purpose: purpose, a, b)
+    return list.shuffled(using: &random)
+  }
+}
+
+/// Fewer samples than a batch has rows.
+public struct SamplerError: ExitCoded, CustomStringConvertible {
+  let samples: Int
+  let batch: Int
+
+  public var exitCode: Int32 { 65 }
+  public var description: String {
+    "an epoch has \(samples) samples and a global batch wants \(batch): lower batch.global or add corpora"
+  }
+}
