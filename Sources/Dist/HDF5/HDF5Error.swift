@@ -1,5 +1,5 @@
 /// A refusal by the HDF5 library, or by us of what an HDF5 file holds.
-public struct HDF5Error: Error, Hashable, Sendable, CustomStringConvertible {
+public struct HDF5Error: Error, ExitCoded, Hashable, CustomStringConvertible {
   /// The library's function that failed ("H5Fopen"), or what we were about to do ("read").
   public let call: String
   /// The file.
@@ -16,6 +16,7 @@ public struct HDF5Error: Error, Hashable, Sendable, CustomStringConvertible {
     self.cause = cause
   }
 
+  public var exitCode: Int32 { 74 }
   public var description: String {
     let place = object.map { "\($0) of \(path)" } ?? path
     return "HDF5: \(call) failed for \(place): \(cause)"

@@ -5,7 +5,7 @@ internal import Synchronization
 ///
 /// HDF5 is not safe for threads as Debian builds it, and serializes every call where it is, so nothing is lost by a
 /// lock of ours. Bulk bytes that must not wait for it are read past the library (`HDF5Dataset.fileOffset`).
-public enum HDF5Library {
+enum HDF5Library {
   private static let lock = Mutex(false)
 
   /// Runs `body`, which makes raw calls, while no other thread is in the library. Not to be nested.
@@ -22,15 +22,6 @@ public enum HDF5Library {
       do throws(HDF5Error) { return .success(try body()) } catch { return .failure(error) }
     }
     return try outcome.get()
-  }
-
-  /// "1.10.8", the release that runs.
-  public static var version: String {
-    var major: UInt32 = 0
-    var minor: UInt32 = 0
-    var release: UInt32 = 0
-    lock.withLock { _ in _ = unsafe H5get_libversion(&major, &minor, &release) }
-    return "\(major).\(minor).\(release)"
   }
 
   /// The description of the innermost failure on the library's error stack. Inside `locked` only.
