@@ -1,4 +1,4 @@
-import Tensor
+package import Tensor
 
 /// Random change of colours, as torchvision's ColorJitter on PIL pictures.
 public struct ColorJitter: Codable, Equatable, Sendable {
@@ -34,7 +34,7 @@ public struct ColorJitter: Codable, Equatable, Sendable {
   /// The changes that one picture gets, in order; most often none.
   ///
   /// With `probability`, the four changes in random order; one whose range is zero is left out.
-  func draw(using random: inout KeyedRandom) -> [ColorChange] {
+  package func draw(using random: inout KeyedRandom) -> [ColorChange] {
     guard random.uniform() < probability else { return [] }
     var changes: [ColorChange] = []
     func factor(_ range: Double) -> Double { random.uniform(max(0, 1 - range), 1 + range) }
@@ -51,7 +51,7 @@ public struct ColorJitter: Codable, Equatable, Sendable {
 ///
 /// Gray is L = (19595 r + 38470 g + 7471 b + 2¹⁵) / 2¹⁶; a blend of x towards b by f is b + f (x − b), cut off towards
 /// zero and limited to 0 … 255.
-enum ColorChange: Equatable {
+package enum ColorChange: Equatable {
   /// Blend from black.
   case brightness(Double)
   /// Blend from the picture's mean gray.
@@ -65,7 +65,7 @@ enum ColorChange: Equatable {
 }
 
 extension RGBImage {
-  mutating func apply(_ change: ColorChange) {
+  package mutating func apply(_ change: ColorChange) {
     let pixels = width * height
     switch change {
     case .brightness(let factor):

@@ -62,7 +62,7 @@ public final class ImagePreparation {
   }
 
   /// What training does to the colours of a sample: jitter, then gray.
-  func colorChanges(sampleID: UInt64, view: Int) -> [ColorChange] {
+  package func colorChanges(sampleID: UInt64, view: Int) -> [ColorChange] {
     var changes: [ColorChange] = []
     if options.colorJitter.probability > 0 {
       var random = stream("color jitter", sampleID, view)

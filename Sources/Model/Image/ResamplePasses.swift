@@ -1,0 +1,69 @@
+/// The two passes of a resize, with the scratch that they keep.
+struct ResamplePasses {
+  /// A block of source rows as columns, and what the horizontal pass made of it.
+  private var columns: [UInt8] = []
+  private var resized: [UInt8] = []
+  private var sums: [Int32] = []
+
+  /// Bytes of a block of columns, to stay within the second-level cache.
+  private static let blockBytes = 128 << 10
+
+  /// Where pixels lie in an array: `rowBytes` apart from row to row, the first byte of interest at `start`.
+  struct Layout {
+    let start: Int
+    let rowBytes: Int
+  }
+
+  /// Resizes in the vertical direction the `count` bytes of each row.
+  ///
+  /// Row y of `result`, `count` bytes long, is the weighted sum of the source rows that `table` gives for it; the
+  /// layout starts at the first row that any output needs.
+  mutating func vertical(
+    _ source: [UInt8], _ layout: Layout, _ table: ResampleTable, count: Int, into result: inout [UInt8]
+  ) {
+    sums.grow(to: count)
+    let first = table.inputs.lowerBound
+    for index in 0..<table.outputs.count {
+      ResampleKernel.combine(
+        source, from: layout.start + (table.firsts[index] - first) * layout.rowBytes, stride: layout.rowBytes,
+        weights: table.weights, weight: index * table.stride, taps: table.counts[index], count: count,
+        sums: &sums, into: &result, to: index * count)
+    }
+  }
+
+  /// Resizes in the horizontal direction `rows` rows, whose layout starts at the first pixel that any output needs.
+  ///
+  /// Rows are turned into columns block by block: the weighted sums then run over contiguous bytes of many rows at
+  /// once, which vectorizes, where neighbouring outputs of one row would each need other weights.
+  mutating func horizontal(
+    _ source: [UInt8], _ layout: Layout, _ table: ResampleTable, rows: Int, into result: inout [UInt8]
+  ) {
+    let inputs = table.inputs
+    let width = table.outputs.count
+    let block = min(max(Self.blockBytes / (inputs.count * 3), 8), 64, rows)
+    columns.grow(to: inputs.count * block * 3)
+    resized.grow(to: width * block * 3)
+    sums.grow(to: block * 3)
+    for first in stride(from: 0, to: rows, by: block) {
+      let count = min(block, rows - first)
+      ResampleKernel.columns(
+        source, from: layout.start + first * layout.rowBytes, rowBytes: layout.rowBytes, rows: count,
+        width: inputs.count, into: &columns)
+      for index in 0..<width {
+        ResampleKernel.combine(
+          columns, from: (table.firsts[index] - inputs.lowerBound) * count * 3, stride: count * 3,
+          weights: table.weights, weight: index * table.stride, taps: table.counts[index], count: count * 3,
+          sums: &sums, into: &resized, to: index * count * 3)
+      }
+      ResampleKernel.rows(
+        resized, rows: count, width: width, into: &result, to: first * width * 3, rowBytes: width * 3)
+    }
+  }
+}
+
+extension Array where Element: FixedWidthInteger {
+  /// Makes the array at least `count` long; the contents are unspecified afterwards.
+  mutating func grow(to count: Int) {
+    if self.count < count { self = [Element](repeating: 0, count: count) }
+  }
+}
