@@ -37,11 +37,13 @@ enum ResampleKernel {
     for j in 0..<count { unsafe sums[j] = half }
     var tap = 0
     while tap + 4 <= taps {
-      let line = unsafe lines + tap * stride
+      // One pointer a line: an index such as j + stride would be checked for overflow and keep the loop scalar.
+      let first = unsafe lines + tap * stride
+      let (second, third, fourth) = unsafe (first + stride, first + 2 * stride, first + 3 * stride)
       let (a, b, c, d) = unsafe (weights[tap], weights[tap + 1], weights[tap + 2], weights[tap + 3])
       for j in 0..<count {
-        let left = unsafe Int32(line[j]) &* a &+ Int32(line[j + stride]) &* b
-        let right = unsafe Int32(line[j + 2 * stride]) &* c &+ Int32(line[j + 3 * stride]) &* d
+        let left = unsafe Int32(first[j]) &* a &+ Int32(second[j]) &* b
+        let right = unsafe Int32(third[j]) &* c &+ Int32(fourth[j]) &* d
         unsafe sums[j] = unsafe sums[j] &+ (left &+ right)
       }
       tap += 4
