@@ -1,5 +1,7 @@
+import Dist
 import Foundation
 import Model
+import Tensor
 import TestSupport
 import Testing
 
@@ -53,6 +55,21 @@ import Testing
     for miss in misses {
       print("  missed \(miss.text.debugDescription): expected \(miss.cleaned.debugDescription)")
       #expect(miss.needsFtfy, "\(miss.text.debugDescription)")
+    }
+  }
+
+  /// The padded table holds the same ids as the list of all cases.
+  @Test func paddedTableAgrees() throws {
+    let golden = try Cases("all.json")
+    let tokenizer = try golden.tokenizer()
+    let file = try SafetensorsFile(Fixture.golden.appending(path: "tokenizer/ids.safetensors"))
+    let ids = try file.integers("ids")
+    #expect(try file.shape(of: "ids") == Shape(golden.cases.count, golden.contextLength))
+    for (row, one) in golden.cases.enumerated() where !one.needsFtfy {
+      let found = tokenizer.encode(one.text).map(Int.init)
+      let padding = [Int](repeating: 0, count: golden.contextLength - found.count)
+      let start = row * golden.contextLength
+      #expect(found + padding == Array(ids[start..<start + golden.contextLength]), "\(one.text.debugDescription)")
     }
   }
 }
