@@ -17,7 +17,7 @@ struct Kinship: ParsableCommand {
       not finite, 77 a rank that hangs.
       """,
     version: Release.version,
-    subcommands: [Train.self, Doctor.self, Bench.self])
+    subcommands: [Train.self, Doctor.self, Bench.self, CorpusCommand.self])
 
   static func main() {
     Machine.chooseKernel()

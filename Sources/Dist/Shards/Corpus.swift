@@ -71,6 +71,9 @@ public final class Corpus: Sendable {
     }
   }
 
+  /// Bytes of the encoded picture of a sample.
+  public func imageSize(_ sample: Int) -> Int { at(sample) { $0.imageExtent($1).count } }
+
   public func captions(_ sample: Int) -> [String] { at(sample) { $0.captions($1) } }
   public func captionCount(_ sample: Int) -> Int { at(sample) { $0.captionCount($1) } }
 

@@ -1,0 +1,61 @@
+import ArgumentParser
+import Dist
+import Foundation
+import Model
+
+/// `kinship corpus import`: tables and picture folders to shards.
+struct CorpusImport: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "import", abstract: "Imports a table of pictures and captions, or a folder of pictures.",
+    discussion: """
+      A table (CSV, TSV) has a header and one picture a line; paths in it are relative to its folder. A folder holds \
+      pictures with their captions in text files beside them (fox.png, fox.txt: a caption a line), or sub-folders that \
+      are classes, as in ImageNet. Pictures (JPEG, PNG, WebP) are stored byte for byte. One that cannot be decoded is \
+      left out, counted, and listed with the reason in rejected.tsv beside the index, corpus.json.
+      """)
+
+  @OptionGroup(title: "Tables") var table: CorpusTableOptions
+
+  @Argument(help: "The table or the folder.") var source: String
+
+  @Option(help: ArgumentHelp("The folder for the corpus: new, or empty.", valueName: "folder")) var output: String
+
+  @Option(
+    help: """
+      The corpus's name, part of every sample's identity: crops and the choice of captions depend on it. Default: the \
+      output folder's name.
+      """)
+  var name: String?
+
+  @Option(help: "Larger pictures are refused by their header, before they are decoded.")
+  var maxPixels = ImageDecoder.defaultMaxPixels
+
+  @Option(help: "Samples a shard holds at most.") var shardSamples = 16_384
+
+  @Option(help: "MiB of a shard at most, but for the last picture.") var shardSize = 256
+
+  @Option(help: "Threads that read and decode. Default: one for each core.") var workers: Int?
+
+  @Flag(help: "Replaces the corpus that the output folder holds.") var overwrite = false
+
+  func validate() throws {
+    for (name, value) in [
+      ("max-pixels", maxPixels), ("shard-samples", shardSamples), ("shard-size", shardSize), ("workers", workers ?? 1),
+    ] where value < 1 || value > 1 << 40 {
+      throw ValidationError("--\(name) must be from 1 to \(1 << 40), found \(value)")
+    }
+  }
+
+  func run() throws {
+    // A corpus is written by one process; the others of a job have nothing to do.
+    guard Machine.isFirstRank else { return }
+    let folder = (output as NSString).standardizingPath
+    let name = name ?? URL(filePath: folder).lastPathComponent
+    let importer = CorpusImporter(
+      name: name, folder: folder, limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
+      workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
+    let path = (source as NSString).standardizingPath
+    let outcome = try importer.run(try table.open(path, corpus: name))
+    print(outcome.summary(name))
+  }
+}

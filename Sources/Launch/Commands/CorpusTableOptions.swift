@@ -1,0 +1,59 @@
+import ArgumentParser
+import Foundation
+
+/// How `kinship corpus import` reads a table.
+struct CorpusTableOptions: ParsableArguments {
+  @Option(help: "The column of the pictures' paths.") var imageColumn = "filepath"
+
+  @Option(
+    help: ArgumentHelp(
+      "The columns of captions, separated by commas. Default: title, which may be absent where there are labels.",
+      valueName: "names"))
+  var captionColumns: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "A column of labels: whole numbers as they are, or names, numbered in the order of their bytes.",
+      valueName: "name"))
+  var labelColumn: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "A column of unique keys. Default: the path as the table has it, without its extension. U+FE0F is left out.",
+      valueName: "name"))
+  var keyColumn: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "tab, comma, semicolon, or one ASCII character. Default: what the name says (.csv: comma, else tab) or the header.",
+      valueName: "separator"))
+  var separator: Separator?
+
+  @Flag(help: "Takes double quotes in tables as plain characters.") var noQuotes = false
+
+  /// What stands between two fields.
+  struct Separator: ExpressibleByArgument {
+    let byte: UInt8
+
+    init?(argument: String) {
+      let names = ["tab": "\t", "comma": ",", "semicolon": ";"]
+      let text = Array((names[argument] ?? argument).utf8)
+      guard text.count == 1, text[0] < 0x80, !"\"\r\n".utf8.contains(text[0]) else { return nil }
+      byte = text[0]
+    }
+  }
+
+  /// The source that `path` means.
+  func open(_ path: String, corpus: String) throws -> any ImportSource {
+    var isFolder: ObjCBool = false
+    guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw ImportError(path, "does not exist; expected a table or a folder")
+    }
+    if isFolder.boolValue { return try FolderSource(path, corpus: corpus) }
+    let columns = TableColumns(
+      image: imageColumn,
+      captions: captionColumns?.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) },
+      label: labelColumn, key: keyColumn)
+    return try TableSource(path, corpus: corpus, columns: columns, separator: separator?.byte, quoted: !noQuotes)
+  }
+}

@@ -1,0 +1,133 @@
+import Dist
+
+/// Reads a table of fields and lines: CSV or TSV as RFC 4180 has it, from a file of any size.
+///
+/// A field in double quotes may hold separators, line ends and doubled quotes. Lines end with LF, CRLF or CR; a byte
+/// order mark and empty lines are skipped.
+struct DelimitedReader {
+  /// One record, with the line on which it begins, counted from 1.
+  struct Record: Equatable {
+    var line: Int
+    /// The fields' bytes; nobody has looked yet whether they are UTF-8.
+    var fields: [[UInt8]]
+  }
+
+  /// Longer fields are taken for a quote that was never closed.
+  static let longestField = 1 << 20
+
+  private let file: OpenFile
+  private let size: Int
+  private let separator: UInt8
+  private let quoted: Bool
+  private var block: [UInt8] = []
+  private var offset = 0
+  private var at = 0
+  private var line = 1
+
+  /// - Parameter quoted: whether double quotes enclose fields; otherwise they are characters like any other.
+  init(_ path: String, separator: UInt8, quoted: Bool) throws {
+    file = try OpenFile.reading(path)
+    size = try file.size()
+    self.separator = separator
+    self.quoted = quoted
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+    if size >= 3, try file.read(3, of: UInt8.self, at: 0) == mark { offset = 3 }
+  }
+
+  /// The next record that is not an empty line; nil at the end.
+  mutating func next() throws -> Record? {
+    while let byte = try peek() {
+      if byte == Byte.lineFeed || byte == Byte.carriageReturn {
+        try endLine()
+        continue
+      }
+      return try record()
+    }
+    return nil
+  }
+
+  private mutating func record() throws -> Record {
+    var record = Record(line: line, fields: [])
+    while true {
+      record.fields.append(try field(of: record))
+      switch try peek() {
+      case separator:
+        at += 1
+      case nil:
+        return record
+      default:
+        try endLine()
+        return record
+      }
+    }
+  }
+
+  /// One field; what follows it is a separator, a line end or the end.
+  private mutating func field(of record: Record) throws -> [UInt8] {
+    var field: [UInt8] = []
+    guard quoted, try peek() == Byte.quote else {
+      while let byte = try peek(), byte != separator, byte != Byte.lineFeed, byte != Byte.carriageReturn {
+        try append(byte, to: &field, of: record)
+        at += 1
+      }
+      return field
+    }
+    at += 1
+    while let byte = try peek() {
+      at += 1
+      if byte == Byte.lineFeed { line += 1 }
+      if byte == Byte.carriageReturn, try peek() != Byte.lineFeed { line += 1 }
+      guard byte == Byte.quote else {
+        try append(byte, to: &field, of: record)
+        continue
+      }
+      switch try peek() {
+      case Byte.quote:
+        field.append(Byte.quote)
+        at += 1
+      case nil, separator, Byte.lineFeed, Byte.carriageReturn:
+        return field
+      default:
+        throw failure(record, "text follows a closing quote; double the quotes inside a quoted field")
+      }
+    }
+    throw failure(record, "a quote is opened and never closed")
+  }
+
+  private func append(_ byte: UInt8, to field: inout [UInt8], of record: Record) throws {
+    guard field.count < Self.longestField else {
+      throw failure(record, "a field is longer than \(Self.longestField) bytes; is a quote not closed?")
+    }
+    field.append(byte)
+  }
+
+  private func failure(_ record: Record, _ reason: String) -> ImportError {
+    let hint = quoted ? " (--no-quotes takes quotes as plain characters)" : ""
+    return ImportError("\(file.path):\(record.line)", reason + hint)
+  }
+
+  private mutating func endLine() throws {
+    let byte = try peek()
+    at += 1
+    if byte == Byte.carriageReturn, try peek() == Byte.lineFeed { at += 1 }
+    line += 1
+  }
+
+  /// The next byte, which is not consumed.
+  private mutating func peek() throws -> UInt8? {
+    if at == block.count {
+      let count = min(1 << 18, size - offset)
+      guard count > 0 else { return nil }
+      block = try file.read(count, of: UInt8.self, at: offset)
+      offset += count
+      at = 0
+    }
+    return block[at]
+  }
+
+  private enum Byte {
+    static let quote = UInt8(ascii: "\"")
+    static let lineFeed = UInt8(ascii: "\n")
+    static let carriageReturn = UInt8(ascii: "\r")
+  }
+}
