@@ -1,0 +1,84 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+import TestSupport
+
+/// The `vit` part of the golden set: a small CLIP of open_clip's, its inputs, and what it computes.
+struct VitGoldenSet {
+  struct Meta: Decodable {
+    struct Adam: Decodable {
+      let lr: Double
+      let weightDecay: Double
+      let betas: [Double]
+      let eps: Double
+      let steps: Int
+      let clamp: [Double]
+      let decayed: [String]
+      let notDecayed: [String]
+    }
+    /// What is known of a parameter that is too large for the file: every `stride`-th element, and sums.
+    struct LeftOut: Decodable {
+      let stride: Int
+      let sum: Double
+      let l2: Double
+      let l2OfChange: Double
+    }
+    let batch: Int
+    let adamw: Adam
+    let adamwLossesF32: [Double]
+    let adamwLossesF64: [Double]
+    let adamwLogitScaleF32: [Double]
+    let adamwLogitScaleF64: [Double]
+    let afterLeftOut: [String: LeftOut]
+  }
+
+  let meta: Meta
+  let weights: SafetensorsFile
+  let outputs: SafetensorsFile
+  private let images: Tensor<Double>
+  private let tokens: [[Int32]]
+  private let steps: [[Int]]
+
+  init() throws {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    meta = try decoder.decode(Meta.self, from: Data(contentsOf: Self.file("meta.json")))
+    weights = try SafetensorsFile(Self.file("weights.safetensors"))
+    outputs = try SafetensorsFile(Self.file("outputs.safetensors"))
+    let inputs = try SafetensorsFile(Self.file("inputs.safetensors"))
+    images = try inputs.tensor("images")
+    tokens = try Self.rows(inputs, "tokens").map { $0.map(Int32.init) }
+    steps = try Self.rows(inputs, "step_index")
+  }
+
+  static func file(_ name: String) -> URL { Fixture.golden.appending(path: "vit/\(name)") }
+
+  private static func rows(_ file: SafetensorsFile, _ name: String) throws -> [[Int]] {
+    let (numbers, width) = (try file.integers(name), try file.shape(of: name).columns)
+    return stride(from: 0, to: numbers.count, by: width).map { Array(numbers[$0..<$0 + width]) }
+  }
+
+  /// The model with open_clip's weights; `variant` is what stands between `open_clip_config` and `.json`.
+  func model<S: Scalar>(_ variant: String = "") throws -> CLIP<S> {
+    let model = CLIP<S>(try CLIPConfig(json: Data(contentsOf: Self.file("open_clip_config\(variant).json"))))
+    for entry in model.parameters.entries { try weights.read(entry.name, into: model.parameters.value(of: entry)) }
+    return model
+  }
+
+  /// These rows of the pool, as the towers take them.
+  func batch<S: Scalar>(_ rows: [Int]) -> (images: Tensor<S>, tokens: TokenBatch) {
+    let shape = images.shape
+    let size = shape.count / shape[0]
+    let chosen = rows.flatMap { images.slice($0 * size..<($0 + 1) * size).array }
+    return (
+      Tensor(Shape(rows.count, shape[1], shape[2], shape[3]), chosen.map { S($0) }),
+      TokenBatch(rows.map { tokens[$0] })
+    )
+  }
+
+  var mainBatch: [Int] { Array(0..<meta.batch) }
+
+  /// The rows of the pool that a step of AdamW uses.
+  func rows(ofStep step: Int) -> [Int] { steps[step] }
+}
