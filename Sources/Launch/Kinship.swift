@@ -17,7 +17,9 @@ struct Kinship: ParsableCommand {
       not finite, 77 a rank that hangs.
       """,
     version: Release.version,
-    subcommands: [Train.self, Doctor.self, Bench.self, CorpusCommand.self])
+    subcommands: [
+      Train.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self, EvaluateCommand.self,
+    ])
 
   static func main() {
     Machine.chooseKernel()

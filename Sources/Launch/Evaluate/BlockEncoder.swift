@@ -1,0 +1,55 @@
+import Dist
+import Model
+import Tensor
+
+/// Embeddings of many pictures or captions, computed by all ranks.
+///
+/// The same row gives other bits in a matrix product of another height. So items are encoded in blocks of a fixed
+/// height, in their order, and whole blocks are dealt to the ranks: the embeddings are the same on any number of them.
+struct BlockEncoder {
+  /// Items that are encoded together.
+  static let height = 64
+
+  let embedder: any Embedder
+  let communicator: Communicator
+
+  /// Unit embeddings [n, d] of the pictures of a corpus, in its order, on every rank.
+  func pictures(of corpus: Corpus, samples: [Int]) throws -> Tensor<Float> {
+    let loader = PictureBlock.loader(
+      corpus, samples: samples, blocks: communicator.slice(of: Self.blocks(samples.count)), options: embedder.image)
+    return try embeddings(samples.count, name: { "the picture “\(corpus.key(samples[$0]))” of \(corpus.name)" }) {
+      rows in
+      guard let block = try loader.next() else { preconditionFailure("a block was planned for each call") }
+      defer { loader.recycle(block) }
+      return embedder.features(pictures: block.pictures(rows.count))
+    }
+  }
+
+  /// Unit embeddings [n, d] of texts, in their order, on every rank.
+  func texts(_ texts: [String]) throws -> Tensor<Float> {
+    try embeddings(texts.count, name: { "the text “\(texts[$0])”" }) { rows in
+      embedder.features(captions: texts[rows].map { embedder.tokenizer.encode($0) })
+    }
+  }
+
+  private static func blocks(_ count: Int) -> Int { (count + height - 1) / height }
+
+  private func embeddings(
+    _ count: Int, name: (Int) -> String, of block: (Range<Int>) throws -> Tensor<Float>
+  ) throws -> Tensor<Float> {
+    let width = embedder.width
+    let all = Tensor<Float>(Shape(count, width))
+    for index in communicator.slice(of: Self.blocks(count)) {
+      let rows = index * Self.height..<min((index + 1) * Self.height, count)
+      copy(try block(rows), into: all.rows(rows))
+      for row in rows where !sumOfSquares(all.rows(row..<row + 1)).isFinite {
+        throw EvaluationError.notFinite(item: name(row))
+      }
+    }
+    let parts = communicator.slices(of: Self.blocks(count)).map { blocks in
+      min(blocks.lowerBound * Self.height, count) * width..<min(blocks.upperBound * Self.height, count) * width
+    }
+    try communicator.gatherSlices(in: all, ranges: parts)
+    return unitRows(all)
+  }
+}

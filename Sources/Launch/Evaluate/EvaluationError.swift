@@ -1,0 +1,51 @@
+import Dist
+
+/// Why an evaluation cannot be done.
+enum EvaluationError: ExitCoded, Equatable, CustomStringConvertible {
+  case nothingToEvaluate(corpus: String, lacks: String)
+  case unprepared(corpus: String, key: String, reason: String)
+  case notFinite(item: String)
+  case unreadable(path: String, reason: String)
+  case unwritable(path: String, reason: String)
+  case emptyLine(path: String, line: Int)
+  case noPlaceholder(path: String, line: Int, found: String)
+  case noClasses(corpus: String)
+  case unknownClass(path: String, name: String, known: Int)
+  case labelWithoutClass(corpus: String, key: String, label: Int, classes: Int)
+  case noModel(path: String, reason: String)
+
+  var exitCode: Int32 {
+    switch self {
+    case .unreadable, .unwritable: 74
+    case .notFinite: 76
+    default: 65
+    }
+  }
+
+  var description: String {
+    switch self {
+    case .nothingToEvaluate(let corpus, let lacks):
+      "the corpus \(corpus) has no \(lacks); evaluate on one that has"
+    case .unprepared(let corpus, let key, let reason):
+      "the picture “\(key)” of the corpus \(corpus) cannot be prepared: \(reason); see `kinship corpus verify`"
+    case .notFinite(let item):
+      "the embedding of \(item) is not finite; the model has diverged: take an earlier checkpoint"
+    case .unreadable(let path, let reason): "cannot read \(path): \(reason)"
+    case .unwritable(let path, let reason): "cannot write \(path): \(reason)"
+    case .emptyLine(let path, let line):
+      "\(path), line \(line) is empty; expected one name or template a line"
+    case .noPlaceholder(let path, let line, let found):
+      "\(path), line \(line): expected a template with {} in place of the class's name, found “\(found)”"
+    case .noClasses(let corpus):
+      "the corpus \(corpus) does not name its classes; give a file with one name a line, in label order (--classes)"
+    case .unknownClass(let path, let name, let known):
+      "\(path): there is no class “\(name)” among the \(known); write it as the list of classes does"
+    case .labelWithoutClass(let corpus, let key, let label, let classes):
+      """
+      the picture “\(key)” of the corpus \(corpus) has label \(label), and there are \(classes) classes, \
+      0 to \(classes - 1); give as many names as there are labels
+      """
+    case .noModel(let path, let reason): "no model can be loaded from \(path): \(reason)"
+    }
+  }
+}
