@@ -27,6 +27,30 @@ package enum Publish {
     }
   }
 
+  /// Makes a folder, and those above it that are missing; one that exists is fine.
+  package static func makeFolder(_ path: String) throws(FileError) {
+    if unsafe mkdir(path, 0o777) == 0 { return }
+    if errno == ENOENT, folder(of: path) != path {
+      try makeFolder(folder(of: path))
+      if unsafe mkdir(path, 0o777) == 0 { return }
+    }
+    var isFolder: ObjCBool = false
+    let exists = unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+    if exists, !isFolder.boolValue {
+      throw FileError(action: "create the folder", path: path, reason: "a file of this name exists")
+    }
+    if !exists { throw FileError.system("create the folder", path) }
+  }
+
+  /// Removes a file, or a folder with all that is in it; one that does not exist is fine.
+  package static func removeAll(_ path: String) throws(FileError) {
+    do {
+      try FileManager.default.removeItem(atPath: path)
+    } catch CocoaError.fileNoSuchFile {
+      return
+    } catch { throw FileError(action: "remove", path: path, reason: error.localizedDescription) }
+  }
+
   /// Gives a file or folder another name, replacing a file of that name, and brings the change to the disk.
   package static func rename(_ path: String, to target: String) throws(FileError) {
     if unsafe Foundation.rename(path, target) != 0 { throw FileError.system("rename \(path) to", target) }

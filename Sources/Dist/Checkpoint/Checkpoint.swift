@@ -1,0 +1,170 @@
+internal import Foundation
+public import Tensor
+
+/// A checkpoint that was found whole: every part is there, has its size, and has its checksum.
+public struct Checkpoint: Sendable {
+  /// The folder, links resolved.
+  public let folder: String
+  public let manifest: CheckpointManifest
+
+  /// Opens a checkpoint after all of it was verified.
+  ///
+  /// With a communicator all ranks call it, each verifies its share of the parts, and all get the same answer.
+  ///
+  /// - Throws: `CheckpointError` that names every part that is missing, truncated or altered; `MPIError`.
+  public static func open(_ folder: String, communicator: Communicator? = nil) throws -> Checkpoint {
+    let folder = resolved(folder)
+    var verdict = Verdict()
+    var manifest: CheckpointManifest?
+    do throws(CheckpointError) {
+      let found = try CheckpointManifest.read(folder)
+      manifest = found
+      let rank = communicator?.rank ?? 0
+      for index in stride(from: rank, to: found.parts.count, by: communicator?.size ?? 1) {
+        verdict.add(problem(of: found.parts[index], in: folder))
+      }
+    } catch { verdict = Verdict(problems: error.problems, exitCode: error.exitCode) }
+    if let communicator { verdict = try verdict.merged(over: communicator) }
+    guard let manifest, verdict.problems.isEmpty else {
+      throw CheckpointError(folder, verdict.problems, exitCode: verdict.exitCode)
+    }
+    return Checkpoint(folder: folder, manifest: manifest)
+  }
+
+  /// The best checkpoint of a run: the one marked `latest` if it is whole, else the newest whole one.
+  ///
+  /// - Returns: the checkpoint, nil where there is none; and what is wrong with each that was passed over.
+  public static func newestSound(
+    in runFolder: String, communicator: Communicator? = nil
+  ) throws -> (found: Checkpoint?, unsound: [CheckpointError]) {
+    let folders = CheckpointFolders(run: runFolder)
+    var names = Array(folders.candidates().joined(separator: "\n").utf8)
+    try communicator?.broadcast(&names)
+    var unsound: [CheckpointError] = []
+    for name in String(decoding: names, as: UTF8.self).split(separator: "\n") {
+      do {
+        return (try open(folders.path(String(name)), communicator: communicator), unsound)
+      } catch let error as CheckpointError { unsound.append(error) }
+    }
+    return (nil, unsound)
+  }
+
+  /// The path without links, so that a mark that moves meanwhile does not matter, and without a slash at its end.
+  private static func resolved(_ folder: String) -> String {
+    let path = URL(filePath: folder, directoryHint: .isDirectory).resolvingSymlinksInPath().path(percentEncoded: false)
+    return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+  }
+
+  private static func problem(of part: CheckpointManifest.Part, in folder: String) -> (String, Int32)? {
+    do throws(FileError) {
+      let path = "\(folder)/\(part.file)"
+      guard FileManager.default.fileExists(atPath: path) else { return ("\(part.file) is missing", 65) }
+      let file = try OpenFile.reading(path)
+      let bytes = try file.size()
+      guard bytes == part.bytes else { return ("\(part.file) has \(bytes) bytes, expected \(part.bytes)", 65) }
+      let found = try file.sha256()
+      guard found == part.sha256 else {
+        return ("\(part.file) was altered: its SHA-256 is \(found), expected \(part.sha256)", 65)
+      }
+      return nil
+    } catch { return ("\(error)", 74) }
+  }
+}
+
+// MARK: Reading
+
+extension Checkpoint {
+  /// Fills an arena with the parameters, by name, whatever layout and number of ranks they were written with.
+  ///
+  /// - Parameters:
+  ///   - entries: what the arena holds.
+  ///   - values: the whole arena; what no entry covers is left alone.
+  /// - Throws: `CheckpointError` that lists every parameter that is missing, unexpected or of another shape.
+  public func readValues(_ entries: [CheckpointEntry], into values: Tensor<Float>) throws(CheckpointError) {
+    try read(.parameters, entries, into: values, range: 0..<values.count)
+  }
+
+  /// Fills the moments of one range of the arena.
+  ///
+  /// - Parameters:
+  ///   - entries: what the arena holds.
+  ///   - range: the part of the arena to which the moments belong.
+  ///   - first: AdamW's first moment, `range.count` scalars.
+  ///   - second: AdamW's second moment, `range.count` scalars.
+  public func readMoments(
+    _ entries: [CheckpointEntry], range: Range<Int>, first: Tensor<Float>, second: Tensor<Float>
+  ) throws(CheckpointError) {
+    try read(.moment1, entries, into: first, range: range)
+    try read(.moment2, entries, into: second, range: range)
+  }
+
+  private func read(
+    _ group: CheckpointPart.Group, _ entries: [CheckpointEntry], into target: Tensor<Float>, range: Range<Int>
+  ) throws(CheckpointError) {
+    precondition(target.count == range.count, "\(target.shape) for \(range)")
+    try match(entries)
+    let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
+    try CheckpointError.naming(folder) {
+      for part in manifest.parts {
+        var file: HDF5File?
+        for slice in manifest.slices(part.first..<part.end) {
+          let name = manifest.parameters[slice.parameter].name
+          guard let offset = places[name] else { continue }
+          let place = offset + slice.range.lowerBound..<offset + slice.range.upperBound
+          let shared = place.clamped(to: range)
+          guard !shared.isEmpty else { continue }
+          let source = try file ?? HDF5File.open("\(folder)/\(part.file)")
+          file = source
+          try CheckpointPart.read(
+            source, group, name, slice.range,
+            rows: shared.lowerBound - place.lowerBound..<shared.upperBound - place.lowerBound,
+            into: target.slice(shared.lowerBound - range.lowerBound..<shared.upperBound - range.lowerBound))
+        }
+      }
+    }
+  }
+
+  /// Compares names and shapes, both ways.
+  private func match(_ entries: [CheckpointEntry]) throws(CheckpointError) {
+    let stored = Dictionary(uniqueKeysWithValues: manifest.parameters.map { ($0.name, $0.shape) })
+    let expected = Set(entries.map(\.name))
+    var problems: [String] = []
+    for entry in entries {
+      guard let shape = stored[entry.name] else {
+        problems.append("parameter \(entry.name) \(entry.shape) is missing")
+        continue
+      }
+      if shape != entry.shape.array {
+        problems.append("parameter \(entry.name) has the shape \(shape), the model expects \(entry.shape)")
+      }
+    }
+    for parameter in manifest.parameters where !expected.contains(parameter.name) {
+      problems.append("parameter \(parameter.name) \(parameter.shape) is not in the model")
+    }
+    guard problems.isEmpty else { throw CheckpointError(folder, problems) }
+  }
+}
+
+/// What a rank found wrong.
+private struct Verdict: Codable {
+  var problems: [String] = []
+  var exitCode: Int32 = 65
+
+  mutating func add(_ finding: (problem: String, exitCode: Int32)?) {
+    guard let finding else { return }
+    problems.append(finding.problem)
+    exitCode = max(exitCode, finding.exitCode)
+  }
+
+  /// Everything that any rank found, once, in rank order.
+  func merged(over communicator: Communicator) throws -> Verdict {
+    var merged = Verdict()
+    for bytes in try communicator.allGather(Array(JSONEncoder().encode(self))) {
+      let other = try JSONDecoder().decode(Verdict.self, from: Data(bytes))
+      for problem in other.problems where !merged.problems.contains(problem) {
+        merged.add((problem, other.exitCode))
+      }
+    }
+    return merged
+  }
+}

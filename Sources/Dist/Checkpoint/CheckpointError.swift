@@ -1,0 +1,29 @@
+/// A checkpoint that cannot be written or used, with everything that is wrong with it.
+public struct CheckpointError: Error, ExitCoded, Hashable, CustomStringConvertible {
+  public let folder: String
+  /// One sentence each; never empty.
+  public let problems: [String]
+  /// 65 where what is stored is wrong, 74 where the system refused.
+  public let exitCode: Int32
+
+  init(_ folder: String, _ problems: [String], exitCode: Int32 = 65) {
+    self.folder = folder
+    self.problems = problems
+    self.exitCode = exitCode
+  }
+
+  public var description: String {
+    problems.count == 1
+      ? "checkpoint \(folder): \(problems[0])"
+      : "checkpoint \(folder):" + problems.map { "\n  \($0)" }.joined()
+  }
+
+  /// Runs `body`; what the system or the HDF5 library refuses becomes an error of this checkpoint.
+  static func naming<R>(_ folder: String, _ body: () throws -> R) throws(CheckpointError) -> R {
+    do {
+      return try body()
+    } catch let error as CheckpointError {
+      throw error
+    } catch { throw CheckpointError(folder, ["\(error)"], exitCode: 74) }
+  }
+}

@@ -1,0 +1,117 @@
+internal import Foundation
+internal import Tensor
+
+/// Writes the checkpoints of one run.
+///
+/// A checkpoint is a folder with a part a rank and a manifest. It is written under another name, brought to the disk
+/// and read back before it is renamed, so a folder named `step-…` is whole, whenever the job dies.
+public struct CheckpointWriter: Sendable {
+  /// What has been done when a test wants to step in.
+  package enum Stage: String, Sendable {
+    case partWritten, manifestWritten, renamed, published
+  }
+
+  /// What came of a write.
+  public struct Receipt: Sendable {
+    /// The checkpoint's folder.
+    public let folder: String
+    /// Why older checkpoints that should go could not be removed; known to rank 0.
+    public let notRemoved: [String]
+  }
+
+  public let runFolder: String
+  /// How many checkpoints remain; nil for all.
+  public let keep: Int?
+  private let communicator: Communicator
+  private var folders: CheckpointFolders { CheckpointFolders(run: runFolder) }
+
+  /// Bytes that may still be written where a path lies; a test says otherwise.
+  package var available: @Sendable (String) throws(FileError) -> Int = { path throws(FileError) in
+    try Publish.available(at: path)
+  }
+  package var reached: @Sendable (Stage) -> Void = { _ in }
+
+  public init(runFolder: String, keep: Int?, communicator: Communicator) {
+    precondition(keep ?? 1 > 0, "at least the newest checkpoint is kept")
+    self.runFolder = runFolder
+    self.keep = keep
+    self.communicator = communicator
+  }
+
+  /// Writes `step-STEP`, marks it `latest`, and removes what `keep` does not cover. All ranks call it, with their own
+  /// ranges of one arena and the same record; it returns when the checkpoint is published.
+  ///
+  /// - Throws: `CheckpointError` (exit code 74) where there is too little space or the system refuses; `MPIError`.
+  public func write(_ state: CheckpointState, _ record: CheckpointRecord) throws -> Receipt {
+    let target = folders.path(folders.name(record.step))
+    let partial = folders.partial(record.step)
+    let ranges = try gatherRanges(state)
+    let file = CheckpointManifest.partFile(communicator.rank, of: communicator.size)
+    let part = CheckpointPart("\(partial)/\(file)", state)
+
+    var bound = [part.byteBound]
+    try communicator.sum(&bound)
+    if communicator.rank == 0 {
+      try CheckpointError.naming(target) { try prepare(partial, bytes: bound[0]) }
+    }
+    try communicator.barrier()
+
+    let written = try CheckpointError.naming(target) {
+      let written = try part.write()
+      try Publish.sync(folder: partial)
+      return written
+    }
+    reached(.partWritten)
+    let own = CheckpointManifest.Part(
+      file: file, first: ranges.first, end: ranges.end, bytes: written.bytes, sha256: written.sha256)
+    let parts = try communicator.allGather(Array(JSONEncoder().encode(own)))
+
+    var notRemoved: [String] = []
+    if communicator.rank == 0 {
+      notRemoved = try CheckpointError.naming(target) {
+        let manifest = CheckpointManifest(
+          format: CheckpointManifest.currentFormat, record: record,
+          parameters: state.entries.map { .init(name: $0.name, shape: $0.shape.array) },
+          parts: try parts.map { try JSONDecoder().decode(CheckpointManifest.Part.self, from: Data($0)) })
+        try manifest.write(into: partial)
+        reached(.manifestWritten)
+        try folders.publish(record.step) { reached(.renamed) }
+        reached(.published)
+        return folders.prune(behind: record.step, keep: keep)
+      }
+    }
+    try communicator.barrier()
+    return Receipt(folder: target, notRemoved: notRemoved)
+  }
+
+  /// Makes the folder to write into, after a look at the space that is left.
+  private func prepare(_ partial: String, bytes: Int) throws(FileError) {
+    try Publish.makeFolder(runFolder)
+    let free = try available(runFolder)
+    guard bytes <= free else {
+      throw FileError(
+        action: "write", path: partial,
+        reason: "\(bytes) bytes are needed, \(free) are available; free some space, or keep fewer checkpoints")
+    }
+    try Publish.removeAll(partial)
+    try Publish.makeFolder(partial)
+  }
+
+  /// This rank's positions in the parameters laid end to end, after a check that the ranks' ranges cover the arena.
+  private func gatherRanges(_ state: CheckpointState) throws -> (first: Int, end: Int) {
+    var bounds = [Int](repeating: 0, count: 2 * communicator.size)
+    bounds[2 * communicator.rank] = state.range.lowerBound
+    bounds[2 * communicator.rank + 1] = state.range.upperBound
+    try communicator.sum(&bounds)
+    var end = 0
+    for rank in 0..<communicator.size {
+      precondition(bounds[2 * rank] == end, "rank \(rank) owns the arena from \(bounds[2 * rank]), not from \(end)")
+      end = bounds[2 * rank + 1]
+    }
+    precondition(end == state.values.count, "the ranks own \(end) of \(state.values.count) scalars")
+    func position(_ place: Int) -> Int {
+      state.entries.reduce(0) { $0 + $1.range.clamped(to: 0..<place).count }
+    }
+    return (position(state.range.lowerBound), position(state.range.upperBound))
+  }
+}

@@ -1,0 +1,91 @@
+import Crypto
+import Dist
+import Foundation
+import TestSupport
+import Testing
+
+/// Manifests that lie: each is refused before a part is opened.
+@Suite struct CheckpointManifestTests {
+  let folder = try! TemporaryFolder()
+
+  static let whole = """
+    {"format":1,"parameters":[{"name":"a","shape":[2,3]},{"name":"b","shape":[]}],"parts":[
+    {"bytes":3,"end":4,"file":"part-00000-of-00002.h5","first":0,"sha256":"SHA"},
+    {"bytes":3,"end":7,"file":"part-00001-of-00002.h5","first":4,"sha256":"SHA"}],
+    "record":{"arrays":[{"name":"x","shape":[2],"values":[1,"nan"]}],"kernel":"K","run":"{}","samples":2,"step":1,
+    "threads":1,"version":"9.9"}}
+    """.replacing("SHA", with: digest(Array("abc".utf8)))
+
+  static func digest(_ bytes: [UInt8]) -> String {
+    SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+  }
+
+  private func checkpoint(_ manifest: String) throws -> Checkpoint {
+    let bytes = Array(manifest.utf8)
+    try folder.write("manifest.json", bytes)
+    try folder.write("manifest.sha256", Array("\(Self.digest(bytes))  manifest.json\n".utf8))
+    for part in 0..<2 { try folder.write("part-0000\(part)-of-00002.h5", Array("abc".utf8)) }
+    return try Checkpoint.open(folder.url.path)
+  }
+
+  private func problems(_ body: () throws -> Checkpoint) -> [String] {
+    #expect(throws: CheckpointError.self) { try body() }?.problems ?? []
+  }
+
+  @Test func theUnchangedOneIsFine() throws {
+    let record = try checkpoint(Self.whole).manifest.record
+    #expect(record.step == 1 && record.arrays[0].values[1].isNaN)
+  }
+
+  @Test(arguments: [
+    (
+      #""format":1"#, #""format":2"#,
+      "it has format 2, this program reads 1; use the version that wrote it, 9.9"
+    ),
+    (#""step":1"#, #""step":-1"#, "step and samples are negative"),
+    (#""name":"b""#, #""name":"a""#, "parameter a is listed twice"),
+    (#""shape":[]}]"#, #""shape":[-1]}]"#, "parameter b has the shape [-1]"),
+    (#""shape":[]}]"#, #""shape":[1,1,1,1,1]}]"#, "parameter b has the shape [1, 1, 1, 1, 1]"),
+    (
+      #""shape":[]}]"#, #""shape":[4611686018427387904,2]}]"#,
+      "parameter b has the shape [4611686018427387904, 2]"
+    ),
+    (#""shape":[]}]"#, #""shape":[9223372036854775807]}]"#, "parameter b has the shape [9223372036854775807]"),
+    (#""shape":[2],"#, #""shape":[3],"#, "array x has the shape [3] and 2 values"),
+    (
+      "part-00001-of-00002.h5", "../part-00001-of-00002.h5",
+      "part 1 of 2 is in ../part-00001-of-00002.h5, expected part-00001-of-00002.h5"
+    ),
+    (#""first":4"#, #""first":3"#, "the parts do not follow one another"),
+    (#""first":4"#, #""first":5"#, "the parts do not follow one another"),
+    (#""end":7"#, #""end":6"#, "the parts hold 6 scalars, the parameters have 7"),
+    (#""end":7"#, #""end":-7"#, "the parts do not follow one another"),
+  ])
+  func contradictionsAreRefused(text: String, other: String, problem: String) throws {
+    #expect(Self.whole.contains(text))
+    #expect(problems { try checkpoint(Self.whole.replacing(text, with: other)) } == ["manifest.json: \(problem)"])
+  }
+
+  @Test(arguments: ["", "{}", "[1]", "{\"format\":\"1\"}", String(repeating: "[", count: 100_000)])
+  func otherDocumentsAreRefused(text: String) throws {
+    let found = problems { try checkpoint(text) }
+    #expect(found.count == 1 && found[0].hasPrefix("manifest.json cannot be understood: "))
+  }
+
+  @Test func anAlteredManifestIsSeen() throws {
+    _ = try checkpoint(Self.whole)
+    try damage(folder.path("manifest.json")) { $0[11] ^= 1 }
+    #expect(
+      problems { try Checkpoint.open(folder.url.path) }
+        == ["manifest.json was altered: its SHA-256 is not the one in manifest.sha256"])
+  }
+
+  @Test(arguments: ["manifest.json", "manifest.sha256"])
+  func aMissingManifestIsSeen(name: String) throws {
+    _ = try checkpoint(Self.whole)
+    try FileManager.default.removeItem(atPath: folder.path(name))
+    let error = #expect(throws: CheckpointError.self) { try Checkpoint.open(folder.url.path) }
+    #expect(error?.exitCode == 74)
+    #expect(error?.description.hasSuffix("\(name): No such file or directory") == true)
+  }
+}

@@ -1,0 +1,210 @@
+import Dist
+import Foundation
+import Tensor
+import TestSupport
+import Testing
+
+extension MPITests {
+  /// Checkpoints written and read by any number of ranks, and what becomes of a run's folder when ranks die.
+  @Suite(.serialized, .timeLimit(.minutes(2)))
+  struct CheckpointTests {
+    let folder = try! TemporaryFolder()
+    var run: String { folder.path("run") }
+
+    private func write(_ step: Int, ranks: Int = 2, keep: Int? = nil) async throws {
+      let arguments = [run, "\(step)"] + (keep.map { ["\($0)"] } ?? [])
+      let job = try await MPIRun.probe("checkpoint-write", arguments, ranks: ranks)
+      #expect(job.status == 0, "\(job)")
+      let name = "step-\(String(repeating: "0", count: 8 - "\(step)".count))\(step)"
+      #expect(job.lines == (0..<ranks).map { "\($0): \(name) []" })
+    }
+
+    /// What a run on three ranks would resume from: its step, and the folders that it passes over.
+    private func newest() async throws -> String {
+      let job = try await MPIRun.probe("checkpoint-newest", [run], ranks: 3)
+      #expect(job.status == 0, "\(job)")
+      #expect(Set(job.lines.map { $0.dropFirst(3) }).count == 1)
+      return String(job.lines.first?.dropFirst(3) ?? "")
+    }
+
+    private func names() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: run).sorted() }
+
+    private func marked() throws -> String {
+      try FileManager.default.destinationOfSymbolicLink(atPath: run + "/latest")
+    }
+
+    @Test(arguments: [1, 2, 3, 5])
+    func anyNumberOfRanksReadsWhatAnyOtherWrote(writers: Int) async throws {
+      try await write(100, ranks: writers)
+      for readers in [1, 2, 3] {
+        let job = try await MPIRun.probe("checkpoint-read", [run + "/latest", "100"], ranks: readers)
+        #expect(job.status == 0, "\(job)")
+        #expect(job.lines == (0..<readers).map { "\($0): equal" })
+      }
+      let parts = (0..<writers).map { "part-0000\($0)-of-0000\(writers).h5" }
+      let files = try FileManager.default.contentsOfDirectory(atPath: run + "/step-00000100").sorted()
+      #expect(files == ["manifest.json", "manifest.sha256"] + parts)
+    }
+
+    /// The parts' data sets as another program sees them.
+    @Test func partsHoldNamedSlices() async throws {
+      try await write(7)
+      let first = try HDF5File.open(run + "/latest/part-00000-of-00002.h5")
+      let second = try HDF5File.open(run + "/latest/part-00001-of-00002.h5")
+      #expect(try first.names() == ["moment1", "moment2", "parameters"])
+      // 32 + 16 + 48 + 16 scalars with gaps: rank 0 owns 56 of 112, so 8 of the embedding's 35 are its own.
+      let names = ["logit_scale", "token_embedding.weight", "visual.conv1.weight"]
+      #expect(try first.names(in: "/moment2") == names)
+      #expect(try second.names(in: "/parameters") == ["ln_final.bias", "token_embedding.weight"])
+      let slice = try second.dataset("/moment1/token_embedding.weight")
+      #expect(slice.type == .float32 && slice.shape == [27])
+      #expect(try second.attributes(of: slice.name).integer("offset", as: Int.self) == 8)
+      #expect(try second.attributes(of: slice.name).string("shape") == "[7, 5]")
+      #expect(try slice.read(Float.self).first == 230_007.125)
+    }
+
+    @Test func keepsTheNewestAndRemovesWhatWasNeverFinished() async throws {
+      try folder.write("run/step-00000150.partial/part-00000-of-00002.h5", [1])
+      try folder.write("run/step-00000900.partial/part-00000-of-00002.h5", [1])
+      try folder.write("run/log.txt", [1])
+      for step in [100, 200, 300] { try await write(step, keep: 2) }
+      let others = ["latest", "log.txt"]
+      #expect(try names() == others + ["step-00000200", "step-00000300", "step-00000900.partial"])
+      #expect(try marked() == "step-00000300")
+      // Back to an earlier step: later ones belong to another branch and stay, but the mark moves.
+      try await write(250, keep: 1)
+      #expect(try names() == others + ["step-00000250", "step-00000300", "step-00000900.partial"])
+      #expect(try await newest() == "250 []")
+    }
+
+    @Test func aStepCanBeWrittenAgainByOtherRanks() async throws {
+      try await write(100, ranks: 3)
+      try await write(100, ranks: 2)
+      #expect(try names() == ["latest", "step-00000100"])
+      #expect(try await newest() == "100 []")
+    }
+
+    @Test(arguments: [("partWritten", "1"), ("manifestWritten", "0")])
+    func aKilledWriterLeavesThePreviousOne(stage: String, victim: String) async throws {
+      try await write(100)
+      let job = try await MPIRun.probe("checkpoint-killed", [run, "200", stage, victim], ranks: 2)
+      #expect(job.status == 137, "\(job)")
+      #expect(try names() == ["latest", "step-00000100", "step-00000200.partial"])
+      #expect(try marked() == "step-00000100")
+      #expect(try await newest() == "100 []")
+      try await write(200, keep: 1)
+      #expect(try names() == ["latest", "step-00000200"])
+    }
+
+    @Test(arguments: ["renamed", "published"])
+    func aWriterKilledLaterLeavesBoth(stage: String) async throws {
+      try await write(100)
+      let job = try await MPIRun.probe("checkpoint-killed", [run, "200", stage, "0"], ranks: 2)
+      #expect(job.status == 137, "\(job)")
+      #expect(try names() == ["latest", "step-00000100", "step-00000200"])
+      #expect(try await newest() == (stage == "renamed" ? "100 []" : "200 []"))
+    }
+
+    /// Killed while a step replaces itself: one of the two is always there.
+    @Test(arguments: ["manifestWritten", "renamed"])
+    func aKilledReplacementLosesNothing(stage: String) async throws {
+      try await write(100)
+      let job = try await MPIRun.probe("checkpoint-killed", [run, "100", stage, "0"], ranks: 2)
+      #expect(job.status == 137, "\(job)")
+      #expect(try await newest() == "100 []")
+      if stage == "renamed" {
+        // As if it had been killed between the two renames.
+        try FileManager.default.removeItem(atPath: run + "/step-00000100")
+        #expect(try await newest() == "100 []")
+      }
+      try await write(100, keep: 1)
+      #expect(try names() == ["latest", "step-00000100"])
+    }
+
+    @Test func aFullFileSystemIsSeenBefore() async throws {
+      let job = try await MPIRun.probe("checkpoint-full", [run], ranks: 2)
+      #expect(job.status == 74, "\(job)")
+      let message = #/checkpoint .*step-00000001: cannot write .*: ([0-9]+) bytes are needed, 1000 are available/#
+      let needed = try #require(job.errors.firstMatch(of: message).flatMap { Int($0.1) })
+      #expect(try names() == [])
+      // The estimate holds.
+      try await write(1)
+      let parts = try FileManager.default.contentsOfDirectory(atPath: run + "/latest").filter { $0.hasSuffix(".h5") }
+      let sizes = try parts.map { try Data(contentsOf: URL(filePath: run + "/latest/" + $0)).count }
+      #expect(sizes.count == 2 && sizes.reduce(0, +) <= needed)
+      #expect(needed < 100_000)
+    }
+
+    @Test(arguments: [1, 3])
+    func aWriteThatFailsEndsTheJob(ranks: Int) async throws {
+      let job = try await MPIRun.probe("checkpoint-limited", [run], ranks: ranks)
+      #expect(job.status == 74, "\(job)")
+      #expect(job.errors.contains("kinship: rank \(ranks - 1) of \(ranks) on "))
+      #expect(job.errors.contains("part-0000\(ranks - 1)-of-0000\(ranks).h5"))
+      #expect(job.errors.contains("File too large"))
+      #expect(try names() == ["step-00000001.partial"])
+    }
+
+    @Test func aFolderThatCannotBeMadeIsNamed() async throws {
+      let file = try folder.write("file", [])
+      for path in [file, file + "/run"] {
+        let job = try await MPIRun.probe("checkpoint-write", [path, "1"], ranks: 2)
+        #expect(job.status == 74, "\(job)")
+        #expect(job.errors.contains(": cannot create the folder \(path): "))
+      }
+    }
+
+    @Test func damagedPartsAreNamedOnEveryNumberOfRanks() async throws {
+      try await write(100)
+      try await write(200, ranks: 3)
+      let bad = run + "/step-00000200"
+      try FileManager.default.removeItem(atPath: bad + "/part-00000-of-00003.h5")
+      try damage(bad + "/part-00001-of-00003.h5") { $0.removeLast() }
+      try damage(bad + "/part-00002-of-00003.h5") { $0[$0.count - 1] ^= 1 }
+      for ranks in [1, 2, 3] {
+        let job = try await MPIRun.probe("checkpoint-read", [bad, "200"], ranks: ranks)
+        #expect(job.status == 65, "\(job)")
+        #expect(job.errors.contains("\n  part-00000-of-00003.h5 is missing\n"))
+        #expect(job.errors.contains(#/\n  part-00001-of-00003.h5 has [0-9]+ bytes, expected [0-9]+\n/#))
+        #expect(job.errors.contains(#/\n  part-00002-of-00003.h5 was altered: its SHA-256 is [0-9a-f]{64}, expected /#))
+      }
+      #expect(try await newest() == #"100 ["step-00000200"]"#)
+    }
+
+    @Test func aRunWithoutCheckpointsHasNoNewest() async throws {
+      #expect(try await newest() == "-1 []")
+      try folder.write("run/step-00000100/nothing", [])
+      #expect(try await newest() == #"-1 ["step-00000100"]"#)
+    }
+
+    @Test func parametersThatDoNotFitAreAllListed() async throws {
+      try await write(100, ranks: 1)
+      let checkpoint = try Checkpoint.open(run + "/latest")
+      #expect(checkpoint.folder.hasSuffix("/run/step-00000100"))
+      #expect(checkpoint.manifest.record.samples == 3200)
+      let entries = [
+        CheckpointEntry(name: "visual.conv1.weight", shape: Shape(3, 2, 4), offset: 0),
+        CheckpointEntry(name: "token_embedding.weight", shape: Shape(7, 5), offset: 24),
+        CheckpointEntry(name: "ln_final.weight", shape: Shape(5), offset: 59),
+        CheckpointEntry(name: "ln_final.bias", shape: Shape(5), offset: 64),
+      ]
+      let error = #expect(throws: CheckpointError.self) {
+        try checkpoint.readValues(entries, into: Tensor(Shape(69)))
+      }
+      #expect(error?.exitCode == 65)
+      #expect(
+        error?.problems == [
+          "parameter visual.conv1.weight has the shape [3, 2, 2, 2], the model expects [3, 2, 4]",
+          "parameter ln_final.weight [5] is missing", "parameter logit_scale [] is not in the model",
+          "parameter none [0, 3] is not in the model",
+        ])
+    }
+  }
+}
+
+/// Changes a file's bytes.
+func damage(_ path: String, _ change: (inout Data) -> Void) throws {
+  var bytes = try Data(contentsOf: URL(filePath: path))
+  change(&bytes)
+  try bytes.write(to: URL(filePath: path))
+}

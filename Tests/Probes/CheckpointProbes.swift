@@ -1,0 +1,139 @@
+import Dist
+import Foundation
+import Tensor
+
+/// Checkpoints of a small model whose every number is a function of parameter, element and step.
+let checkpointProbes: [String: Scenario] = [
+  // FOLDER STEP [KEEP]
+  "checkpoint-write": { communicator, arguments in
+    let keep = arguments.count > 2 ? Int(arguments[2])! : nil
+    let writer = CheckpointWriter(runFolder: arguments[0], keep: keep, communicator: communicator)
+    let step = Int(arguments[1])!
+    let receipt = try writer.write(state(step, communicator), record(step))
+    say("\(communicator.rank): \(URL(filePath: receipt.folder).lastPathComponent) \(receipt.notRemoved)")
+    return 0
+  },
+  // FOLDER STEP STAGE RANK: that rank is killed when it has reached the stage.
+  "checkpoint-killed": { communicator, arguments in
+    let stage = CheckpointWriter.Stage(rawValue: arguments[2])!
+    let victim = Int(arguments[3])!
+    var writer = CheckpointWriter(runFolder: arguments[0], keep: 1, communicator: communicator)
+    writer.reached = { if $0 == stage, communicator.rank == victim { kill(getpid(), SIGKILL) } }
+    let step = Int(arguments[1])!
+    _ = try writer.write(state(step, communicator), record(step))
+    return 0
+  },
+  // FOLDER: a file system with 1,000 bytes left.
+  "checkpoint-full": { communicator, arguments in
+    var writer = CheckpointWriter(runFolder: arguments[0], keep: 1, communicator: communicator)
+    writer.available = { _ in 1000 }
+    _ = try writer.write(state(1, communicator), record(1))
+    return 0
+  },
+  // FOLDER: the last rank's file may not grow beyond 1,000 bytes.
+  "checkpoint-limited": { communicator, arguments in
+    if communicator.rank == communicator.size - 1 {
+      signal(SIGXFSZ, SIG_IGN)
+      var limit = rlimit(rlim_cur: 1000, rlim_max: 1000)
+      guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0 else { return 71 }
+    }
+    let writer = CheckpointWriter(runFolder: arguments[0], keep: 1, communicator: communicator)
+    _ = try writer.write(state(1, communicator), record(1))
+    return 0
+  },
+  // FOLDER STEP: reads into another layout, and compares every number.
+  "checkpoint-read": { communicator, arguments in
+    let checkpoint = try Checkpoint.open(arguments[0], communicator: communicator)
+    try compare(checkpoint, step: Int(arguments[1])!, communicator)
+    say("\(communicator.rank): equal")
+    return 0
+  },
+  // FOLDER: the checkpoint that a run would resume from.
+  "checkpoint-newest": { communicator, arguments in
+    let (found, unsound) = try Checkpoint.newestSound(in: arguments[0], communicator: communicator)
+    if let found { try compare(found, step: found.manifest.record.step, communicator) }
+    let passedOver = unsound.map { URL(filePath: $0.folder).lastPathComponent }
+    say("\(communicator.rank): \(found?.manifest.record.step ?? -1) \(passedOver)")
+    return 0
+  },
+]
+
+private let parameters: [(name: String, shape: Shape)] = [
+  ("visual.conv1.weight", Shape(3, 2, 2, 2)), ("logit_scale", Shape()), ("none", Shape(0, 3)),
+  ("token_embedding.weight", Shape(7, 5)), ("ln_final.bias", Shape(5)),
+]
+
+private enum Kind: Float {
+  case value = 1
+  case first = 2
+  case second = 3
+}
+
+private func number(_ kind: Kind, _ parameter: String, _ element: Int, _ step: Int) -> Float {
+  let index = parameters.firstIndex { $0.name == parameter }!
+  return kind.rawValue * 1e5 + Float(index) * 1e4 + Float(step) + Float(element) / 64
+}
+
+private func record(_ step: Int) -> CheckpointRecord {
+  CheckpointRecord(
+    step: step, samples: step * 32, run: #"{"name":"probe \"x\""}"#,
+    arrays: [
+      .init(name: "odd", shape: [2, 2], values: [0.1, .infinity, -.infinity, .leastNonzeroMagnitude]),
+      .init(name: "steps", shape: [], values: [Double(step)]),
+    ], version: "0.0.1", kernel: "SkylakeX", threads: 2)
+}
+
+/// Each parameter begins at a multiple of 16.
+private func state(_ step: Int, _ communicator: Communicator) -> CheckpointState {
+  var entries: [CheckpointEntry] = []
+  var count = 0
+  for (name, shape) in parameters {
+    entries.append(CheckpointEntry(name: name, shape: shape, offset: count))
+    count += (shape.count + 15) / 16 * 16
+  }
+  let own = communicator.slice(of: count)
+  let values = Tensor<Float>(Shape(count))
+  let first = Tensor<Float>(Shape(own.count))
+  let second = Tensor<Float>(Shape(own.count))
+  for entry in entries {
+    for place in entry.range {
+      values[place] = number(.value, entry.name, place - entry.offset, step)
+      guard own.contains(place) else { continue }
+      first[place - own.lowerBound] = number(.first, entry.name, place - entry.offset, step)
+      second[place - own.lowerBound] = number(.second, entry.name, place - entry.offset, step)
+    }
+  }
+  return CheckpointState(entries: entries, values: values, range: own, firstMoment: first, secondMoment: second)
+}
+
+/// Reads into an arena with the parameters in reverse order, a gap of 3 before each, and −1 everywhere.
+private func compare(_ checkpoint: Checkpoint, step: Int, _ communicator: Communicator) throws {
+  var entries: [CheckpointEntry] = []
+  var count = 0
+  for (name, shape) in parameters.reversed() {
+    entries.append(CheckpointEntry(name: name, shape: shape, offset: count + 3))
+    count += 3 + shape.count
+  }
+  let own = communicator.slice(of: count)
+  func empty(_ count: Int) -> Tensor<Float> { Tensor(Shape(count), [Float](repeating: -1, count: count)) }
+  let (values, first, second) = (empty(count), empty(own.count), empty(own.count))
+  try checkpoint.readValues(entries, into: values)
+  try checkpoint.readMoments(entries, range: own, first: first, second: second)
+  for place in 0..<count {
+    let entry = entries.first { $0.range.contains(place) }
+    func wanted(_ kind: Kind) -> Float { entry.map { number(kind, $0.name, place - $0.offset, step) } ?? -1 }
+    guard values[place] == wanted(.value) else { throw Different(what: "value", place: place, found: values[place]) }
+    guard own.contains(place) else { continue }
+    let moments = (first[place - own.lowerBound], second[place - own.lowerBound])
+    guard moments == (wanted(.first), wanted(.second)) else {
+      throw Different(what: "moment", place: place, found: moments.0)
+    }
+  }
+  guard checkpoint.manifest.record == record(step) else { throw Different(what: "record", place: step, found: 0) }
+}
+
+private struct Different: Error {
+  var what: String
+  var place: Int
+  var found: Float
+}
