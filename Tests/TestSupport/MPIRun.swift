@@ -24,24 +24,26 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     try await run("Probes", [name] + arguments, ranks: ranks, environment: environment, limit: limit)
   }
 
-  /// Runs the program `kinship`.
+  /// Runs the program `kinship`; the variables `without` are taken out of its environment.
   public static func kinship(
-    _ arguments: [String], ranks: Int?, environment: [String: String] = [:], limit: Duration = .seconds(50)
+    _ arguments: [String], ranks: Int?, environment: [String: String] = [:], without: [String] = [],
+    limit: Duration = .seconds(50)
   ) async throws -> MPIRun {
-    try await run("kinship", arguments, ranks: ranks, environment: environment, limit: limit)
+    try await run("kinship", arguments, ranks: ranks, environment: environment, without: without, limit: limit)
   }
 
   /// Runs a program found beside the test bundle; with `ranks` nil it is started directly, not under `mpirun`.
   ///
   /// Whatever has not ended within `limit` is terminated, and the error says what ran.
   static func run(
-    _ program: String, _ arguments: [String], ranks: Int?, environment: [String: String], limit: Duration
+    _ program: String, _ arguments: [String], ranks: Int?, environment: [String: String], without: [String] = [],
+    limit: Duration
   ) async throws -> MPIRun {
     let path = try beside(program)
     let command =
       ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
     return try await withThrowingTaskGroup(of: MPIRun.self) { group in
-      group.addTask { try await execute(command, environment) }
+      group.addTask { try await execute(command, environment, without: without) }
       group.addTask {
         try await Task.sleep(for: limit)
         throw Overdue(command: command, limit: limit)
@@ -52,7 +54,10 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     }
   }
 
-  private static func execute(_ command: [String], _ environment: [String: String]) async throws -> MPIRun {
+  /// Runs any command in the environment that tests give to programs.
+  public static func execute(
+    _ command: [String], _ environment: [String: String] = [:], without: [String] = []
+  ) async throws -> MPIRun {
     // mpirun refuses root and containers often forbid its single-copy transfers: tests must run there too.
     // One BLAS thread a rank, as the ranks outnumber the cores.
     let settings = [
@@ -62,6 +67,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     ].merging(environment) { $1 }
     var inherited = Environment.inherit
     for (name, value) in settings { inherited = inherited.updating([.init(stringLiteral: name): value]) }
+    for name in without { inherited = inherited.updating([.init(stringLiteral: name): nil]) }
     var options = PlatformOptions()
     options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(5))]
     let start = ContinuousClock.now

@@ -66,7 +66,7 @@ struct Cores: Sendable, Equatable, Codable {
   static func list(text: String) -> [Int]? {
     var processors: [Int] = []
     for part in text.split(separator: ",") {
-      let ends = part.split(separator: "-").map { Int($0) }
+      let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
       guard let first = ends.first ?? nil, let last = ends.last ?? nil, first <= last, ends.count <= 2 else {
         return nil
       }

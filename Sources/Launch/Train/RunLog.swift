@@ -1,0 +1,217 @@
+import Dist
+import Foundation
+
+/// What one step did, as this rank knows it. Loss, norm and scale are global already; the seconds are this rank's.
+struct StepReport: Sendable {
+  /// How many steps are done, this one included.
+  var step: Int
+  /// How many steps the run has.
+  var steps: Int
+  /// How many passes over the data are done.
+  var epoch: Double
+  /// The weighted terms of the objective, whose sum is the loss.
+  var terms: [(name: String, value: Double)]
+  /// The learning rate of the step.
+  var rate: Double
+  /// e^logit_scale after the step, and whether it was held within its bounds.
+  var logitScale: Double
+  var clamped = false
+  /// The norm of the whole gradient before clipping.
+  var gradientNorm: Double
+  /// Pairs in the step, over all ranks.
+  var samples: Int
+  /// The step's wall time, waiting for data included.
+  var seconds: Double
+  /// How much of it went by waiting for data.
+  var dataSeconds: Double
+}
+
+/// The run's log: every n steps a line for people on standard output and the same as a JSON line in `log.jsonl`.
+///
+/// All ranks record every step; rank 0 writes. Times are those of the slowest rank, for the others wait for it. A
+/// resumed run appends: each start writes a line of its own, and where steps were done twice the later line counts.
+final class RunLog {
+  static let fileName = "log.jsonl"
+
+  private let every: Int
+  /// Replaces each number by the largest of all ranks.
+  private let slowest: (inout [Double]) throws -> Void
+  private let console: FileHandle?
+  private let file: FileHandle?
+  private var window = Window()
+
+  /// The steps since the last line.
+  private struct Window {
+    var steps = 0
+    var samples = 0
+    var seconds = 0.0
+    var dataSeconds = 0.0
+    /// Sums by term, in the terms' order.
+    var terms: [Double] = []
+  }
+
+  /// Opens the log in the run's folder, which must be there on rank 0, and writes what the run begins with: the step
+  /// it goes on from, and changes of the run file since it was last started. Every rank must call it.
+  convenience init(
+    in folder: URL, every: Int, from step: Int, changes: [String] = [], over ranks: Communicator
+  ) throws {
+    let first = ranks.rank == 0
+    try self.init(
+      file: first ? folder.appending(path: Self.fileName) : nil, console: first ? .standardOutput : nil, every: every,
+      start: Start(step: step, ranks: ranks.size, changes: changes), slowest: { try ranks.maximum(&$0) })
+  }
+
+  /// The same without a job: a rank that does not write has neither file nor console.
+  init(
+    file: URL?, console: FileHandle?, every: Int, start: Start, slowest: @escaping (inout [Double]) throws -> Void
+  ) throws {
+    precondition(every > 0)
+    self.every = every
+    self.slowest = slowest
+    self.console = console
+    self.file = try file.map(Self.open)
+    try write(start)
+  }
+
+  deinit { try? file?.close() }
+
+  /// Takes one step's figures; after every n-th step, and after the last, writes a line. Every rank must call it.
+  func record(_ report: StepReport) throws {
+    precondition(window.terms.isEmpty || window.terms.count == report.terms.count, "the terms are the same every step")
+    if window.terms.isEmpty { window.terms = report.terms.map { _ in 0 } }
+    for (index, term) in report.terms.enumerated() { window.terms[index] += term.value }
+    window.steps += 1
+    window.samples += report.samples
+    window.seconds += report.seconds
+    window.dataSeconds += report.dataSeconds
+    guard report.step % every == 0 || report.step == report.steps else { return }
+    var seconds = [window.seconds, window.dataSeconds]
+    try slowest(&seconds)
+    let line = Line(report, window, seconds: seconds[0], dataSeconds: seconds[1])
+    window = Window()
+    say(line.text)
+    try write(line)
+  }
+
+  /// Writes an evaluation's figures. Every rank may call it; rank 0 writes.
+  func record(evaluation name: String, at step: Int, _ figures: [(name: String, value: Double)]) throws {
+    let text = figures.map { "\($0.name) \(Figures.significant($0.value, 4))" }.joined(separator: "  ")
+    say("step \(step)  \(name)  \(text)")
+    try write(
+      Evaluation(
+        step: step, evaluation: name, figures: Dictionary(figures.map { ($0.name, $0.value) }) { $1 }))
+  }
+
+  /// Says a line on standard output, once for all ranks.
+  func say(_ text: String) {
+    // Not print: under mpirun standard output is a pipe, and its buffer would hold lines back.
+    console?.write(Data("\(text)\n".utf8))
+  }
+
+  private static func open(_ url: URL) throws -> FileHandle {
+    if !FileManager.default.fileExists(atPath: url.path) { try Data().write(to: url) }
+    let file = try FileHandle(forUpdating: url)
+    // A run that was killed may have left half a line.
+    let end = try file.seekToEnd()
+    if end > 0 {
+      try file.seek(toOffset: end - 1)
+      if try file.read(upToCount: 1) != Data("\n".utf8) { try file.write(contentsOf: Data("\n".utf8)) }
+    }
+    return file
+  }
+
+  private func write(_ line: some Encodable) throws {
+    guard let file else { return }
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    try file.write(contentsOf: encoder.encode(line) + Data("\n".utf8))
+  }
+
+  private static var now: String { Date.now.formatted(.iso8601) }
+
+  /// What a start of the run writes: the step it goes on from, and what has changed since the last start.
+  struct Start: Encodable {
+    var event = "start"
+    var step: Int
+    var ranks: Int
+    var changes: [String]
+    var version = Release.version
+    var time = RunLog.now
+  }
+
+  private struct Evaluation: Encodable {
+    var event = "evaluation"
+    var step: Int
+    var evaluation: String
+    var figures: [String: Double]
+    var time = RunLog.now
+  }
+
+  /// One line of the log, in both forms.
+  private struct Line: Encodable {
+    var event = "step"
+    var step: Int
+    var steps: Int
+    var epoch: Double
+    /// The loss of this step and its mean since the last line; the same by term.
+    var loss: Double
+    var lossMean: Double
+    var terms: [String: Double]
+    var termMeans: [String: Double]
+    var rate: Double
+    var logitScale: Double
+    var logitScaleClamped: Bool
+    var gradientNorm: Double
+    var samplesPerSecond: Double
+    /// The share of the time that went by waiting for data.
+    var dataWait: Double
+    var secondsLeft: Double
+    var time = RunLog.now
+    private var names: [String]
+
+    init(_ report: StepReport, _ window: Window, seconds: Double, dataSeconds: Double) {
+      let count = Double(window.steps)
+      let means = window.terms.map { $0 / count }
+      step = report.step
+      steps = report.steps
+      epoch = report.epoch
+      loss = report.terms.reduce(0) { $0 + $1.value }
+      lossMean = means.reduce(0, +)
+      names = report.terms.map(\.name)
+      terms = Dictionary(uniqueKeysWithValues: report.terms.map { ($0.name, $0.value) })
+      termMeans = Dictionary(uniqueKeysWithValues: zip(names, means))
+      rate = report.rate
+      logitScale = report.logitScale
+      logitScaleClamped = report.clamped
+      gradientNorm = report.gradientNorm
+      samplesPerSecond = seconds > 0 ? Double(window.samples) / seconds : 0
+      dataWait = seconds > 0 ? min(dataSeconds / seconds, 1) : 0
+      secondsLeft = Double(report.steps - report.step) * seconds / count
+    }
+
+    enum CodingKeys: CodingKey {
+      case event, step, steps, epoch, loss, lossMean, terms, termMeans, rate, logitScale, logitScaleClamped
+      case gradientNorm, samplesPerSecond, dataWait, secondsLeft, time
+    }
+
+    /// `step 20/100  epoch 0.40  loss 2.1234 (2.2011)  rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%
+    /// left 12m05s`: a loss is followed by its mean since the last line.
+    var text: String {
+      func value(_ value: Double, _ mean: Double) -> String {
+        "\(Figures.fixed(value, 4)) (\(Figures.fixed(mean, 4)))"
+      }
+      var parts = ["step \(step)/\(steps)", "epoch \(Figures.fixed(epoch, 2))", "loss \(value(loss, lossMean))"]
+      if names.count > 1 { parts += names.map { "\($0) \(value(terms[$0] ?? 0, termMeans[$0] ?? 0))" } }
+      parts += [
+        "rate \(Figures.significant(rate, 3))",
+        "scale \(Figures.fixed(logitScale, 2))\(logitScaleClamped ? " (held)" : "")",
+        "norm \(Figures.significant(gradientNorm, 4))", "samples/s \(Figures.significant(samplesPerSecond, 4))",
+        "wait \(Figures.fixed(100 * dataWait, 0))%", "left \(Figures.duration(secondsLeft))",
+      ]
+      return parts.joined(separator: "  ")
+    }
+  }
+}

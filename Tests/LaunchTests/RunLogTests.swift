@@ -1,0 +1,140 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+@Suite struct RunLogTests {
+  static func report(_ step: Int, losses: [Double], seconds: Double = 0.5, wait: Double = 0.01) -> StepReport {
+    StepReport(
+      step: step, steps: 100, epoch: Double(step) / 50, terms: zip(["clip", "affinity"], losses).map { ($0, $1) },
+      rate: 5e-4, logitScale: 14.2857, clamped: step > 3, gradientNorm: 1.23456, samples: 64, seconds: seconds,
+      dataSeconds: wait)
+  }
+
+  static func json(_ file: URL) throws -> [[String: Any]] {
+    try String(contentsOf: file, encoding: .utf8).split(separator: "\n").map {
+      try #require(JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+    }
+  }
+
+  @Test func oneLineEveryNStepsInBothForms() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.url.appending(path: "log.jsonl")
+    let screen = folder.url.appending(path: "screen")
+    try Data().write(to: screen)
+    let log = try RunLog(
+      file: file, console: FileHandle(forWritingTo: screen), every: 2,
+      start: .init(step: 0, ranks: 3, changes: []), slowest: { $0 = $0.map { $0 * 2 } })
+    try log.record(Self.report(1, losses: [4]))
+    #expect(try Data(contentsOf: screen).isEmpty)
+    try log.record(Self.report(2, losses: [3]))
+    try log.record(Self.report(3, losses: [2]))
+    try log.record(Self.report(4, losses: [1]))
+    try log.record(evaluation: "retrieval", at: 4, [("image to text R@1", 0.125), ("text to image R@1", 0.5)])
+    try log.record(Self.report(100, losses: [0.5], seconds: 0))
+    #expect(
+      try String(contentsOf: screen, encoding: .utf8) == """
+        step 2/100  epoch 0.04  loss 3.0000 (3.5000)  rate 0.0005  scale 14.29  norm 1.235  samples/s 64  wait 2%  left 1m38s
+        step 4/100  epoch 0.08  loss 1.0000 (1.5000)  rate 0.0005  scale 14.29 (held)  norm 1.235  samples/s 64  wait 2%  left 1m36s
+        step 4  retrieval  image to text R@1 0.125  text to image R@1 0.5
+        step 100/100  epoch 2.00  loss 0.5000 (0.5000)  rate 0.0005  scale 14.29 (held)  norm 1.235  samples/s 0  wait 0%  left 0s
+
+        """)
+    let lines = try Self.json(file)
+    #expect(lines.map { $0["event"] as? String } == ["start", "step", "step", "evaluation", "step"])
+    #expect(lines[0]["ranks"] as? Int == 3)
+    #expect(
+      lines[1]["step"] as? Int == 2 && lines[1]["loss"] as? Double == 3 && lines[1]["loss_mean"] as? Double == 3.5)
+    #expect(lines[1]["terms"] as? [String: Double] == ["clip": 3])
+    #expect(lines[1]["samples_per_second"] as? Double == 64 && lines[1]["data_wait"] as? Double == 0.02)
+    #expect(lines[1]["seconds_left"] as? Double == 98 && lines[2]["logit_scale_clamped"] as? Bool == true)
+    #expect(lines[3]["figures"] as? [String: Double] == ["image to text R@1": 0.125, "text to image R@1": 0.5])
+  }
+
+  @Test func severalTermsAreShownBesideTheirSum() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.url.appending(path: "log.jsonl")
+    let screen = folder.url.appending(path: "screen")
+    try Data().write(to: screen)
+    let log = try RunLog(
+      file: file, console: FileHandle(forWritingTo: screen), every: 1,
+      start: .init(step: 0, ranks: 1, changes: []), slowest: { _ in })
+    try log.record(Self.report(1, losses: [4, 0.25]))
+    try log.record(Self.report(2, losses: [.nan, .infinity]))
+    let text = try String(contentsOf: screen, encoding: .utf8)
+    #expect(
+      text.hasPrefix(
+        "step 1/100  epoch 0.02  loss 4.2500 (4.2500)  clip 4.0000 (4.0000)  affinity 0.2500 (0.2500)  rate 0.0005"))
+    #expect(try Self.json(file)[2]["terms"] as? [String: String] == ["clip": "nan", "affinity": "inf"])
+  }
+
+  @Test func aResumedRunAppendsBehindHalfALine() throws {
+    let folder = try TemporaryFolder()
+    let file = URL(filePath: try folder.write("log.jsonl", Data("{\"event\":\"start\"}\n{\"event\":\"st".utf8)))
+    let log = try RunLog(
+      file: file, console: nil, every: 1, start: .init(step: 7, ranks: 1, changes: ["log.every: 1, was 2"]),
+      slowest: { _ in })
+    try log.record(Self.report(8, losses: [1]))
+    let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+    #expect(lines.count == 4 && lines[1] == "{\"event\":\"st")
+    #expect(lines[2].contains("\"changes\":[\"log.every: 1, was 2\"]") && lines[2].contains("\"step\":7"))
+    #expect(lines[3].contains("\"step\":8"))
+  }
+
+  @Test func durations() {
+    let shown = [0, 59.4, 59.6, 187, 7500, 277_200, -.infinity, .nan].map { Figures.duration($0) }
+    #expect(shown == ["0s", "59s", "1m00s", "3m07s", "2h05m", "3d05h", "?", "?"])
+    #expect(
+      [0, 1023, 1024, 1_500_000, 64 << 20, 25_232_932_864].map { Figures.bytes($0) } == [
+        "0 B", "1023 B", "1 KiB", "1.4 MiB", "64 MiB", "23.5 GiB",
+      ])
+  }
+}
+
+@Suite struct RunFolderTests {
+  @Test func aRunIsNeverOverwritten() throws {
+    let folder = try TemporaryFolder()
+    var run = try RunFileTests.decode(RunFileTests.least)
+    run.output = folder.path("runs")
+    #expect(try RunFolder.create(run, resuming: false) == [])
+    let file = run.folder.appending(path: "run.yaml")
+    #expect(try RunConfig.load(file.path) == run)
+
+    let error = #expect(throws: RunFolderTaken.self) { try RunFolder.create(run, resuming: false) }
+    #expect(error?.exitCode == 64)
+    let message = "runs/tiny holds a run already; go on with it (--resume latest), or start another (--set name=…)"
+    #expect(error?.description.hasSuffix(message) == true)
+
+    run.optimizer.rate = 1e-3
+    run.data.corpora.append(CorpusConfig(path: "b"))
+    #expect(
+      try RunFolder.create(run, resuming: true) == [
+        "data.corpora.1.path: b, was nothing", "data.corpora.1.weight: 1.0, was nothing",
+        "optimizer.rate: 0.001, was 0.0005",
+      ])
+    #expect(try RunConfig.load(file.path) == run)
+    #expect(try RunFolder.create(run, resuming: true) == [])
+
+    try Data("name: [".utf8).write(to: file)
+    #expect(
+      try RunFolder.create(run, resuming: true) == ["the run file it was last started with cannot be read"])
+  }
+
+  @Test func otherFilesInTheFolderDoNoHarm() throws {
+    let folder = try TemporaryFolder()
+    var run = try RunFileTests.decode(RunFileTests.least)
+    run.output = folder.url.path
+    try folder.write("tiny/job.out", Data("waiting".utf8))
+    #expect(try RunFolder.create(run, resuming: false) == [])
+  }
+
+  @Test func aFolderThatCannotBeMadeSaysSo() throws {
+    let folder = try TemporaryFolder()
+    var run = try RunFileTests.decode(RunFileTests.least)
+    run.output = try folder.write("file", [])
+    let error = #expect(throws: RunFolderFailure.self) { try RunFolder.create(run, resuming: false) }
+    #expect(error?.exitCode == 74)
+    #expect(error?.description.hasSuffix("change output or name") == true)
+  }
+}
