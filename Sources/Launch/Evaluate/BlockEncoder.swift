@@ -17,8 +17,8 @@ struct BlockEncoder {
   func pictures(of corpus: Corpus, samples: [Int]) throws -> Tensor<Float> {
     let loader = PictureBlock.loader(
       corpus, samples: samples, blocks: communicator.slice(of: Self.blocks(samples.count)), options: embedder.image)
-    return try embeddings(samples.count, name: { "the picture “\(corpus.key(samples[$0]))” of \(corpus.name)" }) {
-      rows in
+    let name = { (row: Int) in "the picture “\(corpus.key(samples[row]))” of \(corpus.name)" }
+    return try embeddings(samples.count, name) { rows in
       guard let block = try loader.next() else { preconditionFailure("a block was planned for each call") }
       defer { loader.recycle(block) }
       return embedder.features(pictures: block.pictures(rows.count))
@@ -27,7 +27,8 @@ struct BlockEncoder {
 
   /// Unit embeddings [n, d] of texts, in their order, on every rank.
   func texts(_ texts: [String]) throws -> Tensor<Float> {
-    try embeddings(texts.count, name: { "the text “\(texts[$0])”" }) { rows in
+    let name = { (row: Int) in "the text “\(texts[row])”" }
+    return try embeddings(texts.count, name) { rows in
       embedder.features(captions: texts[rows].map { embedder.tokenizer.encode($0) })
     }
   }
@@ -35,7 +36,7 @@ struct BlockEncoder {
   private static func blocks(_ count: Int) -> Int { (count + height - 1) / height }
 
   private func embeddings(
-    _ count: Int, name: (Int) -> String, of block: (Range<Int>) throws -> Tensor<Float>
+    _ count: Int, _ name: (Int) -> String, of block: (Range<Int>) throws -> Tensor<Float>
   ) throws -> Tensor<Float> {
     let width = embedder.width
     let all = Tensor<Float>(Shape(count, width))

@@ -1,0 +1,92 @@
+import Dist
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// `kinship evaluate` with real towers, pictures and ranks, against embeddings made one at a time and sorted plainly.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct EvaluationTests {
+  func evaluate<Figures: Decodable>(
+    _ scene: EvaluationScene, _ arguments: [String], ranks: Int?, as _: Figures.Type
+  ) async throws -> Figures {
+    let json = scene.folder.path("figures.json")
+    let run = try await MPIRun.kinship(
+      ["evaluate"] + arguments + scene.source + ["--corpus", scene.corpus, "--json", json], ranks: ranks)
+    try #require(run.status == 0, "\(run)")
+    return try JSONDecoder().decode(Figures.self, from: Data(contentsOf: URL(filePath: json)))
+  }
+
+  @Test func retrievalIsTheSameOnAnyNumberOfRanks() async throws {
+    let scene = try EvaluationScene(count: 150)
+    let alone = try await evaluate(scene, ["retrieval"], ranks: nil, as: RetrievalFigures.self)
+    for ranks in [1, 2, 3] {
+      #expect(try await evaluate(scene, ["retrieval"], ranks: ranks, as: RetrievalFigures.self) == alone)
+    }
+    let images = try scene.samples.map { try scene.embedding(picture: $0.image) }
+    let texts = scene.samples.flatMap(\.captions)
+    let captions = texts.map(scene.embedding(text:))
+    #expect(alone.pictures == 150)
+    #expect(alone.captions == texts.count)
+    for (k, toText, toImage) in [
+      (1, alone.imageToText.recall1, alone.textToImage.recall1),
+      (5, alone.imageToText.recall5, alone.textToImage.recall5),
+      (10, alone.imageToText.recall10, alone.textToImage.recall10),
+    ] {
+      #expect(
+        toText == scene.recall(images, captions, at: k) { scene.samples[$0].captions.contains(texts[$1]) })
+      #expect(
+        toImage == scene.recall(captions, images, at: k) { scene.samples[$1].captions.contains(texts[$0]) })
+    }
+  }
+
+  @Test func distinctCaptionsCountOnce() async throws {
+    let scene = try EvaluationScene(count: 90)
+    let found = try await evaluate(
+      scene, ["retrieval", "--candidates", "distinct-captions"], ranks: 2, as: RetrievalFigures.self)
+    let texts = Array(Set(scene.samples.flatMap(\.captions)))
+    let images = try scene.samples.map { try scene.embedding(picture: $0.image) }
+    let captions = texts.map(scene.embedding(text:))
+    #expect(found.captions == texts.count)
+    #expect(found.imageToText.candidates == texts.count)
+    #expect(found.textToImage.queries == texts.count)
+    #expect(
+      found.imageToText.recall5
+        == scene.recall(images, captions, at: 5) { scene.samples[$0].captions.contains(texts[$1]) })
+    #expect(
+      found.textToImage.recall1
+        == scene.recall(captions, images, at: 1) { scene.samples[$1].captions.contains(texts[$0]) })
+  }
+
+  @Test func zeroShotIsTheSameOnAnyNumberOfRanks() async throws {
+    let scene = try EvaluationScene(count: 150)
+    let templates = ["{}", "old {} new", "round {} of {}"]
+    let chosen = [1, 2, 3, 5]
+    try scene.folder.write("templates.txt", templates.joined(separator: "\n").utf8)
+    try scene.folder.write(
+      "subset.txt", (chosen.map { EvaluationScene.classes[$0] } + [""]).joined(separator: "\r\n").utf8)
+    let options = ["zero-shot", "--templates", scene.folder.path("templates.txt")]
+    for (classes, more) in [
+      (Array(EvaluationScene.classes.indices), [String]()), (chosen, ["--subset", scene.folder.path("subset.txt")]),
+    ] {
+      let alone = try await evaluate(scene, options + more, ranks: nil, as: ZeroShotFigures.self)
+      for ranks in [2, 3] {
+        #expect(try await evaluate(scene, options + more, ranks: ranks, as: ZeroShotFigures.self) == alone)
+      }
+      let asked = scene.samples.filter { $0.label.map(classes.contains) ?? false }
+      let images = try asked.map { try scene.embedding(picture: $0.image) }
+      let rows = classes.map { index in
+        let units = templates.map {
+          scene.embedding(text: $0.replacing("{}", with: EvaluationScene.classes[index]))
+        }
+        return scene.unit(units.reduce([Double](repeating: 0, count: 16)) { sum, unit in zip(sum, unit).map(+) })
+      }
+      #expect(alone.pictures == asked.count)
+      #expect(alone.classes == classes.count)
+      #expect(alone.ofClasses == 6)
+      #expect(alone.templates == 3)
+      #expect(alone.top1 == scene.recall(images, rows, at: 1) { asked[$0].label == classes[$1] })
+      #expect(alone.top5 == scene.recall(images, rows, at: 5) { asked[$0].label == classes[$1] })
+    }
+  }
+}
