@@ -34,7 +34,9 @@ public struct CorpusWriter: ~Copyable {
   ) throws {
     guard !name.isEmpty, !name.utf8.contains(0) else { throw CorpusError(folder, "a corpus needs a name") }
     guard labeled || labels.isEmpty else { throw CorpusError(name, "has names of labels but no labels") }
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
+      throw FileError(action: "make the folder", path: folder, reason: error.localizedDescription)
+    }
     guard !FileManager.default.fileExists(atPath: folder + "/" + CorpusIndex.fileName) else {
       throw CorpusError(folder, "already holds a corpus")
     }

@@ -24,7 +24,8 @@ struct CorpusImporter {
       let labels = index.labels.isEmpty ? "" : ", \(index.labels.count) classes"
       let rate = Double(totals.samples + rejections.count) / max(seconds, 1e-9)
       var lines = [
-        "\(name): \(totals.samples) pictures, \(totals.captions) captions\(labels) in \(index.shards.count) shards, "
+        "\(name): \(totals.samples) pictures, \(totals.captions) captions\(labels) in \(index.shards.count) "
+          + "shard\(index.shards.count == 1 ? "" : "s"), "
           + "\(Quantity.bytes(totals.fileBytes)) (\(String(format: "%.1f", seconds)) s, \(Int(rate)) pictures/s)"
       ]
       guard rejections.count > 0 else { return lines[0] }

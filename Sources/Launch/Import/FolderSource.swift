@@ -43,7 +43,8 @@ struct FolderSource: ImportSource {
     let real = URL(filePath: folder).resolvingSymlinksInPath().path(percentEncoded: false)
     // A link back to where we come from would never end.
     guard !ancestors.contains(real) else { return }
-    for name in try FileManager.default.contentsOfDirectory(atPath: folder) where !name.hasPrefix(".") {
+    let names = try ImportError.naming(folder) { try FileManager.default.contentsOfDirectory(atPath: folder) }
+    for name in names where !name.hasPrefix(".") {
       var isFolder: ObjCBool = false
       let path = folder + "/" + name
       guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { continue }

@@ -1,4 +1,5 @@
 import Dist
+import Foundation
 
 /// Why an import stops: what the user gave cannot be made a corpus.
 struct ImportError: ExitCoded, Equatable, CustomStringConvertible {
@@ -6,11 +7,18 @@ struct ImportError: ExitCoded, Equatable, CustomStringConvertible {
   let place: String
   let reason: String
 
-  init(_ place: String, _ reason: String) {
+  let exitCode: Int32
+
+  init(_ place: String, _ reason: String, exitCode: Int32 = 65) {
     self.place = place
     self.reason = reason
+    self.exitCode = exitCode
   }
 
-  var exitCode: Int32 { 65 }
   var description: String { "\(place): \(reason)" }
+
+  /// Runs a call of Foundation's on the folder or file `place`.
+  static func naming<R>(_ place: String, _ body: () throws -> R) throws(ImportError) -> R {
+    do { return try body() } catch { throw ImportError(place, error.localizedDescription, exitCode: 74) }
+  }
 }

@@ -10,14 +10,14 @@ enum ImportFolder {
     var isFolder: ObjCBool = false
     guard unsafe manager.fileExists(atPath: folder, isDirectory: &isFolder) else { return }
     guard isFolder.boolValue else { throw ImportError(folder, "is a file; name a folder that is new or empty") }
-    let names = try manager.contentsOfDirectory(atPath: folder)
+    let names = try ImportError.naming(folder) { try manager.contentsOfDirectory(atPath: folder) }
     guard !names.isEmpty else { return }
     guard overwrite else {
       throw ImportError(folder, "is not empty; name another folder, or replace the corpus in it with --overwrite")
     }
     // The index first: without it nobody takes the rest for a corpus.
     let own = names.filter(isOurs).sorted { a, _ in a == CorpusIndex.fileName }
-    for name in own { try manager.removeItem(atPath: folder + "/" + name) }
+    for name in own { try ImportError.naming(folder) { try manager.removeItem(atPath: folder + "/" + name) } }
   }
 
   private static func isOurs(_ name: String) -> Bool {

@@ -1,0 +1,157 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+@Suite struct ImportSourceTests {
+  let folder: TemporaryFolder
+
+  init() throws { folder = try TemporaryFolder() }
+
+  func entries(_ source: some ImportSource) throws -> [ImportEntry] {
+    var reader = try source.entries()
+    var entries: [ImportEntry] = []
+    while let entry = try reader.next() { entries.append(entry) }
+    #expect(entries.count == source.count)
+    return entries
+  }
+
+  func items(_ source: some ImportSource) throws -> [ImportItem] {
+    try entries(source).map {
+      guard case .item(let item) = $0 else { throw ImportError("test", "\($0)") }
+      return item
+    }
+  }
+
+  func table(
+    _ text: String, _ columns: TableColumns = TableColumns(), name: String = "t.tsv", separator: UInt8? = nil
+  ) throws -> TableSource {
+    let path = try folder.write(name, Array(text.utf8))
+    return try TableSource(path, corpus: "c", columns: columns, separator: separator)
+  }
+
+  @Test func aTableAsOpenClipHasIt() throws {
+    let source = try table("filepath\ttitle\n./a/x.1.png\t a cat \n/abs/y.jpg\tdog\nz\tem\u{FE0F}u\n")
+    let items = try items(source)
+    #expect(items.map(\.key) == ["a/x.1", "/abs/y", "z"])
+    #expect(items.map(\.path) == [folder.path("./a/x.1.png"), "/abs/y.jpg", folder.path("z")])
+    #expect(items.map(\.captions) == [["a cat"], ["dog"], ["em\u{FE0F}u"]])
+    #expect(items.map(\.place) == ["line 2", "line 3", "line 4"])
+    #expect(!source.labeled)
+  }
+
+  @Test func columnsByName() throws {
+    let columns = TableColumns(image: "file", captions: ["alt", "text"], label: "class", key: "id")
+    let source = try table(
+      "text,id,class,file,alt\none,u263a\u{FE0F},7,a.png,\ntwo,k2,,b.png,zwei\n,k3,-1,c.png,drei\n", columns,
+      name: "t.csv")
+    let items = try items(source)
+    #expect(items.map(\.key) == ["u263a", "k2", "k3"])
+    #expect(items.map(\.captions) == [["one"], ["zwei", "two"], ["drei"]])
+    #expect(items.map(\.label) == [7, nil, nil])
+    #expect(source.labels == [])
+  }
+
+  @Test func namesOfLabelsAreNumberedInOrder() throws {
+    let source = try table(
+      "filepath,label\na.png,dog\nb.png,7\nc.png,cat\n", TableColumns(label: "label"), name: "t.csv")
+    #expect(source.labels == ["7", "cat", "dog"])
+    #expect(try items(source).map(\.label) == [2, 0, 1])
+  }
+
+  @Test(arguments: [
+    ("a.csv", "filepath,title\n", UInt8(ascii: ",")), ("a.tsv", "filepath\ttitle\n", UInt8(ascii: "\t")),
+    ("a.txt", "filepath\ttitle\n", UInt8(ascii: "\t")), ("a.csv", "filepath\ttitle\n", UInt8(ascii: "\t")),
+    ("a.tsv", "filepath,title\n", UInt8(ascii: ",")), ("a.CSV", "title;filepath\n", UInt8(ascii: ";")),
+  ])
+  func separatorsAreGuessed(_ name: String, _ header: String, _ separator: UInt8) throws {
+    let line = "x.png" + String(UnicodeScalar(separator)) + "y\n"
+    #expect(try table(header + line, name: name).separator == separator)
+  }
+
+  @Test(arguments: [
+    ("", TableColumns(), "the table is empty"),
+    ("filepath\ttitle\n", TableColumns(), "has a header and nothing below it"),
+    (
+      "path\ttitle\nx\ty", TableColumns(),
+      "no column \"filepath\"; it has \"path\", \"title\"; name the right one with --im"
+    ),
+    (
+      "filepath\ttext\nx\ty", TableColumns(),
+      "no column \"title\"; it has \"filepath\", \"text\"; name the right one with -"
+    ),
+    ("filepath\ttitle\ttitle\nx\ty\tz", TableColumns(), "has 2 columns \"title\""),
+    ("filepath\ttitle\na.png\tx\nb.png\ty\n\na.jpg\tz\n", TableColumns(), "lines 2 and 5 have the same key \"a\""),
+    (
+      "filepath\ttitle\tk\na\tx\tu\nb\ty\tu\u{FE0F}\n", TableColumns(key: "k"),
+      "lines 2 and 3 have the same key \"u\"; keys must be unique"
+    ),
+  ])
+  func tablesThatAreRefused(_ text: String, _ columns: TableColumns, _ words: String) throws {
+    let error = #expect(throws: ImportError.self) { try table(text, columns) }
+    #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
+  }
+
+  @Test func linesThatAreLeftOut() throws {
+    var bytes = Array("filepath\ttitle\na\nb\tx\ty\n\tempty\nc\t \n".utf8)
+    bytes += Array("d\t".utf8) + [0xFF, 0x0A] + Array("e\tz\0\n".utf8)
+    let path = try folder.write("t.tsv", bytes)
+    let source = try TableSource(path, corpus: "c", columns: TableColumns())
+    let reasons = try entries(source).map { entry in
+      if case .rejected(let rejection) = entry { "\(rejection.place) \(rejection.reason)" } else { "taken" }
+    }
+    #expect(
+      reasons == [
+        "line 2 has 1 fields, the header has 2", "line 3 has 3 fields, the header has 2", "line 4 names no picture",
+        "line 5 has neither a caption nor a label", "line 6 is not UTF-8", "line 7 holds a zero byte",
+      ])
+  }
+
+  @Test func foldersOfClasses() throws {
+    for name in ["b/1.png", "b/2.JPG", "a/x/3.webp", "a/notes.md", ".hidden/4.png", "c/.5.png"] {
+      try folder.write(name, [1])
+    }
+    let source = try FolderSource(folder.path(""), corpus: "c")
+    #expect(source.labels == ["a", "b"])
+    let items = try items(source)
+    #expect(items.map(\.key) == ["a/x/3", "b/1", "b/2"])
+    #expect(items.map(\.label) == [0, 1, 1])
+    #expect(items.map(\.captions) == [[], [], []])
+  }
+
+  @Test func foldersWithCaptionsBeside() throws {
+    for name in ["s/1.png", "2.png", "3.png", "4.png"] { try folder.write(name, [1]) }
+    try folder.write("s/1.txt", "eins\r\n\n  one  \n".utf8)
+    try folder.write("2.txt", "\n \n".utf8)
+    try folder.write("4.txt", [0xFF])
+    let source = try FolderSource(folder.path(""), corpus: "c")
+    #expect(!source.labeled)
+    let entries = try entries(source)
+    #expect(entries[0] == .rejected(Rejection(place: "2.png", key: "2", reason: "has neither a caption nor a label")))
+    #expect(entries[1] == .rejected(Rejection(place: "3.png", key: "3", reason: "has neither a caption nor a label")))
+    #expect(
+      entries[2] == .rejected(Rejection(place: "4.png", key: "4", reason: "its captions, 4.txt, are not UTF-8 text")))
+    guard case .item(let item) = entries[3] else { throw ImportError("test", "\(entries[3])") }
+    #expect(item.captions == ["eins", "one"])
+  }
+
+  @Test func foldersThatAreRefused() throws {
+    let empty = #expect(throws: ImportError.self) { try FolderSource(folder.path(""), corpus: "c") }
+    #expect(empty?.reason.contains("holds no picture") == true)
+    try folder.write("a.png", [1])
+    try folder.write("a.jpg", [1])
+    let twice = #expect(throws: ImportError.self) { try FolderSource(folder.path(""), corpus: "c") }
+    #expect(twice?.reason == "a.jpg and a.png have the same key \"a\"; rename one")
+  }
+
+  @Test func linksAreFollowedButNotInCircles() throws {
+    try folder.write("in/a/1.png", [1])
+    try folder.write("out/2.png", [1])
+    let manager = FileManager.default
+    try manager.createSymbolicLink(atPath: folder.path("in/b"), withDestinationPath: folder.path("out"))
+    try manager.createSymbolicLink(atPath: folder.path("in/a/up"), withDestinationPath: folder.path("in"))
+    try manager.createSymbolicLink(atPath: folder.path("in/a/gone"), withDestinationPath: folder.path("nowhere"))
+    #expect(try items(FolderSource(folder.path("in"), corpus: "c")).map(\.key) == ["a/1", "b/2"])
+  }
+}
