@@ -52,7 +52,8 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       let items: [Item]
       var started = 0
       var finished = 0
-      var failure: (any Error)?
+      /// What failed, of the first item that did, whichever thread came first.
+      var failure: (index: Int, error: any Error)?
     }
 
     private let condition = NSCondition()
@@ -84,9 +85,9 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       while let (step, batch, index, item) = take() {
         do {
           try prepare(batch, index, item)
-          finish(step, nil)
+          finish(step, index, nil)
         } catch {
-          finish(step, error)
+          finish(step, index, error)
         }
       }
     }
@@ -117,11 +118,11 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       return nil
     }
 
-    private func finish(_ step: Int, _ error: (any Error)?) {
+    private func finish(_ step: Int, _ index: Int, _ error: (any Error)?) {
       condition.lock()
       defer { condition.unlock() }
       jobs[step]?.finished += 1
-      if let error, jobs[step]?.failure == nil { jobs[step]?.failure = error }
+      if let error, index < jobs[step]?.failure?.index ?? Int.max { jobs[step]?.failure = (index, error) }
       condition.broadcast()
     }
 
@@ -138,7 +139,7 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       guard wanted < steps.upperBound else { return nil }
       while true {
         if let job = jobs[wanted], job.finished == job.items.count {
-          if let failure = job.failure { throw failure }
+          if let failure = job.failure { throw failure.error }
           jobs[wanted] = nil
           wanted += 1
           condition.broadcast()

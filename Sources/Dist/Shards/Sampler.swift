@@ -21,6 +21,8 @@ public final class Sampler: Sendable {
   public let stepsPerEpoch: Int
   /// N, over all ranks.
   public let batch: Int
+  /// The order of an epoch is held in memory.
+  private static let longestEpoch = 0x1p31
   private let seed: UInt64
   private let corpora: [(count: Int, share: Int)]
   private let latest = Mutex<(number: Int, draws: [Draw])?>(nil)
@@ -31,11 +33,14 @@ public final class Sampler: Sendable {
   ///   - wrap: whether an epoch's last incomplete batch is filled from the epoch's beginning; otherwise it is dropped.
   public init(corpora: [(count: Int, weight: Double)], batch: Int, seed: UInt64, wrap: Bool) throws(SamplerError) {
     precondition(batch > 0 && corpora.allSatisfy { $0.count >= 0 && $0.weight >= 0 })
-    self.corpora = corpora.map { ($0.count, Int((Double($0.count) * $0.weight).rounded())) }
+    let shares = corpora.map { (Double($0.count) * $0.weight).rounded() }
+    let total = shares.reduce(0, +)
+    guard total <= Self.longestEpoch else { throw SamplerError.epochTooLong(samples: total) }
+    self.corpora = zip(corpora, shares).map { ($0.count, Int($1)) }
     self.batch = batch
     self.seed = seed
-    samplesPerEpoch = self.corpora.reduce(0) { $0 + $1.share }
-    guard samplesPerEpoch >= batch else { throw SamplerError(samples: samplesPerEpoch, batch: batch) }
+    samplesPerEpoch = Int(total)
+    guard samplesPerEpoch >= batch else { throw SamplerError.tooFew(samples: samplesPerEpoch, batch: batch) }
     stepsPerEpoch = wrap ? (samplesPerEpoch + batch - 1) / batch : samplesPerEpoch / batch
   }
 
@@ -78,13 +83,20 @@ public final class Sampler: Sendable {
   }
 }
 
-/// Fewer samples than a batch has rows.
-public struct SamplerError: ExitCoded, CustomStringConvertible {
-  let samples: Int
-  let batch: Int
+/// Why no batches can be drawn.
+public enum SamplerError: ExitCoded, Equatable, CustomStringConvertible {
+  /// Fewer samples than a batch has rows.
+  case tooFew(samples: Int, batch: Int)
+  /// A weight asks for an epoch of absurd length.
+  case epochTooLong(samples: Double)
 
   public var exitCode: Int32 { 65 }
   public var description: String {
-    "an epoch has \(samples) samples and a global batch wants \(batch): lower batch.global or add corpora"
+    switch self {
+    case .tooFew(let samples, let batch):
+      "an epoch has \(samples) samples and a global batch wants \(batch): lower batch.global or add corpora"
+    case .epochTooLong(let samples):
+      "an epoch would have \(samples) samples, at most 2³¹ are possible: lower the weights in data.corpora"
+    }
   }
 }
