@@ -1,0 +1,102 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// Whatever is wrong with an evaluation ends all ranks, with a code and a message that says what to change.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct EvaluationErrorTests {
+  let scene: EvaluationScene
+
+  init() throws { scene = try EvaluationScene(count: 20) }
+
+  func expect(
+    _ arguments: [String], ranks: Int? = nil, status: Int, _ words: String...,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) async throws {
+    let run = try await MPIRun.kinship(["evaluate"] + arguments, ranks: ranks)
+    #expect(run.status == status, "\(run)", sourceLocation: sourceLocation)
+    for word in words { #expect(run.errors.contains(word), "\(run)", sourceLocation: sourceLocation) }
+    #expect(run.seconds < 20, sourceLocation: sourceLocation)
+  }
+
+  @Test func filesOfNames() async throws {
+    let evaluation = ["zero-shot"] + scene.source + ["--corpus", scene.corpus]
+    func file(_ text: String) throws -> String { try scene.folder.write("names.txt", text.utf8) }
+    try await expect(
+      evaluation + ["--templates", file("a {}\na photo\n")], status: 65, "names.txt, line 2", "{}", "“a photo”")
+    try await expect(evaluation + ["--classes", file("one\n\ntwo\n")], status: 65, "line 2 is empty")
+    try await expect(evaluation + ["--classes", file("")], status: 65, "line 1 is empty")
+    try await expect(
+      evaluation + ["--classes", file("one\ntwo")], status: 65, "“picture ", "has label", "2 classes")
+    try await expect(
+      evaluation + ["--subset", file("dog\nzebra\n")], ranks: 2, status: 65, "no class “zebra” among the 6")
+    try await expect(evaluation + ["--templates", scene.folder.path("none")], status: 74, "cannot read", "none")
+    try Data([0x61, 0xFF, 0x0A]).write(to: URL(filePath: scene.folder.path("names.txt")))
+    try await expect(
+      evaluation + ["--classes", scene.folder.path("names.txt")], status: 74, "it is not UTF-8 text")
+  }
+
+  @Test func corporaWithoutWhatIsAsked() async throws {
+    func corpus(_ name: String, _ samples: [CorpusSample], labeled: Bool = false) throws -> String {
+      var writer = try CorpusWriter(name: name, folder: scene.folder.path(name), labeled: labeled)
+      for sample in samples { try writer.append(sample) }
+      _ = try writer.finish()
+      return scene.folder.path(name)
+    }
+    let picture = scene.samples[0].image
+    let silent = try corpus("silent", [CorpusSample(image: picture, captions: [], key: "a")])
+    try await expect(
+      ["retrieval"] + scene.source + ["--corpus", silent], status: 65, "the corpus silent has no captions")
+    try await expect(
+      ["zero-shot"] + scene.source + ["--corpus", silent], status: 65, "does not name its classes", "--classes")
+    let classes = try scene.folder.write("classes.txt", "one\ntwo".utf8)
+    try await expect(
+      ["zero-shot", "--classes", classes] + scene.source + ["--corpus", silent], status: 65,
+      "no pictures with a label among the classes")
+    let broken = try corpus(
+      "broken", scene.samples + [CorpusSample(image: Array(picture.prefix(60)), captions: ["b"], key: "cut")],
+      labeled: true)
+    try await expect(
+      ["retrieval"] + scene.source + ["--corpus", broken], ranks: 2, status: 65, "“cut” of the corpus broken", "rank")
+    let lost = try await MPIRun.kinship(
+      ["evaluate", "retrieval"] + scene.source + ["--corpus", scene.folder.path("none")], ranks: nil)
+    #expect(lost.status == 65 || lost.status == 74, "\(lost)")
+    #expect(lost.errors.contains("none"), "\(lost)")
+  }
+
+  @Test func modelsThatDoNotFit() async throws {
+    let evaluation = ["retrieval", "--corpus", scene.corpus]
+    let json = try scene.folder.write(
+      "other.json",
+      """
+      {"embed_dim": 16, "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16},
+       "text_cfg": {"context_length": 8, "vocab_size": 99, "width": 32, "heads": 2, "layers": 2}}
+      """.utf8)
+    var source = scene.source
+    source[3] = json
+    try await expect(
+      evaluation + source, status: 65, "token_embedding.weight is", "expected [99, 32]",
+      "visual.transformer.resblocks.1.attn.in_proj_weight is no parameter of this model", "--model")
+    try await expect(
+      evaluation + Array(scene.source.prefix(2)), status: 65, "--model and --vocabulary")
+
+    // A model that has diverged.
+    let bias = try #require(scene.model.parameters.entry(named: "visual.ln_post.bias"))
+    scene.model.parameters.value(of: bias)[0] = .nan
+    try SafetensorsFile.write(
+      scene.model.parameters.entries.map { SafetensorsEntry($0.name, scene.model.parameters.value(of: $0)) },
+      to: scene.folder.path("model.safetensors"))
+    try await expect(
+      evaluation + scene.source, ranks: 2, status: 76, "the embedding of the picture “picture ", "not finite")
+  }
+
+  @Test func figuresThatCannotBeWritten() async throws {
+    try await expect(
+      ["retrieval"] + scene.source + ["--corpus", scene.corpus, "--json", scene.folder.path("no/folder/f.json")],
+      status: 74, "cannot write", "no/folder/f.json")
+  }
+}
