@@ -13,7 +13,7 @@ import Testing
       #expect(info.width == expected.width && info.height == expected.height, "\(name)")
       #expect(expected.kind.hasPrefix(info.format.rawValue), "\(name) is \(info.format)")
       #expect(info.orientation.rawValue == expected.exifOrientation ?? 1, "\(name)")
-      #expect(info.hasAlpha == (golden.shape("\(name)/rgb_on_white") != nil), "\(name)")
+      #expect(try info.hasAlpha == (golden.shape("\(name)/rgb_on_white") != nil), "\(name)")
     }
   }
 
@@ -28,12 +28,12 @@ import Testing
     var decoder = ImageDecoder(alpha: alpha, exif: exif)
     var image = RGBImage()
     for name in golden.names {
-      guard let expected = golden.bytes("\(name)/\(role)") else {
+      guard let expected = try golden.bytes("\(name)/\(role)") else {
         #expect(!everywhere, "\(name) has no \(role)")
         continue
       }
       try decoder.decode(golden.file(name), into: &image)
-      #expect([image.height, image.width, 3] == golden.shape("\(name)/\(role)"), "\(name)")
+      #expect(try [image.height, image.width, 3] == golden.shape("\(name)/\(role)"), "\(name)")
       let worst = zip(image.rgb, expected).map { abs(Int($0) - Int($1)) }.max()
       #expect(worst == 0, "\(name): \(role) differs by up to \(worst ?? -1) grey levels")
     }

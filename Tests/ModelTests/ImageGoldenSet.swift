@@ -1,4 +1,6 @@
+import Dist
 import Foundation
+import Tensor
 import TestSupport
 
 /// The `preprocess` part of the golden set: pictures, and what PIL and open_clip make of them.
@@ -29,35 +31,15 @@ struct ImageGoldenSet {
   let meta: Meta
   let names: [String]
   private let folder: URL
-  private let data: Data
-  private let entries: [String: Entry]
-  private struct Entry: Decodable {
-    let shape: [Int]
-    let dataOffsets: [Int]
-  }
-  private enum Header: Decodable {
-    case tensor(Entry)
-    case other
-    init(from decoder: any Decoder) throws { self = (try? Entry(from: decoder)).map(Header.tensor) ?? .other }
-  }
+  private let expected: SafetensorsFile
 
   init() throws {
     folder = Fixture.golden.appending(path: "preprocess")
-    meta = try Self.json(Meta.self, from: Data(contentsOf: folder.appending(path: "meta.json")))
-    names = meta.images.keys.sorted()
-    data = try Data(contentsOf: folder.appending(path: "expected.safetensors"))
-    let headers = try Self.json([String: Header].self, from: data[8..<8 + Self.headerCount(data)])
-    entries = headers.compactMapValues { if case .tensor(let entry) = $0 { entry } else { nil } }
-  }
-
-  private static func json<T: Decodable>(_ type: T.Type, from data: Data) throws -> T {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
-    return try decoder.decode(type, from: data)
-  }
-
-  private static func headerCount(_ data: Data) -> Int {
-    data.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    meta = try decoder.decode(Meta.self, from: Data(contentsOf: folder.appending(path: "meta.json")))
+    names = meta.images.keys.sorted()
+    expected = try SafetensorsFile(folder.appending(path: "expected.safetensors"))
   }
 
   /// The encoded file of a picture.
@@ -65,22 +47,18 @@ struct ImageGoldenSet {
     [UInt8](try Data(contentsOf: folder.appending(path: "images").appending(path: name)))
   }
 
-  var tensors: [String] { entries.keys.sorted() }
+  var tensors: [String] { expected.names.sorted() }
 
-  func shape(_ tensor: String) -> [Int]? { entries[tensor]?.shape }
-
-  func bytes(_ tensor: String) -> [UInt8]? {
-    entries[tensor].map { entry in
-      let start = 8 + Self.headerCount(data)
-      return [UInt8](data[start + entry.dataOffsets[0]..<start + entry.dataOffsets[1]])
-    }
+  /// nil if the set has no such tensor; so below.
+  func shape(_ tensor: String) throws -> [Int]? {
+    expected.contains(tensor) ? try expected.shape(of: tensor).array : nil
   }
 
-  func floats(_ tensor: String) -> [Float]? {
-    bytes(tensor).map { bytes in
-      stride(from: 0, to: bytes.count, by: 4).map { at in
-        Float(bitPattern: (0..<4).reduce(0) { $0 | UInt32(bytes[at + $1]) << (8 * UInt32($1)) })
-      }
-    }
+  func bytes(_ tensor: String) throws -> [UInt8]? {
+    expected.contains(tensor) ? try expected.integers(tensor).map { UInt8($0) } : nil
+  }
+
+  func floats(_ tensor: String) throws -> [Float]? {
+    expected.contains(tensor) ? try expected.tensor(tensor, as: Float.self).array : nil
   }
 }

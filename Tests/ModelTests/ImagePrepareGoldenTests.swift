@@ -12,7 +12,7 @@ import Testing
     var resampler = Resampler()
     #expect(!golden.meta.crops.isEmpty)
     for crop in golden.meta.crops {
-      let expected = try #require(golden.bytes(crop.tensor))
+      let expected = try #require(try golden.bytes(crop.tensor))
       let source = try picture(crop.image)
       let box = CropBox(left: crop.left, top: crop.top, width: crop.width, height: crop.height)
       let found = resampler.resize(source, box: box, width: crop.out, height: crop.out)
@@ -32,7 +32,7 @@ import Testing
       let preparation = try ImagePreparation(options(size), seed: 0)
       let found = Tensor<Float>(Shape(3, size, size))
       try preparation.prepareEvaluation(golden.file(parts[0]), into: found)
-      let expected = try #require(golden.floats(tensor))
+      let expected = try #require(try golden.floats(tensor))
       // One grey level of 255 in units of the smallest deviation, and rounding.
       let level = 1 / 255 / (golden.meta.std.min() ?? 1) * 1.001
       let worst = zip(found.array, expected).map { abs($0 - $1) }.max()
@@ -53,8 +53,8 @@ import Testing
   }
 
   private func picture(_ name: String) throws -> RGBImage {
-    let shape = try #require(golden.shape("\(name)/rgb"))
-    return RGBImage(width: shape[1], height: shape[0], rgb: try #require(golden.bytes("\(name)/rgb")))
+    let shape = try #require(try golden.shape("\(name)/rgb"))
+    return RGBImage(width: shape[1], height: shape[0], rgb: try #require(try golden.bytes("\(name)/rgb")))
   }
 
   /// 32 for "eval32" and "eval32_rgb_first".
