@@ -4,7 +4,8 @@ public import Tensor
 ///
 /// The function gives outputs y; the check weighs them with numbers c of its own, so that what is differentiated is
 /// f = Σ c_k y_k, and c is what backward begins with. With D(h) = (f(x + h) − f(x − h)) / 2h, two differences make the
-/// four-point formula D₄ = (4 D(h) − D(2h)) / 3 = f′ − h⁴/30 · f⁽⁵⁾ + …
+/// four-point formula D₄(h) = (4 D(h) − D(2h)) / 3 = f′ − h⁴/30 · f⁽⁵⁾ + …, and a third one tells how good it is:
+/// D₄(h) − D₄(2h) is fifteen times the error of D₄(h), which is taken off as well.
 ///
 /// The step follows from machine epsilon ε. Values are rounded to about κ ε F, where F = Σ |c_k y_k| is the size of the
 /// function and κ counts the roundings on the way from a variable to a value that do not cancel; D₄ then errs by
@@ -12,10 +13,9 @@ public import Tensor
 /// 2⁻¹⁰ is the nearest power of two; x ± h is then exact for all but the last bits of x, and both errors are about
 /// h⁴ ≈ ε^(4/5) ≈ 1e-12. So an element may differ by
 ///
-///     κ ε F / h + h⁴ G + h² |D(h) − D(2h)|
+///     κ ε F / h + h⁴ G + |D₄(h) − D₄(2h)| / 15
 ///
-/// where G is the largest gradient of all, and the last term, h⁴/2 · |f‴|, stands for the fifth derivative where the
-/// function bends more than that. This is the error of the *difference*; the gradient's own is smaller.
+/// where G is the largest gradient of all. This is the error of the *difference*; the gradient's own is smaller.
 public struct GradientCheck {
   /// A tensor on which the outputs depend, and where backward leaves its gradient.
   public struct Variable {
@@ -75,12 +75,13 @@ public struct GradientCheck {
     var report = GradientReport()
     for (variable, gradient) in zip(variables, claimed) {
       for index in 0..<variable.value.count {
-        let near = try slope(outputs, weights, variable.value, index, h)
-        let far = try slope(outputs, weights, variable.value, index, 2 * h)
+        let slopes = try [h, 2 * h, 4 * h].map { try slope(outputs, weights, variable.value, index, $0) }
+        let (near, far) = ((4 * slopes[0] - slopes[1]) / 3, (4 * slopes[1] - slopes[2]) / 3)
+        let correction = (near - far) / 15
         report.record(
           GradientReport.Element(
-            variable: variable.name, index: index, claimed: gradient[index], measured: (4 * near - far) / 3,
-            tolerance: base + h * h * abs(near - far)))
+            variable: variable.name, index: index, claimed: gradient[index], measured: near + correction,
+            tolerance: base + abs(correction)))
       }
     }
     return report

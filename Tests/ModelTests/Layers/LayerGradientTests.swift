@@ -1,0 +1,152 @@
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Model
+
+/// Every layer's gradients, of its input and of every parameter, against differences; each adds to the parameters'.
+@Suite struct LayerGradientTests {
+  typealias Variable = GradientCheck.Variable
+
+  @Test(arguments: [(1, 1, 1), (5, 3, 2), (7, 1, 3), (2, 4, 1)])
+  func linear(n: Int, inputs: Int, outputs: Int) {
+    let store = ParameterStore<Double>()
+    let layer = Linear(
+      weight: store.declare("weight", Shape(outputs, inputs), .zeros),
+      bias: store.declare("bias", Shape(outputs), .zeros))
+    store.allocate(gradients: true)
+    store.shake()
+    let (x, dx) = (Tensor<Double>.random(Shape(n, inputs), "x"), Tensor<Double>(Shape(n, inputs)))
+    let residual = Tensor<Double>.random(Shape(n, outputs), "residual")
+    let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
+      let y = Tensor<Double>(Shape(n, outputs))
+      layer.forward(x, into: y)
+      return y.array
+    } backward: { weights in
+      layer.backward(Tensor(Shape(n, outputs), weights), x: x, dx: dx)
+    }
+    #expect(report.passed, "\(report)")
+
+    let (plain, onto) = (Tensor<Double>(residual.shape), Tensor(residual.shape, residual.array))
+    layer.forward(x, into: plain)
+    layer.forward(x, adding: onto, into: onto)
+    let sums = zip(plain.array, residual.array).map { $0 + $1 }
+    #expect(Deviation(onto.array, from: sums).absolute <= Double(inputs + 3) * 4 * Double.roundoff)
+  }
+
+  @Test(arguments: [(1, 2), (5, 3), (3, 7)]) func layerNorm(n: Int, w: Int) {
+    let store = ParameterStore<Double>()
+    let layer = LayerNorm(store, name: "ln_1", width: w)
+    store.allocate(gradients: true)
+    store.shake()
+    let (x, dx) = (Tensor<Double>.random(Shape(n, w), "x", bound: 2), Tensor<Double>(Shape(n, w)))
+    let saved = LayerNorm<Double>.Saved()
+    let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx)]).run {
+      let y = Tensor<Double>(x.shape)
+      layer.forward(x, into: y, saved: saved)
+      return y.array
+    } backward: { weights in
+      layer.backward(Tensor(x.shape, weights), x: x, saved: saved, dx: dx)
+    }
+    #expect(report.passed, "\(report)")
+  }
+
+  /// One column: the output is the bias whatever the input, so there is nothing that differences could show.
+  @Test func layerNormOfOneColumn() {
+    let store = ParameterStore<Double>()
+    let layer = LayerNorm(store, name: "ln_1", width: 1)
+    store.allocate(gradients: true)
+    store.shake()
+    let (x, y, dx) = (Tensor(Shape(2, 1), [3.0, -8]), Tensor<Double>(Shape(2, 1)), Tensor<Double>(Shape(2, 1)))
+    let saved = LayerNorm<Double>.Saved()
+    layer.forward(x, into: y, saved: saved)
+    #expect(y.array == [layer.bias.value[0], layer.bias.value[0]])
+    layer.backward(Tensor(Shape(2, 1), [1, 2]), x: x, saved: saved, dx: dx)
+    #expect(dx.array == [0, 0] && layer.weight.gradient[0] == 0 && layer.bias.gradient[0] == 3)
+  }
+
+  struct Attention: CustomTestStringConvertible, Sendable {
+    let width: Int
+    let heads: Int
+    let lengths: [Int]
+    let causal: Bool
+    var testDescription: String { "width \(width), \(heads) heads, \(lengths)\(causal ? ", causal" : "")" }
+  }
+  static let attentions = [true, false].flatMap { causal in
+    [
+      Attention(width: 2, heads: 2, lengths: [3, 2], causal: causal),
+      Attention(width: 3, heads: 1, lengths: [2, 5, 1], causal: causal),
+      Attention(width: 10, heads: 2, lengths: [7], causal: causal),
+      Attention(width: 6, heads: 3, lengths: [1, 4, 0, 3], causal: causal),
+    ]
+  }
+
+  @Test(arguments: attentions) func selfAttention(_ sizes: Attention) {
+    let store = ParameterStore<Double>()
+    let layer = SelfAttention(
+      store, name: "attn", width: sizes.width, heads: sizes.heads, causal: sizes.causal, input: (.zeros, .zeros),
+      output: (.zeros, .zeros))
+    store.allocate(gradients: true)
+    store.shake()
+    let sequences = Sequences(lengths: sizes.lengths)
+    let shape = Shape(sequences.total, sizes.width)
+    let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
+    let residual = Tensor<Double>.random(shape, "residual")
+    let (saved, workspace) = (SelfAttention<Double>.Saved(), Workspace<Double>())
+    let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
+      let y = Tensor<Double>(shape)
+      layer.forward(x, sequences, adding: residual, into: y, saved: saved, scratch: workspace.tiles)
+      return y.array
+    } backward: { weights in
+      layer.backward(Tensor(shape, weights), x: x, sequences, saved: saved, dx: dx, workspace: workspace)
+    }
+    #expect(report.passed, "\(report)")
+  }
+
+  @Test(arguments: [Activation.gelu, .quickGELU], [(1, 1, 2), (5, 3, 7)])
+  func mlp(activation: Activation, sizes: (n: Int, width: Int, hidden: Int)) {
+    let store = ParameterStore<Double>()
+    let layer = MLP(
+      store, name: "mlp", width: sizes.width, hidden: sizes.hidden, activation: activation, expand: (.zeros, .zeros),
+      contract: (.zeros, .zeros))
+    store.allocate(gradients: true)
+    store.shake()
+    let shape = Shape(sizes.n, sizes.width)
+    let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
+    let residual = Tensor<Double>.random(shape, "residual")
+    let (saved, workspace) = (MLP<Double>.Saved(), Workspace<Double>())
+    let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
+      let y = Tensor<Double>(shape)
+      layer.forward(x, adding: residual, into: y, saved: saved)
+      return y.array
+    } backward: { weights in
+      layer.backward(Tensor(shape, weights), x: x, saved: saved, dx: dx, workspace: workspace)
+    }
+    #expect(report.passed, "\(report)")
+  }
+
+  @Test(arguments: [(3, 1, true), (6, 3, false), (5, 5, true)])
+  func residualAttentionBlock(width: Int, heads: Int, causal: Bool) {
+    let store = ParameterStore<Double>()
+    let config = TransformerConfig(
+      width: width, layers: 1, heads: heads, hidden: width + 2, causal: causal,
+      activation: causal ? .quickGELU : .gelu,
+      initial: .init(inProjection: .zeros, outProjection: .zeros, expand: .zeros, contract: .zeros))
+    let block = ResidualAttentionBlock(store, name: "block", config)
+    store.allocate(gradients: true)
+    store.shake()
+    let sequences = Sequences(lengths: [2, 1, 3])
+    let shape = Shape(sequences.total, width)
+    let (x, dx) = (Tensor<Double>.random(shape, "x", bound: 2), Tensor<Double>(shape))
+    let (saved, workspace) = (ResidualAttentionBlock<Double>.Saved(), Workspace<Double>())
+    let report = GradientCheck(
+      store.variables + [Variable("x", x, gradient: dx, accumulates: false)], roundings: 64
+    ).run {
+      block.forward(x, sequences, saved: saved, workspace: workspace).array
+    } backward: { weights in
+      copy(Tensor(shape, weights), into: dx)
+      block.backward(dx, x: x, sequences, saved: saved, workspace: workspace)
+    }
+    #expect(report.passed, "\(report)")
+  }
+}

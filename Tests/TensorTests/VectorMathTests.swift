@@ -1,0 +1,103 @@
+import Foundation
+import Tensor
+import TestSupport
+import Testing
+
+/// Float's own polynomials against Double's C library, over the whole range.
+@Suite struct VectorMathTests {
+  /// Floats of every exponent and both signs, some 2000 to an exponent, specials left out.
+  private static let everywhere = stride(from: UInt32(0), through: 0xFFFF_FFFF, by: 4093)
+    .map { Float(bitPattern: $0) }.filter(\.isFinite)
+
+  /// The distance in units of the last place that the expected number has as a Float.
+  private static func units(_ actual: Float, _ expected: Double) -> Double {
+    abs(Double(actual) - expected) / Double(Float(expected).ulp)
+  }
+
+  // MARK: exponential
+
+  /// Where eˣ is a normal number; measured 0.992.
+  @Test func exponentialIsWithinOneUnit() {
+    var worst = (error: 0.0, x: Float(0))
+    for x in Self.everywhere + Self.dense(from: -87.336, to: 88.722) where x >= -87.336 && x <= 88.722 {
+      let error = Self.units(Float.exponential(x), exp(Double(x)))
+      if error > worst.error { worst = (error, x) }
+    }
+    #expect(worst.error <= 1, "\(worst.error) units at \(worst.x)")
+  }
+
+  private static func dense(from low: Float, to high: Float) -> [Float] {
+    (0...200_000).map { low + (high - low) * Float($0) / 200_000 }
+  }
+
+  @Test func exponentialAtTheEdges() {
+    #expect(Float.exponential(0) == 1 && Float.exponential(-0.0) == 1)
+    #expect(Float.exponential(.leastNonzeroMagnitude) == 1 && Float.exponential(-.leastNormalMagnitude) == 1)
+    // Below the smallest normal number: zero, and never a number that is not.
+    for x in [-87.34, -88, -100, -103.9, -1e4, -Float.greatestFiniteMagnitude, -.infinity] as [Float] {
+      #expect(Float.exponential(x) == 0, "\(x)")
+    }
+    // Above the largest: near it, finite.
+    for x in [88.72283, 88.8, 100, 1e4, Float.greatestFiniteMagnitude, .infinity] as [Float] {
+      let value = Float.exponential(x)
+      #expect(value.isFinite && value > 3.4e38, "\(x) gives \(value)")
+    }
+    #expect(Float.exponential(.nan).isNaN && Float.exponential(-.nan).isNaN)
+    #expect(Double.exponential(.nan).isNaN && Double.exponential(-.infinity) == 0)
+  }
+
+  @Test func exponentialNeverFalls() {
+    var last: Float = 0
+    for x in Self.dense(from: -90, to: 90) {
+      let value = Float.exponential(x)
+      // Within a unit of the truth, so it may step back by a unit and no further.
+      #expect(value >= last || value >= last.nextDown.nextDown, "at \(x)")
+      last = value
+    }
+  }
+
+  // MARK: gaussian
+
+  private static func gaussian(_ x: Double) -> (cumulative: Double, density: Double) {
+    (0.5 * erfc(-x / 2.0.squareRoot()), exp(-x * x / 2) / (2 * Double.pi).squareRoot())
+  }
+
+  /// x is rounded once when it is squared, which moves e^(−x²/2) by x²/2 · u and more in relative terms; beyond 13 both
+  /// results stay where they are at 13, which is below 1e-36.
+  @Test func gaussianIsWithinItsBounds() {
+    for x in Self.everywhere + Self.dense(from: -13, to: 13) {
+      let (cumulative, density) = Float.gaussian(x)
+      let expected = Self.gaussian(Double(x))
+      let square = Double(x) * Double(x) / 2
+      if abs(x) <= 12.9 {
+        let bound = (8 + 2 * square) * Float.roundoff
+        #expect(abs(Double(density) - expected.density) <= bound * expected.density, "density at \(x)")
+        #expect(abs(Double(cumulative) - expected.cumulative) <= bound * expected.cumulative, "cumulative at \(x)")
+      } else {
+        #expect(density >= 0 && density < 1e-36, "density at \(x)")
+        #expect(abs(Double(cumulative) - expected.cumulative) < 1e-36, "cumulative at \(x)")
+      }
+    }
+  }
+
+  @Test func gaussianAtTheEdges() {
+    for x in [0, -0.0, .leastNonzeroMagnitude, -.leastNonzeroMagnitude] as [Float] {
+      let (cumulative, density) = Float.gaussian(x)
+      #expect(Self.units(cumulative, 0.5) <= 1 && Self.units(density, 0.3989422804014327) <= 2, "\(x)")
+    }
+    #expect(Float.gaussian(.infinity).cumulative == 1 && Float.gaussian(-.infinity).cumulative < 1e-36)
+    #expect(Double.gaussian(.infinity).cumulative == 1 && Double.gaussian(.infinity).density == 0)
+    #expect(Double.gaussian(-.infinity).cumulative == 0 && Double.gaussian(-.infinity).density == 0)
+    for x in [Float.nan, -.nan] {
+      #expect(Float.gaussian(x).cumulative.isNaN && Float.gaussian(x).density.isNaN)
+      #expect(Double.gaussian(Double(x)).cumulative.isNaN && Double.gaussian(Double(x)).density.isNaN)
+    }
+  }
+
+  @Test func cumulativeOfBothSidesIsOne() {
+    for x in Self.dense(from: 0, to: 14) {
+      let sum = Float.gaussian(x).cumulative + Float.gaussian(-x).cumulative
+      #expect(abs(sum - 1) <= Float.ulpOfOne, "\(x)")
+    }
+  }
+}
