@@ -193,7 +193,6 @@ import Testing
         """,
       messages: [
         "run.yaml:6:27: batch.micro: 5 is more than batch.global (4); lower it, or set it to all",
-        "run.yaml:9:7: evaluate.evaluations.0.classes: a zero-shot evaluation needs a file with one class name a line",
         "run.yaml:10:7: evaluate.evaluations.1: classes, templates and subset belong to kind zero-shot;"
           + " this is kind retrieval",
         "run.yaml:10:33: evaluate.evaluations.1.corpus: expected a path, found \"\"",

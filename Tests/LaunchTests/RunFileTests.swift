@@ -31,21 +31,33 @@ import Testing
   }
 
   @Test func theExampleShowsEveryKeyWithItsDefault() throws {
-    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent()
-    let file = root.appending(path: "scripts/recipes/example.yaml")
+    let file = Self.recipes.appending(path: "example.yaml")
     let text = try String(contentsOf: file, encoding: .utf8)
     let example = try RunConfig.load(file.path)
     var expected = RunConfig()
     expected.name = "example"
     expected.model.preset = "ViT-T-16"
-    expected.data.corpora = [CorpusConfig(path: "data/example/index.json")]
+    expected.data.corpora = [CorpusConfig(path: "data/example")]
     expected.vocabulary = "data/example/vocabulary.txt.gz"
     expected.epochs = 32
     #expect(example == expected)
     // Every key that is written out stands in the file too, with the same value.
     let node = try RunNode.parse(text) { .file("example", line: $0, column: $1) }
     #expect(Self.leaves(node.tree) == Self.leaves(example.tree))
+  }
+
+  private static let recipes = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().appending(path: "scripts/recipes", directoryHint: .isDirectory)
+
+  @Test func everyRecipeIsARun() throws {
+    let files = try FileManager.default.contentsOfDirectory(at: Self.recipes, includingPropertiesForKeys: nil)
+      .filter { $0.pathExtension == "yaml" }
+    #expect(files.count >= 3)
+    for file in files {
+      let run = try RunConfig.load(file.path)
+      #expect(run.name == file.deletingPathExtension().lastPathComponent)
+      if run.model.file == nil { _ = try run.model.resolved() }
+    }
   }
 
   /// Path and value of everything in a tree, without regard to order and quotes.

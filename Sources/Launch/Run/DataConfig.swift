@@ -23,7 +23,7 @@ struct DataConfig: Section {
   enum Verification: String, CaseIterable, FieldValue { case checksums, sizes }
 
   mutating func fields(_ map: FieldMap) {
-    map.required("corpora", &corpora, "the corpora to train on, such as [data/emoji/index.json]")
+    map.required("corpora", &corpora, "the corpora to train on, such as [data/emoji]")
     map.field("seed", &seed)
     map.field("views", &views)
     map.optional("workers", &workers, none: "auto")

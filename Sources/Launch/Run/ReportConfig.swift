@@ -36,9 +36,9 @@ struct EvaluationConfig: Section {
   var kind = Kind.retrieval
   /// The corpus to evaluate on: its index file or folder.
   var corpus = ""
-  /// Zero-shot: a file with one class name a line, in the order of the corpus's labels.
+  /// Zero-shot: a file with one class name a line, in the order of the labels; left out: those in the corpus's index.
   var classes: String?
-  /// Zero-shot: a file with one prompt a line, `{}` standing for the class name.
+  /// Zero-shot: a file with one prompt a line, `{}` standing for the class name; left out: the name alone.
   var templates: String?
   /// Zero-shot: a file with the names of the classes among which to choose, one a line; left out: all.
   var subset: String?

@@ -139,12 +139,8 @@ extension RunConfig {
     for (index, evaluation) in evaluate.evaluations.enumerated() {
       let path = "evaluate.evaluations.\(index)"
       if evaluation.corpus.isEmpty { found.append(("\(path).corpus", "expected a path, found \"\"")) }
-      switch evaluation.kind {
-      case .zeroShot where evaluation.classes == nil:
-        found.append(("\(path).classes", "a zero-shot evaluation needs a file with one class name a line"))
-      case .retrieval where evaluation.classes ?? evaluation.templates ?? evaluation.subset != nil:
+      if evaluation.kind == .retrieval, evaluation.classes ?? evaluation.templates ?? evaluation.subset != nil {
         found.append((path, "classes, templates and subset belong to kind zero-shot; this is kind retrieval"))
-      default: break
       }
     }
     return found
