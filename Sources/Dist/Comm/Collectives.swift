@@ -48,7 +48,7 @@ extension Communicator {
   ///   - own: `ranges[rank].count` elements, outside of `whole`.
   ///   - ranges: one a rank, each beginning where the one before it ends, the first at 0; some may be empty.
   ///
-  /// The bits are those of another reduce-scatter, not those of `sum`.
+  /// Equal ranges on as many ranks give equal bits; `sum` may give others.
   public func reduceScatter<S: Scalar>(
     _ whole: Tensor<S>, into own: Tensor<S>, ranges: [Range<Int>]
   ) throws(MPIError) {

@@ -1,4 +1,6 @@
 internal import CMPI
+internal import Synchronization
+internal import Tensor
 
 /// All ranks of the job, and the ways in which they meet.
 ///
@@ -23,6 +25,8 @@ public final class Communicator: @unchecked Sendable {
   let caller: MPICaller
   /// The most elements that one message carries: MPI counts in 32 bits. Longer messages are split.
   let limit: Int
+  /// Memory that reductions lay their pieces out in; kept, so that steps allocate nothing.
+  private let stage = Mutex(Tensor<Double>(Shape(0)))
 
   /// The whole job. MPI must have been started.
   convenience init() throws(MPIError) {
@@ -83,6 +87,14 @@ public final class Communicator: @unchecked Sendable {
 
   /// The rows of `n` that each rank owns, in rank order.
   public func slices(of n: Int) -> [Range<Int>] { (0..<size).map { Self.slice(of: n, rank: $0, size: size) } }
+
+  /// At least `bytes` of memory, until the next call.
+  func staging(bytes: Int) -> Tensor<Double> {
+    stage.withLock { held in
+      if held.count * 8 < bytes { held = Tensor(Shape((bytes + 7) / 8)) }
+      return held
+    }
+  }
 
   private static func processorName(_ caller: MPICaller) throws(MPIError) -> String {
     var buffer = [CChar](repeating: 0, count: Int(MPI_MAX_PROCESSOR_NAME) + 1)
