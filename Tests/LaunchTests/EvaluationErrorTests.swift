@@ -70,17 +70,21 @@ import Testing
 
   @Test func modelsThatDoNotFit() async throws {
     let evaluation = ["retrieval", "--corpus", scene.corpus]
-    let json = try scene.folder.write(
-      "other.json",
-      """
-      {"embed_dim": 16, "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16},
-       "text_cfg": {"context_length": 8, "vocab_size": 99, "width": 32, "heads": 2, "layers": 2}}
-      """.utf8)
-    var source = scene.source
-    source[3] = json
+    func model(embedding: Int, vocabulary: Int) throws -> [String] {
+      let json = """
+        {"embed_dim": \(embedding), "text_cfg": {"context_length": 8, "vocab_size": \(vocabulary), "width": 32,
+         "heads": 2, "layers": 2},
+         "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}}
+        """
+      var source = scene.source
+      source[3] = try scene.folder.write("other.json", json.utf8)
+      return source
+    }
     try await expect(
-      evaluation + source, status: 65, "token_embedding.weight is", "expected [99, 32]",
+      evaluation + model(embedding: 20, vocabulary: scene.tokenizer.vocabulary.size), status: 65,
+      "visual.proj is [32, 16], expected [32, 20]",
       "visual.transformer.resblocks.1.attn.in_proj_weight is no parameter of this model", "--model")
+    try await expect(evaluation + model(embedding: 16, vocabulary: 99), status: 65, "99 tokens", "trained with")
     try await expect(
       evaluation + Array(scene.source.prefix(2)), status: 65, "--model and --vocabulary")
 

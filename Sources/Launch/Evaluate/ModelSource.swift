@@ -25,6 +25,12 @@ struct ModelSource: ParsableArguments {
     let file = try SafetensorsFile(checkpoint)
     let words = try Vocabulary(contentsOf: vocabulary)
     let config = try choice.resolved()
+    guard config.text.vocabularySize == words.size else {
+      throw EvaluationError.noModel(
+        path: checkpoint,
+        reason: "its model has \(config.text.vocabularySize) tokens and \(vocabulary) has \(words.size); "
+          + "give the vocabulary that it was trained with")
+    }
     let clip = CLIP<Float>(config, frozen: true)
     try Self.fill(clip.parameters, from: file)
     var image = ImageOptions()
