@@ -30,8 +30,10 @@ struct Train: ParsableCommand {
 
   func run() throws {
     let run = try RunConfig.load(file, overrides: overrides)
-    let code = Job.run { _ in 0 }
-    if dryRun { print(run.yaml, terminator: "") }
+    let code = Job.run { ranks in
+      try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun)
+      return 0
+    }
     if code != 0 { throw ExitCode(code) }
   }
 }

@@ -13,14 +13,21 @@ public final class CLIP<S: Scalar> {
   public static var logitScaleBounds: ClosedRange<Double> { 0...log(100.0) }
 
   /// A model with all parameters zero; `initialize` or a file gives them values. A frozen one has no gradients.
-  public init(_ config: CLIPConfig, frozen: Bool = false, values: Tensor<S>? = nil) {
+  public convenience init(_ config: CLIPConfig, frozen: Bool = false, values: Tensor<S>? = nil) {
+    self.init(declaring: config)
+    parameters.allocate(gradients: !frozen, values: values)
+  }
+
+  /// The names, shapes and places of a model's parameters, without memory for them.
+  public static func layout(_ config: CLIPConfig) -> ParameterStore<S> { CLIP(declaring: config).parameters }
+
+  private init(declaring config: CLIPConfig) {
     self.config = config
     parameters = ParameterStore()
     visual = VisionTransformer(
       parameters, config.vision, embedding: config.embedding, activation: config.activation)
     text = TextTransformer(parameters, config.text, embedding: config.embedding, activation: config.activation)
     logitScale = parameters.declare("logit_scale", Shape(), .constant(log(1 / 0.07)))
-    parameters.allocate(gradients: !frozen, values: values)
   }
 
   /// Draws all parameters: a function of the seed and of their names.

@@ -1,0 +1,139 @@
+import Crypto
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// What a checkpoint says of the run that made it: enough to go on, and enough to use the model without the run file.
+struct SavedRun: Codable {
+  /// The resolved run file.
+  var run: String
+  /// The model's sizes in open_clip's JSON.
+  var model: String
+  /// How pictures were prepared.
+  var image: ImageOptions
+  /// The vocabulary's path as the run file has it, and what is in it.
+  var vocabulary: String
+  var vocabularySHA256: String
+
+  /// The text of `CheckpointRecord.run`.
+  var text: String {
+    get throws {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
+  }
+
+  init(_ checkpoint: Checkpoint) throws {
+    do {
+      self = try JSONDecoder().decode(SavedRun.self, from: Data(checkpoint.manifest.record.run.utf8))
+    } catch {
+      throw ModelFileError(
+        path: checkpoint.folder, exitCode: 65, reason: "its manifest does not say of which run it is: \(error)")
+    }
+  }
+
+  init(_ run: RunConfig, _ config: CLIPConfig) throws {
+    self.run = run.yaml
+    model = String(decoding: try config.json, as: UTF8.self)
+    image = run.image.options(size: config.vision.imageSize)
+    vocabulary = run.vocabulary
+    vocabularySHA256 = try Self.sha256(of: run.vocabulary)
+  }
+
+  static func sha256(of path: String) throws -> String {
+    do {
+      return SHA256.hash(data: try Data(contentsOf: URL(filePath: path))).map { byte in
+        String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
+      }.joined()
+    } catch {
+      throw ModelFileError(
+        path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    }
+  }
+}
+
+extension ParameterStore {
+  /// The layout in the words of checkpoints.
+  var checkpointEntries: [CheckpointEntry] {
+    entries.map { CheckpointEntry(name: $0.name, shape: $0.shape, offset: $0.offset) }
+  }
+}
+
+/// Saves and restores a run.
+struct Checkpoints {
+  let run: RunConfig
+  let saved: SavedRun
+  let step: Step<Float>
+  let ranks: Communicator
+  private let writer: CheckpointWriter
+
+  init(run: RunConfig, step: Step<Float>, ranks: Communicator) throws {
+    self.run = run
+    self.step = step
+    self.ranks = ranks
+    saved = try SavedRun(run, step.model.config)
+    let folder = run.folder.appending(path: RunFolder.checkpointFolder).path(percentEncoded: false)
+    writer = CheckpointWriter(runFolder: folder, keep: run.checkpoint.keep, communicator: ranks)
+  }
+
+  /// Writes the state after `done` steps and says where it is.
+  func save(_ done: Int, _ log: RunLog) throws {
+    let start = ContinuousClock.now
+    let optimizer = step.optimizer
+    let receipt = try writer.write(
+      CheckpointState(
+        entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values, range: optimizer.range,
+        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment),
+      CheckpointRecord(
+        step: done, samples: done * run.batch.global, run: saved.text, version: Release.version, kernel: BLAS.kernel,
+        threads: Threads.count))
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    log.say("step \(done)  saved \(receipt.folder) in \(Figures.duration(seconds))")
+    for reason in receipt.notRemoved { log.say("warning: \(reason)") }
+  }
+
+  /// Fills model and optimizer from the checkpoint that `resume` asks for; returns the steps it has done, and nil
+  /// where there is nothing to go on from. `say` gets what the user should know.
+  func restore(_ resume: Resume?, say: (String) -> Void) throws -> Int? {
+    guard let checkpoint = try find(resume, say: say) else { return nil }
+    let before = try SavedRun(checkpoint)
+    if before.vocabularySHA256 != saved.vocabularySHA256 {
+      throw ModelFileError(
+        path: saved.vocabulary, exitCode: 65,
+        reason: "is not the vocabulary that \(checkpoint.folder) was trained with (\(before.vocabulary), "
+          + "SHA-256 \(before.vocabularySHA256)): the same ids would mean other words")
+    }
+    let entries = step.model.parameters.checkpointEntries
+    try checkpoint.readValues(entries, into: step.model.parameters.values)
+    try checkpoint.readMoments(
+      entries, range: step.optimizer.range, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
+    let record = checkpoint.manifest.record
+    step.optimizer.step = record.step
+    let differences = [
+      record.kernel == BLAS.kernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
+      record.threads == Threads.count ? nil : "threads were \(record.threads) and are \(Threads.count)",
+      checkpoint.manifest.parts.count == ranks.size
+        ? nil : "ranks were \(checkpoint.manifest.parts.count) and are \(ranks.size)",
+      record.samples == record.step * run.batch.global
+        ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
+    ].compactMap { $0 }
+    if !differences.isEmpty {
+      say("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
+    }
+    return record.step
+  }
+
+  private func find(_ resume: Resume?, say: (String) -> Void) throws -> Checkpoint? {
+    switch resume {
+    case nil: return nil
+    case .path(let path): return try Checkpoint.open(path, communicator: ranks)
+    case .latest: return try Checkpoint.open(writer.runFolder + "/latest", communicator: ranks)
+    case .auto:
+      let (found, unsound) = try Checkpoint.newestSound(in: writer.runFolder, communicator: ranks)
+      for error in unsound { say("warning: passed over: \(error)") }
+      return found
+    }
+  }
+}

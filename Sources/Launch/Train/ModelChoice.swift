@@ -1,0 +1,32 @@
+import Dist
+import Foundation
+import Model
+
+/// A model that the run file asks for and that cannot be built.
+struct ModelError: ExitCoded, CustomStringConvertible {
+  let description: String
+  var exitCode: Int32 { 65 }
+}
+
+extension ModelConfig {
+  /// The model's sizes; a vocabulary size of 0 becomes that of the run's vocabulary, which is in the file `path`.
+  func resolved(for vocabulary: Vocabulary, path: String) throws -> CLIPConfig {
+    var config: CLIPConfig
+    do {
+      config = try resolved()
+    } catch let error as ConfigError {
+      throw ModelError(description: "model: \(error)")
+    } catch {
+      throw ModelError(
+        description: "model: cannot read \(file ?? ""): \((error as NSError).localizedFailureReason ?? "\(error)")")
+    }
+    if config.text.vocabularySize == 0 { config.text.vocabularySize = vocabulary.size }
+    guard config.text.vocabularySize == vocabulary.size else {
+      throw ModelError(
+        description:
+          "model: vocab_size is \(config.text.vocabularySize) and the vocabulary \(path) has \(vocabulary.size) "
+          + "tokens; set text_cfg.vocab_size to \(vocabulary.size), or to 0 for as many as the vocabulary has")
+    }
+    return config
+  }
+}

@@ -1,0 +1,97 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// A run from its file to its last checkpoint.
+struct Trainer {
+  let run: RunConfig
+  let ranks: Communicator
+
+  /// Builds the parts and trains; with `dryRun`, only says what would be done.
+  func train(resume: Resume?, dryRun: Bool) throws {
+    try requireSameRun()
+    let plan = try ThreadPlan.agreed(over: ranks)
+    plan.apply()
+    let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
+    let config = try run.model.resolved(for: vocabulary, path: run.vocabulary)
+    let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: config.text.contextLength)
+    // One rank reads every byte; what it finds stops all.
+    let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && !dryRun ? .checksums : .sizes
+    let data = try TrainingData(run, imageSize: config.vision.imageSize, tokenizer: tokenizer, check: check)
+    try ranks.barrier()
+    let steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
+    let header = RunHeader(run: run, config: config, data: data, steps: steps, plan: plan, ranks: ranks)
+    if dryRun {
+      try header.say()
+      return
+    }
+
+    let model = CLIP<Float>(config)
+    let optimizer = run.optimizer.resolved(visionTransformer: true)
+    let step = Step(
+      model, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
+    let checkpoints = try Checkpoints(run: run, step: step, ranks: ranks)
+    let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
+    try header.say()
+    var notes: [String] = []
+    let start = try checkpoints.restore(resume) { notes.append($0) } ?? 0
+    if start == 0 { model.initialize(seed: run.seed) }
+    let log = try RunLog(in: folder.url, every: run.log.every, from: start, changes: folder.changes, over: ranks)
+    for note in notes { log.say(note) }
+    if start > 0 { log.say("going on after step \(start)") }
+    try loop(step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints)
+  }
+
+  private func loop(
+    _ step: Step<Float>, _ schedule: Schedule, _ data: TrainingData, _ steps: Range<Int>, _ plan: ThreadPlan,
+    _ log: RunLog, _ checkpoints: Checkpoints
+  ) throws {
+    let rows = ranks.slice(of: run.batch.global)
+    let loader = data.loader(steps: steps, rows: rows, workers: run.data.workers ?? plan.loaders)
+    for number in steps {
+      let begin = ContinuousClock.now
+      let before = loader.waited
+      guard let batch = try loader.next() else { break }
+      let rate = schedule.rate(at: number)
+      let outcome = try step.run(
+        images: batch.images, captions: batch.captions, rows: rows, count: run.batch.global, rate: rate)
+      loader.recycle(batch)
+
+      let done = number + 1
+      try log.record(
+        StepReport(
+          step: done, steps: steps.upperBound, epoch: Double(done) / Double(data.sampler.stepsPerEpoch),
+          terms: [("clip", outcome.loss)], rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
+          gradientNorm: outcome.gradientNorm, samples: run.batch.global,
+          seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
+      if done % run.checkpoint.every == 0 || done == steps.upperBound { try checkpoints.save(done, log) }
+      if done == steps.upperBound || run.evaluate.every.map({ done % $0 == 0 }) ?? false {
+        try evaluate(step.model, at: done, log)
+      }
+    }
+  }
+
+  private func evaluate(_ model: CLIP<Float>, at step: Int, _ log: RunLog) throws {}
+
+  /// Ranks with different run files would wait for each other in different collectives.
+  private func requireSameRun() throws {
+    let all = try ranks.allGather([UInt8](run.yaml.utf8))
+    guard let other = all.firstIndex(where: { $0 != all[0] }) else { return }
+    throw ModelError(
+      description: "the run file of rank \(other) is not that of rank 0: start all ranks with the same file and --set")
+  }
+}
+
+extension OptimizerConfig {
+  /// The same in the words of Model; after `resolved`.
+  var options: AdamW<Float>.Options {
+    AdamW<Float>.Options(
+      decay: weightDecay, beta1: betas?[0] ?? 0.9, beta2: betas?[1] ?? 0.98, epsilon: eps ?? 1e-6,
+      rule: decay == .legacy ? .legacy : .current)
+  }
+
+  func schedule(steps: Int) -> Model.Schedule {
+    Model.Schedule(shape: schedule == .cosine ? .cosine : .constant, base: rate, warmup: warmup, total: steps)
+  }
+}

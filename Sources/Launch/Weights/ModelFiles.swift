@@ -1,0 +1,73 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// A model as open_clip keeps it: `open_clip_model.safetensors` and `open_clip_config.json` in one folder.
+enum ModelFiles {
+  static let weights = "open_clip_model.safetensors"
+  static let config = "open_clip_config.json"
+
+  /// Writes both files into a folder that is there.
+  static func write<S: Scalar>(_ model: CLIP<S>, preprocessing: ImageOptions, to folder: URL) throws {
+    let entries = model.parameters.entries.map { entry in
+      let value = model.parameters.value(of: entry)
+      return SafetensorsEntry(entry.name, Tensor<Float>(entry.shape, value.array.map { Float($0) }))
+    }
+    try SafetensorsFile.write(
+      entries, metadata: ["format": "pt"], to: folder.appending(path: weights).path(percentEncoded: false))
+    var object: [String: Any] = [
+      "model_cfg": try JSONSerialization.jsonObject(with: model.config.json)
+    ]
+    object["preprocess_cfg"] = [
+      "mean": preprocessing.mean.map(Double.init), "std": preprocessing.std.map(Double.init),
+      "interpolation": "bicubic", "resize_mode": "shortest",
+    ]
+    let json = try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
+    do {
+      try json.write(to: folder.appending(path: config), options: .atomic)
+    } catch {
+      throw ModelFileError(
+        path: folder.appending(path: config).relativePath, exitCode: 74,
+        reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    }
+  }
+
+  /// Reads weights by name into a model. Every missing, unexpected and misshapen one is listed.
+  static func read<S: Scalar>(_ path: String, into model: CLIP<S>) throws {
+    let file = try SafetensorsFile(path)
+    var problems: [String] = []
+    var expected: Set<String> = []
+    for entry in model.parameters.entries {
+      expected.insert(entry.name)
+      guard file.contains(entry.name) else {
+        problems.append("missing: \(entry.name) \(entry.shape)")
+        continue
+      }
+      let shape = try file.shape(of: entry.name)
+      // Some files have the scale as one number in a vector.
+      guard shape == entry.shape || (entry.shape.rank == 0 && shape.array == [1]) else {
+        problems.append("misshapen: \(entry.name) is \(shape), the model's is \(entry.shape)")
+        continue
+      }
+    }
+    problems += file.names.filter { !expected.contains($0) }.map { "unexpected: \($0)" }
+    guard problems.isEmpty else {
+      throw ModelFileError(
+        path: path, exitCode: 65, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
+    }
+    for entry in model.parameters.entries {
+      let value = model.parameters.value(of: entry)
+      copy(try file.tensor(entry.name, as: S.self).reshaped(entry.shape), into: value)
+    }
+  }
+}
+
+/// A model's file that cannot be used.
+struct ModelFileError: ExitCoded, CustomStringConvertible {
+  let path: String
+  let exitCode: Int32
+  let reason: String
+
+  var description: String { "\(path): \(reason)" }
+}

@@ -1,0 +1,38 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// A model from a checkpoint of ours, with what it takes to use it.
+struct TrainedModel {
+  let model: CLIP<Float>
+  let saved: SavedRun
+  /// The steps it was trained for.
+  let step: Int
+
+  /// Opens a checkpoint's folder, or a run's folder, whose latest checkpoint then counts. Every rank must call it.
+  init(_ path: String, over communicator: Communicator) throws {
+    let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
+    saved = try SavedRun(checkpoint)
+    model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
+    try checkpoint.readValues(model.parameters.checkpointEntries, into: model.parameters.values)
+    step = checkpoint.manifest.record.step
+  }
+
+  /// The vocabulary at `path`, or where the run had it; it must be the one that the model was trained with.
+  func vocabulary(at path: String?) throws -> Vocabulary {
+    let path = path ?? saved.vocabulary
+    guard try SavedRun.sha256(of: path) == saved.vocabularySHA256 else {
+      throw ModelFileError(
+        path: path, exitCode: 65,
+        reason: "is not the vocabulary that the model was trained with (\(saved.vocabulary), SHA-256 "
+          + "\(saved.vocabularySHA256)); name that one with --vocabulary")
+    }
+    return try Vocabulary(contentsOf: path)
+  }
+
+  private static func checkpoint(_ path: String) -> String {
+    let latest = URL(filePath: path).appending(path: RunFolder.checkpointFolder).appending(path: "latest")
+    return FileManager.default.fileExists(atPath: latest.path) ? latest.path(percentEncoded: false) : path
+  }
+}
