@@ -19,6 +19,7 @@ struct Trainer {
     // One rank reads every byte; what it finds stops all.
     let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && !dryRun ? .checksums : .sizes
     let data = try TrainingData(run, imageSize: config.vision.imageSize, tokenizer: tokenizer, check: check)
+    let evaluations = try TrainingEvaluations(run, imageSize: config.vision.imageSize, tokenizer: tokenizer)
     try ranks.barrier()
     let steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
     let header = RunHeader(run: run, config: config, data: data, steps: steps, plan: plan, ranks: ranks)
@@ -40,12 +41,12 @@ struct Trainer {
     let log = try RunLog(in: folder.url, every: run.log.every, from: start, changes: folder.changes, over: ranks)
     for note in notes { log.say(note) }
     if start > 0 { log.say("going on after step \(start)") }
-    try loop(step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints)
+    try loop(step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
   }
 
   private func loop(
     _ step: Step<Float>, _ schedule: Schedule, _ data: TrainingData, _ steps: Range<Int>, _ plan: ThreadPlan,
-    _ log: RunLog, _ checkpoints: Checkpoints
+    _ log: RunLog, _ checkpoints: Checkpoints, _ evaluations: TrainingEvaluations
   ) throws {
     let rows = ranks.slice(of: run.batch.global)
     let loader = data.loader(steps: steps, rows: rows, workers: run.data.workers ?? plan.loaders)
@@ -67,12 +68,10 @@ struct Trainer {
           seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
       if done % run.checkpoint.every == 0 || done == steps.upperBound { try checkpoints.save(done, log) }
       if done == steps.upperBound || run.evaluate.every.map({ done % $0 == 0 }) ?? false {
-        try evaluate(step.model, at: done, log)
+        try evaluations.run(step.model, at: done, over: ranks, log)
       }
     }
   }
-
-  private func evaluate(_ model: CLIP<Float>, at step: Int, _ log: RunLog) throws {}
 
   /// Ranks with different run files would wait for each other in different collectives.
   private func requireSameRun() throws {

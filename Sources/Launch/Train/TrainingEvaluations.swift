@@ -1,0 +1,52 @@
+import Dist
+import Model
+
+/// What the run file wants measured while the run goes on; corpora and files are opened before the first step, so that
+/// a wrong path does not end a run hours later.
+struct TrainingEvaluations {
+  private enum Evaluation {
+    case retrieval(RetrievalEvaluation)
+    case zeroShot(ZeroShotEvaluation)
+  }
+
+  private let evaluations: [Evaluation]
+  private let image: ImageOptions
+  private let tokenizer: BytePairTokenizer
+
+  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer) throws {
+    image = run.image.options(size: imageSize)
+    self.tokenizer = tokenizer
+    evaluations = try run.evaluate.evaluations.map { config in
+      let corpus = try Corpus.open(config.corpus)
+      return switch config.kind {
+      case .retrieval: .retrieval(RetrievalEvaluation(corpus: corpus, candidates: .distinctCaptions))
+      case .zeroShot:
+        .zeroShot(
+          try ZeroShotEvaluation(
+            corpus: corpus, classes: config.classes, templates: config.templates, subset: config.subset))
+      }
+    }
+  }
+
+  /// Every rank must call it; the figures are the same on any number of them.
+  func run(_ model: CLIP<Float>, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
+    let embedder = CLIPEmbedder(model, image: image, tokenizer: tokenizer)
+    for evaluation in evaluations {
+      switch evaluation {
+      case .retrieval(let retrieval):
+        let figures = try retrieval.run(embedder, over: ranks)
+        try log.record(
+          evaluation: "retrieval \(figures.corpus)", at: step,
+          [
+            ("i2t R@1", figures.imageToText.recall1), ("i2t R@5", figures.imageToText.recall5),
+            ("i2t R@10", figures.imageToText.recall10), ("t2i R@1", figures.textToImage.recall1),
+            ("t2i R@5", figures.textToImage.recall5), ("t2i R@10", figures.textToImage.recall10),
+          ])
+      case .zeroShot(let zeroShot):
+        let figures = try zeroShot.run(embedder, over: ranks)
+        try log.record(
+          evaluation: "zero-shot \(figures.corpus)", at: step, [("top-1", figures.top1), ("top-5", figures.top5)])
+      }
+    }
+  }
+}
