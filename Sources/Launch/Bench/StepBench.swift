@@ -18,17 +18,27 @@ struct StepBench {
     var model: String
     var ranks: Int
     var batch: Int
-    var samples_per_s: Double
+    var samplesPerSecond: Double
     /// Operations of the numerator over time, as a share of the roof.
-    var roof_share: Double
+    var roofShare: Double
     /// 3 × the forward's matrix operations of packed tokens, attention included, of one rank's step.
-    var step_gflops: Double
+    var stepGflops: Double
     /// The roof of one rank, a second.
-    var roof_gflops: Double
-    var peak_mib: Double
-    var step_s: Double
+    var roofGflops: Double
+    var peakMebibytes: Double
+    var stepSeconds: Double
     var shares: [String: Double]
     var kernel: String
+
+    enum CodingKeys: String, CodingKey {
+      case model, ranks, batch, shares, kernel
+      case samplesPerSecond = "samples_per_s"
+      case roofShare = "roof_share"
+      case stepGflops = "step_gflops"
+      case roofGflops = "roof_gflops"
+      case peakMebibytes = "peak_mib"
+      case stepSeconds = "step_s"
+    }
   }
 
   func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
@@ -79,9 +89,10 @@ struct StepBench {
     try communicator.maximum(&peak)
     return Report(
       model: preset, ranks: communicator.size, batch: batch,
-      samples_per_s: Double(batch * communicator.size) / slowest[0],
-      roof_share: operations / slowest[0] / rate, step_gflops: operations / 1e9, roof_gflops: rate / 1e9,
-      peak_mib: peak[0], step_s: slowest[0], shares: shares(outcomes, profile, times.reduce(0, +)), kernel: BLAS.kernel)
+      samplesPerSecond: Double(batch * communicator.size) / slowest[0],
+      roofShare: operations / slowest[0] / rate, stepGflops: operations / 1e9, roofGflops: rate / 1e9,
+      peakMebibytes: peak[0], stepSeconds: slowest[0], shares: shares(outcomes, profile, times.reduce(0, +)),
+      kernel: BLAS.kernel)
   }
 
   /// Of this rank's time; data is given here, so its share is 0 by construction and not listed as measured.

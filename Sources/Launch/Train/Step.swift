@@ -36,10 +36,10 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
 
   var exitCode: Int32 { 76 }
   var description: String {
-    let where_ =
+    let place =
       origins.isEmpty
       ? "no rank's own numbers are at fault: the sum over ranks overflowed" : origins.joined(separator: "; ")
-    return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(where_)); "
+    return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(place)); "
       + "lower optimizer.rate or set optimizer.clip_norm, and resume from the last checkpoint"
   }
 }
