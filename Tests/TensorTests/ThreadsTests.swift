@@ -1,0 +1,157 @@
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Tensor
+
+/// Kernels on one, two and three threads. The number of threads is global, so these tests take turns, and they put it
+/// back; other tests that run meanwhile must be right with any number.
+@Suite(.serialized) struct ThreadsTests {
+  private func onThreads<T>(_ body: () -> T) -> [T] {
+    let before = Threads.count
+    defer { Threads.count = before }
+    return [1, 2, 3].map { count in
+      Threads.count = count
+      return body()
+    }
+  }
+
+  @Test func partsCoverEverythingOnce() {
+    for n in [0, 1, 2, 3, 7, 64, 1000] {
+      for grain in [1, 8, 400] {
+        let ranges = onThreads {
+          let found = Ranges()
+          Threads.split(n, grain: grain) { found.append($0, $1) }
+          return found.sorted
+        }
+        for (count, parts) in zip(1...3, ranges) {
+          #expect(parts.count <= count && parts.map(\.part) == Array(parts.indices))
+          #expect(parts.flatMap { Array($0.range) } == Array(0..<n), "\(n) by \(grain) on \(count)")
+          if parts.count > 1 { #expect(parts.allSatisfy { $0.range.count >= grain }) }
+        }
+      }
+    }
+  }
+
+  private final class Ranges: Sendable {
+    private let found = Mutex<[(part: Int, range: Range<Int>)]>([])
+    func append(_ part: Int, _ range: Range<Int>) { found.withLock { $0.append((part, range)) } }
+    var sorted: [(part: Int, range: Range<Int>)] { found.withLock { $0.sorted { $0.part < $1.part } } }
+  }
+
+  @Test func thereIsAlwaysOneThread() {
+    let before = Threads.count
+    defer { Threads.count = before }
+    for count in [0, -3] {
+      Threads.count = count
+      #expect(Threads.count == 1)
+    }
+  }
+
+  @Test func productsOfOtherKernelsStayOnTheirThread() {
+    let blas = onThreads {
+      Threads.splitProducts(8) { _, _ in }
+      return BLAS.threads
+    }
+    #expect(blas[0] == 1 && blas[1] >= 1)
+  }
+
+  /// Rows and columns that no thread shares give the same bits.
+  @Test func kernelsThatGoByRows() {
+    let (n, w) = (401, 389)
+    let x = Tensor<Float>.random(Shape(n, w), "x", bound: 3)
+    let bias = Tensor<Float>.random(Shape(w), "bias")
+    let results = onThreads { () -> [[Float]] in
+      let y = Tensor(x.shape, x.array)
+      let (sums, mean, reciprocal) = (Tensor<Float>(Shape(w)), Tensor<Float>(Shape(n)), Tensor<Float>(Shape(n)))
+      var found: [[Float]] = []
+      broadcast(bias, into: y)
+      add(x, times: 0.5, to: y)
+      scale(y, by: 3)
+      add(y, bias: bias, into: y)
+      found.append(y.array)
+      addColumnSums(of: x, to: sums)
+      found.append(sums.array)
+      let normed = Tensor<Float>(x.shape)
+      layerNorm(x, weight: bias, bias: bias, into: normed, mean: mean, reciprocal: reciprocal)
+      found += [normed.array, mean.array, reciprocal.array]
+      let h = Tensor(x.shape, x.array)
+      for activation in [Activation.gelu, .quickGELU] {
+        biasActivation(h, bias: bias, activation, into: normed)
+        biasActivationBackward(h, derivative: normed, dbias: sums)
+        found += [h.array, normed.array, sums.array]
+      }
+      fill(mean, -.infinity)
+      fill(reciprocal, 0)
+      foldLogSumExp(x, maximum: mean, sum: reciprocal)
+      return found + [mean.array, reciprocal.array]
+    }
+    for other in results.dropFirst() {
+      for (index, pair) in zip(results[0], other).enumerated() { #expect(pair.0 == pair.1, "result \(index)") }
+    }
+  }
+
+  @Test func kernelsThatGoByElements() {
+    let n = (1 << 16) * 3 + 17
+    let results = onThreads { () -> [[Float]] in
+      let p = Tensor<Float>(Shape(n))
+      fill(p, 0.25)
+      let g = Tensor<Float>(Shape(n))
+      for index in stride(from: 0, to: n, by: 97) { g[index] = Float(index % 13) - 6 }
+      add(g, times: 2, to: p)
+      let (m, v) = (Tensor<Float>(Shape(n)), Tensor<Float>(Shape(n)))
+      adamW(
+        p, gradient: g, first: m, second: v, step: 3, rate: 0.1, decay: 0.1, beta1: 0.9, beta2: 0.98, epsilon: 1e-6,
+        gradientScale: 1)
+      return [p.array, m.array, v.array]
+    }
+    #expect(results[0] == results[1] && results[0] == results[2])
+  }
+
+  /// Partial sums are added in another order, which may cost the roundings of n sums and no more.
+  @Test func sumsOverRows() {
+    let (n, w) = (389, 13)
+    let (x, dy) = (Tensor<Double>.random(Shape(n, w), "x"), Tensor<Double>.random(Shape(n, w), "dy"))
+    let weight = Tensor<Double>.random(Shape(w), "weight")
+    let (mean, scale) = (Tensor<Double>(Shape(n)), Tensor<Double>(Shape(n)))
+    layerNorm(x, weight: weight, bias: weight, into: Tensor(x.shape), mean: mean, reciprocal: scale)
+    let results = onThreads { () -> [[Double]] in
+      let (dx, dweight, dbias) = (Tensor<Double>(x.shape), Tensor<Double>(Shape(w)), Tensor<Double>(Shape(w)))
+      layerNormBackward(
+        dy, x: x, weight: weight, mean: mean, reciprocal: scale, dx: dx, dweight: dweight, dbias: dbias)
+      return [dx.array, dweight.array, dbias.array]
+    }
+    for other in results.dropFirst() {
+      #expect(other[0] == results[0][0])
+      for index in 1...2 {
+        let deviation = Deviation(other[index], from: results[0][index])
+        #expect(deviation.absolute <= Double(n) * Double.roundoff * Double(n), "\(deviation)")
+      }
+    }
+  }
+
+  @Test func attentionAndProducts() {
+    let sequences = Sequences(lengths: [5, 1, 9, 2, 7])
+    let (heads, w) = (3, 12)
+    let qkv = Tensor<Double>.random(Shape(sequences.total, 3 * w), "qkv")
+    let results = onThreads { () -> [[Double]] in
+      let (o, dqkv) = (Tensor<Double>(Shape(sequences.total, w)), Tensor<Double>(qkv.shape))
+      let (lse, scratch) = (Tensor<Double>(Shape(heads, sequences.total)), Buffer<Double>())
+      attention(qkv, sequences, heads: heads, causal: true, into: o, logSumExp: lse, scratch: scratch)
+      attentionBackward(
+        o, o: o, qkv: qkv, logSumExp: lse, sequences, heads: heads, causal: true, into: dqkv, scratch: scratch)
+      let images = Tensor<Double>.random(Shape(5, 3, 6, 6), "images")
+      let rows = Tensor<Double>(Shape(5 * 9, 12))
+      patches(of: images, size: 2, into: rows)
+      let product = Tensor<Double>(Shape(45, 45))
+      matmul(rows, rows, into: product, transposeB: true)
+      return [o.array, lse.array, dqkv.array, rows.array, product.array]
+    }
+    for other in results.dropFirst() {
+      for (index, pair) in zip(results[0], other).enumerated() {
+        let deviation = Deviation(pair.1, from: pair.0)
+        #expect(deviation.relative <= 64 * Double.roundoff, "result \(index): \(deviation)")
+      }
+    }
+  }
+}
