@@ -32,7 +32,6 @@ struct Train: ParsableCommand {
     let run = try RunConfig.load(file, overrides: overrides)
     let code = Job.run { ranks in
       try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun)
-      return 0
     }
     if code != 0 { throw ExitCode(code) }
   }

@@ -8,8 +8,9 @@ struct Trainer {
   let run: RunConfig
   let ranks: Communicator
 
-  /// Builds the parts and trains; with `dryRun`, only says what would be done.
-  func train(resume: Resume?, dryRun: Bool) throws {
+  /// Builds the parts and trains; with `dryRun`, only says what would be done. Returns the exit code: 0, or 75 after a
+  /// signal, when all is saved and the run can go on.
+  func train(resume: Resume?, dryRun: Bool) throws -> Int32 {
     try requireSameRun()
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
@@ -25,7 +26,7 @@ struct Trainer {
     let header = RunHeader(run: run, config: config, data: data, steps: steps, plan: plan, ranks: ranks)
     if dryRun {
       try header.say()
-      return
+      return 0
     }
 
     let model = CLIP<Float>(config)
@@ -41,13 +42,14 @@ struct Trainer {
     let log = try RunLog(in: folder.url, every: run.log.every, from: start, changes: folder.changes, over: ranks)
     for note in notes { log.say(note) }
     if start > 0 { log.say("going on after step \(start)") }
-    try loop(step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
+    StopRequest.listen()
+    return try loop(step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
   }
 
   private func loop(
     _ step: Step<Float>, _ schedule: Schedule, _ data: TrainingData, _ steps: Range<Int>, _ plan: ThreadPlan,
     _ log: RunLog, _ checkpoints: Checkpoints, _ evaluations: TrainingEvaluations
-  ) throws {
+  ) throws -> Int32 {
     let rows = ranks.slice(of: run.batch.global)
     let loader = data.loader(steps: steps, rows: rows, workers: run.data.workers ?? plan.loaders)
     for number in steps {
@@ -66,11 +68,17 @@ struct Trainer {
           terms: [("clip", outcome.loss)], rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
           gradientNorm: outcome.gradientNorm, samples: run.batch.global,
           seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
-      if done % run.checkpoint.every == 0 || done == steps.upperBound { try checkpoints.save(done, log) }
+      let stop = done < steps.upperBound ? try StopRequest.agreed(over: ranks) : nil
+      if done % run.checkpoint.every == 0 || done == steps.upperBound || stop != nil { try checkpoints.save(done, log) }
+      if let stop {
+        log.say("stopped by \(stop) after step \(done); go on with --resume latest")
+        return 75
+      }
       if done == steps.upperBound || run.evaluate.every.map({ done % $0 == 0 }) ?? false {
         try evaluations.run(step.model, at: done, over: ranks, log)
       }
     }
+    return 0
   }
 
   /// Ranks with different run files would wait for each other in different collectives.

@@ -1,0 +1,29 @@
+import Dist
+import Foundation
+import Synchronization
+
+/// A request from outside to stop soon: SIGUSR1 or SIGTERM, to any rank.
+///
+/// The handler only sets a flag; after each step the ranks agree whether any of them has it, and then all save and end
+/// together. The launcher kills the ranks a second after its own SIGTERM, so launch scripts turn that into SIGUSR1.
+enum StopRequest {
+  private static let received = Atomic<Int32>(0)
+
+  /// From here on the signals no longer end the process by themselves.
+  static func listen() {
+    for number in [SIGUSR1, SIGTERM] {
+      signal(number) { StopRequest.received.store($0, ordering: .relaxed) }
+    }
+  }
+
+  /// The signal that some rank has received; nil if none has. Every rank must call it.
+  static func agreed(over ranks: Communicator) throws -> String? {
+    var flag = [Double(received.load(ordering: .relaxed))]
+    try ranks.maximum(&flag)
+    switch Int32(flag[0]) {
+    case 0: return nil
+    case SIGUSR1: return "SIGUSR1"
+    default: return "SIGTERM"
+    }
+  }
+}
