@@ -61,7 +61,7 @@ import Testing
       "broken", scene.samples + [CorpusSample(image: Array(picture.prefix(60)), captions: ["b"], key: "cut")],
       labeled: true)
     try await expect(
-      ["retrieval"] + scene.source + ["--corpus", broken], ranks: 2, status: 65, "“cut” of the corpus broken", "rank")
+      ["retrieval"] + scene.source + ["--corpus", broken], ranks: 2, status: 65, "\"cut\" of the corpus broken", "rank")
     let lost = try await MPIRun.kinship(
       ["evaluate", "retrieval"] + scene.source + ["--corpus", scene.folder.path("none")], ranks: nil)
     #expect(lost.status == 65 || lost.status == 74, "\(lost)")
@@ -82,9 +82,9 @@ import Testing
     }
     try await expect(
       evaluation + model(embedding: 20, vocabulary: scene.tokenizer.vocabulary.size), status: 65,
-      "visual.proj is [32, 16], expected [32, 20]",
-      "visual.transformer.resblocks.1.attn.in_proj_weight is no parameter of this model", "--model")
-    try await expect(evaluation + model(embedding: 16, vocabulary: 99), status: 65, "99 tokens", "trained with")
+      "misshapen: visual.proj is [32, 16], the model's is [32, 20]",
+      "unexpected: visual.transformer.resblocks.1.attn.in_proj_weight")
+    try await expect(evaluation + model(embedding: 16, vocabulary: 99), status: 65, "vocab_size is 99", "text_cfg")
     try await expect(
       evaluation + Array(scene.source.prefix(2)), status: 65, "--model and --vocabulary")
 

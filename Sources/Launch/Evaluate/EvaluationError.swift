@@ -3,7 +3,6 @@ import Dist
 /// Why an evaluation cannot be done.
 enum EvaluationError: ExitCoded, Equatable, CustomStringConvertible {
   case nothingToEvaluate(corpus: String, lacks: String)
-  case unprepared(corpus: String, key: String, reason: String)
   case notFinite(item: String)
   case unreadable(path: String, reason: String)
   case unwritable(path: String, reason: String)
@@ -26,8 +25,6 @@ enum EvaluationError: ExitCoded, Equatable, CustomStringConvertible {
     switch self {
     case .nothingToEvaluate(let corpus, let lacks):
       "the corpus \(corpus) has no \(lacks); evaluate on one that has"
-    case .unprepared(let corpus, let key, let reason):
-      "the picture “\(key)” of the corpus \(corpus) cannot be prepared: \(reason); see `kinship corpus verify`"
     case .notFinite(let item):
       "the embedding of \(item) is not finite; the model has diverged: take an earlier checkpoint"
     case .unreadable(let path, let reason): "cannot read \(path): \(reason)"

@@ -38,7 +38,7 @@ final class PictureBlock: Sendable {
           do {
             try preparation.prepareEvaluation(bytes, into: block.picture(row))
           } catch {
-            throw EvaluationError.unprepared(corpus: corpus.name, key: corpus.key(sample), reason: "\(error)")
+            throw SampleError(corpus: corpus.name, key: corpus.key(sample), reason: error)
           }
         }
       })

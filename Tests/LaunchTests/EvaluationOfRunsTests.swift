@@ -1,0 +1,96 @@
+import Dist
+import Foundation
+import Model
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// `kinship evaluate` on what `kinship train` wrote.
+@Suite(.serialized, .timeLimit(.minutes(3))) struct EvaluationOfRunsTests {
+  let scene: EvaluationScene
+  let run: String
+
+  /// Trains a few steps on two ranks, with an evaluation at the end.
+  init() async throws {
+    scene = try EvaluationScene(count: 70)
+    run = scene.folder.path("runs/short")
+    let file = try scene.folder.write(
+      "run.yaml",
+      """
+      name: short
+      output: \(scene.folder.path("runs"))
+      model: {embed_dim: 16,
+        vision_cfg: {image_size: 16, patch_size: 8, width: 32, layers: 1, head_width: 16},
+        text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 1}}
+      data: {corpora: [\(scene.corpus)]}
+      vocabulary: \(scene.folder.path("vocabulary.txt.gz"))
+      batch: {global: 32}
+      steps: 6
+      log: {every: 1}
+      evaluate: {evaluations: [{kind: retrieval, corpus: \(scene.corpus)}, {kind: zero-shot, corpus: \(scene.corpus)}]}
+      """.utf8)
+    let training = try await MPIRun.kinship(["train", file], ranks: 2)
+    try #require(training.status == 0, "\(training)")
+  }
+
+  func figures<Figures: Decodable>(_ arguments: [String], ranks: Int?, as _: Figures.Type) async throws -> Figures {
+    let json = scene.folder.path("figures.json")
+    let run = try await MPIRun.kinship(
+      ["evaluate"] + arguments + ["--corpus", scene.corpus, "--json", json], ranks: ranks)
+    try #require(run.status == 0, "\(run)")
+    return try JSONDecoder().decode(Figures.self, from: Data(contentsOf: URL(filePath: json)))
+  }
+
+  struct Source: Decodable, Equatable {
+    let checkpoint: String
+    let step: Int
+  }
+
+  @Test func aRunAndItsLatestCheckpointGiveTheSameAsTrainingDid() async throws {
+    let latest = run + "/checkpoints/latest"
+    let distinct = ["retrieval", "--candidates", "distinct-captions", "--checkpoint"]
+    let retrieval = try await figures(distinct + [run], ranks: nil, as: RetrievalFigures.self)
+    #expect(try await figures(distinct + [latest], ranks: 3, as: RetrievalFigures.self) == retrieval)
+    #expect(
+      try await figures(distinct + [latest], ranks: 2, as: Source.self) == Source(checkpoint: latest, step: 6))
+    let zeroShot = try await figures(["zero-shot", "--checkpoint", latest], ranks: 2, as: ZeroShotFigures.self)
+
+    // What training logged at its end, on two ranks.
+    struct Logged: Decodable { let figures: [String: Double]? }
+    let logged = try String(contentsOfFile: run + "/log.jsonl", encoding: .utf8).split(separator: "\n").compactMap {
+      try JSONDecoder().decode(Logged.self, from: Data($0.utf8)).figures
+    }
+    #expect(
+      logged == [
+        [
+          "i2t R@1": retrieval.imageToText.recall1, "i2t R@5": retrieval.imageToText.recall5,
+          "i2t R@10": retrieval.imageToText.recall10, "t2i R@1": retrieval.textToImage.recall1,
+          "t2i R@5": retrieval.textToImage.recall5, "t2i R@10": retrieval.textToImage.recall10,
+        ],
+        ["top-1": zeroShot.top1, "top-5": zeroShot.top5],
+      ])
+  }
+
+  @Test func saysWhatIsWrong() async throws {
+    let other = scene.folder.path("other.txt")
+    try VocabularyTrainer.train(on: WordCounts(), merges: 0).write(to: other)
+    let part = try #require(
+      try FileManager.default.contentsOfDirectory(atPath: run + "/checkpoints/step-00000006").sorted().first {
+        $0.hasSuffix(".h5")
+      })
+    let base = ["retrieval", "--corpus", scene.corpus, "--checkpoint"]
+    func expect(_ arguments: [String], _ status: Int, _ words: String) async throws {
+      let run = try await MPIRun.kinship(["evaluate"] + arguments, ranks: 2)
+      #expect(run.status == status, "\(run)")
+      #expect(run.errors.contains(words), "\(run)")
+    }
+    try await expect(base + [run, "--vocabulary", other], 65, "not the vocabulary that the model was trained with")
+    try await expect(base + [run, "--model", "ViT-B-32"], 65, "--model belongs to a safetensors file")
+    try await expect(base + [scene.folder.path("none")], 74, "none")
+    let file = try FileHandle(forWritingTo: URL(filePath: run + "/checkpoints/step-00000006/" + part))
+    try file.truncate(atOffset: 1_000)
+    try file.close()
+    try await expect(base + [run], 65, "\(part) has 1000 bytes")
+  }
+}
