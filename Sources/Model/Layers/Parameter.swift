@@ -30,6 +30,7 @@ public final class ParameterStore<S: Scalar> {
   }
 
   public private(set) var entries: [Entry] = []
+  private var names: Set<String> = []
   /// Scalars in an arena of this layout, gaps included.
   public private(set) var count = 0
   private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
@@ -39,7 +40,7 @@ public final class ParameterStore<S: Scalar> {
   /// Adds a parameter to the layout; before `allocate`.
   public func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
     precondition(held == nil, "\(name) is declared after the store was allocated")
-    precondition(!entries.contains { $0.name == name }, "\(name) is declared twice")
+    precondition(names.insert(name).inserted, "\(name) is declared twice")
     entries.append(Entry(name: name, shape: shape, offset: count, initial: initial))
     count += (shape.count + 15) / 16 * 16
     return Parameter(store: self, index: entries.count - 1)

@@ -84,10 +84,12 @@ extension CLIPConfig {
     var text = KeyReader(try reader.section("text_cfg"), path: "text_cfg.")
     embedding = try reader.integer("embed_dim")
     activation = try reader.flag("quick_gelu", default: false) ? .quickGELU : .gelu
+    // First, for a ModifiedResNet is known by it and should be called by its name.
+    let visionLayers = try vision.integer("layers")
     self.vision = VisionConfig(
       imageSize: try vision.integer("image_size", default: 224), patchSize: try vision.integer("patch_size"),
-      width: try vision.integer("width"), layers: try vision.integer("layers"),
-      headWidth: try vision.integer("head_width", default: 64))
+      width: try vision.integer("width"), layers: visionLayers, headWidth: try vision.integer("head_width", default: 64)
+    )
     self.vision.mlpRatio = try vision.number("mlp_ratio", default: 4)
     self.text = TextConfig(
       contextLength: try text.integer("context_length", default: 77),
@@ -119,17 +121,24 @@ extension CLIPConfig {
     }
   }
 
-  /// Throws where sizes do not go together.
+  /// Throws where sizes do not go together, or where there is no machine that could hold them.
   public func validate() throws {
+    let largest = 1 << 24
     let sizes = [
       ("embed_dim", embedding), ("vision_cfg.image_size", vision.imageSize),
       ("vision_cfg.patch_size", vision.patchSize),
       ("vision_cfg.width", vision.width), ("vision_cfg.head_width", vision.headWidth), ("text_cfg.width", text.width),
-      ("text_cfg.heads", text.heads), ("vision_cfg.mlp_ratio · width", vision.hidden),
-      ("text_cfg.mlp_ratio · width", text.hidden),
+      ("text_cfg.heads", text.heads),
     ]
-    for (name, size) in sizes where size < 1 || size > 1 << 24 {
-      throw ConfigError("\(name) is \(size): it must be between 1 and \(1 << 24)")
+    for (name, size) in sizes where size < 1 || size > largest {
+      throw ConfigError("\(name) is \(size): it must be between 1 and \(largest)")
+    }
+    // In Double: as integers, numbers like these need not exist.
+    for (name, hidden) in [
+      ("vision_cfg.mlp_ratio · width", vision.mlpRatio * Double(vision.width)),
+      ("text_cfg.mlp_ratio · width", text.mlpRatio * Double(text.width)),
+    ] where !(hidden >= 1 && hidden <= Double(largest)) {
+      throw ConfigError("\(name) is \(hidden): it must be between 1 and \(largest)")
     }
     for (name, layers) in [("vision_cfg.layers", vision.layers), ("text_cfg.layers", text.layers)]
     where layers < 1 || layers > 10_000 {
@@ -138,7 +147,12 @@ extension CLIPConfig {
     guard text.contextLength >= 2 else {
       throw ConfigError("text_cfg.context_length is \(text.contextLength): start and end of text alone need 2")
     }
-    guard text.vocabularySize >= 0 else { throw ConfigError("text_cfg.vocab_size is \(text.vocabularySize)") }
+    guard text.contextLength <= largest else {
+      throw ConfigError("text_cfg.context_length is \(text.contextLength): it must be between 2 and \(largest)")
+    }
+    guard text.vocabularySize >= 0 && text.vocabularySize <= largest else {
+      throw ConfigError("text_cfg.vocab_size is \(text.vocabularySize): it must be between 0 and \(largest)")
+    }
     guard vision.patchSize <= vision.imageSize else {
       throw ConfigError("vision_cfg.patch_size \(vision.patchSize) exceeds image_size \(vision.imageSize)")
     }
@@ -150,6 +164,21 @@ extension CLIPConfig {
     guard text.width % text.heads == 0 else {
       throw ConfigError("text_cfg.width \(text.width) is not a multiple of heads \(text.heads)")
     }
+    guard approximateParameters < 0x1p40 else {
+      throw ConfigError(
+        "a model of this config has about \(approximateParameters) parameters: it must be fewer than 2^40")
+    }
+  }
+
+  /// The parameters of all matrices, in Double, for the sum of what a config may say need not fit an integer.
+  private var approximateParameters: Double {
+    func tower(_ layers: Int, _ width: Int, _ ratio: Double, rows: Double) -> Double {
+      let w = Double(width)
+      return Double(layers) * w * w * (4 + 2 * ratio) + w * (rows + Double(embedding))
+    }
+    let (grid, patch) = (Double(vision.grid), Double(vision.patchSize))
+    return tower(vision.layers, vision.width, vision.mlpRatio, rows: grid * grid + 3 * patch * patch)
+      + tower(text.layers, text.width, text.mlpRatio, rows: Double(text.vocabularySize + text.contextLength))
   }
 }
 

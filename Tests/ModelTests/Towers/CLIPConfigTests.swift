@@ -1,0 +1,165 @@
+import Foundation
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Model
+
+@Suite struct CLIPConfigTests {
+  private static var good: [String: Any] {
+    [
+      "embed_dim": 6,
+      "vision_cfg": ["image_size": 8, "patch_size": 4, "width": 10, "layers": 2, "head_width": 5] as [String: Any],
+      "text_cfg": ["context_length": 7, "vocab_size": 50, "width": 9, "heads": 3, "layers": 1] as [String: Any],
+    ]
+  }
+
+  /// `good` with one key changed, or without it where `value` is nil.
+  private static func json(_ section: String?, _ key: String, _ value: Any?) throws -> Data {
+    var top = good
+    if let section, var inner = top[section] as? [String: Any] {
+      inner[key] = value
+      top[section] = inner
+    } else {
+      top[key] = value
+    }
+    return try JSONSerialization.data(withJSONObject: top)
+  }
+
+  @Test func readsOpenCLIPsKeys() throws {
+    let config = try CLIPConfig(json: JSONSerialization.data(withJSONObject: Self.good))
+    #expect(config.embedding == 6 && config.activation == .gelu)
+    #expect(config.vision == VisionConfig(imageSize: 8, patchSize: 4, width: 10, layers: 2, headWidth: 5))
+    #expect(config.vision.heads == 2 && config.vision.hidden == 40 && config.vision.tokens == 5)
+    #expect(config.text == TextConfig(contextLength: 7, vocabularySize: 50, width: 9, heads: 3, layers: 1))
+    let wrapped = try JSONSerialization.data(withJSONObject: ["model_cfg": Self.good, "preprocess_cfg": [:]])
+    #expect(try CLIPConfig(json: wrapped) == config)
+  }
+
+  @Test func whatIsMissingIsAsInOpenCLIP() throws {
+    let json =
+      #"{"embed_dim": 512, "vision_cfg": {"layers": 12, "width": 768, "patch_size": 16},"#
+      + #" "text_cfg": {"width": 512, "heads": 8, "layers": 12}}"#
+    #expect(try CLIPConfig(json: Data(json.utf8)) == CLIPConfig(preset: "ViT-B-16"))
+  }
+
+  @Test func writesWhatItReads() throws {
+    for (_, preset) in CLIPConfig.presets {
+      var config = preset
+      config.activation = .quickGELU
+      config.vision.mlpRatio = 2.5
+      #expect(try CLIPConfig(json: config.json) == config)
+      try config.validate()
+    }
+  }
+
+  struct Mistake: Sendable, CustomTestStringConvertible {
+    let section: String?
+    let key: String
+    let value: (any Sendable)?
+    let message: String
+    var testDescription: String { message }
+    init(_ section: String?, _ key: String, _ value: (any Sendable)?, _ message: String) {
+      (self.section, self.key, self.value, self.message) = (section, key, value, message)
+    }
+  }
+
+  @Test(arguments: [
+    Mistake(nil, "embed_dim", nil, "the model config has no embed_dim"),
+    Mistake(nil, "vision_cfg", nil, "the model config has no object vision_cfg"),
+    Mistake(nil, "text_cfg", 3, "the model config has no object text_cfg"),
+    Mistake(nil, "embed_dim", 0, "embed_dim is 0: it must be between 1 and 16777216"),
+    Mistake(nil, "embed_dim", 1.5, "embed_dim is 1.5, and a whole number is wanted"),
+    Mistake(nil, "embed_dim", 1e300, "embed_dim is 1e+300, and a whole number is wanted"),
+    Mistake(nil, "embed_dim", "six", "embed_dim is six, and a number is wanted"),
+    Mistake(nil, "quick_gelu", "yes", "quick_gelu is yes, and true or false is wanted"),
+    Mistake(
+      nil, "custom_text", true,
+      "unknown in the model config: custom_text; known here: embed_dim, quick_gelu, text_cfg, vision_cfg"),
+    Mistake(
+      "vision_cfg", "timm_model_name", "resnet18",
+      "unknown in the model config: vision_cfg.timm_model_name; known here: vision_cfg.head_width, "
+        + "vision_cfg.image_size, vision_cfg.layers, vision_cfg.mlp_ratio, vision_cfg.patch_size, vision_cfg.width"),
+    Mistake(
+      "vision_cfg", "layers", [3, 4, 6, 3],
+      "vision_cfg.layers is a list of 4, a ModifiedResNet; only vision transformers are built"),
+    Mistake("vision_cfg", "layers", 0, "vision_cfg.layers is 0: it must be between 1 and 10000"),
+    Mistake("text_cfg", "layers", 10_001, "text_cfg.layers is 10001: it must be between 1 and 10000"),
+    Mistake("vision_cfg", "patch_size", 9, "vision_cfg.patch_size 9 exceeds image_size 8"),
+    Mistake("vision_cfg", "width", -10, "vision_cfg.width is -10: it must be between 1 and 16777216"),
+    Mistake(
+      "vision_cfg", "head_width", 4,
+      "vision_cfg.width 10 is not a multiple of head_width 4: set head_width to a divisor"),
+    Mistake("vision_cfg", "head_width", 0, "vision_cfg.head_width is 0: it must be between 1 and 16777216"),
+    Mistake("text_cfg", "heads", 2, "text_cfg.width 9 is not a multiple of heads 2"),
+    Mistake("text_cfg", "heads", 0, "text_cfg.heads is 0: it must be between 1 and 16777216"),
+    Mistake("text_cfg", "context_length", 1, "text_cfg.context_length is 1: start and end of text alone need 2"),
+    Mistake("text_cfg", "vocab_size", -1, "text_cfg.vocab_size is -1: it must be between 0 and 16777216"),
+    Mistake("text_cfg", "mlp_ratio", 0.01, "text_cfg.mlp_ratio · width is 0.09: it must be between 1 and 16777216"),
+    Mistake(
+      "vision_cfg", "mlp_ratio", 1e300, "vision_cfg.mlp_ratio · width is 1e+301: it must be between 1 and 16777216"),
+    Mistake(
+      "vision_cfg", "image_size", 16_777_216,
+      "a model of this config has about 175921860448639.0 parameters: it must be fewer than 2^40"),
+    Mistake(
+      "text_cfg", "context_length", 1e18,
+      "text_cfg.context_length is 1000000000000000000: it must be between 2 and 16777216"),
+    Mistake(
+      "text_cfg", "vocab_size", 1e18,
+      "text_cfg.vocab_size is 1000000000000000000: it must be between 0 and 16777216"),
+  ]) func refuses(_ mistake: Mistake) throws {
+    let json = try Self.json(mistake.section, mistake.key, mistake.value)
+    let error = #expect(throws: ConfigError.self) { try CLIPConfig(json: json) }
+    #expect(error?.description == mistake.message)
+  }
+
+  @Test func refusesWhatIsNoJSON() {
+    for text in ["", "{", "[1]", "7", "\u{0}"] {
+      #expect(throws: ConfigError.self) { try CLIPConfig(json: Data(text.utf8)) }
+    }
+  }
+
+  @Test func anUnknownPresetListsThem() {
+    let error = #expect(throws: ConfigError.self) { try CLIPConfig(preset: "ViT-X") }
+    #expect(error?.description.hasPrefix("no model is called ViT-X; there are ViT-T-16, ViT-S-16, ") == true)
+  }
+
+  // MARK: parameters
+
+  /// Of open_clip's models, as its state dicts add up.
+  @Test(arguments: [
+    ("ViT-T-16", 5_622_912, 40_493_184, 46_116_097), ("ViT-B-16", 86_192_640, 63_428_096, 149_620_737),
+    ("ViT-L-14", 303_966_208, 123_650_304, 427_616_513),
+  ]) func parametersOfPresets(name: String, visual: Int, text: Int, total: Int) throws {
+    let layout = CLIP<Float>.layout(try CLIPConfig(preset: name))
+    let vision = layout.entries.filter { $0.name.hasPrefix("visual.") }.reduce(0) { $0 + $1.shape.count }
+    #expect(vision == visual)
+    #expect(layout.parameterCount - vision - 1 == text)
+    #expect(layout.parameterCount == total)
+    #expect(layout.entries.allSatisfy { $0.offset % 16 == 0 } && layout.count >= total)
+  }
+}
+
+@Suite struct CLIPConfigGoldenTests {
+  @Test(arguments: ["vit/open_clip_config.json", "vit/open_clip_config_quickgelu.json"])
+  func readsTheFile(path: String) throws {
+    let data = try Data(contentsOf: Fixture.golden.appending(path: path))
+    let config = try CLIPConfig(json: data)
+    let top = try #require(JSONSerialization.jsonObject(with: data) as? [String: Any])
+    let written = try #require(JSONSerialization.jsonObject(with: config.json) as? [String: Any])
+    for (key, value) in top {
+      #expect("\(written[key] ?? "nothing")" == "\(value)" || Self.isContained(value, in: written[key]), "\(key)")
+    }
+  }
+
+  private static func isContained(_ value: Any, in other: Any?) -> Bool {
+    guard let value = value as? [String: NSNumber], let other = other as? [String: NSNumber] else { return false }
+    return value.allSatisfy { other[$0.key] == $0.value }
+  }
+
+  @Test func aResNetIsRefusedByName() throws {
+    let data = try Data(contentsOf: Fixture.golden.appending(path: "resnet/open_clip_config.json"))
+    let error = #expect(throws: ConfigError.self) { try CLIPConfig(json: data) }
+    #expect(error?.description.contains("ModifiedResNet") == true)
+  }
+}
