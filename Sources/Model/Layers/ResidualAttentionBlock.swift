@@ -40,7 +40,7 @@ public struct ResidualAttentionBlock<S: Scalar> {
     norm1.forward(x, into: normed1, saved: saved.norm1)
     let middle = saved.middle.tensor(shape)
     attention.forward(
-      normed1, sequences, adding: x, into: middle, saved: saved.attention, scratch: workspace.tiles)
+      normed1, sequences, adding: x, into: middle, saved: saved.attention, workspace: workspace)
     let normed2 = saved.normed2.tensor(shape)
     norm2.forward(middle, into: normed2, saved: saved.norm2)
     let output = saved.output.tensor(shape)

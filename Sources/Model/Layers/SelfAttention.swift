@@ -34,7 +34,7 @@ public struct SelfAttention<S: Scalar> {
   /// y = residual + attention(x); x, residual and y are [n, w].
   public func forward(
     _ x: Tensor<S>, _ sequences: Sequences, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved,
-    scratch: Buffer<S>
+    workspace: Workspace<S>
   ) {
     let (n, w) = (x.rows, x.columns)
     let qkv = saved.qkv.tensor(Shape(n, 3 * w))
@@ -42,7 +42,7 @@ public struct SelfAttention<S: Scalar> {
     input.forward(x, into: qkv)
     attention(
       qkv, sequences, heads: heads, causal: causal, into: mixed, logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
-      scratch: scratch)
+      scratch: workspace.tiles)
     output.forward(mixed, adding: residual, into: y)
   }
 
@@ -60,17 +60,4 @@ public struct SelfAttention<S: Scalar> {
       sequences, heads: heads, causal: causal, into: dqkv, scratch: workspace.tiles)
     input.backward(dqkv, x: x, dx: dx)
   }
-}
-
-/// Scratch that the blocks of a tower share, for nothing in it outlives a block.
-public final class Workspace<S: Scalar> {
-  /// [n, up to 4w].
-  let wide = Buffer<S>()
-  /// [n, w].
-  let narrow = Buffer<S>()
-  /// [n, w].
-  let branch = Buffer<S>()
-  /// Attention scores.
-  let tiles = Buffer<S>()
-  public init() {}
 }

@@ -95,7 +95,7 @@ import Testing
     let (saved, workspace) = (SelfAttention<Double>.Saved(), Workspace<Double>())
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(shape)
-      layer.forward(x, sequences, adding: residual, into: y, saved: saved, scratch: workspace.tiles)
+      layer.forward(x, sequences, adding: residual, into: y, saved: saved, workspace: workspace)
       return y.array
     } backward: { weights in
       layer.backward(Tensor(shape, weights), x: x, sequences, saved: saved, dx: dx, workspace: workspace)

@@ -1,0 +1,14 @@
+public import Tensor
+
+/// Scratch that the blocks of a tower share, for nothing in it outlives a block.
+public final class Workspace<S: Scalar> {
+  /// [n, up to 4w].
+  let wide = Buffer<S>()
+  /// [n, w].
+  let narrow = Buffer<S>()
+  /// [n, w].
+  let branch = Buffer<S>()
+  /// Attention scores.
+  let tiles = Buffer<S>()
+  public init() {}
+}
