@@ -20,8 +20,8 @@ public final class HDF5File: Sendable {
   /// Opens `path` to read. Files are not locked unless `HDF5_USE_FILE_LOCKING` says so: locks fail on many networked
   /// file systems, and a published file never changes.
   ///
-  /// A file that was cut is refused. One whose headers were altered can crash the library (1.10.8: a null pointer in
-  /// H5Dopen), so whoever did not write the file itself checks a SHA-256 before.
+  /// A file that was cut is refused. One whose headers were altered can crash the library or keep it busy for ever
+  /// (seen with 1.10.8, one byte changed), so a reader checks a SHA-256 of the file before it opens it.
   public static func open(_ path: String) throws(HDF5Error) -> HDF5File {
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
