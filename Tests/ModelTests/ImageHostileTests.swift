@@ -41,7 +41,7 @@ import Testing
     let expected = ImageError.tooManyPixels(
       format: .png, width: width, height: height, limit: ImageDecoder.defaultMaxPixels)
     #expect(error(png.bytes) == expected)
-    #expect("\(expected)".contains("image.maxPixels"))
+    #expect("\(expected)".contains("image.max_pixels"))
   }
 
   @Test func impossibleSizes() {

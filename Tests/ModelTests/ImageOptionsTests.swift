@@ -28,12 +28,12 @@ import Testing
       ("size", { $0.size = 0 }), ("size", { $0.size = 5000 }), ("mean", { $0.mean = [0, 0] }),
       ("mean", { $0.mean = [0, 0, .nan] }), ("std", { $0.std = [1, 0, 1] }), ("std", { $0.std = [1, 1] }),
       ("scale", { $0.scale = 0...1 }), ("scale", { $0.scale = 0.5...1.5 }), ("ratio", { $0.ratio = 0...1 }),
-      ("ratio", { $0.ratio = 1 ... .infinity }), ("colorJitter.brightness", { $0.colorJitter.brightness = -1 }),
-      ("colorJitter.contrast", { $0.colorJitter.contrast = .nan }),
-      ("colorJitter.saturation", { $0.colorJitter.saturation = .infinity }),
-      ("colorJitter.hue", { $0.colorJitter.hue = 0.6 }),
-      ("colorJitter.probability", { $0.colorJitter.probability = 1.1 }), ("grayscale", { $0.grayscale = -0.1 }),
-      ("maxPixels", { $0.maxPixels = 0 }),
+      ("ratio", { $0.ratio = 1 ... .infinity }), ("color_jitter.brightness", { $0.colorJitter.brightness = -1 }),
+      ("color_jitter.contrast", { $0.colorJitter.contrast = .nan }),
+      ("color_jitter.saturation", { $0.colorJitter.saturation = .infinity }),
+      ("color_jitter.hue", { $0.colorJitter.hue = 0.6 }),
+      ("color_jitter.probability", { $0.colorJitter.probability = 1.1 }), ("grayscale", { $0.grayscale = -0.1 }),
+      ("max_pixels", { $0.maxPixels = 0 }),
     ]
     for (name, spoil) in mistakes {
       var options = ImageOptions()
@@ -51,7 +51,7 @@ import Testing
     let error = ImageError.tooManyPixels(format: .jpeg, width: 90_000, height: 80_000, limit: 1000)
     #expect(
       "\(error)"
-        == "JPEG picture of 90000 × 80000 pixels, the limit is 1000 pixels; shrink it or raise image.maxPixels")
+        == "JPEG picture of 90000 × 80000 pixels, the limit is 1000 pixels; shrink it or raise image.max_pixels")
     #expect("\(ImageError.damaged(format: .webp, reason: "the file ends early"))".contains("WebP"))
   }
 }

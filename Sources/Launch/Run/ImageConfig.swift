@@ -1,3 +1,5 @@
+import Model
+
 /// How pictures are prepared. Their size is the model's.
 struct ImageConfig: Section {
   /// Area of a training crop as a share of the picture, from and to.
@@ -16,6 +18,8 @@ struct ImageConfig: Section {
   var colorJitter = ColorJitterConfig()
   /// Share of training pictures that are turned gray.
   var grayscale = 0.0
+  /// Larger pictures are refused by their header, before they are decoded.
+  var maxPixels = ImageDecoder.defaultMaxPixels
 
   enum Interpolation: String, CaseIterable, FieldValue { case bicubic }
   enum Alpha: String, CaseIterable, FieldValue { case white, drop }
@@ -31,6 +35,7 @@ struct ImageConfig: Section {
     map.field("std", &std)
     map.field("color_jitter", &colorJitter)
     map.field("grayscale", &grayscale)
+    map.field("max_pixels", &maxPixels)
   }
 }
 

@@ -100,6 +100,9 @@ extension RunConfig {
     inside("color_jitter.hue", image.colorJitter.hue, 0...0.5)
     inside("color_jitter.probability", image.colorJitter.probability, 0...1)
     inside("grayscale", image.grayscale, 0...1)
+    if !(1...1 << 40).contains(image.maxPixels) {
+      found.append(("image.max_pixels", "expected 1 to \(1 << 40) pixels, found \(image.maxPixels)"))
+    }
     return found
   }
 

@@ -17,7 +17,7 @@ public enum ImageError: Error, Equatable, Sendable, CustomStringConvertible {
       "not a picture: \(bytes) bytes that begin like no JPEG, PNG or WebP file; convert it to one of these"
     case .tooManyPixels(let format, let width, let height, let limit):
       "\(format.title) picture of \(width) × \(height) pixels, the limit is \(limit) pixels; "
-        + "shrink it or raise image.maxPixels"
+        + "shrink it or raise image.max_pixels"
     case .damaged(let format, let reason):
       "damaged \(format.title) picture: \(reason); leave it out or fetch it again"
     case .unsupported(let format, let reason):

@@ -48,11 +48,11 @@ public struct ImageOptions: Codable, Equatable, Sendable {
     for (name, value) in [
       ("brightness", colorJitter.brightness), ("contrast", colorJitter.contrast),
       ("saturation", colorJitter.saturation),
-    ] { try check("colorJitter.\(name)", value, value >= 0 && value.isFinite, "0 or more") }
-    try check("colorJitter.hue", colorJitter.hue, 0...0.5 ~= colorJitter.hue, "0 … 0.5")
-    try check("colorJitter.probability", colorJitter.probability, 0...1 ~= colorJitter.probability, "0 … 1")
+    ] { try check("color_jitter.\(name)", value, value >= 0 && value.isFinite, "0 or more") }
+    try check("color_jitter.hue", colorJitter.hue, 0...0.5 ~= colorJitter.hue, "0 … 0.5")
+    try check("color_jitter.probability", colorJitter.probability, 0...1 ~= colorJitter.probability, "0 … 1")
     try check("grayscale", grayscale, 0...1 ~= grayscale, "0 … 1")
-    try check("maxPixels", maxPixels, maxPixels > 0, "1 or more")
+    try check("max_pixels", maxPixels, maxPixels > 0, "1 or more")
   }
 
   private func check(_ name: String, _ found: Any, _ holds: Bool, _ expected: String) throws(ImageError) {
