@@ -9,10 +9,11 @@ struct ModelSource: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "The model: a checkpoint's folder, a run's folder (its latest checkpoint), or a safetensors file with open_clip's "
-        + "names (then with --model and --vocabulary).", valueName: "path"))
+        + "names (then with --vocabulary; and --model unless open_clip_config.json lies beside it).", valueName: "path")
+  )
   var checkpoint: String
 
-  @Option(help: "For a safetensors file: the preset or .json file with the model's sizes.")
+  @Option(help: "For a safetensors file: the preset or .json file with the model's sizes (model_cfg, preprocess_cfg).")
   var model: String?
 
   @Option(help: "The vocabulary file. Default: that of the run.")
@@ -31,8 +32,12 @@ struct ModelSource: ParsableArguments {
   }
 
   private func loadSafetensors() throws -> CLIPEmbedder {
-    guard let model, let choice = ModelConfig.shorthand(model), let vocabulary else {
-      throw EvaluationError.noModel(path: checkpoint, reason: "--model and --vocabulary are needed with it")
+    let beside = URL(filePath: checkpoint).deletingLastPathComponent().appending(path: ModelFiles.config).relativePath
+    let sizes = model ?? (FileManager.default.fileExists(atPath: beside) ? beside : nil)
+    guard let sizes, let choice = ModelConfig.shorthand(sizes), let vocabulary else {
+      throw EvaluationError.noModel(
+        path: checkpoint,
+        reason: "--vocabulary is needed with it, and --model unless \(ModelFiles.config) lies beside it")
     }
     let words = try Vocabulary(contentsOf: vocabulary)
     let config = try choice.resolved(for: words, path: vocabulary)
@@ -40,6 +45,7 @@ struct ModelSource: ParsableArguments {
     try ModelFiles.read(checkpoint, into: clip)
     var image = ImageOptions()
     image.size = config.vision.imageSize
+    if let file = choice.file { image = try ModelFiles.preprocessing(file, size: image.size) }
     return CLIPEmbedder(
       clip, image: image, tokenizer: BytePairTokenizer(vocabulary: words, context: config.text.contextLength))
   }

@@ -5,7 +5,7 @@ import Model
 /// A model that the run file asks for and that cannot be built.
 struct ModelError: ExitCoded, CustomStringConvertible {
   let description: String
-  var exitCode: Int32 { 65 }
+  var exitCode: Int32 = 65
 }
 
 extension ModelConfig {
@@ -18,7 +18,8 @@ extension ModelConfig {
       throw ModelError(description: "model: \(error)")
     } catch {
       throw ModelError(
-        description: "model: cannot read \(file ?? ""): \((error as NSError).localizedFailureReason ?? "\(error)")")
+        description: "model: cannot read \(file ?? ""): \((error as NSError).localizedFailureReason ?? "\(error)")",
+        exitCode: 74)
     }
     if config.text.vocabularySize == 0 { config.text.vocabularySize = vocabulary.size }
     guard config.text.vocabularySize == vocabulary.size else {

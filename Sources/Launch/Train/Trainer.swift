@@ -11,7 +11,7 @@ struct Trainer {
   /// Builds the parts and trains; with `dryRun`, only says what would be done. Returns the exit code: 0, or 75 after a
   /// signal, when all is saved and the run can go on.
   func train(resume: Resume?, dryRun: Bool) throws -> Int32 {
-    try requireSameRun()
+    try requireSameRun("\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun)")
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
@@ -34,16 +34,20 @@ struct Trainer {
     let step = Step(
       model, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
     let checkpoints = try Checkpoints(run: run, step: step, ranks: ranks)
-    let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
-    try header.say()
     var notes: [String] = []
     let start = try checkpoints.restore(resume) { notes.append($0) } ?? 0
+    guard start <= steps else { throw RunPastEnd(done: start, steps: steps) }
     if start == 0 { model.initialize(seed: run.seed) }
+    let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
+    try header.say()
     let log = try RunLog(in: folder.url, every: run.log.every, from: start, changes: folder.changes, over: ranks)
     for note in notes { log.say(note) }
     if start > 0 { log.say("going on after step \(start)") }
     StopRequest.listen()
-    return try loop(step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
+    let code = try loop(
+      step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
+    if code == 0 { try export(model, log) }
+    return code
   }
 
   private func loop(
@@ -82,11 +86,37 @@ struct Trainer {
   }
 
   /// Ranks with different run files would wait for each other in different collectives.
-  private func requireSameRun() throws {
-    let all = try ranks.allGather([UInt8](run.yaml.utf8))
-    guard let other = all.firstIndex(where: { $0 != all[0] }) else { return }
-    throw ModelError(
-      description: "the run file of rank \(other) is not that of rank 0: start all ranks with the same file and --set")
+  private func requireSameRun(_ text: String) throws {
+    let all = try ranks.allGather([UInt8](text.utf8))
+    if let other = all.firstIndex(where: { $0 != all[0] }) { throw RunsDiffer(rank: other) }
+  }
+
+  /// Rank 0 leaves the trained model in open_clip's form in the run's folder.
+  private func export(_ model: CLIP<Float>, _ log: RunLog) throws {
+    guard ranks.rank == 0 else { return }
+    try ModelFiles.write(model, preprocessing: run.image.options(size: model.config.vision.imageSize), to: run.folder)
+    log.say("the model in open_clip's form: \(run.folder.appending(path: ModelFiles.weights).relativePath)")
+  }
+}
+
+/// Not all ranks were told the same.
+struct RunsDiffer: ExitCoded, CustomStringConvertible {
+  let rank: Int
+
+  var exitCode: Int32 { 64 }
+  var description: String {
+    "rank \(rank) was told another run than rank 0: start all ranks with the same run file, --set, --resume and --dry-run"
+  }
+}
+
+/// A run that has gone further than its file wants.
+struct RunPastEnd: ExitCoded, CustomStringConvertible {
+  let done: Int
+  let steps: Int
+
+  var exitCode: Int32 { 64 }
+  var description: String {
+    "the checkpoint has \(done) steps done and the run has \(steps): raise steps or epochs, or resume from an earlier one"
   }
 }
 

@@ -122,6 +122,7 @@ extension ImageConfig {
     options.colorJitter.hue = colorJitter.hue
     options.colorJitter.probability = colorJitter.probability
     options.grayscale = grayscale
+    options.maxPixels = maxPixels
     return options
   }
 }

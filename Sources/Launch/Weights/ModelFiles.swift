@@ -16,12 +16,11 @@ enum ModelFiles {
     }
     try SafetensorsFile.write(
       entries, metadata: ["format": "pt"], to: folder.appending(path: weights).path(percentEncoded: false))
-    var object: [String: Any] = [
-      "model_cfg": try JSONSerialization.jsonObject(with: model.config.json)
-    ]
-    object["preprocess_cfg"] = [
-      "mean": preprocessing.mean.map(Double.init), "std": preprocessing.std.map(Double.init),
-      "interpolation": "bicubic", "resize_mode": "shortest",
+    let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    let object = [
+      "model_cfg": try JSONSerialization.jsonObject(with: model.config.json),
+      "preprocess_cfg": try JSONSerialization.jsonObject(with: encoder.encode(Preprocessing(preprocessing))),
     ]
     let json = try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
     do {
@@ -31,6 +30,30 @@ enum ModelFiles {
         path: folder.appending(path: config).relativePath, exitCode: 74,
         reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
+  }
+
+  /// How the pictures of a model are prepared, for pictures of n × n: what its JSON says, CLIP's way where it does not.
+  static func preprocessing(_ path: String, size: Int) throws -> ImageOptions {
+    var options = ImageOptions()
+    options.size = size
+    do {
+      let decoder = JSONDecoder()
+      decoder.keyDecodingStrategy = .convertFromSnakeCase
+      let file = try decoder.decode(ConfigFile.self, from: Data(contentsOf: URL(filePath: path)))
+      file.preprocessCfg?.apply(to: &options)
+      try options.validate()
+      return options
+    } catch let error as ImageError {
+      throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")
+    } catch let error as DecodingError {
+      throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")
+    } catch {
+      throw ModelFileError(path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    }
+  }
+
+  private struct ConfigFile: Decodable {
+    var preprocessCfg: Preprocessing?
   }
 
   /// Reads weights by name into a model. Every missing, unexpected and misshapen one is listed.
@@ -60,6 +83,30 @@ enum ModelFiles {
       let value = model.parameters.value(of: entry)
       copy(try file.tensor(entry.name, as: S.self).reshaped(entry.shape), into: value)
     }
+  }
+}
+
+/// open_clip's `preprocess_cfg`. `alpha` and `exif` are ours: open_clip passes over keys that it does not know.
+private struct Preprocessing: Codable {
+  var mean: [Float]?
+  var std: [Float]?
+  var interpolation: String? = "bicubic"
+  var resizeMode: String? = "shortest"
+  var alpha: AlphaHandling?
+  var exif: ExifHandling?
+
+  init(_ options: ImageOptions) {
+    mean = options.mean
+    std = options.std
+    alpha = options.alpha
+    exif = options.exif
+  }
+
+  func apply(to options: inout ImageOptions) {
+    options.mean = mean ?? options.mean
+    options.std = std ?? options.std
+    options.alpha = alpha ?? options.alpha
+    options.exif = exif ?? options.exif
   }
 }
 
