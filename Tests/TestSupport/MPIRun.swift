@@ -39,7 +39,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     _ program: String, _ arguments: [String], ranks: Int?, environment: [String: String], without: [String] = [],
     limit: Duration
   ) async throws -> MPIRun {
-    let path = try beside(program)
+    let path = try path(of: program)
     let command =
       ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
     return try await withThrowingTaskGroup(of: MPIRun.self) { group in
@@ -87,7 +87,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   }
 
   /// The path of a built program: tests and programs lie in one folder.
-  private static func beside(_ program: String) throws -> String {
+  public static func path(of program: String) throws -> String {
     let bundle = Bundle.main.executableURL ?? URL(filePath: CommandLine.arguments[0])
     let path = bundle.deletingLastPathComponent().appending(path: program).path
     guard FileManager.default.isExecutableFile(atPath: path) else { throw NotBuilt(path: path) }

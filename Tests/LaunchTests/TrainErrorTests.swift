@@ -1,0 +1,115 @@
+import Dist
+import Foundation
+import TestSupport
+import Testing
+
+/// Whatever is wrong stops all ranks soon, before the first step where it can be known, with a code and a reason.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct TrainErrorTests {
+  let scene: TrainScene
+
+  init() async throws { scene = try await TrainScene() }
+
+  private func expect(
+    _ values: [String], _ options: [String] = [], ranks: Int? = 2, status: Int, steps: Int = 0, _ words: String...,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) async throws {
+    let run = try await scene.run(values, options, ranks: ranks)
+    #expect(run.status == status, "\(run)", sourceLocation: sourceLocation)
+    for word in words {
+      #expect(run.errors.contains(word), "“\(word)” is not in \(run)", sourceLocation: sourceLocation)
+    }
+    #expect(run.seconds < 20, sourceLocation: sourceLocation)
+    let done = FileManager.default.fileExists(atPath: scene.runFolder("tiny").path) ? try scene.losses("tiny") : []
+    #expect(done.count == steps, sourceLocation: sourceLocation)
+  }
+
+  @Test func damagedShards() async throws {
+    let shard = URL(filePath: scene.corpus).appending(path: "shard-00001.h5")
+    let whole = try Data(contentsOf: shard)
+    try whole.dropLast(100).write(to: shard)
+    try await expect([], status: 65, "shard-00001.h5", "\(whole.count - 100) bytes", "\(whole.count)")
+    try await expect(["data.verify=sizes"], status: 65, "shard-00001.h5")
+    var altered = whole
+    altered[whole.count / 2] ^= 1
+    try altered.write(to: shard)
+    try await expect([], status: 65, "shard-00001.h5", "SHA-256")
+    try FileManager.default.removeItem(at: shard)
+    try await expect([], status: 65, "shard-00001.h5")
+  }
+
+  /// A picture that no decoder takes ends the run, for a batch without it would be another batch.
+  @Test func picturesThatCannotBePrepared() async throws {
+    let corpus = try Corpus.open(scene.corpus)
+    let path = scene.folder.path("spoiled")
+    var writer = try CorpusWriter(name: "spoiled", folder: path)
+    for sample in 0..<corpus.count {
+      let image = try corpus.image(sample)
+      try writer.append(
+        CorpusSample(
+          image: sample == 9 ? Array(image.prefix(image.count / 2)) : image, captions: corpus.captions(sample),
+          key: "picture \(sample)"))
+    }
+    _ = try writer.finish()
+    for ranks in [1, 2, 3] {
+      let run = try await scene.run(["data.corpora=[\"\(path)\"]", "name=on\(ranks)"], ranks: ranks)
+      #expect(run.status == 65, "\(run)")
+      #expect(run.errors.contains("the picture \"picture 9\" of the corpus spoiled cannot be prepared"), "\(run)")
+      #expect(run.seconds < 20)
+      // It is in the first epoch, which has three steps.
+      #expect(try scene.losses("on\(ranks)").count < 4)
+    }
+    try await expect(["image.max_pixels=100"], status: 65, "the limit is 100 pixels", "image.max_pixels")
+  }
+
+  @Test func lossesThatAreNotFinite() async throws {
+    let values = ["optimizer.rate=1e30", "optimizer.warmup=0"]
+    try await expect(values, status: 76, steps: 1, "step 2:", "not finite", "rank 0: ", "; rank 1: ", "optimizer.rate")
+  }
+
+  @Test func corporaThatDoNotDo() async throws {
+    try await expect(["batch.global=24"], status: 65, "23 samples", "24", "batch.global")
+    try await expect(["data.corpora=[nowhere]"], status: 65, "nowhere")
+    let path = scene.folder.path("silent")
+    var writer = try CorpusWriter(name: "silent", folder: path)
+    try writer.append(
+      CorpusSample(image: Corpus.open(scene.corpus).image(0), captions: [], key: "mute"))
+    _ = try writer.finish()
+    try await expect(["data.corpora=[\"\(path)\"]"], status: 65, "\"mute\" has no caption")
+    try await expect(
+      ["evaluate.evaluations=[{kind: retrieval, corpus: elsewhere}]"], status: 65, "elsewhere")
+    try await expect(
+      ["evaluate.evaluations=[{kind: zero-shot, corpus: \"\(path)\"}]"], status: 65, "does not name its classes")
+  }
+
+  @Test func vocabulariesAndModelsThatDoNotFit() async throws {
+    try await expect(["model.text_cfg.vocab_size=99"], status: 65, "vocab_size is 99", "545 tokens", "or to 0")
+    try await expect(["vocabulary=none.txt"], status: 74, "none.txt")
+    let junk = try scene.folder.write("junk.txt", "header\nnot a pair of symbols\n".utf8)
+    try await expect(["vocabulary=\(junk)"], status: 65, "junk.txt, line 2")
+    try await expect(["model=lost.json"], status: 74, "cannot read lost.json")
+    let model = try scene.folder.write("sizes.json", #"{"embed_dim": 16, "vision_cfg": {"layers": [1]}}"#.utf8)
+    try await expect(["model=\(model)"], status: 65, "model: ")
+  }
+
+  @Test func runFilesAndFolders() async throws {
+    let text = try String(contentsOf: URL(filePath: scene.runFile), encoding: .utf8)
+    try scene.folder.write("run.yaml", text.replacing("log: {every: 1}", with: "log: {evry: 1}").utf8)
+    try await expect([], status: 64, "run.yaml:14:7: unknown key \"evry\" in log; did you mean \"every\"?")
+    try scene.folder.write("run.yaml", text.utf8)
+    try await expect(["image.max_pixels=0"], status: 64, "image.max_pixels: expected 1 to")
+    let file = try scene.folder.write("file", "".utf8)
+    try await expect(["output=\(file)"], status: 74, "cannot make the run's folder")
+  }
+
+  /// Ranks that were told different things would wait for each other for ever.
+  @Test(arguments: [["--set", "optimizer.rate=1e-3"], ["--resume", "auto"], ["--dry-run"]])
+  func ranksThatWereToldDifferently(options: [String]) async throws {
+    let train = [try MPIRun.path(of: "kinship"), "train", scene.runFile]
+    let run = try await MPIRun.execute(
+      ["mpirun", "--oversubscribe", "--timeout", "40", "-n", "1"] + train + [":", "-n", "1"] + train + options)
+    #expect(run.status == 64, "\(run)")
+    #expect(run.errors.contains("rank 1 was told another run than rank 0"), "\(run)")
+    #expect(run.seconds < 20)
+    #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
+  }
+}

@@ -1,0 +1,119 @@
+import Dist
+import Foundation
+import TestSupport
+import Testing
+
+/// Runs that stop and go on: from which checkpoint, with which bits, and what is refused.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct TrainResumeTests {
+  let scene: TrainScene
+
+  init() async throws { scene = try await TrainScene() }
+
+  /// The checksums of a checkpoint's parts: parameters and both moments of every rank.
+  private func parts(_ name: String, _ step: Int) throws -> [String] {
+    try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
+  }
+
+  /// What a run that was stopped after `step` steps has left behind, under another name.
+  private func copy(_ name: String, as other: String, until step: Int) throws {
+    let files = FileManager.default
+    try files.copyItem(at: scene.runFolder(name), to: scene.runFolder(other))
+    let later = try files.contentsOfDirectory(atPath: scene.checkpoint(other, 0).deletingLastPathComponent().path)
+      .filter { $0 > scene.checkpoint(other, step).lastPathComponent || $0 == "latest" }
+    for entry in later {
+      try files.removeItem(at: scene.checkpoint(other, 0).deletingLastPathComponent().appending(path: entry))
+    }
+    for file in ["log.jsonl", "open_clip_model.safetensors", "open_clip_config.json"] {
+      try files.removeItem(at: scene.runFolder(other).appending(path: file))
+    }
+  }
+
+  /// After step 4 an epoch of three steps is under way, after step 6 one has ended.
+  @Test(arguments: [4, 6]) func goesOnWithTheSameBits(step: Int) async throws {
+    let every = "checkpoint.every=\(step)"
+    let straight = try await scene.train("straight", [every], ranks: 2)
+    try copy("straight", as: "stopped", until: step)
+    let rest = try await scene.train(
+      "stopped", [every], ["--resume", scene.checkpoint("stopped", step).path], ranks: 2)
+    #expect(rest == Array(straight.dropFirst(step)))
+    #expect(try parts("stopped", 10) == parts("straight", 10))
+    #expect(try parts("stopped", 10) != parts("straight", step))
+    let starts = try scene.log("stopped", "start")
+    #expect(starts.count == 1 && starts[0].step == step)
+    #expect(starts[0].changes == ["name: stopped, was straight"])
+  }
+
+  @Test func goesOnWithOtherRanks() async throws {
+    let straight = try await scene.train("straight", ["checkpoint.every=5"], ranks: 2)
+    for ranks in [1, 3] {
+      let name = "on\(ranks)"
+      try copy("straight", as: name, until: 5)
+      let run = try await scene.run(["name=\(name)", "checkpoint.every=5"], ["--resume", "auto"], ranks: ranks)
+      #expect(run.status == 0, "\(run)")
+      #expect(run.output.contains("will not give the same bits"), "\(run)")
+      #expect(run.output.contains("ranks were 2 and are \(ranks)"), "\(run)")
+      #expect(run.output.contains("going on after step 5"), "\(run)")
+      #expect(difference(try scene.losses(name), Array(straight.dropFirst(5))) < 1e-5)
+    }
+  }
+
+  @Test func damagedCheckpoints() async throws {
+    let every = "checkpoint.every=4"
+    let straight = try await scene.train("tiny", [every], ranks: 2)
+    let whole = try parts("tiny", 10)
+    let part = scene.checkpoint("tiny", 10).appending(path: "part-00001-of-00002.h5")
+    var bytes = try Data(contentsOf: part)
+    bytes[bytes.count / 2] ^= 1
+    try bytes.write(to: part)
+
+    let strict = try await scene.run([every], ["--resume", "latest"], ranks: 2)
+    #expect(strict.status == 65, "\(strict)")
+    #expect(strict.errors.contains("part-00001-of-00002.h5 was altered"), "\(strict)")
+    #expect(strict.errors.contains("step-00000010"), "\(strict)")
+
+    let lenient = try await scene.run([every], ["--resume", "auto"], ranks: 2)
+    #expect(lenient.status == 0, "\(lenient)")
+    #expect(lenient.output.contains("warning: passed over: checkpoint"), "\(lenient)")
+    #expect(lenient.output.contains("part-00001-of-00002.h5 was altered"), "\(lenient)")
+    #expect(lenient.output.contains("going on after step 8"), "\(lenient)")
+    #expect(try scene.losses("tiny") == straight)
+    #expect(try parts("tiny", 10) == whole)
+  }
+
+  @Test func whatIsRefused() async throws {
+    let lost = try await scene.run(["name=new"], ["--resume", "latest"], ranks: 2)
+    #expect(lost.status == 74, "\(lost)")
+    #expect(lost.errors.contains("new/checkpoints/latest"), "\(lost)")
+    // Nothing is left behind that would stand in a new run's way.
+    try await scene.train("new", ["steps=2"], ["--resume", "auto"], ranks: 2)
+
+    let again = try await scene.run(["name=new", "steps=2"], ranks: 2)
+    #expect(again.status == 64, "\(again)")
+    #expect(again.errors.contains("holds a run already") && again.errors.contains("--resume latest"), "\(again)")
+    #expect(try scene.losses("new").count == 2)
+
+    let past = try await scene.run(["name=new", "steps=1"], ["--resume", "latest"], ranks: 2)
+    #expect(past.status == 64, "\(past)")
+    #expect(past.errors.contains("2 steps done and the run has 1"), "\(past)")
+
+    let larger = try await scene.run(
+      ["name=new", "steps=3", "model.embed_dim=24"], ["--resume", "latest"], ranks: 2)
+    #expect(larger.status == 65, "\(larger)")
+    #expect(
+      larger.errors.contains("parameter visual.proj has the shape [32, 16], the model expects [32, 24]"), "\(larger)")
+
+    // More steps than were planned are no mistake.
+    #expect(try await scene.train("new", ["steps=3"], ["--resume", "latest"], ranks: 2).count == 3)
+  }
+
+  @Test func anotherVocabulary() async throws {
+    try await scene.train("tiny", ["steps=2"], ranks: nil)
+    let other = scene.folder.path("other.txt.gz")
+    let learned = try await MPIRun.kinship(
+      ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", other], ranks: nil)
+    try #require(learned.status == 0, "\(learned)")
+    let run = try await scene.run(["steps=4", "vocabulary=\(other)"], ["--resume", "latest"], ranks: nil)
+    #expect(run.status == 65, "\(run)")
+    #expect(run.errors.contains("other.txt.gz: is not the vocabulary that"), "\(run)")
+  }
+}

@@ -1,0 +1,123 @@
+import Foundation
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// What a training run needs, made by the commands that users make it with: a corpus imported from a table of pictures, a
+/// vocabulary learned from it, and a run file of a tiny model.
+///
+/// 23 pictures in three shards and 7 pairs in a step: three steps an epoch, and neither 2 nor 3 ranks divide a step.
+final class TrainScene: Sendable {
+  let folder: TemporaryFolder
+
+  var corpus: String { folder.path("corpus") }
+  var vocabulary: String { folder.path("vocabulary.txt.gz") }
+  var runFile: String { folder.path("run.yaml") }
+
+  init() async throws {
+    folder = try TemporaryFolder()
+    let classes = ["circle", "square", "stripe"]
+    let colors = ["red", "green", "blue", "gray"]
+    var table = "filepath,title,keywords,kind\n"
+    for index in 0..<23 {
+      var random = KeyedRandom(seed: 11, purpose: "picture", UInt64(index))
+      let (width, height) = (random.below(12) + 12, random.below(12) + 12)
+      let (kind, color) = (index % classes.count, random.below(colors.count))
+      let rgb = (0..<width * height).flatMap { at in
+        let (x, y) = (at % width, at / width)
+        let inside = [abs(x - 9) + abs(y - 9) < 8, x > 3 && y > 3 && x < 14 && y < 14, x / 3 % 2 == 0][kind]
+        return (0..<3).map { channel in
+          let bright = inside && (color == channel || color == 3)
+          return UInt8((bright ? 200 : 40) + random.below(40))
+        }
+      }
+      try folder.write("pictures/\(index).png", PNGPicture.encode(width: width, height: height, rgb: rgb))
+      table +=
+        "pictures/\(index).png,a \(colors[color]) \(classes[kind]),number \(index) \(classes[kind]),\(classes[kind])\n"
+    }
+    try folder.write("table.csv", table.utf8)
+    for command in [
+      [
+        "corpus", "import", folder.path("table.csv"), "--output", corpus, "--shard-samples", "8",
+        "--caption-columns", "title,keywords", "--label-column", "kind",
+      ], ["vocabulary", "train", corpus, "--merges", "40", "--output", vocabulary],
+    ] {
+      let run = try await MPIRun.kinship(command, ranks: nil)
+      try #require(run.status == 0, "\(run)")
+    }
+    try folder.write("run.yaml", Self.run(corpus: corpus, vocabulary: vocabulary, output: folder.path("runs")).utf8)
+  }
+
+  private static func run(corpus: String, vocabulary: String, output: String) -> String {
+    """
+    name: tiny
+    output: "\(output)"
+    seed: 3
+    steps: 10
+    model:
+      embed_dim: 16
+      vision_cfg: {image_size: 16, patch_size: 8, width: 32, layers: 2, head_width: 16}
+      text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 2}
+    data: {corpora: ["\(corpus)"], workers: 1}
+    vocabulary: "\(vocabulary)"
+    image: {scale: [0.5, 1.0], mean: [0.4, 0.5, 0.6], std: [0.2, 0.25, 0.3]}
+    batch: {global: 7}
+    optimizer: {rate: 5e-4, warmup: 2}
+    log: {every: 1}
+
+    """
+  }
+
+  /// Runs `kinship train` with values set; whatever comes of it.
+  func run(_ values: [String] = [], _ options: [String] = [], ranks: Int?) async throws -> MPIRun {
+    try await MPIRun.kinship(["train", runFile] + values.flatMap { ["--set", $0] } + options, ranks: ranks)
+  }
+
+  /// Trains to the end under a name; returns the loss of every step.
+  @discardableResult
+  func train(
+    _ name: String, _ values: [String] = [], _ options: [String] = [], ranks: Int?
+  ) async throws -> [Double] {
+    let run = try await run(["name=\(name)"] + values, options, ranks: ranks)
+    try #require(run.status == 0, "\(run)")
+    return try losses(name)
+  }
+
+  func runFolder(_ name: String) -> URL { folder.url.appending(path: "runs/\(name)", directoryHint: .isDirectory) }
+
+  /// The log's lines of one event.
+  func log(_ name: String, _ event: String) throws -> [LogLine] {
+    let text = try String(contentsOf: runFolder(name).appending(path: RunLog.fileName), encoding: .utf8)
+    return try text.split(separator: "\n").map { try JSONDecoder().decode(LogLine.self, from: Data($0.utf8)) }
+      .filter { $0.event == event }
+  }
+
+  /// The loss of every step that is in the log; the later line counts.
+  func losses(_ name: String) throws -> [Double] {
+    var losses: [Int: Double] = [:]
+    for line in try log(name, "step") { losses[line.step] = line.loss }
+    return losses.sorted { $0.key < $1.key }.map(\.value)
+  }
+
+  func checkpoint(_ name: String, _ step: Int) -> URL {
+    runFolder(name).appending(path: "checkpoints/step-" + String(format: "%08d", step), directoryHint: .isDirectory)
+  }
+}
+
+/// What tests read of a line of `log.jsonl`.
+struct LogLine: Decodable {
+  var event: String
+  var step: Int
+  var loss: Double?
+  var changes: [String]?
+  var evaluation: String?
+  var figures: [String: Double]?
+}
+
+/// The largest difference of two lists, relative to the numbers of the second; infinite where one is longer.
+func difference(_ some: [Double], _ others: [Double]) -> Double {
+  guard some.count == others.count else { return .infinity }
+  return zip(some, others).map { abs($0 - $1) / abs($1) }.max() ?? .infinity
+}
