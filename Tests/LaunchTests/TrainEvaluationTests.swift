@@ -112,15 +112,5 @@ import Testing
       lines.map { $0.evaluation } == [
         "retrieval scene", "zero-shot corpus", "retrieval scene", "zero-shot corpus",
       ])
-    let retrieval = try await evaluate(
-      ["retrieval", "--candidates", "distinct-captions", "--corpus", other.corpus], scene.runFolder("tiny"), ranks: 3,
-      as: RetrievalFigures.self)
-    let figures = try #require(lines[2].figures)
-    #expect(figures["i2t R@5"] == retrieval.imageToText.recall5)
-    #expect(figures["t2i R@10"] == retrieval.textToImage.recall10)
-    let zeroShot = try await evaluate(
-      ["zero-shot", "--corpus", scene.corpus], scene.runFolder("tiny"), ranks: 2, as: ZeroShotFigures.self)
-    #expect(lines[3].figures?["top-1"] == zeroShot.top1)
-    #expect(zeroShot.classes == 3 && zeroShot.pictures == 23)
   }
 }
