@@ -87,6 +87,8 @@ import Testing
     let junk = try scene.folder.write("junk.txt", "header\nnot a pair of symbols\n".utf8)
     try await expect(["vocabulary=\(junk)"], status: 65, "junk.txt, line 2")
     try await expect(["model=lost.json"], status: 74, "cannot read lost.json")
+    try await expect(
+      ["model.vision_cfg.image_size=5000", "model.vision_cfg.patch_size=1000"], status: 65, "image.size is 5000")
     let model = try scene.folder.write("sizes.json", #"{"embed_dim": 16, "vision_cfg": {"layers": [1]}}"#.utf8)
     try await expect(["model=\(model)"], status: 65, "model: ")
   }
@@ -111,5 +113,45 @@ import Testing
     #expect(run.errors.contains("rank 1 was told another run than rank 0"), "\(run)")
     #expect(run.seconds < 20)
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
+  }
+
+  /// Nodes with disks of their own may have other files under the same names.
+  @Test func ranksWithOtherFiles() async throws {
+    let files = FileManager.default
+    let text = try String(contentsOf: URL(filePath: scene.runFile), encoding: .utf8)
+      .replacing(scene.folder.url.path(percentEncoded: false), with: "")
+    let nodes = ["node0", "node1"].map { scene.folder.url.appending(path: $0, directoryHint: .isDirectory) }
+    for node in nodes {
+      try files.createDirectory(at: node, withIntermediateDirectories: true)
+      for name in ["corpus", "vocabulary.txt.gz"] {
+        try files.copyItem(at: scene.folder.url.appending(path: name), to: node.appending(path: name))
+      }
+      try Data(text.utf8).write(to: node.appending(path: "run.yaml"))
+    }
+    func expect(_ status: Int, _ words: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+      let train = [try MPIRun.path(of: "kinship"), "train", "run.yaml", "--set", "steps=1"]
+      let apps = nodes.map { ["-n", "1", "-wdir", $0.path(percentEncoded: false)] + train }
+      let run = try await MPIRun.execute(["mpirun", "--oversubscribe", "--timeout", "40"] + apps[0] + [":"] + apps[1])
+      #expect(run.status == status, "\(run)", sourceLocation: sourceLocation)
+      #expect(run.errors.contains(words), "\(run)", sourceLocation: sourceLocation)
+    }
+    let learned = try await MPIRun.kinship(
+      ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", nodes[1].path + "/vocabulary.txt.gz"],
+      ranks: nil)
+    try #require(learned.status == 0, "\(learned)")
+    try await expect(65, "rank 1 has another vocabulary than rank 0")
+    try files.removeItem(at: nodes[1].appending(path: "vocabulary.txt.gz"))
+    try files.copyItem(atPath: scene.vocabulary, toPath: nodes[1].path + "/vocabulary.txt.gz")
+
+    let corpus = try Corpus.open(scene.corpus)
+    try files.removeItem(at: nodes[1].appending(path: "corpus"))
+    var writer = try CorpusWriter(name: "corpus", folder: nodes[1].path + "/corpus")
+    for sample in (0..<corpus.count).reversed() {
+      try writer.append(
+        CorpusSample(
+          image: corpus.image(sample), captions: corpus.captions(sample), key: corpus.key(sample)))
+    }
+    _ = try writer.finish()
+    try await expect(65, "rank 1 has another corpus corpus than rank 0")
   }
 }

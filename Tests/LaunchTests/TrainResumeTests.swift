@@ -116,4 +116,32 @@ import Testing
     #expect(run.status == 65, "\(run)")
     #expect(run.errors.contains("other.txt.gz: is not the vocabulary that"), "\(run)")
   }
+
+  /// A signal stops all ranks after the same step with everything saved, and the run goes on as if nothing had been.
+  @Test(arguments: ["USR1", "TERM"]) func stopsInGoodOrder(signal: String) async throws {
+    let set = ["optimizer.schedule=constant", "name=stopped"]
+    let train = ["train", scene.runFile] + (set + ["steps=1_000_000"]).flatMap { ["--set", $0] }
+    // mpirun hands SIGUSR1 on to its ranks. Its own SIGTERM it follows with a kill, so that goes to one rank.
+    let script = """
+      mpirun --oversubscribe --timeout 40 -n 2 sh -c 'echo $$ > "$0.$OMPI_COMM_WORLD_RANK"; exec "$@"' "$PIDS" "$@" &
+      until grep -q '"step":5,' "$LOG" 2>/dev/null; do sleep 0.1; kill -0 $! || break; done
+      if [ $SIGNAL = USR1 ]; then kill -USR1 $!; else kill -TERM $(cat "$PIDS.1"); fi
+      wait $!
+      """
+    let run = try await MPIRun.execute(
+      ["sh", "-c", script, "sh", try MPIRun.path(of: "kinship")] + train,
+      [
+        "SIGNAL": signal, "PIDS": scene.folder.path("pid"),
+        "LOG": scene.runFolder("stopped").appending(path: "log.jsonl").path,
+      ])
+    #expect(run.status == 75, "\(run)")
+    #expect(run.output.contains("stopped by SIG\(signal) after step"), "\(run)")
+    let done = try scene.losses("stopped").count
+    #expect(FileManager.default.fileExists(atPath: scene.checkpoint("stopped", done).path))
+
+    let more = ["steps=\(done + 3)", "optimizer.schedule=constant"]
+    let all = try await scene.train("stopped", more, ["--resume", "latest"], ranks: 2)
+    #expect(all == (try await scene.train("straight", more, ranks: 2)))
+    #expect(try parts("stopped", done + 3) == parts("straight", done + 3))
+  }
 }

@@ -11,7 +11,7 @@ struct Trainer {
   /// Builds the parts and trains; with `dryRun`, only says what would be done. Returns the exit code: 0, or 75 after a
   /// signal, when all is saved and the run can go on.
   func train(resume: Resume?, dryRun: Bool) throws -> Int32 {
-    try requireSameRun("\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun)")
+    try requireSame("run", "\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun)")
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
@@ -21,7 +21,9 @@ struct Trainer {
     let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && !dryRun ? .checksums : .sizes
     let data = try TrainingData(run, imageSize: config.vision.imageSize, tokenizer: tokenizer, check: check)
     let evaluations = try TrainingEvaluations(run, imageSize: config.vision.imageSize, tokenizer: tokenizer)
-    try ranks.barrier()
+    try requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
+    try requireSame("model", String(decoding: config.json, as: UTF8.self))
+    for corpus in data.corpora { try requireSame("corpus \(corpus.name)", corpus.fingerprint) }
     let steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
     let header = RunHeader(run: run, config: config, data: data, steps: steps, plan: plan, ranks: ranks)
     if dryRun {
@@ -85,10 +87,11 @@ struct Trainer {
     return 0
   }
 
-  /// Ranks with different run files would wait for each other in different collectives.
-  private func requireSameRun(_ text: String) throws {
+  /// Ranks that were told or hold different things would wait for each other in different collectives, or train on
+  /// what no run file says: each rank may have its own disk.
+  private func requireSame(_ what: String, _ text: String) throws {
     let all = try ranks.allGather([UInt8](text.utf8))
-    if let other = all.firstIndex(where: { $0 != all[0] }) { throw RunsDiffer(rank: other) }
+    if let other = all.firstIndex(where: { $0 != all[0] }) { throw RanksDiffer(rank: other, what: what) }
   }
 
   /// Rank 0 leaves the trained model in open_clip's form in the run's folder.
@@ -99,13 +102,16 @@ struct Trainer {
   }
 }
 
-/// Not all ranks were told the same.
-struct RunsDiffer: ExitCoded, CustomStringConvertible {
+/// Not all ranks were told the same, or have the same files.
+struct RanksDiffer: ExitCoded, CustomStringConvertible {
   let rank: Int
+  let what: String
 
-  var exitCode: Int32 { 64 }
+  var exitCode: Int32 { what == "run" ? 64 : 65 }
   var description: String {
-    "rank \(rank) was told another run than rank 0: start all ranks with the same run file, --set, --resume and --dry-run"
+    what == "run"
+      ? "rank \(rank) was told another run than rank 0: start all with the same run file, --set, --resume and --dry-run"
+      : "rank \(rank) has another \(what) than rank 0: copy the same files to all nodes"
   }
 }
 

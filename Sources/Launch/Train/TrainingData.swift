@@ -50,6 +50,7 @@ final class TrainingData: Sendable {
   init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, check: Corpus.Check) throws {
     data = run.data
     options = run.image.options(size: imageSize)
+    try options.validate()
     self.tokenizer = tokenizer
     corpora = try run.data.corpora.map { try Corpus.open($0.path, check: check) }
     for corpus in corpora {

@@ -11,3 +11,13 @@ extension VocabularyError: ExitCoded {
     }
   }
 }
+
+/// A picture or a way to prepare it; where the picture has a name, a `SampleError` tells it.
+extension ImageError: ExitCoded {
+  public var exitCode: Int32 { 65 }
+}
+
+/// A model that cannot be built.
+extension ConfigError: ExitCoded {
+  public var exitCode: Int32 { 65 }
+}
