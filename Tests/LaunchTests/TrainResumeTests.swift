@@ -83,7 +83,7 @@ import Testing
   @Test func whatIsRefused() async throws {
     let lost = try await scene.run(["name=new"], ["--resume", "latest"], ranks: 2)
     #expect(lost.status == 74, "\(lost)")
-    #expect(lost.errors.contains("new/checkpoints/latest"), "\(lost)")
+    #expect(lost.errors.contains("new/checkpoints/latest: there is no checkpoint to go on from"), "\(lost)")
     // Nothing is left behind that would stand in a new run's way.
     try await scene.train("new", ["steps=2"], ["--resume", "auto"], ranks: 2)
 
@@ -104,6 +104,8 @@ import Testing
 
     // More steps than were planned are no mistake.
     #expect(try await scene.train("new", ["steps=3"], ["--resume", "latest"], ranks: 2).count == 3)
+    // A run's folder stands for its latest checkpoint.
+    #expect(try await scene.train("next", ["steps=4"], ["--resume", scene.runFolder("new").path], ranks: 2).count == 1)
   }
 
   @Test func anotherVocabulary() async throws {

@@ -21,7 +21,7 @@ struct Train: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Goes on from a checkpoint: auto (the latest if there is one), latest, or a checkpoint's path.",
+      "Goes on from a checkpoint: auto (the latest if there is one), latest, or the path of a checkpoint or of a run.",
       valueName: "auto|latest|path"))
   var resume: Resume?
 
@@ -43,7 +43,7 @@ enum Resume: ExpressibleByArgument, Equatable {
   case auto
   /// From the latest checkpoint, which must be there.
   case latest
-  /// From this checkpoint.
+  /// From this checkpoint, or from the latest one of this run.
   case path(String)
 
   init?(argument: String) {

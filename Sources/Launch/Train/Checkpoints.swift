@@ -128,8 +128,15 @@ struct Checkpoints {
   private func find(_ resume: Resume?, say: (String) -> Void) throws -> Checkpoint? {
     switch resume {
     case nil: return nil
-    case .path(let path): return try Checkpoint.open(path, communicator: ranks)
-    case .latest: return try Checkpoint.open(writer.runFolder + "/latest", communicator: ranks)
+    case .path(let path): return try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
+    case .latest:
+      let latest = writer.runFolder + "/latest"
+      guard FileManager.default.fileExists(atPath: latest) else {
+        throw ModelFileError(
+          path: latest, exitCode: 74,
+          reason: "there is no checkpoint to go on from; leave --resume out, or take --resume auto")
+      }
+      return try Checkpoint.open(latest, communicator: ranks)
     case .auto:
       let (found, unsound) = try Checkpoint.newestSound(in: writer.runFolder, communicator: ranks)
       for error in unsound { say("warning: passed over: \(error)") }

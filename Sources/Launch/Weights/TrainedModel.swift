@@ -31,7 +31,8 @@ struct TrainedModel {
     return try Vocabulary(contentsOf: path)
   }
 
-  private static func checkpoint(_ path: String) -> String {
+  /// A checkpoint's folder as it is; of a run's folder the checkpoint that is marked as its latest.
+  static func checkpoint(_ path: String) -> String {
     let latest = URL(filePath: path).appending(path: RunFolder.checkpointFolder).appending(path: "latest")
     return FileManager.default.fileExists(atPath: latest.path) ? latest.path(percentEncoded: false) : path
   }
