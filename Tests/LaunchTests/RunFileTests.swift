@@ -38,7 +38,7 @@ import Testing
     expected.name = "example"
     expected.model.preset = "ViT-T-16"
     expected.data.corpora = [CorpusConfig(path: "data/example")]
-    expected.vocabulary = "data/example/vocabulary.txt.gz"
+    expected.vocabulary = "data/vocabulary/bpe_simple_vocab_16e6.txt.gz"
     expected.epochs = 32
     #expect(example == expected)
     // Every key that is written out stands in the file too, with the same value.
