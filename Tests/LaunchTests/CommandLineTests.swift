@@ -53,7 +53,7 @@ import Testing
                                   last one wins.
           --resume <auto|latest|path>
                                   Goes on from a checkpoint: auto (the latest if there is one), latest, or
-                                  a checkpoint's path.
+                                  the path of a checkpoint or of a run.
           --dry-run               Checks the run, prints what it would do, and stops.
           --version               Show the version.
           -h, --help              Show help information.
