@@ -42,7 +42,14 @@ struct StepBench {
   }
 
   func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
-    let config = try CLIPConfig(preset: preset)
+    var config = try CLIPConfig(preset: preset)
+    // A preset that takes its words from a run's vocabulary has none here: CLIP's number of them will do.
+    if config.text.vocabularySize == 0 { config.text.vocabularySize = 49408 }
+    guard captionTokens <= config.text.contextLength else {
+      throw ModelError(
+        description:
+          "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
+    }
     let model = CLIP<Float>(config)
     model.initialize(seed: 0)
     let step = Step(
