@@ -30,7 +30,8 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     let range: Range<Int>
   }
 
-  static let file = "manifest.json"
+  /// The manifest's name in a checkpoint's folder.
+  public static let file = "manifest.json"
   /// Holds the manifest's own SHA-256, in the form that `sha256sum --check` reads.
   static let digestFile = "manifest.sha256"
   static let currentFormat = 1

@@ -12,6 +12,8 @@ struct RunConfig: Section {
   /// Seed of the initial values and of the order of samples; `data.seed` rules crops and captions.
   var seed: UInt64 = 0
   var model = ModelConfig()
+  /// What the first step begins with.
+  var start = InitConfig()
   var data = DataConfig()
   /// CLIP's byte-pair vocabulary file (`bpe_simple_vocab_16e6.txt.gz`), or one from `kinship vocabulary train`.
   var vocabulary = ""
@@ -35,6 +37,7 @@ struct RunConfig: Section {
     map.field("output", &output)
     map.field("seed", &seed)
     map.required("model", &model, "a preset such as ViT-T-16, a .json file, or a section")
+    map.field("init", &start)
     map.required("data", &data, "a section with corpora")
     map.required("vocabulary", &vocabulary, "the path of a byte-pair vocabulary file")
     map.field("image", &image)

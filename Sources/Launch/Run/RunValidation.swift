@@ -18,6 +18,7 @@ extension RunConfig {
     if name.isEmpty || name.contains("/") || name.hasPrefix(".") {
       found.append(("name", "expected the name of a folder, without / and not beginning with a dot, found \"\(name)\""))
     }
+    if start.inherit?.isEmpty == true { found.append(("init.inherit", "expected a path, or none, found \"\"")) }
     if output.isEmpty { found.append(("output", "expected a folder, found \"\"")) }
     if vocabulary.isEmpty { found.append(("vocabulary", "expected a file, found \"\"")) }
     switch (steps, epochs) {

@@ -44,7 +44,7 @@ struct SavedRun: Codable {
 
   static func sha256(of path: String) throws -> String {
     do {
-      return SHA256.hash(data: try Data(contentsOf: URL(filePath: path))).map { byte in
+      return SHA256.hash(data: try Data(contentsOf: URL(filePath: path), options: .mappedIfSafe)).map { byte in
         String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
       }.joined()
     } catch {

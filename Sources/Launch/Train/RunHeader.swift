@@ -11,6 +11,8 @@ struct RunHeader {
   let steps: Int
   let plan: ThreadPlan
   let ranks: Communicator
+  /// What else there is to say.
+  var notes: [String] = []
 
   /// Every rank must call it; rank 0 writes.
   func say() throws {
@@ -27,6 +29,7 @@ struct RunHeader {
       "steps  \(steps) of \(run.batch.global) pairs (\(pairsText) a rank), \(data.sampler.stepsPerEpoch) an epoch",
       "memory \(memoryText)",
     ]
+    lines += notes
     lines += run.warnings(totalSteps: steps).map { "warning: \($0)" }
     for warning in Set(warnings.joined()).sorted() { lines.append("warning: \(warning)") }
     FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))

@@ -102,6 +102,12 @@ final class RunLog {
         step: step, evaluation: name, figures: Dictionary(figures.map { ($0.name, $0.value) }) { $1 }))
   }
 
+  /// Says something that tools should find in the log too. Every rank may call it; rank 0 writes.
+  func note(_ text: String, at step: Int) throws {
+    say(text)
+    try write(Note(step: step, note: text))
+  }
+
   /// Says a line on standard output, once for all ranks.
   func say(_ text: String) {
     // Not print: under mpirun standard output is a pipe, and its buffer would hold lines back.
@@ -139,6 +145,13 @@ final class RunLog {
     var ranks: Int
     var changes: [String]
     var version = Release.version
+    var time = RunLog.now
+  }
+
+  private struct Note: Encodable {
+    var event = "note"
+    var step: Int
+    var note: String
     var time = RunLog.now
   }
 

@@ -25,8 +25,9 @@ struct Trainer {
     try requireSame("model", String(decoding: config.json, as: UTF8.self))
     for corpus in data.corpora { try requireSame("corpus \(corpus.name)", corpus.fingerprint) }
     let steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
-    let header = RunHeader(run: run, config: config, data: data, steps: steps, plan: plan, ranks: ranks)
+    var header = RunHeader(run: run, config: config, data: data, steps: steps, plan: plan, ranks: ranks)
     if dryRun {
+      if resume == nil, let inherited = try inherited(by: config) { header.notes.append(inherited.text) }
       try header.say()
       return 0
     }
@@ -39,11 +40,16 @@ struct Trainer {
     var notes: [String] = []
     let start = try checkpoints.restore(resume) { notes.append($0) } ?? 0
     guard start <= steps else { throw RunPastEnd(done: start, steps: steps) }
-    if start == 0 { model.initialize(seed: run.seed) }
+    let inherited = start == 0 ? try inherited(by: config) : nil
+    if start == 0 {
+      model.initialize(seed: run.seed)
+      try inherited?.apply(to: model)
+    }
     let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
     try header.say()
     let log = try RunLog(in: folder.url, every: run.log.every, from: start, changes: folder.changes, over: ranks)
     for note in notes { log.say(note) }
+    if let inherited { try log.note(inherited.text, at: start) }
     if start > 0 { log.say("going on after step \(start)") }
     StopRequest.listen()
     let code = try loop(
@@ -85,6 +91,13 @@ struct Trainer {
       }
     }
     return 0
+  }
+
+  /// The model that the run file inherits from; the same on every rank.
+  private func inherited(by student: CLIPConfig) throws -> InheritedModel? {
+    let inherited = try InheritedModel(run, student: student, over: ranks)
+    try requireSame("model to inherit from", inherited?.sha256 ?? "")
+    return inherited
   }
 
   /// Ranks that were told or hold different things would wait for each other in different collectives, or train on

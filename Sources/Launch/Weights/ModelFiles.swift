@@ -32,6 +32,17 @@ enum ModelFiles {
     }
   }
 
+  /// The sizes of a model, from its JSON file.
+  static func sizes(_ path: String) throws -> CLIPConfig {
+    do {
+      return try CLIPConfig(json: Data(contentsOf: URL(filePath: path)))
+    } catch let error as ConfigError {
+      throw ModelFileError(path: path, exitCode: 65, reason: "\(error)")
+    } catch {
+      throw ModelFileError(path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    }
+  }
+
   /// How the pictures of a model are prepared, for pictures of n × n: what its JSON says, CLIP's way where it does not.
   static func preprocessing(_ path: String, size: Int) throws -> ImageOptions {
     var options = ImageOptions()

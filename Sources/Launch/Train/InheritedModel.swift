@@ -1,0 +1,76 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// The model from which a run inherits weights: what it is, whether the run's model can be cut from it, and its values.
+struct InheritedModel {
+  let path: String
+  /// Of a safetensors file its own; of a checkpoint that of its manifest, which has the checksums of all parts.
+  let sha256: String
+  let plan: Inheritance
+  private let source: CLIPConfig
+  private let student: CLIPConfig
+  private let towers: Towers
+  private let checkpoint: Checkpoint?
+
+  /// Opens the source and plans the cuts. Every rank must call it. The source's words must be the run's where the text
+  /// tower inherits.
+  init?(_ run: RunConfig, student: CLIPConfig, over ranks: Communicator) throws {
+    guard let path = run.start.inherit else { return nil }
+    self.path = path
+    self.student = student
+    towers = run.start.towers
+    if path.hasSuffix(".safetensors") {
+      checkpoint = nil
+      let file = URL(filePath: path).deletingLastPathComponent().appending(path: ModelFiles.config).relativePath
+      source = try ModelFiles.sizes(file)
+      sha256 = try SavedRun.sha256(of: path)
+    } else {
+      let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
+      let saved = try SavedRun(opened)
+      checkpoint = opened
+      source = try CLIPConfig(json: Data(saved.model.utf8))
+      sha256 = try SavedRun.sha256(of: "\(opened.folder)/\(CheckpointManifest.file)")
+      if towers.text, try SavedRun.sha256(of: run.vocabulary) != saved.vocabularySHA256 {
+        throw ModelFileError(
+          path: path, exitCode: 65,
+          reason:
+            "was trained with another vocabulary (\(saved.vocabulary), SHA-256 \(saved.vocabularySHA256)), so the "
+            + "same ids mean other words; set vocabulary to that one, or init.towers to image")
+      }
+    }
+    do throws(InheritanceError) {
+      plan = try Inheritance(from: source, to: student, towers: towers)
+    } catch {
+      throw ModelFileError(
+        path: path, exitCode: 65, reason: "the run's model cannot be cut from it:\n  \(error)")
+    }
+  }
+
+  /// Fills the parameters of a model that has been initialized. Every rank must call it.
+  func apply(to model: CLIP<Float>) throws {
+    let whole = CLIP<Float>(source, frozen: true)
+    if let checkpoint {
+      try checkpoint.readValues(whole.parameters.checkpointEntries, into: whole.parameters.values)
+    } else {
+      try ModelFiles.read(path, into: whole)
+    }
+    plan.apply(from: whole.parameters, to: model.parameters)
+  }
+
+  /// What is inherited, for the log.
+  var text: String {
+    let which = towers == .both ? "both towers" : "the \(towers.rawValue) tower"
+    var parts = plan.stacks.map { stack in
+      let all = stack.blocks.count == stack.sourceCount
+      let blocks = all ? "all" : stack.blocks.map(String.init).joined(separator: " ")
+      return "\(stack.name): \(blocks) of \(stack.sourceCount) blocks"
+    }
+    if towers.image { parts.append("image tower \(student.vision.width) of \(source.vision.width) wide") }
+    if towers.text { parts.append("text tower \(student.text.width) of \(source.text.width) wide") }
+    parts.append("embedding \(student.embedding) of \(source.embedding)")
+    return "inherits \(which) (\(plan.cuts.count) tensors) from \(path), SHA-256 \(sha256): "
+      + parts.joined(separator: "; ")
+  }
+}
