@@ -27,7 +27,7 @@ import Testing
       text: least + "\noptimizer:\n  lr: 1",
       messages: [
         "run.yaml:7:3: unknown key \"lr\" in optimizer. Known keys: rate, weight_decay, betas, eps, warmup, schedule,"
-          + " clip_norm, decay"
+          + " clip_norm, decay, head_decay"
       ]),
     Case(
       text: least + "\nlog: {every: 1}\nbatch: {global: 2, golbal: 3}",
@@ -105,7 +105,7 @@ import Testing
       text: least, set: ["optimizer.rte=1", "optimiser.rate=1", "steps=many"],
       messages: [
         "--set optimizer.rte=1: unknown key \"rte\" in optimizer; did you mean \"rate\"? Known keys: rate,"
-          + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay",
+          + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
           + " name, output, seed, model, init, data, vocabulary, image, batch, steps, epochs, optimizer, objective, log,"
           + " checkpoint, evaluate, precision",
@@ -123,10 +123,9 @@ import Testing
         "--set data.corpora.1.weight=2: data.corpora is a list, whose elements are 0 to 0; found \"1\""
       ]),
     Case(
-      text: least, set: ["model.quick_gelu=true"],
+      text: least, set: ["steps.rate=1"],
       messages: [
-        "--set model.quick_gelu=true: model is the text \"ViT-T-16\" in the run file, so it has no \"quick_gelu\";"
-          + " set model as a whole"
+        "--set steps.rate=1: steps is the number 10 in the run file, so it has no \"rate\"; set steps as a whole"
       ]),
     Case(
       text: least, set: ["log={every: 3"],
@@ -148,7 +147,7 @@ import Testing
         vocabulary: ""
         image: {scale: [0.9, 0.5], ratio: [0, 1], mean: [0], std: [1, 0, 1], color_jitter: {hue: 0.6}, grayscale: -0.1}
         batch: {global: 1}
-        optimizer: {rate: 0, weight_decay: -1, betas: [0.9, 1], eps: 0, warmup: -1, clip_norm: 0}
+        optimizer: {rate: 0, weight_decay: -1, betas: [0.9, 1], eps: 0, warmup: -1, clip_norm: 0, head_decay: -1}
         log: {every: 0}
         checkpoint: {every: 0, keep: 0}
         evaluate: {every: 5}
@@ -177,6 +176,7 @@ import Testing
         "run.yaml:8:62: optimizer.eps: expected more than 0, or auto, found 0.0",
         "run.yaml:8:73: optimizer.warmup: expected 0 steps or more, found -1",
         "run.yaml:8:88: optimizer.clip_norm: expected more than 0, or none, found 0.0",
+        "run.yaml:8:103: optimizer.head_decay: expected 0 or more, or auto, found -1.0",
         "run.yaml:9:14: log.every: expected at least 1, found 0",
         "run.yaml:10:21: checkpoint.every: expected at least 1, found 0",
         "run.yaml:10:30: checkpoint.keep: expected at least 1, or all, found 0",

@@ -107,7 +107,7 @@ import Testing
     batch: {global: 96, micro: 8}
     epochs: 2
     optimizer: {rate: 1e-3, weight_decay: 0, betas: [0.8, 0.9], eps: 1e-7, warmup: 1_000, schedule: constant,
-                clip_norm: 1, decay: current}
+                clip_norm: 1, decay: current, head_decay: 0}
     log: {every: 1}
     checkpoint: {every: 5, keep: all}
     evaluate:
@@ -136,6 +136,7 @@ import Testing
     #expect(run.batch.global == 96 && run.batch.micro == 8 && run.steps == nil && run.epochs == 2)
     #expect(run.optimizer.rate == 1e-3 && run.optimizer.betas == [0.8, 0.9] && run.optimizer.warmup == 1000)
     #expect(run.optimizer.clipNorm == 1 && run.optimizer.decay == .current && run.optimizer.schedule == .constant)
+    #expect(run.optimizer.headDecay == 0)
     #expect(run.checkpoint.keep == nil && run.evaluate.every == 50)
     #expect(run.evaluate.evaluations.map(\.kind) == [.retrieval, .zeroShot])
     #expect(run.evaluate.evaluations[1].classes == "no")
@@ -150,12 +151,14 @@ import Testing
 
   @Test func defaultsByKindOfVisionTower() throws {
     let optimizer = try Self.decode(Self.least).optimizer
-    #expect(optimizer.resolved(visionTransformer: true).betas == [0.9, 0.98])
-    #expect(optimizer.resolved(visionTransformer: true).eps == 1e-6)
-    #expect(optimizer.resolved(visionTransformer: false).betas == [0.9, 0.999])
-    #expect(optimizer.resolved(visionTransformer: false).eps == 1e-8)
+    #expect(optimizer.resolved(visionTransformer: true, objective: .clip).betas == [0.9, 0.98])
+    #expect(optimizer.resolved(visionTransformer: true, objective: .clip).eps == 1e-6)
+    #expect(optimizer.resolved(visionTransformer: false, objective: .clip).betas == [0.9, 0.999])
+    #expect(optimizer.resolved(visionTransformer: false, objective: .clip).eps == 1e-8)
+    #expect(optimizer.resolved(visionTransformer: true, objective: .standard).headDecay == nil)
+    #expect(optimizer.resolved(visionTransformer: true, objective: .clipKD).headDecay == 0.01)
     let given = try Self.decode(Self.full).optimizer
-    #expect(given.resolved(visionTransformer: false) == given)
+    #expect(given.resolved(visionTransformer: false, objective: .clip) == given)
   }
 
   @Test func anchorsStandForTheirValue() throws {

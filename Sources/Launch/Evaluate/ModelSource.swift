@@ -34,11 +34,12 @@ struct ModelSource: ParsableArguments {
   private func loadSafetensors() throws -> CLIPEmbedder {
     let beside = URL(filePath: checkpoint).deletingLastPathComponent().appending(path: ModelFiles.config).relativePath
     let sizes = model ?? (FileManager.default.fileExists(atPath: beside) ? beside : nil)
-    guard let sizes, let choice = ModelConfig.shorthand(sizes), let vocabulary else {
+    guard let sizes, let vocabulary else {
       throw EvaluationError.noModel(
         path: checkpoint,
         reason: "--vocabulary is needed with it, and --model unless \(ModelFiles.config) lies beside it")
     }
+    let choice = ModelConfig(name: sizes)
     let words = try Vocabulary(contentsOf: vocabulary)
     let config = try choice.resolved(for: words, path: vocabulary)
     let clip = CLIP<Float>(config, frozen: true)

@@ -48,7 +48,7 @@ struct CorpusConfig: Section {
 
   static var expectation: String { "a path, or a section (path, weight)" }
 
-  static func shorthand(_ text: String) -> CorpusConfig? { CorpusConfig(path: text) }
+  static func shorthandKey(_ text: String) -> String? { "path" }
 }
 
 extension CorpusConfig {

@@ -3,18 +3,21 @@
 protocol Section: FieldValue {
   init()
   mutating func fields(_ map: FieldMap)
-  /// The section that a plain text stands for, where there is a short form.
-  static func shorthand(_ text: String) -> Self?
+  /// The key whose value a plain text in place of the section is, where there is such a short form.
+  static func shorthandKey(_ text: String) -> String?
 }
 
 extension Section {
-  static func shorthand(_ text: String) -> Self? { nil }
+  static func shorthandKey(_ text: String) -> String? { nil }
 
   static var expectation: String { "a section (keys and values)" }
 
-  static func read(_ node: RunNode, _ problems: Problems) -> Self? {
+  static func read(_ node: RunNode, _ problems: Problems) -> Self? { read(node, over: Self(), problems) }
+
+  /// What the node does not give is as in `defaults`.
+  static func read(_ node: RunNode, over defaults: Self, _ problems: Problems) -> Self? {
     problems.note(node)
-    var section = Self()
+    var section = defaults
     switch node.value {
     case .section(let entries):
       let map = FieldMap(reading: node, entries, problems)
@@ -23,12 +26,13 @@ extension Section {
       return section
     case .scalar(let text, _):
       // A section whose keys are all commented out is one with its defaults.
-      if node.isNothing {
-        let map = FieldMap(reading: node, [], problems)
-        section.fields(map)
-        return section
+      var entries: [RunNode.Entry] = []
+      if !node.isNothing {
+        guard let key = shorthandKey(text) else { break }
+        entries = [.init(key: key, place: node.place, value: node)]
       }
-      if let section = shorthand(text) { return section }
+      section.fields(FieldMap(reading: node, entries, problems))
+      return section
     case .list: break
     }
     problems.wrongType(node, expected: expectation)
@@ -54,6 +58,8 @@ final class FieldMap {
   /// For writing.
   init() {}
 
+  var isReading: Bool { node != nil }
+
   /// For reading.
   init(reading node: RunNode, _ entries: [RunNode.Entry], _ problems: Problems) {
     self.node = node
@@ -70,12 +76,30 @@ final class FieldMap {
     }
   }
 
+  /// A section that has defaults of its own here.
+  func section<Value: Section>(_ key: String, _ value: inout Value) {
+    if let given = take(key) {
+      if let read = Value.read(given, over: value, problems) { value = read }
+    } else if node == nil {
+      written.append(.init(key: key, value: value.tree))
+    }
+  }
+
   /// A key that must be given; `what` says what it is for.
   func required<Value: FieldValue>(_ key: String, _ value: inout Value, _ what: String) {
-    if let node, !entries.contains(where: { $0.key == key }) {
-      problems.add(node.place, "\(node.path(of: key)) is missing: \(what)")
-    }
+    demand(key, what)
     field(key, &value)
+  }
+
+  /// The same, for a value that has no default.
+  func required<Value: FieldValue>(_ key: String, _ value: inout Value?, _ what: String) {
+    demand(key, what)
+    optional(key, &value)
+  }
+
+  private func demand(_ key: String, _ what: String) {
+    guard let node, !entries.contains(where: { $0.key == key }) else { return }
+    problems.add(node.place, "\(node.path(of: key)) is missing: \(what)")
   }
 
   /// A key that may hold nothing: `none` is the word for it in the file; without a word the key is left out.

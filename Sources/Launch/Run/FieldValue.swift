@@ -115,8 +115,12 @@ extension FieldValue where Self: RawRepresentable & CaseIterable, RawValue == St
   }
   static func read(_ node: RunNode, _ problems: Problems) -> Self? {
     problems.note(node)
-    if case .scalar(let text, _) = node.value, let value = Self(rawValue: text) { return value }
-    problems.wrongType(node, expected: expectation)
+    var guess: String?
+    if case .scalar(let text, _) = node.value {
+      if let value = Self(rawValue: text) { return value }
+      guess = text.closest(among: allCases.map(\.rawValue))
+    }
+    problems.wrongType(node, expected: expectation, guess: guess)
     return nil
   }
   var tree: RunTree { .scalar(rawValue, quoted: false) }

@@ -30,10 +30,13 @@ struct ModelConfig: Section {
 
   static var expectation: String { "the name of a preset, a .json file, or a section" }
 
-  static func shorthand(_ text: String) -> ModelConfig? {
-    var model = ModelConfig()
-    if text.hasSuffix(".json") { model.file = text } else { model.preset = text }
-    return model
+  static func shorthandKey(_ text: String) -> String? { text.hasSuffix(".json") ? "file" : "preset" }
+
+  init() {}
+
+  /// What the short form means: a preset's name, or a file that ends in .json.
+  init(name: String) {
+    if Self.shorthandKey(name) == "file" { file = name } else { preset = name }
   }
 
   /// The keys that say where the model's sizes come from, as far as they are given.

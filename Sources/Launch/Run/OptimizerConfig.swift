@@ -1,3 +1,5 @@
+import Model
+
 /// AdamW, its schedule and the clipping of gradients.
 struct OptimizerConfig: Section {
   /// Peak learning rate.
@@ -16,6 +18,9 @@ struct OptimizerConfig: Section {
   /// Which parameters decay: open_clip's rule of old (matrices and embeddings), or its current one (embeddings of
   /// position and class do not).
   var decay = Decay.legacy
+  /// Weight decay of the objective's own parameters (heads and scales), biases included; `auto`: 0.01 with the preset
+  /// clip-kd, where the method's own code leaves PyTorch's default standing, otherwise as all other parameters.
+  var headDecay: Double?
 
   enum Schedule: String, CaseIterable, FieldValue { case cosine, constant }
   enum Decay: String, CaseIterable, FieldValue { case legacy, current }
@@ -29,25 +34,17 @@ struct OptimizerConfig: Section {
     map.field("schedule", &schedule)
     map.optional("clip_norm", &clipNorm, none: "none")
     map.field("decay", &decay)
+    map.optional("head_decay", &headDecay, none: "auto")
   }
 
-  /// The same with `auto` replaced by what suits the kind of vision tower, as open_clip does.
-  func resolved(visionTransformer: Bool) -> OptimizerConfig {
+  /// The same with `auto` replaced: betas and eps by what suits the kind of vision tower, as open_clip does.
+  func resolved(visionTransformer: Bool, objective: ObjectivePreset) -> OptimizerConfig {
     var copy = self
     copy.betas = betas ?? (visionTransformer ? [0.9, 0.98] : [0.9, 0.999])
     copy.eps = eps ?? (visionTransformer ? 1e-6 : 1e-8)
+    copy.headDecay = headDecay ?? (objective == .clipKD ? 0.01 : nil)
     return copy
   }
-}
-
-/// What is minimised.
-struct ObjectiveConfig: Section {
-  var preset = Preset.clip
-
-  /// `clip`: CLIP's symmetric contrastive loss over the global batch.
-  enum Preset: String, CaseIterable, FieldValue { case clip }
-
-  mutating func fields(_ map: FieldMap) { map.field("preset", &preset) }
 }
 
 /// How many pairs a step sees.

@@ -52,6 +52,17 @@ struct RunConfig: Section {
     map.field("precision", &precision)
   }
 
+  /// The key that a plain text at `path` is short for, where the section there has a short form.
+  static func shorthandKey(at path: String, _ text: String) -> String? {
+    let keys = path.split(separator: ".")
+    return switch keys.first {
+    case "model" where keys.count == 1: ModelConfig.shorthandKey(text)
+    case "objective" where keys.count == 1: ObjectiveConfig.shorthandKey(text)
+    case "data" where keys.count == 3 && keys[1] == "corpora": CorpusConfig.shorthandKey(text)
+    default: nil
+    }
+  }
+
   /// Where the run's log, checkpoints and resolved run file go.
   var folder: URL {
     URL(filePath: output, directoryHint: .isDirectory).appending(path: name, directoryHint: .isDirectory)

@@ -42,10 +42,11 @@ final class Problems {
   /// Says that the word `none` would have been right at `node` too.
   func allow(_ none: String, at node: RunNode) { alternatives[node.path] = none }
 
-  func wrongType(_ node: RunNode, expected: String) {
+  func wrongType(_ node: RunNode, expected: String, guess: String? = nil) {
+    let question = guess.map { "; did you mean \"\($0)\"?" } ?? ""
     let alternative = alternatives[node.path].map { " or \($0)" } ?? ""
     let name = node.path.isEmpty ? "the run file" : node.path
-    add(node.place, "\(name): expected \(expected)\(alternative), found \(node.kind)")
+    add(node.place, "\(name): expected \(expected)\(alternative), found \(node.kind)\(question)")
   }
 
   /// The place of `path`, or of the nearest section around it that was given.

@@ -10,7 +10,8 @@ extension RunConfig {
 
   /// What is wrong, by the path of the key to change.
   private var mistakes: [(path: String, text: String)] {
-    runMistakes + modelMistakes + dataMistakes + imageMistakes + optimizerMistakes + reportMistakes
+    runMistakes + modelMistakes + dataMistakes + imageMistakes + optimizerMistakes + objective.mistakes
+      + reportMistakes
   }
 
   private var runMistakes: [(path: String, text: String)] {
@@ -112,6 +113,9 @@ extension RunConfig {
     if optimizer.rate <= 0 { found.append(("optimizer.rate", "expected more than 0, found \(optimizer.rate)")) }
     if optimizer.weightDecay < 0 {
       found.append(("optimizer.weight_decay", "expected 0 or more, found \(optimizer.weightDecay)"))
+    }
+    if let decay = optimizer.headDecay, decay < 0 {
+      found.append(("optimizer.head_decay", "expected 0 or more, or auto, found \(decay)"))
     }
     if let betas = optimizer.betas, betas.count != 2 || betas.contains(where: { !(0..<1).contains($0) }) {
       found.append(("optimizer.betas", "expected two numbers from 0 to below 1, or auto, found \(betas)"))

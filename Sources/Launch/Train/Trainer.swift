@@ -33,7 +33,7 @@ struct Trainer {
     }
 
     let model = CLIP<Float>(config)
-    let optimizer = run.optimizer.resolved(visionTransformer: true)
+    let optimizer = run.optimizer.resolved(visionTransformer: true, objective: run.objective.preset)
     let step = Step(
       model, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
     let checkpoints = try Checkpoints(run: run, step: step, ranks: ranks)
@@ -144,7 +144,8 @@ extension OptimizerConfig {
   var options: AdamW<Float>.Options {
     AdamW<Float>.Options(
       decay: weightDecay, beta1: betas?[0] ?? 0.9, beta2: betas?[1] ?? 0.98, epsilon: eps ?? 1e-6,
-      rule: decay == .legacy ? .legacy : .current)
+      rule: decay == .legacy ? .legacy : .current,
+      headDecay: headDecay)
   }
 
   func schedule(steps: Int) -> Model.Schedule {

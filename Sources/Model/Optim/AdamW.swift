@@ -25,15 +25,25 @@ public final class AdamW<S: Scalar> {
     public var beta2 = 0.98
     public var epsilon = 1e-6
     public var rule = DecayRule.legacy
+    /// The decay of all of the objective's own parameters, whatever the rule says of them; nil: as the rule has it.
+    public var headDecay: Double?
 
     public init(
-      decay: Double = 0.2, beta1: Double = 0.9, beta2: Double = 0.98, epsilon: Double = 1e-6, rule: DecayRule = .legacy
+      decay: Double = 0.2, beta1: Double = 0.9, beta2: Double = 0.98, epsilon: Double = 1e-6,
+      rule: DecayRule = .legacy, headDecay: Double? = nil
     ) {
       self.decay = decay
       self.beta1 = beta1
       self.beta2 = beta2
       self.epsilon = epsilon
       self.rule = rule
+      self.headDecay = headDecay
+    }
+
+    /// What a parameter decays by.
+    func decay(of name: String, _ shape: Shape) -> Double {
+      if let headDecay, name.hasPrefix(Objective<S>.prefix) { return headDecay }
+      return rule.decays(name, shape) ? decay : 0
     }
   }
 
@@ -63,7 +73,7 @@ public final class AdamW<S: Scalar> {
     for entry in store.entries {
       let part = entry.range.clamped(to: range)
       guard !part.isEmpty else { continue }
-      let decay = options.rule.decays(entry.name, entry.shape) ? options.decay : 0
+      let decay = options.decay(of: entry.name, entry.shape)
       if let last = runs.last, last.decay == decay {
         runs[runs.count - 1].range = last.range.lowerBound..<part.upperBound
       } else {

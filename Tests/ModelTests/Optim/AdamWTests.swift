@@ -62,6 +62,26 @@ import Testing
     }
   }
 
+  /// Heads and scales of the objective, biases too; the model's own parameters are left to the rule.
+  @Test(arguments: [0, 0.125]) func theObjectivesParametersMayHaveADecayOfTheirOwn(headDecay: Double) {
+    let store = ParameterStore<Double>()
+    let names = ["a.weight", "objective.head.weight", "objective.head.bias", "objective.scale", "b.bias"]
+    for name in names { _ = store.declare(name, name.hasSuffix("weight") ? Shape(3, 2) : Shape(2), .ones) }
+    store.allocate(gradients: true)
+    fill(store.values, 1)
+    for (decay, kept) in [
+      (headDecay, [0.75] + [Double](repeating: 1 - headDecay, count: 3) + [1]), (nil, [0.75, 0.75, 1, 1, 1]),
+    ] {
+      fill(store.values, 1)
+      AdamW(store, .init(decay: 0.25, headDecay: decay)).update(store.values, gradient: store.gradients, rate: 1)
+      #expect(store.entries.map { store.value(of: $0)[0] } == kept)
+      #expect(
+        store.entries.allSatisfy { entry in
+          store.value(of: entry).array.allSatisfy { $0 == store.value(of: entry)[0] }
+        })
+    }
+  }
+
   @Test func gapsStayZero() {
     let store: ParameterStore<Float> = store()
     AdamW(store, .init()).update(store.values, gradient: store.gradients, rate: 0.1)

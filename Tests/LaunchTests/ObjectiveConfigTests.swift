@@ -1,0 +1,202 @@
+import Model
+import Testing
+
+@testable import Launch
+
+/// The run file's `objective`: presets, what is set beside them, schedules, and what is refused.
+@Suite struct ObjectiveConfigTests {
+  static func decode(_ text: String, set: [String] = []) throws(RunFileError) -> ObjectiveConfig {
+    try RunFileTests.decode(RunFileTests.least + "\n" + text, set: set).objective
+  }
+
+  @Test(arguments: ObjectivePreset.allCases) func everyPresetIsWrittenOutAndReadsBack(preset: ObjectivePreset) throws {
+    let run = try RunFileTests.decode(RunFileTests.least + "\nobjective: \(preset.rawValue)")
+    #expect(run.objective == ObjectiveConfig(preset))
+    for step in [0, 7, 1_000_000] { #expect(run.objective.options(at: step) == preset.options) }
+    #expect(run.objective.declared == preset.options)
+    #expect(try RunFileTests.decode(run.yaml) == run)
+    // The resolved run does not lean on the preset: with another name in its place, its values still stand.
+    let renamed = run.yaml.replacing("preset: \(preset.rawValue)\n", with: "preset: clip\n")
+    #expect(try RunFileTests.decode(renamed).objective.options(at: 0) == preset.options)
+  }
+
+  @Test func keysBesideAPresetWin() throws {
+    let objective = try Self.decode(
+      "objective: {intra: 0.5, intra_options: {tau: 0.07}, preset: intra-no-grad, icl: 2, logit_scale: 50}")
+    var expected = ObjectivePreset.intraNoGradient.options
+    expected.intra = 0.5
+    expected.icl = 2
+    expected.fixedLogitScale = 50
+    expected.intraOptions.tau = 0.07
+    #expect(objective.options(at: 3) == expected)
+    let learned = try Self.decode("objective: {preset: tinyclip, logit_scale: learned, affinity_scale: own}")
+    #expect(learned.options(at: 0).fixedLogitScale == nil && learned.options(at: 0).affinityScale == nil)
+  }
+
+  @Test(arguments: ["", "objective: standard", "objective: {preset: standard, fd: 1}"])
+  func theCommandLineReachesIntoEveryForm(text: String) throws {
+    let objective = try Self.decode(
+      text, set: ["objective.preset=intra", "objective.fd=1000", "objective.intra_options.source=cross_kl"])
+    var expected = ObjectivePreset.intra.options
+    expected.fd = 1000
+    expected.intraOptions.source = .crossKL
+    #expect(objective.options(at: 0) == expected)
+    #expect(try Self.decode(text, set: ["objective=clip-kd"]) == ObjectiveConfig(.clipKD))
+  }
+
+  @Test func otherShortFormsCanBeReachedIntoToo() throws {
+    let run = try RunFileTests.decode(
+      RunFileTests.least, set: ["model.quick_gelu=true", "data.corpora.0.weight=3"])
+    #expect(run.model.preset == "ViT-T-16" && run.model.quickGELU == true)
+    #expect(run.data.corpora.map(\.path) == ["a/index.json"] && run.data.corpora[0].weight == 3)
+  }
+
+  static let scheduled = """
+    objective:
+      preset: intra
+      fd: [{step: 100, value: 0}, {step: 300, value: 2000}]
+      crd: [{step: 5, value: 3}]
+      gd: [{step: 0, value: 0}, {step: 10, value: 1e8}, {step: 11, value: 0}]
+      logit_scale: [{step: 0, value: 10}, {step: 10, value: 20}]
+      intra_options:
+        weighting: [{step: 0, value: uniform}, {step: 50, value: sum}]
+        weight_grad: [{step: 0, value: false}, {step: 60, value: true}]
+        image: [{step: 0, value: 0}, {step: 4, value: 1}]
+    """
+
+  @Test func numbersGoInLinesAndSwitchesHold() throws {
+    let objective = try Self.decode(Self.scheduled)
+    let fd = [0, 100, 150, 300, 1_000_000].map { objective.options(at: $0).fd }
+    #expect(fd == [0, 0, 500, 2000, 2000])
+    #expect([0, 5, 10].map { objective.options(at: $0).crd } == [3, 3, 3])
+    #expect([0, 5, 10, 11, 12].map { objective.options(at: $0).gd } == [0, 5e7, 1e8, 0, 0])
+    #expect([0, 1, 10, 99].map { objective.options(at: $0).fixedLogitScale } == [10, 11, 20, 20])
+    let intra = [0, 1, 49, 50, 59, 60].map { objective.options(at: $0).intraOptions }
+    #expect(intra.map(\.weighting) == [.uniform, .uniform, .uniform, .sum, .sum, .sum])
+    #expect(intra.map(\.weightGradient) == [false, false, false, false, false, true])
+    #expect(intra.map(\.image) == [0, 0.25, 1, 1, 1, 1])
+    #expect(intra.allSatisfy { $0.text == 1 })
+  }
+
+  @Test func aTermThatIsEverUsedIsDeclared() throws {
+    let declared = try Self.decode(Self.scheduled).declared
+    #expect(declared.fd == 2000 && declared.gd == 1e8 && declared.icl == 0 && declared.needsTeacher)
+    #expect(declared.intraOptions.image == 1)
+    #expect(try !Self.decode("objective: {fd: [{step: 3, value: 0}, {step: 9, value: 0}]}").declared.needsTeacher)
+    #expect(try Self.decode("objective: {fd: [{step: 3, value: 0}, {step: 9, value: 1}]}").declared.needsTeacher)
+  }
+
+  @Test func schedulesReadBackEqual() throws {
+    let run = try RunFileTests.decode(RunFileTests.least + "\n" + Self.scheduled)
+    #expect(try RunFileTests.decode(run.yaml) == run)
+    #expect(run.yaml.contains("  fd:\n    - step: 100\n      value: 0.0\n    - step: 300\n"))
+    #expect(run.yaml.contains("\n  crd: 3.0\n"), "one point is a constant")
+    let later = try RunFileTests.decode(run.yaml, set: ["objective.fd.1.value=500"])
+    #expect(later.objective.options(at: 200).fd == 250)
+  }
+
+  /// What is written under `objective:`, and what must be said of it.
+  static let mistakes: [(text: String, messages: [String])] = [
+    (
+      "objective: itnra",
+      [
+        "6:12: objective: expected clip, standard, clip-kd, tinyclip, intra, intra-uniform, intra-no-grad,"
+          + " intra-clip-weighted, intra-no-image or intra-no-text, found the text \"itnra\"; did you mean \"intra\"?"
+      ]
+    ),
+    (
+      "objective: {fd: -1, intra: -0.5, affinity_scale: 0, logit_scale: 101,"
+        + " intra_options: {image: -2, tau: 0, softmax_temperature: -1}}",
+      [
+        "6:17: objective.fd: expected a weight of 0 or more, found -1.0",
+        "6:28: objective.intra: expected a weight of 0 or more, found -0.5",
+        "6:50: objective.affinity_scale: expected own, or more than 0, found 0.0",
+        "6:66: objective.logit_scale: expected learned, or 1 to 100, found 101.0",
+        "6:94: objective.intra_options.image: expected a weight of 0 or more, found -2.0",
+        "6:103: objective.intra_options.tau: expected a temperature of more than 0, found 0.0",
+        "6:127: objective.intra_options.softmax_temperature: expected more than 0, found -1.0",
+      ]
+    ),
+    (
+      "objective: {clip: 0}",
+      [
+        "6:12: objective: every weight is 0, so nothing is learned; give one of clip, fd, crd, icl, cross_kd, gd, afd,"
+          + " affinity, intra a weight"
+      ]
+    ),
+    (
+      "objective: {preset: intra-no-text, intra_options: {image: 0}}",
+      [
+        "6:51: objective.intra_options: image and text are both 0, so intra has no part; give one of them a weight,"
+          + " or set objective.intra to 0"
+      ]
+    ),
+    (
+      "objective: {preset: intra-clip-weighted, intra_options: {weighting: uniform}}",
+      [
+        "6:57: objective.intra_options.source: equal weights have no source; set source to intra_kl, found clip"
+      ]
+    ),
+    (
+      "objective: {preset: intra, intra_options: {granularity: pair, divergence: js}}",
+      [
+        "6:43: objective.intra_options.weight_grad: pairs are weighed by |p − q| over its sum, without gradient, on"
+          + " KL(teacher ‖ student); set weight_grad to false, found true",
+        "6:75: objective.intra_options.divergence: pairs are weighed by |p − q| over its sum, without gradient, on"
+          + " KL(teacher ‖ student); set divergence to kl_fwd, found js",
+      ]
+    ),
+    (
+      "objective: {preset: intra, intra_options: {granularity: [{step: 0, value: row}, {step: 9, value: modality}],"
+        + " weighting: raw}}",
+      [
+        "6:121: objective.intra_options.weighting: a modality is weighed by its mean divergence over the sum of both;"
+          + " set weighting to sum, found raw (from step 9 on)"
+      ]
+    ),
+    (
+      "objective: {fd: [], crd: [{step: 5, value: 1}, {step: 5, value: 2}], icl: [{step: -1, value: 1}],"
+        + " gd: [{step: 1}, 3], intra: many, gd_scale: [{step: 0, value: propper}]}",
+      [
+        "6:17: objective.fd: expected at least one point (step, value), found an empty list",
+        "6:48: objective.crd.1.step: expected a later step than 5, that of the point before it, found 5",
+        "6:76: objective.icl.0.step: expected 0 or more, found -1",
+        "6:104: objective.gd.0.value is missing: a number",
+        "6:115: objective.gd.1: expected a point (step, value), found the number 3",
+        "6:126: objective.intra: expected a number or a list of points (step, value), found the text \"many\"",
+        "6:160: objective.gd_scale.0.value: expected reciprocal or proper, found the text \"propper\";"
+          + " did you mean \"proper\"?",
+      ]
+    ),
+    (
+      "objective: {fd: [{step: 0, value: 1}, {step: 3, value: -1}], intra_option: {}}",
+      [
+        "6:62: unknown key \"intra_option\" in objective; did you mean \"intra_options\"? Known keys: preset, clip, fd,"
+          + " crd, icl, cross_kd, gd, afd, affinity, intra, icl_scale, gd_scale, affinity_scale, logit_scale,"
+          + " intra_options"
+      ]
+    ),
+    (
+      "objective: {fd: [{step: 0, value: 1}, {step: 3, value: -1}]}",
+      ["6:56: objective.fd.1.value: expected a weight of 0 or more, found -1.0"]
+    ),
+  ]
+
+  @Test(arguments: mistakes) func everyMistakeIsTold(text: String, messages: [String]) {
+    let error = #expect(throws: RunFileError.self) { try Self.decode(text) }
+    #expect(error?.problems.map(\.line).sorted() == messages.map { "run.yaml:\($0)" }.sorted())
+  }
+
+  /// A contradiction among switches of a term that is not used harms nobody.
+  @Test func switchesOfAnUnusedTermMayStand() throws {
+    let options = try Self.decode("objective: {intra_options: {granularity: pair, image: 0, text: 0}}").options(at: 0)
+    #expect(options.intraOptions.granularity == .pair)
+  }
+
+  @Test func pairsAndModalitiesAsTheyAreMeant() throws {
+    let pair = try Self.decode("objective: {preset: intra-no-grad, intra_options: {granularity: pair}}")
+    #expect(pair.options(at: 0).intraOptions.granularity == .pair)
+    let modality = try Self.decode("objective: {preset: intra, intra_options: {granularity: modality, divergence: js}}")
+    #expect(modality.options(at: 0).intraOptions.divergence == .jensenShannon)
+  }
+}
