@@ -79,9 +79,13 @@ extension Checkpoint {
   /// - Parameters:
   ///   - entries: what the arena holds.
   ///   - values: the whole arena; what no entry covers is left alone.
+  ///   - prefix: parameters whose names begin so may be in the checkpoint and not in the arena: what only training
+  ///     needs. Nil: none may.
   /// - Throws: `CheckpointError` that lists every parameter that is missing, unexpected or of another shape.
-  public func readValues(_ entries: [CheckpointEntry], into values: Tensor<Float>) throws(CheckpointError) {
-    try read(.parameters, entries, into: values, range: 0..<values.count)
+  public func readValues(
+    _ entries: [CheckpointEntry], into values: Tensor<Float>, leaving prefix: String? = nil
+  ) throws(CheckpointError) {
+    try read(.parameters, entries, into: values, range: 0..<values.count, leaving: prefix)
   }
 
   /// Fills the moments of one range of the arena.
@@ -99,10 +103,11 @@ extension Checkpoint {
   }
 
   private func read(
-    _ group: CheckpointPart.Group, _ entries: [CheckpointEntry], into target: Tensor<Float>, range: Range<Int>
+    _ group: CheckpointPart.Group, _ entries: [CheckpointEntry], into target: Tensor<Float>, range: Range<Int>,
+    leaving prefix: String? = nil
   ) throws(CheckpointError) {
     precondition(target.count == range.count, "\(target.shape) for \(range)")
-    try match(entries)
+    try match(entries, leaving: prefix)
     let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
     try CheckpointError.naming(folder) {
       for part in manifest.parts {
@@ -125,7 +130,7 @@ extension Checkpoint {
   }
 
   /// Compares names and shapes, both ways.
-  private func match(_ entries: [CheckpointEntry]) throws(CheckpointError) {
+  private func match(_ entries: [CheckpointEntry], leaving prefix: String?) throws(CheckpointError) {
     let stored = Dictionary(uniqueKeysWithValues: manifest.parameters.map { ($0.name, $0.shape) })
     let expected = Set(entries.map(\.name))
     var problems: [String] = []
@@ -139,6 +144,7 @@ extension Checkpoint {
       }
     }
     for parameter in manifest.parameters where !expected.contains(parameter.name) {
+      if let prefix, parameter.name.hasPrefix(prefix) { continue }
       problems.append("parameter \(parameter.name) \(parameter.shape) is not in the model")
     }
     guard problems.isEmpty else { throw CheckpointError(folder, problems) }

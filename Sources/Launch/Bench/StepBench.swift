@@ -12,10 +12,14 @@ struct StepBench {
   var captionTokens = 16
   var steps = 5
   var micro: Int?
+  var objective = ObjectivePreset.intra
+  /// Width of the teacher's embeddings, which are given: computing them is another benchmark.
+  static let teacherWidth = 512
 
   /// What the last line of output says; the shares are of a step's time and sum to 1.
   struct Report: Codable {
     var model: String
+    var objective: String
     var ranks: Int
     var batch: Int
     var samplesPerSecond: Double
@@ -31,7 +35,7 @@ struct StepBench {
     var kernel: String
 
     enum CodingKeys: String, CodingKey {
-      case model, ranks, batch, shares, kernel
+      case model, objective, ranks, batch, shares, kernel
       case samplesPerSecond = "samples_per_s"
       case roofShare = "roof_share"
       case stepGflops = "step_gflops"
@@ -50,19 +54,32 @@ struct StepBench {
         description:
           "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
     }
-    let model = CLIP<Float>(config)
+    let options = objective.options
+    let (model, terms) = CLIP<Float>.student(
+      config, options, teacherWidth: options.needsTeacher ? Self.teacherWidth : nil)
+    model.parameters.allocate(gradients: true)
     model.initialize(seed: 0)
     let step = Step(
-      model, AdamW<Float>.Options(decay: 0.1), clipNorm: nil, micro: micro, communicator: communicator)
+      model, terms, AdamW<Float>.Options(decay: 0.1), clipNorm: nil, micro: micro, communicator: communicator)
     let rows = communicator.slice(of: batch * communicator.size)
     let images = pictures(config, rows)
     let captions = rows.map { caption(config, $0) }
+    let given = options.needsTeacher ? (embeddings("pictures", rows), embeddings("captions", rows)) : nil
 
     func once() throws -> StepOutcome {
-      try step.run(images: images, captions: captions, rows: rows, count: batch * communicator.size, rate: 1e-4)
+      let count = batch * communicator.size
+      if let given {
+        let teacher = terms.teacherRows(rows, of: count)
+        copy(given.0, into: teacher.image)
+        copy(given.1, into: teacher.text)
+      }
+      return try step.run(
+        images: images, captions: captions, rows: rows, count: count, rate: 1e-4,
+        teacherScale: given.map { _ in 1 / 0.07 })
     }
     say(
-      "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)")
+      "\(preset), objective \(objective.rawValue), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)"
+    )
     // The first step allocates; the second is recorded for the shapes of its products.
     _ = try once()
     Profile.start()
@@ -95,7 +112,7 @@ struct StepBench {
     var peak = [peakMemory()]
     try communicator.maximum(&peak)
     return Report(
-      model: preset, ranks: communicator.size, batch: batch,
+      model: preset, objective: objective.rawValue, ranks: communicator.size, batch: batch,
       samplesPerSecond: Double(batch * communicator.size) / slowest[0],
       roofShare: operations / slowest[0] / rate, stepGflops: operations / 1e9, roofGflops: rate / 1e9,
       peakMebibytes: peak[0], stepSeconds: slowest[0], shares: shares(outcomes, profile, times.reduce(0, +)),
@@ -135,6 +152,14 @@ struct StepBench {
     let end = config.text.vocabularySize - 1
     let words = (0..<max(captionTokens - 2, 0)).map { _ in Int32(1 + random.below(end - 2)) }
     return [Int32(end - 1)] + words + [Int32(end)]
+  }
+
+  /// Unit rows, as a teacher gives them.
+  private func embeddings(_ name: String, _ rows: Range<Int>) -> Tensor<Float> {
+    let raw = Tensor<Float>(Shape(rows.count, Self.teacherWidth))
+    var random = KeyedRandom(seed: 0, purpose: "bench embeddings of \(name)", UInt64(rows.lowerBound))
+    for index in 0..<raw.count { raw[index] = Float(random.normal()) }
+    return unitRows(raw)
   }
 
   private func gigaflops(_ rate: Double) -> String { (rate / 1e9).formatted(.number.precision(.fractionLength(1))) }

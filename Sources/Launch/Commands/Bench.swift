@@ -1,6 +1,7 @@
 import ArgumentParser
 import Dist
 import Foundation
+import Model
 
 /// Benchmarks that scripts/bench runs.
 struct Bench: ParsableCommand {
@@ -31,6 +32,17 @@ struct Bench: ParsableCommand {
     @Option(help: "Pairs that go through the towers at once; all of a rank's if not given.")
     var micro: Int?
 
+    @Option(
+      help: "A preset of an objective; the teacher's embeddings are given.",
+      transform: { name in
+        guard let preset = ObjectivePreset(rawValue: name) else {
+          let known = ObjectivePreset.allCases.map(\.rawValue).joined(separator: ", ")
+          throw ValidationError("no objective is called \(name); there are \(known)")
+        }
+        return preset
+      })
+    var objective = ObjectivePreset.intra
+
     func validate() throws {
       guard batch > 0, steps > 0, captionTokens >= 2, micro ?? 1 > 0 else {
         throw ValidationError("--batch, --steps and --micro are at least 1, --caption-tokens at least 2")
@@ -39,7 +51,8 @@ struct Bench: ParsableCommand {
 
     func run() throws {
       let bench = StepBench(
-        preset: model, batch: batch, captionTokens: captionTokens, steps: steps, micro: micro)
+        preset: model, batch: batch, captionTokens: captionTokens, steps: steps, micro: micro,
+        objective: objective)
       let code = Job.run { communicator in
         let report = try bench.run(communicator) { if communicator.rank == 0 { print($0) } }
         if communicator.rank == 0 {

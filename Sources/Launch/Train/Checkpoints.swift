@@ -106,6 +106,7 @@ struct Checkpoints {
           + "SHA-256 \(before.vocabularySHA256)): the same ids would mean other words")
     }
     let entries = step.model.parameters.checkpointEntries
+    try requireSameObjective(checkpoint)
     try checkpoint.readValues(entries, into: step.model.parameters.values)
     try checkpoint.readMoments(
       entries, range: step.optimizer.range, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
@@ -123,6 +124,21 @@ struct Checkpoints {
       say("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
     }
     return record.step
+  }
+
+  /// Heads and scales that terms learn are part of the state: a run cannot go on with others.
+  private func requireSameObjective(_ checkpoint: Checkpoint) throws {
+    func own(_ names: [String]) -> Set<String> { Set(names.filter { $0.hasPrefix(Objective<Float>.prefix) }) }
+    let before = own(checkpoint.manifest.parameters.map(\.name))
+    let now = own(step.model.parameters.entries.map(\.name))
+    guard before != now else { return }
+    let differences = [("has", before.subtracting(now)), ("lacks", now.subtracting(before))].compactMap { word, names in
+      names.isEmpty ? nil : "\(word) \(names.sorted().joined(separator: ", "))"
+    }
+    throw ModelFileError(
+      path: checkpoint.folder, exitCode: 65,
+      reason: "was trained with another objective: it \(differences.joined(separator: " and ")); go on with the "
+        + "objective and the teacher that it had, or start another run")
   }
 
   private func find(_ resume: Resume?, say: (String) -> Void) throws -> Checkpoint? {

@@ -52,7 +52,8 @@ struct InheritedModel {
   func apply(to model: CLIP<Float>) throws {
     let whole = CLIP<Float>(source, frozen: true)
     if let checkpoint {
-      try checkpoint.readValues(whole.parameters.checkpointEntries, into: whole.parameters.values)
+      try checkpoint.readValues(
+        whole.parameters.checkpointEntries, into: whole.parameters.values, leaving: Objective<Float>.prefix)
     } else {
       try ModelFiles.read(path, into: whole)
     }

@@ -7,6 +7,8 @@ import Tensor
 struct RunHeader {
   let run: RunConfig
   let config: CLIPConfig
+  /// The model's parameters and the objective's own.
+  let parameters: ParameterStore<Float>
   let data: TrainingData
   let steps: Int
   let plan: ThreadPlan
@@ -38,8 +40,11 @@ struct RunHeader {
   private var modelText: String {
     let v = config.vision
     let t = config.text
+    let own = parameters.entries.filter { $0.name.hasPrefix(Objective<Float>.prefix) }.reduce(0) { $0 + $1.shape.count }
+    let count = parameters.parameterCount - own
     return
-      "\(Figures.significant(Double(parameters) / 1e6, 4)) M parameters; vision \(v.width) wide, \(v.layers) layers, "
+      "\(Figures.significant(Double(count) / 1e6, 4)) M parameters\(own == 0 ? "" : " and \(own) of the objective's own"); "
+      + "vision \(v.width) wide, \(v.layers) layers, "
       + "\(v.imageSize) px in patches of \(v.patchSize); text \(t.width) wide, \(t.layers) layers, "
       + "\(t.vocabularySize) tokens, context \(t.contextLength); embedding \(config.embedding)"
   }
@@ -55,11 +60,9 @@ struct RunHeader {
     return counts.map(String.init).joined(separator: " or ")
   }
 
-  private var parameters: Int { CLIP<Float>.layout(config).parameterCount }
-
   /// The large parts only: weights, gradients, this rank's moments and gradient slice, and what blocks keep for backward.
   private var memoryText: String {
-    let arena = Double(CLIP<Float>.layout(config).count) * 4
+    let arena = Double(parameters.count) * 4
     let share = ranks.size == 1 ? 2 : 3 / Double(ranks.size)
     let rows = Double(min(ranks.slices(of: run.batch.global).map(\.count).max() ?? 0, run.batch.micro ?? .max))
     let v = config.vision

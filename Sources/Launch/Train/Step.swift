@@ -5,8 +5,8 @@ import Tensor
 
 /// What one step of all ranks found: the same numbers on every rank, but for the seconds.
 struct StepOutcome {
-  /// The loss over the global batch, before the update.
-  var loss: Double
+  /// The objective over the global batch, before the update.
+  var report: ObjectiveReport
   /// The norm of the whole gradient, before clipping.
   var gradientNorm: Double
   /// e^logit_scale after the update.
@@ -14,6 +14,8 @@ struct StepOutcome {
   /// Whether the logit scale had to be held within its bounds.
   var clamped: Bool
   var seconds = StepSeconds()
+
+  var loss: Double { report.total }
 }
 
 /// Where a step's time went on this rank.
@@ -29,7 +31,7 @@ struct StepSeconds {
 /// A loss or gradient that is not a finite number.
 struct NonFiniteError: ExitCoded, CustomStringConvertible {
   let step: Int
-  let loss: Double
+  let report: ObjectiveReport
   let norm: Double
   /// The ranks whose own features or gradients are not finite, with what is not.
   let origins: [String]
@@ -39,6 +41,8 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
     let place =
       origins.isEmpty
       ? "no rank's own numbers are at fault: the sum over ranks overflowed" : origins.joined(separator: "; ")
+    let terms = report.terms.filter { !$0.value.isFinite }.map { "\($0.name) \($0.value)" }
+    let loss = "\(report.total)" + (terms.isEmpty ? "" : " (\(terms.joined(separator: ", ")))")
     return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(place)); "
       + "lower optimizer.rate or set optimizer.clip_norm, and resume from the last checkpoint"
   }
@@ -50,6 +54,8 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
 /// updates its own slice of the parameters, with the moments of that slice alone, and the slices are then shared out.
 final class Step<S: Scalar> {
   let model: CLIP<S>
+  /// Its options may be changed between steps; the teacher's rows are put into it before a step.
+  let objective: Objective<S>
   let communicator: Communicator
   let optimizer: AdamW<S>
   /// The slice of the parameter arena that each rank owns.
@@ -59,13 +65,15 @@ final class Step<S: Scalar> {
   let micro: Int
 
   private let ranks: JobRanks<S>
-  private let contrastive = Contrastive<S>()
-  private let features = Features<S>()
   private let raw = (Buffer<S>(), Buffer<S>())
   private let own: Tensor<S>
 
-  init(_ model: CLIP<S>, _ options: AdamW<S>.Options, clipNorm: Double?, micro: Int?, communicator: Communicator) {
+  init(
+    _ model: CLIP<S>, _ objective: Objective<S>, _ options: AdamW<S>.Options, clipNorm: Double?, micro: Int?,
+    communicator: Communicator
+  ) {
     self.model = model
+    self.objective = objective
     self.communicator = communicator
     self.clipNorm = clipNorm
     self.micro = micro ?? Int.max
@@ -81,23 +89,28 @@ final class Step<S: Scalar> {
   }
 
   /// One step on this rank's `rows` of a global batch of `count`: `images` [b, 3, size, size] and as many captions.
+  ///
+  /// Where the objective has a teacher, `teacherScale` is what its similarities are multiplied by, and its unit rows
+  /// already stand in `objective.teacherRows`.
   func run(
-    images: Tensor<S>, captions: [[Int32]], rows: Range<Int>, count: Int, rate: Double
+    images: Tensor<S>, captions: [[Int32]], rows: Range<Int>, count: Int, rate: Double, teacherScale: S? = nil
   ) throws -> StepOutcome {
     var seconds = StepSeconds()
     let parameters = model.parameters
     let whole = captions.count <= micro
     let chunks = whole ? [0..<captions.count] : Self.chunks(captions.count, by: micro)
 
+    holdLogitScale()
     let (image, text) = clock(&seconds.forward) {
       fill(parameters.gradients, 0)
       return forward(images, captions, chunks, keeping: whole)
     }
-    let loss = try clock(&seconds.loss) {
-      try features.load(image: image, text: text, rows: rows, count: count, ranks: ranks)
-      return try contrastive.accumulate(
-        features, logitScale: model.logitScale.value[0], logitScaleGradient: model.logitScale.gradient, ranks: ranks)
+    let report = try clock(&seconds.loss) {
+      try objective.accumulate(
+        image: image, text: text, rows: rows, count: count, logitScale: model.logitScale, teacherScale: teacherScale,
+        ranks: ranks)
     }
+    if objective.options.fixedLogitScale != nil { fill(model.logitScale.gradient, 0) }
     clock(&seconds.backward) { backward(images, captions, chunks, again: !whole) }
 
     let norm = try clock(&seconds.communication) {
@@ -106,7 +119,14 @@ final class Step<S: Scalar> {
       try communicator.sum(&squares)
       return squares[0].squareRoot()
     }
-    guard loss.isFinite, norm.isFinite else { throw try nonFinite(loss: loss, norm: norm) }
+    guard report.total.isFinite, norm.isFinite else {
+      let teacher = teacherScale.map { _ in objective.teacherRows(rows, of: count) }
+      let checked = [
+        ("image features", image), ("text features", text), ("teacher's image embeddings", teacher?.image),
+        ("teacher's text embeddings", teacher?.text), ("gradient", parameters.gradients),
+      ]
+      throw try nonFinite(report, norm: norm, checked)
+    }
     clock(&seconds.optimizer) {
       optimizer.update(
         parameters.values, gradient: own, rate: rate, gradientScale: clipFactor(norm: norm, limit: clipNorm))
@@ -114,10 +134,18 @@ final class Step<S: Scalar> {
     try clock(&seconds.communication) {
       if communicator.size > 1 { try communicator.gatherSlices(in: parameters.values, ranges: slices) }
     }
-    let clamped = model.clampLogitScale()
+    let clamped = holdLogitScale()
     return StepOutcome(
-      loss: loss, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
+      report: report, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
       seconds: seconds)
+  }
+
+  /// Keeps the logit scale within its bounds, true where it had to be moved; or at the value that is fixed.
+  @discardableResult
+  private func holdLogitScale() -> Bool {
+    guard let fixed = objective.options.fixedLogitScale else { return model.clampLogitScale() }
+    fill(model.logitScale.value, S(log(fixed)))
+    return false
   }
 
   /// Raw features of all pairs [b, e].
@@ -140,7 +168,7 @@ final class Step<S: Scalar> {
 
   /// The towers' gradients from the features'; with `again`, each chunk's forward is repeated first.
   private func backward(_ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>], again: Bool) {
-    let (dimage, dtext) = features.rawGradients()
+    let (dimage, dtext) = objective.rawGradients()
     for chunk in chunks {
       if again { _ = model.text.forward(TokenBatch(captions[chunk]), keeping: true) }
       model.text.backward(dtext.rows(chunk))
@@ -160,21 +188,22 @@ final class Step<S: Scalar> {
       .reshaped(Shape(range.count, channels, height, width))
   }
 
-  /// Asks every rank what is not finite. All ranks come here together, for loss and norm are the same everywhere.
-  private func nonFinite(loss: Double, norm: Double) throws -> NonFiniteError {
-    let isBad: [Bool] = [
-      !sumOfSquares(features.image).isFinite, !sumOfSquares(features.text).isFinite,
-      !sumOfSquares(model.parameters.gradients).isFinite,
-    ]
-    var flags = [Int](repeating: 0, count: 3 * communicator.size)
-    for (index, bad) in isBad.enumerated() { flags[3 * communicator.rank + index] = bad ? 1 : 0 }
+  /// Asks every rank which of its tensors are not finite. All ranks come here together, for loss and norm are the same
+  /// everywhere.
+  private func nonFinite(
+    _ report: ObjectiveReport, norm: Double, _ checked: [(name: String, tensor: Tensor<S>?)]
+  ) throws -> NonFiniteError {
+    var flags = [Int](repeating: 0, count: checked.count * communicator.size)
+    for (index, item) in checked.enumerated() {
+      let isFinite = item.tensor.map { sumOfSquares($0).isFinite } ?? true
+      flags[checked.count * communicator.rank + index] = isFinite ? 0 : 1
+    }
     try communicator.sum(&flags)
-    let names = ["image features", "text features", "gradient"]
     let origins = (0..<communicator.size).compactMap { rank -> String? in
-      let bad = names.indices.filter { flags[3 * rank + $0] != 0 }.map { names[$0] }
+      let bad = checked.indices.filter { flags[checked.count * rank + $0] != 0 }.map { checked[$0].name }
       return bad.isEmpty ? nil : "rank \(rank): \(bad.joined(separator: ", "))"
     }
-    return NonFiniteError(step: optimizer.step + 1, loss: loss, norm: norm, origins: origins)
+    return NonFiniteError(step: optimizer.step + 1, report: report, norm: norm, origins: origins)
   }
 }
 

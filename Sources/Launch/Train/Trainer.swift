@@ -25,17 +25,19 @@ struct Trainer {
     try requireSame("model", String(decoding: config.json, as: UTF8.self))
     for corpus in data.corpora { try requireSame("corpus \(corpus.name)", corpus.fingerprint) }
     let steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
-    var header = RunHeader(run: run, config: config, data: data, steps: steps, plan: plan, ranks: ranks)
+    let (model, objective) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: nil)
+    var header = RunHeader(
+      run: run, config: config, parameters: model.parameters, data: data, steps: steps, plan: plan, ranks: ranks)
     if dryRun {
       if resume == nil, let inherited = try inherited(by: config) { header.notes.append(inherited.text) }
       try header.say()
       return 0
     }
 
-    let model = CLIP<Float>(config)
+    model.parameters.allocate(gradients: true)
     let optimizer = run.optimizer.resolved(visionTransformer: true, objective: run.objective.preset)
     let step = Step(
-      model, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
+      model, objective, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
     let checkpoints = try Checkpoints(run: run, step: step, ranks: ranks)
     var notes: [String] = []
     let start = try checkpoints.restore(resume) { notes.append($0) } ?? 0
@@ -69,6 +71,7 @@ struct Trainer {
       let before = loader.waited
       guard let batch = try loader.next() else { break }
       let rate = schedule.rate(at: number)
+      step.objective.options = run.objective.options(at: number)
       let outcome = try step.run(
         images: batch.images, captions: batch.captions, rows: rows, count: run.batch.global, rate: rate)
       loader.recycle(batch)
@@ -77,7 +80,8 @@ struct Trainer {
       try log.record(
         StepReport(
           step: done, steps: steps.upperBound, epoch: Double(done) / Double(data.sampler.stepsPerEpoch),
-          terms: [("clip", outcome.loss)], rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
+          terms: outcome.report.terms.map { ($0.name, $0.weight * $0.value) }, rate: rate,
+          logitScale: outcome.logitScale, clamped: outcome.clamped,
           gradientNorm: outcome.gradientNorm, samples: run.batch.global,
           seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
       let stop = done < steps.upperBound ? try StopRequest.agreed(over: ranks) : nil

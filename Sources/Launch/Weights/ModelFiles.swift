@@ -10,7 +10,7 @@ enum ModelFiles {
 
   /// Writes both files into a folder that is there.
   static func write<S: Scalar>(_ model: CLIP<S>, preprocessing: ImageOptions, to folder: URL) throws {
-    let entries = model.parameters.entries.map { entry in
+    let entries = model.entries.map { entry in
       let value = model.parameters.value(of: entry)
       return SafetensorsEntry(entry.name, Tensor<Float>(entry.shape, value.array.map { Float($0) }))
     }
@@ -72,7 +72,7 @@ enum ModelFiles {
     let file = try SafetensorsFile(path)
     var problems: [String] = []
     var expected: Set<String> = []
-    for entry in model.parameters.entries {
+    for entry in model.entries {
       expected.insert(entry.name)
       guard file.contains(entry.name) else {
         problems.append("missing: \(entry.name) \(entry.shape)")
@@ -90,7 +90,7 @@ enum ModelFiles {
       throw ModelFileError(
         path: path, exitCode: 65, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
-    for entry in model.parameters.entries {
+    for entry in model.entries {
       let value = model.parameters.value(of: entry)
       copy(try file.tensor(entry.name, as: S.self).reshaped(entry.shape), into: value)
     }

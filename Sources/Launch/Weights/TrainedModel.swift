@@ -15,7 +15,8 @@ struct TrainedModel {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
-    try checkpoint.readValues(model.parameters.checkpointEntries, into: model.parameters.values)
+    try checkpoint.readValues(
+      model.parameters.checkpointEntries, into: model.parameters.values, leaving: Objective<Float>.prefix)
     step = checkpoint.manifest.record.step
   }
 

@@ -21,6 +21,18 @@ public final class CLIP<S: Scalar> {
   /// The names, shapes and places of a model's parameters, without memory for them.
   public static func layout(_ config: CLIPConfig) -> ParameterStore<S> { CLIP(declaring: config).parameters }
 
+  /// A model to train under an objective, whose own parameters stand behind the model's in the same store: so they are
+  /// drawn, reduced, updated and saved with them. Without memory until `parameters.allocate(gradients: true)`.
+  /// `teacherWidth` is that of the teacher's embeddings, nil without a teacher.
+  public static func student(
+    _ config: CLIPConfig, _ options: ObjectiveOptions, teacherWidth: Int?
+  ) -> (model: CLIP, objective: Objective<S>) {
+    let model = CLIP(declaring: config)
+    let objective = Objective(
+      options, studentWidth: config.embedding, teacherWidth: teacherWidth, declaringIn: model.parameters)
+    return (model, objective)
+  }
+
   private init(declaring config: CLIPConfig) {
     self.config = config
     parameters = ParameterStore()
@@ -28,6 +40,11 @@ public final class CLIP<S: Scalar> {
       parameters, config.vision, embedding: config.embedding, activation: config.activation)
     text = TextTransformer(parameters, config.text, embedding: config.embedding, activation: config.activation)
     logitScale = parameters.declare("logit_scale", Shape(), .constant(log(1 / 0.07)))
+  }
+
+  /// The model's parameters, without those that an objective has declared beside them.
+  public var entries: [ParameterStore<S>.Entry] {
+    parameters.entries.filter { !$0.name.hasPrefix(Objective<S>.prefix) }
   }
 
   /// Draws all parameters: a function of the seed and of their names.
