@@ -201,7 +201,7 @@ import Testing
       text: least, set: ["model=ViT-T-17"],
       messages: [
         "--set model=ViT-T-17: model.preset: no model is called ViT-T-17; there are ViT-T-16, ViT-S-16, ViT-B-32,"
-          + " ViT-B-16, ViT-L-14, ViT-64-T-16, ViT-64-S-16, ViT-64-S-8, ViT-64-B-8, or name a JSON file"
+          + " ViT-B-16, ViT-L-14, RN50, RN101, ViT-64-T-16, ViT-64-S-16, ViT-64-S-8, ViT-64-B-8, or name a JSON file"
       ]),
     Case(
       text: least,
@@ -209,7 +209,7 @@ import Testing
       messages: [
         "model.text_cfg.heads is missing: the number of attention heads",
         "model.text_cfg.layers is missing: the number of blocks",
-        "unknown key \"depth\" in model.vision_cfg. Known keys: image_size, patch_size, width, layers, head_width,"
+        "unknown key \"depth\" in model.vision_cfg. Known keys: image_size, layers, patch_size, width, head_width,"
           + " mlp_ratio",
       ].map {
         "--set model={embed_dim: 8, vision_cfg: {patch_size: 8, width: 60, layers: 2, depth: 1},"

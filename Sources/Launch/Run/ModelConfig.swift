@@ -18,6 +18,8 @@ struct ModelConfig: Section {
   var text: TextConfig?
   /// x·σ(1.702x) in place of GELU; `auto`: as the preset or the file has it.
   var quickGELU: Bool?
+  /// Whether a ResNet's batch norm takes the statistics of all ranks together, and not those of each rank's own pictures.
+  var syncBatchNorm = false
 
   mutating func fields(_ map: FieldMap) {
     map.optional("preset", &preset)
@@ -26,6 +28,7 @@ struct ModelConfig: Section {
     map.optional("vision_cfg", &vision)
     map.optional("text_cfg", &text)
     map.optional("quick_gelu", &quickGELU, none: "auto")
+    map.field("sync_bn", &syncBatchNorm)
   }
 
   static var expectation: String { "the name of a preset, a .json file, or a section" }
@@ -76,12 +79,41 @@ extension VisionConfig: Section {
   init() { self.init(patchSize: 0, width: 0, layers: 0) }
 
   mutating func fields(_ map: FieldMap) {
+    var blocks = stages.map(VisionBlocks.stages) ?? .layers(layers)
     map.field("image_size", &imageSize)
-    map.required("patch_size", &patchSize, "the side of a patch in pixels")
-    map.required("width", &width, "the width of the tower")
-    map.required("layers", &layers, "the number of blocks")
-    map.field("head_width", &headWidth)
-    map.field("mlp_ratio", &mlpRatio)
+    map.required("layers", &blocks, "the number of blocks, or of a ResNet those of each stage")
+    switch blocks {
+    case .layers(let count):
+      (layers, stages) = (count, nil)
+      map.required("patch_size", &patchSize, "the side of a patch in pixels")
+      map.required("width", &width, "the width of the tower")
+      map.field("head_width", &headWidth)
+      map.field("mlp_ratio", &mlpRatio)
+    case .stages(let counts):
+      map.required("width", &width, "the width of the tower")
+      map.field("head_width", &headWidth)
+      self = VisionConfig(imageSize: imageSize, stages: counts, width: width, headWidth: headWidth)
+    }
+  }
+}
+
+/// `layers` of a vision tower: a number for a transformer, a list for a ResNet.
+enum VisionBlocks: FieldValue {
+  case layers(Int)
+  case stages([Int])
+
+  static var expectation: String { "a whole number, or a list of four of them for a ResNet" }
+
+  static func read(_ node: RunNode, _ problems: Problems) -> VisionBlocks? {
+    if case .list = node.value { return [Int].read(node, problems).map(VisionBlocks.stages) }
+    return Int.read(node, problems).map(VisionBlocks.layers)
+  }
+
+  var tree: RunTree {
+    switch self {
+    case .layers(let count): count.tree
+    case .stages(let counts): counts.tree
+    }
   }
 }
 

@@ -31,3 +31,18 @@ extension ModelConfig {
     return config
   }
 }
+
+extension RunConfig {
+  /// Where batch norm takes the statistics of each rank's own pictures, every rank must have some.
+  func checkStatistics(of config: CLIPConfig, ranks: Int) throws {
+    if config.vision.stages == nil, model.syncBatchNorm {
+      throw ModelError(
+        description: "model: sync_bn is true, and a vision transformer has no batch norm; leave sync_bn out")
+    }
+    if config.vision.stages != nil, !model.syncBatchNorm, batch.global < ranks {
+      throw ModelError(
+        description: "batch.global is \(batch.global) and there are \(ranks) ranks: batch norm needs pictures on each "
+          + "of them; raise batch.global to \(ranks) or more, or set model.sync_bn to true")
+    }
+  }
+}

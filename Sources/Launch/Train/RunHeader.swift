@@ -38,15 +38,23 @@ struct RunHeader {
   }
 
   private var modelText: String {
-    let v = config.vision
     let t = config.text
     let own = parameters.entries.filter { $0.name.hasPrefix(Objective<Float>.prefix) }.reduce(0) { $0 + $1.shape.count }
     let count = parameters.parameterCount - own
     return
       "\(Figures.significant(Double(count) / 1e6, 4)) M parameters\(own == 0 ? "" : " and \(own) of the objective's own"); "
-      + "vision \(v.width) wide, \(v.layers) layers, "
-      + "\(v.imageSize) px in patches of \(v.patchSize); text \(t.width) wide, \(t.layers) layers, "
+      + "\(visionText); text \(t.width) wide, \(t.layers) layers, "
       + "\(t.vocabularySize) tokens, context \(t.contextLength); embedding \(config.embedding)"
+  }
+
+  private var visionText: String {
+    let v = config.vision
+    if let stages = v.stages {
+      let blocks = stages.map(String.init).joined(separator: ", ")
+      return "ResNet of \(blocks) blocks, \(v.width) wide, \(v.imageSize) px, statistics of "
+        + (run.model.syncBatchNorm ? "all ranks" : "each rank")
+    }
+    return "vision \(v.width) wide, \(v.layers) layers, \(v.imageSize) px in patches of \(v.patchSize)"
   }
 
   private var dataText: String {
@@ -65,8 +73,7 @@ struct RunHeader {
     let arena = Double(parameters.count) * 4
     let share = ranks.size == 1 ? 2 : 3 / Double(ranks.size)
     let rows = Double(min(ranks.slices(of: run.batch.global).map(\.count).max() ?? 0, run.batch.micro ?? .max))
-    let v = config.vision
-    let image = Double(v.tokens * v.layers * (8 * v.width + 2 * v.hidden)) * 4 * rows
+    let image = Double(config.vision.keptNumbers) * 4 * rows
     let t = config.text
     let text = Double(t.contextLength * t.layers * (8 * t.width + 2 * t.hidden)) * 4 * rows
     func mebibytes(_ bytes: Double) -> String { "\(Int((bytes / 1_048_576).rounded(.up))) MiB" }

@@ -97,13 +97,13 @@ final class Step<S: Scalar> {
   ) throws -> StepOutcome {
     var seconds = StepSeconds()
     let parameters = model.parameters
-    let whole = captions.count <= micro
-    let chunks = whole ? [0..<captions.count] : Self.chunks(captions.count, by: micro)
+    let chunks = chunks(captions.count, of: count)
+    let whole = chunks.count == 1
 
     holdLogitScale()
     let (image, text) = clock(&seconds.forward) {
       fill(parameters.gradients, 0)
-      return forward(images, captions, chunks, keeping: whole)
+      return forward(images, captions, chunks)
     }
     let report = try clock(&seconds.loss) {
       try objective.accumulate(
@@ -112,6 +112,7 @@ final class Step<S: Scalar> {
     }
     if objective.options.fixedLogitScale != nil { fill(model.logitScale.gradient, 0) }
     clock(&seconds.backward) { backward(images, captions, chunks, again: !whole) }
+    try clock(&seconds.communication) { try moveStatistics() }
 
     let norm = try clock(&seconds.communication) {
       if communicator.size > 1 { try communicator.reduceScatter(parameters.gradients, into: own, ranges: slices) }
@@ -150,17 +151,16 @@ final class Step<S: Scalar> {
 
   /// Raw features of all pairs [b, e].
   private func forward(
-    _ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>], keeping: Bool
+    _ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>]
   ) -> (Tensor<S>, Tensor<S>) {
     if chunks.count == 1 {
-      return (
-        model.visual.forward(images, keeping: keeping), model.text.forward(TokenBatch(captions), keeping: keeping)
-      )
+      return (model.visual.forward(images, keeping: true), model.text.forward(TokenBatch(captions), keeping: true))
     }
     let shape = Shape(captions.count, model.config.embedding)
     let (image, text) = (raw.0.tensor(shape), raw.1.tensor(shape))
     for chunk in chunks {
-      copy(model.visual.forward(Self.pictures(images, chunk), keeping: false), into: image.rows(chunk))
+      let pictures = Self.pictures(images, chunk)
+      copy(model.visual.forward(pictures, mode: .rehearsal, observe: nil), into: image.rows(chunk))
       copy(model.text.forward(TokenBatch(captions[chunk]), keeping: false), into: text.rows(chunk))
     }
     return (image, text)
@@ -177,8 +177,19 @@ final class Step<S: Scalar> {
     }
   }
 
-  private static func chunks(_ count: Int, by size: Int) -> [Range<Int>] {
-    stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
+  /// This rank's pairs in as many chunks as every rank has, for batch norm over all ranks meets in each of them.
+  private func chunks(_ own: Int, of count: Int) -> [Range<Int>] {
+    let most = communicator.slices(of: count).map(\.count).max() ?? 0
+    let chunks = max((most - 1) / micro + 1, 1)
+    return (0..<chunks).map { $0 * own / chunks..<($0 + 1) * own / chunks }
+  }
+
+  /// Moves running statistics once, and gives all ranks those of rank 0: they may have seen other pictures.
+  private func moveStatistics() throws {
+    try model.visual.moveStatistics()
+    if communicator.size > 1, model.parameters.bufferValues.count > 0 {
+      try communicator.broadcast(model.parameters.bufferValues, root: 0)
+    }
   }
 
   private static func pictures(_ images: Tensor<S>, _ range: Range<Int>) -> Tensor<S> {

@@ -16,6 +16,7 @@ struct Trainer {
     plan.apply()
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
     let config = try run.model.resolved(for: vocabulary, path: run.vocabulary)
+    try run.checkStatistics(of: config, ranks: ranks.size)
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: config.text.contextLength)
     // One rank reads every byte; what it finds stops all.
     let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && !dryRun ? .checksums : .sizes
@@ -35,7 +36,9 @@ struct Trainer {
     }
 
     model.parameters.allocate(gradients: true)
-    let optimizer = run.optimizer.resolved(visionTransformer: true, objective: run.objective.preset)
+    if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
+    let optimizer = run.optimizer.resolved(
+      visionTransformer: config.vision.stages == nil, objective: run.objective.preset)
     let step = Step(
       model, objective, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
     let checkpoints = try Checkpoints(run: run, step: step, ranks: ranks)

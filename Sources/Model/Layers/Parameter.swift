@@ -29,11 +29,28 @@ public final class ParameterStore<S: Scalar> {
     public var range: Range<Int> { offset..<offset + shape.count }
   }
 
+  /// State that is not learned but belongs to the model: running statistics.
+  public struct BufferEntry: Sendable {
+    /// The key in open_clip's state dict.
+    public let name: String
+    public let shape: Shape
+    /// Where the buffer begins in `bufferValues`.
+    public let offset: Int
+    public let initial: Double
+    /// Whether it counts something, and files have it as an integer.
+    public let isCount: Bool
+
+    public var range: Range<Int> { offset..<offset + shape.count }
+  }
+
   public private(set) var entries: [Entry] = []
+  public private(set) var buffers: [BufferEntry] = []
   private var names: Set<String> = []
   /// Scalars in an arena of this layout, gaps included.
   public private(set) var count = 0
   private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
+  /// The values of all buffers as one vector, of the precision of S but held in Double, where any count has room.
+  public private(set) var bufferValues = Tensor<Double>(Shape(0))
 
   public init() {}
 
@@ -46,11 +63,29 @@ public final class ParameterStore<S: Scalar> {
     return Parameter(store: self, index: entries.count - 1)
   }
 
-  /// Makes the arenas; a frozen model has no gradients. `values` may be memory that somebody else holds.
+  /// Adds a buffer to the layout; before `allocate`.
+  public func declareBuffer(
+    _ name: String, _ shape: Shape, initial: Double, isCount: Bool = false
+  ) -> ModelBuffer<S> {
+    precondition(held == nil, "\(name) is declared after the store was allocated")
+    precondition(names.insert(name).inserted, "\(name) is declared twice")
+    let offset = buffers.last?.range.upperBound ?? 0
+    buffers.append(BufferEntry(name: name, shape: shape, offset: offset, initial: initial, isCount: isCount))
+    return ModelBuffer(store: self, index: buffers.count - 1)
+  }
+
+  /// Makes the arenas; buffers begin with their initial values. A frozen model has no gradients. `values` may be memory that somebody else holds.
   public func allocate(gradients: Bool, values: Tensor<S>? = nil) {
     let values = values ?? Tensor(Shape(count))
     precondition(values.count == count, "an arena of \(values.count) scalars for a layout of \(count)")
     held = (values, gradients ? Tensor(Shape(count)) : nil)
+    bufferValues = Tensor(Shape(buffers.last?.range.upperBound ?? 0))
+    resetBuffers()
+  }
+
+  /// Gives every buffer its initial value.
+  private func resetBuffers() {
+    for buffer in buffers { fill(value(of: buffer), buffer.initial) }
   }
 
   /// All values, as one vector.
@@ -73,8 +108,13 @@ public final class ParameterStore<S: Scalar> {
   public func value(of entry: Entry) -> Tensor<S> { values.slice(entry.range).reshaped(entry.shape) }
   public func gradient(of entry: Entry) -> Tensor<S> { gradients.slice(entry.range).reshaped(entry.shape) }
 
-  /// Draws every parameter anew: a function of (seed, name), whatever else the model has.
+  public func value(of buffer: BufferEntry) -> Tensor<Double> {
+    bufferValues.slice(buffer.range).reshaped(buffer.shape)
+  }
+
+  /// Draws every parameter anew: a function of (seed, name), whatever else the model has. Buffers begin again.
   public func initialize(seed: UInt64) {
+    resetBuffers()
     for entry in entries {
       let value = value(of: entry)
       var random = KeyedRandom(seed: seed, purpose: entry.name)
@@ -98,4 +138,13 @@ public struct Parameter<S: Scalar> {
   public var shape: Shape { store.entries[index].shape }
   public var value: Tensor<S> { store.value(of: store.entries[index]) }
   public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
+}
+
+/// One named tensor of a model that is kept but not learned.
+public struct ModelBuffer<S: Scalar> {
+  let store: ParameterStore<S>
+  let index: Int
+
+  public var name: String { store.buffers[index].name }
+  public var value: Tensor<Double> { store.value(of: store.buffers[index]) }
 }

@@ -5,7 +5,7 @@ public import Tensor
 public final class CLIP<S: Scalar> {
   public let config: CLIPConfig
   public let parameters: ParameterStore<S>
-  public let visual: VisionTransformer<S>
+  public let visual: any VisionTower<S>
   public let text: TextTransformer<S>
   public let logitScale: Parameter<S>
 
@@ -36,8 +36,12 @@ public final class CLIP<S: Scalar> {
   private init(declaring config: CLIPConfig) {
     self.config = config
     parameters = ParameterStore()
-    visual = VisionTransformer(
-      parameters, config.vision, embedding: config.embedding, activation: config.activation)
+    if let stages = config.vision.stages {
+      visual = ModifiedResNet(parameters, config.vision, stages: stages, embedding: config.embedding)
+    } else {
+      visual = VisionTransformer(
+        parameters, config.vision, embedding: config.embedding, activation: config.activation)
+    }
     text = TextTransformer(parameters, config.text, embedding: config.embedding, activation: config.activation)
     logitScale = parameters.declare("logit_scale", Shape(), .constant(log(1 / 0.07)))
   }
@@ -62,22 +66,11 @@ public final class CLIP<S: Scalar> {
 
   /// Multiply-adds twice, of the matrix products of one forward: of `pictures` pictures and of captions with these lengths.
   public func forwardOperations(pictures: Int, captions: some Sequence<Int>) -> Double {
-    let v = config.vision
-    let patches = Double(v.grid * v.grid)
-    let image =
-      2 * patches * Double(3 * v.patchSize * v.patchSize * v.width)
-      + Self.transformerOperations(v.tokens, width: v.width, hidden: v.hidden, layers: v.layers)
-      + 2 * Double(v.width * config.embedding)
     let t = config.text
     let text = captions.reduce(0.0) {
-      $0 + Self.transformerOperations($1, width: t.width, hidden: t.hidden, layers: t.layers)
+      $0 + transformerOperations($1, width: t.width, hidden: t.hidden, layers: t.layers)
         + 2 * Double(t.width * config.embedding)
     }
-    return Double(pictures) * image + text
-  }
-
-  private static func transformerOperations(_ length: Int, width: Int, hidden: Int, layers: Int) -> Double {
-    let (l, w, h) = (Double(length), Double(width), Double(hidden))
-    return Double(layers) * (2 * l * w * (4 * w + 2 * h) + 4 * l * l * w)
+    return Double(pictures) * config.vision.forwardOperations(embedding: config.embedding) + text
   }
 }

@@ -1,12 +1,16 @@
 public import Foundation
 public import Tensor
 
-/// The sizes of a vision transformer, as in open_clip's `vision_cfg`.
+/// The sizes of a vision tower, as in open_clip's `vision_cfg`: a vision transformer's, or with `stages` a ModifiedResNet's.
 public struct VisionConfig: Equatable, Sendable {
   public var imageSize = 224
+  /// Of a ResNet 32: the points that its attention pool sees lie so far apart.
   public var patchSize: Int
   public var width: Int
+  /// Blocks, of all stages together.
   public var layers: Int
+  /// Blocks of each stage of a ModifiedResNet; nil: a vision transformer.
+  public var stages: [Int]?
   public var headWidth = 64
   public var mlpRatio = 4.0
 
@@ -18,11 +22,21 @@ public struct VisionConfig: Equatable, Sendable {
     self.headWidth = headWidth
   }
 
-  public var heads: Int { width / headWidth }
+  /// The sizes of a ModifiedResNet.
+  public init(imageSize: Int = 224, stages: [Int], width: Int, headWidth: Int = 64) {
+    let blocks = stages.reduce(0) { $0.addingReportingOverflow($1).partialValue }
+    self.init(imageSize: imageSize, patchSize: 32, width: width, layers: blocks, headWidth: headWidth)
+    self.stages = stages
+  }
+
+  /// Channels before the projection to the embedding: 8 · 4 times the width in a ResNet.
+  public var outputWidth: Int { stages == nil ? width : 32 * width }
+  /// Heads of attention; of a ResNet, of its attention pool.
+  public var heads: Int { outputWidth / headWidth }
   public var hidden: Int { Int(Double(width) * mlpRatio) }
   /// Patches along one side.
   public var grid: Int { imageSize / patchSize }
-  /// Tokens of a picture: the class token and the patches.
+  /// Tokens of a picture: the class token (in a ResNet the mean) and the patches.
   public var tokens: Int { 1 + grid * grid }
 }
 
@@ -84,13 +98,19 @@ extension CLIPConfig {
     var text = KeyReader(try reader.section("text_cfg"), path: "text_cfg.")
     embedding = try reader.integer("embed_dim")
     activation = try reader.flag("quick_gelu", default: false) ? .quickGELU : .gelu
-    // First, for a ModifiedResNet is known by it and should be called by its name.
-    let visionLayers = try vision.integer("layers")
-    self.vision = VisionConfig(
-      imageSize: try vision.integer("image_size", default: 224), patchSize: try vision.integer("patch_size"),
-      width: try vision.integer("width"), layers: visionLayers, headWidth: try vision.integer("head_width", default: 64)
-    )
-    self.vision.mlpRatio = try vision.number("mlp_ratio", default: 4)
+    let imageSize = try vision.integer("image_size", default: 224)
+    let headWidth = try vision.integer("head_width", default: 64)
+    let width = try vision.integer("width")
+    if let stages = try vision.list("layers") {
+      // open_clip writes keys of transformers into the configs of ResNets too, and passes over them.
+      vision.ignore("patch_size", "mlp_ratio")
+      self.vision = VisionConfig(imageSize: imageSize, stages: stages, width: width, headWidth: headWidth)
+    } else {
+      self.vision = VisionConfig(
+        imageSize: imageSize, patchSize: try vision.integer("patch_size"), width: width,
+        layers: try vision.integer("layers"), headWidth: headWidth)
+      self.vision.mlpRatio = try vision.number("mlp_ratio", default: 4)
+    }
     self.text = TextConfig(
       contextLength: try text.integer("context_length", default: 77),
       vocabularySize: try text.integer("vocab_size", default: 49408), width: try text.integer("width"),
@@ -108,10 +128,7 @@ extension CLIPConfig {
       let object: [String: Any] = [
         "embed_dim": embedding,
         "quick_gelu": activation == .quickGELU,
-        "vision_cfg": [
-          "image_size": vision.imageSize, "layers": vision.layers, "width": vision.width,
-          "head_width": vision.headWidth, "patch_size": vision.patchSize, "mlp_ratio": vision.mlpRatio,
-        ] as [String: Any],
+        "vision_cfg": visionObject,
         "text_cfg": [
           "context_length": text.contextLength, "vocab_size": text.vocabularySize, "width": text.width,
           "heads": text.heads, "layers": text.layers, "mlp_ratio": text.mlpRatio,
@@ -119,6 +136,20 @@ extension CLIPConfig {
       ]
       return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
     }
+  }
+
+  private var visionObject: [String: Any] {
+    var object: [String: Any] = [
+      "image_size": vision.imageSize, "width": vision.width, "head_width": vision.headWidth,
+    ]
+    if let stages = vision.stages {
+      object["layers"] = stages
+    } else {
+      object["layers"] = vision.layers
+      object["patch_size"] = vision.patchSize
+      object["mlp_ratio"] = vision.mlpRatio
+    }
+    return object
   }
 
   /// Throws where sizes do not go together, or where there is no machine that could hold them.
@@ -153,13 +184,14 @@ extension CLIPConfig {
     guard text.vocabularySize >= 0 && text.vocabularySize <= largest else {
       throw ConfigError("text_cfg.vocab_size is \(text.vocabularySize): it must be between 0 and \(largest)")
     }
+    if let stages = vision.stages { try validate(stages: stages) }
     guard vision.patchSize <= vision.imageSize else {
       throw ConfigError("vision_cfg.patch_size \(vision.patchSize) exceeds image_size \(vision.imageSize)")
     }
-    guard vision.width % vision.headWidth == 0 else {
+    guard vision.outputWidth % vision.headWidth == 0 else {
+      let width = vision.stages == nil ? "width \(vision.width)" : "width · 32 = \(vision.outputWidth)"
       throw ConfigError(
-        "vision_cfg.width \(vision.width) is not a multiple of head_width \(vision.headWidth): set head_width to a divisor"
-      )
+        "vision_cfg.\(width) is not a multiple of head_width \(vision.headWidth): set head_width to a divisor")
     }
     guard text.width % text.heads == 0 else {
       throw ConfigError("text_cfg.width \(text.width) is not a multiple of heads \(text.heads)")
@@ -170,6 +202,21 @@ extension CLIPConfig {
     }
   }
 
+  private func validate(stages: [Int]) throws {
+    guard stages.count == 4, stages.allSatisfy({ $0 >= 1 && $0 <= 1000 }) else {
+      throw ConfigError("vision_cfg.layers is \(stages): a ModifiedResNet has four stages of 1 to 1000 blocks each")
+    }
+    guard vision.width >= 2, vision.width <= 1 << 16 else {
+      throw ConfigError("vision_cfg.width is \(vision.width): a ModifiedResNet's is between 2 and 65536")
+    }
+    // A convolution of stride 2 rounds up and pooling rounds down: what comes out must be image_size / 32.
+    guard (vision.imageSize + 1) / 2 / 16 == vision.grid, vision.grid >= 1 else {
+      throw ConfigError(
+        "vision_cfg.image_size is \(vision.imageSize): a ModifiedResNet wants a multiple of 32, or up to 30 more than one"
+      )
+    }
+  }
+
   /// The parameters of all matrices, in Double, for the sum of what a config may say need not fit an integer.
   private var approximateParameters: Double {
     func tower(_ layers: Int, _ width: Int, _ ratio: Double, rows: Double) -> Double {
@@ -177,7 +224,17 @@ extension CLIPConfig {
       return Double(layers) * w * w * (4 + 2 * ratio) + w * (rows + Double(embedding))
     }
     let (grid, patch) = (Double(vision.grid), Double(vision.patchSize))
-    return tower(vision.layers, vision.width, vision.mlpRatio, rows: grid * grid + 3 * patch * patch)
+    let visual =
+      if let stages = vision.stages {
+        // Every block has 17 planes², those at the head of a stage up to twice as much.
+        zip(stages, [1.0, 2, 4, 8]).reduce(tower(1, vision.outputWidth, 0, rows: grid * grid)) { sum, stage in
+          let planes = Double(vision.width) * stage.1
+          return sum + Double(stage.0 + 1) * 17 * planes * planes
+        }
+      } else {
+        tower(vision.layers, vision.width, vision.mlpRatio, rows: grid * grid + 3 * patch * patch)
+      }
+    return visual
       + tower(text.layers, text.width, text.mlpRatio, rows: Double(text.vocabularySize + text.contextLength))
   }
 }
@@ -216,12 +273,24 @@ private struct KeyReader {
       guard let missing else { throw ConfigError("the model config has no \(path)\(key)") }
       return missing
     case let value as NSNumber: return value.doubleValue
-    case let list as [Any] where key == "layers":
-      throw ConfigError(
-        "\(path)layers is a list of \(list.count), a ModifiedResNet; only vision transformers are built")
     case let other?: throw ConfigError("\(path)\(key) is \(other), and a number is wanted")
     }
   }
+
+  /// A list of whole numbers; nil for what is no list.
+  mutating func list(_ key: String) throws -> [Int]? {
+    known.insert(key)
+    guard let list = object[key] as? [Any] else { return nil }
+    return try list.map { item in
+      guard let number = item as? NSNumber, let whole = Int(exactly: number.doubleValue) else {
+        throw ConfigError("\(path)\(key) has \(item) in it, and whole numbers are wanted")
+      }
+      return whole
+    }
+  }
+
+  /// Passes over keys that have no meaning here.
+  mutating func ignore(_ keys: String...) { known.formUnion(keys) }
 
   mutating func flag(_ key: String, default missing: Bool) throws -> Bool {
     known.insert(key)

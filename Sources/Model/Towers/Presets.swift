@@ -1,5 +1,5 @@
 extension CLIPConfig {
-  /// The named models, in the order in which help lists them. The first five are open_clip's (ViT-T-16: CLIP-KD's); the
+  /// The named models, in the order in which help lists them. The first seven are open_clip's (ViT-T-16: CLIP-KD's); the
   /// rest are for pictures of 64 pixels and take as many words as the run's vocabulary has.
   public static let presets: [(name: String, config: CLIPConfig)] = [
     (
@@ -31,6 +31,18 @@ extension CLIPConfig {
       CLIPConfig(
         embedding: 768, vision: VisionConfig(patchSize: 14, width: 1024, layers: 24),
         text: TextConfig(width: 768, heads: 12, layers: 12))
+    ),
+    (
+      "RN50",
+      CLIPConfig(
+        embedding: 1024, vision: VisionConfig(stages: [3, 4, 6, 3], width: 64),
+        text: TextConfig(width: 512, heads: 8, layers: 12))
+    ),
+    (
+      "RN101",
+      CLIPConfig(
+        embedding: 512, vision: VisionConfig(stages: [3, 4, 23, 3], width: 64),
+        text: TextConfig(width: 512, heads: 8, layers: 12))
     ),
     (
       "ViT-64-T-16",

@@ -4,7 +4,7 @@ public import Tensor
 
 /// Pictures [b, 3, size, size] to features [b, e], as open_clip's VisionTransformer computes them: patch embedding
 /// without bias, class token in front, positions, ln_pre, blocks, ln_post of the class token, projection.
-public final class VisionTransformer<S: Scalar> {
+public final class VisionTransformer<S: Scalar>: VisionTower {
   public let config: VisionConfig
   let classEmbedding: Parameter<S>
   let positions: Parameter<S>
@@ -54,10 +54,8 @@ public final class VisionTransformer<S: Scalar> {
   private var patchLength: Int { 3 * config.patchSize * config.patchSize }
   private func classRowNumbers(_ b: Int) -> [Int] { (0..<b).map { $0 * config.tokens } }
 
-  /// Images [b, 3, size, size], normalised, to raw features [b, e], which stay until the next forward. With `keeping`,
-  /// what backward needs is kept. `observe` sees each layer's output under the layer's name.
   public func forward(
-    _ images: Tensor<S>, keeping: Bool, observe: ((String, Tensor<S>) -> Void)? = nil
+    _ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)? = nil
   ) -> Tensor<S> {
     let b = images.shape[0]
     precondition(
@@ -84,7 +82,9 @@ public final class VisionTransformer<S: Scalar> {
     observe?("visual.ln_pre", y)
 
     let sequences = Sequences(count: b, length: tokens)
-    let z = transformer.forward(y, sequences, keeping: keeping) { observe?("visual.transformer.resblocks.\($0)", $1) }
+    let z = transformer.forward(y, sequences, keeping: mode.keeps) {
+      observe?("visual.transformer.resblocks.\($0)", $1)
+    }
     let first = classRows.tensor(Shape(b, w))
     gatherRows(z, classRowNumbers(b), into: first)
     let last = classNormed.tensor(Shape(b, w))
@@ -94,7 +94,6 @@ public final class VisionTransformer<S: Scalar> {
     return out
   }
 
-  /// Adds the gradients of all parameters, given that of the features [b, e] of the last forward with `keeping`.
   public func backward(_ dfeatures: Tensor<S>) {
     let b = pictures
     precondition(dfeatures.rows == b, "a gradient of \(dfeatures.shape) for \(b) pictures")
@@ -127,4 +126,8 @@ public final class VisionTransformer<S: Scalar> {
         beta: 1)
     }
   }
+
+  /// No layer of it sees more than one picture at a time.
+  public func synchronize(over ranks: any Ranks<S>) {}
+  public func moveStatistics() {}
 }

@@ -20,8 +20,8 @@ import Testing
     static let singleKeyBias = 5e-4
   }
 
-  let golden: VitGoldenSet
-  init() throws { golden = try VitGoldenSet() }
+  let golden: TowerGoldenSet
+  init() throws { golden = try TowerGoldenSet("vit") }
 
   @Test func namesAndShapes() throws {
     let model: CLIP<Float> = try golden.model()
@@ -88,7 +88,7 @@ import Testing
     let count = try golden.outputs.shape(of: traces[0])[0]
     let model: CLIP<Double> = try golden.model()
     let batch: (images: Tensor<Double>, tokens: TokenBatch) = golden.batch(Array(0..<count))
-    let seen = observe(model, batch)
+    let seen = try observe(model, batch)
     for trace in traces {
       let module = String(trace.dropFirst("f64.trace.".count))
       let all = try golden.outputs.tensor(trace, as: Double.self)
@@ -107,16 +107,17 @@ import Testing
   /// The output of every module under its name.
   private func observe(
     _ model: CLIP<Double>, _ batch: (images: Tensor<Double>, tokens: TokenBatch)
-  ) -> [String: Tensor<Double>] {
+  ) throws -> [String: Tensor<Double>] {
+    let visual = try #require(model.visual as? VisionTransformer<Double>)
     var seen: [String: Tensor<Double>] = [:]
     let keep: (String, Tensor<Double>) -> Void = { seen[$0] = Tensor($1.shape, $1.array) }
-    _ = model.visual.forward(batch.images, keeping: true, observe: keep)
+    _ = visual.forward(batch.images, keeping: true, observe: keep)
     _ = model.text.forward(batch.tokens, keeping: true, observe: keep)
     // The towers read only one row of each of the last norms; here all rows are normed.
     let last = (model.config.vision.layers - 1, model.config.text.layers - 1)
-    seen["visual.ln_post"] = normed(seen["visual.transformer.resblocks.\(last.0)"], model.visual.normAfter)
+    seen["visual.ln_post"] = normed(seen["visual.transformer.resblocks.\(last.0)"], visual.normAfter)
     seen["ln_final"] = normed(seen["transformer.resblocks.\(last.1)"], model.text.norm)
-    seen["visual.conv1"] = convolution(batch.images, model.visual.convolution.value)
+    seen["visual.conv1"] = convolution(batch.images, visual.convolution.value)
     return seen
   }
 
@@ -162,7 +163,7 @@ import Testing
   private func compareGradients<S: Scalar>(_: S.Type, _ file: String, _ tolerance: Double) throws {
     let learner = Learner<S>(model: try golden.model())
     _ = try learner.accumulate(golden.batch(golden.mainBatch))
-    let expected = try SafetensorsFile(VitGoldenSet.file("\(file).safetensors"))
+    let expected = try SafetensorsFile(golden.file("\(file).safetensors"))
     let store = learner.model.parameters
     #expect(Set(expected.names) == Set(store.entries.map(\.name)))
     for entry in store.entries {

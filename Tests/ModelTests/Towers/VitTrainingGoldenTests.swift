@@ -9,8 +9,8 @@ import Testing
 @Suite struct VitTrainingGoldenTests {
   typealias Tolerance = VitGoldenTests.Tolerance
 
-  let golden: VitGoldenSet
-  init() throws { golden = try VitGoldenSet() }
+  let golden: TowerGoldenSet
+  init() throws { golden = try TowerGoldenSet("vit") }
 
   /// Loss before each step and log scale after it, and the model after all of them.
   private func train<S: Scalar>(
@@ -92,7 +92,7 @@ import Testing
   private func forEachParameter<S: Scalar>(
     of model: CLIP<S>, _ body: (_ name: String, _ isKeyBias: Bool, Deviation) -> Void
   ) throws {
-    let file = try SafetensorsFile(VitGoldenSet.file("params_after_adamw.safetensors"))
+    let file = try SafetensorsFile(golden.file("params_after_adamw.safetensors"))
     for entry in model.parameters.entries {
       var numbers = model.parameters.value(of: entry).array
       if file.contains(entry.name) {

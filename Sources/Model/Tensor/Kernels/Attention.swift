@@ -118,7 +118,7 @@ public func attentionBackward<S: Scalar>(
 
 /// row ← softmax(row) over its first `count` elements; returns the logarithm of the sum of exponentials.
 @inline(__always)
-private func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ count: Int) -> S {
+func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ count: Int) -> S {
   var largest = row[0]
   for j in 1..<max(count, 1) { largest = row[j] > largest ? row[j] : largest }
   var sum: S = 0

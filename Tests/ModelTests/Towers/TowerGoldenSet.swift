@@ -4,8 +4,8 @@ import Model
 import Tensor
 import TestSupport
 
-/// The `vit` part of the golden set: a small CLIP of open_clip's, its inputs, and what it computes.
-struct VitGoldenSet {
+/// The `vit` or `resnet` part of the golden set: a small CLIP of open_clip's, its inputs, and what it computes.
+struct TowerGoldenSet {
   struct Meta: Decodable {
     struct Adam: Decodable {
       let lr: Double
@@ -40,19 +40,27 @@ struct VitGoldenSet {
   private let tokens: [[Int32]]
   private let steps: [[Int]]
 
-  init() throws {
+  private let folder: String
+
+  init(_ folder: String) throws {
+    self.folder = folder
+    func file(_ name: String) -> URL { Self.file(folder, name) }
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
-    meta = try decoder.decode(Meta.self, from: Data(contentsOf: Self.file("meta.json")))
-    weights = try SafetensorsFile(Self.file("weights.safetensors"))
-    outputs = try SafetensorsFile(Self.file("outputs.safetensors"))
-    let inputs = try SafetensorsFile(Self.file("inputs.safetensors"))
+    meta = try decoder.decode(Meta.self, from: Data(contentsOf: file("meta.json")))
+    weights = try SafetensorsFile(file("weights.safetensors"))
+    outputs = try SafetensorsFile(file("outputs.safetensors"))
+    let inputs = try SafetensorsFile(file("inputs.safetensors"))
     images = try inputs.tensor("images")
     tokens = try Self.rows(inputs, "tokens").map { $0.map(Int32.init) }
     steps = try Self.rows(inputs, "step_index")
   }
 
-  static func file(_ name: String) -> URL { Fixture.golden.appending(path: "vit/\(name)") }
+  private static func file(_ folder: String, _ name: String) -> URL {
+    Fixture.golden.appending(path: "\(folder)/\(name)")
+  }
+
+  func file(_ name: String) -> URL { Self.file(folder, name) }
 
   private static func rows(_ file: SafetensorsFile, _ name: String) throws -> [[Int]] {
     let (numbers, width) = (try file.integers(name), try file.shape(of: name).columns)
@@ -61,8 +69,16 @@ struct VitGoldenSet {
 
   /// The model with open_clip's weights; `variant` is what stands between `open_clip_config` and `.json`.
   func model<S: Scalar>(_ variant: String = "") throws -> CLIP<S> {
-    let model = CLIP<S>(try CLIPConfig(json: Data(contentsOf: Self.file("open_clip_config\(variant).json"))))
+    let model = CLIP<S>(try CLIPConfig(json: Data(contentsOf: file("open_clip_config\(variant).json"))))
     for entry in model.parameters.entries { try weights.read(entry.name, into: model.parameters.value(of: entry)) }
+    for buffer in model.parameters.buffers {
+      let value = model.parameters.value(of: buffer)
+      if buffer.isCount {
+        value[0] = Double(try weights.integers(buffer.name)[0])
+      } else {
+        try weights.read(buffer.name, into: value)
+      }
+    }
     return model
   }
 

@@ -1,0 +1,114 @@
+import Tensor
+
+/// What a ModifiedResNet repeats: 1 × 1, 3 × 3 and 1 × 1 convolutions, each with batch norm, beside a shortcut; four times as
+/// many channels come out as are in the middle.
+///
+/// Where a block halves the picture, it pools after the second activation, and its shortcut pools before its convolution.
+struct Bottleneck<S: Scalar> {
+  let reduce: NormedConvolution<S>
+  let spread: NormedConvolution<S>
+  let expand: NormedConvolution<S>
+  /// The shortcut's, where it is not the input itself.
+  let downsample: NormedConvolution<S>?
+  let halves: Bool
+
+  /// What backward needs beside the input.
+  final class Saved {
+    let reduce = NormedConvolution<S>.Saved()
+    let spread = NormedConvolution<S>.Saved()
+    let pooled = Buffer<S>()
+    let expand = NormedConvolution<S>.Saved()
+    let pooledInput = Buffer<S>()
+    let downsample = NormedConvolution<S>.Saved()
+  }
+
+  init(_ store: ParameterStore<S>, name: String, inputs: Int, planes: Int, halves: Bool) {
+    self.halves = halves
+    reduce = NormedConvolution(
+      store, convolution: "\(name).conv1", norm: "\(name).bn1", inputs: inputs, outputs: planes, size: 1)
+    spread = NormedConvolution(
+      store, convolution: "\(name).conv2", norm: "\(name).bn2", inputs: planes, outputs: planes, size: 3)
+    // A block begins as its shortcut.
+    expand = NormedConvolution(
+      store, convolution: "\(name).conv3", norm: "\(name).bn3", inputs: planes, outputs: 4 * planes, size: 1,
+      normWeight: .zeros)
+    let keepsShape = !halves && inputs == 4 * planes
+    downsample =
+      keepsShape
+      ? nil
+      : NormedConvolution(
+        store, convolution: "\(name).downsample.0", norm: "\(name).downsample.1", inputs: inputs, outputs: 4 * planes,
+        size: 1)
+  }
+
+  var norms: [BatchNorm<S>] { [reduce, spread, expand].map(\.norm) + (downsample.map { [$0.norm] } ?? []) }
+
+  func output(_ plane: Plane) -> Plane { halves ? plane.halved : plane }
+
+  /// x [points, inputs] → [points that come out, 4 planes], in a buffer of `saved`; x may be that very buffer, where nothing
+  /// is kept for backward.
+  func forward(
+    _ x: Tensor<S>, _ plane: Plane, mode: ForwardMode, saved: Saved, workspace: ConvolutionWorkspace<S>
+  ) -> Tensor<S> {
+    let out = output(plane)
+    let y1 = reduce.forward(x, plane, mode: mode, saved: saved.reduce, workspace: workspace)
+    let y2 = spread.forward(y1, plane, mode: mode, saved: saved.spread, workspace: workspace)
+    var shortcut = x
+    if let downsample {
+      shortcut = downsample.forward(
+        pooled(x, plane, into: saved.pooledInput), out, relu: false, into: workspace.shortcut, mode: mode,
+        saved: saved.downsample, workspace: workspace)
+    }
+    return expand.forward(
+      pooled(y2, plane, into: saved.pooled), out, adding: shortcut, mode: mode, saved: saved.expand,
+      workspace: workspace)
+  }
+
+  private func pooled(_ x: Tensor<S>, _ plane: Plane, into buffer: Buffer<S>) -> Tensor<S> {
+    guard halves else { return x }
+    let y = buffer.tensor(Shape(plane.halved.rows, x.columns))
+    averagePool(x, plane, into: y)
+    return y
+  }
+
+  /// The gradient of x, given dy, which is used up: in dy's own memory where the shortcut is the input itself, and in
+  /// `target` otherwise. Adds to the parameters' gradients.
+  func backward(
+    _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, saved: Saved, into target: Buffer<S>,
+    workspace: ConvolutionWorkspace<S>
+  ) -> Tensor<S> {
+    let out = output(plane)
+    let planes = reduce.convolution.outputs
+    let y1 = saved.reduce.y.tensor(Shape(plane.rows, planes))
+    let y2 = halves ? saved.pooled.tensor(Shape(out.rows, planes)) : saved.spread.y.tensor(Shape(plane.rows, planes))
+    let dpooled = workspace.narrow.0.tensor(Shape(out.rows, planes))
+    // After this dy is the gradient of the sum, and so of the shortcut.
+    expand.backward(
+      dy, x: y2, out, mask: .output(saved.expand.y.tensor(dy.shape)), saved: saved.expand,
+      dz: workspace.wide.tensor(dy.shape), dx: dpooled, workspace: workspace)
+    let d2 = unpooled(dpooled, plane, into: workspace.narrow.1)
+    let d1 = (halves ? workspace.narrow.0 : workspace.narrow.1).tensor(Shape(plane.rows, planes))
+    spread.backward(d2, x: y1, plane, saved: saved.spread, dz: d2, dx: d1, workspace: workspace)
+
+    guard let downsample else {
+      reduce.backward(
+        d1, x: x, plane, saved: saved.reduce, dz: d1, dx: dy, adding: true, workspace: workspace)
+      return dy
+    }
+    let dx = target.tensor(x.shape)
+    let input = halves ? saved.pooledInput.tensor(Shape(out.rows, x.columns)) : x
+    let dinput = halves ? workspace.wide.tensor(input.shape) : dx
+    downsample.backward(
+      dy, x: input, out, mask: .none, saved: saved.downsample, dz: dy, dx: dinput, workspace: workspace)
+    if halves { averagePoolBackward(dinput, plane, into: dx) }
+    reduce.backward(d1, x: x, plane, saved: saved.reduce, dz: d1, dx: dx, adding: true, workspace: workspace)
+    return dx
+  }
+
+  private func unpooled(_ dy: Tensor<S>, _ plane: Plane, into buffer: Buffer<S>) -> Tensor<S> {
+    guard halves else { return dy }
+    let dx = buffer.tensor(Shape(plane.rows, dy.columns))
+    averagePoolBackward(dy, plane, into: dx)
+    return dx
+  }
+}

@@ -1,0 +1,52 @@
+import Tensor
+
+extension VisionConfig {
+  /// Multiply-adds twice, of the matrix products of one picture's forward.
+  public func forwardOperations(embedding: Int) -> Double {
+    guard stages != nil else {
+      let patches = Double(grid * grid)
+      return 2 * patches * Double(3 * patchSize * patchSize * width)
+        + transformerOperations(tokens, width: width, hidden: hidden, layers: layers) + 2 * Double(width * embedding)
+    }
+    let products = convolutions.reduce(0) { $0 + Double($1.points * $1.taps * $1.inputs * $1.outputs) }
+    // The pool: query, key and value once each for one token; all tokens once for scores and once for the mixture.
+    let c = Double(outputWidth)
+    let pool = 3 * c * c + 2 * Double(tokens * heads) * c + c * Double(embedding)
+    return 2 * (products + pool)
+  }
+
+  /// Numbers that one picture leaves for backward, large parts only: what each block keeps.
+  public var keptNumbers: Int {
+    guard stages != nil else { return tokens * layers * (8 * width + 2 * hidden) }
+    // Of each convolution its output and what batch norm makes of it.
+    return convolutions.reduce(0) { $0 + 2 * $1.points * $1.outputs }
+  }
+
+  /// The convolutions of a ResNet, as matrix products of `points` rows.
+  private var convolutions: [(points: Int, taps: Int, inputs: Int, outputs: Int)] {
+    var side = (imageSize + 1) / 2
+    let half = width / 2
+    var list = [(side * side, 9, 3, half), (side * side, 9, half, half), (side * side, 9, half, width)]
+    side /= 2
+    var inputs = width
+    for (stage, blocks) in (stages ?? []).enumerated() {
+      let planes = width << stage
+      for block in 0..<blocks {
+        let strided = block == 0 && stage > 0
+        let output = strided ? side / 2 : side
+        list.append((side * side, 1, inputs, planes))
+        list.append((side * side, 9, planes, planes))
+        list.append((output * output, 1, planes, 4 * planes))
+        if block == 0 { list.append((output * output, 1, inputs, 4 * planes)) }
+        (side, inputs) = (output, 4 * planes)
+      }
+    }
+    return list.map { (points: $0.0, taps: $0.1, inputs: $0.2, outputs: $0.3) }
+  }
+}
+
+/// Multiply-adds twice, of the matrix products of a transformer over one sequence.
+func transformerOperations(_ length: Int, width: Int, hidden: Int, layers: Int) -> Double {
+  let (l, w, h) = (Double(length), Double(width), Double(hidden))
+  return Double(layers) * (2 * l * w * (4 * w + 2 * h) + 4 * l * l * w)
+}
