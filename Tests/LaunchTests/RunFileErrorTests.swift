@@ -190,12 +190,15 @@ import Testing
           evaluations:
             - {kind: zero-shot, corpus: c}
             - {kind: retrieval, corpus: "", classes: c.txt}
+            - {kind: zero-shot, corpus: c, duplicates: strict}
         """,
       messages: [
         "run.yaml:6:27: batch.micro: 5 is more than batch.global (4); lower it, or set it to all",
         "run.yaml:10:7: evaluate.evaluations.1: classes, templates and subset belong to kind zero-shot;"
           + " this is kind retrieval",
         "run.yaml:10:33: evaluate.evaluations.1.corpus: expected a path, found \"\"",
+        "run.yaml:11:7: evaluate.evaluations.2: captions and duplicates belong to kind retrieval;"
+          + " this is kind zero-shot",
       ]),
     Case(
       text: least, set: ["model=ViT-T-17"],

@@ -115,6 +115,7 @@ import Testing
       evaluations:
         - {kind: retrieval, corpus: val.json}
         - {kind: zero-shot, corpus: val.json, classes: "no", templates: t.txt, subset: s.txt}
+        - {kind: retrieval, corpus: coco, captions: first, duplicates: strict}
     """
 
   @Test func everyKeyIsRead() throws {
@@ -138,7 +139,9 @@ import Testing
     #expect(run.optimizer.clipNorm == 1 && run.optimizer.decay == .current && run.optimizer.schedule == .constant)
     #expect(run.optimizer.headDecay == 0)
     #expect(run.checkpoint.keep == nil && run.evaluate.every == 50)
-    #expect(run.evaluate.evaluations.map(\.kind) == [.retrieval, .zeroShot])
+    #expect(run.evaluate.evaluations.map(\.kind) == [.retrieval, .zeroShot, .retrieval])
+    #expect(run.evaluate.evaluations.map(\.captions) == [nil, nil, .first])
+    #expect(run.evaluate.evaluations.map(\.duplicates) == [nil, nil, .strict])
     #expect(run.evaluate.evaluations[1].classes == "no")
   }
 

@@ -3,20 +3,27 @@ import Dist
 import Foundation
 import Model
 
-/// `kinship corpus import`: tables and picture folders to shards.
+/// `kinship corpus import`: tables, lists and picture folders to shards.
 struct CorpusImport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "import", abstract: "Imports a table of pictures and captions, or a folder of pictures.",
+    commandName: "import", abstract: "Imports a table or list of pictures and captions, or a folder of pictures.",
     discussion: """
       A table (CSV, TSV) has a header and one picture a line; paths in it are relative to its folder. A folder holds \
       pictures with their captions in text files beside them (fox.png, fox.txt: a caption a line), or sub-folders that \
-      are classes, as in ImageNet. Pictures (JPEG, PNG, WebP) are stored byte for byte. One that cannot be decoded is \
-      left out, counted, and listed with the reason in rejected.tsv beside the index, corpus.json.
+      are classes: named by WordNet ids (ImageNet, -R, -Sketch), by numbers that are the labels (ImageNet-V2), or \
+      numbered in the order of their names. Lists are COCO's captions_….json (captions in the file's order), \
+      Karpathy's dataset_….json (with --split), Flickr30k's results_20130124.token or results.csv, and ImageNet's \
+      LOC_val_solution.csv.
+
+      Pictures (JPEG, PNG, WebP) are stored byte for byte. One that is missing or cannot be decoded is left out, \
+      counted, and listed with the reason in rejected.tsv beside the index, corpus.json.
       """)
+
+  @OptionGroup var form: CorpusSourceOptions
 
   @OptionGroup(title: "Tables") var table: CorpusTableOptions
 
-  @Argument(help: "The table or the folder.") var source: String
+  @Argument(help: "The table, the list or the folder.") var source: String
 
   @Option(help: ArgumentHelp("The folder for the corpus: new, or empty.", valueName: "folder")) var output: String
 
@@ -55,7 +62,7 @@ struct CorpusImport: ParsableCommand {
       name: name, folder: folder, limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
       workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
     let path = (source as NSString).standardizingPath
-    let outcome = try importer.run(try table.open(path, corpus: name))
+    let outcome = try importer.run(try form.choice(table).open(path, corpus: name))
     print(outcome.summary(name))
   }
 }

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 
 /// How `kinship corpus import` reads a table.
 struct CorpusTableOptions: ParsableArguments {
@@ -43,17 +42,8 @@ struct CorpusTableOptions: ParsableArguments {
     }
   }
 
-  /// The source that `path` means.
-  func open(_ path: String, corpus: String) throws -> any ImportSource {
-    var isFolder: ObjCBool = false
-    guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
-      throw ImportError(path, "does not exist; expected a table or a folder")
-    }
-    if isFolder.boolValue { return try FolderSource(path, corpus: corpus) }
-    let columns = TableColumns(
-      image: imageColumn,
-      captions: captionColumns?.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) },
-      label: labelColumn, key: keyColumn)
-    return try TableSource(path, corpus: corpus, columns: columns, separator: separator?.byte, quoted: !noQuotes)
+  var columns: TableColumns {
+    TableColumns(
+      image: imageColumn, captions: captionColumns.map(CorpusSourceOptions.names), label: labelColumn, key: keyColumn)
   }
 }

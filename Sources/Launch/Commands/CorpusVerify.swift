@@ -13,7 +13,7 @@ struct CorpusVerify: ParsableCommand {
     guard Machine.isFirstRank else { return }
     let verdicts = try Corpus.verify(corpus) { verdict in
       let state = verdict.problem.map { "BAD, \($0)" } ?? "ok"
-      print("\(verdict.file): \(verdict.samples) samples, \(Quantity.bytes(verdict.bytes)): \(state)")
+      print("\(verdict.file): \(verdict.samples) samples, \(Figures.bytes(verdict.bytes)): \(state)")
     }
     let bad = verdicts.filter { $0.problem != nil }.map(\.file)
     guard bad.isEmpty else {

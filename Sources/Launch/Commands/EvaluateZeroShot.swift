@@ -9,7 +9,7 @@ struct EvaluateZeroShot: ParsableCommand {
     discussion: """
       A class's embedding is the mean of the unit embeddings of its name in every template, made a unit again. \
       Pictures without a label are left out. With --subset the model chooses among these classes only, and only their \
-      pictures are classified.
+      pictures are classified; --subset present takes those of which the corpus has pictures, as for ImageNet-R.
 
       scripts/fetch-vocabulary also fetches OpenAI's 80 templates (templates.txt) and the class names of ImageNet.
 
@@ -29,7 +29,9 @@ struct EvaluateZeroShot: ParsableCommand {
     help: ArgumentHelp("Templates, one a line, {} in place of the name. Default: the name alone.", valueName: "file"))
   var templates: String?
 
-  @Option(help: ArgumentHelp("The names of the classes to restrict to, one a line.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "The names of the classes to restrict to, one a line; or the word present.", valueName: "file|present"))
   var subset: String?
 
   func run() throws {

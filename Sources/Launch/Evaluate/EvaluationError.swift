@@ -9,6 +9,7 @@ enum EvaluationError: ExitCoded, Equatable, CustomStringConvertible {
   case emptyLine(path: String, line: Int)
   case noPlaceholder(path: String, line: Int, found: String)
   case noClasses(corpus: String)
+  case classesAreIDs(corpus: String, first: String)
   case unknownClass(path: String, name: String, known: Int)
   case labelWithoutClass(corpus: String, key: String, label: Int, classes: Int)
   case noModel(path: String, reason: String)
@@ -35,6 +36,11 @@ enum EvaluationError: ExitCoded, Equatable, CustomStringConvertible {
       "\(path), line \(line): expected a template with {} in place of the class's name, found “\(found)”"
     case .noClasses(let corpus):
       "the corpus \(corpus) does not name its classes; give a file with one name a line, in label order (--classes)"
+    case .classesAreIDs(let corpus, let first):
+      """
+      the corpus \(corpus) knows its classes by WordNet ids (\(first), …), which tell a model nothing; give their names \
+      with --classes (scripts/fetch-vocabulary writes imagenet-classes.txt)
+      """
     case .unknownClass(let path, let name, let known):
       "\(path): there is no class “\(name)” among the \(known); write it as the list of classes does"
     case .labelWithoutClass(let corpus, let key, let label, let classes):

@@ -1,4 +1,3 @@
-import Foundation
 import Model
 
 /// What an evaluation found, for people and for tools.
@@ -59,19 +58,24 @@ struct RetrievalFigures: EvaluationFigures, Codable, Equatable {
   var pictures: Int
   /// Captions that took part: all, or one of each text.
   var captions: Int
+  /// All captions of a picture, or its first.
+  var captionsTaken: RetrievalEvaluation.Captions
   var candidates: RetrievalEvaluation.Candidates
+  var duplicates: RetrievalEvaluation.Duplicates
   var imageToText: Recall
   var textToImage: Recall
 
   enum CodingKeys: String, CodingKey {
-    case kind, corpus, pictures, captions, candidates
+    case kind, corpus, pictures, captions, candidates, duplicates
+    case captionsTaken = "captions_taken"
     case imageToText = "image_to_text"
     case textToImage = "text_to_image"
   }
 
   var lines: [String] {
-    [
-      "retrieval on \(corpus): \(pictures) pictures, \(captions) \(candidates == .captions ? "" : "distinct ")captions",
+    let which = (candidates == .captions ? "" : "distinct ") + (captionsTaken == .all ? "" : "first ")
+    return [
+      "retrieval on \(corpus): \(pictures) pictures, \(captions) \(which)captions",
       "  picture to caption  \(imageToText.line)",
       "  caption to picture  \(textToImage.line)",
     ]
@@ -110,4 +114,4 @@ struct ZeroShotFigures: EvaluationFigures, Codable, Equatable {
   }
 }
 
-private func percent(_ share: Double) -> String { String(format: "%.2f %%", 100 * share) }
+private func percent(_ share: Double) -> String { Figures.fixed(100 * share, 2) + " %" }

@@ -13,24 +13,42 @@ struct RetrievalEvaluation {
     case distinctCaptions = "distinct-captions"
   }
 
+  /// Which of a picture's captions take part.
+  enum Captions: String, CaseIterable, Codable, ExpressibleByArgument, FieldValue {
+    case all
+    /// The first one: CLIP-KD's and the paper's protocol.
+    case first
+  }
+
+  /// What equal captions of different pictures are to each other.
+  enum Duplicates: String, CaseIterable, Codable, ExpressibleByArgument, FieldValue {
+    /// The same caption: each of them answers for every picture that has one of them.
+    case hits
+    /// Different captions: only its own pair answers, as in CLIP-KD and the paper.
+    case strict
+  }
+
   let corpus: Corpus
   var candidates = Candidates.captions
+  var captions = Captions.all
+  /// With `strict` the candidates are captions.
+  var duplicates = Duplicates.hits
 
   /// Every rank must call it; all get the same figures.
   func run(_ embedder: any Embedder, over communicator: Communicator) throws -> RetrievalFigures {
     var texts: [String] = []
     var pictureOfText: [Int] = []
     for sample in 0..<corpus.count {
-      let captions = corpus.captions(sample)
-      texts += captions
-      pictureOfText += [Int](repeating: sample, count: captions.count)
+      let own = captions == .all ? corpus.captions(sample) : Array(corpus.captions(sample).prefix(1))
+      texts += own
+      pictureOfText += [Int](repeating: sample, count: own.count)
     }
     guard corpus.count > 0 else {
       throw EvaluationError.nothingToEvaluate(corpus: corpus.name, lacks: "pictures")
     }
     guard !texts.isEmpty else { throw EvaluationError.nothingToEvaluate(corpus: corpus.name, lacks: "captions") }
-    var pairs = RetrievalPairs(
-      images: corpus.count, captionImage: pictureOfText, captionText: RetrievalPairs.texts(of: texts))
+    let numbers = duplicates == .strict ? Array(texts.indices) : RetrievalPairs.texts(of: texts)
+    var pairs = RetrievalPairs(images: corpus.count, captionImage: pictureOfText, captionText: numbers)
     if candidates == .distinctCaptions {
       texts = pairs.firstCaptions.map { texts[$0] }
       pairs = pairs.distinct
@@ -38,13 +56,14 @@ struct RetrievalEvaluation {
 
     let encoder = BlockEncoder(embedder: embedder, communicator: communicator)
     let images = try encoder.pictures(of: corpus, samples: Array(0..<corpus.count))
-    let captions = try encoder.texts(texts)
+    let queries = try encoder.texts(texts)
     return RetrievalFigures(
-      corpus: corpus.name, pictures: corpus.count, captions: texts.count, candidates: candidates,
+      corpus: corpus.name, pictures: corpus.count, captions: texts.count, captionsTaken: captions,
+      candidates: candidates, duplicates: duplicates,
       imageToText: Recall(
-        try communicator.places(of: images, among: captions, answers: pairs.captions(answering:))),
+        try communicator.places(of: images, among: queries, answers: pairs.captions(answering:))),
       textToImage: Recall(
-        try communicator.places(of: captions, among: images, answers: pairs.images(answering:))))
+        try communicator.places(of: queries, among: images, answers: pairs.images(answering:))))
   }
 }
 

@@ -4,20 +4,30 @@ import Tensor
 
 /// Classification of pictures by the names of classes.
 struct ZeroShotEvaluation {
+  /// The word for the classes of which the corpus has pictures, as ImageNet-R has of 200 among ImageNet's 1,000.
+  static let present = "present"
+
   let corpus: Corpus
   let prompts: Prompts
   /// The classes among which to choose; only their pictures are classified. Nil: all.
   var subset: [Int]?
 
-  /// Names from a file, or the corpus's own; files of templates and of the subset's names where given.
+  /// Names from a file, or the corpus's own; a file of templates where given; and of the subset's names, or `present`.
   init(corpus: Corpus, classes: String?, templates: String?, subset: String?) throws {
     let names = try classes.map(Prompts.lines) ?? corpus.index.labels
     guard !names.isEmpty else { throw EvaluationError.noClasses(corpus: corpus.name) }
+    guard classes != nil || !names.allSatisfy(WordNetIDs.isOne) else {
+      throw EvaluationError.classesAreIDs(corpus: corpus.name, first: names[0])
+    }
     var prompts = Prompts(classes: names)
     if let templates { prompts.templates = try Prompts.templates(templates) }
     self.corpus = corpus
     self.prompts = prompts
-    self.subset = try subset.map(prompts.subset)
+    // Labels without a name stay out of it: `run` names their pictures.
+    self.subset =
+      subset == Self.present
+      ? Set((0..<corpus.count).compactMap { corpus.label($0) }).filter(names.indices.contains).sorted()
+      : try subset.map(prompts.subset)
   }
 
   /// Every rank must call it; all get the same figures.

@@ -15,18 +15,20 @@ struct CorpusImporter {
   /// What came of it.
   struct Outcome {
     var index: CorpusIndex
+    /// How many different labels the pictures have.
+    var classes: Int
     var rejections: RejectionList
     var seconds: Double
 
     /// For the console: what the corpus holds, what was left out and why.
     func summary(_ name: String) -> String {
       let totals = index.totals
-      let labels = index.labels.isEmpty ? "" : ", \(index.labels.count) classes"
+      let labels = classes == 0 ? "" : ", \(classes) \(classes == 1 ? "class" : "classes")"
       let rate = Double(totals.samples + rejections.count) / max(seconds, 1e-9)
       var lines = [
         "\(name): \(totals.samples) pictures, \(totals.captions) captions\(labels) in \(index.shards.count) "
           + "shard\(index.shards.count == 1 ? "" : "s"), "
-          + "\(Quantity.bytes(totals.fileBytes)) (\(String(format: "%.1f", seconds)) s, \(Int(rate)) pictures/s)"
+          + "\(Figures.bytes(totals.fileBytes)) (\(Figures.fixed(seconds, 1)) s, \(Int(rate)) pictures/s)"
       ]
       guard rejections.count > 0 else { return lines[0] }
       lines.append("left out: \(rejections.count), listed in \(RejectionList.fileName)")
@@ -47,6 +49,7 @@ struct CorpusImporter {
     var writer = try CorpusWriter(
       name: name, folder: folder, labeled: source.labeled, labels: source.labels, limits: limits)
     var rejections = RejectionList(folder: folder)
+    var labels: Set<Int> = []
     var progress = ImportProgress(total: source.count)
     let batches = try prepared(source)
     while let batch = try batches.next() {
@@ -59,6 +62,7 @@ struct CorpusImporter {
         switch result {
         case .success(let sample):
           try writer.append(sample)
+          if let label = sample.label { labels.insert(label) }
           progress.note(bytes: sample.image.count, rejected: rejections.count)
         case .failure(let rejection):
           try rejections.add(rejection)
@@ -69,10 +73,10 @@ struct CorpusImporter {
     try rejections.sync()
     guard writer.count > 0 else {
       let reason = rejections.first.first.map { "; the first: \($0.place): \($0.reason)" } ?? ""
-      throw ImportError(folder, "none of \(source.count) pictures could be imported\(reason)")
+      throw ImportError(folder, "none of \(source.count) pictures could be imported\(reason)\(source.advice)")
     }
     let index = try writer.finish()
-    return Outcome(index: index, rejections: rejections, seconds: progress.seconds)
+    return Outcome(index: index, classes: labels.count, rejections: rejections, seconds: progress.seconds)
   }
 
   /// The source's entries in order, each read and checked.

@@ -43,8 +43,9 @@ struct CorpusReport: Encodable {
   var captionCharacters: Spread
   var distinctCaptions: Int
   var labeledSamples: Int
-  /// How many different labels there are.
+  /// How many different labels there are, and which.
   var distinctLabels: Int
+  var labels: [Int]
   var labelNames: [String]
   var first: [Example]
 
@@ -57,9 +58,10 @@ struct CorpusReport: Encodable {
     fileBytes = corpus.index.totals.fileBytes
     imageBytes = Spread((0..<corpus.count).lazy.map { corpus.imageSize($0) })
     captionsPerPicture = Spread((0..<corpus.count).lazy.map { corpus.captionCount($0) })
-    let labels = (0..<corpus.count).compactMap { corpus.label($0) }
-    labeledSamples = labels.count
-    distinctLabels = Set(labels).count
+    let given = (0..<corpus.count).compactMap { corpus.label($0) }
+    labeledSamples = given.count
+    labels = Set(given).sorted()
+    distinctLabels = labels.count
     labelNames = corpus.index.labels
     withoutCaption = 0
     var lengths: [Int] = []
@@ -99,11 +101,11 @@ struct CorpusReport: Encodable {
   }
 
   var text: String {
-    func mean(_ spread: Spread) -> String { String(format: "%.1f", spread.mean) }
+    func mean(_ spread: Spread) -> String { Figures.fixed(spread.mean, 1) }
     var lines = [
       "corpus       \(name)",
       "fingerprint  \(fingerprint)",
-      "samples      \(samples) in \(shards) shard\(shards == 1 ? "" : "s"), \(Quantity.bytes(fileBytes))",
+      "samples      \(samples) in \(shards) shard\(shards == 1 ? "" : "s"), \(Figures.bytes(fileBytes))",
       "pictures     \(imageBytes.least) to \(imageBytes.most) bytes, \(mean(imageBytes)) on average",
       "captions     \(captions), \(distinctCaptions) of them different; \(captionsPerPicture.least) to "
         + "\(captionsPerPicture.most) a picture, \(mean(captionsPerPicture)) on average; "
@@ -112,8 +114,10 @@ struct CorpusReport: Encodable {
         + "\(mean(captionCharacters)) on average",
     ]
     if labeledSamples > 0 {
-      let names = labelNames.isEmpty ? "" : ": " + labelNames.prefix(8).joined(separator: ", ")
-      let more = labelNames.count > 8 ? ", …" : ""
+      // Of ImageNet's names a corpus may hold pictures of some only.
+      let present = labels.filter(labelNames.indices.contains).map { labelNames[$0] }
+      let names = present.isEmpty ? "" : ": " + present.prefix(8).joined(separator: ", ")
+      let more = present.count > 8 ? ", …" : ""
       lines.append("labels       \(distinctLabels) on \(labeledSamples) pictures\(names)\(more)")
     }
     for example in first {

@@ -4,21 +4,26 @@ import Foundation
 /// A folder of pictures.
 ///
 /// Captions are the lines of the text file beside a picture (`fox.png`, `fox.txt`). Where pictures lie only in
-/// sub-folders and none has such a file, the sub-folders are classes, as in ImageNet: their names in the order of their
-/// bytes are the labels 0, 1, ….
+/// sub-folders and none has such a file, the sub-folders are classes: named by numbers, these are the labels; named by
+/// WordNet ids, their positions among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
 struct FolderSource: ImportSource {
   static let extensions: Set = ["jpg", "jpeg", "png", "webp"]
 
   let folder: String
-  let labels: [String]
+  private let classes: ClassFolders
   /// The pictures' paths from the folder, in the order of their bytes.
   private let paths: [String]
   private let sidecars: Set<String>
-  var labeled: Bool { !labels.isEmpty }
+  var labels: [String] { classes.labels }
+  var labeled: Bool { !classes.isEmpty }
   var count: Int { paths.count }
 
   /// Lists the folder, following links, and refuses two pictures of one key.
-  init(_ folder: String, corpus: String) throws {
+  ///
+  /// - Parameters:
+  ///   - format: what its sub-folders are; nil: by their names.
+  ///   - ids: ImageNet's WordNet ids, where its sub-folders are some of them.
+  init(_ folder: String, corpus: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil) throws {
     self.folder = folder
     var files: [String] = []
     try Self.list(folder, "", ancestors: [], into: &files)
@@ -29,8 +34,12 @@ struct FolderSource: ImportSource {
     }
     let texts = Set(files.filter { $0.hasSuffix(".txt") })
     sidecars = Set(paths.filter { texts.contains(Self.sidecar($0)) })
-    let classes = sidecars.isEmpty && paths.allSatisfy { $0.contains("/") }
-    labels = classes ? Set(paths.map(Self.top)).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } : []
+    // With captions beside the pictures, folders are only folders.
+    let named = sidecars.isEmpty || format == .imagenet || format == .imagenetV2
+    classes = try ClassFolders(named ? paths : [], in: folder, format: format, ids: ids)
+    if classes.isEmpty, sidecars.isEmpty, paths.allSatisfy(Self.isFlatImageNet) {
+      throw ImportError(folder, "holds ImageNet's validation pictures without classes; import LOC_val_solution.csv")
+    }
     var ledger = KeyLedger(corpus: corpus)
     for (index, path) in paths.enumerated() {
       guard let earlier = ledger.note(SampleKey.from(path: path), at: index) else { continue }
@@ -58,16 +67,14 @@ struct FolderSource: ImportSource {
 
   private static func sidecar(_ path: String) -> String { (path as NSString).deletingPathExtension + ".txt" }
 
-  private static func top(_ path: String) -> String { String(path.prefix { $0 != "/" }) }
-
-  func entries() throws -> any ImportReader {
-    Reader(
-      source: self, numbers: Dictionary(uniqueKeysWithValues: labels.enumerated().map { ($1, $0) }))
+  private static func isFlatImageNet(_ path: String) -> Bool {
+    (path as NSString).lastPathComponent.wholeMatch(of: /ILSVRC2012_val_[0-9]{8}\.JPEG/) != nil
   }
+
+  func entries() throws -> any ImportReader { Reader(source: self) }
 
   private struct Reader: ImportReader {
     let source: FolderSource
-    let numbers: [String: Int]
     var at = 0
 
     mutating func next() throws -> ImportEntry? {
@@ -76,7 +83,7 @@ struct FolderSource: ImportSource {
       at += 1
       var item = ImportItem(
         place: path, path: source.folder + "/" + path, key: SampleKey.from(path: path), captions: [],
-        label: numbers[FolderSource.top(path)])
+        label: source.classes.label(of: path))
       if source.sidecars.contains(path) {
         let name = FolderSource.sidecar(path)
         let file = source.folder + "/" + name

@@ -31,8 +31,14 @@ protocol ImportSource: Sendable {
   /// Whether samples have labels, and the classes' names where labels are names.
   var labeled: Bool { get }
   var labels: [String] { get }
+  /// What to change where none of the pictures is found; begins with the punctuation that joins it to the reason.
+  var advice: String { get }
   /// The entries, front to back.
   func entries() throws -> any ImportReader
+}
+
+extension ImportSource {
+  var advice: String { "" }
 }
 
 /// A way through a source.

@@ -19,25 +19,10 @@ struct ImportProgress {
     guard ContinuousClock.now - last >= .seconds(5) else { return }
     last = ContinuousClock.now
     let rate = Double(done) / seconds
-    let left = Int(Double(total - done) / rate)
+    let left = Double(total - done) / rate
     let line =
       "\(done) of \(total) pictures, \(rejected) left out, \(Int(rate)) pictures/s, "
-      + "\(Quantity.bytes(Int(Double(bytes) / seconds)))/s, \(left / 60) min \(left % 60) s left\n"
+      + "\(Figures.bytes(Int(Double(bytes) / seconds)))/s, \(Figures.duration(left)) left\n"
     FileHandle.standardError.write(Data(line.utf8))
-  }
-}
-
-/// Numbers as people read them.
-enum Quantity {
-  /// "3.4 MiB".
-  static func bytes(_ count: Int) -> String {
-    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    var value = Double(count)
-    var unit = 0
-    while value >= 1024, unit < units.count - 1 {
-      value /= 1024
-      unit += 1
-    }
-    return unit == 0 ? "\(count) bytes" : String(format: "%.1f ", value) + units[unit]
   }
 }

@@ -40,8 +40,13 @@ struct EvaluationConfig: Section {
   var classes: String?
   /// Zero-shot: a file with one prompt a line, `{}` standing for the class name; left out: the name alone.
   var templates: String?
-  /// Zero-shot: a file with the names of the classes among which to choose, one a line; left out: all.
+  /// Zero-shot: a file with the names of the classes among which to choose, one a line; `present`: those of which the
+  /// corpus has pictures; left out: all.
   var subset: String?
+  /// Retrieval: which of a picture's captions take part; left out: all.
+  var captions: RetrievalEvaluation.Captions?
+  /// Retrieval: whether equal captions are one (hits) or only the corpus's own pairs count (strict); left out: hits.
+  var duplicates: RetrievalEvaluation.Duplicates?
 
   enum Kind: String, CaseIterable, FieldValue {
     case retrieval
@@ -54,5 +59,7 @@ struct EvaluationConfig: Section {
     map.optional("classes", &classes)
     map.optional("templates", &templates)
     map.optional("subset", &subset)
+    map.optional("captions", &captions)
+    map.optional("duplicates", &duplicates)
   }
 }

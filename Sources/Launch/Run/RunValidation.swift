@@ -150,6 +150,9 @@ extension RunConfig {
       if evaluation.kind == .retrieval, evaluation.classes ?? evaluation.templates ?? evaluation.subset != nil {
         found.append((path, "classes, templates and subset belong to kind zero-shot; this is kind retrieval"))
       }
+      if evaluation.kind == .zeroShot, evaluation.captions != nil || evaluation.duplicates != nil {
+        found.append((path, "captions and duplicates belong to kind retrieval; this is kind zero-shot"))
+      }
     }
     return found
   }

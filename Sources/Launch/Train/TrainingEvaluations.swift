@@ -19,13 +19,29 @@ struct TrainingEvaluations {
     evaluations = try run.evaluate.evaluations.map { config in
       let corpus = try Corpus.open(config.corpus)
       return switch config.kind {
-      case .retrieval: .retrieval(RetrievalEvaluation(corpus: corpus, candidates: .distinctCaptions))
+      case .retrieval: .retrieval(Self.retrieval(corpus, config))
       case .zeroShot:
         .zeroShot(
           try ZeroShotEvaluation(
             corpus: corpus, classes: config.classes, templates: config.templates, subset: config.subset))
       }
     }
+  }
+
+  private static func retrieval(_ corpus: Corpus, _ config: EvaluationConfig) -> RetrievalEvaluation {
+    let duplicates = config.duplicates ?? .hits
+    return RetrievalEvaluation(
+      corpus: corpus, candidates: duplicates == .hits ? .distinctCaptions : .captions,
+      captions: config.captions ?? .all, duplicates: duplicates)
+  }
+
+  /// What an evaluation is called in the log: one corpus may be evaluated by several protocols.
+  private static func title(_ figures: RetrievalFigures) -> String {
+    [
+      "retrieval", figures.corpus, figures.captionsTaken == .first ? "first" : "",
+      figures.duplicates == .strict ? "strict" : "",
+    ]
+    .filter { !$0.isEmpty }.joined(separator: " ")
   }
 
   /// Every rank must call it; the figures are the same on any number of them.
@@ -36,7 +52,7 @@ struct TrainingEvaluations {
       case .retrieval(let retrieval):
         let figures = try retrieval.run(embedder, over: ranks)
         try log.record(
-          evaluation: "retrieval \(figures.corpus)", at: step,
+          evaluation: Self.title(figures), at: step,
           [
             ("i2t R@1", figures.imageToText.recall1), ("i2t R@5", figures.imageToText.recall5),
             ("i2t R@10", figures.imageToText.recall10), ("t2i R@1", figures.textToImage.recall1),

@@ -9,21 +9,6 @@ import Testing
 
   init() throws { folder = try TemporaryFolder() }
 
-  func entries(_ source: some ImportSource) throws -> [ImportEntry] {
-    var reader = try source.entries()
-    var entries: [ImportEntry] = []
-    while let entry = try reader.next() { entries.append(entry) }
-    #expect(entries.count == source.count)
-    return entries
-  }
-
-  func items(_ source: some ImportSource) throws -> [ImportItem] {
-    try entries(source).map {
-      guard case .item(let item) = $0 else { throw ImportError("test", "\($0)") }
-      return item
-    }
-  }
-
   func table(
     _ text: String, _ columns: TableColumns = TableColumns(), name: String = "t.tsv", separator: UInt8? = nil
   ) throws -> TableSource {
@@ -33,7 +18,7 @@ import Testing
 
   @Test func aTableAsOpenClipHasIt() throws {
     let source = try table("filepath\ttitle\n./a/x.1.png\t a cat \n/abs/y.jpg\tdog\nz\tem\u{FE0F}u\n")
-    let items = try items(source)
+    let items = try source.items()
     #expect(items.map(\.key) == ["a/x.1", "/abs/y", "z"])
     #expect(items.map(\.path) == [folder.path("./a/x.1.png"), "/abs/y.jpg", folder.path("z")])
     #expect(items.map(\.captions) == [["a cat"], ["dog"], ["em\u{FE0F}u"]])
@@ -46,7 +31,7 @@ import Testing
     let source = try table(
       "text,id,class,file,alt\none,u263a\u{FE0F},7,a.png,\ntwo,k2,,b.png,zwei\n,k3,-1,c.png,drei\n", columns,
       name: "t.csv")
-    let items = try items(source)
+    let items = try source.items()
     #expect(items.map(\.key) == ["u263a", "k2", "k3"])
     #expect(items.map(\.captions) == [["one"], ["zwei", "two"], ["drei"]])
     #expect(items.map(\.label) == [7, nil, nil])
@@ -57,7 +42,7 @@ import Testing
     let source = try table(
       "filepath,label\na.png,dog\nb.png,7\nc.png,cat\n", TableColumns(label: "label"), name: "t.csv")
     #expect(source.labels == ["7", "cat", "dog"])
-    #expect(try items(source).map(\.label) == [2, 0, 1])
+    #expect(try source.items().map(\.label) == [2, 0, 1])
   }
 
   @Test(arguments: [
@@ -98,7 +83,7 @@ import Testing
     bytes += Array("d\t".utf8) + [0xFF, 0x0A] + Array("e\tz\0\n".utf8)
     let path = try folder.write("t.tsv", bytes)
     let source = try TableSource(path, corpus: "c", columns: TableColumns())
-    let reasons = try entries(source).map { entry in
+    let reasons = try source.all().map { entry in
       if case .rejected(let rejection) = entry { "\(rejection.place) \(rejection.reason)" } else { "taken" }
     }
     #expect(
@@ -114,7 +99,7 @@ import Testing
     }
     let source = try FolderSource(folder.path(""), corpus: "c")
     #expect(source.labels == ["a", "b"])
-    let items = try items(source)
+    let items = try source.items()
     #expect(items.map(\.key) == ["a/x/3", "b/1", "b/2"])
     #expect(items.map(\.label) == [0, 1, 1])
     #expect(items.map(\.captions) == [[], [], []])
@@ -127,7 +112,7 @@ import Testing
     try folder.write("4.txt", [0xFF])
     let source = try FolderSource(folder.path(""), corpus: "c")
     #expect(!source.labeled)
-    let entries = try entries(source)
+    let entries = try source.all()
     #expect(entries[0] == .rejected(Rejection(place: "2.png", key: "2", reason: "has neither a caption nor a label")))
     #expect(entries[1] == .rejected(Rejection(place: "3.png", key: "3", reason: "has neither a caption nor a label")))
     #expect(
@@ -152,6 +137,6 @@ import Testing
     try manager.createSymbolicLink(atPath: folder.path("in/b"), withDestinationPath: folder.path("out"))
     try manager.createSymbolicLink(atPath: folder.path("in/a/up"), withDestinationPath: folder.path("in"))
     try manager.createSymbolicLink(atPath: folder.path("in/a/gone"), withDestinationPath: folder.path("nowhere"))
-    #expect(try items(FolderSource(folder.path("in"), corpus: "c")).map(\.key) == ["a/1", "b/2"])
+    #expect(try FolderSource(folder.path("in"), corpus: "c").items().map(\.key) == ["a/1", "b/2"])
   }
 }
