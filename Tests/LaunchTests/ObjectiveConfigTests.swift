@@ -86,6 +86,13 @@ import Testing
     #expect(try Self.decode("objective: {fd: [{step: 3, value: 0}, {step: 9, value: 1}]}").declared.needsTeacher)
   }
 
+  @Test func theLogShowsWeightsThatChange() throws {
+    #expect(try Self.decode(Self.scheduled).scheduledTerms == ["fd", "gd", "intra_image"])
+    let intra = "objective: {preset: standard, intra: [{step: 0, value: 0}, {step: 9, value: 1}]}"
+    #expect(try Self.decode(intra).scheduledTerms == ["intra_image", "intra_text"])
+    #expect(try Self.decode("objective: intra").scheduledTerms == [])
+  }
+
   @Test func schedulesReadBackEqual() throws {
     let run = try RunFileTests.decode(RunFileTests.least + "\n" + Self.scheduled)
     #expect(try RunFileTests.decode(run.yaml) == run)

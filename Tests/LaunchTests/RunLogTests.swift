@@ -3,12 +3,16 @@ import TestSupport
 import Testing
 
 @testable import Launch
+@testable import Model
 
 @Suite struct RunLogTests {
   static func report(_ step: Int, losses: [Double], seconds: Double = 0.5, wait: Double = 0.01) -> StepReport {
     StepReport(
-      step: step, steps: 100, epoch: Double(step) / 50, terms: zip(["clip", "affinity"], losses).map { ($0, $1) },
-      rate: 5e-4, logitScale: 14.2857, clamped: step > 3, gradientNorm: 1.23456, samples: 64, seconds: seconds,
+      step: step, steps: 100, epoch: Double(step) / 50,
+      objective: ObjectiveReport(
+        total: losses.reduce(0, +),
+        terms: zip(["clip", "affinity"], losses).map { .init(name: $0, weight: 1, value: $1) }), rate: 5e-4,
+      logitScale: 14.2857, clamped: step > 3, gradientNorm: 1.23456, samples: 64, seconds: seconds,
       dataSeconds: wait)
   }
 
@@ -64,9 +68,51 @@ import Testing
     try log.record(Self.report(2, losses: [.nan, .infinity]))
     let text = try String(contentsOf: screen, encoding: .utf8)
     #expect(
-      text.hasPrefix(
-        "step 1/100  epoch 0.02  loss 4.2500 (4.2500)  clip 4.0000 (4.0000)  affinity 0.2500 (0.2500)  rate 0.0005"))
+      text.hasPrefix("step 1/100  epoch 0.02  loss 4.2500 (4.2500)  clip 4 (4)  affinity 0.25 (0.25)  rate 0.0005"))
     #expect(try Self.json(file)[2]["terms"] as? [String: String] == ["clip": "nan", "affinity": "inf"])
+  }
+
+  /// A term that a schedule brings in counts in its own steps; values stand before their weights.
+  @Test func termsWeightsAndAnchors() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.url.appending(path: "log.jsonl")
+    let screen = folder.url.appending(path: "screen")
+    try Data().write(to: screen)
+    let log = try RunLog(
+      file: file, console: FileHandle(forWritingTo: screen), every: 3, scheduled: ["fd"],
+      start: .init(step: 0, ranks: 1, changes: []), slowest: { _ in })
+    func report(_ step: Int, fd: Double?) -> StepReport {
+      var report = Self.report(step, losses: [2])
+      if let fd {
+        report.objective.terms.append(.init(name: "fd", weight: 500, value: fd))
+        report.objective.total += 500 * fd
+      }
+      report.objective.anchors = [
+        .init(name: "image", divergenceMean: 0.25, divergenceDeviation: 0.125, weightMean: 1, weightDeviation: 0.5),
+        .init(name: "text", divergenceMean: 0.5, divergenceDeviation: 0, weightMean: 1, weightDeviation: 0),
+      ]
+      return report
+    }
+    try log.record(report(1, fd: nil))
+    try log.record(report(2, fd: 0.001))
+    try log.record(report(3, fd: 0.002))
+    #expect(
+      try String(contentsOf: screen, encoding: .utf8).hasPrefix(
+        """
+        step 3/100  epoch 0.06  loss 3.0000 (2.5000)  clip 2 (2)  fd 0.002 (0.0015) × 500  image D 0.25±0.125 w 1±0.5  \
+        text D 0.5±0 w 1±0  rate 0.0005
+        """))
+    let lines = try Self.json(file)
+    #expect(lines.map { $0["event"] as? String } == ["start", "step"])
+    #expect(lines[1]["terms"] as? [String: Double] == ["clip": 2, "fd": 0.002])
+    #expect(lines[1]["term_means"] as? [String: Double] == ["clip": 2, "fd": 0.0015])
+    #expect(lines[1]["term_weights"] as? [String: Double] == ["clip": 1, "fd": 500])
+    let anchors = try #require(lines[1]["anchors"] as? [String: [String: Double]])
+    #expect(
+      anchors["image"] == [
+        "divergence_mean": 0.25, "divergence_deviation": 0.125, "weight_mean": 1, "weight_deviation": 0.5,
+      ])
+    #expect(anchors.keys.sorted() == ["image", "text"])
   }
 
   @Test func aResumedRunAppendsBehindHalfALine() throws {

@@ -75,6 +75,31 @@ let collectiveProbes: [String: Scenario] = [
     say("\(ranks.rank): \(gathered)")
     return 0
   },
+  "received": { communicator, arguments in
+    let ranks = try limited(communicator, arguments)
+    let n = count(arguments)
+    var lines: [String] = []
+    func measure(_ name: String, _ body: () throws -> Void) rethrows {
+      let before = ranks.ledger.received
+      try body()
+      lines.append("\(name) \(ranks.ledger.received - before)")
+    }
+    let whole = Tensor<Float>(Shape(n))
+    let ranges = ranks.slices(of: n)
+    try measure("sum") { try ranks.sum(whole) }
+    try measure("scatter") {
+      try ranks.reduceScatter(whole, into: Tensor(Shape(ranges[ranks.rank].count)), ranges: ranges)
+    }
+    try measure("slices") { try ranks.gatherSlices(in: whole, ranges: ranges) }
+    try measure("numbers") {
+      var numbers = [1.0, 2, 3]
+      try ranks.maximum(&numbers)
+    }
+    try measure("broadcast") { try ranks.broadcast(whole) }
+    try measure("barrier") { try ranks.barrier() }
+    say("\(ranks.rank): \(lines.joined(separator: ", "))")
+    return 0
+  },
   "place": { communicator, _ in
     try communicator.barrier()
     let copy = try communicator.duplicate()

@@ -17,12 +17,18 @@ package final class CollectiveLedger: Sendable {
   }
 
   private let state = Mutex(Entry(name: "none", sequence: 0, running: false))
+  private let volume = Mutex(0)
 
   package var last: Entry { state.withLock { $0 } }
+
+  /// Bytes that other ranks have had to send to this one, by the counting of `Traffic`.
+  package var received: Int { volume.withLock { $0 } }
 
   func enter(_ name: StaticString) {
     state.withLock { $0 = Entry(name: name, sequence: $0.sequence + 1, running: true) }
   }
 
   func leave() { state.withLock { $0.running = false } }
+
+  func add(bytes: Int) { volume.withLock { $0 += bytes } }
 }

@@ -55,6 +55,7 @@ extension Communicator {
   @unsafe func allReduce(
     _ base: UnsafeMutableRawPointer, _ count: Int, _ wire: Wire, _ operation: MPI_Op
   ) throws(MPIError) {
+    ledger.add(bytes: traffic.allReduce(count, stride: wire.stride))
     for piece in pieces(0..<count, of: reductionPiece) {
       unsafe try check(
         "MPI_Allreduce",
@@ -68,6 +69,7 @@ extension Communicator {
   @unsafe func broadcast(
     _ base: UnsafeMutableRawPointer, _ count: Int, _ wire: Wire, root: Int
   ) throws(MPIError) {
+    if rank != root { ledger.add(bytes: count * wire.stride) }
     for piece in pieces(0..<count, of: limit) {
       unsafe try check(
         "MPI_Bcast",
@@ -88,6 +90,7 @@ extension Communicator {
     let place = unsafe whole + own.lowerBound * wire.stride
     let inPlace = unsafe block == UnsafeRawPointer(place)
     if ranges.allSatisfy({ $0.upperBound <= limit }) {
+      ledger.add(bytes: traffic.gather(ranges, stride: wire.stride))
       let counts = ranges.map { Int32($0.count) }
       let offsets = ranges.map { Int32($0.lowerBound) }
       unsafe try check(
@@ -109,6 +112,7 @@ extension Communicator {
   @unsafe func reduceScatter(
     _ whole: UnsafeRawPointer, into own: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ wire: Wire
   ) throws(MPIError) {
+    ledger.add(bytes: traffic.reduceScatter(ranges, stride: wire.stride))
     if ranges[size - 1].upperBound <= reductionPiece {
       let counts = ranges.map { Int32($0.count) }
       unsafe try check(
@@ -133,6 +137,8 @@ extension Communicator {
       }
     }
   }
+
+  private var traffic: Traffic { Traffic(rank: rank, size: size) }
 
   /// Elements of one message of a reduction. MPI makes temporary copies of what it reduces: of 120 MB at once it made
   /// four times the work of pieces that fit the caches (measured on two ranks of one machine).

@@ -136,6 +136,21 @@ extension ObjectiveConfig {
     options(at: 0) { number in number.points.map(\.value).max() ?? 0 }
   }
 
+  /// The terms, in the words of `ObjectiveReport`, whose weights change over the steps.
+  var scheduledTerms: Set<String> {
+    let parts = ["intra_image": [intra, intraOptions.image], "intra_text": [intra, intraOptions.text]]
+    return Set(weights.filter(\.weight.changes).map(\.key) + parts.filter { $0.value.contains(where: \.changes) }.keys)
+      .subtracting(["intra"])
+  }
+
+  /// Every weight under its key.
+  var weights: [(key: String, weight: Scheduled<Double>)] {
+    [
+      ("clip", clip), ("fd", fd), ("crd", crd), ("icl", icl), ("cross_kd", crossKD), ("gd", gd), ("afd", afd),
+      ("affinity", affinity), ("intra", intra),
+    ]
+  }
+
   private func options(at step: Int, _ number: (Scheduled<Double>) -> Double) -> ObjectiveOptions {
     var options = ObjectiveOptions()
     options.clip = number(clip)

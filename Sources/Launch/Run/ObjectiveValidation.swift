@@ -24,13 +24,6 @@ extension ObjectiveConfig {
     return found
   }
 
-  private var weights: [(key: String, weight: Scheduled<Double>)] {
-    [
-      ("clip", clip), ("fd", fd), ("crd", crd), ("icl", icl), ("cross_kd", crossKD), ("gd", gd), ("afd", afd),
-      ("affinity", affinity), ("intra", intra),
-    ]
-  }
-
   private var emptyMistakes: [(path: String, text: String)] {
     if weights.allSatisfy({ $0.weight.points.allSatisfy { $0.value == 0 } }) {
       let keys = weights.map(\.key).joined(separator: ", ")

@@ -51,13 +51,13 @@ struct Override: Sendable {
     case .scalar where node.isNothing:
       node.value = .section([])
       try apply(to: &node, rest)
-    case .scalar(let text, _):
-      if let short = RunConfig.shorthandKey(at: node.path, text) {
-        node.value = .section([.init(key: short, place: node.place, value: node)])
-        return try apply(to: &node, rest)
+    case .scalar:
+      let kind = node.kind
+      node = node.expanded
+      guard case .section = node.value else {
+        throw problem("\(node.path) is \(kind) in the run file, so it has no \"\(key)\"; set \(node.path) as a whole")
       }
-      throw problem(
-        "\(node.path) is \(node.kind) in the run file, so it has no \"\(key)\"; set \(node.path) as a whole")
+      try apply(to: &node, rest)
     }
   }
 

@@ -80,6 +80,11 @@ extension RunConfig {
   ///
   /// Throws a `RunFileError` that names every mistake with its line and column, or a `RunFileUnreadable`.
   static func load(_ path: String, overrides: [String] = []) throws -> RunConfig {
+    try decode(text(of: path), file: path, overrides: overrides)
+  }
+
+  /// The text of a run file.
+  static func text(of path: String) throws -> String {
     let data: Data
     do {
       data = try Data(contentsOf: URL(filePath: path))
@@ -93,12 +98,13 @@ extension RunConfig {
     guard let text = String(validating: data, as: UTF8.self) else {
       throw RunFileUnreadable(path: path, reason: "it is not UTF-8 text")
     }
-    return try decode(text, file: path, overrides: overrides)
+    return text
   }
 
-  /// Reads a run file's text; `file` is its name in messages.
+  /// Reads a run file's text; `file` is its name in messages, and where its base is looked up from.
   static func decode(_ text: String, file: String, overrides: [String] = []) throws(RunFileError) -> RunConfig {
     var root = try RunNode.parse(text) { .file(file, line: $0, column: $1) }
+    try BaseFile.apply(to: &root, of: file)
     for argument in overrides { try Override(argument).apply(to: &root) }
     let problems = Problems()
     let run = RunConfig.read(root, problems)

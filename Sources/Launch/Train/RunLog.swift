@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Model
 
 /// What one step did, as this rank knows it. Loss, norm and scale are global already; the seconds are this rank's.
 struct StepReport: Sendable {
@@ -9,8 +10,8 @@ struct StepReport: Sendable {
   var steps: Int
   /// How many passes over the data are done.
   var epoch: Double
-  /// The weighted terms of the objective, whose sum is the loss.
-  var terms: [(name: String, value: Double)]
+  /// The loss, its terms, and how they weigh their anchors.
+  var objective: ObjectiveReport
   /// The learning rate of the step.
   var rate: Double
   /// e^logit_scale after the step, and whether it was held within its bounds.
@@ -38,35 +39,31 @@ final class RunLog {
   private let slowest: (inout [Double]) throws -> Void
   private let console: FileHandle?
   private let file: FileHandle?
-  private var window = Window()
-
-  /// The steps since the last line.
-  private struct Window {
-    var steps = 0
-    var samples = 0
-    var seconds = 0.0
-    var dataSeconds = 0.0
-    /// Sums by term, in the terms' order.
-    var terms: [Double] = []
-  }
+  private var window = StepWindow()
+  /// Terms whose weights are scheduled: the line for people shows them.
+  private let scheduled: Set<String>
 
   /// Opens the log in the run's folder, which must be there on rank 0, and writes what the run begins with: the step
   /// it goes on from, and changes of the run file since it was last started. Every rank must call it.
   convenience init(
-    in folder: URL, every: Int, from step: Int, changes: [String] = [], over ranks: Communicator
+    in folder: URL, every: Int, scheduled: Set<String>, from step: Int, changes: [String] = [],
+    over ranks: Communicator
   ) throws {
     let first = ranks.rank == 0
     try self.init(
       file: first ? folder.appending(path: Self.fileName) : nil, console: first ? .standardOutput : nil, every: every,
-      start: Start(step: step, ranks: ranks.size, changes: changes), slowest: { try ranks.maximum(&$0) })
+      scheduled: scheduled, start: Start(step: step, ranks: ranks.size, changes: changes),
+      slowest: { try ranks.maximum(&$0) })
   }
 
   /// The same without a job: a rank that does not write has neither file nor console.
   init(
-    file: URL?, console: FileHandle?, every: Int, start: Start, slowest: @escaping (inout [Double]) throws -> Void
+    file: URL?, console: FileHandle?, every: Int, scheduled: Set<String> = [], start: Start,
+    slowest: @escaping (inout [Double]) throws -> Void
   ) throws {
     precondition(every > 0)
     self.every = every
+    self.scheduled = scheduled
     self.slowest = slowest
     self.console = console
     self.file = try file.map(Self.open)
@@ -77,19 +74,13 @@ final class RunLog {
 
   /// Takes one step's figures; after every n-th step, and after the last, writes a line. Every rank must call it.
   func record(_ report: StepReport) throws {
-    precondition(window.terms.isEmpty || window.terms.count == report.terms.count, "the terms are the same every step")
-    if window.terms.isEmpty { window.terms = report.terms.map { _ in 0 } }
-    for (index, term) in report.terms.enumerated() { window.terms[index] += term.value }
-    window.steps += 1
-    window.samples += report.samples
-    window.seconds += report.seconds
-    window.dataSeconds += report.dataSeconds
+    window.add(report)
     guard report.step % every == 0 || report.step == report.steps else { return }
     var seconds = [window.seconds, window.dataSeconds]
     try slowest(&seconds)
-    let line = Line(report, window, seconds: seconds[0], dataSeconds: seconds[1])
-    window = Window()
-    say(line.text)
+    let line = StepLine(report, window, seconds: seconds[0], dataSeconds: seconds[1])
+    window = StepWindow()
+    say(line.text(scheduled: scheduled))
     try write(line)
   }
 
@@ -136,7 +127,7 @@ final class RunLog {
     try file.write(contentsOf: encoder.encode(line) + Data("\n".utf8))
   }
 
-  private static var now: String { Date.now.formatted(.iso8601) }
+  static var now: String { Date.now.formatted(.iso8601) }
 
   /// What a start of the run writes: the step it goes on from, and what has changed since the last start.
   struct Start: Encodable {
@@ -161,70 +152,5 @@ final class RunLog {
     var evaluation: String
     var figures: [String: Double]
     var time = RunLog.now
-  }
-
-  /// One line of the log, in both forms.
-  private struct Line: Encodable {
-    var event = "step"
-    var step: Int
-    var steps: Int
-    var epoch: Double
-    /// The loss of this step and its mean since the last line; the same by term.
-    var loss: Double
-    var lossMean: Double
-    var terms: [String: Double]
-    var termMeans: [String: Double]
-    var rate: Double
-    var logitScale: Double
-    var logitScaleClamped: Bool
-    var gradientNorm: Double
-    var samplesPerSecond: Double
-    /// The share of the time that went by waiting for data.
-    var dataWait: Double
-    var secondsLeft: Double
-    var time = RunLog.now
-    private var names: [String]
-
-    init(_ report: StepReport, _ window: Window, seconds: Double, dataSeconds: Double) {
-      let count = Double(window.steps)
-      let means = window.terms.map { $0 / count }
-      step = report.step
-      steps = report.steps
-      epoch = report.epoch
-      loss = report.terms.reduce(0) { $0 + $1.value }
-      lossMean = means.reduce(0, +)
-      names = report.terms.map(\.name)
-      terms = Dictionary(uniqueKeysWithValues: report.terms.map { ($0.name, $0.value) })
-      termMeans = Dictionary(uniqueKeysWithValues: zip(names, means))
-      rate = report.rate
-      logitScale = report.logitScale
-      logitScaleClamped = report.clamped
-      gradientNorm = report.gradientNorm
-      samplesPerSecond = seconds > 0 ? Double(window.samples) / seconds : 0
-      dataWait = seconds > 0 ? min(dataSeconds / seconds, 1) : 0
-      secondsLeft = Double(report.steps - report.step) * seconds / count
-    }
-
-    enum CodingKeys: CodingKey {
-      case event, step, steps, epoch, loss, lossMean, terms, termMeans, rate, logitScale, logitScaleClamped
-      case gradientNorm, samplesPerSecond, dataWait, secondsLeft, time
-    }
-
-    /// `step 20/100  epoch 0.40  loss 2.1234 (2.2011)  rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%
-    /// left 12m05s`: a loss is followed by its mean since the last line.
-    var text: String {
-      func value(_ value: Double, _ mean: Double) -> String {
-        "\(Figures.fixed(value, 4)) (\(Figures.fixed(mean, 4)))"
-      }
-      var parts = ["step \(step)/\(steps)", "epoch \(Figures.fixed(epoch, 2))", "loss \(value(loss, lossMean))"]
-      if names.count > 1 { parts += names.map { "\($0) \(value(terms[$0] ?? 0, termMeans[$0] ?? 0))" } }
-      parts += [
-        "rate \(Figures.significant(rate, 3))",
-        "scale \(Figures.fixed(logitScale, 2))\(logitScaleClamped ? " (held)" : "")",
-        "norm \(Figures.significant(gradientNorm, 4))", "samples/s \(Figures.significant(samplesPerSecond, 4))",
-        "wait \(Figures.fixed(100 * dataWait, 0))%", "left \(Figures.duration(secondsLeft))",
-      ]
-      return parts.joined(separator: "  ")
-    }
   }
 }

@@ -52,7 +52,9 @@ struct Trainer {
     }
     let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
     try header.say()
-    let log = try RunLog(in: folder.url, every: run.log.every, from: start, changes: folder.changes, over: ranks)
+    let log = try RunLog(
+      in: folder.url, every: run.log.every, scheduled: run.objective.scheduledTerms, from: start,
+      changes: folder.changes, over: ranks)
     for note in notes { log.say(note) }
     if let inherited { try log.note(inherited.text, at: start) }
     if start > 0 { log.say("going on after step \(start)") }
@@ -83,8 +85,7 @@ struct Trainer {
       try log.record(
         StepReport(
           step: done, steps: steps.upperBound, epoch: Double(done) / Double(data.sampler.stepsPerEpoch),
-          terms: outcome.report.terms.map { ($0.name, $0.weight * $0.value) }, rate: rate,
-          logitScale: outcome.logitScale, clamped: outcome.clamped,
+          objective: outcome.report, rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
           gradientNorm: outcome.gradientNorm, samples: run.batch.global,
           seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
       let stop = done < steps.upperBound ? try StopRequest.agreed(over: ranks) : nil

@@ -93,6 +93,27 @@ extension MPITests {
       #expect(run.lines == (0..<ranks).map { "rank \($0)/\(ranks) node \($0)/\(ranks) \(ledgers)" })
     }
 
+    /// Ten floats and three doubles; cut into short messages the volume is the same.
+    @Test(arguments: [[], ["3"]])
+    func countsWhatOtherRanksSend(limit: [String]) async throws {
+      let lines = [
+        1: ["sum 0, scatter 0, slices 0, numbers 0, broadcast 0, barrier 0"],
+        2: [
+          "sum 40, scatter 20, slices 20, numbers 24, broadcast 0, barrier 0",
+          "sum 40, scatter 20, slices 20, numbers 24, broadcast 40, barrier 0",
+        ],
+        // Shares of 3, 3 and 4 elements.
+        3: [
+          "sum 52, scatter 24, slices 28, numbers 32, broadcast 0, barrier 0",
+          "sum 52, scatter 24, slices 28, numbers 32, broadcast 40, barrier 0",
+          "sum 56, scatter 32, slices 24, numbers 32, broadcast 40, barrier 0",
+        ],
+      ]
+      for (ranks, expected) in lines {
+        try await expect("received", ["10"] + limit, ranks) { expected[$0] }
+      }
+    }
+
     private func expect(
       _ probe: String, _ arguments: [String], _ ranks: Int, _ line: (Int) -> String
     ) async throws {
