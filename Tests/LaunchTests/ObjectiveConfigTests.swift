@@ -6,11 +6,11 @@ import Testing
 /// The run file's `objective`: presets, what is set beside them, schedules, and what is refused.
 @Suite struct ObjectiveConfigTests {
   static func decode(_ text: String, set: [String] = []) throws(RunFileError) -> ObjectiveConfig {
-    try RunFileTests.decode(RunFileTests.least + "\n" + text, set: set).objective
+    try RunFileTests.decode(RunFileTests.least + "\n" + text + "\nteacher: a/run", set: set).objective
   }
 
   @Test(arguments: ObjectivePreset.allCases) func everyPresetIsWrittenOutAndReadsBack(preset: ObjectivePreset) throws {
-    let run = try RunFileTests.decode(RunFileTests.least + "\nobjective: \(preset.rawValue)")
+    let run = try RunFileTests.decode(RunFileTests.least + "\nteacher: a/run\nobjective: \(preset.rawValue)")
     #expect(run.objective == ObjectiveConfig(preset))
     for step in [0, 7, 1_000_000] { #expect(run.objective.options(at: step) == preset.options) }
     #expect(run.objective.declared == preset.options)
@@ -94,7 +94,7 @@ import Testing
   }
 
   @Test func schedulesReadBackEqual() throws {
-    let run = try RunFileTests.decode(RunFileTests.least + "\n" + Self.scheduled)
+    let run = try RunFileTests.decode(RunFileTests.least + "\nteacher: a/run\n" + Self.scheduled)
     #expect(try RunFileTests.decode(run.yaml) == run)
     #expect(run.yaml.contains("  fd:\n    - step: 100\n      value: 0.0\n    - step: 300\n"))
     #expect(run.yaml.contains("\n  crd: 3.0\n"), "one point is a constant")

@@ -20,8 +20,8 @@ import Testing
       text: least + "\nseeed: 1",
       messages: [
         "run.yaml:6:1: unknown key \"seeed\" in the run file; did you mean \"seed\"? Known keys: name, output, seed,"
-          + " model, init, data, vocabulary, image, batch, steps, epochs, optimizer, objective, log, checkpoint, evaluate,"
-          + " precision"
+          + " model, init, data, vocabulary, image, batch, steps, epochs, optimizer, objective, teacher, log, checkpoint,"
+          + " evaluate, precision"
       ]),
     Case(
       text: least + "\noptimizer:\n  lr: 1",
@@ -107,7 +107,7 @@ import Testing
         "--set optimizer.rte=1: unknown key \"rte\" in optimizer; did you mean \"rate\"? Known keys: rate,"
           + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
-          + " name, output, seed, model, init, data, vocabulary, image, batch, steps, epochs, optimizer, objective, log,"
+          + " name, output, seed, model, init, data, vocabulary, image, batch, steps, epochs, optimizer, objective, teacher, log,"
           + " checkpoint, evaluate, precision",
         "--set steps=many: steps: expected a whole number or none, found the text \"many\"",
       ]),

@@ -25,6 +25,8 @@ struct RunConfig: Section {
   var epochs: Int?
   var optimizer = OptimizerConfig()
   var objective = ObjectiveConfig()
+  /// The model that a student learns from, for objectives that have one.
+  var teacher: TeacherConfig?
   var log = LogConfig()
   var checkpoint = CheckpointConfig()
   var evaluate = EvaluateConfig()
@@ -46,6 +48,7 @@ struct RunConfig: Section {
     map.optional("epochs", &epochs, none: "none")
     map.field("optimizer", &optimizer)
     map.field("objective", &objective)
+    map.optional("teacher", &teacher, none: "none")
     map.field("log", &log)
     map.field("checkpoint", &checkpoint)
     map.field("evaluate", &evaluate)
@@ -58,6 +61,7 @@ struct RunConfig: Section {
     return switch keys.first {
     case "model" where keys.count == 1: ModelConfig.shorthandKey(text)
     case "objective" where keys.count == 1: ObjectiveConfig.shorthandKey(text)
+    case "teacher" where keys.count == 1: TeacherConfig.shorthandKey(text)
     case "data" where keys.count == 3 && keys[1] == "corpora": CorpusConfig.shorthandKey(text)
     default: nil
     }

@@ -15,6 +15,8 @@ struct SavedRun: Codable {
   /// The vocabulary's path as the run file has it, and what is in it.
   var vocabulary: String
   var vocabularySHA256: String
+  /// The model that the run learns from, if any.
+  var teacher: SavedTeacher?
 
   /// The text of `CheckpointRecord.run`.
   var text: String {
@@ -34,12 +36,13 @@ struct SavedRun: Codable {
     }
   }
 
-  init(_ run: RunConfig, _ config: CLIPConfig) throws {
+  init(_ run: RunConfig, _ config: CLIPConfig, teacher: SavedTeacher?) throws {
     self.run = run.yaml
     model = String(decoding: try config.json, as: UTF8.self)
     image = run.image.options(size: config.vision.imageSize)
     vocabulary = run.vocabulary
     vocabularySHA256 = try Self.sha256(of: run.vocabulary)
+    self.teacher = teacher
   }
 
   static func sha256(of path: String) throws -> String {
@@ -69,11 +72,11 @@ struct Checkpoints {
   let ranks: Communicator
   private let writer: CheckpointWriter
 
-  init(run: RunConfig, step: Step<Float>, ranks: Communicator) throws {
+  init(run: RunConfig, step: Step<Float>, teacher: SavedTeacher?, ranks: Communicator) throws {
     self.run = run
     self.step = step
     self.ranks = ranks
-    saved = try SavedRun(run, step.model.config)
+    saved = try SavedRun(run, step.model.config, teacher: teacher)
     let folder = run.folder.appending(path: RunFolder.checkpointFolder).path(percentEncoded: false)
     writer = CheckpointWriter(runFolder: folder, keep: run.checkpoint.keep, communicator: ranks)
   }
@@ -105,6 +108,7 @@ struct Checkpoints {
         reason: "is not the vocabulary that \(checkpoint.folder) was trained with (\(before.vocabulary), "
           + "SHA-256 \(before.vocabularySHA256)): the same ids would mean other words")
     }
+    try requireSameTeacher(before.teacher, checkpoint, say: say)
     let entries = step.model.parameters.checkpointEntries
     try requireSameObjective(checkpoint)
     try checkpoint.readValues(entries, into: step.model.parameters.values)
@@ -124,6 +128,20 @@ struct Checkpoints {
       say("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
     }
     return record.step
+  }
+
+  /// What a student has learned from one teacher it does not go on to learn from another under the same name.
+  private func requireSameTeacher(_ before: SavedTeacher?, _ checkpoint: Checkpoint, say: (String) -> Void) throws {
+    guard before?.sha256 != saved.teacher?.sha256 else { return }
+    if let before, let now = saved.teacher {
+      throw ModelFileError(
+        path: checkpoint.folder, exitCode: 65,
+        reason: "was trained with the teacher \(before.path) (SHA-256 \(before.sha256)), and teacher.model is "
+          + "\(now.path) (\(now.sha256)); go on with the teacher that it had, or start another run")
+    }
+    say(
+      "warning: \(checkpoint.folder) was trained \(before == nil ? "without" : "with") a teacher; this run goes on "
+        + (before == nil ? "with one" : "without"))
   }
 
   /// Heads and scales that terms learn are part of the state: a run cannot go on with others.

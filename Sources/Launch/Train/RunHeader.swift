@@ -9,6 +9,7 @@ struct RunHeader {
   let config: CLIPConfig
   /// The model's parameters and the objective's own.
   let parameters: ParameterStore<Float>
+  let teacher: TeacherModel?
   let data: TrainingData
   let steps: Int
   let plan: ThreadPlan
@@ -31,6 +32,7 @@ struct RunHeader {
       "steps  \(steps) of \(run.batch.global) pairs (\(pairsText) a rank), \(data.sampler.stepsPerEpoch) an epoch",
       "memory \(memoryText)",
     ]
+    if let teacher { lines.insert("teacher \(teacherText(teacher))", at: 2) }
     lines += notes
     lines += run.warnings(totalSteps: steps).map { "warning: \($0)" }
     for warning in Set(warnings.joined()).sorted() { lines.append("warning: \(warning)") }
@@ -38,21 +40,33 @@ struct RunHeader {
   }
 
   private var modelText: String {
-    let t = config.text
     let own = parameters.entries.filter { $0.name.hasPrefix(Objective<Float>.prefix) }.reduce(0) { $0 + $1.shape.count }
-    let count = parameters.parameterCount - own
+    let statistics = run.model.syncBatchNorm ? "all ranks" : "each rank"
+    return sizesText(config, parameters.parameterCount - own)
+      + (config.vision.stages == nil ? "" : "; batch norm over \(statistics)")
+      + (own == 0 ? "" : "; and \(own) parameters of the objective's own")
+  }
+
+  private func teacherText(_ teacher: TeacherModel) -> String {
+    let layout = CLIP<Float>.layout(teacher.config)
+    return sizesText(teacher.config, layout.parameterCount)
+      + "; from \(teacher.path), \(teacher.sha256.map { "SHA-256 \($0)" } ?? "which is not there")"
+      + "; words of \(teacher.vocabulary); \(mebibytes(Double(layout.count) * 4)) on each rank, "
+      + "\(teacher.micro.map { "\($0)" } ?? "all") pairs at a time"
+  }
+
+  private func sizesText(_ config: CLIPConfig, _ count: Int) -> String {
+    let t = config.text
     return
-      "\(Figures.significant(Double(count) / 1e6, 4)) M parameters\(own == 0 ? "" : " and \(own) of the objective's own"); "
-      + "\(visionText); text \(t.width) wide, \(t.layers) layers, "
+      "\(Figures.significant(Double(count) / 1e6, 4)) M parameters; \(visionText(config.vision)); text \(t.width) wide, "
+      + "\(t.layers) layers, "
       + "\(t.vocabularySize) tokens, context \(t.contextLength); embedding \(config.embedding)"
   }
 
-  private var visionText: String {
-    let v = config.vision
+  private func visionText(_ v: VisionConfig) -> String {
     if let stages = v.stages {
       let blocks = stages.map(String.init).joined(separator: ", ")
-      return "ResNet of \(blocks) blocks, \(v.width) wide, \(v.imageSize) px, statistics of "
-        + (run.model.syncBatchNorm ? "all ranks" : "each rank")
+      return "ResNet of \(blocks) blocks, \(v.width) wide, \(v.imageSize) px"
     }
     return "vision \(v.width) wide, \(v.layers) layers, \(v.imageSize) px in patches of \(v.patchSize)"
   }
@@ -76,8 +90,9 @@ struct RunHeader {
     let image = Double(config.vision.keptNumbers) * 4 * rows
     let t = config.text
     let text = Double(t.contextLength * t.layers * (8 * t.width + 2 * t.hidden)) * 4 * rows
-    func mebibytes(_ bytes: Double) -> String { "\(Int((bytes / 1_048_576).rounded(.up))) MiB" }
     return "about \(mebibytes(arena * (2 + share))) a rank for parameters, gradients and moments; "
       + "\(mebibytes(image)) for pictures' activations and at most \(mebibytes(text)) for captions'"
   }
+
+  private func mebibytes(_ bytes: Double) -> String { "\(Int((bytes / 1_048_576).rounded(.up))) MiB" }
 }

@@ -159,8 +159,7 @@ final class Step<S: Scalar> {
     let shape = Shape(captions.count, model.config.embedding)
     let (image, text) = (raw.0.tensor(shape), raw.1.tensor(shape))
     for chunk in chunks {
-      let pictures = Self.pictures(images, chunk)
-      copy(model.visual.forward(pictures, mode: .rehearsal, observe: nil), into: image.rows(chunk))
+      copy(model.visual.forward(images.pictures(chunk), mode: .rehearsal, observe: nil), into: image.rows(chunk))
       copy(model.text.forward(TokenBatch(captions[chunk]), keeping: false), into: text.rows(chunk))
     }
     return (image, text)
@@ -172,7 +171,7 @@ final class Step<S: Scalar> {
     for chunk in chunks {
       if again { _ = model.text.forward(TokenBatch(captions[chunk]), keeping: true) }
       model.text.backward(dtext.rows(chunk))
-      if again { _ = model.visual.forward(Self.pictures(images, chunk), keeping: true) }
+      if again { _ = model.visual.forward(images.pictures(chunk), keeping: true) }
       model.visual.backward(dimage.rows(chunk))
     }
   }
@@ -190,13 +189,6 @@ final class Step<S: Scalar> {
     if communicator.size > 1, model.parameters.bufferValues.count > 0 {
       try communicator.broadcast(model.parameters.bufferValues, root: 0)
     }
-  }
-
-  private static func pictures(_ images: Tensor<S>, _ range: Range<Int>) -> Tensor<S> {
-    let (channels, height, width) = (images.shape[1], images.shape[2], images.shape[3])
-    let length = channels * height * width
-    return images.slice(range.lowerBound * length..<range.upperBound * length)
-      .reshaped(Shape(range.count, channels, height, width))
   }
 
   /// Asks every rank which of its tensors are not finite. All ranks come here together, for loss and norm are the same

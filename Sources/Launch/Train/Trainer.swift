@@ -20,15 +20,20 @@ struct Trainer {
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: config.text.contextLength)
     // One rank reads every byte; what it finds stops all.
     let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && !dryRun ? .checksums : .sizes
-    let data = try TrainingData(run, imageSize: config.vision.imageSize, tokenizer: tokenizer, check: check)
+    let teacher = try TeacherModel(run, dryRun: dryRun, over: ranks)
+    try requireSame("teacher", teacher?.identity ?? "")
+    let data = try TrainingData(
+      run, imageSize: config.vision.imageSize, tokenizer: tokenizer, teacher: teacher?.input, check: check)
     let evaluations = try TrainingEvaluations(run, imageSize: config.vision.imageSize, tokenizer: tokenizer)
     try requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
     try requireSame("model", String(decoding: config.json, as: UTF8.self))
     for corpus in data.corpora { try requireSame("corpus \(corpus.name)", corpus.fingerprint) }
     let steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
-    let (model, objective) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: nil)
+    let (model, objective) = CLIP<Float>.student(
+      config, run.objective.declared, teacherWidth: teacher?.config.embedding)
     var header = RunHeader(
-      run: run, config: config, parameters: model.parameters, data: data, steps: steps, plan: plan, ranks: ranks)
+      run: run, config: config, parameters: model.parameters, teacher: teacher, data: data, steps: steps, plan: plan,
+      ranks: ranks)
     if dryRun {
       if resume == nil, let inherited = try inherited(by: config) { header.notes.append(inherited.text) }
       try header.say()
@@ -41,7 +46,8 @@ struct Trainer {
       visionTransformer: config.vision.stages == nil, objective: run.objective.preset)
     let step = Step(
       model, objective, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
-    let checkpoints = try Checkpoints(run: run, step: step, ranks: ranks)
+    let live = try teacher.map { LiveTeacher(try $0.load(), micro: $0.micro) }
+    let checkpoints = try Checkpoints(run: run, step: step, teacher: teacher?.saved, ranks: ranks)
     var notes: [String] = []
     let start = try checkpoints.restore(resume) { notes.append($0) } ?? 0
     guard start <= steps else { throw RunPastEnd(done: start, steps: steps) }
@@ -60,13 +66,14 @@ struct Trainer {
     if start > 0 { log.say("going on after step \(start)") }
     StopRequest.listen()
     let code = try loop(
-      step, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
+      step, live, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
     if code == 0 { try export(model, log) }
     return code
   }
 
   private func loop(
-    _ step: Step<Float>, _ schedule: Schedule, _ data: TrainingData, _ steps: Range<Int>, _ plan: ThreadPlan,
+    _ step: Step<Float>, _ teacher: (any TeacherSource)?, _ schedule: Schedule, _ data: TrainingData,
+    _ steps: Range<Int>, _ plan: ThreadPlan,
     _ log: RunLog, _ checkpoints: Checkpoints, _ evaluations: TrainingEvaluations
   ) throws -> Int32 {
     let rows = ranks.slice(of: run.batch.global)
@@ -77,8 +84,13 @@ struct Trainer {
       guard let batch = try loader.next() else { break }
       let rate = schedule.rate(at: number)
       step.objective.options = run.objective.options(at: number)
+      if let teacher {
+        let place = step.objective.teacherRows(rows, of: run.batch.global)
+        try teacher.embed(batch, image: place.image, text: place.text)
+      }
       let outcome = try step.run(
-        images: batch.images, captions: batch.captions, rows: rows, count: run.batch.global, rate: rate)
+        images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
+        rate: rate, teacherScale: teacher?.scale)
       loader.recycle(batch)
 
       let done = number + 1

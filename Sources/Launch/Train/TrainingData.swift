@@ -1,29 +1,6 @@
 import Dist
 import Model
-import Synchronization
 import Tensor
-
-/// This rank's rows of one global batch: pictures and captions, prepared by several threads and used again and again.
-final class TrainingBatch: @unchecked Sendable {
-  /// [b, 3, size, size]; each row is written by one thread.
-  let images: Tensor<Float>
-  private let tokens: Mutex<[[Int32]]>
-
-  init(rows: Int, size: Int) {
-    images = Tensor(Shape(rows, 3, size, size))
-    tokens = Mutex(Array(repeating: [], count: rows))
-  }
-
-  var captions: [[Int32]] { tokens.withLock { $0 } }
-
-  func image(_ row: Int) -> Tensor<Float> {
-    let size = images.shape[2]
-    let count = 3 * size * size
-    return images.slice(row * count..<(row + 1) * count).reshaped(Shape(3, size, size))
-  }
-
-  func setCaption(_ row: Int, _ ids: [Int32]) { tokens.withLock { $0[row] = ids } }
-}
 
 /// A picture that cannot be prepared: it stops the run, so that a global batch always has N pairs.
 struct SampleError: ExitCoded, CustomStringConvertible {
@@ -43,15 +20,17 @@ final class TrainingData: Sendable {
   let corpora: [Corpus]
   let sampler: Sampler
   private let data: DataConfig
-  private let options: ImageOptions
-  private let tokenizer: BytePairTokenizer
+  private let student: InputOptions
+  private let teacher: InputOptions?
 
-  /// Opens the corpora; `check` is what this rank verifies of them.
-  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, check: Corpus.Check) throws {
+  /// Opens the corpora; `check` is what this rank verifies of them. The teacher is shown the same crops and captions.
+  init(
+    _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil, check: Corpus.Check
+  ) throws {
     data = run.data
-    options = run.image.options(size: imageSize)
-    try options.validate()
-    self.tokenizer = tokenizer
+    student = InputOptions(image: run.image.options(size: imageSize), tokenizer: tokenizer)
+    self.teacher = teacher
+    try student.image.validate()
     corpora = try run.data.corpora.map { try Corpus.open($0.path, check: check) }
     for corpus in corpora {
       for sample in 0..<corpus.count where corpus.captionCount(sample) == 0 {
@@ -68,33 +47,54 @@ final class TrainingData: Sendable {
   func loader(
     steps: Range<Int>, rows: Range<Int>, workers: Int
   ) -> Prefetcher<Sampler.Draw, TrainingBatch> {
-    let batches = (0..<data.prefetch + 1).map { _ in TrainingBatch(rows: rows.count, size: options.size) }
+    let batches = (0..<data.prefetch + 1).map { _ in
+      TrainingBatch(rows: rows.count, student: student, teacher: teacher)
+    }
     return Prefetcher(
       steps: steps, batches: batches, workers: workers,
       plan: { [sampler] in sampler.draws(at: $0, rows: rows) },
       worker: { [self] in
-        let preparation = try ImagePreparation(options, seed: data.seed)
+        let prepare = try preparation()
         var bytes: [UInt8] = []
         return { [self] batch, row, draw in
-          try prepare(draw, row, of: batch, with: preparation, reading: &bytes)
+          try fill(row, of: batch, with: draw, prepare, reading: &bytes)
         }
       })
   }
 
-  private func prepare(
-    _ draw: Sampler.Draw, _ row: Int, of batch: TrainingBatch, with preparation: ImagePreparation,
-    reading bytes: inout [UInt8]
+  /// How one thread prepares a picture of a sample and view.
+  private typealias Preparation = (
+    _ bytes: [UInt8], _ sampleID: UInt64, _ view: Int, _ row: Int, _ batch: TrainingBatch
+  ) throws -> Void
+
+  private func preparation() throws -> Preparation {
+    guard let teacher, teacher.image != student.image else {
+      let single = try ImagePreparation(student.image, seed: data.seed)
+      return { try single.prepareTraining($0, sampleID: $1, view: $2, into: $4.student.image($3)) }
+    }
+    let paired = try PairedPreparation(student.image, and: teacher.image, seed: data.seed)
+    return { bytes, id, view, row, batch in
+      guard let input = batch.teacher else { preconditionFailure("a batch without room for the teacher") }
+      try paired.prepareTraining(
+        bytes, sampleID: id, view: view, into: batch.student.image(row), and: input.image(row))
+    }
+  }
+
+  private func fill(
+    _ row: Int, of batch: TrainingBatch, with draw: Sampler.Draw, _ prepare: Preparation, reading bytes: inout [UInt8]
   ) throws {
     let corpus = corpora[draw.corpus]
     let id = corpus.sampleID(draw.sample)
     let view = data.views == 0 ? draw.pass : draw.pass % data.views
     try corpus.readImage(draw.sample, into: &bytes)
     do {
-      try preparation.prepareTraining(bytes, sampleID: id, view: view, into: batch.image(row))
+      try prepare(bytes, id, view, row, batch)
     } catch {
       throw SampleError(corpus: corpus.name, key: corpus.key(draw.sample), reason: error)
     }
-    batch.setCaption(row, tokenizer.encode(corpus.caption(draw.sample, choice(of: draw, id: id, view: view))))
+    let caption = corpus.caption(draw.sample, choice(of: draw, id: id, view: view))
+    batch.student.setCaption(row, student.tokenizer.encode(caption))
+    if let teacher { batch.teacher?.setCaption(row, teacher.tokenizer.encode(caption)) }
   }
 
   /// Which caption is shown: a function of (data.seed, sample, view).

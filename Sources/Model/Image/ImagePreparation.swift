@@ -9,8 +9,9 @@ public final class ImagePreparation {
   private let seed: UInt64
   private var decoder: ImageDecoder
   private var resampler = Resampler()
-  private var decoded = RGBImage()
-  private var square = RGBImage()
+  /// The last picture as it was decoded, and what was cut from it.
+  private(set) var decoded = RGBImage()
+  private(set) var square = RGBImage()
   /// What each byte of each channel becomes, [3, 256].
   private let normalized: [Float]
 
@@ -32,11 +33,16 @@ public final class ImagePreparation {
     _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>
   ) throws(ImageError) {
     try decoder.decode(bytes, into: &decoded)
+    cut(decoded, sampleID: sampleID, view: view)
+    normalize(square, into: tensor)
+  }
+
+  /// Leaves the training crop of a decoded picture in `square`.
+  func cut(_ picture: RGBImage, sampleID: UInt64, view: Int) {
     let n = options.size
-    let box = cropBox(width: decoded.width, height: decoded.height, sampleID: sampleID, view: view)
-    resampler.resize(decoded, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
+    let box = cropBox(width: picture.width, height: picture.height, sampleID: sampleID, view: view)
+    resampler.resize(picture, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
     for change in colorChanges(sampleID: sampleID, view: view) { square.apply(change) }
-    normalize(into: tensor)
   }
 
   /// An evaluation picture: the shorter side resized to n, the longer to ⌊n · long / short⌋, and the central n × n.
@@ -51,7 +57,7 @@ public final class ImagePreparation {
     resampler.resize(
       decoded, box: CropBox(left: 0, top: 0, width: w, height: h), width: width, height: height,
       across: left..<left + n, down: top..<top + n, into: &square)
-    normalize(into: tensor)
+    normalize(square, into: tensor)
   }
 
   /// The box that training cuts from a picture of this size (as it is after `exif`).
@@ -79,15 +85,15 @@ public final class ImagePreparation {
     KeyedRandom(seed: seed, purpose: purpose, sampleID, UInt64(bitPattern: Int64(view)))
   }
 
-  /// Writes `square` as [3, n, n].
-  private func normalize(into tensor: Tensor<Float>) {
+  /// Writes a picture of n × n pixels as [3, n, n].
+  func normalize(_ picture: RGBImage, into tensor: Tensor<Float>) {
     let pixels = options.size * options.size
     precondition(tensor.count == pixels * 3, "a tensor of \(tensor.shape) for [3, \(options.size), \(options.size)]")
     unsafe tensor.withUnsafeMutableBuffer { output in
       for channel in 0..<3 {
         for pixel in 0..<pixels {
           unsafe output[channel &* pixels &+ pixel] =
-            normalized[channel &* 256 &+ Int(square.storage[pixel &* 3 &+ channel])]
+            normalized[channel &* 256 &+ Int(picture.storage[pixel &* 3 &+ channel])]
         }
       }
     }

@@ -1,0 +1,104 @@
+import Model
+
+/// The frozen model that a run learns from. The short form `teacher: PATH` names its weights.
+struct TeacherConfig: Section {
+  /// Its weights: a run's folder, a checkpoint's folder, or a safetensors file with open_clip's names.
+  var model = ""
+  /// For a safetensors file: the JSON file with the sizes (`model_cfg`, `preprocess_cfg`). Without it, and without
+  /// `preset`, open_clip_config.json beside the weights.
+  var config: String?
+  /// For a safetensors file without such a JSON: the preset with the sizes.
+  var preset: String?
+  /// The vocabulary that it was trained with. Left out: the run's own where the teacher has the same one, or the one that
+  /// the teacher's run had.
+  var vocabulary: String?
+  var image = TeacherImageConfig()
+  /// Pairs that the teacher's towers hold at once, which bounds memory; `all`: the rank's whole share.
+  var micro: Int? = 32
+
+  mutating func fields(_ map: FieldMap) {
+    map.required("model", &model, "the teacher's weights: a run's folder, a checkpoint's, or a safetensors file")
+    map.optional("config", &config)
+    map.optional("preset", &preset)
+    map.optional("vocabulary", &vocabulary)
+    map.field("image", &image)
+    map.optional("micro", &micro, none: "all")
+  }
+
+  static var expectation: String {
+    "the path of a model, or a section (model, config, preset, vocabulary, image, micro)"
+  }
+
+  static func shorthandKey(_ text: String) -> String? { "model" }
+
+  /// Where the weights are: in a checkpoint, or in a file of open_clip's form.
+  var isSafetensors: Bool { model.hasSuffix(".safetensors") }
+}
+
+/// How the teacher's pictures are normalised, where its own files do not say it or say it wrong. Crops and colours are
+/// the run's: student and teacher see the same.
+struct TeacherImageConfig: Section {
+  /// `own`: as the teacher's files say, CLIP's where they do not.
+  var mean: [Double]?
+  var std: [Double]?
+
+  mutating func fields(_ map: FieldMap) {
+    map.optional("mean", &mean, none: "own")
+    map.optional("std", &std, none: "own")
+  }
+}
+
+extension RunConfig {
+  /// What is wrong with the teacher, or with its absence, by the path of the key to change.
+  var teacherMistakes: [(path: String, text: String)] {
+    guard let teacher else {
+      guard objective.declared.needsTeacher else { return [] }
+      return [
+        (
+          "teacher",
+          "the objective \(objective.preset.rawValue) learns from a teacher, and none is given; set teacher.model to a "
+            + "run's folder, a checkpoint or a safetensors file, or objective to clip"
+        )
+      ]
+    }
+    var found: [(path: String, text: String)] = []
+    func path(_ key: String, _ value: String?) {
+      if value == "" { found.append(("teacher.\(key)", "expected a path, found \"\"")) }
+    }
+    path("model", teacher.model)
+    path("config", teacher.config)
+    path("vocabulary", teacher.vocabulary)
+    for (key, value) in [("config", teacher.config), ("preset", teacher.preset)]
+    where value != nil && !teacher.isSafetensors {
+      found.append(
+        ("teacher.\(key)", "belongs to a safetensors file; \(teacher.model) says itself what it is: take it out"))
+    }
+    if let preset = teacher.preset {
+      if teacher.config != nil { found.append(("teacher.preset", "config and preset are both given; take one out")) }
+      do {
+        _ = try CLIPConfig(preset: preset)
+      } catch {
+        found.append(("teacher.preset", "\(error)"))
+      }
+    }
+    if let mean = teacher.image.mean, mean.count != 3 {
+      found.append(("teacher.image.mean", "expected [red, green, blue], or own, found \(mean)"))
+    }
+    if let std = teacher.image.std, std.count != 3 || std.contains(where: { $0 <= 0 }) {
+      found.append(("teacher.image.std", "expected [red, green, blue], each more than 0, or own, found \(std)"))
+    }
+    if let micro = teacher.micro, micro < 1 {
+      found.append(("teacher.micro", "expected at least 1, or all, found \(micro)"))
+    }
+    return found
+  }
+
+  /// Whether the run has a teacher that some term looks at.
+  var usesTeacher: Bool { teacher != nil && objective.declared.needsTeacher }
+
+  /// A teacher that nothing looks at is rarely meant.
+  var teacherWarnings: [String] {
+    guard let teacher, !usesTeacher else { return [] }
+    return ["no term of the objective looks at the teacher \(teacher.model): it is not loaded; see objective"]
+  }
+}

@@ -1,0 +1,136 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// A run's teacher before its weights are read: what it is, and how it wants pictures and captions.
+struct TeacherModel {
+  let path: String
+  /// Of a safetensors file its own; of a checkpoint that of its manifest, which has the checksums of all parts. Nil where
+  /// the weights are not there, which only a dry run allows.
+  let sha256: String?
+  let config: CLIPConfig
+  /// Its normalisation and size, the run's crops.
+  let input: InputOptions
+  /// Where its vocabulary was found.
+  let vocabulary: String
+  let micro: Int?
+  private let checkpoint: Checkpoint?
+
+  /// What the run's teacher is; nil where nothing in the run looks at one. Every rank must call it.
+  init?(_ run: RunConfig, dryRun: Bool, over ranks: Communicator) throws {
+    guard let teacher = run.teacher, run.usesTeacher else { return nil }
+    path = teacher.model
+    micro = teacher.micro
+    let words: Vocabulary
+    var image: ImageOptions
+    if teacher.isSafetensors {
+      checkpoint = nil
+      let isThere = FileManager.default.fileExists(atPath: path)
+      guard isThere || (dryRun && (teacher.preset ?? teacher.config) != nil) else {
+        throw ModelFileError(path: path, exitCode: 74, reason: "there is no such file; teacher.model names the weights")
+      }
+      sha256 = isThere ? try SavedRun.sha256(of: path) : nil
+      (config, words, vocabulary, image) = try Self.describe(teacher, run)
+    } else {
+      let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
+      let saved = try SavedRun(opened)
+      checkpoint = opened
+      sha256 = try SavedRun.sha256(of: "\(opened.folder)/\(CheckpointManifest.file)")
+      config = try CLIPConfig(json: Data(saved.model.utf8))
+      vocabulary = try Self.vocabulary(of: saved, teacher, run)
+      words = try Vocabulary(contentsOf: vocabulary)
+      image = saved.image
+    }
+    image.mean = teacher.image.mean?.map { Float($0) } ?? image.mean
+    image.std = teacher.image.std?.map { Float($0) } ?? image.std
+    input = InputOptions(
+      image: image.cropped(as: run.image.options(size: config.vision.imageSize)),
+      tokenizer: BytePairTokenizer(vocabulary: words, context: config.text.contextLength))
+  }
+
+  /// A teacher in open_clip's form: its sizes from a preset or a JSON file, its words from the vocabulary that the run
+  /// names for it.
+  private static func describe(
+    _ teacher: TeacherConfig, _ run: RunConfig
+  ) throws -> (CLIPConfig, Vocabulary, String, ImageOptions) {
+    let beside = URL(filePath: teacher.model).deletingLastPathComponent().appending(path: ModelFiles.config)
+      .relativePath
+    var config: CLIPConfig
+    var image = ImageOptions()
+    if let preset = teacher.preset {
+      config = try CLIPConfig(preset: preset)
+      image.size = config.vision.imageSize
+    } else {
+      let file = teacher.config ?? beside
+      guard FileManager.default.fileExists(atPath: file) else {
+        throw ModelFileError(
+          path: file, exitCode: 74,
+          reason: "there is no such file, so the sizes of the teacher are not known; name its JSON file in "
+            + "teacher.config, or a preset in teacher.preset")
+      }
+      config = try ModelFiles.sizes(file)
+      image = try ModelFiles.preprocessing(file, size: config.vision.imageSize)
+    }
+    let path = teacher.vocabulary ?? run.vocabulary
+    let words = try Vocabulary(contentsOf: path)
+    if config.text.vocabularySize == 0 { config.text.vocabularySize = words.size }
+    guard config.text.vocabularySize == words.size else {
+      throw ModelFileError(
+        path: path, exitCode: 65,
+        reason: "has \(words.size) tokens, and the teacher \(teacher.model) knows \(config.text.vocabularySize); "
+          + "name the vocabulary that it was trained with in teacher.vocabulary")
+    }
+    return (config, words, path, image)
+  }
+
+  /// A file with the vocabulary that a teacher of ours was trained with.
+  private static func vocabulary(of saved: SavedRun, _ teacher: TeacherConfig, _ run: RunConfig) throws -> String {
+    func isRight(_ path: String) throws -> Bool { try SavedRun.sha256(of: path) == saved.vocabularySHA256 }
+    let wanted = "the vocabulary that the teacher \(teacher.model) was trained with (\(saved.vocabulary), SHA-256 "
+    if let path = teacher.vocabulary {
+      guard try isRight(path) else {
+        throw ModelFileError(path: path, exitCode: 65, reason: "is not \(wanted)\(saved.vocabularySHA256))")
+      }
+      return path
+    }
+    if try isRight(run.vocabulary) { return run.vocabulary }
+    guard FileManager.default.fileExists(atPath: saved.vocabulary), try isRight(saved.vocabulary) else {
+      throw ModelFileError(
+        path: saved.vocabulary, exitCode: 65,
+        reason: "is not there, or no longer \(wanted)\(saved.vocabularySHA256)); name that one in teacher.vocabulary")
+    }
+    return saved.vocabulary
+  }
+
+  /// Reads the weights.
+  func load() throws -> CLIP<Float> {
+    let model = CLIP<Float>(config, frozen: true)
+    if let checkpoint {
+      try checkpoint.readValues(
+        model.parameters.checkpointEntries, into: model.parameters.values, leaving: Objective<Float>.prefix)
+    } else {
+      try ModelFiles.read(path, into: model)
+    }
+    return model
+  }
+
+  /// For the checkpoints of the run.
+  var saved: SavedTeacher? { sha256.map { SavedTeacher(path: path, sha256: $0) } }
+
+  /// Everything that its embeddings depend on: the same on every rank.
+  var identity: String {
+    get throws {
+      let image = "\(input.image)"
+      let words = try SavedRun.sha256(of: vocabulary)
+      return "\(sha256 ?? "") \(words) \(image) \(String(decoding: try config.json, as: UTF8.self))"
+    }
+  }
+}
+
+/// The teacher of a run, in its checkpoints.
+struct SavedTeacher: Codable, Equatable {
+  /// The path of the weights as the run file has it, and what is in them.
+  var path: String
+  var sha256: String
+}

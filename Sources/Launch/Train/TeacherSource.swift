@@ -1,0 +1,12 @@
+import Tensor
+
+/// Where the teacher's embeddings of a batch come from.
+protocol TeacherSource {
+  /// d, the numbers of an embedding.
+  var width: Int { get }
+  /// β = e^logit_scale, by which the teacher's similarities are multiplied.
+  var scale: Float { get }
+
+  /// Writes the unit rows [b, d] of the batch's pictures and captions, whose order they have.
+  func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws
+}

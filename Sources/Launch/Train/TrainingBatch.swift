@@ -1,0 +1,49 @@
+import Model
+import Synchronization
+import Tensor
+
+/// How a model wants pictures and captions.
+struct InputOptions: Sendable {
+  let image: ImageOptions
+  let tokenizer: BytePairTokenizer
+}
+
+/// This rank's rows of one global batch: what student and teacher are shown, prepared by several threads and used again
+/// and again.
+final class TrainingBatch: Sendable {
+  let student: ModelInput
+  /// Nil without a teacher.
+  let teacher: ModelInput?
+
+  init(rows: Int, student: InputOptions, teacher: InputOptions?) {
+    let input = ModelInput(rows: rows, images: Tensor(Shape(rows, 3, student.image.size, student.image.size)))
+    self.student = input
+    self.teacher = teacher.map { teacher in
+      let size = teacher.image.size
+      let isSame = teacher.image == student.image
+      return ModelInput(rows: rows, images: isSame ? input.images : Tensor(Shape(rows, 3, size, size)))
+    }
+  }
+}
+
+/// Pictures and captions, as one model wants them.
+final class ModelInput: Sendable {
+  /// [b, 3, size, size]; each row is written by one thread.
+  let images: Tensor<Float>
+  private let tokens: Mutex<[[Int32]]>
+
+  init(rows: Int, images: Tensor<Float>) {
+    self.images = images
+    tokens = Mutex(Array(repeating: [], count: rows))
+  }
+
+  var captions: [[Int32]] { tokens.withLock { $0 } }
+
+  func image(_ row: Int) -> Tensor<Float> {
+    let size = images.shape[2]
+    let count = 3 * size * size
+    return images.slice(row * count..<(row + 1) * count).reshaped(Shape(3, size, size))
+  }
+
+  func setCaption(_ row: Int, _ ids: [Int32]) { tokens.withLock { $0[row] = ids } }
+}
