@@ -9,7 +9,8 @@ let lossProbes: [String: Scenario] = [
   "loss-double": { try compareWithOneRank(Double.self, $0, $1) },
 ]
 
-private struct JobRanks<S: Scalar>: Ranks {
+/// The ranks of a job, as the model sees them.
+struct JobRanks<S: Scalar>: Ranks {
   let communicator: Communicator
   func gatherRows(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.gatherRows(local, into: all) }
   func sum(_ numbers: inout [Double]) throws { try communicator.sum(&numbers) }

@@ -2,7 +2,9 @@
 import Dist
 import Foundation
 
-let scenarios = [checkpointProbes, collectiveProbes, failureProbes, lossProbes].reduce(into: [String: Scenario]()) {
+let scenarios = [checkpointProbes, collectiveProbes, failureProbes, lossProbes, resNetProbes].reduce(
+  into: [String: Scenario]()
+) {
   $0.merge($1) { first, _ in first }
 }
 

@@ -90,7 +90,8 @@ struct Checkpoints {
         entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values, range: optimizer.range,
         firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment),
       CheckpointRecord(
-        step: done, samples: done * run.batch.global, run: saved.text, version: Release.version, kernel: BLAS.kernel,
+        step: done, samples: done * run.batch.global, run: saved.text,
+        arrays: step.model.parameters.bufferArrays, version: Release.version, kernel: BLAS.kernel,
         threads: Threads.count))
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     log.say("step \(done)  saved \(receipt.folder) in \(Figures.duration(seconds))")
@@ -112,6 +113,7 @@ struct Checkpoints {
     let entries = step.model.parameters.checkpointEntries
     try requireSameObjective(checkpoint)
     try checkpoint.readValues(entries, into: step.model.parameters.values)
+    try step.model.parameters.readBuffers(from: checkpoint)
     try checkpoint.readMoments(
       entries, range: step.optimizer.range, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
     let record = checkpoint.manifest.record

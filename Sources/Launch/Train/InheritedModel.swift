@@ -54,6 +54,7 @@ struct InheritedModel {
     if let checkpoint {
       try checkpoint.readValues(
         whole.parameters.checkpointEntries, into: whole.parameters.values, leaving: Objective<Float>.prefix)
+      try whole.parameters.readBuffers(from: checkpoint)
     } else {
       try ModelFiles.read(path, into: whole)
     }

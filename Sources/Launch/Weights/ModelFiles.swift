@@ -14,8 +14,14 @@ enum ModelFiles {
       let value = model.parameters.value(of: entry)
       return SafetensorsEntry(entry.name, Tensor<Float>(entry.shape, value.array.map { Float($0) }))
     }
+    let buffers = model.parameters.buffers.map { buffer in
+      let values = model.parameters.value(of: buffer).array
+      return buffer.isCount
+        ? SafetensorsEntry(buffer.name, integers: values.map { Int($0) }, shape: buffer.shape)
+        : SafetensorsEntry(buffer.name, Tensor<Float>(buffer.shape, values.map { Float($0) }))
+    }
     try SafetensorsFile.write(
-      entries, metadata: ["format": "pt"], to: folder.appending(path: weights).path(percentEncoded: false))
+      entries + buffers, metadata: ["format": "pt"], to: folder.appending(path: weights).path(percentEncoded: false))
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
     let object = [
@@ -67,32 +73,44 @@ enum ModelFiles {
     var preprocessCfg: Preprocessing?
   }
 
-  /// Reads weights by name into a model. Every missing, unexpected and misshapen one is listed.
+  /// Reads weights and buffers by name into a model. Every missing, unexpected and misshapen one is listed.
   static func read<S: Scalar>(_ path: String, into model: CLIP<S>) throws {
     let file = try SafetensorsFile(path)
+    let (store, buffers) = (model.parameters, model.parameters.buffers)
+    let expected = model.entries.map { ($0.name, $0.shape) } + buffers.map { ($0.name, $0.shape) }
+    let counts = Set(buffers.filter(\.isCount).map(\.name))
     var problems: [String] = []
-    var expected: Set<String> = []
-    for entry in model.entries {
-      expected.insert(entry.name)
-      guard file.contains(entry.name) else {
-        problems.append("missing: \(entry.name) \(entry.shape)")
+    for (name, shape) in expected {
+      guard file.contains(name) else {
+        problems.append("missing: \(name) \(shape)")
         continue
       }
-      let shape = try file.shape(of: entry.name)
-      // Some files have the scale as one number in a vector.
-      guard shape == entry.shape || (entry.shape.rank == 0 && shape.array == [1]) else {
-        problems.append("misshapen: \(entry.name) is \(shape), the model's is \(entry.shape)")
+      let found = try file.shape(of: name)
+      // Some files have a single number in a vector.
+      guard found == shape || (shape.rank == 0 && found.array == [1]) else {
+        problems.append("misshapen: \(name) is \(found), the model's is \(shape)")
         continue
+      }
+      let type = try file.type(of: name)
+      if type.isFloatingPoint == counts.contains(name) {
+        problems.append("of another type: \(name) holds \(type.rawValue)")
       }
     }
-    problems += file.names.filter { !expected.contains($0) }.map { "unexpected: \($0)" }
+    let known = Set(expected.map(\.0))
+    problems += file.names.filter { !known.contains($0) }.map { "unexpected: \($0)" }
     guard problems.isEmpty else {
       throw ModelFileError(
         path: path, exitCode: 65, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
     for entry in model.entries {
-      let value = model.parameters.value(of: entry)
-      copy(try file.tensor(entry.name, as: S.self).reshaped(entry.shape), into: value)
+      copy(try file.tensor(entry.name, as: S.self).reshaped(entry.shape), into: store.value(of: entry))
+    }
+    for buffer in buffers {
+      if buffer.isCount {
+        store.value(of: buffer)[0] = Double(try file.integers(buffer.name)[0])
+      } else {
+        try file.read(buffer.name, into: store.value(of: buffer))
+      }
     }
   }
 }

@@ -17,6 +17,7 @@ struct TrainedModel {
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
     try checkpoint.readValues(
       model.parameters.checkpointEntries, into: model.parameters.values, leaving: Objective<Float>.prefix)
+    try model.parameters.readBuffers(from: checkpoint)
     step = checkpoint.manifest.record.step
   }
 

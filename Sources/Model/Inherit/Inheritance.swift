@@ -126,13 +126,16 @@ public struct Inheritance: Sendable {
       || (name.contains(".attnpool.") && name.contains("_proj."))
   }
 
-  /// Fills the student's parameters; those of no cut stay as they are.
+  /// Fills the student's parameters and buffers; those of no cut stay as they are.
   public func apply<S: Scalar>(from source: ParameterStore<S>, to student: ParameterStore<S>) {
     for cut in cuts {
-      guard let from = source.entry(named: cut.source), let to = student.entry(named: cut.name) else {
+      if let from = source.entry(named: cut.source), let to = student.entry(named: cut.name) {
+        cut.take(from: source.value(of: from), into: student.value(of: to))
+      } else if let from = source.buffer(named: cut.source), let to = student.buffer(named: cut.name) {
+        cut.take(from: source.value(of: from), into: student.value(of: to))
+      } else {
         preconditionFailure("\(cut.name) from \(cut.source): not the models of the plan")
       }
-      cut.take(from: source.value(of: from), into: student.value(of: to))
     }
   }
 }

@@ -12,7 +12,7 @@ struct InheritanceSide {
 
   init(_ config: CLIPConfig) {
     let layout = CLIP<Float>.layout(config)
-    entries = layout.entries.map { ($0.name, $0.shape) }
+    entries = layout.entries.map { ($0.name, $0.shape) } + layout.buffers.map { ($0.name, $0.shape) }
     shapes = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.shape) })
     var stacks: [String: Int] = [:]
     for place in entries.compactMap({ BlockName($0.name) }) {

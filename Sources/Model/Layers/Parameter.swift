@@ -104,6 +104,7 @@ public final class ParameterStore<S: Scalar> {
   public var parameterCount: Int { entries.reduce(0) { $0 + $1.shape.count } }
 
   public func entry(named name: String) -> Entry? { entries.first { $0.name == name } }
+  public func buffer(named name: String) -> BufferEntry? { buffers.first { $0.name == name } }
 
   public func value(of entry: Entry) -> Tensor<S> { values.slice(entry.range).reshaped(entry.shape) }
   public func gradient(of entry: Entry) -> Tensor<S> { gradients.slice(entry.range).reshaped(entry.shape) }

@@ -1,0 +1,172 @@
+import Foundation
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Model
+
+/// Gradients of a ResNet's layers, of inputs and of every parameter, against differences.
+@Suite struct ResNetLayerGradientTests {
+  typealias Variable = GradientCheck.Variable
+
+  private static func store(_ declare: (ParameterStore<Double>) -> Void) -> ParameterStore<Double> {
+    let store = ParameterStore<Double>()
+    declare(store)
+    store.allocate(gradients: true)
+    store.shake()
+    return store
+  }
+
+  @Test(
+    arguments: [
+      (1, 1, 1, 1, 1), (2, 3, 5, 3, 2), (3, 2, 2, 1, 5), (1, 7, 1, 2, 3), (2, 5, 4, 2, 1),
+    ], [1, 3]) func convolution(sizes: (Int, Int, Int, Int, Int), kernel: Int)
+  {
+    let (pictures, height, width, inputs, outputs) = sizes
+    var made: Convolution<Double>?
+    let store = Self.store {
+      made = Convolution($0, name: "conv", inputs: inputs, outputs: outputs, size: kernel)
+    }
+    guard let layer = made else { return }
+    let plane = Plane(pictures: pictures, height: height, width: width)
+    let (x, dx) = (
+      Tensor<Double>.random(Shape(plane.rows, inputs), "x"), Tensor<Double>(Shape(plane.rows, inputs))
+    )
+    let workspace = ConvolutionWorkspace<Double>()
+    for adding in [false, true] {
+      let report = GradientCheck(
+        store.variables + [Variable("x", x, gradient: dx, accumulates: adding)]
+      ).run {
+        let y = Tensor<Double>(Shape(plane.rows, outputs))
+        layer.forward(x, plane, into: y, workspace: workspace)
+        return y.array
+      } backward: { weights in
+        layer.backward(
+          Tensor(Shape(plane.rows, outputs), weights), x: x, plane, dx: dx, adding: adding, workspace: workspace)
+      }
+      #expect(report.passed, "\(report)")
+    }
+  }
+
+  /// The stem's first, whose input is never asked for a gradient.
+  @Test(arguments: [(1, 1, 1), (2, 5, 3), (1, 4, 6), (3, 2, 7)])
+  func convolutionOfStrideTwo(pictures: Int, height: Int, width: Int) {
+    var made: Convolution<Double>?
+    let store = Self.store { made = Convolution($0, name: "conv", inputs: 3, outputs: 2, size: 3, stride: 2) }
+    guard let layer = made else { return }
+    let plane = Plane(pictures: pictures, height: height, width: width)
+    let x = Tensor<Double>.random(Shape(plane.rows, 3), "x")
+    let shape = Shape(layer.output(plane).rows, 2)
+    let workspace = ConvolutionWorkspace<Double>()
+    let report = GradientCheck(store.variables).run {
+      let y = Tensor<Double>(shape)
+      layer.forward(x, plane, into: y, workspace: workspace)
+      return y.array
+    } backward: { weights in
+      layer.backward(Tensor(shape, weights), x: x, plane, dx: nil, workspace: workspace)
+    }
+    #expect(report.passed, "\(report)")
+  }
+
+  /// Without ReLU and with outputs that ReLU never meets at its kink: the bias is far above all distances.
+  @Test(arguments: [(3, 1), (5, 3), (17, 2)], [(false, false), (false, true), (true, false), (true, true)])
+  func batchNorm(sizes: (n: Int, c: Int), form: (relu: Bool, residual: Bool)) {
+    let (relu, residual) = form
+    var made: BatchNorm<Double>?
+    let store = Self.store { made = BatchNorm($0, name: "bn", width: sizes.c) }
+    guard let layer = made else { return }
+    if relu {
+      for j in 0..<sizes.c { layer.bias.value[j] = j % 2 == 0 ? 40 : -40 }
+    }
+    let shape = Shape(sizes.n, sizes.c)
+    let (z, other) = (Tensor<Double>.random(shape, "z", bound: 2), Tensor<Double>.random(shape, "residual"))
+    let (dz, dother) = (Tensor<Double>(shape), Tensor<Double>(shape))
+    let (saved, statistics) = (BatchNorm<Double>.Saved(), BatchStatistics<Double>())
+    let y = Tensor<Double>(shape)
+    var variables = store.variables + [Variable("z", z, gradient: dz, accumulates: false)]
+    if residual { variables.append(Variable("residual", other, gradient: dother, accumulates: false)) }
+    let report = GradientCheck(variables, roundings: 64).run {
+      layer.forward(
+        z, adding: residual ? other : nil, relu: relu, into: y, mode: .training, saved: saved, statistics: statistics)
+      return y.array
+    } backward: { weights in
+      copy(Tensor(shape, weights), into: dother)
+      let mask: BatchNormMask<Double> = !relu ? .none : residual ? .output(y) : .recomputed
+      layer.backward(dother, z: z, mask: mask, saved: saved, dz: dz, statistics: statistics)
+    }
+    #expect(report.passed, "\(report)")
+  }
+
+  @Test(arguments: [(1, 1, 4, 2, 3), (2, 4, 6, 3, 5), (3, 9, 10, 2, 1), (2, 1, 3, 1, 2)])
+  func attentionPool(pictures: Int, points: Int, width: Int, heads: Int, embedding: Int) {
+    guard width % heads == 0 else { return #expect(Bool(false), "heads divide the width") }
+    var made: AttentionPool<Double>?
+    let store = Self.store {
+      made = AttentionPool($0, name: "pool", points: points, width: width, embedding: embedding, heads: heads)
+    }
+    guard let layer = made else { return }
+    let shape = Shape(pictures * points, width)
+    let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
+    let saved = AttentionPool<Double>.Saved()
+    func outputs() -> [Double] {
+      let y = Tensor<Double>(Shape(pictures, embedding))
+      layer.forward(x, pictures: pictures, into: y, saved: saved)
+      return y.array
+    }
+    let variables = store.variables.filter { $0.name != "pool.k_proj.bias" }
+    let report = GradientCheck(variables + [Variable("x", x, gradient: dx, accumulates: false)], roundings: 64).run {
+      outputs()
+    } backward: { weights in
+      layer.backward(Tensor(Shape(pictures, embedding), weights), pictures: pictures, saved: saved, dx: dx)
+    }
+    #expect(report.passed, "\(report)")
+    // The key's bias moves all scores of a head alike.
+    let before = outputs()
+    fill(layer.key.bias.gradient, 0)
+    fill(layer.key.bias.value, 3)
+    layer.backward(Tensor(Shape(pictures, embedding), before), pictures: pictures, saved: saved, dx: dx)
+    #expect(outputs() == before && layer.key.bias.gradient.array.allSatisfy { $0 == 0 })
+  }
+
+  /// Attention over all tokens with keys and values made for each, written plainly.
+  @Test func attentionPoolIsAttention() {
+    let (pictures, points, width, heads, embedding) = (2, 6, 10, 2, 3)
+    var made: AttentionPool<Double>?
+    let store = Self.store {
+      made = AttentionPool($0, name: "pool", points: points, width: width, embedding: embedding, heads: heads)
+    }
+    guard let layer = made else { return }
+    let x = Tensor<Double>.random(Shape(pictures * points, width), "x")
+    let y = Tensor<Double>(Shape(pictures, embedding))
+    layer.forward(x, pictures: pictures, into: y, saved: AttentionPool<Double>.Saved())
+
+    func linear(_ part: String, _ row: [Double]) -> [Double] {
+      guard let weight = store.entry(named: "pool.\(part).weight"), let bias = store.entry(named: "pool.\(part).bias")
+      else { return [] }
+      let (w, b) = (store.value(of: weight), store.value(of: bias).array)
+      return b.indices.map { out in b[out] + zip(row, w.rows(out..<out + 1).array).reduce(0) { $0 + $1.0 * $1.1 } }
+    }
+    let d = width / heads
+    for picture in 0..<pictures {
+      let rows = (0..<points).map { x.rows(picture * points + $0..<picture * points + $0 + 1).array }
+      let mean = (0..<width).map { j in rows.reduce(0) { $0 + $1[j] } / Double(points) }
+      let tokens = ([mean] + rows).enumerated().map { at, row in
+        row.indices.map { row[$0] + layer.positions.value[at * width + $0] }
+      }
+      let (q, k, v) = (
+        linear("q_proj", tokens[0]), tokens.map { linear("k_proj", $0) }, tokens.map { linear("v_proj", $0) }
+      )
+      var mixed = [Double](repeating: 0, count: width)
+      for head in 0..<heads {
+        let columns = head * d..<(head + 1) * d
+        let scores = k.map { key in
+          exp(columns.reduce(0) { $0 + q[$1] * key[$1] } / Double(d).squareRoot())
+        }
+        let sum = scores.reduce(0, +)
+        for (score, value) in zip(scores, v) { for j in columns { mixed[j] += score / sum * value[j] } }
+      }
+      let deviation = Deviation(y.rows(picture..<picture + 1).array, from: linear("c_proj", mixed))
+      #expect(deviation.relative <= 1e-13, "\(deviation)")
+    }
+  }
+}
