@@ -2,7 +2,8 @@ import Dist
 import Model
 import Tensor
 
-/// A whole step's loss and gradients on the ranks of the job beside those of one rank; arguments: pairs, tile, micro.
+/// A whole step's objective and gradients on the ranks of the job beside those of one rank; arguments: pairs, tile.
+/// All terms are in it, a teacher of another width, and so heads.
 /// Rank 0 prints the largest relative difference of the loss and of each parameter's gradient.
 let lossProbes: [String: Scenario] = [
   "loss-float": { try compareWithOneRank(Float.self, $0, $1) },
@@ -30,18 +31,35 @@ private func compareWithOneRank<S: Scalar>(
   let pixels = (0..<pairs * 3 * 16 * 16).map { _ in S(random.normal()) }
   let captions = (0..<pairs).map { _ in (0..<random.below(8)).map { _ in Int32(random.below(29)) } + [30] }
 
+  var options = ObjectivePreset.intra.options
+  (options.icl, options.crossKD, options.gd, options.afd, options.affinity, options.fd) = (1, 0.5, 100, 0.5, 0.5, 20)
+  func unit() -> Tensor<S> {
+    let raw = Tensor(Shape(pairs, 10), (0..<pairs * 10).map { _ in S(random.normal()) })
+    normalizeRows(raw, into: raw, reciprocal: Tensor(Shape(pairs)))
+    return raw
+  }
+  let teacher = (image: unit(), text: unit())
+
   func gradients(_ rows: Range<Int>, _ ranks: some Ranks<S>) throws -> (loss: Double, model: CLIP<S>) {
-    let model = CLIP<S>(config)
+    var declared: Objective<S>?
+    let model = CLIP<S>(config) { store in
+      declared = Objective(
+        options, studentWidth: config.embedding, teacherWidth: 10, declaringIn: store,
+        tiles: Tiles(rows: tile, columns: tile + 1))
+    }
+    guard let objective = declared else { preconditionFailure("the model declares the objective") }
     model.initialize(seed: 5)
     let size = 3 * 16 * 16
     let images = Tensor(Shape(rows.count, 3, 16, 16), pixels[rows.lowerBound * size..<rows.upperBound * size])
     let image = model.visual.forward(images, keeping: true)
     let text = model.text.forward(TokenBatch(captions[rows]), keeping: true)
-    let features = Features<S>()
-    try features.load(image: image, text: text, rows: rows, count: pairs, ranks: ranks)
-    let loss = try Contrastive<S>(tile: tile).accumulate(
-      features, logitScale: model.logitScale.value[0], logitScaleGradient: model.logitScale.gradient, ranks: ranks)
-    let (dimage, dtext) = features.rawGradients()
+    let taught = objective.teacherRows(rows, of: pairs)
+    copy(teacher.image.rows(rows), into: taught.image)
+    copy(teacher.text.rows(rows), into: taught.text)
+    let loss = try objective.accumulate(
+      image: image, text: text, rows: rows, count: pairs, logitScale: model.logitScale, teacherScale: 20, ranks: ranks
+    ).total
+    let (dimage, dtext) = objective.rawGradients()
     model.text.backward(dtext)
     model.visual.backward(dimage)
     return (loss, model)

@@ -1,94 +1,84 @@
-internal import RealModule
-public import Tensor
+internal import Tensor
 
 /// CLIP's symmetric cross entropy over the global batch.
 ///
-/// L = 1/(2N) Σ_i [ lse_j(α u_i·v_j) − α u_i·v_i + lse_j(α v_i·u_j) − α v_i·u_i ], for unit rows u, v and α = e^scale.
+/// L = 1/(2N) Σ_i [ ℓ^I_i + ℓ^T_i ], ℓ^I_i = lse_j(α u_i·v_j) − α u_i·v_i, ℓ^T_i = lse_j(α v_i·u_j) − α v_i·u_i, for unit
+/// rows u, v and a scale α.
 ///
-/// Each rank computes the strips of its own rows in column tiles with running log-sum-exps, the ranks exchange the two
-/// vectors of log-sum-exps, and each then has all that the gradient of its own rows needs: with
-/// G_ij = (1/2N)(e^(z_ij − lseI_i) + e^(z_ij − lseT_j) − 2·[i = j]), dU = α G V, dV = α Gᵀ U and dscale = Σ G·Z. So no
-/// gradient is exchanged, and no rank holds more than own rows × tile of any N × N matrix.
-public final class Contrastive<S: Scalar> {
-  /// Columns of a tile. A strip that fits one tile is computed once and not again for the gradient.
-  public let tile: Int
-
-  private let logits = (Buffer<S>(), Buffer<S>())
-  private let own = (Buffer<S>(), Buffer<S>())
+/// Each rank computes the strips of its own rows, the ranks exchange the two vectors of log-sum-exps, and each then has
+/// all that the gradient of its own rows needs: with P and C the softmaxes along rows and columns of Z = α U Vᵀ and
+/// weights a of the pictures', w of the captions' cross entropies (1/2N each in L itself),
+/// G_ij = a_i (P_ij − [i = j]) + w_j (C_ij − [i = j]), dU = α G V, dV = α Gᵀ U and dα = Σ G · U Vᵀ.
+final class Contrastive<S: Scalar> {
+  private let tiles: Tiles<S>
+  private let lse = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private let losses = Modalities(image: Buffer<S>(), text: Buffer<S>())
   private let sums = Buffer<S>()
-  private let everybody = (Buffer<S>(), Buffer<S>())
+  private var share = BatchShare(rows: 0..<0, count: 0)
 
-  public init(tile: Int = 2048) {
-    precondition(tile > 0)
-    self.tile = tile
+  init(_ tiles: Tiles<S>) { self.tiles = tiles }
+
+  /// ℓ of this rank's pictures and captions [b], after `measure`.
+  var own: Modalities<Tensor<S>> {
+    Modalities(image: losses.image.tensor(Shape(share.rows.count)), text: losses.text.tensor(Shape(share.rows.count)))
   }
 
-  /// Adds weight · ∂L/∂(own rows) to the features' gradients, and this rank's share of weight · ∂L/∂scale to
-  /// `logitScaleGradient` (shares sum to the gradient over the ranks); returns L, the same on every rank.
-  public func accumulate(
-    _ features: Features<S>, logitScale: S, weight: S = 1, logitScaleGradient: Tensor<S>, ranks: some Ranks<S>
+  /// First pass; returns this rank's share of L.
+  func measure(
+    _ rows: Modalities<UnitRows<S>>, scale: S, _ share: BatchShare, _ ranks: some Ranks<S>
   ) throws -> Double {
-    let (n, b) = (features.count, features.image.rows)
-    let alpha = S.exp(logitScale)
-    let lse = (own.0.tensor(Shape(b)), own.1.tensor(Shape(b)))
-    normalizers(features.image, against: features.allTexts, alpha, into: lse.0, strip: logits.0)
-    normalizers(features.text, against: features.allImages, alpha, into: lse.1, strip: logits.1)
-    let all = (everybody.0.tensor(Shape(n)), everybody.1.tensor(Shape(n)))
-    try ranks.gatherRows(lse.0.reshaped(Shape(b, 1)), into: all.0.reshaped(Shape(n, 1)))
-    try ranks.gatherRows(lse.1.reshaped(Shape(b, 1)), into: all.1.reshaped(Shape(n, 1)))
-
-    var value = [0.0]
-    for i in 0..<b {
-      let positive = Double(alpha) * dot(features.image.rows(i..<i + 1), features.text.rows(i..<i + 1))
-      value[0] += Double(lse.0[i]) + Double(lse.1[i]) - 2 * positive
-    }
-    try ranks.sum(&value)
-
-    let factor = weight / S(2 * n)
-    let share = gradient(
-      features.image, against: features.allTexts, alpha, rowLSE: lse.0, columnLSE: all.1, first: features.first,
-      factor: factor, into: features.imageGradient, strip: logits.0)
-    _ = gradient(
-      features.text, against: features.allImages, alpha, rowLSE: lse.1, columnLSE: all.0, first: features.first,
-      factor: factor, into: features.textGradient, strip: logits.1)
-    logitScaleGradient[0] += S(share)
-    return value[0] / Double(2 * n)
+    self.share = share
+    try measure(rows.image, rows.text, scale, lse.image, own.image, ranks)
+    try measure(rows.text, rows.image, scale, lse.text, own.text, ranks)
+    return (sum(own.image) + sum(own.text)) / Double(2 * share.count)
   }
 
-  /// lse_i ← ln Σ_j e^(α a_i·b_j).
-  private func normalizers(
-    _ rows: Tensor<S>, against columns: Tensor<S>, _ alpha: S, into lse: Tensor<S>, strip: Buffer<S>
-  ) {
+  private func measure(
+    _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ lse: RowVector<S>, _ losses: Tensor<S>,
+    _ ranks: some Ranks<S>
+  ) throws {
+    lse.place(share)
+    tiles.normalizers(anchors.own, keys.all, scale: scale, into: lse.own, sums: sums)
+    for i in 0..<losses.count {
+      losses[i] = lse.own[i] - scale * S(dot(anchors.own.rows(i..<i + 1), keys.own.rows(i..<i + 1)))
+    }
+    try lse.gather(ranks)
+  }
+
+  /// Second pass: adds the gradient of Σ a_i ℓ^I_i + Σ w_j ℓ^T_j to this rank's rows; returns this rank's share of the
+  /// scale's.
+  func accumulate(
+    _ rows: Modalities<UnitRows<S>>, scale: S, weights: Modalities<RowVector<S>>
+  ) -> Double {
+    let slope = accumulate(rows.image, rows.text, scale, lse, weights)
+    _ = accumulate(rows.text, rows.image, scale, lse.swapped, weights.swapped)
+    return slope
+  }
+
+  private func accumulate(
+    _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ lse: Modalities<RowVector<S>>,
+    _ weights: Modalities<RowVector<S>>
+  ) -> Double {
+    let first = share.first
+    return tiles.gradient(anchors.own, keys.all, scale: scale, into: anchors.gradient) { tile, rows, columns, along in
+      contrastiveGradient(
+        tile, scale: scale, rowLSE: lse.image.own.slice(rows), rowWeight: weights.image.own.slice(rows),
+        columns: (lse.text.all.slice(columns), weights.text.all.slice(columns)),
+        diagonal: first + rows.lowerBound - columns.lowerBound, along: along)
+    }
+  }
+}
+
+extension Tiles {
+  /// lse_i ← ln Σ_j e^(scale a_i·b_j).
+  func normalizers(_ own: Tensor<S>, _ all: Tensor<S>, scale: S, into lse: Tensor<S>, sums: Buffer<S>) {
     let sum = sums.tensor(lse.shape)
     fill(lse, -S.infinity)
     fill(sum, 0)
-    forEachTile(columns) { range in
-      let z = strip.tensor(Shape(rows.rows, range.count))
-      matmul(rows, columns.rows(range), into: z, transposeB: true, alpha: alpha)
-      foldLogSumExp(z, maximum: lse, sum: sum)
+    forEach(own.rows, all.rows) { rows, columns in
+      let tile = products(own.rows(rows), all.rows(columns))
+      foldLogSumExp(tile, scale: scale, maximum: lse.slice(rows), sum: sum.slice(rows))
     }
     finishLogSumExp(maximum: lse, sum: sum)
-  }
-
-  /// Adds α G B to `gradient`, and returns Σ G·Z over own rows.
-  private func gradient(
-    _ rows: Tensor<S>, against columns: Tensor<S>, _ alpha: S, rowLSE: Tensor<S>, columnLSE: Tensor<S>, first: Int,
-    factor: S, into gradient: Tensor<S>, strip: Buffer<S>
-  ) -> Double {
-    var total = 0.0
-    forEachTile(columns) { range in
-      let z = strip.tensor(Shape(rows.rows, range.count))
-      if range.count < columns.rows {
-        matmul(rows, columns.rows(range), into: z, transposeB: true, alpha: alpha)
-      }
-      total += contrastiveGradient(
-        z, rowLSE: rowLSE, columnLSE: columnLSE.slice(range), diagonal: first - range.lowerBound, factor: factor)
-      matmul(z, columns.rows(range), into: gradient, alpha: alpha, beta: 1)
-    }
-    return total
-  }
-
-  private func forEachTile(_ columns: Tensor<S>, _ body: (Range<Int>) -> Void) {
-    for start in stride(from: 0, to: columns.rows, by: tile) { body(start..<min(start + tile, columns.rows)) }
   }
 }

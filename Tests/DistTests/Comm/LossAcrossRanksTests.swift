@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 extension MPITests {
-  /// The contrastive loss and every gradient, towers included, on R ranks against one rank: global batches that R does
+  /// An objective of all terms and every gradient, towers and heads included, on R ranks against one rank: global batches that R does
   /// not divide and that are smaller than R, tiles smaller than the batch.
   @Suite(.serialized, .timeLimit(.minutes(2)))
   struct LossAcrossRanksTests {
@@ -18,8 +18,9 @@ extension MPITests {
           #expect(difference <= precision.tolerance, "\(pairs) pairs, tile \(tile), \(ranks) ranks: \(line)")
           compared += 1
         }
-        // The loss; 12 parameters of each of 2 + 2 blocks, 8 more of the vision tower, 5 of the text tower, the scale.
-        #expect(compared == 1 + 48 + 8 + 5 + 1)
+        // The loss; 12 parameters of each of 2 + 2 blocks, 8 more of the vision tower, 5 of the text tower, the scale;
+        // two heads, two fusions and their scales.
+        #expect(compared == 1 + 48 + 8 + 5 + 1 + 4 + 4 + 2)
       }
     }
   }

@@ -80,6 +80,16 @@ public func addColumnSums<S: Scalar>(of x: Tensor<S>, to sums: Tensor<S>) {
   }
 }
 
+/// Σ x, in double precision.
+@specialized(where S == Float)
+@specialized(where S == Double)
+public func sum<S: Scalar>(_ x: Tensor<S>) -> Double {
+  let p = x.pointer
+  var total = 0.0
+  for i in 0..<x.count { total = Relaxed.sum(total, Double(p[i])) }
+  return total
+}
+
 /// Σ x², held in Double.
 @specialized(where S == Float)
 @specialized(where S == Double)

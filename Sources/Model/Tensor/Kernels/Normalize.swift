@@ -22,19 +22,19 @@ public func normalizeRows<S: Scalar>(_ x: Tensor<S>, into y: Tensor<S>, reciproc
   }
 }
 
-/// dx_i += (dy_i − y_i ⟨y_i, dy_i⟩) / ‖x_i‖.
+/// dy_i ← (dy_i − y_i ⟨y_i, dy_i⟩) / ‖x_i‖, in place.
 @specialized(where S == Float)
 @specialized(where S == Double)
-public func normalizeRowsBackward<S: Scalar>(
-  _ dy: Tensor<S>, y: Tensor<S>, reciprocal: Tensor<S>, dx: Tensor<S>
-) {
+public func normalizeRowsBackward<S: Scalar>(_ dy: Tensor<S>, y: Tensor<S>, reciprocal: Tensor<S>) {
   let (n, d) = (y.rows, y.columns)
-  precondition(dy.count == y.count && dx.count == y.count, "\(dy.shape), \(y.shape) into \(dx.shape)")
-  let (p, q, r, out) = (dy.pointer, y.pointer, reciprocal.pointer, dx.pointer)
-  for i in 0..<n {
-    let (gradient, unit, target) = (p + i * d, q + i * d, out + i * d)
-    var along: S = 0
-    for j in 0..<d { along = Relaxed.multiplyAdd(gradient[j], unit[j], along) }
-    for j in 0..<d { target[j] += (gradient[j] - unit[j] * along) * r[i] }
+  precondition(dy.count == y.count && reciprocal.count == n, "\(dy.shape) with \(y.shape), \(reciprocal.shape)")
+  let (p, q, r) = (dy.pointer, y.pointer, reciprocal.pointer)
+  Threads.split(n, grain: 64) { _, range in
+    for i in range {
+      let (gradient, unit) = (p + i * d, q + i * d)
+      var along: S = 0
+      for j in 0..<d { along = Relaxed.multiplyAdd(gradient[j], unit[j], along) }
+      for j in 0..<d { gradient[j] = (gradient[j] - unit[j] * along) * r[i] }
+    }
   }
 }

@@ -1,0 +1,119 @@
+internal import Tensor
+
+/// Contrastive relational distillation (CLIP-KD): the student's cross-modal softmaxes follow the teacher's.
+///
+/// L = 1/(2N) Σ_i [ KL(softmax_j β x_i·y_j ‖ softmax_j α u_i·v_j) + the same of captions against pictures ]; gradient
+/// G_ij = a_i (P − P^q)_ij + w_j (C − C^q)_ij on Z = α U Vᵀ (1/2N each in L itself), none to the teacher.
+final class CRD<S: Scalar> {
+  private let tiles: Tiles<S>
+  private let strips: Modalities<DivergenceStrip<S>>
+  private var count = 0
+
+  init(_ tiles: Tiles<S>) {
+    self.tiles = tiles
+    strips = Modalities(image: DivergenceStrip(tiles), text: DivergenceStrip(tiles))
+  }
+
+  /// The divergences of this rank's pictures and captions [b], after `measure`.
+  var own: Modalities<Tensor<S>> {
+    Modalities(image: strips.image.rows.divergence, text: strips.text.rows.divergence)
+  }
+
+  /// −Σ q ln q of the teacher's softmaxes of this rank's rows, summed over both modalities and divided by 2N.
+  var entropy: Double {
+    (sum(strips.image.rows.entropy) + sum(strips.text.rows.entropy)) / Double(2 * count)
+  }
+
+  /// First pass; returns this rank's share of L.
+  func measure(
+    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>, _ share: BatchShare,
+    _ ranks: some Ranks<S>
+  ) throws -> Double {
+    count = share.count
+    strips.image.fold(
+      (student.image.own, student.text.all), (teacher.image.own, teacher.text.all), scales, share)
+    strips.text.fold(
+      (student.text.own, student.image.all), (teacher.text.own, teacher.image.all), scales, share)
+    for strip in [strips.image, strips.text] { try strip.gather(ranks) }
+    return (sum(own.image) + sum(own.text)) / Double(2 * count)
+  }
+
+  /// Second pass: adds the gradient of Σ a_i KL_i + Σ w_j KL_j to this rank's rows; returns this rank's share of the
+  /// student scale's.
+  func accumulate(
+    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>,
+    weights: Modalities<RowVector<S>>
+  ) -> Double {
+    let slope = strips.image.accumulate(
+      student.image, student.text.all, (teacher.image.own, teacher.text.all), scales, weights.image,
+      across: (strips.text, weights.text))
+    _ = strips.text.accumulate(
+      student.text, student.image.all, (teacher.text.own, teacher.image.all), scales, weights.text,
+      across: (strips.image, weights.image))
+    return slope
+  }
+}
+
+/// What the student's and the teacher's similarities are multiplied by.
+struct Scales<S: Scalar> {
+  var student: S
+  var teacher: S
+}
+
+/// Own rows against everybody's, of student and teacher: divergences and log-sum-exps, and gradients from them.
+final class DivergenceStrip<S: Scalar> {
+  private let tiles: Tiles<S>
+  private let student = RowVector<S>()
+  private let teacher = RowVector<S>()
+  private let scratch = Buffer<S>()
+  private var state: DivergenceRows<S>?
+
+  init(_ tiles: Tiles<S>) { self.tiles = tiles }
+
+  var rows: DivergenceRows<S> {
+    guard let state else { preconditionFailure("divergences are asked for before they are folded") }
+    return state
+  }
+
+  /// Folds the strips of student and teacher, each own rows and everybody's.
+  func fold(
+    _ own: (Tensor<S>, Tensor<S>), _ taught: (Tensor<S>, Tensor<S>), _ scales: Scales<S>, _ share: BatchShare
+  ) {
+    student.place(share)
+    teacher.place(share)
+    let state = DivergenceRows(
+      count: share.rows.count, scratch: scratch, studentLSE: student.own, teacherLSE: teacher.own)
+    self.state = state
+    tiles.forEach(share.rows.count, share.count) { rows, columns in
+      let c = tiles.products(own.0.rows(rows), own.1.rows(columns))
+      let r = tiles.teacherProducts(taught.0.rows(rows), taught.1.rows(columns))
+      foldDivergence(
+        c, studentScale: scales.student, r, teacherScale: scales.teacher, rows: rows, of: state, diagonal: 0,
+        masked: false)
+    }
+    finishDivergence(state)
+  }
+
+  /// Makes the log-sum-exps of all ranks known, for gradients across the columns.
+  func gather(_ ranks: some Ranks<S>) throws {
+    try student.gather(ranks)
+    try teacher.gather(ranks)
+  }
+
+  /// Adds the gradient of Σ weight_i KL_i, and that of the other modality's anchors where `across` is given, to
+  /// `rows.gradient`; returns that of the student's scale.
+  func accumulate(
+    _ rows: UnitRows<S>, _ all: Tensor<S>, _ taught: (Tensor<S>, Tensor<S>), _ scales: Scales<S>,
+    _ weight: RowVector<S>, across: (strip: DivergenceStrip, weight: RowVector<S>)?
+  ) -> Double {
+    tiles.gradient(rows.own, all, scale: scales.student, into: rows.gradient) { tile, own, columns, along in
+      let r = tiles.teacherProducts(taught.0.rows(own), taught.1.rows(columns))
+      divergenceGradient(
+        tile, studentScale: scales.student, r, teacherScale: scales.teacher,
+        rows: (student.own.slice(own), teacher.own.slice(own), weight.own.slice(own)),
+        columns: across.map { strip, weight in
+          (strip.student.all.slice(columns), strip.teacher.all.slice(columns), weight.all.slice(columns))
+        }, along: along)
+    }
+  }
+}

@@ -1,0 +1,32 @@
+internal import Tensor
+
+/// A student's raw rows in the teacher's width: norm(W x + b), with W [d_t, d_s] and b [d_t].
+///
+/// A proper parameter: the same on all ranks, summed, saved and resumed like the towers'.
+final class Head<S: Scalar> {
+  let rows = UnitRows<S>()
+  private let linear: Linear<S>
+  private let mapped = Buffer<S>()
+
+  init(_ store: ParameterStore<S>, name: String, from inputs: Int, to outputs: Int) {
+    let bound = Initial.uniform(1 / Double(inputs).squareRoot())
+    linear = Linear(
+      weight: store.declare("\(name).weight", Shape(outputs, inputs), bound),
+      bias: store.declare("\(name).bias", Shape(outputs), bound))
+  }
+
+  /// Raw rows [b, d_s] to unit rows [b, d_t] in `rows`.
+  func forward(_ raw: Tensor<S>, _ share: BatchShare) {
+    let y = mapped.tensor(Shape(raw.rows, linear.bias.shape.count))
+    linear.forward(raw, into: y)
+    rows.normalize(y, share)
+  }
+
+  /// Adds to the gradients of W and b, and to `gradient`, that of the raw rows.
+  func backward(_ raw: Tensor<S>, addingTo gradient: Tensor<S>) {
+    let dy = rows.rawGradient()
+    matmul(dy, linear.weight.value, into: gradient, beta: 1)
+    matmul(dy, raw, into: linear.weight.gradient, transposeA: true, beta: 1)
+    addColumnSums(of: dy, to: linear.bias.gradient)
+  }
+}

@@ -1,0 +1,131 @@
+internal import Tensor
+
+/// One modality's part of intra-modal divergence-weighted distillation: how the student relates pictures to pictures
+/// (captions to captions) follows how the teacher does, anchor by anchor.
+///
+///     z_ij = s u_i·u_j     y_ij = t x_i·x_j     p_i = softmax_j z_ij     q_i = softmax_j y_ij     (j ≠ i under `mask`)
+///     D_i = KL(q_i ‖ p_i), or KL(p_i ‖ q_i), or Jensen and Shannon's
+///
+/// For a loss of the divergences with g_i = ∂L/∂D_i and A_ij = ∂D_i/∂z_ij, G_ij = g_i A_ij and, for U is query and key,
+/// dU = s (G + Gᵀ) U and ds = Σ G · U Uᵀ. By symmetry (Gᵀ)_ij needs of other ranks only their anchors' log-sum-exps, g and
+/// one more number: no N × N matrix and no gradient is exchanged.
+///
+/// With weights of pairs, t_ij = |p_ij − q_ij| and T its sum over all pairs, both held constant, the loss is
+/// (N/T) Σ_ij t_ij q_ij ln(q_ij/p_ij), which may be negative.
+final class Intra<S: Scalar> {
+  private let tiles: Tiles<S>
+  private let studentLSE = RowVector<S>()
+  private let teacherLSE = RowVector<S>()
+  private let number = RowVector<S>()
+  private let scratch = Buffer<S>()
+  private let sums = Buffer<S>()
+  private var share = BatchShare(rows: 0..<0, count: 0)
+  private var state: DivergenceRows<S>?
+  private var form = IntraForm.forward
+  private var masked = true
+
+  /// g, which the caller sets for own rows before `accumulate`.
+  let factor = RowVector<S>()
+
+  init(_ tiles: Tiles<S>) { self.tiles = tiles }
+
+  /// D of this rank's anchors [b], after `measure`.
+  var divergence: Tensor<S> {
+    guard let state else { preconditionFailure("divergences are asked for before they are measured") }
+    return state.divergence
+  }
+
+  /// Of pair weights, after `measure`: Σ_j t_ij q_ij ln(q_ij/p_ij) and Σ_j t_ij of this rank's anchors.
+  var pairs: (loss: Tensor<S>, weight: Tensor<S>) {
+    let b = share.rows.count
+    let memory = sums.tensor(Shape(3 * b))
+    return (memory.slice(b..<2 * b), memory.slice(2 * b..<3 * b))
+  }
+
+  /// First pass: the divergences of this rank's anchors, and what their gradient needs.
+  func measure(
+    _ student: UnitRows<S>, _ teacher: UnitRows<S>, _ scales: Scales<S>, _ options: IntraOptions, _ share: BatchShare
+  ) {
+    self.share = share
+    masked = options.diagonal == .mask
+    form = options.granularity == .pair ? .pairs : options.divergence.form
+    for vector in [studentLSE, teacherLSE, number, factor] { vector.place(share) }
+    let state = DivergenceRows(
+      count: share.rows.count, scratch: scratch, studentLSE: studentLSE.own, teacherLSE: teacherLSE.own)
+    self.state = state
+    let isReversed = form == .reverse
+    forEachTile(student, teacher) { c, r, rows, diagonal in
+      foldDivergence(
+        c, studentScale: scales.student, r, teacherScale: scales.teacher, rows: rows, of: state, diagonal: diagonal,
+        masked: masked, reversed: isReversed)
+    }
+    finishDivergence(state, reversed: isReversed)
+    switch form {
+    case .forward: fill(number.own, 0)
+    case .reverse: copy(state.divergence, into: number.own)
+    case .jensenShannon, .pairs: sumAgain(student, teacher, scales, state)
+    }
+  }
+
+  /// The sums that need finished log-sum-exps.
+  private func sumAgain(
+    _ student: UnitRows<S>, _ teacher: UnitRows<S>, _ scales: Scales<S>, _ state: DivergenceRows<S>
+  ) {
+    let b = share.rows.count
+    let memory = sums.tensor(Shape(3 * b))
+    fill(memory, 0)
+    forEachTile(student, teacher) { c, r, rows, diagonal in
+      func part(_ index: Int) -> Tensor<S> { memory.slice(index * b..<(index + 1) * b).slice(rows) }
+      intraSums(
+        c, studentScale: scales.student, r, teacherScale: scales.teacher, studentLSE: studentLSE.own.slice(rows),
+        teacherLSE: teacherLSE.own.slice(rows), diagonal: diagonal, masked: masked, form: form,
+        into: (part(0), part(1), part(2)))
+    }
+    copy(memory.slice(0..<b), into: number.own)
+    guard form == .jensenShannon else { return }
+    for i in 0..<b {
+      let divergence = (memory[i] + memory[b + i]) / 2
+      state.divergence[i] = divergence < 0 ? 0 : divergence
+    }
+  }
+
+  /// Second pass: adds Σ g_i ∂D_i to this rank's rows; returns this rank's share of the student scale's gradient.
+  func accumulate(
+    _ student: UnitRows<S>, _ teacher: UnitRows<S>, _ scales: Scales<S>, _ ranks: some Ranks<S>
+  ) throws -> Double {
+    for vector in [studentLSE, teacherLSE, number, factor] { try vector.gather(ranks) }
+    let anchors = IntraAnchors(
+      studentLSE: studentLSE.all, teacherLSE: teacherLSE.all, factor: factor.all, number: number.all)
+    let own = anchors.slice(share.rows)
+    return tiles.gradient(student.own, student.all, scale: scales.student, into: student.gradient) {
+      tile, rows, columns, along in
+      let r = tiles.teacherProducts(teacher.own.rows(rows), teacher.all.rows(columns))
+      intraGradient(
+        tile, studentScale: scales.student, r, teacherScale: scales.teacher, rows: own.slice(rows),
+        columns: anchors.slice(columns), diagonal: share.first + rows.lowerBound - columns.lowerBound, masked: masked,
+        form: form, along: along)
+    }
+  }
+
+  private func forEachTile(
+    _ student: UnitRows<S>, _ teacher: UnitRows<S>,
+    _ body: (_ c: Tensor<S>, _ r: Tensor<S>, _ rows: Range<Int>, _ diagonal: Int) -> Void
+  ) {
+    tiles.forEach(share.rows.count, share.count) { rows, columns in
+      body(
+        tiles.products(student.own.rows(rows), student.all.rows(columns)),
+        tiles.teacherProducts(teacher.own.rows(rows), teacher.all.rows(columns)), rows,
+        share.first + rows.lowerBound - columns.lowerBound)
+    }
+  }
+}
+
+extension IntraOptions.Divergence {
+  var form: IntraForm {
+    switch self {
+    case .forward: return .forward
+    case .reverse: return .reverse
+    case .jensenShannon: return .jensenShannon
+    }
+  }
+}

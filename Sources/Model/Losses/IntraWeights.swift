@@ -1,0 +1,67 @@
+internal import RealModule
+internal import Tensor
+
+/// Anchors' weights w from a source a, and what they make of divergences D: L = Σ w_i D_i over the global batch.
+///
+/// | weighting | w_i | h_i = ∂L/∂a_i |
+/// |---|---|---|
+/// | uniform | 1/N | 0 |
+/// | sum | a_i/(Σ a + ε) | (D_i − L)/(Σ a + ε) |
+/// | raw | a_i/N | D_i/N |
+/// | softmax | e^(a_i/T) / Σ e^(a/T) | w_i (D_i − L)/T |
+/// | expsat | (1 − e^−a_i)/N | e^−a_i D_i/N |
+/// | one_plus | (1 + a_i)/N | D_i/N |
+///
+/// ∂L/∂D_i = w_i, and where a is D itself h_i is added to it.
+struct IntraWeights {
+  /// ε keeps Σ a = 0 (teacher and student agree everywhere) from dividing by zero.
+  static let epsilon = 1e-12
+
+  /// Of this rank's anchors.
+  let weights: [Double]
+  let slopes: [Double]
+  /// L, the same on every rank.
+  let loss: Double
+
+  init<S: Scalar>(
+    source: Tensor<S>, divergence: Tensor<S>, _ options: IntraOptions, count: Int, _ ranks: some Ranks<S>
+  ) throws {
+    let a = source.array.map { Double($0) }
+    let d = divergence.array.map { Double($0) }
+    let n = Double(count)
+    let temperature = options.softmaxTemperature
+    func total(_ numbers: [Double]) throws -> Double {
+      var total = [numbers.reduce(0, +)]
+      try ranks.sum(&total)
+      return total[0]
+    }
+    switch options.weighting {
+    case .uniform: weights = a.map { _ in 1 / n }
+    case .raw: weights = a.map { $0 / n }
+    case .expsat: weights = a.map { -Double.expMinusOne(-$0) / n }
+    case .onePlus: weights = a.map { (1 + $0) / n }
+    case .sum:
+      let sum = try total(a) + Self.epsilon
+      weights = a.map { $0 / sum }
+      let loss = try total(zip(weights, d).map(*))
+      self.loss = loss
+      slopes = d.map { ($0 - loss) / sum }
+      return
+    case .softmax:
+      // NaN must stay NaN, so it is not left to `max`.
+      var largest = [a.reduce(-Double.infinity) { $0 > $1 ? $0 : $1 }]
+      try ranks.maximum(&largest)
+      let powers = a.map { Double.exp(($0 - largest[0]) / temperature) }
+      let sum = try total(powers)
+      weights = powers.map { $0 / sum }
+    }
+    let loss = try total(zip(weights, d).map(*))
+    self.loss = loss
+    switch options.weighting {
+    case .uniform, .sum: slopes = a.map { _ in 0 }
+    case .raw, .onePlus: slopes = d.map { $0 / n }
+    case .expsat: slopes = zip(a, d).map { Double.exp(-$0) * $1 / n }
+    case .softmax: slopes = zip(weights, d).map { $0 * ($1 - loss) / temperature }
+    }
+  }
+}

@@ -1,0 +1,152 @@
+internal import RealModule
+
+// A tile of the student's products c and the teacher's r, of the same rows and columns. p is the softmax of
+// z = studentScale · c over a row's candidates, q that of y = teacherScale · r.
+
+/// What a row of student and teacher logits comes to, folded over tiles.
+public struct DivergenceRows<S: Scalar> {
+  /// While folding, the running maximum of z; then its log-sum-exp. [b]
+  public let studentLSE: Tensor<S>
+  /// The same of y. [b]
+  public let teacherLSE: Tensor<S>
+  /// While folding, Σ e^y (y − z), or Σ e^z (z − y) if reversed; then the divergence. [b]
+  public let divergence: Tensor<S>
+  /// While folding, Σ e^y y; then the teacher's entropy −Σ q ln q. [b]
+  public let entropy: Tensor<S>
+  let sums: (Tensor<S>, Tensor<S>)
+
+  /// Lays the rows out in scratch; the two log-sum-exps may be vectors of the caller's.
+  public init(count b: Int, scratch: Buffer<S>, studentLSE: Tensor<S>, teacherLSE: Tensor<S>) {
+    precondition(studentLSE.count == b && teacherLSE.count == b, "vectors of \(b), not \(studentLSE.shape)")
+    let memory = scratch.tensor(Shape(4 * b))
+    self.studentLSE = studentLSE
+    self.teacherLSE = teacherLSE
+    divergence = memory.slice(0..<b)
+    entropy = memory.slice(b..<2 * b)
+    sums = (memory.slice(2 * b..<3 * b), memory.slice(3 * b..<4 * b))
+    fill(memory, 0)
+    fill(studentLSE, -S.infinity)
+    fill(teacherLSE, -S.infinity)
+  }
+}
+
+/// Folds a tile into the rows: log-sum-exps, divergence and entropy with one pass over products.
+///
+/// KL(q ‖ p) = Σ q (y − z) − lse(y) + lse(z) needs no normalised q or p, so the sums run along with the maxima. With
+/// `reversed` it is KL(p ‖ q). `masked` leaves each row's own column out, `diagonal + i` from the tile's first one.
+@specialized(where S == Float)
+@specialized(where S == Double)
+public func foldDivergence<S: Scalar>(
+  _ c: Tensor<S>, studentScale: S, _ r: Tensor<S>, teacherScale: S, rows: Range<Int>, of state: DivergenceRows<S>,
+  diagonal: Int, masked: Bool, reversed: Bool = false
+) {
+  let (b, t) = (c.rows, c.columns)
+  precondition(r.count == c.count && rows.count == b && rows.upperBound <= state.studentLSE.count, "\(c.shape)")
+  let (p, q) = (c.pointer, r.pointer)
+  let (m, n) = (state.studentLSE.pointer + rows.lowerBound, state.teacherLSE.pointer + rows.lowerBound)
+  let (s, u) = (state.sums.0.pointer + rows.lowerBound, state.sums.1.pointer + rows.lowerBound)
+  let (d, e) = (state.divergence.pointer + rows.lowerBound, state.entropy.pointer + rows.lowerBound)
+  Threads.split(b, grain: 8) { _, range in
+    for i in range {
+      let (student, teacher) = (p + i * t, q + i * t)
+      let (before, after) = candidates(t, without: masked ? diagonal + i : nil)
+      var (largest, highest) = (m[i], n[i])
+      for half in 0..<2 {
+        let part = half == 0 ? before : after
+        for j in part {
+          let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
+          largest = z > largest ? z : largest
+          highest = y > highest ? y : highest
+        }
+      }
+      var (sum, sumTeacher, cross, energy): (S, S, S, S) = (0, 0, 0, 0)
+      for half in 0..<2 {
+        let part = half == 0 ? before : after
+        for j in part {
+          let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
+          let (ez, ey) = (S.exponential(z - largest), S.exponential(y - highest))
+          sum = Relaxed.sum(sum, ez)
+          sumTeacher = Relaxed.sum(sumTeacher, ey)
+          cross = Relaxed.multiplyAdd(reversed ? ez : ey, reversed ? z - y : y - z, cross)
+          energy = Relaxed.multiplyAdd(ey, y, energy)
+        }
+      }
+      let (shrink, shrinkTeacher) = (rescale(s[i], m[i], largest), rescale(u[i], n[i], highest))
+      d[i] = d[i] * (reversed ? shrink : shrinkTeacher) + cross
+      e[i] = e[i] * shrinkTeacher + energy
+      s[i] = s[i] * shrink + sum
+      u[i] = u[i] * shrinkTeacher + sumTeacher
+      (m[i], n[i]) = (largest, highest)
+    }
+  }
+}
+
+/// By what sums relative to an old maximum are multiplied under a new one; 0 before the first tile.
+@inline(__always)
+private func rescale<S: Scalar>(_ sum: S, _ old: S, _ new: S) -> S { sum == 0 ? 0 : S.exponential(old - new) }
+
+/// The columns of a tile before and after one that is left out.
+@inline(__always)
+func candidates(_ t: Int, without own: Int?) -> (Range<Int>, Range<Int>) {
+  guard let own, own >= 0, own < t else { return (0..<t, t..<t) }
+  return (0..<own, own + 1..<t)
+}
+
+/// Turns what was folded into log-sum-exps, divergences (rounding may leave −ε: 0 then) and entropies.
+public func finishDivergence<S: Scalar>(_ state: DivergenceRows<S>, reversed: Bool = false) {
+  let (studentLSE, teacherLSE) = (state.studentLSE, state.teacherLSE)
+  for i in 0..<studentLSE.count {
+    studentLSE[i] += S.log(state.sums.0[i])
+    teacherLSE[i] += S.log(state.sums.1[i])
+    let gap = teacherLSE[i] - studentLSE[i]
+    let divergence =
+      reversed ? state.divergence[i] / state.sums.0[i] + gap : state.divergence[i] / state.sums.1[i] - gap
+    state.divergence[i] = divergence < 0 ? 0 : divergence
+    state.entropy[i] = teacherLSE[i] - state.entropy[i] / state.sums.1[i]
+  }
+}
+
+/// C → G, in place, for divergences of the student's softmaxes from the teacher's.
+///
+/// G_ij = a_i (p_ij − q_ij) + w_j (p'_ij − q'_ij), where p', q' are the softmaxes down the columns: the gradient with
+/// respect to z of Σ a_i KL_i over rows and Σ w_j KL_j over columns. Without columns the second part is left out. Adds
+/// Σ_j G_ij c_ij to `along`.
+@specialized(where S == Float)
+@specialized(where S == Double)
+public func divergenceGradient<S: Scalar>(
+  _ c: Tensor<S>, studentScale: S, _ r: Tensor<S>, teacherScale: S,
+  rows: (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>),
+  columns: (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>)?, along: Tensor<S>
+) {
+  let (b, t) = (c.rows, c.columns)
+  precondition(r.count == c.count && rows.weight.count == b && along.count == b, "\(c.shape) and \(r.shape)")
+  precondition(columns.map { $0.weight.count == t } ?? true, "vectors of \(t) for the columns of \(c.shape)")
+  let (p, q, sums) = (c.pointer, r.pointer, along.pointer)
+  let (m, n, a) = (rows.studentLSE.pointer, rows.teacherLSE.pointer, rows.weight.pointer)
+  let down = columns.map { ($0.studentLSE.pointer, $0.teacherLSE.pointer, $0.weight.pointer) }
+  Threads.split(b, grain: 8) { _, range in
+    for i in range {
+      let (student, teacher) = (p + i * t, q + i * t)
+      let (lse, teacherLSE, weight) = (m[i], n[i], a[i])
+      var total: S = 0
+      if let (columnLSE, columnTeacherLSE, columnWeight) = down {
+        for j in 0..<t {
+          let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
+          let along = S.exponential(z - lse) - S.exponential(y - teacherLSE)
+          let across = S.exponential(z - columnLSE[j]) - S.exponential(y - columnTeacherLSE[j])
+          let g = weight * along + columnWeight[j] * across
+          total = Relaxed.multiplyAdd(g, student[j], total)
+          student[j] = g
+        }
+      } else {
+        for j in 0..<t {
+          let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
+          let g = weight * (S.exponential(z - lse) - S.exponential(y - teacherLSE))
+          total = Relaxed.multiplyAdd(g, student[j], total)
+          student[j] = g
+        }
+      }
+      sums[i] += total
+    }
+  }
+}

@@ -1,0 +1,34 @@
+internal import RealModule
+
+// Tiles of similarities: b rows that this rank owns, t consecutive columns of the global batch. A tile holds products
+// c_ij = ⟨a_i, b_j⟩; logits are z_ij = scale · c_ij, so that one tile serves any scale.
+
+/// Folds a tile of logits into each row's running maximum m and sum Σ e^(z − m).
+///
+/// Before the first tile: m = −∞ and sum = 0.
+@specialized(where S == Float)
+@specialized(where S == Double)
+public func foldLogSumExp<S: Scalar>(_ c: Tensor<S>, scale: S, maximum: Tensor<S>, sum: Tensor<S>) {
+  let (b, t) = (c.rows, c.columns)
+  precondition(maximum.count == b && sum.count == b, "\(c.shape) into \(maximum.shape), \(sum.shape)")
+  let (p, m, s) = (c.pointer, maximum.pointer, sum.pointer)
+  Threads.split(b, grain: 8) { _, rows in
+    for i in rows {
+      let row = p + i * t
+      var largest = m[i]
+      for j in 0..<t {
+        let z = scale * row[j]
+        largest = z > largest ? z : largest
+      }
+      var total: S = 0
+      for j in 0..<t { total = Relaxed.sum(total, S.exponential(scale * row[j] - largest)) }
+      s[i] = (s[i] == 0 ? 0 : s[i] * S.exponential(m[i] - largest)) + total
+      m[i] = largest
+    }
+  }
+}
+
+/// lse_i = m_i + ln sum_i, written over the maximum.
+public func finishLogSumExp<S: Scalar>(maximum: Tensor<S>, sum: Tensor<S>) {
+  for i in 0..<maximum.count { maximum[i] += S.log(sum[i]) }
+}

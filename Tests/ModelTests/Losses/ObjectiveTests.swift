@@ -1,0 +1,308 @@
+import Foundation
+import Model
+import Tensor
+import TestSupport
+import Testing
+
+@Suite struct ObjectiveTests {
+  /// A scene whose own parameters are drawn, for every objective has others.
+  private static func scene<S: Scalar>(
+    _ n: Int, _ student: Int, _ teacher: Int, _: S.Type = S.self
+  ) -> ObjectiveScene<S> {
+    var scene = ObjectiveScene<S>(pairs: n, student: student, teacher: teacher)
+    func draw(_ name: String, _ shape: Shape) {
+      scene.parameters["objective.\(name)"] = .random(shape, name, bound: 0.8)
+    }
+    if student != teacher {
+      for name in ["visual_proj", "text_proj"] {
+        draw("\(name).weight", Shape(teacher, student))
+        draw("\(name).bias", Shape(teacher))
+      }
+    }
+    for name in ["visual_fusion_proj", "text_fusion_proj"] {
+      draw("\(name).weight", Shape(student, student + teacher))
+      draw("\(name).bias", Shape(student))
+    }
+    scene.parameters["objective.cross_logit_scale"] = Tensor(Shape(), [1.7])
+    scene.parameters["objective.fusion_logit_scale"] = Tensor(Shape(), [2.3])
+    return scene
+  }
+
+  private func expect<S>(
+    _ found: ObjectiveScene<S>.Outcome, _ expected: ObjectiveScene<S>.Outcome, _ tolerance: Double, _ name: String,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    let (a, b) = (found.parts, expected.parts)
+    #expect(a.map(\.name) == b.map(\.name), sourceLocation: sourceLocation)
+    // Sums that cancel are held against the size of what they are sums of.
+    let size = b.flatMap(\.numbers).reduce(0) { max($0, abs($1)) }
+    for (part, wanted) in zip(a, b) {
+      let deviation = Deviation(part.numbers, from: wanted.numbers)
+      #expect(
+        deviation.relative <= tolerance || deviation.absolute <= tolerance * 0.01 * size,
+        "\(name), \(part.name): \(deviation)", sourceLocation: sourceLocation)
+    }
+  }
+
+  // MARK: against the formulas
+
+  @Test(arguments: [(7, 5, 5), (5, 3, 7), (3, 2, 1), (11, 7, 3)]) func values(n: Int, student: Int, teacher: Int) throws
+  {
+    let scene = Self.scene(n, student, teacher, Double.self)
+    let plain = PlainObjective(scene)
+    for (name, options) in checkedObjectives + [Self.pairs(.mask), Self.pairs(.keep)] {
+      let found = try scene.run(options).total
+      #expect(Deviation([found], from: [plain.total(options)]).relative <= 1e-11, "\(name): \(found)")
+    }
+  }
+
+  private static func pairs(_ diagonal: IntraOptions.Diagonal) -> (name: String, options: ObjectiveOptions) {
+    ("intra of pairs \(diagonal)", .intra { ($0.granularity, $0.diagonal) = (.pair, diagonal) })
+  }
+
+  @Test(arguments: [(5, 3, 3), (4, 2, 3), (7, 3, 1)]) func differences(n: Int, student: Int, teacher: Int) throws {
+    let base = Self.scene(n, student, teacher, Double.self)
+    for (name, options) in checkedObjectives { try compareDifferences(base, name, options) }
+  }
+
+  private func compareDifferences(
+    _ base: ObjectiveScene<Double>, _ name: String, _ options: ObjectiveOptions
+  ) throws {
+    var scene = base
+    let scale = Tensor<Double>(Shape(), [scene.logitScale])
+    let declared = try scene.run(options).own.keys.sorted()
+    var gradients = ["image": Tensor<Double>(scene.image.shape), "text": Tensor<Double>(scene.text.shape)]
+    gradients["logit scale"] = Tensor(Shape())
+    for key in declared { gradients[key] = Tensor(try #require(scene.parameters[key]).shape) }
+    let values = ["image": scene.image, "text": scene.text, "logit scale": scale]
+      .merging(scene.parameters.filter { declared.contains($0.key) }) { first, _ in first }
+    let variables = try values.keys.sorted().map { key in
+      GradientCheck.Variable(
+        key, try #require(values[key]), gradient: try #require(gradients[key]), accumulates: false)
+    }
+    let report = try GradientCheck(variables, roundings: 512).run {
+      scene.logitScale = scale[0]
+      return [try scene.run(options).total]
+    } backward: { weights in
+      scene.logitScale = scale[0]
+      let found = try scene.run(options)
+      let all = ["image": found.image, "text": found.text, "logit scale": [found.logitScale]]
+        .merging(found.own) { first, _ in first }
+      for (key, numbers) in all {
+        for (index, number) in numbers.enumerated() { gradients[key]?[index] = weights[0] * number }
+      }
+    }
+    // A scale that a term does not look at has no gradient, nor has the text of a term of pictures.
+    #expect(report.failures == 0 && report.count > 0, "\(name): \(report)")
+    #expect(report.blind.allSatisfy { Self.mayBeFlat($0, options) }, "\(name): \(report)")
+  }
+
+  private static func mayBeFlat(_ variable: String, _ options: ObjectiveOptions) -> Bool {
+    switch variable {
+    case "logit scale":
+      return [options.clip, options.crd, options.gd].allSatisfy { $0 == 0 }
+        && (options.affinity == 0 || options.affinityScale != nil)
+        && (options.intra == 0 || options.intraOptions.temperature != .ownScales)
+    case "text": return options == .intra { $0.text = 0 }
+    case "image": return options.intra != 0 && options.intraOptions.image == 0
+    default: return false
+    }
+  }
+
+  /// The weights of pairs are held, so the function whose differences are taken holds them too.
+  @Test(arguments: IntraOptions.Diagonal.allCases) func differencesOfPairs(diagonal: IntraOptions.Diagonal) throws {
+    let scene = Self.scene(5, 3, 4, Double.self)
+    let options = Self.pairs(diagonal).options
+    let found = try scene.run(options)
+    let plain = PlainObjective(scene)
+    let o = options.intraOptions
+    let (images, texts) = (plain.pairWeights(plain.u, plain.x, o), plain.pairWeights(plain.v, plain.y, o))
+    func value() -> Double {
+      let plain = PlainObjective(scene)
+      return plain.pairs(plain.u, plain.x, o, weights: images) + plain.pairs(plain.v, plain.y, o, weights: texts)
+    }
+    let (dimage, dtext) = (Tensor<Double>(scene.image.shape), Tensor<Double>(scene.text.shape))
+    let report = GradientCheck([
+      .init("image", scene.image, gradient: dimage, accumulates: false),
+      .init("text", scene.text, gradient: dtext, accumulates: false),
+    ]).run {
+      [value()]
+    } backward: { weights in
+      for i in 0..<dimage.count { dimage[i] = weights[0] * found.image[i] }
+      for i in 0..<dtext.count { dtext[i] = weights[0] * found.text[i] }
+    }
+    #expect(report.passed, "\(report)")
+  }
+
+  // MARK: tiles, ranks and precision
+
+  @Test(arguments: [(1, 1), (2, 3), (5, 2), (1000, 1000)]) func tiles(rows: Int, columns: Int) throws {
+    var scene = Self.scene(11, 3, 4, Double.self)
+    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      scene.tile = (4, 5)
+      let expected = try scene.run(options)
+      scene.tile = (rows, columns)
+      expect(try scene.run(options), expected, 1e-11, "\(name) by \(rows) × \(columns)")
+    }
+  }
+
+  @Test(arguments: [2, 3, 5]) func ranksInDouble(ranks: Int) throws { try compareRanks(Double.self, ranks, 1e-11) }
+
+  @Test(arguments: [2, 3]) func ranksInSinglePrecision(ranks: Int) throws { try compareRanks(Float.self, ranks, 1e-4) }
+
+  private func compareRanks<S: Scalar>(_: S.Type, _ ranks: Int, _ tolerance: Double) throws {
+    let scene = Self.scene(13, 5, 3, S.self)
+    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      let expected = try scene.run(options)
+      let parts = try scene.run(options, ranks: ranks)
+      #expect(parts.allSatisfy { $0.report == parts[0].report }, "\(name): the report is the same on every rank")
+      expect(ObjectiveScene.joined(parts), expected, tolerance, "\(name) on \(ranks) ranks")
+    }
+  }
+
+  @Test func singlePrecision() throws {
+    let (rough, exact) = (Self.scene(13, 5, 3, Float.self), Self.scene(13, 5, 3, Double.self))
+    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      let (a, b) = (try rough.run(options), try exact.run(options))
+      for (part, wanted) in zip(a.parts, b.parts) {
+        let deviation = Deviation(part.numbers, from: wanted.numbers)
+        #expect(
+          deviation.relative <= 1e-4 || deviation.absolute <= 1e-6 * max(1, abs(b.total)),
+          "\(name) \(part.name): \(deviation)")
+      }
+    }
+  }
+
+  // MARK: batches of other kinds
+
+  @Test func aPermutedBatchHasPermutedGradients() throws {
+    let scene = Self.scene(7, 5, 3, Double.self)
+    let order = [3, 6, 0, 5, 1, 4, 2]
+    func permuted(_ x: Tensor<Double>) -> Tensor<Double> {
+      let y = Tensor<Double>(x.shape)
+      gatherRows(x, order, into: y)
+      return y
+    }
+    var other = scene
+    (other.image, other.text) = (permuted(scene.image), permuted(scene.text))
+    (other.teacherImage, other.teacherText) = (permuted(scene.teacherImage), permuted(scene.teacherText))
+    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      var expected = try scene.run(options)
+      expected.image = order.flatMap { expected.image[$0 * 5..<($0 + 1) * 5] }
+      expected.text = order.flatMap { expected.text[$0 * 5..<($0 + 1) * 5] }
+      expect(try other.run(options), expected, 1e-11, name)
+    }
+  }
+
+  @Test func aTeacherThatIsTheStudentTeachesNothing() throws {
+    try compareTwins(Float.self)
+    try compareTwins(Double.self)
+  }
+
+  private func compareTwins<S: Scalar>(_: S.Type) throws {
+    var scene = ObjectiveScene<S>(pairs: 13, student: 7, teacher: 7)
+    scene.teacherImage = ObjectiveScene.unit(scene.image)
+    scene.teacherText = ObjectiveScene.unit(scene.text)
+    scene.teacherLogitScale = scene.logitScale
+    for ranks in 1...3 {
+      for (name, options) in checkedObjectives + [Self.pairs(.mask)] where options.intra != 0 && options.clip == 0 {
+        let found = ObjectiveScene.joined(try scene.run(options, ranks: ranks))
+        let intra = try #require(found.value("intra_image") ?? found.value("intra_text"))
+        // Jensen and Shannon's takes logarithms of means, which round.
+        let bound = options.intraOptions.divergence == .jensenShannon ? 50 * S.roundoff : 0
+        #expect(abs(intra) <= bound, "\(name): \(intra)")
+        #expect(
+          (found.image + found.text + [found.logitScale]).allSatisfy { abs($0) <= 20 * bound },
+          "\(name) on \(ranks) ranks")
+      }
+    }
+  }
+
+  @Test func fewerThanThreePairsHaveNothingToCompare() throws {
+    for n in 1...2 {
+      let scene = Self.scene(n, 3, 4, Float.self)
+      let masked = try scene.run(.intra { _ in })
+      #expect(masked.total == 0 && (masked.image + masked.text + [masked.logitScale]).allSatisfy { $0 == 0 })
+      #expect(masked.report.notes.count == 1 && masked.report.notes[0].contains("\(n)"))
+      for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+        let found = try scene.run(options)
+        #expect(found.parts.allSatisfy { $0.numbers.allSatisfy(\.isFinite) }, "\(name) of \(n)")
+      }
+    }
+  }
+
+  @Test func moreRanksThanPairs() throws {
+    let scene = Self.scene(3, 5, 4, Double.self)
+    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      expect(ObjectiveScene.joined(try scene.run(options, ranks: 5)), try scene.run(options), 1e-11, name)
+    }
+  }
+
+  @Test func equalRows() throws {
+    var scene = Self.scene(6, 3, 3, Float.self)
+    let row: [Float] = [0.6, 0.8, 0]
+    let rows = Tensor<Float>(Shape(6, 3), (0..<6).flatMap { _ in row })
+    (scene.image, scene.text, scene.teacherImage, scene.teacherText) = (rows, rows, rows, rows)
+    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      let found = try scene.run(options)
+      #expect(found.parts.allSatisfy { $0.numbers.allSatisfy(\.isFinite) }, "\(name)")
+    }
+    // Every candidate is as good as any other, for both models.
+    let intra = try scene.run(.intra { _ in })
+    #expect(abs(intra.total) <= 1e-6 && (intra.image + intra.text).allSatisfy { abs($0) <= 1e-5 })
+    #expect(abs(try scene.run(.only(\.clip)).total - log(6)) <= 1e-5)
+  }
+
+  /// Changing how much alike a row is to itself changes nothing where it is no candidate of its own.
+  @Test func theDiagonalIsMasked() throws {
+    let scene = Self.scene(7, 3, 3, Double.self)
+    var other = scene
+    // Longer raw rows are the same unit rows; the student's self-similarity is 1 and with the scale it is s.
+    other.logitScale = scene.logitScale
+    let masked = try scene.run(.intra { _ in }).total
+    let kept = try scene.run(.intra { $0.diagonal = .keep }).total
+    #expect(masked != kept)
+    #expect(
+      masked == PlainObjective(other).total(.intra { _ in })
+        || abs(masked / PlainObjective(other).total(.intra { _ in }) - 1) < 1e-12)
+  }
+
+  @Test func identitiesOfWeights() throws {
+    let scene = Self.scene(9, 5, 4, Double.self)
+    let (with, without) = (
+      try scene.run(.intra { $0.weighting = .raw }),
+      try scene.run(.intra { ($0.weighting, $0.weightGradient) = (.raw, false) })
+    )
+    #expect(with.total == without.total)
+    #expect(Deviation(with.image, from: without.image.map { 2 * $0 }).relative <= 1e-13)
+    let uniform = try scene.run(.intra { $0.weighting = .uniform })
+    let means = uniform.report.anchors.map(\.divergenceMean)
+    #expect(Deviation([uniform.total], from: [means.reduce(0, +)]).relative <= 1e-13)
+    #expect(uniform.report.anchors.allSatisfy { abs($0.weightMean - 1) < 1e-13 && $0.weightDeviation < 1e-13 })
+  }
+
+  /// Scale 100, every pair as wrong as can be: logits of −100 beside 100.
+  @Test(arguments: [(1, 1), (2, 3), (256, 1024)]) func largeLogits(rows: Int, columns: Int) throws {
+    var scene = Self.scene(4, 2, 2, Float.self)
+    scene.image = Tensor(Shape(4, 2), [1, 0, -1, 0, 1, 0, -1, 0])
+    scene.text = Tensor(Shape(4, 2), [-1, 0, 1, 0, -1, 0, 1, 0])
+    scene.logitScale = log(100)
+    scene.teacherLogitScale = log(100)
+    scene.tile = (rows, columns)
+    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      let found = try scene.run(options)
+      #expect(found.parts.allSatisfy { $0.numbers.allSatisfy(\.isFinite) }, "\(name): \(found.parts)")
+    }
+    #expect(abs(try scene.run(.only(\.clip)).total - (200 + log(2))) <= 1e-3)
+  }
+
+  @Test func aFeatureThatIsNotANumberIsSeenInTheLoss() throws {
+    for bad in [Float.nan, .infinity] {
+      for (name, options) in checkedObjectives + [Self.pairs(.mask)] where !name.hasPrefix("intra of captions") {
+        let scene = Self.scene(5, 3, 4, Float.self)
+        scene.image[7] = bad
+        #expect(try scene.run(options).total.isNaN, "\(name)")
+      }
+    }
+  }
+}

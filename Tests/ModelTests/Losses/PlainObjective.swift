@@ -1,0 +1,229 @@
+import Foundation
+import Model
+
+/// The values of all terms from whole N × N matrices, as their formulas are written, in Double.
+struct PlainObjective {
+  typealias Matrix = [[Double]]
+  let u, v, x, y: Matrix
+  /// The student's rows in the teacher's width.
+  let projected: (image: Matrix, text: Matrix)
+  let alpha, beta: Double
+  let own: [String: [Double]]
+
+  /// Raw student rows, the teacher's unit rows, and the values of the objective's own parameters.
+  init(_ scene: ObjectiveScene<Double>) {
+    func rows(_ x: [Double], _ width: Int) -> Matrix {
+      stride(from: 0, to: x.count, by: width).map { Array(x[$0..<$0 + width]) }
+    }
+    let width = scene.image.columns
+    let (image, text) = (rows(scene.image.doubles, width), rows(scene.text.doubles, width))
+    (u, v) = (image.map(Self.unit), text.map(Self.unit))
+    let taught = scene.teacherImage.columns
+    (x, y) = (rows(scene.teacherImage.doubles, taught), rows(scene.teacherText.doubles, taught))
+    (alpha, beta) = (exp(scene.logitScale), exp(scene.teacherLogitScale))
+    let own = scene.parameters.mapValues(\.doubles)
+    self.own = own
+    func head(_ raw: Matrix, _ name: String) -> Matrix {
+      guard let weight = own["objective.\(name).weight"], let bias = own["objective.\(name).bias"] else {
+        return raw.map(Self.unit)
+      }
+      return raw.map { Self.unit(Self.affine(rows(weight, width), bias, $0)) }
+    }
+    projected = (head(image, "visual_proj"), head(text, "text_proj"))
+  }
+
+  private static func dot(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
+  private static func unit(_ x: [Double]) -> [Double] { x.map { $0 / dot(x, x).squareRoot() } }
+  private static func affine(_ weight: Matrix, _ bias: [Double], _ x: [Double]) -> [Double] {
+    zip(weight, bias).map { dot($0, x) + $1 }
+  }
+  private static func logits(_ a: Matrix, _ b: Matrix, _ scale: Double) -> Matrix {
+    a.map { row in b.map { scale * dot(row, $0) } }
+  }
+  private static func transposed(_ z: Matrix) -> Matrix { z[0].indices.map { j in z.map { $0[j] } } }
+
+  /// ln softmax along each row; a candidate that is left out has −∞.
+  private static func logSoftmax(_ z: Matrix, masked: Bool = false) -> Matrix {
+    z.enumerated().map { i, row in
+      let row = row.enumerated().map { masked && $0 == i ? -Double.infinity : $1 }
+      let largest = row.max() ?? 0
+      let lse = largest + log(row.reduce(0) { $0 + exp($1 - largest) })
+      return row.map { $0 - lse }
+    }
+  }
+
+  /// Of each row −ln p_ii.
+  private static func crossEntropies(_ z: Matrix) -> [Double] {
+    logSoftmax(z).enumerated().map { -$1[$0] }
+  }
+
+  /// Of each row Σ q (ln q − ln p) over the candidates.
+  private static func divergences(_ q: Matrix, _ p: Matrix) -> [Double] {
+    zip(q, p).map { zip($0, $1).reduce(0) { $1.0 == -.infinity ? $0 : $0 + exp($1.0) * ($1.0 - $1.1) } }
+  }
+
+  private static func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
+
+  private var student: Matrix { Self.logits(u, v, alpha) }
+  private var teacher: Matrix { Self.logits(x, y, beta) }
+  private func bothWays(_ rows: (Matrix, Matrix) -> [Double], _ a: Matrix, _ b: Matrix) -> Double {
+    (Self.mean(rows(a, b)) + Self.mean(rows(Self.transposed(a), Self.transposed(b)))) / 2
+  }
+  private static func kl(_ q: Matrix, _ p: Matrix) -> [Double] { divergences(logSoftmax(q), logSoftmax(p)) }
+
+  /// Weighted sum of all terms.
+  func total(_ options: ObjectiveOptions) -> Double {
+    func used(_ weight: Double, _ value: () -> Double) -> Double { weight == 0 ? 0 : weight * value() }
+    return used(options.clip) {
+      bothWays({ z, _ in Self.crossEntropies(z) }, student, student)
+    }
+      + used(options.crd) {
+        bothWays(Self.kl, teacher, student)
+      }
+      + used(options.affinity) {
+        let (a, b) = options.affinityScale.map { ($0, $0) } ?? (alpha, beta)
+        return bothWays(
+          { q, p in
+            zip(Self.logSoftmax(q), Self.logSoftmax(p)).map { zip($0, $1).reduce(0) { $0 - exp($1.0) * $1.1 } }
+          }, Self.logits(x, y, b), Self.logits(u, v, a))
+      } + used(options.fd) { fd }
+      + used(options.icl) {
+        let scale = gamma(options)
+        return
+          (Self.mean(Self.crossEntropies(Self.logits(projected.image, y, scale)))
+          + Self.mean(Self.crossEntropies(Self.logits(projected.text, x, scale)))) / 2
+      }
+      + used(options.crossKD) {
+        let scale = gamma(options)
+        return
+          (Self.mean(Self.kl(teacher, Self.logits(projected.image, y, scale)))
+          + Self.mean(Self.kl(Self.transposed(teacher), Self.logits(projected.text, x, scale)))) / 2
+      } + used(options.gd) { gd(options) } + used(options.afd) { afd } + used(options.intra) { intra(options) }
+  }
+
+  private func gamma(_ options: ObjectiveOptions) -> Double {
+    let value = own["objective.cross_logit_scale"]?[0] ?? .nan
+    return options.iclScale == .raw ? value : exp(value)
+  }
+
+  private var fd: Double {
+    func squares(_ a: Matrix, _ b: Matrix) -> Double {
+      Self.mean(zip(a, b).flatMap { zip($0, $1).map { ($0 - $1) * ($0 - $1) } })
+    }
+    return squares(projected.image, x) + squares(projected.text, y)
+  }
+
+  private var afd: Double {
+    func fused(_ a: Matrix, _ b: Matrix, _ name: String) -> Matrix {
+      let (weight, bias) = (own["objective.\(name).weight"] ?? [], own["objective.\(name).bias"] ?? [])
+      let inputs = a[0].count + b[0].count
+      let rows = stride(from: 0, to: weight.count, by: inputs).map { Array(weight[$0..<$0 + inputs]) }
+      return zip(a, b).map { Self.unit(Self.affine(rows, bias, $0 + $1)) }
+    }
+    let z = Self.logits(
+      fused(u, x, "visual_fusion_proj"), fused(v, y, "text_fusion_proj"),
+      own["objective.fusion_logit_scale"]?[0] ?? .nan)
+    return bothWays({ z, _ in Self.crossEntropies(z) }, z, z)
+  }
+
+  private func gd(_ options: ObjectiveOptions) -> Double {
+    func gradients(_ anchors: Matrix, _ keys: Matrix, _ scale: Double) -> [Double] {
+      let s = options.gdScale == .reciprocal ? 1 / scale : scale
+      let n = Double(anchors.count)
+      let residual = Self.logSoftmax(Self.logits(anchors, keys, s)).enumerated().map { i, row in
+        row.enumerated().map { exp($1) - ($0 == i ? 1 : 0) }
+      }
+      func product(_ m: Matrix, _ rows: Matrix) -> [Double] {
+        m.flatMap { weights in
+          rows[0].indices.map { c in s / n * zip(weights, rows).reduce(0) { $0 + $1.0 * $1.1[c] } }
+        }
+      }
+      return product(residual, keys) + product(Self.transposed(residual), anchors)
+    }
+    func distance(_ a: [Double], _ b: [Double]) -> Double {
+      // Anchors' and keys' gradients are each a mean over N d entries.
+      zip(a, b).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) } / Double(a.count / 2)
+    }
+    return distance(gradients(projected.image, projected.text, alpha), gradients(x, y, beta))
+      + distance(gradients(projected.text, projected.image, alpha), gradients(y, x, beta))
+  }
+
+  private func intra(_ options: ObjectiveOptions) -> Double {
+    let o = options.intraOptions
+    let sides: [(mu: Double, student: Matrix, teacher: Matrix, cross: Matrix, taught: Matrix)] = [
+      (o.image, u, x, student, teacher), (o.text, v, y, Self.transposed(student), Self.transposed(teacher)),
+    ]
+    let used = sides.filter { $0.mu != 0 }
+    let means = used.map { Self.mean(divergence($0.student, $0.teacher, o)) }
+    return zip(used, means).reduce(0) { sum, side in
+      let ((mu, student, teacher, cross, taught), mean) = side
+      switch o.granularity {
+      case .modality: return sum + mu * mean * mean / means.reduce(0, +)
+      case .pair: return sum + mu * pairs(student, teacher, o, weights: pairWeights(student, teacher, o))
+      case .row:
+        let d = divergence(student, teacher, o)
+        let n = Double(d.count)
+        let a: [Double]
+        switch o.source {
+        case .intraKL: a = d
+        case .clip: a = Self.crossEntropies(cross)
+        case .crossKL: a = Self.kl(taught, cross)
+        }
+        let w: [Double]
+        switch o.weighting {
+        case .uniform: w = a.map { _ in 1 / n }
+        case .sum: w = a.map { $0 / a.reduce(0, +) }
+        case .raw: w = a.map { $0 / n }
+        case .softmax:
+          let powers = a.map { exp($0 / o.softmaxTemperature) }
+          w = powers.map { $0 / powers.reduce(0, +) }
+        case .expsat: w = a.map { (1 - exp(-$0)) / n }
+        case .onePlus: w = a.map { (1 + $0) / n }
+        }
+        return sum + mu * Self.dot(w, d)
+      }
+    }
+  }
+
+  private func softmaxes(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions) -> (p: Matrix, q: Matrix) {
+    let (s, t): (Double, Double)
+    switch o.temperature {
+    case .ownScales, .ownDetached: (s, t) = (alpha, beta)
+    case .teacherScaleBoth: (s, t) = (beta, beta)
+    case .fixedTau: (s, t) = (1 / o.tau, 1 / o.tau)
+    }
+    return (
+      Self.logSoftmax(Self.logits(student, student, s), masked: o.diagonal == .mask),
+      Self.logSoftmax(Self.logits(teacher, teacher, t), masked: o.diagonal == .mask)
+    )
+  }
+
+  private func divergence(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions) -> [Double] {
+    let (p, q) = softmaxes(student, teacher, o)
+    switch o.divergence {
+    case .forward: return Self.divergences(q, p)
+    case .reverse: return Self.divergences(p, q)
+    case .jensenShannon:
+      let m = zip(p, q).map { zip($0, $1).map { log((exp($0) + exp($1)) / 2) } }
+      return zip(Self.divergences(p, m), Self.divergences(q, m)).map { ($0 + $1) / 2 }
+    }
+  }
+
+  /// |p − q| over its sum.
+  func pairWeights(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions) -> Matrix {
+    let (p, q) = softmaxes(student, teacher, o)
+    let t = zip(p, q).map { zip($0, $1).map { abs(exp($0) - exp($1)) } }
+    let total = t.joined().reduce(0, +)
+    return t.map { $0.map { $0 / total } }
+  }
+
+  /// N Σ w q ln(q/p) for weights that are held.
+  func pairs(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions, weights: Matrix) -> Double {
+    let (p, q) = softmaxes(student, teacher, o)
+    var sum = 0.0
+    for i in p.indices {
+      for j in p.indices where q[i][j] != -.infinity { sum += weights[i][j] * exp(q[i][j]) * (q[i][j] - p[i][j]) }
+    }
+    return Double(p.count) * sum
+  }
+}
