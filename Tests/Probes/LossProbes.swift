@@ -41,13 +41,9 @@ private func compareWithOneRank<S: Scalar>(
   let teacher = (image: unit(), text: unit())
 
   func gradients(_ rows: Range<Int>, _ ranks: some Ranks<S>) throws -> (loss: Double, model: CLIP<S>) {
-    var declared: Objective<S>?
-    let model = CLIP<S>(config) { store in
-      declared = Objective(
-        options, studentWidth: config.embedding, teacherWidth: 10, declaringIn: store,
-        tiles: Tiles(rows: tile, columns: tile + 1))
-    }
-    guard let objective = declared else { preconditionFailure("the model declares the objective") }
+    let (model, objective) = CLIP<S>.student(
+      config, options, teacherWidth: 10, tiles: Tiles(rows: tile, columns: tile + 1))
+    model.parameters.allocate(gradients: true)
     model.initialize(seed: 5)
     let size = 3 * 16 * 16
     let images = Tensor(Shape(rows.count, 3, 16, 16), pixels[rows.lowerBound * size..<rows.upperBound * size])

@@ -83,7 +83,7 @@ import Testing
       }
       fill(mean, -.infinity)
       fill(reciprocal, 0)
-      foldLogSumExp(x, maximum: mean, sum: reciprocal)
+      foldLogSumExp(x, scale: 1.5, maximum: mean, sum: reciprocal)
       return found + [mean.array, reciprocal.array]
     }
     for other in results.dropFirst() {

@@ -25,11 +25,12 @@ public final class CLIP<S: Scalar> {
   /// drawn, reduced, updated and saved with them. Without memory until `parameters.allocate(gradients: true)`.
   /// `teacherWidth` is that of the teacher's embeddings, nil without a teacher.
   public static func student(
-    _ config: CLIPConfig, _ options: ObjectiveOptions, teacherWidth: Int?
+    _ config: CLIPConfig, _ options: ObjectiveOptions, teacherWidth: Int?, tiles: Tiles<S> = Tiles()
   ) -> (model: CLIP, objective: Objective<S>) {
     let model = CLIP(declaring: config)
     let objective = Objective(
-      options, studentWidth: config.embedding, teacherWidth: teacherWidth, declaringIn: model.parameters)
+      options, studentWidth: config.embedding, teacherWidth: teacherWidth, declaringIn: model.parameters,
+      tiles: tiles)
     return (model, objective)
   }
 

@@ -76,7 +76,7 @@ struct ObjectiveScene<S: Scalar> {
     copy(teacherText.rows(rows), into: taught.text)
     let report = try objective.accumulate(
       image: image.rows(rows), text: text.rows(rows), rows: rows, count: count, logitScale: scale,
-      teacherScale: S.exp(S(teacherLogitScale)), ranks: ranks)
+      teacherScale: S(Foundation.exp(teacherLogitScale)), ranks: ranks)
     let raw = objective.rawGradients()
     return Outcome(
       report: report, image: raw.image.doubles, text: raw.text.doubles, logitScale: Double(scale.gradient[0]),

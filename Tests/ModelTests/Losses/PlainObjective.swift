@@ -1,5 +1,7 @@
 import Foundation
 import Model
+import Tensor
+import TestSupport
 
 /// The values of all terms from whole N × N matrices, as their formulas are written, in Double.
 struct PlainObjective {

@@ -62,11 +62,11 @@ import Testing
       let learner = Learner<S>(model: try golden.model(config))
       let batch: (images: Tensor<S>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
       let loss = try learner.loss(batch)
+      let image = learner.model.visual.forward(batch.images, keeping: false)
+      let text = learner.model.text.forward(batch.tokens, keeping: false)
       let results = [
-        "image_features": learner.model.visual.forward(batch.images, keeping: false),
-        "text_features": learner.model.text.forward(batch.tokens, keeping: false),
-        "image_features_normalised": learner.features.image,
-        "text_features_normalised": learner.features.text,
+        "image_features": image, "text_features": text,
+        "image_features_normalised": ObjectiveScene.unit(image), "text_features_normalised": ObjectiveScene.unit(text),
         "logit_scale_exp": Tensor(Shape(1), [S(exp(Double(learner.model.logitScale.value[0])))]),
       ]
       for (role, result) in results {

@@ -5,14 +5,15 @@ internal import RealModule
 
 /// What a row of student and teacher logits comes to, folded over tiles.
 public struct DivergenceRows<S: Scalar> {
-  /// While folding, the running maximum of z; then its log-sum-exp. [b]
+  /// While folding, the running maximum m of z; then its log-sum-exp. [b]
   public let studentLSE: Tensor<S>
-  /// The same of y. [b]
+  /// While folding, the running maximum n of y; then its log-sum-exp. [b]
   public let teacherLSE: Tensor<S>
-  /// While folding, Σ e^y (y − z), or Σ e^z (z − y) if reversed; then the divergence. [b]
+  /// While folding, Σ e^(y − n) δ with δ = (y − n) − (z − m), or −Σ e^(z − m) δ if reversed; then the divergence. [b]
   public let divergence: Tensor<S>
-  /// While folding, Σ e^y y; then the teacher's entropy −Σ q ln q. [b]
+  /// While folding, Σ e^(y − n) (y − n); then the teacher's entropy −Σ q ln q. [b]
   public let entropy: Tensor<S>
+  /// Σ e^(z − m) and Σ e^(y − n).
   let sums: (Tensor<S>, Tensor<S>)
 
   /// Lays the rows out in scratch; the two log-sum-exps may be vectors of the caller's.
@@ -32,7 +33,8 @@ public struct DivergenceRows<S: Scalar> {
 
 /// Folds a tile into the rows: log-sum-exps, divergence and entropy with one pass over products.
 ///
-/// KL(q ‖ p) = Σ q (y − z) − lse(y) + lse(z) needs no normalised q or p, so the sums run along with the maxima. With
+/// KL(q ‖ p) = Σ q δ − ln Σ e^(y − n) + ln Σ e^(z − m): it needs no normalised q or p, so the sums run along with the
+/// maxima, and it is made of differences from the maxima alone, so that large logits do not cost it digits. With
 /// `reversed` it is KL(p ‖ q). `masked` leaves each row's own column out, `diagonal + i` from the tile's first one.
 @specialized(where S == Float)
 @specialized(where S == Double)
@@ -59,31 +61,36 @@ public func foldDivergence<S: Scalar>(
           highest = y > highest ? y : highest
         }
       }
+      // What was summed before was relative to other maxima.
+      if s[i] > 0 {
+        let (fall, fallTeacher) = (m[i] - largest, n[i] - highest)
+        let (shrink, shrinkTeacher) = (S.exponential(fall), S.exponential(fallTeacher))
+        let gap = fallTeacher - fall
+        d[i] = reversed ? (d[i] - s[i] * gap) * shrink : (d[i] + u[i] * gap) * shrinkTeacher
+        e[i] = (e[i] + u[i] * fallTeacher) * shrinkTeacher
+        s[i] *= shrink
+        u[i] *= shrinkTeacher
+      }
       var (sum, sumTeacher, cross, energy): (S, S, S, S) = (0, 0, 0, 0)
       for half in 0..<2 {
         let part = half == 0 ? before : after
         for j in part {
-          let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
-          let (ez, ey) = (S.exponential(z - largest), S.exponential(y - highest))
+          let (z, y) = (studentScale * student[j] - largest, teacherScale * teacher[j] - highest)
+          let (ez, ey) = (S.exponential(z), S.exponential(y))
           sum = Relaxed.sum(sum, ez)
           sumTeacher = Relaxed.sum(sumTeacher, ey)
           cross = Relaxed.multiplyAdd(reversed ? ez : ey, reversed ? z - y : y - z, cross)
           energy = Relaxed.multiplyAdd(ey, y, energy)
         }
       }
-      let (shrink, shrinkTeacher) = (rescale(s[i], m[i], largest), rescale(u[i], n[i], highest))
-      d[i] = d[i] * (reversed ? shrink : shrinkTeacher) + cross
-      e[i] = e[i] * shrinkTeacher + energy
-      s[i] = s[i] * shrink + sum
-      u[i] = u[i] * shrinkTeacher + sumTeacher
+      d[i] += cross
+      e[i] += energy
+      s[i] += sum
+      u[i] += sumTeacher
       (m[i], n[i]) = (largest, highest)
     }
   }
 }
-
-/// By what sums relative to an old maximum are multiplied under a new one; 0 before the first tile.
-@inline(__always)
-private func rescale<S: Scalar>(_ sum: S, _ old: S, _ new: S) -> S { sum == 0 ? 0 : S.exponential(old - new) }
 
 /// The columns of a tile before and after one that is left out.
 @inline(__always)
@@ -94,15 +101,15 @@ func candidates(_ t: Int, without own: Int?) -> (Range<Int>, Range<Int>) {
 
 /// Turns what was folded into log-sum-exps, divergences (rounding may leave −ε: 0 then) and entropies.
 public func finishDivergence<S: Scalar>(_ state: DivergenceRows<S>, reversed: Bool = false) {
-  let (studentLSE, teacherLSE) = (state.studentLSE, state.teacherLSE)
-  for i in 0..<studentLSE.count {
-    studentLSE[i] += S.log(state.sums.0[i])
-    teacherLSE[i] += S.log(state.sums.1[i])
-    let gap = teacherLSE[i] - studentLSE[i]
-    let divergence =
-      reversed ? state.divergence[i] / state.sums.0[i] + gap : state.divergence[i] / state.sums.1[i] - gap
+  for i in 0..<state.studentLSE.count {
+    let (sum, sumTeacher) = (state.sums.0[i], state.sums.1[i])
+    let (log, logTeacher) = (S.log(sum), S.log(sumTeacher))
+    let (gap, cross) = (logTeacher - log, state.divergence[i])
+    let divergence = reversed ? cross / sum + gap : cross / sumTeacher - gap
+    state.studentLSE[i] += log
+    state.teacherLSE[i] += logTeacher
     state.divergence[i] = divergence < 0 ? 0 : divergence
-    state.entropy[i] = teacherLSE[i] - state.entropy[i] / state.sums.1[i]
+    state.entropy[i] = logTeacher - state.entropy[i] / sumTeacher
   }
 }
 
