@@ -69,7 +69,9 @@ private func compareWithOneRank<S: Scalar>(
   for entry in alone.model.parameters.entries {
     let wanted = alone.model.parameters.gradient(of: entry).array
     let found = shared.model.parameters.gradient(of: entry).array
-    let largest = wanted.map { abs(Double($0)) }.max() ?? 0
+    // A scale's gradient is a sum over N² entries that cancel; taken as they are they come to 2 at most.
+    let size = entry.shape.count == 1 ? 1 : 0.0
+    let largest = max(size, wanted.map { abs(Double($0)) }.max() ?? 0)
     let difference = zip(wanted, found).map { abs(Double($0) - Double($1)) }.max() ?? 0
     say("\(entry.name) \(difference / largest)")
   }

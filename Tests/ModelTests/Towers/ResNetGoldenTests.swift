@@ -57,9 +57,10 @@ import Testing
     let training = prefix.contains("train")
     let loss = try learner.loss(batch, keeping: training)
     let image = learner.model.visual.forward(batch.images, mode: training ? .rehearsal : .evaluation, observe: nil)
+    let text = learner.model.text.forward(batch.tokens, keeping: false)
     let results = [
-      "image_features": image, "text_features": learner.model.text.forward(batch.tokens, keeping: false),
-      "image_features_normalised": learner.features.image, "text_features_normalised": learner.features.text,
+      "image_features": image, "text_features": text, "image_features_normalised": ObjectiveScene.unit(image),
+      "text_features_normalised": ObjectiveScene.unit(text),
       "logit_scale_exp": Tensor(Shape(1), [S(exp(Double(learner.model.logitScale.value[0])))]),
     ]
     let roles = golden.outputs.names.filter { $0.hasPrefix(prefix) && !$0.contains(".trace.") }
