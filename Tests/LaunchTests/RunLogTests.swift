@@ -12,7 +12,7 @@ import Testing
       objective: ObjectiveReport(
         total: losses.reduce(0, +),
         terms: zip(["clip", "affinity"], losses).map { .init(name: $0, weight: 1, value: $1) }), rate: 5e-4,
-      logitScale: 14.2857, clamped: step > 3, gradientNorm: 1.23456, samples: 64, seconds: seconds,
+      logitScale: 14.2857, clamped: step > 3, gradientNorm: 1.23456, received: 4096, samples: 64, seconds: seconds,
       dataSeconds: wait)
   }
 
@@ -73,7 +73,7 @@ import Testing
   }
 
   /// A term that a schedule brings in counts in its own steps; values stand before their weights.
-  @Test func termsWeightsAndAnchors() throws {
+  @Test func termsWeightsAnchorsAndNotes() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: "log.jsonl")
     let screen = folder.url.appending(path: "screen")
@@ -81,7 +81,7 @@ import Testing
     let log = try RunLog(
       file: file, console: FileHandle(forWritingTo: screen), every: 3, scheduled: ["fd"],
       start: .init(step: 0, ranks: 1, changes: []), slowest: { _ in })
-    func report(_ step: Int, fd: Double?) -> StepReport {
+    func report(_ step: Int, fd: Double?, notes: [String]) -> StepReport {
       var report = Self.report(step, losses: [2])
       if let fd {
         report.objective.terms.append(.init(name: "fd", weight: 500, value: fd))
@@ -91,23 +91,29 @@ import Testing
         .init(name: "image", divergenceMean: 0.25, divergenceDeviation: 0.125, weightMean: 1, weightDeviation: 0.5),
         .init(name: "text", divergenceMean: 0.5, divergenceDeviation: 0, weightMean: 1, weightDeviation: 0),
       ]
+      report.objective.notes = notes
       return report
     }
-    try log.record(report(1, fd: nil))
-    try log.record(report(2, fd: 0.001))
-    try log.record(report(3, fd: 0.002))
+    try log.record(report(1, fd: nil, notes: ["few"]))
+    #expect(try String(contentsOf: screen, encoding: .utf8) == "few\n")
+    try log.record(report(2, fd: 0.001, notes: ["few", "other"]))
+    try log.record(report(3, fd: 0.002, notes: ["other"]))
     #expect(
       try String(contentsOf: screen, encoding: .utf8).hasPrefix(
         """
+        few
+        other
         step 3/100  epoch 0.06  loss 3.0000 (2.5000)  clip 2 (2)  fd 0.002 (0.0015) × 500  image D 0.25±0.125 w 1±0.5  \
         text D 0.5±0 w 1±0  rate 0.0005
         """))
     let lines = try Self.json(file)
-    #expect(lines.map { $0["event"] as? String } == ["start", "step"])
-    #expect(lines[1]["terms"] as? [String: Double] == ["clip": 2, "fd": 0.002])
-    #expect(lines[1]["term_means"] as? [String: Double] == ["clip": 2, "fd": 0.0015])
-    #expect(lines[1]["term_weights"] as? [String: Double] == ["clip": 1, "fd": 500])
-    let anchors = try #require(lines[1]["anchors"] as? [String: [String: Double]])
+    #expect(lines.map { $0["event"] as? String } == ["start", "note", "note", "step"])
+    #expect(lines[2]["note"] as? String == "other" && lines[2]["step"] as? Int == 2)
+    #expect(lines[3]["received_bytes"] as? Int == 4096)
+    #expect(lines[3]["terms"] as? [String: Double] == ["clip": 2, "fd": 0.002])
+    #expect(lines[3]["term_means"] as? [String: Double] == ["clip": 2, "fd": 0.0015])
+    #expect(lines[3]["term_weights"] as? [String: Double] == ["clip": 1, "fd": 500])
+    let anchors = try #require(lines[3]["anchors"] as? [String: [String: Double]])
     #expect(
       anchors["image"] == [
         "divergence_mean": 0.25, "divergence_deviation": 0.125, "weight_mean": 1, "weight_deviation": 0.5,

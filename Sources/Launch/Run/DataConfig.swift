@@ -40,13 +40,16 @@ struct CorpusConfig: Section {
   var path = ""
   /// How many times as often its samples are shown as those of a corpus of weight 1.
   var weight = 1.0
+  /// How many pictures it has, for dry runs on a machine where it is not; training counts for itself.
+  var samples: Int?
 
   mutating func fields(_ map: FieldMap) {
     map.required("path", &path, "the corpus's index file or folder")
     map.field("weight", &weight)
+    map.optional("samples", &samples)
   }
 
-  static var expectation: String { "a path, or a section (path, weight)" }
+  static var expectation: String { "a path, or a section (path, weight, samples)" }
 
   static func shorthandKey(_ text: String) -> String? { "path" }
 }

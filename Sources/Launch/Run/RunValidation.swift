@@ -68,6 +68,9 @@ extension RunConfig {
       if corpus.weight <= 0 {
         found.append(("data.corpora.\(index).weight", "expected more than 0, found \(corpus.weight)"))
       }
+      if let samples = corpus.samples, samples < 1 {
+        found.append(("data.corpora.\(index).samples", "expected at least 1, found \(samples)"))
+      }
     }
     if data.views < 0 { found.append(("data.views", "expected 0 (never repeat) or more, found \(data.views)")) }
     if let workers = data.workers, !(1...1024).contains(workers) {

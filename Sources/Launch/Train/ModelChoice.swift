@@ -9,11 +9,10 @@ struct ModelError: ExitCoded, CustomStringConvertible {
 }
 
 extension ModelConfig {
-  /// The model's sizes; a vocabulary size of 0 becomes that of the run's vocabulary, which is in the file `path`.
-  func resolved(for vocabulary: Vocabulary, path: String) throws -> CLIPConfig {
-    var config: CLIPConfig
+  /// The model's sizes as they are written.
+  func readSizes() throws -> CLIPConfig {
     do {
-      config = try resolved()
+      return try resolved()
     } catch let error as ConfigError {
       throw ModelError(description: "model: \(error)")
     } catch {
@@ -21,6 +20,11 @@ extension ModelConfig {
         description: "model: cannot read \(file ?? ""): \((error as NSError).localizedFailureReason ?? "\(error)")",
         exitCode: 74)
     }
+  }
+
+  /// The model's sizes; a vocabulary size of 0 becomes that of the run's vocabulary, which is in the file `path`.
+  func resolved(for vocabulary: Vocabulary, path: String) throws -> CLIPConfig {
+    var config = try readSizes()
     if config.text.vocabularySize == 0 { config.text.vocabularySize = vocabulary.size }
     guard config.text.vocabularySize == vocabulary.size else {
       throw ModelError(

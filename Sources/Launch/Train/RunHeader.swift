@@ -9,17 +9,31 @@ struct RunHeader {
   let config: CLIPConfig
   /// The model's parameters and the objective's own.
   let parameters: ParameterStore<Float>
-  let teacher: TeacherModel?
-  let data: TrainingData
+  let teacher: Teacher?
+  /// Of each corpus its name and its pictures.
+  let corpora: [(name: String, count: Int)]
+  let sampler: Sampler
   let steps: Int
   let plan: ThreadPlan
   let ranks: Communicator
   /// What else there is to say.
   var notes: [String] = []
+  /// What the user should look at, beside what the run file itself shows.
+  var warnings: [String] = []
+
+  /// What is said of a teacher.
+  struct Teacher {
+    let config: CLIPConfig
+    let path: String
+    /// What is known of its weights.
+    let weights: String
+    let vocabulary: String
+    let micro: Int?
+  }
 
   /// Every rank must call it; rank 0 writes.
   func say() throws {
-    let warnings = try ranks.allGather([UInt8](JSONEncoder().encode(plan.warnings))).map {
+    let machine = try ranks.allGather([UInt8](JSONEncoder().encode(plan.warnings))).map {
       try JSONDecoder().decode([String].self, from: Data($0))
     }
     guard ranks.rank == 0 else { return }
@@ -29,13 +43,14 @@ struct RunHeader {
         + "\(Machine.processorName), BLAS kernel \(BLAS.kernel)",
       "model  \(modelText)",
       "data   \(dataText)",
-      "steps  \(steps) of \(run.batch.global) pairs (\(pairsText) a rank), \(data.sampler.stepsPerEpoch) an epoch",
-      "memory \(memoryText)",
+      "steps  \(steps) of \(run.batch.global) pairs (\(pairsText) a rank), \(sampler.stepsPerEpoch) an epoch\(epochsText)",
+      "memory \(estimate.memoryText)",
+      "wire   \(estimate.wireText)",
     ]
     if let teacher { lines.insert("teacher \(teacherText(teacher))", at: 2) }
     lines += notes
     lines += run.warnings(totalSteps: steps).map { "warning: \($0)" }
-    for warning in Set(warnings.joined()).sorted() { lines.append("warning: \(warning)") }
+    lines += (warnings + Set(machine.joined()).sorted()).map { "warning: \($0)" }
     FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))
   }
 
@@ -43,16 +58,15 @@ struct RunHeader {
     let own = parameters.entries.filter { $0.name.hasPrefix(Objective<Float>.prefix) }.reduce(0) { $0 + $1.shape.count }
     let statistics = run.model.syncBatchNorm ? "all ranks" : "each rank"
     return sizesText(config, parameters.parameterCount - own)
-      + (config.vision.stages == nil ? "" : "; batch norm over \(statistics)")
+      + (config.vision.stages == nil ? "" : "; batch norm with the statistics of \(statistics)")
       + (own == 0 ? "" : "; and \(own) parameters of the objective's own")
   }
 
-  private func teacherText(_ teacher: TeacherModel) -> String {
+  private func teacherText(_ teacher: Teacher) -> String {
     let layout = CLIP<Float>.layout(teacher.config)
     return sizesText(teacher.config, layout.parameterCount)
-      + "; from \(teacher.path), \(teacher.sha256.map { "SHA-256 \($0)" } ?? "which is not there")"
-      + "; words of \(teacher.vocabulary); \(mebibytes(Double(layout.count) * 4)) on each rank, "
-      + "\(teacher.micro.map { "\($0)" } ?? "all") pairs at a time"
+      + "; from \(teacher.path), \(teacher.weights)"
+      + "; words of \(teacher.vocabulary); \(teacher.micro.map { "\($0)" } ?? "all") pairs at a time"
   }
 
   private func sizesText(_ config: CLIPConfig, _ count: Int) -> String {
@@ -72,9 +86,9 @@ struct RunHeader {
   }
 
   private var dataText: String {
-    zip(data.corpora, run.data.corpora).map { corpus, config in
+    zip(corpora, run.data.corpora).map { corpus, config in
       "\(corpus.name) \(corpus.count) pictures\(config.weight == 1 ? "" : " × \(config.weight)")"
-    }.joined(separator: ", ") + "; \(data.sampler.samplesPerEpoch) samples an epoch"
+    }.joined(separator: ", ") + "; \(sampler.samplesPerEpoch) samples an epoch"
   }
 
   private var pairsText: String {
@@ -82,17 +96,27 @@ struct RunHeader {
     return counts.map(String.init).joined(separator: " or ")
   }
 
-  /// The large parts only: weights, gradients, this rank's moments and gradient slice, and what blocks keep for backward.
-  private var memoryText: String {
-    let arena = Double(parameters.count) * 4
-    let share = ranks.size == 1 ? 2 : 3 / Double(ranks.size)
-    let rows = Double(min(ranks.slices(of: run.batch.global).map(\.count).max() ?? 0, run.batch.micro ?? .max))
-    let image = Double(config.vision.keptNumbers) * 4 * rows
-    let t = config.text
-    let text = Double(t.contextLength * t.layers * (8 * t.width + 2 * t.hidden)) * 4 * rows
-    return "about \(mebibytes(arena * (2 + share))) a rank for parameters, gradients and moments; "
-      + "\(mebibytes(image)) for pictures' activations and at most \(mebibytes(text)) for captions'"
+  private var epochsText: String {
+    run.epochs.map { ", \($0) epochs" } ?? ""
   }
 
-  private func mebibytes(_ bytes: Double) -> String { "\(Int((bytes / 1_048_576).rounded(.up))) MiB" }
+  /// Of the rank that has most pairs.
+  private var estimate: RunEstimate {
+    let counts = ranks.slices(of: run.batch.global).map(\.count)
+    let rank = counts.lastIndex(of: counts.max() ?? 0) ?? 0
+    return RunEstimate(
+      run, config, parameters, teacher: teacher.map { ($0.config, $0.micro) }, rank: rank, of: ranks.size)
+  }
+}
+
+extension RunHeader.Teacher {
+  static var absent: String { "which is not there" }
+
+  init(_ model: TeacherModel) {
+    config = model.config
+    path = model.path
+    weights = model.sha256.map { "SHA-256 \($0)" } ?? Self.absent
+    vocabulary = model.vocabulary
+    micro = model.micro
+  }
 }

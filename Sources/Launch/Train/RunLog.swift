@@ -19,6 +19,8 @@ struct StepReport: Sendable {
   var clamped = false
   /// The norm of the whole gradient before clipping.
   var gradientNorm: Double
+  /// Bytes that this rank received from others.
+  var received: Int
   /// Pairs in the step, over all ranks.
   var samples: Int
   /// The step's wall time, waiting for data included.
@@ -42,6 +44,8 @@ final class RunLog {
   private var window = StepWindow()
   /// Terms whose weights are scheduled: the line for people shows them.
   private let scheduled: Set<String>
+  /// What terms have said already.
+  private var notes: Set<String> = []
 
   /// Opens the log in the run's folder, which must be there on rank 0, and writes what the run begins with: the step
   /// it goes on from, and changes of the run file since it was last started. Every rank must call it.
@@ -74,6 +78,7 @@ final class RunLog {
 
   /// Takes one step's figures; after every n-th step, and after the last, writes a line. Every rank must call it.
   func record(_ report: StepReport) throws {
+    for text in report.objective.notes where notes.insert(text).inserted { try note(text, at: report.step) }
     window.add(report)
     guard report.step % every == 0 || report.step == report.steps else { return }
     var seconds = [window.seconds, window.dataSeconds]

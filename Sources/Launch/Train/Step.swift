@@ -13,6 +13,8 @@ struct StepOutcome {
   var logitScale: Double
   /// Whether the logit scale had to be held within its bounds.
   var clamped: Bool
+  /// Bytes that this rank received from others, by the counting of `Traffic`.
+  var received: Int
   var seconds = StepSeconds()
 
   var loss: Double { report.total }
@@ -78,14 +80,15 @@ final class Step<S: Scalar> {
     self.clipNorm = clipNorm
     self.micro = micro ?? Int.max
     ranks = JobRanks(communicator: communicator)
-    slices = Self.slices(of: model.parameters.count, communicator)
+    slices = Self.slices(of: model.parameters.count, ranks: communicator.size)
     optimizer = AdamW(model.parameters, options, range: slices[communicator.rank])
     own = communicator.size == 1 ? model.parameters.gradients : Tensor(Shape(slices[communicator.rank].count))
   }
 
-  /// Equal shares of an arena, each beginning at a multiple of 16 scalars.
-  static func slices(of count: Int, _ communicator: Communicator) -> [Range<Int>] {
-    communicator.slices(of: count / 16).map { $0.lowerBound * 16..<$0.upperBound * 16 }
+  /// Equal shares of an arena, one a rank, each beginning at a multiple of 16 scalars.
+  static func slices(of count: Int, ranks: Int) -> [Range<Int>] {
+    (0..<ranks).map { Communicator.slice(of: count / 16, rank: $0, size: ranks) }
+      .map { $0.lowerBound * 16..<$0.upperBound * 16 }
   }
 
   /// One step on this rank's `rows` of a global batch of `count`: `images` [b, 3, size, size] and as many captions.
@@ -96,6 +99,7 @@ final class Step<S: Scalar> {
     images: Tensor<S>, captions: [[Int32]], rows: Range<Int>, count: Int, rate: Double, teacherScale: S? = nil
   ) throws -> StepOutcome {
     var seconds = StepSeconds()
+    let receivedBefore = communicator.ledger.received
     let parameters = model.parameters
     let chunks = chunks(captions.count, of: count)
     let whole = chunks.count == 1
@@ -138,7 +142,7 @@ final class Step<S: Scalar> {
     let clamped = holdLogitScale()
     return StepOutcome(
       report: report, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
-      seconds: seconds)
+      received: communicator.ledger.received - receivedBefore, seconds: seconds)
   }
 
   /// Keeps the logit scale within its bounds, true where it had to be moved; or at the value that is fixed.

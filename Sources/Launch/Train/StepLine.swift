@@ -45,6 +45,8 @@ struct StepLine: Encodable {
   private let logitScale: Double
   private let logitScaleClamped: Bool
   private let gradientNorm: Double
+  /// What rank 0 received from other ranks in this step.
+  private let receivedBytes: Int
   private let samplesPerSecond: Double
   /// The share of the time that went by waiting for data.
   private let dataWait: Double
@@ -61,7 +63,7 @@ struct StepLine: Encodable {
 
   private enum CodingKeys: CodingKey {
     case event, step, steps, epoch, loss, lossMean, terms, termMeans, termWeights, anchors, rate, logitScale
-    case logitScaleClamped, gradientNorm, samplesPerSecond, dataWait, secondsLeft, time
+    case logitScaleClamped, gradientNorm, receivedBytes, samplesPerSecond, dataWait, secondsLeft, time
   }
 
   /// `seconds` and `dataSeconds` are the slowest rank's.
@@ -91,6 +93,7 @@ struct StepLine: Encodable {
     logitScale = report.logitScale
     logitScaleClamped = report.clamped
     gradientNorm = report.gradientNorm
+    receivedBytes = report.received
     samplesPerSecond = seconds > 0 ? Double(window.samples) / seconds : 0
     dataWait = seconds > 0 ? min(dataSeconds / seconds, 1) : 0
     secondsLeft = Double(report.steps - report.step) * seconds / Double(window.steps)

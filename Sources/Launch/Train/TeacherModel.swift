@@ -54,24 +54,10 @@ struct TeacherModel {
   private static func describe(
     _ teacher: TeacherConfig, _ run: RunConfig
   ) throws -> (CLIPConfig, Vocabulary, String, ImageOptions) {
-    let beside = URL(filePath: teacher.model).deletingLastPathComponent().appending(path: ModelFiles.config)
-      .relativePath
-    var config: CLIPConfig
+    var config = try sizes(teacher)
     var image = ImageOptions()
-    if let preset = teacher.preset {
-      config = try CLIPConfig(preset: preset)
-      image.size = config.vision.imageSize
-    } else {
-      let file = teacher.config ?? beside
-      guard FileManager.default.fileExists(atPath: file) else {
-        throw ModelFileError(
-          path: file, exitCode: 74,
-          reason: "there is no such file, so the sizes of the teacher are not known; name its JSON file in "
-            + "teacher.config, or a preset in teacher.preset")
-      }
-      config = try ModelFiles.sizes(file)
-      image = try ModelFiles.preprocessing(file, size: config.vision.imageSize)
-    }
+    image.size = config.vision.imageSize
+    if teacher.preset == nil { image = try ModelFiles.preprocessing(sizesFile(teacher), size: image.size) }
     let path = teacher.vocabulary ?? run.vocabulary
     let words = try Vocabulary(contentsOf: path)
     if config.text.vocabularySize == 0 { config.text.vocabularySize = words.size }
@@ -82,6 +68,31 @@ struct TeacherModel {
           + "name the vocabulary that it was trained with in teacher.vocabulary")
     }
     return (config, words, path, image)
+  }
+
+  /// The sizes of a teacher whose weights are in open_clip's form, be they there or not.
+  private static func sizes(_ teacher: TeacherConfig) throws -> CLIPConfig {
+    if let preset = teacher.preset { return try CLIPConfig(preset: preset) }
+    return try ModelFiles.sizes(sizesFile(teacher))
+  }
+
+  private static func sizesFile(_ teacher: TeacherConfig) throws -> String {
+    let beside = URL(filePath: teacher.model).deletingLastPathComponent().appending(path: ModelFiles.config)
+    let file = teacher.config ?? beside.relativePath
+    guard FileManager.default.fileExists(atPath: file) else {
+      throw ModelFileError(
+        path: file, exitCode: 74,
+        reason: "there is no such file, so the sizes of the teacher are not known; name its JSON file in "
+          + "teacher.config, or a preset in teacher.preset")
+    }
+    return file
+  }
+
+  /// A teacher's sizes, without its words and, in open_clip's form, without its weights. Every rank must call it.
+  static func sizes(_ teacher: TeacherConfig, over ranks: Communicator) throws -> CLIPConfig {
+    if teacher.isSafetensors { return try sizes(teacher) }
+    let saved = try SavedRun(Checkpoint.open(TrainedModel.checkpoint(teacher.model), communicator: ranks))
+    return try CLIPConfig(json: Data(saved.model.utf8))
   }
 
   /// A file with the vocabulary that a teacher of ours was trained with.

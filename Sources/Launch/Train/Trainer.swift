@@ -14,6 +14,10 @@ struct Trainer {
     try requireSame("run", "\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun)")
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
+    if dryRun, let absent = try AbsentFiles(run, over: ranks) {
+      try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).say()
+      return 0
+    }
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
     let config = try run.model.resolved(for: vocabulary, path: run.vocabulary)
     try run.checkStatistics(of: config, ranks: ranks.size)
@@ -32,8 +36,8 @@ struct Trainer {
     let (model, objective) = CLIP<Float>.student(
       config, run.objective.declared, teacherWidth: teacher?.config.embedding)
     var header = RunHeader(
-      run: run, config: config, parameters: model.parameters, teacher: teacher, data: data, steps: steps, plan: plan,
-      ranks: ranks)
+      run: run, config: config, parameters: model.parameters, teacher: teacher.map { .init($0) },
+      corpora: data.corpora.map { ($0.name, $0.count) }, sampler: data.sampler, steps: steps, plan: plan, ranks: ranks)
     if dryRun {
       if resume == nil, let inherited = try inherited(by: config) { header.notes.append(inherited.text) }
       try header.say()
@@ -98,7 +102,7 @@ struct Trainer {
         StepReport(
           step: done, steps: steps.upperBound, epoch: Double(done) / Double(data.sampler.stepsPerEpoch),
           objective: outcome.report, rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
-          gradientNorm: outcome.gradientNorm, samples: run.batch.global,
+          gradientNorm: outcome.gradientNorm, received: outcome.received, samples: run.batch.global,
           seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
       let stop = done < steps.upperBound ? try StopRequest.agreed(over: ranks) : nil
       if done % run.checkpoint.every == 0 || done == steps.upperBound || stop != nil { try checkpoints.save(done, log) }

@@ -1,0 +1,101 @@
+import Dist
+import Foundation
+import Model
+
+/// Files that a run names and that are not on this machine.
+struct AbsentFiles {
+  private let paths: Set<String>
+
+  /// Nil where everything is there. Every rank must call it: what one of them lacks counts as absent.
+  init?(_ run: RunConfig, over ranks: Communicator) throws {
+    let teacher = run.usesTeacher ? run.teacher : nil
+    let named =
+      [run.vocabulary] + run.data.corpora.map(\.path) + [teacher?.model, teacher?.vocabulary].compactMap { $0 }
+      + run.evaluate.evaluations.flatMap { [$0.corpus, $0.classes, $0.templates].compactMap { $0 } }
+    var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
+    try ranks.sum(&isAbsent)
+    paths = Set(zip(named, isAbsent).filter { $1 > 0 }.map { $0.0 })
+    if paths.isEmpty { return nil }
+  }
+
+  func contains(_ path: String) -> Bool { paths.contains(path) }
+}
+
+/// What a run would need, on a machine that does not have all of its files: their sizes come from the run file.
+struct DryRun {
+  let run: RunConfig
+  let ranks: Communicator
+  let plan: ThreadPlan
+  let absent: AbsentFiles
+
+  /// Every rank must call it; rank 0 writes.
+  func say() throws {
+    var warnings: [String] = []
+    let config = try model(&warnings)
+    try run.checkStatistics(of: config, ranks: ranks.size)
+    let corpora = try corpora(&warnings)
+    let sampler = try Sampler(
+      corpora: zip(corpora, run.data.corpora).map { ($0.count, $1.weight) }, batch: run.batch.global, seed: run.seed,
+      wrap: run.data.wrap)
+    let teacher = try teacher(&warnings)
+    for evaluation in run.evaluate.evaluations {
+      for path in [evaluation.corpus, evaluation.classes, evaluation.templates].compactMap({ $0 })
+      where absent.contains(path) {
+        warnings.append("\(path) is not there: \(evaluation.kind.rawValue) on \(evaluation.corpus) needs it")
+      }
+    }
+    if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
+    let (student, _) = CLIP<Float>.student(
+      config, run.objective.declared, teacherWidth: teacher?.config.embedding)
+    let header = RunHeader(
+      run: run, config: config, parameters: student.parameters, teacher: teacher, corpora: corpora, sampler: sampler,
+      steps: run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch, plan: plan, ranks: ranks, warnings: warnings)
+    try header.say()
+  }
+
+  private func model(_ warnings: inout [String]) throws -> CLIPConfig {
+    guard absent.contains(run.vocabulary) else {
+      return try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
+    }
+    let config = try run.model.readSizes()
+    guard config.text.vocabularySize > 0 else {
+      throw ModelError(
+        description: "model: vocab_size is 0, as many as the vocabulary has, and \(run.vocabulary) is not there; "
+          + "set vocabulary to the file, or text_cfg.vocab_size to the number of its tokens", exitCode: 74)
+    }
+    warnings.append("\(run.vocabulary) is not there: its \(config.text.vocabularySize) tokens are those of the model")
+    return config
+  }
+
+  private func corpora(_ warnings: inout [String]) throws -> [(name: String, count: Int)] {
+    try run.data.corpora.enumerated().map { index, config in
+      guard absent.contains(config.path) else {
+        let corpus = try Corpus.open(config.path, check: .sizes)
+        return (corpus.name, corpus.count)
+      }
+      guard let samples = config.samples else {
+        throw ModelFileError(
+          path: config.path, exitCode: 74,
+          reason: "there is no such corpus; import it, or for a dry run give its number of pictures in "
+            + "data.corpora.\(index).samples")
+      }
+      warnings.append("\(config.path) is not there: its \(samples) pictures are as data.corpora.\(index).samples says")
+      return (URL(filePath: config.path).lastPathComponent, samples)
+    }
+  }
+
+  private func teacher(_ warnings: inout [String]) throws -> RunHeader.Teacher? {
+    guard let teacher = run.teacher, run.usesTeacher else { return nil }
+    let words = teacher.vocabulary ?? run.vocabulary
+    if absent.contains(teacher.model) {
+      let source = teacher.preset ?? "its config"
+      warnings.append("\(teacher.model) is not there: the teacher's sizes are those of \(source)")
+    } else if !absent.contains(words) {
+      return try TeacherModel(run, dryRun: true, over: ranks).map { .init($0) }
+    }
+    return RunHeader.Teacher(
+      config: try TeacherModel.sizes(teacher, over: ranks), path: teacher.model,
+      weights: absent.contains(teacher.model) ? RunHeader.Teacher.absent : "not read", vocabulary: words,
+      micro: teacher.micro)
+  }
+}

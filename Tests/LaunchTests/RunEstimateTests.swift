@@ -1,0 +1,153 @@
+import Foundation
+import Model
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// What is said of a run before it starts, held to what it does.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct RunEstimateTests {
+  let scene: TrainScene
+
+  init() async throws { scene = try await TrainScene() }
+
+  /// The estimate of rank 0 for a run with these values set.
+  private func estimate(_ values: [String], teacher: CLIPConfig? = nil, ranks: Int) throws -> RunEstimate {
+    let run = try RunConfig.load(scene.runFile, overrides: values)
+    let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
+    let (student, _) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher?.embedding)
+    return RunEstimate(
+      run, config, student.parameters, teacher: teacher.map { ($0, run.teacher?.micro) }, rank: 0, of: ranks)
+  }
+
+  /// What rank 0 received in each step, as the run's log has it.
+  private func received(_ name: String) throws -> [Int] {
+    let text = try String(contentsOf: scene.runFolder(name).appending(path: RunLog.fileName), encoding: .utf8)
+    return try text.split(separator: "\n").compactMap {
+      let line = try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+      return line?["received_bytes"] as? Int
+    }
+  }
+
+  /// With every term, heads between widths, and rows that the ranks cannot share equally.
+  @Test func theBytesOfAStepAreThoseThatTheRanksExchange() async throws {
+    try await scene.train("teacher", ["steps=1"], ranks: 1)
+    let teacher = try RunConfig.load(scene.runFile).model.resolved()
+    var config = teacher
+    config.text.vocabularySize = try Vocabulary(contentsOf: scene.vocabulary).size
+    let all =
+      "objective={preset: intra, icl: 1, cross_kd: 1, gd: 1, afd: 1, affinity: 1, intra_options: {source: clip}}"
+    let learning = [all, "teacher=\(scene.runFolder("teacher").path)", "model.embed_dim=12", "steps=2"]
+    for (name, values, teacher, ranks) in [
+      ("alone", ["steps=2"], nil, 1), ("clip2", ["steps=2"], nil, 2), ("all2", learning, config, 2),
+      ("all3", learning, config, 3),
+    ] {
+      try await scene.train(name, values, ranks: ranks)
+      let bytes = try estimate(values, teacher: teacher, ranks: ranks).received.reduce(0) { $0 + $1.bytes }
+      #expect(try received(name) == [bytes, bytes], "\(name)")
+      #expect(ranks == 1 || bytes > 10_000, "\(name)")
+    }
+  }
+
+  @Test func memoryByKind() throws {
+    func parts(_ values: String..., ranks: Int) throws -> [String: Int] {
+      let parts = try estimate(values, ranks: ranks).memory.map { ($0.name, $0.bytes) }
+      return Dictionary(uniqueKeysWithValues: parts)
+    }
+    let one = try parts("batch.global=16", ranks: 1)
+    let two = try parts("batch.global=16", ranks: 2)
+    let pieces = try parts("batch.global=16", "batch.micro=4", ranks: 1)
+    let arena = try #require(one["parameters"])
+    #expect(arena > 4 * 10_000 && one["gradients"] == arena && one["moments"] == 2 * arena)
+    #expect(two["parameters"] == arena && abs((two["moments"] ?? 0) - arena) <= 2 * 64)
+    #expect(abs((two["gradients"] ?? 0) - arena * 3 / 2) <= 64)
+    for name in ["pictures' activations", "captions' activations (at most)"] {
+      let bytes = try #require(one[name])
+      #expect(two[name] == bytes / 2 && pieces[name] == bytes / 4 && bytes > 0, "\(name)")
+    }
+    // Three batches of 16 pictures of 3 × 16 × 16 floats.
+    #expect(
+      one["prepared batches"] == 3 * 16 * 3 * 16 * 16 * 4 && pieces["prepared batches"] == one["prepared batches"])
+    #expect(two["prepared batches"] == 3 * 8 * 3 * 16 * 16 * 4)
+  }
+
+  /// Nothing is there but the run file: sizes are those that it declares.
+  @Test func aDryRunNeedsNoFiles() async throws {
+    let nowhere = scene.folder.path("nowhere")
+    let declared = [
+      "data={corpora: [{path: \(nowhere)/a, samples: 1000}, {path: \(nowhere)/b, samples: 50, weight: 2}]}",
+      "vocabulary=\(nowhere)/words.txt.gz", "model=ViT-64-T-16", "steps=none", "epochs=3", "batch.global=10",
+      "objective=intra", "teacher={model: \(nowhere)/t.safetensors, preset: ViT-B-16}",
+      "evaluate={evaluations: [{kind: retrieval, corpus: \(nowhere)/val}]}",
+    ]
+    let unknown = try await scene.run(declared, ["--dry-run"], ranks: 2)
+    #expect(unknown.status == 74, "\(unknown)")
+    #expect(unknown.errors.contains("vocab_size is 0, as many as the vocabulary has"), "\(unknown)")
+
+    let run = try await scene.run(declared + ["model=ViT-T-16"], ["--dry-run"], ranks: 2)
+    #expect(run.status == 0, "\(run)")
+    for words in [
+      "46.12 M parameters", "teacher 149.6 M parameters", "t.safetensors, which is not there",
+      "a 1000 pictures, b 50 pictures × 2.0; 1100 samples an epoch", "steps  330 of 10 pairs (5 a rank), 110 an epoch",
+      "3 epochs", "memory about", "teacher 617 MiB", "wire   ", "gradients ", "embeddings 40 KiB",
+      "warning: \(nowhere)/words.txt.gz is not there: its 49408 tokens are those of the model",
+      "warning: \(nowhere)/a is not there: its 1000 pictures are as data.corpora.0.samples says",
+      "warning: \(nowhere)/t.safetensors is not there: the teacher's sizes are those of ViT-B-16",
+      "warning: \(nowhere)/val is not there: retrieval on \(nowhere)/val needs it",
+    ] { #expect(run.output.contains(words), "\(words) in \(run)") }
+
+    let uncounted = try await scene.run(["data.corpora=[\(nowhere)/a]"], ["--dry-run"], ranks: nil)
+    #expect(uncounted.status == 74, "\(uncounted)")
+    #expect(uncounted.errors.contains("give its number of pictures in data.corpora.0.samples"), "\(uncounted)")
+    // To train is another matter.
+    let real = try await scene.run(["data.corpora=[{path: \(nowhere)/a, samples: 1000}]"], ranks: nil)
+    #expect(real.status != 0 && real.errors.contains("\(nowhere)/a"), "\(real)")
+  }
+}
+
+/// `scripts/recipes/paper`: a run for each row of the paper's tables.
+@Suite(.timeLimit(.minutes(5))) struct PaperRecipeTests {
+  private static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().appending(path: "scripts/recipes/paper", directoryHint: .isDirectory)
+
+  /// Student, objective and teacher of the rows; the teachers' own rows are no runs.
+  static let rows =
+    [
+      "clip", "tinyclip_vit-l-14", "tinyclip_vit-b-16", "clip-kd_vit-l-14", "clip-kd_vit-b-16", "intra_vit-l-14",
+      "intra_vit-b-16", "standard_vit-b-16", "intra-uniform_vit-b-16", "intra-no-grad_vit-b-16",
+      "intra-clip-weighted_vit-b-16", "intra-no-image_vit-b-16", "intra-no-text_vit-b-16",
+    ].map { "vit-t-16_\($0)" }
+    + ["clip", "tinyclip_vit-l-14", "clip-kd_vit-l-14", "intra_vit-l-14"].map { "vit-b-16_\($0)" }
+    + ["clip", "clip-kd_vit-b-16", "intra_vit-b-16"].map { "rn50_\($0)" }
+
+  @Test func everyRowIsThere() throws {
+    let files = try FileManager.default.contentsOfDirectory(at: Self.folder, includingPropertiesForKeys: nil)
+    let names = files.map { $0.deletingPathExtension().lastPathComponent }
+    #expect(Set(names) == Set(Self.rows + ["common"]))
+  }
+
+  @Test(arguments: rows) func aRowIsWhatItsNameSays(row: String) throws {
+    let presets = ["vit-t-16": "ViT-T-16", "vit-b-16": "ViT-B-16", "vit-l-14": "ViT-L-14", "rn50": "RN50"]
+    let run = try RunConfig.load(Self.folder.appending(path: "\(row).yaml").path)
+    let parts = row.split(separator: "_").map(String.init)
+    #expect(run.name == row && run.model.preset == presets[parts[0]])
+    #expect(run.objective == ObjectiveConfig(try #require(ObjectivePreset(rawValue: parts[1]))))
+    #expect(run.teacher?.preset == (parts.count > 2 ? presets[parts[2]] : nil))
+    #expect(run.batch.global == 1024 && run.epochs == 32 && run.steps == nil && run.seed == 0)
+    #expect(run.optimizer.rate == 1e-3 && run.optimizer.weightDecay == 0.1 && run.optimizer.warmup == 10_000)
+    #expect(run.optimizer.schedule == .cosine && run.optimizer.clipNorm == nil && run.optimizer.decay == .legacy)
+    #expect(run.optimizer.betas == nil && run.optimizer.eps == nil && run.optimizer.headDecay == 0.01)
+    #expect(run.image.scale == [0.9, 1] && run.data.corpora.map(\.path) == ["data/cc3m", "data/cc12m"])
+  }
+
+  @Test func everyRowIsEstimatedOnTwoRanks() async throws {
+    for row in Self.rows {
+      let file = Self.folder.appending(path: "\(row).yaml").path
+      let run = try await MPIRun.kinship(["train", file, "--dry-run"], ranks: 2)
+      #expect(run.status == 0, "\(row): \(run)")
+      for words in ["run \(row)  2 ranks", " M parameters", "32 epochs", "memory about", "wire   "] {
+        #expect(run.output.contains(words), "\(words) in \(run)")
+      }
+    }
+  }
+}
