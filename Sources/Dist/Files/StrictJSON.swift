@@ -71,7 +71,12 @@ private struct JSONParser {
   func fail(_ reason: String) -> StrictJSON.Problem { StrictJSON.Problem(offset: at, reason: reason) }
 
   mutating func skipSpace() {
-    while at < bytes.count, [0x20, 0x0A, 0x0D, 0x09].contains(bytes[at]) { at += 1 }
+    while at < bytes.count {
+      switch bytes[at] {
+      case 0x20, 0x0A, 0x0D, 0x09: at += 1
+      default: return
+      }
+    }
   }
 
   /// The next byte that is not space; it is not consumed.
@@ -147,15 +152,38 @@ private struct JSONParser {
     return value
   }
 
+  /// `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`, by hand: a caption list has millions of numbers.
   mutating func number() throws(StrictJSON.Problem) -> StrictJSON {
     let start = at
-    while at < bytes.count, "+-.eE0123456789".utf8.contains(bytes[at]) { at += 1 }
-    let text = String(decoding: bytes[start..<at], as: UTF8.self)
-    guard text.wholeMatch(of: /-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/) != nil else {
+    _ = skip("-")
+    let first = at
+    let digits = skipDigits()
+    var isSound = digits == 1 || digits > 1 && bytes[first] != UInt8(ascii: "0")
+    if skip(".") { isSound = skipDigits() > 0 && isSound }
+    if skip("e") || skip("E") {
+      _ = skip("+") || skip("-")
+      isSound = skipDigits() > 0 && isSound
+    }
+    guard isSound, at == bytes.count || !"+-.eE0123456789".utf8.contains(bytes[at]) else {
       at = start
       throw fail("expected a value")
     }
+    let text = String(decoding: bytes[start..<at], as: UTF8.self)
     return Int(text).map { .integer($0) } ?? .number(text)
+  }
+
+  /// Consumes a character if it is the next.
+  mutating func skip(_ character: Unicode.Scalar) -> Bool {
+    guard at < bytes.count, bytes[at] == UInt8(ascii: character) else { return false }
+    at += 1
+    return true
+  }
+
+  /// Consumes digits, and says how many.
+  mutating func skipDigits() -> Int {
+    let start = at
+    while at < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[at]) { at += 1 }
+    return at - start
   }
 
   mutating func string() throws(StrictJSON.Problem) -> String {
