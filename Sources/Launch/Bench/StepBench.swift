@@ -109,7 +109,7 @@ struct StepBench {
     try communicator.maximum(&slowest)
     let operations = 3 * model.forwardOperations(pictures: batch, captions: captions.map(\.count))
     let rate = (before + after) / 2
-    var peak = [peakMemory()]
+    var peak = [ProcessMemory.peak]
     try communicator.maximum(&peak)
     return Report(
       model: preset, objective: objective.rawValue, ranks: communicator.size, batch: batch,
@@ -163,12 +163,4 @@ struct StepBench {
   }
 
   private func gigaflops(_ rate: Double) -> String { (rate / 1e9).formatted(.number.precision(.fractionLength(1))) }
-}
-
-/// The most memory this process has had resident, in MiB.
-func peakMemory() -> Double {
-  let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
-  let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-  let kibibytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
-  return (kibibytes ?? 0) / 1024
 }

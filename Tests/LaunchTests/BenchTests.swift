@@ -1,0 +1,42 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// What `kinship bench` prints, in real jobs of small sizes: that its figures fit one another, not how fast it is.
+@Suite(.serialized, .timeLimit(.minutes(3))) struct BenchTests {
+  @Test(arguments: [1, 2]) func objective(ranks: Int) async throws {
+    let run = try await MPIRun.kinship(
+      ["bench", "objective", "--pairs", "300", "600", "--student", "24", "--teacher", "40"], ranks: ranks)
+    let report = try lastLine(run)
+    #expect(report["ranks"] as? Int == ranks)
+    let batches = try #require(report["batches"] as? [[String: Any]])
+    #expect(batches.map { $0["pairs"] as? Int } == [300, 600])
+    let operations = batches.compactMap { $0["gflops"] as? Double }
+    // Two batches whose rows are twice as many have four times the products; heads only twice.
+    #expect(operations.count == 2 && operations[1] / operations[0] > 3.5 && operations[1] / operations[0] < 4)
+    for batch in batches {
+      let (all, once) = (try number(batch, "roof_share"), try number(batch, "roof_share_once"))
+      #expect(once > 0 && once < all)
+      #expect(try number(batch, "peak_mib") >= number(batch, "base_mib"))
+    }
+  }
+
+  @Test func step() async throws {
+    let run = try await MPIRun.kinship(
+      ["bench", "step", "--model", "ViT-64-T-16", "--batch", "4", "--steps", "2", "--caption-tokens", "5"], ranks: 2)
+    let report = try lastLine(run)
+    let shares = try #require(report["shares"] as? [String: Double])
+    #expect(abs(shares.values.reduce(0, +) - 1) < 0.1, "\(shares)")
+    #expect(abs(try number(report, "samples_per_s") * number(report, "step_s") - 8) < 1e-9)
+  }
+
+  private func number(_ object: [String: Any], _ key: String) throws -> Double {
+    try #require(object[key] as? Double, "\(key)")
+  }
+
+  private func lastLine(_ run: MPIRun) throws -> [String: Any] {
+    #expect(run.status == 0, "\(run)")
+    let line = try #require(run.output.split(separator: "\n").last)
+    return try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+  }
+}
