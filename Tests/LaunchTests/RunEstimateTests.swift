@@ -93,7 +93,7 @@ import Testing
       "warning: \(nowhere)/words.txt.gz is not there: its 49408 tokens are those of the model",
       "warning: \(nowhere)/a is not there: its 1000 pictures are as data.corpora.0.samples says",
       "warning: \(nowhere)/t.safetensors is not there: the teacher's sizes are those of ViT-B-16",
-      "warning: \(nowhere)/val is not there: retrieval on \(nowhere)/val needs it",
+      "warning: these are not there, and evaluations need them: \(nowhere)/val",
     ] { #expect(run.output.contains(words), "\(words) in \(run)") }
 
     let uncounted = try await scene.run(["data.corpora=[\(nowhere)/a]"], ["--dry-run"], ranks: nil)
@@ -137,6 +137,8 @@ import Testing
     #expect(run.optimizer.rate == 1e-3 && run.optimizer.weightDecay == 0.1 && run.optimizer.warmup == 10_000)
     #expect(run.optimizer.schedule == .cosine && run.optimizer.clipNorm == nil && run.optimizer.decay == .legacy)
     #expect(run.optimizer.betas == nil && run.optimizer.eps == nil && run.optimizer.headDecay == 0.01)
+    let evaluated = run.evaluate.evaluations.map { String($0.corpus.dropFirst("data/paper/".count)) }
+    #expect(evaluated == ["imagenet", "imagenet-v2", "imagenet-r", "imagenet-sketch", "cc3m", "coco", "flickr"])
     #expect(run.image.scale == [0.9, 1] && run.data.corpora.map(\.path) == ["data/cc3m", "data/cc12m"])
   }
 

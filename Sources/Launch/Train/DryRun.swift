@@ -11,11 +11,16 @@ struct AbsentFiles {
     let teacher = run.usesTeacher ? run.teacher : nil
     let named =
       [run.vocabulary] + run.data.corpora.map(\.path) + [teacher?.model, teacher?.vocabulary].compactMap { $0 }
-      + run.evaluate.evaluations.flatMap { [$0.corpus, $0.classes, $0.templates].compactMap { $0 } }
+      + run.evaluate.evaluations.flatMap(Self.named(by:))
     var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
     try ranks.sum(&isAbsent)
     paths = Set(zip(named, isAbsent).filter { $1 > 0 }.map { $0.0 })
     if paths.isEmpty { return nil }
+  }
+
+  /// The files that an evaluation looks at.
+  static func named(by evaluation: EvaluationConfig) -> [String] {
+    [evaluation.corpus, evaluation.classes, evaluation.templates].compactMap { $0 }
   }
 
   func contains(_ path: String) -> Bool { paths.contains(path) }
@@ -38,11 +43,10 @@ struct DryRun {
       corpora: zip(corpora, run.data.corpora).map { ($0.count, $1.weight) }, batch: run.batch.global, seed: run.seed,
       wrap: run.data.wrap)
     let teacher = try teacher(&warnings)
-    for evaluation in run.evaluate.evaluations {
-      for path in [evaluation.corpus, evaluation.classes, evaluation.templates].compactMap({ $0 })
-      where absent.contains(path) {
-        warnings.append("\(path) is not there: \(evaluation.kind.rawValue) on \(evaluation.corpus) needs it")
-      }
+    let evaluated = run.evaluate.evaluations.flatMap(AbsentFiles.named(by:)).filter(absent.contains)
+    if !evaluated.isEmpty {
+      warnings.append(
+        "these are not there, and evaluations need them: \(Set(evaluated).sorted().joined(separator: ", "))")
     }
     if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
     let (student, _) = CLIP<Float>.student(

@@ -30,14 +30,17 @@ struct RunEstimate {
       Part(name: "moments", bytes: 8 * own),
     ]
     let held = min(rows, run.batch.micro ?? rows)
-    memory.append(Part(name: "pictures' activations", bytes: 4 * held * config.vision.keptNumbers))
-    memory.append(Part(name: "captions' activations (at most)", bytes: 4 * held * config.text.keptNumbers))
+    // What blocks keep for backward, and one block's again for its gradients.
+    memory.append(
+      Part(name: "pictures' activations", bytes: 4 * held * (config.vision.keptNumbers + config.vision.blockNumbers)))
+    memory.append(
+      Part(
+        name: "captions' activations (at most)",
+        bytes: 4 * held * (config.text.keptNumbers + config.text.blockNumbers)))
     if let teacher {
       let held = min(rows, teacher.micro ?? rows)
       // Forward alone keeps one block's numbers.
-      let numbers = max(
-        teacher.config.vision.keptNumbers / teacher.config.vision.layers,
-        teacher.config.text.keptNumbers / teacher.config.text.layers)
+      let numbers = max(teacher.config.vision.blockNumbers, teacher.config.text.blockNumbers)
       memory.append(
         Part(name: "teacher", bytes: 4 * (CLIP<Float>.layout(teacher.config).count + held * numbers)))
     }
@@ -113,7 +116,14 @@ struct RunEstimate {
   }
 }
 
+extension VisionConfig {
+  /// Those of one block, as the mean of all.
+  fileprivate var blockNumbers: Int { keptNumbers / layers }
+}
+
 extension TextConfig {
   /// Numbers that one caption of full length leaves for backward, large parts only: what each block keeps.
-  fileprivate var keptNumbers: Int { contextLength * layers * (8 * width + 2 * hidden) }
+  fileprivate var keptNumbers: Int { layers * blockNumbers }
+
+  fileprivate var blockNumbers: Int { contextLength * (8 * width + 2 * hidden) }
 }
