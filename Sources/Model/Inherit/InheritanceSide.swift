@@ -2,6 +2,7 @@ import Tensor
 
 /// What inheritance needs to know of a model: names, shapes, and how wide its heads are.
 struct InheritanceSide {
+  /// Parameters, and the buffers behind them.
   let entries: [(name: String, shape: Shape)]
   let shapes: [String: Shape]
   /// How many blocks each stack has.
@@ -20,7 +21,7 @@ struct InheritanceSide {
     }
     self.stacks = stacks
     visualHead = config.vision.headWidth
-    textHead = config.text.width / config.text.heads
+    textHead = config.text.headWidth
   }
 
   /// What the image tower is.

@@ -20,17 +20,19 @@ public struct ResidualAttentionBlock<S: Scalar> {
     public init() {}
   }
 
-  init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig) {
-    let w = config.width
-    norm1 = LayerNorm(store, name: "\(name).ln_1", width: w)
+  /// Block `index` of a transformer.
+  init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig<S>, index: Int) {
+    let (w, hidden) = (config.width, config.blocks.hidden[index])
+    norm1 = LayerNorm(store, name: "\(name).ln_1", width: w, survivors: config.survivors)
     attention = SelfAttention(
-      store, name: "\(name).attn", width: w, heads: config.heads, causal: config.causal,
+      store, name: "\(name).attn", width: w, heads: config.blocks.heads[index],
+      headWidth: config.blocks.headWidth, causal: config.causal,
       input: (config.initial.inProjection, .zeros), output: (config.initial.outProjection, .zeros))
-    norm2 = LayerNorm(store, name: "\(name).ln_2", width: w)
+    norm2 = LayerNorm(store, name: "\(name).ln_2", width: w, survivors: config.survivors)
     mlp = MLP(
-      store, name: "\(name).mlp", width: w, hidden: config.hidden, activation: config.activation,
+      store, name: "\(name).mlp", width: w, hidden: hidden, activation: config.activation,
       expand: (config.initial.expand, .uniform(1 / Double(w).squareRoot())),
-      contract: (config.initial.contract, .uniform(1 / Double(config.hidden).squareRoot())))
+      contract: (config.initial.contract, .uniform(1 / Double(hidden).squareRoot())))
   }
 
   /// x [n, w] → [n, w], in `saved.output`. x may be that very buffer, where nothing is kept for backward.

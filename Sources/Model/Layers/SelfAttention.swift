@@ -2,14 +2,17 @@ public import Tensor
 
 /// Multi-head attention of sequences to themselves, with the fused projection of q, k and v.
 ///
-/// `in_proj_weight` [3w, w] holds the rows of q, k and v in this order; each head has w / heads consecutive columns.
+/// `in_proj_weight` [3 h d, w] holds the rows of q, k and v in this order; each of h heads has d consecutive columns of
+/// each. In a plain transformer h d = w.
 public struct SelfAttention<S: Scalar> {
   public let input: Linear<S>
   public let output: Linear<S>
   public let heads: Int
   public let causal: Bool
+  /// h d.
+  private let inner: Int
 
-  /// What backward needs beside the input: q, k, v [n, 3w], the heads' outputs [n, w] and log-sum-exps [heads, n].
+  /// What backward needs beside the input: q, k, v [n, 3hd], the heads' outputs [n, hd] and log-sum-exps [heads, n].
   public final class Saved {
     let qkv = Buffer<S>()
     let heads = Buffer<S>()
@@ -18,16 +21,18 @@ public struct SelfAttention<S: Scalar> {
   }
 
   public init(
-    _ store: ParameterStore<S>, name: String, width: Int, heads: Int, causal: Bool,
+    _ store: ParameterStore<S>, name: String, width: Int, heads: Int, headWidth: Int? = nil, causal: Bool,
     input: (weight: Initial, bias: Initial), output: (weight: Initial, bias: Initial)
   ) {
+    let inner = heads * (headWidth ?? width / heads)
     self.heads = heads
+    self.inner = inner
     self.causal = causal
     self.input = Linear(
-      weight: store.declare("\(name).in_proj_weight", Shape(3 * width, width), input.weight),
-      bias: store.declare("\(name).in_proj_bias", Shape(3 * width), input.bias))
+      weight: store.declare("\(name).in_proj_weight", Shape(3 * inner, width), input.weight),
+      bias: store.declare("\(name).in_proj_bias", Shape(3 * inner), input.bias))
     self.output = Linear(
-      weight: store.declare("\(name).out_proj.weight", Shape(width, width), output.weight),
+      weight: store.declare("\(name).out_proj.weight", Shape(width, inner), output.weight),
       bias: store.declare("\(name).out_proj.bias", Shape(width), output.bias))
   }
 
@@ -36,9 +41,9 @@ public struct SelfAttention<S: Scalar> {
     _ x: Tensor<S>, _ sequences: Sequences, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved,
     workspace: Workspace<S>
   ) {
-    let (n, w) = (x.rows, x.columns)
-    let qkv = saved.qkv.tensor(Shape(n, 3 * w))
-    let mixed = saved.heads.tensor(Shape(n, w))
+    let n = x.rows
+    let qkv = saved.qkv.tensor(Shape(n, 3 * inner))
+    let mixed = saved.heads.tensor(Shape(n, inner))
     input.forward(x, into: qkv)
     attention(
       qkv, sequences, heads: heads, causal: causal, into: mixed, logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
@@ -50,13 +55,13 @@ public struct SelfAttention<S: Scalar> {
   public func backward(
     _ dy: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>
   ) {
-    let (n, w) = (x.rows, x.columns)
-    let mixed = saved.heads.tensor(Shape(n, w))
-    let dmixed = workspace.narrow.tensor(Shape(n, w))
+    let n = x.rows
+    let mixed = saved.heads.tensor(Shape(n, inner))
+    let dmixed = workspace.narrow.tensor(Shape(n, inner))
     output.backward(dy, x: mixed, dx: dmixed)
-    let dqkv = workspace.wide.tensor(Shape(n, 3 * w))
+    let dqkv = workspace.wide.tensor(Shape(n, 3 * inner))
     attentionBackward(
-      dmixed, o: mixed, qkv: saved.qkv.tensor(Shape(n, 3 * w)), logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
+      dmixed, o: mixed, qkv: saved.qkv.tensor(Shape(n, 3 * inner)), logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
       sequences, heads: heads, causal: causal, into: dqkv, scratch: workspace.tiles)
     input.backward(dqkv, x: x, dx: dx)
   }

@@ -1,7 +1,7 @@
 public import Tensor
 
 /// The sizes of a transformer, and how its weights start.
-struct TransformerConfig {
+struct TransformerConfig<S: Scalar> {
   struct InitialValues {
     var inProjection: Initial
     var outProjection: Initial
@@ -10,9 +10,9 @@ struct TransformerConfig {
   }
 
   var width: Int
-  var layers: Int
-  var heads: Int
-  var hidden: Int
+  /// Heads and hidden units of each block.
+  var blocks: BlockSizes
+  var survivors: Survivors<S>
   var causal: Bool
   var activation: Activation
   var initial: InitialValues
@@ -25,8 +25,10 @@ public final class Transformer<S: Scalar> {
   private let passing = ResidualAttentionBlock<S>.Saved()
   let workspace = Workspace<S>()
 
-  init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig) {
-    blocks = (0..<config.layers).map { ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config) }
+  init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig<S>) {
+    blocks = config.blocks.heads.indices.map {
+      ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config, index: $0)
+    }
     saved = blocks.map { _ in ResidualAttentionBlock<S>.Saved() }
   }
 

@@ -69,7 +69,7 @@ public final class CLIP<S: Scalar> {
   public func forwardOperations(pictures: Int, captions: some Sequence<Int>) -> Double {
     let t = config.text
     let text = captions.reduce(0.0) {
-      $0 + transformerOperations($1, width: t.width, hidden: t.hidden, layers: t.layers)
+      $0 + t.blockSizes.forwardOperations(length: $1, width: t.width)
         + 2 * Double(t.width * config.embedding)
     }
     return Double(pictures) * config.vision.forwardOperations(embedding: config.embedding) + text

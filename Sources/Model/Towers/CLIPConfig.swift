@@ -13,6 +13,8 @@ public struct VisionConfig: Equatable, Sendable {
   public var stages: [Int]?
   public var headWidth = 64
   public var mlpRatio = 4.0
+  /// Of a pruned tower: each block's own heads and hidden units.
+  public var blocks: BlockSizes?
 
   public init(imageSize: Int = 224, patchSize: Int, width: Int, layers: Int, headWidth: Int = 64) {
     self.imageSize = imageSize
@@ -33,7 +35,8 @@ public struct VisionConfig: Equatable, Sendable {
   public var outputWidth: Int { stages == nil ? width : 32 * width }
   /// Heads of attention; of a ResNet, of its attention pool.
   public var heads: Int { outputWidth / headWidth }
-  public var hidden: Int { Int(Double(width) * mlpRatio) }
+  /// Hidden units of a block's MLP, of the widest where they differ.
+  public var hidden: Int { blocks?.hidden.max() ?? Int(Double(width) * mlpRatio) }
   /// Patches along one side.
   public var grid: Int { imageSize / patchSize }
   /// Tokens of a picture: the class token (in a ResNet the mean) and the patches.
@@ -49,6 +52,8 @@ public struct TextConfig: Equatable, Sendable {
   public var heads: Int
   public var layers: Int
   public var mlpRatio = 4.0
+  /// Of a pruned tower: each block's own heads and hidden units.
+  public var blocks: BlockSizes?
 
   public init(contextLength: Int = 77, vocabularySize: Int = 49408, width: Int, heads: Int, layers: Int) {
     self.contextLength = contextLength
@@ -58,7 +63,8 @@ public struct TextConfig: Equatable, Sendable {
     self.layers = layers
   }
 
-  public var hidden: Int { Int(Double(width) * mlpRatio) }
+  /// Hidden units of a block's MLP, of the widest where they differ.
+  public var hidden: Int { blocks?.hidden.max() ?? Int(Double(width) * mlpRatio) }
 }
 
 /// What shape a CLIP model has. Read from and written to open_clip's JSON model configs.
@@ -110,12 +116,14 @@ extension CLIPConfig {
         imageSize: imageSize, patchSize: try vision.integer("patch_size"), width: width,
         layers: try vision.integer("layers"), headWidth: headWidth)
       self.vision.mlpRatio = try vision.number("mlp_ratio", default: 4)
+      self.vision.blocks = try vision.blockSizes()
     }
     self.text = TextConfig(
       contextLength: try text.integer("context_length", default: 77),
       vocabularySize: try text.integer("vocab_size", default: 49408), width: try text.integer("width"),
       heads: try text.integer("heads"), layers: try text.integer("layers"))
     self.text.mlpRatio = try text.number("mlp_ratio", default: 4)
+    self.text.blocks = try text.blockSizes()
     try reader.finish()
     try vision.finish()
     try text.finish()
@@ -125,14 +133,14 @@ extension CLIPConfig {
   /// open_clip's JSON for this model.
   public var json: Data {
     get throws {
+      var textObject: [String: Any] = [
+        "context_length": text.contextLength, "vocab_size": text.vocabularySize, "width": text.width,
+        "heads": text.heads, "layers": text.layers, "mlp_ratio": text.mlpRatio,
+      ]
+      textObject["blocks"] = text.blocks?.object
       let object: [String: Any] = [
-        "embed_dim": embedding,
-        "quick_gelu": activation == .quickGELU,
-        "vision_cfg": visionObject,
-        "text_cfg": [
-          "context_length": text.contextLength, "vocab_size": text.vocabularySize, "width": text.width,
-          "heads": text.heads, "layers": text.layers, "mlp_ratio": text.mlpRatio,
-        ] as [String: Any],
+        "embed_dim": embedding, "quick_gelu": activation == .quickGELU, "vision_cfg": visionObject,
+        "text_cfg": textObject,
       ]
       return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
     }
@@ -148,6 +156,7 @@ extension CLIPConfig {
       object["layers"] = vision.layers
       object["patch_size"] = vision.patchSize
       object["mlp_ratio"] = vision.mlpRatio
+      object["blocks"] = vision.blocks?.object
     }
     return object
   }
@@ -188,12 +197,18 @@ extension CLIPConfig {
     guard vision.patchSize <= vision.imageSize else {
       throw ConfigError("vision_cfg.patch_size \(vision.patchSize) exceeds image_size \(vision.imageSize)")
     }
-    guard vision.outputWidth % vision.headWidth == 0 else {
+    for (path, mistake) in [
+      ("vision_cfg", vision.blocks?.mistake(layers: vision.layers, width: vision.width)),
+      ("text_cfg", text.blocks?.mistake(layers: text.layers, width: text.width)),
+    ] {
+      if let mistake { throw ConfigError("\(path).\(mistake)") }
+    }
+    guard vision.blocks != nil || vision.outputWidth % vision.headWidth == 0 else {
       let width = vision.stages == nil ? "width \(vision.width)" : "width · 32 = \(vision.outputWidth)"
       throw ConfigError(
         "vision_cfg.\(width) is not a multiple of head_width \(vision.headWidth): set head_width to a divisor")
     }
-    guard text.width % text.heads == 0 else {
+    guard text.blocks != nil || text.width % text.heads == 0 else {
       throw ConfigError("text_cfg.width \(text.width) is not a multiple of heads \(text.heads)")
     }
     guard approximateParameters < 0x1p40 else {
@@ -297,6 +312,24 @@ private struct KeyReader {
     guard let value = object[key] else { return missing }
     guard let flag = value as? Bool else { throw ConfigError("\(path)\(key) is \(value), and true or false is wanted") }
     return flag
+  }
+
+  /// The sizes of a pruned tower's blocks, where the key is there.
+  mutating func blockSizes() throws -> BlockSizes? {
+    known.insert("blocks")
+    guard object["blocks"] != nil else { return nil }
+    var reader = KeyReader(try section("blocks"), path: "\(path)blocks.")
+    let sizes = BlockSizes(
+      headWidth: try reader.integer("head_width"), heads: try reader.integers("heads"),
+      hidden: try reader.integers("hidden"), fullWidth: try reader.integer("full_width"),
+      fullHeads: try reader.integer("full_heads"), fullHidden: try reader.integer("full_hidden"))
+    try reader.finish()
+    return sizes
+  }
+
+  private mutating func integers(_ key: String) throws -> [Int] {
+    guard let list = try list(key) else { throw ConfigError("the model config has no list \(path)\(key)") }
+    return list
   }
 
   func finish() throws {

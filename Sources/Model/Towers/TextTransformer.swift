@@ -42,6 +42,7 @@ public final class TextTransformer<S: Scalar> {
   public let transformer: Transformer<S>
   let norm: LayerNorm<S>
   let projection: Parameter<S>
+  let survivors = Survivors<S>()
 
   private let embedded = Buffer<S>()
   private let ends = Buffer<S>()
@@ -63,12 +64,11 @@ public final class TextTransformer<S: Scalar> {
     transformer = Transformer(
       store, name: "transformer",
       TransformerConfig(
-        width: w, layers: config.layers, heads: config.heads, hidden: config.hidden, causal: true,
-        activation: activation,
+        width: w, blocks: config.blockSizes, survivors: survivors, causal: true, activation: activation,
         initial: .init(
           inProjection: .normal(scale), outProjection: .normal(deep),
           expand: .normal(1 / Double(2 * w).squareRoot()), contract: .normal(deep))))
-    norm = LayerNorm(store, name: "ln_final", width: w)
+    norm = LayerNorm(store, name: "ln_final", width: w, survivors: survivors)
     projection = store.declare("text_projection", Shape(w, embedding), .normal(scale))
   }
 

@@ -13,6 +13,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   let normBefore: LayerNorm<S>
   public let transformer: Transformer<S>
   let normAfter: LayerNorm<S>
+  let survivors = Survivors<S>()
 
   private let patchRows = Buffer<S>()
   private let embedded = Buffer<S>()
@@ -38,17 +39,16 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     projection = store.declare("visual.proj", Shape(w, embedding), .normal(scale))
     convolution = store.declare(
       "visual.conv1.weight", Shape(w, 3, config.patchSize, config.patchSize), .uniform(1 / fanIn.squareRoot()))
-    normBefore = LayerNorm(store, name: "visual.ln_pre", width: w)
+    normBefore = LayerNorm(store, name: "visual.ln_pre", width: w, survivors: survivors)
     transformer = Transformer(
       store, name: "visual.transformer",
       TransformerConfig(
-        width: w, layers: config.layers, heads: config.heads, hidden: config.hidden, causal: false,
-        activation: activation,
+        width: w, blocks: config.blockSizes, survivors: survivors, causal: false, activation: activation,
         // Xavier's uniform for the fused projection, and what a linear map starts with for the rest.
         initial: .init(
           inProjection: .uniform((1.5 / Double(w)).squareRoot()), outProjection: .uniform(scale),
           expand: .uniform(scale), contract: .uniform(1 / Double(config.hidden).squareRoot()))))
-    normAfter = LayerNorm(store, name: "visual.ln_post", width: w)
+    normAfter = LayerNorm(store, name: "visual.ln_post", width: w, survivors: survivors)
   }
 
   private var patchLength: Int { 3 * config.patchSize * config.patchSize }

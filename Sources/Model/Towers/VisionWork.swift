@@ -6,7 +6,7 @@ extension VisionConfig {
     guard stages != nil else {
       let patches = Double(grid * grid)
       return 2 * patches * Double(3 * patchSize * patchSize * width)
-        + transformerOperations(tokens, width: width, hidden: hidden, layers: layers) + 2 * Double(width * embedding)
+        + blockSizes.forwardOperations(length: tokens, width: width) + 2 * Double(width * embedding)
     }
     let products = convolutions.reduce(0) { $0 + Double($1.points * $1.taps * $1.inputs * $1.outputs) }
     // The pool: query, key and value once each for one token; all tokens once for scores and once for the mixture.
@@ -43,10 +43,4 @@ extension VisionConfig {
     }
     return list.map { (points: $0.0, taps: $0.1, inputs: $0.2, outputs: $0.3) }
   }
-}
-
-/// Multiply-adds twice, of the matrix products of a transformer over one sequence.
-func transformerOperations(_ length: Int, width: Int, hidden: Int, layers: Int) -> Double {
-  let (l, w, h) = (Double(length), Double(width), Double(hidden))
-  return Double(layers) * (2 * l * w * (4 * w + 2 * h) + 4 * l * l * w)
 }

@@ -174,4 +174,31 @@ import Testing
     #expect(try Inheritance(from: source, to: student, towers: .text).cuts.count == 149)
     #expect(try Inheritance(from: CLIPConfig(preset: "ViT-B-16"), to: student).cuts.count == 302)
   }
+
+  /// Stages of a ResNet are stacks, and running statistics are cut like parameters.
+  @Test func stagesOfAResNet() throws {
+    let text = TextConfig(contextLength: 5, vocabularySize: 7, width: 4, heads: 2, layers: 1)
+    let (large, small) = (
+      CLIPConfig(
+        embedding: 6, vision: VisionConfig(imageSize: 32, stages: [2, 3, 2, 1], width: 8, headWidth: 32), text: text),
+      CLIPConfig(
+        embedding: 4, vision: VisionConfig(imageSize: 32, stages: [1, 1, 2, 1], width: 4, headWidth: 32), text: text)
+    )
+    let (source, student) = (Self.random(large, seed: 1), Self.random(small, seed: 2))
+    for index in 0..<source.parameters.bufferValues.count { source.parameters.bufferValues[index] = Double(index) }
+    let plan = try Inheritance(from: large, to: small)
+    #expect(plan.stacks.map(\.blocks) == [[0], [0], [0], [0, 1], [0]])
+    #expect(plan.cuts.count == student.parameters.entries.count + student.parameters.buffers.count)
+    plan.apply(from: source.parameters, to: student.parameters)
+    func buffer(_ model: CLIP<Double>, _ name: String) throws -> [Double] {
+      model.parameters.value(of: try #require(model.parameters.buffers.first { $0.name == name })).array
+    }
+    for (name, count) in [("visual.layer3.1.bn3.running_var", 64), ("visual.bn1.running_mean", 2)] {
+      #expect(try buffer(student, name) == Array(buffer(source, name).prefix(count)), "\(name)")
+    }
+    let error = try #require(throws: InheritanceError.self) { try Inheritance(from: large, to: Self.student) }
+    #expect(
+      error.problems.first?.hasPrefix("visual: the source's image tower is a ModifiedResNet and the student's") == true)
+    #expect(!error.problems.contains { $0.hasPrefix("visual.") })
+  }
 }

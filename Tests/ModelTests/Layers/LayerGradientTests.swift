@@ -129,10 +129,10 @@ import Testing
   func residualAttentionBlock(width: Int, heads: Int, causal: Bool) {
     let store = ParameterStore<Double>()
     let config = TransformerConfig(
-      width: width, layers: 1, heads: heads, hidden: width + 2, causal: causal,
-      activation: causal ? .quickGELU : .gelu,
+      width: width, blocks: BlockSizes(layers: 1, width: width, heads: heads, hidden: width + 2),
+      survivors: Survivors<Double>(), causal: causal, activation: causal ? .quickGELU : .gelu,
       initial: .init(inProjection: .zeros, outProjection: .zeros, expand: .zeros, contract: .zeros))
-    let block = ResidualAttentionBlock(store, name: "block", config)
+    let block = ResidualAttentionBlock(store, name: "block", config, index: 0)
     store.allocate(gradients: true)
     store.shake()
     let sequences = Sequences(lengths: [2, 1, 3])

@@ -119,7 +119,7 @@ import Testing
       "unknown in the model config: custom_text; known here: embed_dim, quick_gelu, text_cfg, vision_cfg"),
     Mistake(
       "vision_cfg", "timm_model_name", "resnet18",
-      "unknown in the model config: vision_cfg.timm_model_name; known here: vision_cfg.head_width, "
+      "unknown in the model config: vision_cfg.timm_model_name; known here: vision_cfg.blocks, vision_cfg.head_width, "
         + "vision_cfg.image_size, vision_cfg.layers, vision_cfg.mlp_ratio, vision_cfg.patch_size, vision_cfg.width"),
     Mistake(
       "vision_cfg", "layers", [3, 4, 6],

@@ -10,6 +10,8 @@ struct PlainCLIP {
   let config: CLIPConfig
   /// Every parameter under its name, row-major.
   let parameters: [String: [Double]]
+  /// Pruning masks by the name of their vector, each at its place among the activations; empty: none.
+  var masks: [String: [Double]] = [:]
 
   private func vector(_ name: String) -> [Double] {
     guard let numbers = parameters[name] else { fatalError("no parameter \(name)") }
@@ -46,7 +48,7 @@ struct PlainCLIP {
       }
     }
     var x = add(tokens, matrix("visual.positional_embedding", columns: w))
-    x = x.map { norm($0, "visual.ln_pre") }
+    x = masked(x, "visual.hidden").map { norm($0, "visual.ln_pre") }
     for layer in 0..<v.layers {
       x = block(x, "visual.transformer.resblocks.\(layer)", heads: v.heads, hidden: v.hidden, causal: false)
     }
@@ -58,7 +60,7 @@ struct PlainCLIP {
     let t = config.text
     let padded = tokens.map(Int.init) + [Int](repeating: 0, count: t.contextLength - tokens.count)
     let table = matrix("token_embedding.weight", columns: t.width)
-    var x = add(padded.map { table[$0] }, matrix("positional_embedding", columns: t.width))
+    var x = masked(add(padded.map { table[$0] }, matrix("positional_embedding", columns: t.width)), "hidden")
     for layer in 0..<t.layers {
       x = block(x, "transformer.resblocks.\(layer)", heads: t.heads, hidden: t.hidden, causal: true)
     }
@@ -69,6 +71,7 @@ struct PlainCLIP {
 
   private func block(_ x: Matrix, _ name: String, heads: Int, hidden: Int, causal: Bool) -> Matrix {
     let w = x[0].count
+    let (prefix, layer) = (name.hasPrefix("visual.") ? "visual." : "", name.split(separator: ".").last ?? "")
     let qkv = linear(
       x.map { norm($0, "\(name).ln_1") }, "\(name).attn.in_proj_weight", "\(name).attn.in_proj_bias", columns: w)
     let d = w / heads
@@ -86,11 +89,20 @@ struct PlainCLIP {
         }
       }
     }
-    let middle = add(x, linear(mixed, "\(name).attn.out_proj.weight", "\(name).attn.out_proj.bias", columns: w))
+    mixed = masked(mixed, "\(prefix)heads.\(layer)")
+    let attended = linear(mixed, "\(name).attn.out_proj.weight", "\(name).attn.out_proj.bias", columns: w)
+    let middle = add(x, masked(attended, "\(prefix)hidden"))
     let expanded = linear(
       middle.map { norm($0, "\(name).ln_2") }, "\(name).mlp.c_fc.weight", "\(name).mlp.c_fc.bias", columns: w)
-    let active = expanded.map { $0.map(activation) }
-    return add(middle, linear(active, "\(name).mlp.c_proj.weight", "\(name).mlp.c_proj.bias", columns: hidden))
+    let active = masked(expanded.map { $0.map(activation) }, "\(prefix)units.\(layer)")
+    let contracted = linear(active, "\(name).mlp.c_proj.weight", "\(name).mlp.c_proj.bias", columns: hidden)
+    return add(middle, masked(contracted, "\(prefix)hidden"))
+  }
+
+  /// Each column times its mask; a mask of a head is for all columns of it.
+  private func masked(_ x: Matrix, _ name: String) -> Matrix {
+    guard let mask = masks[name] else { return x }
+    return x.map { row in row.indices.map { row[$0] * mask[$0 * mask.count / row.count] } }
   }
 
   private func activation(_ x: Double) -> Double {
@@ -102,9 +114,13 @@ struct PlainCLIP {
 
   private func norm(_ x: [Double], _ name: String) -> [Double] {
     let (weight, bias) = (vector("\(name).weight"), vector("\(name).bias"))
-    let mean = x.reduce(0, +) / Double(x.count)
-    let variance = x.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(x.count)
-    return x.indices.map { (x[$0] - mean) / (variance + 1e-5).squareRoot() * weight[$0] + bias[$0] }
+    let mask = masks[name.hasPrefix("visual.") ? "visual.hidden" : "hidden"]
+    let alive = x.indices.filter { mask?[$0] != 0 }
+    let mean = alive.reduce(0) { $0 + x[$1] } / Double(alive.count)
+    let variance = alive.reduce(0) { $0 + (x[$1] - mean) * (x[$1] - mean) } / Double(alive.count)
+    return x.indices.map {
+      mask?[$0] == 0 ? 0 : (x[$0] - mean) / (variance + 1e-5).squareRoot() * weight[$0] + bias[$0]
+    }
   }
 
   private func linear(_ x: Matrix, _ weight: String, _ bias: String, columns: Int) -> Matrix {
