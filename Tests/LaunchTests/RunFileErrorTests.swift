@@ -20,8 +20,17 @@ import Testing
       text: least + "\nseeed: 1",
       messages: [
         "run.yaml:6:1: unknown key \"seeed\" in the run file; did you mean \"seed\"? Known keys: name, output, seed,"
-          + " model, init, data, vocabulary, image, batch, steps, epochs, optimizer, objective, teacher, log, checkpoint,"
-          + " evaluate, precision"
+          + " model, init, prune, data, vocabulary, image, batch, steps, epochs, optimizer, objective, teacher, log,"
+          + " checkpoint, evaluate, precision"
+      ]),
+    Case(
+      text: least + "\nprune: {sparsity: 1, start_sparsity: 2, step: 10, ramp: -1, rate: 0}",
+      messages: [
+        "run.yaml:6:19: prune.sparsity: expected more than 0 and less than 1, found 1.0",
+        "run.yaml:6:38: prune.start_sparsity: expected 0 to prune.sparsity (1.0), found 2.0",
+        "run.yaml:6:47: prune.step: 10 is not before the run's end (10 steps); lower it, or raise steps",
+        "run.yaml:6:57: prune.ramp: expected 0 steps or more, found -1",
+        "run.yaml:6:67: prune.rate: expected more than 0, found 0.0",
       ]),
     Case(
       text: least + "\noptimizer:\n  lr: 1",
@@ -107,8 +116,8 @@ import Testing
         "--set optimizer.rte=1: unknown key \"rte\" in optimizer; did you mean \"rate\"? Known keys: rate,"
           + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
-          + " name, output, seed, model, init, data, vocabulary, image, batch, steps, epochs, optimizer, objective, teacher, log,"
-          + " checkpoint, evaluate, precision",
+          + " name, output, seed, model, init, prune, data, vocabulary, image, batch, steps, epochs, optimizer, objective,"
+          + " teacher, log, checkpoint, evaluate, precision",
         "--set steps=many: steps: expected a whole number or none, found the text \"many\"",
       ]),
     Case(

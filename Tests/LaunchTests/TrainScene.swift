@@ -114,6 +114,14 @@ struct LogLine: Decodable {
   var changes: [String]?
   var evaluation: String?
   var figures: [String: Double]?
+  var note: String?
+  var rate: Double?
+  var pruning: Pruning?
+
+  struct Pruning: Decodable {
+    var expected: Double
+    var target: Double
+  }
 }
 
 /// The largest difference of two lists, relative to the numbers of the second; infinite where one is longer.

@@ -14,6 +14,8 @@ struct RunConfig: Section {
   var model = ModelConfig()
   /// What the first step begins with.
   var start = InitConfig()
+  /// How the model is made smaller while it trains.
+  var prune: PruneConfig?
   var data = DataConfig()
   /// CLIP's byte-pair vocabulary file (`bpe_simple_vocab_16e6.txt.gz`), or one from `kinship vocabulary train`.
   var vocabulary = ""
@@ -40,6 +42,7 @@ struct RunConfig: Section {
     map.field("seed", &seed)
     map.required("model", &model, "a preset such as ViT-T-16, a .json file, or a section")
     map.field("init", &start)
+    map.optional("prune", &prune, none: "none")
     map.required("data", &data, "a section with corpora")
     map.required("vocabulary", &vocabulary, "the path of a byte-pair vocabulary file")
     map.field("image", &image)

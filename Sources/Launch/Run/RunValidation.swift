@@ -10,7 +10,8 @@ extension RunConfig {
 
   /// What is wrong, by the path of the key to change.
   private var mistakes: [(path: String, text: String)] {
-    runMistakes + modelMistakes + dataMistakes + imageMistakes + optimizerMistakes + objective.mistakes
+    runMistakes + modelMistakes + (prune?.mistakes(steps: steps) ?? []) + dataMistakes + imageMistakes
+      + optimizerMistakes + objective.mistakes
       + teacherMistakes
       + reportMistakes
   }
@@ -163,7 +164,7 @@ extension RunConfig {
 
   /// What is allowed but rarely meant; shown when the run starts.
   func warnings(totalSteps: Int) -> [String] {
-    guard optimizer.warmup >= totalSteps else { return teacherWarnings }
+    guard prune == nil, optimizer.warmup >= totalSteps else { return teacherWarnings }
     return teacherWarnings + [
       "optimizer.warmup (\(optimizer.warmup) steps) does not end within the run (\(totalSteps) steps):"
         + " the rate never reaches optimizer.rate; lower optimizer.warmup"

@@ -77,31 +77,41 @@ struct Checkpoints {
     self.step = step
     self.ranks = ranks
     saved = try SavedRun(run, step.model.config, teacher: teacher)
-    let folder = run.folder.appending(path: RunFolder.checkpointFolder).path(percentEncoded: false)
-    writer = CheckpointWriter(runFolder: folder, keep: run.checkpoint.keep, communicator: ranks)
+    writer = CheckpointWriter(runFolder: Self.folder(of: run), keep: run.checkpoint.keep, communicator: ranks)
+  }
+
+  private static func folder(of run: RunConfig) -> String {
+    run.folder.appending(path: RunFolder.checkpointFolder).path(percentEncoded: false)
+  }
+
+  /// The same for another model, which stands in for this one from here on.
+  func of(_ step: Step<Float>) throws -> Checkpoints {
+    try Checkpoints(run: run, step: step, teacher: saved.teacher, ranks: ranks)
   }
 
   /// Writes the state after `done` steps and says where it is.
   func save(_ done: Int, _ log: RunLog) throws {
     let start = ContinuousClock.now
     let optimizer = step.optimizer
+    let masks = (step.pruning?.state ?? []).map {
+      CheckpointRecord.Array(name: $0.name, shape: [$0.values.count], values: $0.values)
+    }
     let receipt = try writer.write(
       CheckpointState(
         entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values, range: optimizer.range,
         firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment),
       CheckpointRecord(
         step: done, samples: done * run.batch.global, run: saved.text,
-        arrays: step.model.parameters.bufferArrays, version: Release.version, kernel: BLAS.kernel,
+        arrays: step.model.parameters.bufferArrays + masks, version: Release.version, kernel: BLAS.kernel,
         threads: Threads.count))
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     log.say("step \(done)  saved \(receipt.folder) in \(Figures.duration(seconds))")
     for reason in receipt.notRemoved { log.say("warning: \(reason)") }
   }
 
-  /// Fills model and optimizer from the checkpoint that `resume` asks for; returns the steps it has done, and nil
-  /// where there is nothing to go on from. `say` gets what the user should know.
-  func restore(_ resume: Resume?, say: (String) -> Void) throws -> Int? {
-    guard let checkpoint = try find(resume, say: say) else { return nil }
+  /// Fills model, optimizer and masks from a checkpoint; returns the steps it has done. `say` gets what the user should
+  /// know.
+  func restore(_ checkpoint: Checkpoint, say: (String) -> Void) throws -> Int {
     let before = try SavedRun(checkpoint)
     if before.vocabularySHA256 != saved.vocabularySHA256 {
       throw ModelFileError(
@@ -117,7 +127,16 @@ struct Checkpoints {
     try checkpoint.readMoments(
       entries, range: step.optimizer.range, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
     let record = checkpoint.manifest.record
-    step.optimizer.step = record.step
+    // The optimizer begins anew when the model is cut.
+    let cut = Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil }
+    step.optimizer.step = record.step - (cut ?? 0)
+    let arrays = Dictionary(record.arrays.map { ($0.name, $0.values) }) { first, _ in first }
+    if let missing = step.pruning?.restore(arrays, step: record.step), !missing.isEmpty {
+      throw ModelFileError(
+        path: checkpoint.folder, exitCode: 65,
+        reason: "does not hold the masks of this run: \(missing.joined(separator: "; ")); go on with the prune section "
+          + "that it was trained with, or start another run")
+    }
     let differences = [
       record.kernel == BLAS.kernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
       record.threads == Threads.count ? nil : "threads were \(record.threads) and are \(Threads.count)",
@@ -161,12 +180,16 @@ struct Checkpoints {
         + "objective and the teacher that it had, or start another run")
   }
 
-  private func find(_ resume: Resume?, say: (String) -> Void) throws -> Checkpoint? {
+  /// The checkpoint that `resume` asks for; nil where there is nothing to go on from. Every rank must call it.
+  static func find(
+    _ resume: Resume?, of run: RunConfig, over ranks: Communicator, say: (String) -> Void
+  ) throws -> Checkpoint? {
+    let folder = folder(of: run)
     switch resume {
     case nil: return nil
     case .path(let path): return try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
     case .latest:
-      let latest = writer.runFolder + "/latest"
+      let latest = folder + "/latest"
       guard FileManager.default.fileExists(atPath: latest) else {
         throw ModelFileError(
           path: latest, exitCode: 74,
@@ -174,7 +197,7 @@ struct Checkpoints {
       }
       return try Checkpoint.open(latest, communicator: ranks)
     case .auto:
-      let (found, unsound) = try Checkpoint.newestSound(in: writer.runFolder, communicator: ranks)
+      let (found, unsound) = try Checkpoint.newestSound(in: folder, communicator: ranks)
       for error in unsound { say("warning: passed over: \(error)") }
       return found
     }

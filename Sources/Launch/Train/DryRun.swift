@@ -51,9 +51,12 @@ struct DryRun {
     if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
     let (student, _) = CLIP<Float>.student(
       config, run.objective.declared, teacherWidth: teacher?.config.embedding)
+    let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch
+    let pruning = Pruning(run)
+    try pruning?.check(config, steps: steps)
     let header = RunHeader(
       run: run, config: config, parameters: student.parameters, teacher: teacher, corpora: corpora, sampler: sampler,
-      steps: run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch, plan: plan, ranks: ranks, warnings: warnings)
+      steps: steps, plan: plan, ranks: ranks, notes: [pruning?.text].compactMap { $0 }, warnings: warnings)
     try header.say()
   }
 

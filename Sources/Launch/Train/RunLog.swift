@@ -21,6 +21,8 @@ struct StepReport: Sendable {
   var gradientNorm: Double
   /// Bytes that this rank received from others.
   var received: Int
+  /// The masks of a model that is being pruned.
+  var pruning: MaskReport?
   /// Pairs in the step, over all ranks.
   var samples: Int
   /// The step's wall time, waiting for data included.

@@ -15,6 +15,8 @@ struct StepOutcome {
   var clamped: Bool
   /// Bytes that this rank received from others, by the counting of `Traffic`.
   var received: Int
+  /// What the masks of a model that is being pruned found.
+  var pruning: MaskReport?
   var seconds = StepSeconds()
 
   var loss: Double { report.total }
@@ -60,6 +62,8 @@ final class Step<S: Scalar> {
   let objective: Objective<S>
   let communicator: Communicator
   let optimizer: AdamW<S>
+  /// Masks that are learned beside the weights until the model is cut.
+  var pruning: MaskTraining<S>?
   /// The slice of the parameter arena that each rank owns.
   let slices: [Range<Int>]
   let clipNorm: Double?
@@ -105,18 +109,22 @@ final class Step<S: Scalar> {
     let whole = chunks.count == 1
 
     holdLogitScale()
+    pruning?.wear()
     let (image, text) = clock(&seconds.forward) {
       fill(parameters.gradients, 0)
       return forward(images, captions, chunks)
     }
-    let report = try clock(&seconds.loss) {
+    var report = try clock(&seconds.loss) {
       try objective.accumulate(
         image: image, text: text, rows: rows, count: count, logitScale: model.logitScale, teacherScale: teacherScale,
         ranks: ranks)
     }
     if objective.options.fixedLogitScale != nil { fill(model.logitScale.gradient, 0) }
     clock(&seconds.backward) { backward(images, captions, chunks, again: !whole) }
-    try clock(&seconds.communication) { try moveStatistics() }
+    let masks = try clock(&seconds.communication) {
+      try moveStatistics()
+      return try movePruning(&report)
+    }
 
     let norm = try clock(&seconds.communication) {
       if communicator.size > 1 { try communicator.reduceScatter(parameters.gradients, into: own, ranges: slices) }
@@ -142,7 +150,18 @@ final class Step<S: Scalar> {
     let clamped = holdLogitScale()
     return StepOutcome(
       report: report, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
-      received: communicator.ledger.received - receivedBefore, seconds: seconds)
+      received: communicator.ledger.received - receivedBefore, pruning: masks, seconds: seconds)
+  }
+
+  /// Takes masks off the model, moves them, and adds their term to the loss.
+  private func movePruning(_ report: inout ObjectiveReport) throws -> MaskReport? {
+    guard let pruning else { return nil }
+    var gradient = pruning.takeOff()
+    try communicator.sum(&gradient)
+    let masks = pruning.update(gradient)
+    report.terms.append(ObjectiveReport.Term(name: "sparsity", weight: 1, value: masks.term))
+    report.total += masks.term
+    return masks
   }
 
   /// Keeps the logit scale within its bounds, true where it had to be moved; or at the value that is fixed.

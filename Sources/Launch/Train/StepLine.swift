@@ -47,12 +47,20 @@ struct StepLine: Encodable {
   private let gradientNorm: Double
   /// What rank 0 received from other ranks in this step.
   private let receivedBytes: Int
+  private let pruning: Pruning?
   private let samplesPerSecond: Double
   /// The share of the time that went by waiting for data.
   private let dataWait: Double
   private let secondsLeft: Double
   private let time = RunLog.now
   private let objective: ObjectiveReport
+
+  /// Of a model that is being pruned: the sparsity expected of its masks and the target, and the multipliers.
+  private struct Pruning: Encodable {
+    var expected: Double
+    var target: Double
+    var multipliers: [Double]
+  }
 
   private struct Anchors: Encodable {
     var divergenceMean: Double
@@ -63,7 +71,7 @@ struct StepLine: Encodable {
 
   private enum CodingKeys: CodingKey {
     case event, step, steps, epoch, loss, lossMean, terms, termMeans, termWeights, anchors, rate, logitScale
-    case logitScaleClamped, gradientNorm, receivedBytes, samplesPerSecond, dataWait, secondsLeft, time
+    case logitScaleClamped, gradientNorm, receivedBytes, pruning, samplesPerSecond, dataWait, secondsLeft, time
   }
 
   /// `seconds` and `dataSeconds` are the slowest rank's.
@@ -94,6 +102,9 @@ struct StepLine: Encodable {
     logitScaleClamped = report.clamped
     gradientNorm = report.gradientNorm
     receivedBytes = report.received
+    pruning = report.pruning.map {
+      Pruning(expected: $0.expected, target: $0.target, multipliers: $0.multipliers)
+    }
     samplesPerSecond = seconds > 0 ? Double(window.samples) / seconds : 0
     dataWait = seconds > 0 ? min(dataSeconds / seconds, 1) : 0
     secondsLeft = Double(report.steps - report.step) * seconds / Double(window.steps)
@@ -119,6 +130,10 @@ struct StepLine: Encodable {
     parts += objective.anchors.map {
       "\($0.name) D \(short($0.divergenceMean))±\(short($0.divergenceDeviation))"
         + " w \(short($0.weightMean))±\(short($0.weightDeviation))"
+    }
+    if let pruning {
+      let multipliers = pruning.multipliers.map(short).joined(separator: " ")
+      parts.append("pruned \(short(pruning.expected)) of \(short(pruning.target)) λ \(multipliers)")
     }
     parts += [
       "rate \(Figures.significant(rate, 3))",

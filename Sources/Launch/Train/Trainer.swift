@@ -19,7 +19,11 @@ struct Trainer {
       return 0
     }
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
-    let config = try run.model.resolved(for: vocabulary, path: run.vocabulary)
+    let whole = try run.model.resolved(for: vocabulary, path: run.vocabulary)
+    var notes: [String] = []
+    let checkpoint = dryRun ? nil : try Checkpoints.find(resume, of: run, over: ranks) { notes.append($0) }
+    let pruning = Pruning(run)
+    let config = try pruning?.config(whole, in: checkpoint) ?? whole
     try run.checkStatistics(of: config, ranks: ranks.size)
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: config.text.contextLength)
     // One rank reads every byte; what it finds stops all.
@@ -33,27 +37,29 @@ struct Trainer {
     try requireSame("model", String(decoding: config.json, as: UTF8.self))
     for corpus in data.corpora { try requireSame("corpus \(corpus.name)", corpus.fingerprint) }
     let steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
+    try pruning?.check(whole, steps: steps)
     let (model, objective) = CLIP<Float>.student(
       config, run.objective.declared, teacherWidth: teacher?.config.embedding)
     var header = RunHeader(
       run: run, config: config, parameters: model.parameters, teacher: teacher.map { .init($0) },
       corpora: data.corpora.map { ($0.name, $0.count) }, sampler: data.sampler, steps: steps, plan: plan, ranks: ranks)
     if dryRun {
+      if let pruning { header.notes.append(pruning.text) }
       if resume == nil, let inherited = try inherited(by: config) { header.notes.append(inherited.text) }
       try header.say()
       return 0
     }
 
-    model.parameters.allocate(gradients: true)
-    if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
-    let optimizer = run.optimizer.resolved(
+    var optimizer = run.optimizer.resolved(
       visionTransformer: config.vision.stages == nil, objective: run.objective.preset)
-    let step = Step(
-      model, objective, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
+    if let pruning { optimizer.warmup = pruning.config.step }
+    var step = prepare(model, objective, optimizer)
+    if let pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
+      step.pruning = pruning.masks(of: model)
+    }
     let live = try teacher.map { LiveTeacher(try $0.load(), micro: $0.micro) }
     let checkpoints = try Checkpoints(run: run, step: step, teacher: teacher?.saved, ranks: ranks)
-    var notes: [String] = []
-    let start = try checkpoints.restore(resume) { notes.append($0) } ?? 0
+    let start = try checkpoint.map { try checkpoints.restore($0) { notes.append($0) } } ?? 0
     guard start <= steps else { throw RunPastEnd(done: start, steps: steps) }
     let inherited = start == 0 ? try inherited(by: config) : nil
     if start == 0 {
@@ -61,6 +67,7 @@ struct Trainer {
       try inherited?.apply(to: model)
     }
     let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
+    if let pruning { header.notes.append(pruning.text) }
     try header.say()
     let log = try RunLog(
       in: folder.url, every: run.log.every, scheduled: run.objective.scheduledTerms, from: start,
@@ -70,20 +77,50 @@ struct Trainer {
     if start > 0 { log.say("going on after step \(start)") }
     StopRequest.listen()
     let code = try loop(
-      step, live, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations)
-    if code == 0 { try export(model, log) }
+      &step, live, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations
+    ) { try cut($0, optimizer, teacherWidth: teacher?.config.embedding, at: $1, log) }
+    if code == 0 { try export(step.model, log) }
     return code
   }
 
+  /// Makes memory for a model and what trains it.
+  private func prepare(_ model: CLIP<Float>, _ objective: Objective<Float>, _ optimizer: OptimizerConfig) -> Step<Float>
+  {
+    model.parameters.allocate(gradients: true)
+    if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
+    return Step(
+      model, objective, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
+  }
+
+  /// What trains the model that the masks leave, with an optimizer that begins anew. It is the same on every rank.
+  private func cut(
+    _ step: Step<Float>, _ optimizer: OptimizerConfig, teacherWidth: Int?, at done: Int, _ log: RunLog
+  ) throws -> Step<Float> {
+    guard let pruning = step.pruning else { return step }
+    let masks = pruning.masks
+    let (model, objective) = CLIP<Float>.student(
+      pruning.masked.cutConfig(masks.expected), run.objective.declared, teacherWidth: teacherWidth)
+    let smaller = prepare(model, objective, optimizer)
+    pruning.masked.cut(masks.expected, into: model)
+    try log.note(Pruning.text(step.model, model, masks.sparsity(of: masks.expected)), at: done)
+    return smaller
+  }
+
   private func loop(
-    _ step: Step<Float>, _ teacher: (any TeacherSource)?, _ schedule: Schedule, _ data: TrainingData,
+    _ step: inout Step<Float>, _ teacher: (any TeacherSource)?, _ schedule: Schedule, _ data: TrainingData,
     _ steps: Range<Int>, _ plan: ThreadPlan,
-    _ log: RunLog, _ checkpoints: Checkpoints, _ evaluations: TrainingEvaluations
+    _ log: RunLog, _ checkpoints: Checkpoints, _ evaluations: TrainingEvaluations,
+    cut: (Step<Float>, _ done: Int) throws -> Step<Float>
   ) throws -> Int32 {
+    var checkpoints = checkpoints
     let rows = ranks.slice(of: run.batch.global)
     let loader = data.loader(steps: steps, rows: rows, workers: run.data.workers ?? plan.loaders)
     for number in steps {
       let begin = ContinuousClock.now
+      if step.pruning != nil, number == run.prune?.step {
+        step = try cut(step, number)
+        checkpoints = try checkpoints.of(step)
+      }
       let before = loader.waited
       guard let batch = try loader.next() else { break }
       let rate = schedule.rate(at: number)
@@ -102,7 +139,8 @@ struct Trainer {
         StepReport(
           step: done, steps: steps.upperBound, epoch: Double(done) / Double(data.sampler.stepsPerEpoch),
           objective: outcome.report, rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
-          gradientNorm: outcome.gradientNorm, received: outcome.received, samples: run.batch.global,
+          gradientNorm: outcome.gradientNorm, received: outcome.received, pruning: outcome.pruning,
+          samples: run.batch.global,
           seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
       let stop = done < steps.upperBound ? try StopRequest.agreed(over: ranks) : nil
       if done % run.checkpoint.every == 0 || done == steps.upperBound || stop != nil { try checkpoints.save(done, log) }
@@ -111,7 +149,9 @@ struct Trainer {
         return 75
       }
       if done == steps.upperBound || run.evaluate.every.map({ done % $0 == 0 }) ?? false {
-        try evaluations.run(step.model, at: done, over: ranks, log)
+        let evaluate = { [model = step.model] in try evaluations.run(model, at: done, over: ranks, log) }
+        // A model that is being pruned is evaluated as what it would be cut to.
+        if let pruning = step.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
       }
     }
     return 0

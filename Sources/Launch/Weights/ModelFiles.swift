@@ -24,10 +24,13 @@ enum ModelFiles {
       entries + buffers, metadata: ["format": "pt"], to: folder.appending(path: weights).path(percentEncoded: false))
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
-    let object = [
+    var object = [
       "model_cfg": try JSONSerialization.jsonObject(with: model.config.json),
       "preprocess_cfg": try JSONSerialization.jsonObject(with: encoder.encode(Preprocessing(preprocessing))),
     ]
+    if model.config.vision.blocks != nil || model.config.text.blocks != nil {
+      object["note"] = "a pruned model: its blocks have sizes of their own (blocks), which open_clip cannot build"
+    }
     let json = try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
     do {
       try json.write(to: folder.appending(path: config), options: .atomic)

@@ -79,6 +79,9 @@ public final class MaskedModel<S: Scalar> {
   /// Fills a model of `cutConfig` with the masked weights of the units, heads and MLP units whose mask is not 0. It then
   /// computes what this one does under the masks. What is no tower's is taken over as it is.
   public func cut(_ masks: [Double], into small: CLIP<S>) {
+    if model.parameters.bufferValues.count > 0 {
+      copy(model.parameters.bufferValues, into: small.parameters.bufferValues)
+    }
     wear(masks)
     for place in parameters {
       guard let target = small.parameters.entry(named: place.entry.name) else {

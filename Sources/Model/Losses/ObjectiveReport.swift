@@ -7,6 +7,12 @@ public struct ObjectiveReport: Equatable, Sendable {
     public var weight: Double
     /// Before the weight.
     public var value: Double
+
+    public init(name: String, weight: Double, value: Double) {
+      self.name = name
+      self.weight = weight
+      self.value = value
+    }
   }
 
   /// One modality's anchors: their divergences D, and their weights as multiples of 1/N.

@@ -1,0 +1,81 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// How a run prunes: when the masks are on, and what is saved of them.
+struct Pruning {
+  let config: PruneConfig
+  let seed: UInt64
+
+  init?(_ run: RunConfig) {
+    guard let config = run.prune else { return nil }
+    self.config = config
+    seed = run.seed
+  }
+
+  /// Throws where the model has no masks, or the run ends before the cut.
+  func check(_ model: CLIPConfig, steps: Int) throws {
+    if model.vision.stages != nil, config.towers.image {
+      throw ModelError(
+        description: "prune.towers is \(config.towers.rawValue), and the image tower is a ModifiedResNet, which has no "
+          + "masks: set prune.towers to text")
+    }
+    guard config.step < steps else {
+      throw ModelError(
+        description: "prune.step is \(config.step), and the run has \(steps) steps: lower it, or raise steps or epochs",
+        exitCode: 64)
+    }
+    let layout = MaskLayout(model, towers: config.towers)
+    let already = Masks(layout).sparsity(of: [Double](repeating: 1, count: layout.count))
+    guard already < config.sparsity else {
+      throw ModelError(
+        description:
+          "prune.sparsity is \(config.sparsity), and \(Figures.significant(already, 3)) of the model is gone "
+          + "already: raise it")
+    }
+  }
+
+  /// The masks of a model that is not cut yet.
+  func masks(of model: CLIP<Float>) -> MaskTraining<Float> {
+    MaskTraining(
+      model, MaskLayout(model.config, towers: config.towers),
+      .init(
+        sparsity: config.sparsity, start: config.startSparsity, ramp: config.ramp, rate: config.rate, seed: seed))
+  }
+
+  /// The sizes of the model that a checkpoint holds: after the cut its own, before it those of the run file.
+  func config(_ model: CLIPConfig, in checkpoint: Checkpoint?) throws -> CLIPConfig {
+    guard let checkpoint, isCut(after: checkpoint.manifest.record.step) else { return model }
+    return try CLIPConfig(json: Data(SavedRun(checkpoint).model.utf8))
+  }
+
+  /// Whether the checkpoint of so many steps holds the cut model. That of the cut's own step does not.
+  func isCut(after steps: Int) -> Bool { steps > config.step }
+
+  /// What the run's header says.
+  var text: String {
+    let which = config.towers == .both ? "both towers" : "the \(config.towers.rawValue) tower"
+    return
+      "prunes \(which) from sparsity \(config.startSparsity) to \(config.sparsity): masks for \(config.step) steps, "
+      + "in which the rate rises, then the cut"
+  }
+
+  /// What the log says of the cut.
+  static func text(_ before: CLIP<Float>, _ after: CLIP<Float>, _ sparsity: Double) -> String {
+    func tower(_ name: String, _ width: (Int, Int), _ blocks: (BlockSizes, BlockSizes)) -> String {
+      "\(name) \(width.1) of \(width.0) hidden units, heads \(blocks.1.heads) of \(blocks.0.heads), MLP units "
+        + "\(blocks.1.hidden) of \(blocks.0.hidden)"
+    }
+    let (a, b) = (before.config, after.config)
+    var towers: [String] = []
+    if b.vision.blocks != a.vision.blocks {
+      towers.append(tower("image tower", (a.vision.width, b.vision.width), (a.vision.blockSizes, b.vision.blockSizes)))
+    }
+    if b.text.blocks != a.text.blocks {
+      towers.append(tower("text tower", (a.text.width, b.text.width), (a.text.blockSizes, b.text.blockSizes)))
+    }
+    return "cut from \(before.parameters.parameterCount) to \(after.parameters.parameterCount) parameters, sparsity "
+      + "\(Figures.significant(sparsity, 4)): " + towers.joined(separator: "; ") + "; the optimizer begins anew"
+  }
+}

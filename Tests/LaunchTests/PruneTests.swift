@@ -1,0 +1,92 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// Runs that prune their model, through the program: the cut, the way on from any checkpoint around it, and the next stage.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct PruneTests {
+  let scene: TrainScene
+
+  init() async throws { scene = try await TrainScene() }
+
+  /// So quick that ten steps are enough: the target is there at once, and log α falls by a third of its range a step.
+  private static let prune = "prune={sparsity: 0.4, step: 6, ramp: 0, rate: 1.2}"
+
+  private func config(_ name: String) throws -> CLIPConfig {
+    try ModelFiles.sizes(scene.runFolder(name).appending(path: ModelFiles.config).path)
+  }
+
+  private func parts(_ name: String, _ step: Int) throws -> [String] {
+    try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
+  }
+
+  @Test func theSameOnAnyRanks() async throws {
+    let alone = try await scene.train("alone", [Self.prune], ranks: nil)
+    for ranks in [2, 3] {
+      let losses = try await scene.train("on\(ranks)", [Self.prune, "batch.micro=2"], ranks: ranks)
+      #expect(difference(losses, alone) < 1e-5)
+      #expect(try config("on\(ranks)") == config("alone"))
+    }
+    let cut = try config("alone")
+    let blocks = try #require(cut.vision.blocks)
+    #expect(blocks.fullWidth == 32 && blocks.fullHeads == 2 && blocks.fullHidden == 128 && blocks.headWidth == 16)
+    #expect(cut.vision.width < 32 && blocks.hidden.allSatisfy { $0 < 128 } && cut.text.blocks != nil)
+    let note = try #require(try scene.log("alone", "note").first { $0.note?.hasPrefix("cut from") == true })
+    #expect(note.step == 6)
+    let lines = try scene.log("alone", "step")
+    #expect(
+      lines.prefix(6).allSatisfy { $0.pruning?.target == 0.4 } && lines.dropFirst(6).allSatisfy { $0.pruning == nil })
+    let expected = lines.prefix(6).compactMap { $0.pruning?.expected }
+    #expect(expected[0] < 0.05 && expected[5] > expected[0] + 0.02, "\(expected)")
+    // The rate rises until the cut and then falls.
+    let rates = lines.compactMap(\.rate)
+    #expect(rates.max() == rates[5] && abs(rates[0] - 5e-4 / 6) < 1e-9 && rates[9] < rates[6])
+
+    let evaluation = try await MPIRun.kinship(
+      ["evaluate", "retrieval", "--corpus", scene.corpus, "--checkpoint", scene.runFolder("on2").path], ranks: 2)
+    #expect(evaluation.status == 0, "\(evaluation)")
+    let json = try String(contentsOf: scene.runFolder("alone").appending(path: ModelFiles.config), encoding: .utf8)
+    #expect(json.contains("open_clip cannot build"))
+  }
+
+  /// Step 3 has masks, step 6 is the last before the cut, step 9 has the cut model.
+  @Test func goesOnAcrossTheCut() async throws {
+    let every = ["checkpoint.every=3", "checkpoint.keep=all", Self.prune]
+    let straight = try await scene.train("straight", every, ranks: 2)
+    for step in [3, 6, 9] {
+      let name = "from\(step)"
+      let rest = try await scene.train(name, every, ["--resume", scene.checkpoint("straight", step).path], ranks: 2)
+      #expect(rest == Array(straight.dropFirst(step)), "\(step)")
+      #expect(try parts(name, 10) == parts("straight", 10), "\(step)")
+    }
+    let other = try await scene.run(
+      ["name=other", "prune=none"], ["--resume", scene.checkpoint("straight", 9).path], ranks: 1)
+    #expect(other.status == 65, "\(other)")
+  }
+
+  /// The next stage starts from the cut model and counts its sparsity from the first one.
+  @Test func theNextStage() async throws {
+    try await scene.train("first", ["prune={sparsity: 0.2, step: 6, ramp: 0, rate: 1.2}"], ranks: 2)
+    let folder = scene.runFolder("first").path
+    let sizes = "model={file: \"\(folder)/\(ModelFiles.config)\"}"
+    try await scene.train(
+      "second",
+      [
+        sizes, "init.inherit=\"\(folder)\"",
+        "evaluate={every: 5, evaluations: [{kind: retrieval, corpus: \"\(scene.corpus)\"}]}",
+        "prune={start_sparsity: 0.2, sparsity: 0.5, step: 6, ramp: 2, rate: 1.2}",
+      ], ranks: 2)
+    let (first, second) = (try config("first"), try config("second"))
+    #expect(second.vision.blocks?.fullHidden == 128 && second.vision.width < first.vision.width)
+    let already = try #require(try scene.log("second", "step").first?.pruning?.expected)
+    let layout = MaskLayout(first, towers: .both)
+    #expect(abs(already - Masks(layout).sparsity.value) < 1e-6)
+    let enough = try await scene.run(
+      ["name=third", sizes, "prune={sparsity: 0.01, step: 6}"], ["--dry-run"], ranks: 1)
+    #expect(enough.status == 65 && enough.errors.contains("of the model is gone already"), "\(enough)")
+  }
+}
