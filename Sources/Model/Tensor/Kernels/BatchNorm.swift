@@ -129,25 +129,44 @@ public func batchNorm<S: Scalar>(
   Threads.split(z.rows, grain: 64) { _, rows in
     for i in rows {
       let (source, target) = (p + i * c, q + i * c)
+      // Where two pointers are one, the loop must know it, or it takes the slow way of loops that may overlap.
       if let r {
         let other = r + i * c
-        if relu {
-          for j in 0..<c {
-            let value = b[j].addingProduct(source[j] - m[j], a[j]) + other[j]
-            target[j] = value < 0 ? 0 : value
-          }
+        if other == target {
+          normRow(source, target, m, a, b, c, target, relu)
         } else {
-          for j in 0..<c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) + other[j] }
+          normRow(source, other, m, a, b, c, target, relu)
         }
-      } else if relu {
-        for j in 0..<c {
-          let value = b[j].addingProduct(source[j] - m[j], a[j])
-          target[j] = value < 0 ? 0 : value
-        }
+      } else if source == target {
+        normRow(target, nil, m, a, b, c, target, relu)
       } else {
-        for j in 0..<c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) }
+        normRow(source, nil, m, a, b, c, target, relu)
       }
     }
+  }
+}
+
+@inline(__always)
+private func normRow<S: Scalar>(
+  _ source: UnsafeMutablePointer<S>, _ other: UnsafeMutablePointer<S>?, _ m: UnsafeMutablePointer<S>,
+  _ a: UnsafeMutablePointer<S>, _ b: UnsafeMutablePointer<S>, _ c: Int, _ target: UnsafeMutablePointer<S>, _ relu: Bool
+) {
+  if let other {
+    if relu {
+      for j in 0..<c {
+        let value = b[j].addingProduct(source[j] - m[j], a[j]) + other[j]
+        target[j] = value < 0 ? 0 : value
+      }
+    } else {
+      for j in 0..<c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) + other[j] }
+    }
+  } else if relu {
+    for j in 0..<c {
+      let value = b[j].addingProduct(source[j] - m[j], a[j])
+      target[j] = value < 0 ? 0 : value
+    }
+  } else {
+    for j in 0..<c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) }
   }
 }
 
@@ -250,15 +269,28 @@ public func batchNormBackward<S: Scalar>(
   Threads.split(z.rows, grain: 64) { _, rows in
     for i in rows {
       let (gradient, row, target) = (d + i * c, p + i * c, q + i * c)
-      if recomputed {
-        for j in 0..<c {
-          let d = row[j] - m[j]
-          let h: S = b[j].addingProduct(d, a[j]) <= 0 ? 0 : gradient[j]
-          target[j] = a[j] * (h - o[j]).addingProduct(-k[j], d)
-        }
+      if gradient == target {
+        backwardRow(target, row, recomputed, m, a, b, o, k, c, target)
       } else {
-        for j in 0..<c { target[j] = a[j] * (gradient[j] - o[j]).addingProduct(-k[j], row[j] - m[j]) }
+        backwardRow(gradient, row, recomputed, m, a, b, o, k, c, target)
       }
     }
+  }
+}
+
+@inline(__always)
+private func backwardRow<S: Scalar>(
+  _ gradient: UnsafeMutablePointer<S>, _ row: UnsafeMutablePointer<S>, _ recomputed: Bool, _ m: UnsafeMutablePointer<S>,
+  _ a: UnsafeMutablePointer<S>, _ b: UnsafeMutablePointer<S>, _ o: UnsafeMutablePointer<S>,
+  _ k: UnsafeMutablePointer<S>, _ c: Int, _ target: UnsafeMutablePointer<S>
+) {
+  if recomputed {
+    for j in 0..<c {
+      let d = row[j] - m[j]
+      let h: S = b[j].addingProduct(d, a[j]) <= 0 ? 0 : gradient[j]
+      target[j] = a[j] * (h - o[j]).addingProduct(-k[j], d)
+    }
+  } else {
+    for j in 0..<c { target[j] = a[j] * (gradient[j] - o[j]).addingProduct(-k[j], row[j] - m[j]) }
   }
 }
