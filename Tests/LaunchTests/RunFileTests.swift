@@ -145,7 +145,24 @@ import Testing
     #expect(run.evaluate.evaluations[1].classes == "no")
   }
 
-  @Test(arguments: [least, full]) func theResolvedRunReadsBackEqual(text: String) throws {
+  private static let resNet = least.replacing(
+    "model: ViT-T-16",
+    with: """
+      model:
+        sync_bn: true
+        embed_dim: 24
+        vision_cfg: {image_size: 64, layers: [1, 2, 3, 1], width: 8, head_width: 32}
+        text_cfg: {context_length: 16, vocab_size: 0, width: 64, heads: 2, layers: 3}
+      """)
+
+  @Test func aListOfLayersIsAResNet() throws {
+    let model = try Self.decode(Self.resNet).model
+    #expect(
+      model.syncBatchNorm && model.vision == VisionConfig(imageSize: 64, stages: [1, 2, 3, 1], width: 8, headWidth: 32))
+    #expect(try model.resolved().vision.heads == 8)
+  }
+
+  @Test(arguments: [least, full, resNet]) func theResolvedRunReadsBackEqual(text: String) throws {
     let run = try Self.decode(text)
     let again = try Self.decode(run.yaml)
     #expect(again == run)

@@ -91,6 +91,44 @@ import Testing
     }
   }
 
+  @Test func kernelsOfPictures() {
+    let plane = Plane(pictures: 3, height: 23, width: 21)
+    let x = Tensor<Float>.random(Shape(plane.rows, 5), "x", bound: 3)
+    let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(5), $0) }
+    let results = onThreads { () -> [[Float]] in
+      let unfolded = Tensor<Float>(Shape(69 * 21, 45))
+      unfold(x, plane, stride: 1, lines: 0..<69, into: unfolded)
+      let pooled = Tensor<Float>(Shape(plane.halved.rows, 5))
+      averagePool(x, plane, into: pooled)
+      let spread = Tensor<Float>(x.shape)
+      averagePoolBackward(pooled, plane, into: spread)
+      let normed = Tensor<Float>(x.shape)
+      batchNorm(x, mean: columns[0], scale: columns[1], bias: columns[2], adding: spread, relu: true, into: normed)
+      let back = Tensor<Float>(x.shape)
+      batchNormBackward(
+        spread, z: x, recomputed: true, mean: columns[0], scale: columns[1], bias: columns[2], offset: columns[2],
+        slope: columns[0], into: back)
+      return [unfolded.array, pooled.array, spread.array, normed.array, back.array]
+    }
+    #expect(results[0] == results[1] && results[0] == results[2])
+  }
+
+  /// Sums over rows that threads share differ by their roundings alone.
+  @Test func statisticsOfColumns() {
+    let (n, c) = (1500, 7)
+    let (x, dy) = (Tensor<Float>.random(Shape(n, c), "x", bound: 3), Tensor<Float>.random(Shape(n, c), "dy"))
+    let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(c), $0) }
+    let results = onThreads { () -> [Double] in
+      let found = (0..<4).map { _ in Tensor<Double>(Shape(c)) }
+      columnMoments(x, mean: found[0], squares: found[1])
+      batchNormBackwardSums(
+        dy, z: x, mask: .recomputed, mean: columns[0], scale: columns[1], bias: columns[2], sum: found[2],
+        along: found[3])
+      return found.flatMap(\.array)
+    }
+    for other in results.dropFirst() { #expect(Deviation(other, from: results[0]).relative <= 2e-6) }
+  }
+
   @Test func kernelsThatGoByElements() {
     let n = (1 << 16) * 3 + 17
     let results = onThreads { () -> [[Float]] in
