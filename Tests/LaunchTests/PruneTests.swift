@@ -66,6 +66,15 @@ import Testing
     let other = try await scene.run(
       ["name=other", "prune=none"], ["--resume", scene.checkpoint("straight", 9).path], ranks: 1)
     #expect(other.status == 65, "\(other)")
+    for (values, step, words) in [
+      ("prune={sparsity: 0.4, step: 2}", 3, "has masks after step 3, and prune.step 2 lies before it"),
+      ("prune={sparsity: 0.4, step: 9}", 9, "the model expects"),
+      ("prune={sparsity: 0.4, step: 6, towers: text}", 3, "prune.visual.heads.0.moment1 is of no mask of this run"),
+    ] {
+      let run = try await scene.run(
+        ["name=other", values], ["--resume", scene.checkpoint("straight", step).path], ranks: 2)
+      #expect(run.status == 65 && run.errors.contains(words), "\(run)")
+    }
   }
 
   /// The next stage starts from the cut model and counts its sparsity from the first one.

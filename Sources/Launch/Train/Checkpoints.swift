@@ -134,7 +134,8 @@ struct Checkpoints {
     if let missing = step.pruning?.restore(arrays, step: record.step), !missing.isEmpty {
       throw ModelFileError(
         path: checkpoint.folder, exitCode: 65,
-        reason: "does not hold the masks of this run: \(missing.joined(separator: "; ")); go on with the prune section "
+        reason: "does not hold the masks of this run: \(missing.prefix(3).joined(separator: "; "))"
+          + "\(missing.count > 3 ? " and \(missing.count - 3) more" : ""); go on with the prune section "
           + "that it was trained with, or start another run")
     }
     let differences = [

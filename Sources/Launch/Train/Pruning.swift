@@ -47,6 +47,13 @@ struct Pruning {
   /// The sizes of the model that a checkpoint holds: after the cut its own, before it those of the run file.
   func config(_ model: CLIPConfig, in checkpoint: Checkpoint?) throws -> CLIPConfig {
     guard let checkpoint, isCut(after: checkpoint.manifest.record.step) else { return model }
+    let record = checkpoint.manifest.record
+    guard !record.arrays.contains(where: { $0.name.hasPrefix(MaskTraining<Float>.prefix) }) else {
+      throw ModelFileError(
+        path: checkpoint.folder, exitCode: 65,
+        reason: "has masks after step \(record.step), and prune.step \(config.step) lies before it; set prune.step to "
+          + "\(record.step) or more, or resume from an earlier checkpoint")
+    }
     return try CLIPConfig(json: Data(SavedRun(checkpoint).model.utf8))
   }
 

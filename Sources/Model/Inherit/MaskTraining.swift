@@ -115,23 +115,28 @@ public final class MaskTraining<S: Scalar> {
 
   // MARK: State
 
+  /// What every name in `state` begins with.
+  public static var prefix: String { "prune." }
+
   /// Everything that a resumed run must have, by name.
   public var state: [(name: String, values: [Double])] {
     [("values", values.array), ("moment1", moments.first.array), ("moment2", moments.second.array)].flatMap {
       kind, list in
       (layout.vectors + [("multipliers", layout.count..<values.count)]).map {
-        ("prune.\($0.name).\(kind)", Array(list[$0.range]))
+        ("\(Self.prefix)\($0.name).\(kind)", Array(list[$0.range]))
       }
     }
   }
 
-  /// Takes the state back; returns what is missing or of another length.
+  /// Takes the state back; returns what is missing, of another length, or of masks that there are not.
   public func restore(_ stored: [String: [Double]], step: Int) -> [String] {
     self.step = step
-    var problems: [String] = []
+    let known = Set(state.map(\.name))
+    var problems = stored.keys.filter { $0.hasPrefix(Self.prefix) && !known.contains($0) }.sorted()
+      .map { "\($0) is of no mask of this run" }
     for (kind, tensor) in [("values", values), ("moment1", moments.first), ("moment2", moments.second)] {
       for (name, range) in layout.vectors + [("multipliers", layout.count..<values.count)] {
-        let key = "prune.\(name).\(kind)"
+        let key = "\(Self.prefix)\(name).\(kind)"
         guard let found = stored[key], found.count == range.count else {
           problems.append("\(key) has \(stored[key].map { "\($0.count)" } ?? "no") numbers, expected \(range.count)")
           continue

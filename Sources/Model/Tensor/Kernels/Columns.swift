@@ -3,12 +3,16 @@ internal import RealModule
 // n rows, w columns of the wide side, m listed columns of the narrow side.
 
 /// y[i, k] ← x[i, columns[k]]: [n, w] to [n, m].
+@specialized(where S == Float)
+@specialized(where S == Double)
 public func gatherColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], into y: Tensor<S>) {
   let (w, m) = (check(x, columns, y), columns.count)
   let (p, q) = (x.pointer, y.pointer)
   columns.withUnsafeBufferPointer { columns in
-    for i in 0..<x.rows {
-      for k in 0..<m { q[i * m + k] = p[i * w + columns[k]] }
+    Threads.split(x.rows, grain: 64) { _, rows in
+      for i in rows {
+        for k in 0..<m { q[i * m + k] = p[i * w + columns[k]] }
+      }
     }
   }
 }
@@ -20,12 +24,16 @@ public func scatterColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], into y: 
 }
 
 /// y[i, columns[k]] ← y[i, columns[k]] + x[i, k]: [n, m] to [n, w].
+@specialized(where S == Float)
+@specialized(where S == Double)
 public func addColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], to y: Tensor<S>) {
   let (w, m) = (check(y, columns, x), columns.count)
   let (p, q) = (x.pointer, y.pointer)
   columns.withUnsafeBufferPointer { columns in
-    for i in 0..<y.rows {
-      for k in 0..<m { q[i * w + columns[k]] += p[i * m + k] }
+    Threads.split(y.rows, grain: 64) { _, rows in
+      for i in rows {
+        for k in 0..<m { q[i * w + columns[k]] += p[i * m + k] }
+      }
     }
   }
 }
