@@ -93,6 +93,19 @@ import Testing
     #expect(try Self.decode("objective: intra").scheduledTerms == [])
   }
 
+  @Test func warnsOfPointsThatAreNotReached() throws {
+    let objective = try Self.decode(Self.scheduled)
+    #expect(objective.warnings(totalSteps: 301) == [])
+    #expect(
+      objective.warnings(totalSteps: 60) == [
+        "objective.fd: the last point (step 300) is not reached, for steps are 0 to 59; move it, or train longer",
+        "objective.intra_options.weight_grad: the last point (step 60) is not reached, for steps are 0 to 59; move it,"
+          + " or train longer",
+      ])
+    let run = try RunFileTests.decode(RunFileTests.least + "\n" + Self.scheduled + "\nteacher: t", set: ["steps=60"])
+    #expect(run.warnings(totalSteps: 60).count == 3, "these and the warm-up's")
+  }
+
   @Test func schedulesReadBackEqual() throws {
     let run = try RunFileTests.decode(RunFileTests.least + "\nteacher: a/run\n" + Self.scheduled)
     #expect(try RunFileTests.decode(run.yaml) == run)

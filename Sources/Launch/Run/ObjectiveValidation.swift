@@ -41,6 +41,25 @@ extension ObjectiveConfig {
     return []
   }
 
+  /// Schedules that a run of so many steps does not finish.
+  func warnings(totalSteps: Int) -> [String] {
+    Self.lastPoints(of: tree, "objective").filter { $0.step >= totalSteps }.map {
+      "\($0.path): the last point (step \($0.step)) is not reached, for steps are 0 to \(totalSteps - 1); move it, or "
+        + "train longer"
+    }
+  }
+
+  /// Every key that has points, with the step of the last.
+  private static func lastPoints(of tree: RunTree, _ path: String) -> [(path: String, step: Int)] {
+    switch tree {
+    case .scalar: return []
+    case .section(let entries): return entries.flatMap { lastPoints(of: $0.value, "\(path).\($0.key)") }
+    case .list(let points):
+      guard case .section(let point) = points.last, case .scalar(let step, _) = point.first?.value else { return [] }
+      return Int(step).map { [(path, $0)] } ?? []
+    }
+  }
+
   /// Switches that contradict each other, in the first step in which they do.
   private var intraMistakes: [(path: String, text: String)] {
     guard declared.intra > 0 else { return [] }

@@ -164,8 +164,9 @@ extension RunConfig {
 
   /// What is allowed but rarely meant; shown when the run starts.
   func warnings(totalSteps: Int) -> [String] {
-    guard prune == nil, optimizer.warmup >= totalSteps else { return teacherWarnings }
-    return teacherWarnings + [
+    let found = teacherWarnings + objective.warnings(totalSteps: totalSteps)
+    guard prune == nil, optimizer.warmup >= totalSteps else { return found }
+    return found + [
       "optimizer.warmup (\(optimizer.warmup) steps) does not end within the run (\(totalSteps) steps):"
         + " the rate never reaches optimizer.rate; lower optimizer.warmup"
     ]

@@ -38,6 +38,7 @@ struct DryRun {
     var warnings: [String] = []
     let config = try model(&warnings)
     try run.checkStatistics(of: config, ranks: ranks.size)
+    try run.image.options(size: config.vision.imageSize).validate()
     let corpora = try corpora(&warnings)
     let sampler = try Sampler(
       corpora: zip(corpora, run.data.corpora).map { ($0.count, $1.weight) }, batch: run.batch.global, seed: run.seed,

@@ -10,7 +10,8 @@ struct RunEstimate {
   }
 
   let memory: [Part]
-  /// By the counting of `Traffic`; the largest that the objective's schedules lead to.
+  /// By the counting of `Traffic`, with every term that is ever used and the switches of the first step; batch norm over
+  /// all ranks is left out.
   let received: [Part]
 
   /// - Parameters:
