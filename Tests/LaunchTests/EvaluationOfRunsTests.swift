@@ -15,6 +15,7 @@ import Testing
   init() async throws {
     scene = try EvaluationScene(count: 70)
     run = scene.folder.path("runs/short")
+    try scene.folder.write("subset.txt", "red cat\ndog".utf8)
     let file = try scene.folder.write(
       "run.yaml",
       """
@@ -28,7 +29,13 @@ import Testing
       batch: {global: 32}
       steps: 6
       log: {every: 1}
-      evaluate: {evaluations: [{kind: retrieval, corpus: \(scene.corpus)}, {kind: zero-shot, corpus: \(scene.corpus)}]}
+      evaluate:
+        evaluations:
+          - {kind: retrieval, corpus: \(scene.corpus)}
+          - {kind: retrieval, corpus: \(scene.corpus), captions: first, duplicates: strict}
+          - {kind: zero-shot, corpus: \(scene.corpus)}
+          - {kind: zero-shot, corpus: \(scene.corpus), subset: \(scene.folder.path("subset.txt"))}
+          - {kind: zero-shot, corpus: \(scene.corpus), subset: present}
       """.utf8)
     let training = try await MPIRun.kinship(["train", file], ranks: 2)
     try #require(training.status == 0, "\(training)")
@@ -54,21 +61,41 @@ import Testing
     #expect(try await figures(distinct + [latest], ranks: 3, as: RetrievalFigures.self) == retrieval)
     #expect(
       try await figures(distinct + [latest], ranks: 2, as: Source.self) == Source(checkpoint: latest, step: 6))
+    let paper = try await figures(
+      ["retrieval", "--captions", "first", "--duplicates", "strict", "--checkpoint", run], ranks: 2,
+      as: RetrievalFigures.self)
+    #expect(paper.captions == 70 && paper != retrieval)
     let zeroShot = try await figures(["zero-shot", "--checkpoint", latest], ranks: 2, as: ZeroShotFigures.self)
+    let two = try await figures(
+      ["zero-shot", "--subset", scene.folder.path("subset.txt"), "--checkpoint", latest], ranks: nil,
+      as: ZeroShotFigures.self)
+    let present = try await figures(
+      ["zero-shot", "--subset", "present", "--checkpoint", latest], ranks: 3, as: ZeroShotFigures.self)
 
     // What training logged at its end, on two ranks.
-    struct Logged: Decodable { let figures: [String: Double]? }
-    let logged = try String(contentsOfFile: run + "/log.jsonl", encoding: .utf8).split(separator: "\n").compactMap {
-      try JSONDecoder().decode(Logged.self, from: Data($0.utf8)).figures
+    struct Logged: Decodable {
+      let evaluation: String?
+      let figures: [String: Double]?
+    }
+    let logged = try String(contentsOfFile: run + "/log.jsonl", encoding: .utf8).split(separator: "\n").map {
+      try JSONDecoder().decode(Logged.self, from: Data($0.utf8))
+    }.filter { $0.figures != nil }
+    func recalls(_ found: RetrievalFigures) -> [String: Double] {
+      [
+        "i2t R@1": found.imageToText.recall1, "i2t R@5": found.imageToText.recall5,
+        "i2t R@10": found.imageToText.recall10, "t2i R@1": found.textToImage.recall1,
+        "t2i R@5": found.textToImage.recall5, "t2i R@10": found.textToImage.recall10,
+      ]
     }
     #expect(
-      logged == [
-        [
-          "i2t R@1": retrieval.imageToText.recall1, "i2t R@5": retrieval.imageToText.recall5,
-          "i2t R@10": retrieval.imageToText.recall10, "t2i R@1": retrieval.textToImage.recall1,
-          "t2i R@5": retrieval.textToImage.recall5, "t2i R@10": retrieval.textToImage.recall10,
-        ],
-        ["top-1": zeroShot.top1, "top-5": zeroShot.top5],
+      logged.map(\.figures) == [
+        recalls(retrieval), recalls(paper), ["top-1": zeroShot.top1, "top-5": zeroShot.top5],
+        ["top-1": two.top1, "top-5": two.top5], ["top-1": present.top1, "top-5": present.top5],
+      ])
+    #expect(
+      logged.map(\.evaluation) == [
+        "retrieval scene", "retrieval scene first strict", "zero-shot scene", "zero-shot scene among 2",
+        "zero-shot scene",
       ])
   }
 

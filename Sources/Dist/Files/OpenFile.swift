@@ -19,7 +19,8 @@ package final class OpenFile: Sendable {
 
   /// An existing file, to read.
   package static func reading(_ path: String) throws(FileError) -> OpenFile {
-    let file = try OpenFile(path, "open", O_RDONLY)
+    // Without O_NONBLOCK a pipe that nobody writes to would hold us here; a file does not care.
+    let file = try OpenFile(path, "open", O_RDONLY | O_NONBLOCK)
     guard try file.status().st_mode & S_IFMT == S_IFREG else {
       throw FileError(action: "read", path: path, reason: "it is not a file")
     }

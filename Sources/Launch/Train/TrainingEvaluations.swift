@@ -44,6 +44,11 @@ struct TrainingEvaluations {
     .filter { !$0.isEmpty }.joined(separator: " ")
   }
 
+  private static func title(_ figures: ZeroShotFigures) -> String {
+    let among = figures.classes == figures.ofClasses ? "" : " among \(figures.classes)"
+    return "zero-shot \(figures.corpus)\(among)"
+  }
+
   /// Every rank must call it; the figures are the same on any number of them.
   func run(_ model: CLIP<Float>, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
     let embedder = CLIPEmbedder(model, image: image, tokenizer: tokenizer)
@@ -61,7 +66,7 @@ struct TrainingEvaluations {
       case .zeroShot(let zeroShot):
         let figures = try zeroShot.run(embedder, over: ranks)
         try log.record(
-          evaluation: "zero-shot \(figures.corpus)", at: step, [("top-1", figures.top1), ("top-5", figures.top5)])
+          evaluation: Self.title(figures), at: step, [("top-1", figures.top1), ("top-5", figures.top5)])
       }
     }
   }

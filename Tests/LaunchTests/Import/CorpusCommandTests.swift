@@ -3,6 +3,8 @@ import Foundation
 import TestSupport
 import Testing
 
+@testable import Launch
+
 /// The program itself, on real files.
 @Suite struct CorpusCommandTests {
   let folder: TemporaryFolder
@@ -140,6 +142,23 @@ import Testing
       #expect(run.status == status, "\(arguments) \(run)")
       #expect(run.errors.contains(words), "\(arguments) \(run)")
     }
+  }
+
+  /// A pipe that nobody writes to is no list, and does not hold the program.
+  @Test(arguments: ["list.json", "list.csv"]) func aPipeIsNoList(name: String) async throws {
+    #expect(mkfifo(folder.path(name), 0o600) == 0)
+    let run = try await kinship(["import", folder.path(name), "--output", folder.path("out")])
+    #expect(run.status == 74, "\(run)")
+    #expect(run.errors.contains("\(name)") && run.errors.contains("it is not a file"), "\(run)")
+  }
+
+  @Test func theHelpNamesEveryForm() async throws {
+    let help = try await kinship(["import", "--help"])
+    #expect(help.status == 0)
+    for form in ImportFormat.allCases { #expect(help.output.contains(form.rawValue), "\(help)") }
+    for option in ["--format", "--images", "--split", "--wnids"] { #expect(help.output.contains(option), "\(help)") }
+    let unknown = try await kinship(["import", "x", "--output", "y", "--format", "coca"])
+    #expect(unknown.status == 64 && unknown.errors.contains("karpathy"), "\(unknown)")
   }
 
   @Test func aLimitOnPixels() async throws {
