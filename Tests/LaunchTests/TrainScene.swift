@@ -90,7 +90,9 @@ final class TrainScene: Sendable {
   /// The log's lines of one event.
   func log(_ name: String, _ event: String) throws -> [LogLine] {
     let text = try String(contentsOf: runFolder(name).appending(path: RunLog.fileName), encoding: .utf8)
-    return try text.split(separator: "\n").map { try JSONDecoder().decode(LogLine.self, from: Data($0.utf8)) }
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try text.split(separator: "\n").map { try decoder.decode(LogLine.self, from: Data($0.utf8)) }
       .filter { $0.event == event }
   }
 
@@ -111,6 +113,7 @@ struct LogLine: Decodable {
   var event: String
   var step: Int
   var loss: Double?
+  var logitScale: Double?
   var changes: [String]?
   var evaluation: String?
   var figures: [String: Double]?

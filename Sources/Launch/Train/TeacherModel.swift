@@ -17,8 +17,8 @@ struct TeacherModel {
   let micro: Int?
   private let checkpoint: Checkpoint?
 
-  /// What the run's teacher is; nil where nothing in the run looks at one. Every rank must call it.
-  init?(_ run: RunConfig, dryRun: Bool, over ranks: Communicator) throws {
+  /// What the run's teacher is; nil where nothing in the run looks at one. With ranks, each must call it.
+  init?(_ run: RunConfig, dryRun: Bool, over ranks: Communicator? = nil) throws {
     guard let teacher = run.teacher, run.usesTeacher else { return nil }
     path = teacher.model
     micro = teacher.micro

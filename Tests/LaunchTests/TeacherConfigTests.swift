@@ -1,0 +1,60 @@
+import Testing
+
+@testable import Launch
+
+/// The run file's `teacher`: what reads back, and what is refused.
+@Suite struct TeacherConfigTests {
+  /// What a run file can say wrong of a teacher, with the key to change.
+  @Test(arguments: [
+    ("objective: intra", "run.yaml:1:1: teacher: the objective intra learns from a teacher, and none is given"),
+    ("objective: {gd: [{step: 0, value: 0}, {step: 5, value: 1}]}", "teacher: the objective clip learns from a"),
+    ("teacher: {micro: 3}", "run.yaml:6:10: teacher.model is missing: the teacher's weights"),
+    ("teacher: \"\"", "run.yaml:6:10: teacher.model: expected a path, found \"\""),
+    ("teacher: {model: a, config: b.json}", "run.yaml:6:29: teacher.config: belongs to a safetensors file; a says"),
+    ("teacher: {model: a, preset: ViT-B-16}", "run.yaml:6:29: teacher.preset: belongs to a safetensors file; a says"),
+    (
+      "teacher: {model: a.safetensors, preset: ViT-B-16, config: c}",
+      "run.yaml:6:41: teacher.preset: config and preset are both given; take one out"
+    ),
+    ("teacher: {model: a.safetensors, preset: ViT-B-17}", "teacher.preset: no model is called ViT-B-17"),
+    ("teacher: {model: a, micro: 0}", "run.yaml:6:28: teacher.micro: expected at least 1, or all, found 0"),
+    (
+      "teacher: {model: a, image: {mean: [1, 2]}}",
+      "run.yaml:6:35: teacher.image.mean: expected [red, green, blue], or own, found [1.0, 2.0]"
+    ),
+    (
+      "teacher: {model: a, image: {std: [1, 0, 1]}}",
+      "run.yaml:6:34: teacher.image.std: expected [red, green, blue], each more than 0, or own, found [1.0, 0.0, 1.0]"
+    ),
+    ("teacher: {model: a, imge: {}}", "unknown key \"imge\" in teacher; did you mean \"image\"?"),
+  ])
+  func whatARunFileSaysWrong(text: String, message: String) throws {
+    let error = #expect(throws: RunFileError.self) { try RunFileTests.decode(RunFileTests.least + "\n" + text) }
+    #expect(error?.description.contains(message) == true, "\(String(describing: error))")
+  }
+
+  @Test func whatARunFileSaysReadsBack() throws {
+    let text = """
+
+      objective: standard
+      teacher:
+        model: a.safetensors
+        config: b.json
+        vocabulary: c
+        image: {mean: own, std: [1, 2, 3]}
+        micro: all
+      """
+    let run = try RunFileTests.decode(RunFileTests.least + text)
+    var expected = TeacherConfig()
+    expected.model = "a.safetensors"
+    expected.config = "b.json"
+    expected.vocabulary = "c"
+    expected.image.std = [1, 2, 3]
+    expected.micro = nil
+    #expect(run.teacher == expected && run.usesTeacher)
+    #expect(try RunFileTests.decode(run.yaml) == run)
+    let short = try RunFileTests.decode(RunFileTests.least, set: ["teacher=a/run", "teacher.micro=4"])
+    #expect(short.teacher?.model == "a/run" && short.teacher?.micro == 4 && !short.usesTeacher)
+    #expect(try RunFileTests.decode(RunFileTests.least, set: ["teacher=none"]).teacher == nil)
+  }
+}

@@ -1,0 +1,59 @@
+import Dist
+import Foundation
+import Model
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// A trained teacher beside the scene of a training run: other sizes than the student's, other words, another picture size,
+/// normalisation and handling of transparency.
+final class TeacherScene: Sendable {
+  let scene: TrainScene
+  /// The teacher's vocabulary.
+  var words: String { scene.folder.path("words.txt.gz") }
+  var teacher: String { scene.runFolder("teacher").path(percentEncoded: false) }
+  /// The teacher as it is left in its run's folder in open_clip's form.
+  var weights: String { scene.runFolder("teacher").appending(path: ModelFiles.weights).path(percentEncoded: false) }
+  var sizes: String { scene.runFolder("teacher").appending(path: ModelFiles.config).path(percentEncoded: false) }
+
+  static let model = """
+    {embed_dim: 24, vision_cfg: {image_size: 24, patch_size: 8, width: 32, layers: 1, head_width: 16}, \
+    text_cfg: {context_length: 10, vocab_size: 0, width: 48, heads: 3, layers: 1}}
+    """
+
+  init() async throws {
+    scene = try await TrainScene()
+    let learned = try await MPIRun.kinship(
+      ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", words], ranks: nil)
+    try #require(learned.status == 0, "\(learned)")
+    try await scene.train(
+      "teacher",
+      [
+        "model=\(Self.model)", "vocabulary=\(words)", "steps=4", "optimizer.rate=1e-2",
+        "image={mean: [0.5, 0.25, 0.75], std: [0.5, 0.3, 0.2], alpha: drop, scale: [0.9, 1]}",
+      ], ranks: nil)
+  }
+
+  /// Every term that has parameters, the intra-modal term, and the contrastive loss.
+  static let objective = "objective={preset: intra, fd: 20, icl: 1}"
+
+  /// Runs a student of the teacher, with values set after.
+  func run(_ values: [String] = [], _ options: [String] = [], ranks: Int? = nil) async throws -> MPIRun {
+    try await scene.run(["teacher=\"\(teacher)\"", Self.objective] + values, options, ranks: ranks)
+  }
+
+  /// Trains a student to the end; returns the loss of every step.
+  @discardableResult
+  func train(
+    _ name: String, _ values: [String] = [], _ options: [String] = [], ranks: Int? = nil
+  ) async throws -> [Double] {
+    let run = try await run(["name=\(name)"] + values, options, ranks: ranks)
+    try #require(run.status == 0, "\(run)")
+    return try scene.losses(name)
+  }
+
+  func checkpoint(_ name: String, _ step: Int) throws -> Checkpoint {
+    try Checkpoint.open(scene.checkpoint(name, step).path)
+  }
+}
