@@ -56,6 +56,26 @@ import Testing
     #expect(lines[3]["figures"] as? [String: Double] == ["image to text R@1": 0.125, "text to image R@1": 0.5])
   }
 
+  /// The teacher's share is that of the slowest rank over the steps since the last line; without a teacher there is none.
+  @Test func howMuchOfTheTimeTheTeacherTakes() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.url.appending(path: "log.jsonl")
+    let screen = folder.url.appending(path: "screen")
+    try Data().write(to: screen)
+    let log = try RunLog(
+      file: file, console: FileHandle(forWritingTo: screen), every: 2,
+      start: .init(step: 0, ranks: 2, changes: []), slowest: { $0[2] *= 2 })
+    for (step, seconds) in [(1, 0.25), (2, 0.5), (3, nil), (4, nil)] as [(Int, Double?)] {
+      var report = Self.report(step, losses: [1], seconds: 2)
+      report.teacherSeconds = seconds
+      try log.record(report)
+    }
+    let lines = try Self.json(file)
+    #expect(lines[1]["teacher_share"] as? Double == 0.375 && lines[2]["teacher_share"] == nil)
+    let text = try String(contentsOf: screen, encoding: .utf8).split(separator: "\n")
+    #expect(text[0].contains("%  teacher 38%  left ") && !text[1].contains("teacher"), "\(text)")
+  }
+
   @Test func severalTermsAreShownBesideTheirSum() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: "log.jsonl")

@@ -101,6 +101,23 @@ import Testing
     #expect(said == losses)
   }
 
+  /// A ResNet teaches with its running statistics: so its embeddings do not depend on what else is in the batch.
+  @Test func aResNetTeaches() async throws {
+    try await scene.scene.train(
+      "resnet",
+      [
+        "model={embed_dim: 20, vision_cfg: {image_size: 32, layers: [1, 1, 1, 1], width: 8, head_width: 32}, "
+          + "text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 1}}",
+        "steps=3",
+      ], ranks: nil)
+    let teacher = ["teacher=\"\(scene.scene.runFolder("resnet").path)\"", "steps=5"]
+    let whole = try await scene.train("student", teacher)
+    let pieces = try await scene.train("pieces", teacher + ["teacher.micro=1"], ranks: 3)
+    #expect(difference(pieces, whole) < 1e-5, "\(pieces), \(whole)")
+    let file = scene.scene.runFolder("resnet").appending(path: ModelFiles.weights).path
+    #expect(try await scene.train("file", teacher + ["teacher.model=\"\(file)\""]) == whole)
+  }
+
   /// A scale that is fixed is the same from the first step to the checkpoint.
   @Test func aFixedScaleIsNotLearned() async throws {
     try await scene.train("fixed", ["objective=tinyclip", "steps=3"], ranks: 2)

@@ -52,9 +52,7 @@ struct InheritedModel {
   func apply(to model: CLIP<Float>) throws {
     let whole = CLIP<Float>(source, frozen: true)
     if let checkpoint {
-      try checkpoint.readValues(
-        whole.parameters.checkpointEntries, into: whole.parameters.values, leaving: Objective<Float>.prefix)
-      try whole.parameters.readBuffers(from: checkpoint)
+      try whole.read(checkpoint)
     } else {
       try ModelFiles.read(path, into: whole)
     }

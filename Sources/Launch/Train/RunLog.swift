@@ -29,6 +29,8 @@ struct StepReport: Sendable {
   var seconds: Double
   /// How much of it went by waiting for data.
   var dataSeconds: Double
+  /// How much of it the teacher took; nil without a teacher.
+  var teacherSeconds: Double?
 }
 
 /// The run's log: every n steps a line for people on standard output and the same as a JSON line in `log.jsonl`.
@@ -83,9 +85,9 @@ final class RunLog {
     for text in report.objective.notes where notes.insert(text).inserted { try note(text, at: report.step) }
     window.add(report)
     guard report.step % every == 0 || report.step == report.steps else { return }
-    var seconds = [window.seconds, window.dataSeconds]
+    var seconds = [window.seconds, window.dataSeconds, window.teacherSeconds]
     try slowest(&seconds)
-    let line = StepLine(report, window, seconds: seconds[0], dataSeconds: seconds[1])
+    let line = StepLine(report, window, seconds: seconds[0], dataSeconds: seconds[1], teacherSeconds: seconds[2])
     window = StepWindow()
     say(line.text(scheduled: scheduled))
     try write(line)

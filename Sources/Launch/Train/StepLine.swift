@@ -6,6 +6,7 @@ struct StepWindow {
   private(set) var samples = 0
   private(set) var seconds = 0.0
   private(set) var dataSeconds = 0.0
+  private(set) var teacherSeconds = 0.0
   private var loss = 0.0
   /// A term counts in the steps in which it had a weight.
   private var terms: [String: (sum: Double, steps: Int)] = [:]
@@ -15,6 +16,7 @@ struct StepWindow {
     samples += report.samples
     seconds += report.seconds
     dataSeconds += report.dataSeconds
+    teacherSeconds += report.teacherSeconds ?? 0
     loss += report.objective.total
     for term in report.objective.terms {
       let before = terms[term.name] ?? (0, 0)
@@ -51,6 +53,8 @@ struct StepLine: Encodable {
   private let samplesPerSecond: Double
   /// The share of the time that went by waiting for data.
   private let dataWait: Double
+  /// The teacher's share of it; nil without a teacher.
+  private let teacherShare: Double?
   private let secondsLeft: Double
   private let time = RunLog.now
   private let objective: ObjectiveReport
@@ -71,11 +75,14 @@ struct StepLine: Encodable {
 
   private enum CodingKeys: CodingKey {
     case event, step, steps, epoch, loss, lossMean, terms, termMeans, termWeights, anchors, rate, logitScale
-    case logitScaleClamped, gradientNorm, receivedBytes, pruning, samplesPerSecond, dataWait, secondsLeft, time
+    case logitScaleClamped, gradientNorm, receivedBytes, pruning, samplesPerSecond, dataWait, teacherShare, secondsLeft
+    case time
   }
 
-  /// `seconds` and `dataSeconds` are the slowest rank's.
-  init(_ report: StepReport, _ window: StepWindow, seconds: Double, dataSeconds: Double) {
+  /// Each of the times is the slowest rank's.
+  init(
+    _ report: StepReport, _ window: StepWindow, seconds: Double, dataSeconds: Double, teacherSeconds: Double
+  ) {
     objective = report.objective
     step = report.step
     steps = report.steps
@@ -106,12 +113,14 @@ struct StepLine: Encodable {
       Pruning(expected: $0.expected, target: $0.target, multipliers: $0.multipliers)
     }
     samplesPerSecond = seconds > 0 ? Double(window.samples) / seconds : 0
-    dataWait = seconds > 0 ? min(dataSeconds / seconds, 1) : 0
+    func share(_ part: Double) -> Double { seconds > 0 ? min(part / seconds, 1) : 0 }
+    dataWait = share(dataSeconds)
+    teacherShare = report.teacherSeconds.map { _ in share(teacherSeconds) }
     secondsLeft = Double(report.steps - report.step) * seconds / Double(window.steps)
   }
 
   /// `step 20/100  epoch 0.40  loss 2.1234 (2.2011)  clip 1.8 (1.9)  fd 0.0002 (0.0002) × 1500  image D 0.31±0.1 w 1±0.4
-  /// rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%  left 12m05s`: a loss or term is followed by its mean
+  /// rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%  teacher 35%  left 12m05s`: a loss or term is followed by its mean
   /// since the last line, a term whose weight is `scheduled` by its weight; D are anchors' divergences, w their weights
   /// in multiples of 1/N, each with its mean and deviation.
   func text(scheduled: Set<String>) -> String {
@@ -139,8 +148,10 @@ struct StepLine: Encodable {
       "rate \(Figures.significant(rate, 3))",
       "scale \(Figures.fixed(logitScale, 2))\(logitScaleClamped ? " (held)" : "")",
       "norm \(short(gradientNorm))", "samples/s \(short(samplesPerSecond))",
-      "wait \(Figures.fixed(100 * dataWait, 0))%", "left \(Figures.duration(secondsLeft))",
+      "wait \(Figures.fixed(100 * dataWait, 0))%",
     ]
+    if let teacherShare { parts.append("teacher \(Figures.fixed(100 * teacherShare, 0))%") }
+    parts.append("left \(Figures.duration(secondsLeft))")
     return parts.joined(separator: "  ")
   }
 }

@@ -118,8 +118,7 @@ struct TeacherModel {
   func load() throws -> CLIP<Float> {
     let model = CLIP<Float>(config, frozen: true)
     if let checkpoint {
-      try checkpoint.readValues(
-        model.parameters.checkpointEntries, into: model.parameters.values, leaving: Objective<Float>.prefix)
+      try model.read(checkpoint)
     } else {
       try ModelFiles.read(path, into: model)
     }

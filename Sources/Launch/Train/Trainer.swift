@@ -125,9 +125,14 @@ struct Trainer {
       guard let batch = try loader.next() else { break }
       let rate = schedule.rate(at: number)
       step.objective.options = run.objective.options(at: number)
+      var teacherSeconds: Double?
       if let teacher {
-        let place = step.objective.teacherRows(rows, of: run.batch.global)
-        try teacher.embed(batch, image: place.image, text: place.text)
+        var seconds = 0.0
+        try clock(&seconds) {
+          let place = step.objective.teacherRows(rows, of: run.batch.global)
+          try teacher.embed(batch, image: place.image, text: place.text)
+        }
+        teacherSeconds = seconds
       }
       let outcome = try step.run(
         images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
@@ -140,8 +145,8 @@ struct Trainer {
           step: done, steps: steps.upperBound, epoch: Double(done) / Double(data.sampler.stepsPerEpoch),
           objective: outcome.report, rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
           gradientNorm: outcome.gradientNorm, received: outcome.received, pruning: outcome.pruning,
-          samples: run.batch.global,
-          seconds: (ContinuousClock.now - begin) / .seconds(1), dataSeconds: loader.waited - before))
+          samples: run.batch.global, seconds: (ContinuousClock.now - begin) / .seconds(1),
+          dataSeconds: loader.waited - before, teacherSeconds: teacherSeconds))
       let stop = done < steps.upperBound ? try StopRequest.agreed(over: ranks) : nil
       if done % run.checkpoint.every == 0 || done == steps.upperBound || stop != nil { try checkpoints.save(done, log) }
       if let stop {

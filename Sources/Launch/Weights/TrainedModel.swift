@@ -15,9 +15,7 @@ struct TrainedModel {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
-    try checkpoint.readValues(
-      model.parameters.checkpointEntries, into: model.parameters.values, leaving: Objective<Float>.prefix)
-    try model.parameters.readBuffers(from: checkpoint)
+    try model.read(checkpoint)
     step = checkpoint.manifest.record.step
   }
 
@@ -37,5 +35,14 @@ struct TrainedModel {
   static func checkpoint(_ path: String) -> String {
     let latest = URL(filePath: path).appending(path: RunFolder.checkpointFolder).appending(path: "latest")
     return FileManager.default.fileExists(atPath: latest.path) ? latest.path(percentEncoded: false) : path
+  }
+}
+
+extension CLIP<Float> {
+  /// Fills parameters and buffers from a checkpoint; what the objective of its run has learned beside them is left.
+  func read(_ checkpoint: Checkpoint) throws {
+    try checkpoint.readValues(
+      parameters.checkpointEntries, into: parameters.values, leaving: Objective<Float>.prefix)
+    try parameters.readBuffers(from: checkpoint)
   }
 }
