@@ -26,7 +26,7 @@ import Testing
     let data: TrainingData
 
     init(_ run: RunConfig) throws {
-      teacher = try #require(try TeacherModel(run, dryRun: false))
+      teacher = try #require(try TeacherModel(run))
       let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
       let config = try run.model.resolved(for: vocabulary, path: run.vocabulary)
       student = BytePairTokenizer(vocabulary: vocabulary, context: config.text.contextLength)

@@ -99,7 +99,7 @@ struct DryRun {
       let source = teacher.preset ?? "its config"
       warnings.append("\(teacher.model) is not there: the teacher's sizes are those of \(source)")
     } else if !absent.contains(words) {
-      return try TeacherModel(run, dryRun: true, over: ranks).map { .init($0) }
+      return try TeacherModel(run, over: ranks).map { .init($0) }
     }
     return RunHeader.Teacher(
       config: try TeacherModel.sizes(teacher, over: ranks), path: teacher.model,

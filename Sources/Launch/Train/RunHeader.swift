@@ -115,7 +115,7 @@ extension RunHeader.Teacher {
   init(_ model: TeacherModel) {
     config = model.config
     path = model.path
-    weights = model.sha256.map { "SHA-256 \($0)" } ?? Self.absent
+    weights = "SHA-256 \(model.sha256)"
     vocabulary = model.vocabulary
     micro = model.micro
   }

@@ -6,9 +6,8 @@ import Tensor
 /// A run's teacher before its weights are read: what it is, and how it wants pictures and captions.
 struct TeacherModel {
   let path: String
-  /// Of a safetensors file its own; of a checkpoint that of its manifest, which has the checksums of all parts. Nil where
-  /// the weights are not there, which only a dry run allows.
-  let sha256: String?
+  /// Of a safetensors file its own; of a checkpoint that of its manifest, which has the checksums of all parts.
+  let sha256: String
   let config: CLIPConfig
   /// Its normalisation and size, the run's crops.
   let input: InputOptions
@@ -18,7 +17,7 @@ struct TeacherModel {
   private let checkpoint: Checkpoint?
 
   /// What the run's teacher is; nil where nothing in the run looks at one. With ranks, each must call it.
-  init?(_ run: RunConfig, dryRun: Bool, over ranks: Communicator? = nil) throws {
+  init?(_ run: RunConfig, over ranks: Communicator? = nil) throws {
     guard let teacher = run.teacher, run.usesTeacher else { return nil }
     path = teacher.model
     micro = teacher.micro
@@ -26,11 +25,10 @@ struct TeacherModel {
     var image: ImageOptions
     if teacher.isSafetensors {
       checkpoint = nil
-      let isThere = FileManager.default.fileExists(atPath: path)
-      guard isThere || (dryRun && (teacher.preset ?? teacher.config) != nil) else {
+      guard FileManager.default.fileExists(atPath: path) else {
         throw ModelFileError(path: path, exitCode: 74, reason: "there is no such file; teacher.model names the weights")
       }
-      sha256 = isThere ? try SavedRun.sha256(of: path) : nil
+      sha256 = try SavedRun.sha256(of: path)
       (config, words, vocabulary, image) = try Self.describe(teacher, run)
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
@@ -126,14 +124,14 @@ struct TeacherModel {
   }
 
   /// For the checkpoints of the run.
-  var saved: SavedTeacher? { sha256.map { SavedTeacher(path: path, sha256: $0) } }
+  var saved: SavedTeacher { SavedTeacher(path: path, sha256: sha256) }
 
   /// Everything that its embeddings depend on: the same on every rank.
   var identity: String {
     get throws {
       let image = "\(input.image)"
       let words = try SavedRun.sha256(of: vocabulary)
-      return "\(sha256 ?? "") \(words) \(image) \(String(decoding: try config.json, as: UTF8.self))"
+      return "\(sha256) \(words) \(image) \(String(decoding: try config.json, as: UTF8.self))"
     }
   }
 }

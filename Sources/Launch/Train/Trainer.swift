@@ -28,7 +28,7 @@ struct Trainer {
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: config.text.contextLength)
     // One rank reads every byte; what it finds stops all.
     let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && !dryRun ? .checksums : .sizes
-    let teacher = try TeacherModel(run, dryRun: dryRun, over: ranks)
+    let teacher = try TeacherModel(run, over: ranks)
     try requireSame("teacher", teacher?.identity ?? "")
     let data = try TrainingData(
       run, imageSize: config.vision.imageSize, tokenizer: tokenizer, teacher: teacher?.input, check: check)
