@@ -15,6 +15,7 @@ import Testing
     epochs: 2
     optimizer: {rate: 1e-3, betas: [0.8, 0.9]}
     objective: intra
+    teacher: a/run
     """
 
   @Test func whatAFileDoesNotSayIsAsInItsBase() throws {
@@ -47,7 +48,7 @@ import Testing
     try folder.write("common.yaml", "\(Self.common)\nspeed: 1".utf8)
     let file = try folder.write("run.yaml", "base: common.yaml\nname: a\nbatch: {global: 1}".utf8)
     let error = #expect(throws: RunFileError.self) { try RunConfig.load(file) }
-    #expect(error?.description.hasPrefix("common.yaml:8:1: unknown key \"speed\" in the run file") == true)
+    #expect(error?.description.hasPrefix("common.yaml:9:1: unknown key \"speed\" in the run file") == true)
     try folder.write("common.yaml", Self.common.utf8)
     let other = #expect(throws: RunFileError.self) { try RunConfig.load(file) }
     #expect(other?.description.hasPrefix("\(file):3:17: batch.global: expected at least 2") == true)
