@@ -287,7 +287,8 @@ private struct KeyReader {
     case nil:
       guard let missing else { throw ConfigError("the model config has no \(path)\(key)") }
       return missing
-    case let value as NSNumber: return value.doubleValue
+    case let value as NSNumber where !value.isBoolean: return value.doubleValue
+    case let value as NSNumber: throw ConfigError("\(path)\(key) is \(value.boolValue), and a number is wanted")
     case let other?: throw ConfigError("\(path)\(key) is \(other), and a number is wanted")
     }
   }
@@ -297,7 +298,7 @@ private struct KeyReader {
     known.insert(key)
     guard let list = object[key] as? [Any] else { return nil }
     return try list.map { item in
-      guard let number = item as? NSNumber, let whole = Int(exactly: number.doubleValue) else {
+      guard let number = item as? NSNumber, !number.isBoolean, let whole = Int(exactly: number.doubleValue) else {
         throw ConfigError("\(path)\(key) has \(item) in it, and whole numbers are wanted")
       }
       return whole
@@ -310,8 +311,8 @@ private struct KeyReader {
   mutating func flag(_ key: String, default missing: Bool) throws -> Bool {
     known.insert(key)
     guard let value = object[key] else { return missing }
-    guard let flag = value as? Bool else { throw ConfigError("\(path)\(key) is \(value), and true or false is wanted") }
-    return flag
+    guard let flag = value as? NSNumber, flag.isBoolean else { throw ConfigError("\(path)\(key) is \(value), and true or false is wanted") }
+    return flag.boolValue
   }
 
   /// The sizes of a pruned tower's blocks, where the key is there.
@@ -340,4 +341,9 @@ private struct KeyReader {
           + known.sorted().map { path + $0 }.joined(separator: ", "))
     }
   }
+}
+
+extension NSNumber {
+  /// Whether JSON had `true` or `false`, which Foundation reads as numbers too.
+  fileprivate var isBoolean: Bool { unsafe objCType.pointee == CChar(bitPattern: UInt8(ascii: "c")) }
 }

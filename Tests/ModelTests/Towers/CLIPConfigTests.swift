@@ -113,6 +113,8 @@ import Testing
     Mistake(nil, "embed_dim", 1.5, "embed_dim is 1.5, and a whole number is wanted"),
     Mistake(nil, "embed_dim", 1e300, "embed_dim is 1e+300, and a whole number is wanted"),
     Mistake(nil, "embed_dim", "six", "embed_dim is six, and a number is wanted"),
+    Mistake(nil, "embed_dim", true, "embed_dim is true, and a number is wanted"),
+    Mistake(nil, "quick_gelu", 1, "quick_gelu is 1, and true or false is wanted"),
     Mistake(nil, "quick_gelu", "yes", "quick_gelu is yes, and true or false is wanted"),
     Mistake(
       nil, "custom_text", true,
