@@ -10,7 +10,6 @@ final class AFD<S: Scalar> {
     let linear: Linear<S>
     let rows = UnitRows<S>()
     let joined = Buffer<S>()
-    let mapped = Buffer<S>()
     let djoined = Buffer<S>()
 
     init(_ store: ParameterStore<S>, name: String, _ student: Int, _ teacher: Int) {
@@ -24,9 +23,9 @@ final class AFD<S: Scalar> {
       let b = share.rows.count
       let z = joined.tensor(Shape(b, linear.weight.shape[1]))
       joinRows(student.own, teacher.own, into: z)
-      let y = mapped.tensor(Shape(b, linear.weight.shape[0]))
-      linear.forward(z, into: y)
-      rows.normalize(y, share)
+      rows.place(share, width: linear.weight.shape[0])
+      linear.forward(z, into: rows.own)
+      rows.normalizeInPlace()
       try rows.gather(ranks)
     }
 

@@ -6,7 +6,6 @@ internal import Tensor
 final class Head<S: Scalar> {
   let rows = UnitRows<S>()
   private let linear: Linear<S>
-  private let mapped = Buffer<S>()
 
   init(_ store: ParameterStore<S>, name: String, from inputs: Int, to outputs: Int) {
     let bound = Initial.uniform(1 / Double(inputs).squareRoot())
@@ -15,11 +14,11 @@ final class Head<S: Scalar> {
       bias: store.declare("\(name).bias", Shape(outputs), bound))
   }
 
-  /// Raw rows [b, d_s] to unit rows [b, d_t] in `rows`.
-  func forward(_ raw: Tensor<S>, _ share: BatchShare) {
-    let y = mapped.tensor(Shape(raw.rows, linear.bias.shape.count))
-    linear.forward(raw, into: y)
-    rows.normalize(y, share)
+  /// Raw rows [b, d_s] to unit rows [b, d_t] in `rows`; alone, there is no room to gather those of others.
+  func forward(_ raw: Tensor<S>, _ share: BatchShare, alone: Bool) {
+    rows.place(share, width: linear.bias.shape.count, alone: alone)
+    linear.forward(raw, into: rows.own)
+    rows.normalizeInPlace()
   }
 
   /// Adds to the gradients of W and b, and to `gradient`, that of the raw rows.

@@ -227,9 +227,9 @@ public final class Objective<S: Scalar> {
       precondition(teacherWidth == studentWidth, "a term that needs heads became used without having been declared")
       return student
     }
-    heads.image.forward(raw.image, share)
-    heads.text.forward(raw.text, share)
-    // Of these only GD wants everybody's.
+    // Only GD wants everybody's.
+    heads.image.forward(raw.image, share, alone: options.gd == 0)
+    heads.text.forward(raw.text, share, alone: options.gd == 0)
     if options.gd != 0 { for head in [heads.image, heads.text] { try head.rows.gather(ranks) } }
     return Modalities(image: heads.image.rows, text: heads.text.rows)
   }
@@ -242,11 +242,6 @@ public final class Objective<S: Scalar> {
       heads.text.backward(raw.text, addingTo: result.text)
     }
     return result
-  }
-
-  /// Whether this rank's features are finite numbers: of pictures and of captions.
-  public var isFinite: (image: Bool, text: Bool) {
-    (sumOfSquares(student.image.own).isFinite, sumOfSquares(student.text.own).isFinite)
   }
 
   /// Where weights come from; uniform ones need no source.

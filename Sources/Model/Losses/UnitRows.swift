@@ -13,12 +13,19 @@ final class UnitRows<S: Scalar> {
   private let reciprocals = Buffer<S>()
   private let gradients = Buffer<S>()
 
-  /// Room for this rank's rows within everybody's, for others to fill; then `gather`.
-  func place(_ share: BatchShare, width: Int) { rows.place(share, width: width) }
+  /// Room for this rank's rows within everybody's, for others to fill; then `gather`. Alone, there are no others.
+  func place(_ share: BatchShare, width: Int, alone: Bool = false) { rows.place(share, width: width, alone: alone) }
 
   /// own ← raw rows [b, e] over their lengths; the gradient is cleared.
   func normalize(_ raw: Tensor<S>, _ share: BatchShare) {
     place(share, width: raw.columns)
+    normalize(raw)
+  }
+
+  /// The same of raw rows that have been put where the unit rows go.
+  func normalizeInPlace() { normalize(own) }
+
+  private func normalize(_ raw: Tensor<S>) {
     normalizeRows(raw, into: own, reciprocal: reciprocals.tensor(Shape(own.rows)))
     gradient = gradients.tensor(own.shape)
     fill(gradient, 0)
@@ -41,9 +48,15 @@ final class GlobalRows<S: Scalar> {
   private(set) var all = Tensor<S>(Shape(0, 0))
   private let memory = Buffer<S>()
 
-  func place(_ share: BatchShare, width: Int) {
-    all = memory.tensor(Shape(share.count, width))
-    own = all.rows(share.rows)
+  /// Alone, there is memory for this rank's rows only.
+  func place(_ share: BatchShare, width: Int, alone: Bool = false) {
+    if alone {
+      own = memory.tensor(Shape(share.rows.count, width))
+      all = Tensor(Shape(0, width))
+    } else {
+      all = memory.tensor(Shape(share.count, width))
+      own = all.rows(share.rows)
+    }
   }
 
   func gather(_ ranks: some Ranks<S>) throws { try ranks.gatherRows(own, into: all) }
