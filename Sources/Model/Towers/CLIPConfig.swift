@@ -311,7 +311,9 @@ private struct KeyReader {
   mutating func flag(_ key: String, default missing: Bool) throws -> Bool {
     known.insert(key)
     guard let value = object[key] else { return missing }
-    guard let flag = value as? NSNumber, flag.isBoolean else { throw ConfigError("\(path)\(key) is \(value), and true or false is wanted") }
+    guard let flag = value as? NSNumber, flag.isBoolean else {
+      throw ConfigError("\(path)\(key) is \(value), and true or false is wanted")
+    }
     return flag.boolValue
   }
 
