@@ -26,6 +26,10 @@ import Testing
       "teacher: {model: a, image: {std: [1, 0, 1]}}",
       "run.yaml:6:34: teacher.image.std: expected [red, green, blue], each more than 0, or own, found [1.0, 0.0, 1.0]"
     ),
+    (
+      "teacher: {model: a, placement: nodes}",
+      "teacher.placement: expected node or replicated, found the text \"nodes\"; did you mean \"node\"?"
+    ),
     ("teacher: {model: a, imge: {}}", "unknown key \"imge\" in teacher; did you mean \"image\"?"),
   ])
   func whatARunFileSaysWrong(text: String, message: String) throws {
@@ -43,6 +47,7 @@ import Testing
         vocabulary: c
         image: {mean: own, std: [1, 2, 3]}
         micro: all
+        placement: replicated
       """
     let run = try RunFileTests.decode(RunFileTests.least + text)
     var expected = TeacherConfig()
@@ -51,6 +56,7 @@ import Testing
     expected.vocabulary = "c"
     expected.image.std = [1, 2, 3]
     expected.micro = nil
+    expected.placement = .replicated
     #expect(run.teacher == expected && run.usesTeacher)
     #expect(try RunFileTests.decode(run.yaml) == run)
     let short = try RunFileTests.decode(RunFileTests.least, set: ["teacher=a/run", "teacher.micro=4"])

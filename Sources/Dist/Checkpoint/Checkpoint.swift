@@ -88,6 +88,20 @@ extension Checkpoint {
     try read(.parameters, entries, into: values, range: 0..<values.count, leaving: prefix)
   }
 
+  /// Fills one range of an arena with its part of the parameters, and reads no more than that.
+  ///
+  /// - Parameters:
+  ///   - entries: what the whole arena holds.
+  ///   - range: the part of the arena to fill.
+  ///   - values: that part, `range.count` scalars.
+  ///   - prefix: as above.
+  /// - Throws: as above, be a parameter in the range or not.
+  public func readValues(
+    _ entries: [CheckpointEntry], range: Range<Int>, into values: Tensor<Float>, leaving prefix: String? = nil
+  ) throws(CheckpointError) {
+    try read(.parameters, entries, into: values, range: range, leaving: prefix)
+  }
+
   /// Fills the moments of one range of the arena.
   ///
   /// - Parameters:

@@ -74,6 +74,25 @@ public struct SafetensorsFile: Sendable {
     guard entry.range.count / entry.type.size == tensor.count else {
       throw problem("tensor \(name) has the shape \(entry.shape), expected \(tensor.shape)")
     }
+    try read(entry, into: tensor)
+  }
+
+  /// Fills a vector with some of a tensor's numbers, row-major; reads no more than these. Converts like `tensor(_:as:)`.
+  public func read<S: Scalar>(
+    _ name: String, elements: Range<Int>, into tensor: Tensor<S>
+  ) throws(SafetensorsError) {
+    precondition(elements.count == tensor.count, "\(elements) into \(tensor.shape)")
+    var entry = try entry(name)
+    let size = entry.type.size
+    guard elements.lowerBound >= 0, elements.upperBound <= entry.range.count / size else {
+      throw problem("tensor \(name) has the shape \(entry.shape), expected at least \(elements.upperBound) numbers")
+    }
+    let start = entry.range.lowerBound
+    entry.range = start + elements.lowerBound * size..<start + elements.upperBound * size
+    try read(entry, into: tensor)
+  }
+
+  private func read<S: Scalar>(_ entry: SafetensorsHeader.Entry, into tensor: Tensor<S>) throws(SafetensorsError) {
     switch entry.type {
     case .float32 where S.self == Float.self, .float64 where S.self == Double.self: try copy(entry, into: tensor)
     case .float64: try convert(entry, UInt64.self, into: tensor) { S(Double(bitPattern: $0)) }
@@ -81,7 +100,7 @@ public struct SafetensorsFile: Sendable {
     case .float16: try convert(entry, UInt16.self, into: tensor) { S(Float16(bitPattern: $0)) }
     case .bfloat16: try convert(entry, UInt16.self, into: tensor) { S(Float(bitPattern: UInt32($0) << 16)) }
     case .int64, .int32, .int16, .int8, .uint8, .bool:
-      throw problem("tensor \(name) holds \(entry.type.rawValue), expected floating-point numbers")
+      throw problem("tensor \(entry.name) holds \(entry.type.rawValue), expected floating-point numbers")
     }
   }
 

@@ -8,7 +8,7 @@ struct SafetensorsHeader: Sendable {
     let type: SafetensorsType
     let shape: [Int]
     /// Its bytes, counted from the end of the header.
-    let range: Range<Int>
+    var range: Range<Int>
   }
 
   struct Problem: Error { let reason: String }

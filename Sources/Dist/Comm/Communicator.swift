@@ -2,7 +2,7 @@ internal import CMPI
 internal import Synchronization
 internal import Tensor
 
-/// All ranks of the job, and the ways in which they meet.
+/// All ranks of the job, or some of them, and the ways in which they meet.
 ///
 /// A communicator of ours is a duplicate: nothing that other code sends can be taken for our messages. Every
 /// method of `Collectives.swift` must be called by all ranks, in the same order. MPI allows one collective at a
@@ -10,9 +10,9 @@ internal import Tensor
 /// communicators when the job ends.
 @safe
 public final class Communicator: @unchecked Sendable {
-  /// This process's number, 0 ..< size.
+  /// This process's number here, 0 ..< size.
   public let rank: Int
-  /// How many processes the job has.
+  /// How many processes meet here: all of the job, unless it was split.
   public let size: Int
   public let hostname: String
   /// This process's number among those of its node.
@@ -41,18 +41,27 @@ public final class Communicator: @unchecked Sendable {
     unsafe try self.init(duplicating: world, caller: caller, node: node, limit: Int(Int32.max))
   }
 
-  private init(
+  private convenience init(
     duplicating original: MPI_Comm?, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
   ) throws(MPIError) {
     var copy: MPI_Comm?
     unsafe try caller.check("MPI_Comm_dup", MPI_Comm_dup(original, &copy))
-    unsafe try caller.check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(copy, kinship_mpi_errors_return()))
+    unsafe try self.init(adopting: copy, caller: caller, node: node, limit: limit)
+  }
+
+  /// A communicator that nobody else uses.
+  private init(
+    adopting handle: MPI_Comm?, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
+  ) throws(MPIError) {
+    unsafe try caller.check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(handle, kinship_mpi_errors_return()))
+    var rank: Int32 = 0
     var size: Int32 = 0
-    unsafe try caller.check("MPI_Comm_size", MPI_Comm_size(copy, &size))
-    unsafe self.handle = copy
+    unsafe try caller.check("MPI_Comm_rank", MPI_Comm_rank(handle, &rank))
+    unsafe try caller.check("MPI_Comm_size", MPI_Comm_size(handle, &size))
+    unsafe self.handle = handle
     self.caller = caller
     self.limit = limit
-    self.rank = caller.rank
+    self.rank = Int(rank)
     self.size = Int(size)
     self.hostname = caller.host
     self.nodeRank = node.rank
@@ -69,6 +78,27 @@ public final class Communicator: @unchecked Sendable {
     defer { ledger.leave() }
     return unsafe try Communicator(
       duplicating: handle, caller: caller, node: (nodeRank, nodeSize), limit: limit)
+  }
+
+  /// The ranks that share this machine's memory, in their order here. All ranks must ask for it.
+  public func node() throws(MPIError) -> Communicator {
+    ledger.enter("node")
+    defer { ledger.leave() }
+    var node: MPI_Comm?
+    unsafe try caller.check(
+      "MPI_Comm_split_type",
+      MPI_Comm_split_type(handle, Int32(MPI_COMM_TYPE_SHARED), Int32(rank), kinship_mpi_info_null(), &node))
+    return unsafe try Communicator(adopting: node, caller: caller, node: (nodeRank, nodeSize), limit: limit)
+  }
+
+  /// The ranks that name the same group, in their order here. All ranks must ask for it.
+  public func split(group: Int) throws(MPIError) -> Communicator {
+    precondition(group >= 0 && group <= Int(Int32.max))
+    ledger.enter("split")
+    defer { ledger.leave() }
+    var part: MPI_Comm?
+    unsafe try caller.check("MPI_Comm_split", MPI_Comm_split(handle, Int32(group), Int32(rank), &part))
+    return unsafe try Communicator(adopting: part, caller: caller, node: (nodeRank, nodeSize), limit: limit)
   }
 
   /// The rows that rank `rank` of `size` owns of `n`: ⌊rank·n/size⌋ ..< ⌊(rank+1)·n/size⌋.

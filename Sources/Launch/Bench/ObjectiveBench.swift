@@ -139,17 +139,3 @@ struct ObjectiveBench {
     for index in 0..<tensor.count { tensor[index] = Float(random.uniform(-1, 1)) }
   }
 }
-
-/// What the system says of this process's memory, in MiB.
-enum ProcessMemory {
-  /// The most that has been resident, since the start or the last reset.
-  static var peak: Double {
-    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
-    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-    let kibibytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
-    return (kibibytes ?? 0) / 1024
-  }
-
-  /// Makes the peak what is resident now, where the system allows it.
-  static func resetPeak() { try? "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8) }
-}

@@ -15,6 +15,7 @@ struct TeacherConfig: Section {
   var image = TeacherImageConfig()
   /// Pairs that the teacher's towers hold at once, which bounds memory; `all`: the rank's whole share.
   var micro: Int? = 32
+  var placement = TeacherPlacement.node
 
   mutating func fields(_ map: FieldMap) {
     map.required("model", &model, "the teacher's weights: a run's folder, a checkpoint's, or a safetensors file")
@@ -23,16 +24,25 @@ struct TeacherConfig: Section {
     map.optional("vocabulary", &vocabulary)
     map.field("image", &image)
     map.optional("micro", &micro, none: "all")
+    map.field("placement", &placement)
   }
 
   static var expectation: String {
-    "the path of a model, or a section (model, config, preset, vocabulary, image, micro)"
+    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement)"
   }
 
   static func shorthandKey(_ text: String) -> String? { "model" }
 
   /// Where the weights are: in a checkpoint, or in a file of open_clip's form.
   var isSafetensors: Bool { model.hasSuffix(".safetensors") }
+}
+
+/// Where the teacher's weights are. Its embeddings are the same, bit for bit.
+enum TeacherPlacement: String, CaseIterable, FieldValue {
+  /// One copy a node, in memory that its ranks share; each has loaded its part.
+  case node
+  /// A copy on every rank.
+  case replicated
 }
 
 /// How the teacher's pictures are normalised, where its own files do not say it or say it wrong. Crops and colours are

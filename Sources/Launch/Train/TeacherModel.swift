@@ -14,6 +14,7 @@ struct TeacherModel {
   /// Where its vocabulary was found.
   let vocabulary: String
   let micro: Int?
+  let placement: TeacherPlacement
   private let checkpoint: Checkpoint?
 
   /// What the run's teacher is; nil where nothing in the run looks at one. With ranks, each must call it.
@@ -21,6 +22,7 @@ struct TeacherModel {
     guard let teacher = run.teacher, run.usesTeacher else { return nil }
     path = teacher.model
     micro = teacher.micro
+    placement = teacher.placement
     let words: Vocabulary
     var image: ImageOptions
     if teacher.isSafetensors {
@@ -28,7 +30,7 @@ struct TeacherModel {
       guard FileManager.default.fileExists(atPath: path) else {
         throw ModelFileError(path: path, exitCode: 74, reason: "there is no such file; teacher.model names the weights")
       }
-      sha256 = try SavedRun.sha256(of: path)
+      sha256 = try ranks.map { try Self.sha256(of: teacher.model, onceOn: $0.node()) } ?? SavedRun.sha256(of: path)
       (config, words, vocabulary, image) = try Self.describe(teacher, run)
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
@@ -112,15 +114,30 @@ struct TeacherModel {
     return saved.vocabulary
   }
 
-  /// Reads the weights.
+  /// SHA-256 of a large file, computed by one rank of a node for all that have the very same file.
+  private static func sha256(of path: String, onceOn node: Communicator) throws -> String {
+    let status = try FileManager.default.attributesOfItem(atPath: URL(filePath: path).resolvingSymlinksInPath().path)
+    let file = "\(status[.systemNumber] ?? "") \(status[.systemFileNumber] ?? "")"
+    let files = try node.allGather([UInt8](file.utf8))
+    var sum = node.rank == 0 ? [UInt8](try SavedRun.sha256(of: path).utf8) : []
+    try node.broadcast(&sum)
+    return files[node.rank] == files[0] ? String(decoding: sum, as: UTF8.self) : try SavedRun.sha256(of: path)
+  }
+
+  /// A copy of this process's own.
   func load() throws -> CLIP<Float> {
     let model = CLIP<Float>(config, frozen: true)
-    if let checkpoint {
-      try model.read(checkpoint)
-    } else {
-      try ModelFiles.read(path, into: model)
-    }
+    try read(into: model, ranges: nil)
     return model
+  }
+
+  /// Reads weights and buffers, or of the weights only these parts of the arena.
+  func read(into model: CLIP<Float>, ranges: [Range<Int>]?) throws {
+    if let checkpoint {
+      try model.read(checkpoint, ranges: ranges)
+    } else {
+      try ModelFiles.read(path, into: model, ranges: ranges)
+    }
   }
 
   /// For the checkpoints of the run.

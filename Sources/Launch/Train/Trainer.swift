@@ -57,7 +57,8 @@ struct Trainer {
     if let pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
       step.pruning = pruning.masks(of: model)
     }
-    let live = try teacher.map { LiveTeacher(try $0.load(), micro: $0.micro) }
+    let weights = try teacher.map { try TeacherWeights($0, over: ranks) }
+    let live = weights.map { LiveTeacher($0.model, micro: teacher?.micro) }
     let checkpoints = try Checkpoints(run: run, step: step, teacher: teacher?.saved, ranks: ranks)
     let start = try checkpoint.map { try checkpoints.restore($0) { notes.append($0) } } ?? 0
     guard start <= steps else { throw RunPastEnd(done: start, steps: steps) }
@@ -67,6 +68,7 @@ struct Trainer {
       try inherited?.apply(to: model)
     }
     let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
+    if let weights { header.notes.append(weights.text) }
     if let pruning { header.notes.append(pruning.text) }
     try header.say()
     let log = try RunLog(

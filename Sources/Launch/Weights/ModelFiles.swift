@@ -76,8 +76,9 @@ enum ModelFiles {
     var preprocessCfg: Preprocessing?
   }
 
-  /// Reads weights and buffers by name into a model. Every missing, unexpected and misshapen one is listed.
-  static func read<S: Scalar>(_ path: String, into model: CLIP<S>) throws {
+  /// Reads weights and buffers by name into a model. Every missing, unexpected and misshapen one is listed. With
+  /// `ranges`, only these parts of the model's arena are read and written, beside the buffers, which are small.
+  static func read<S: Scalar>(_ path: String, into model: CLIP<S>, ranges: [Range<Int>]? = nil) throws {
     let file = try SafetensorsFile(path)
     let (store, buffers) = (model.parameters, model.parameters.buffers)
     let expected = model.entries.map { ($0.name, $0.shape) } + buffers.map { ($0.name, $0.shape) }
@@ -106,7 +107,12 @@ enum ModelFiles {
         path: path, exitCode: 65, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
     for entry in model.entries {
-      copy(try file.tensor(entry.name, as: S.self).reshaped(entry.shape), into: store.value(of: entry))
+      for range in ranges ?? [entry.range] {
+        let shared = range.clamped(to: entry.range)
+        guard !shared.isEmpty else { continue }
+        let elements = shared.lowerBound - entry.offset..<shared.upperBound - entry.offset
+        try file.read(entry.name, elements: elements, into: store.values.slice(shared))
+      }
     }
     for buffer in buffers {
       if buffer.isCount {

@@ -40,9 +40,13 @@ struct TrainedModel {
 
 extension CLIP<Float> {
   /// Fills parameters and buffers from a checkpoint; what the objective of its run has learned beside them is left.
-  func read(_ checkpoint: Checkpoint) throws {
-    try checkpoint.readValues(
-      parameters.checkpointEntries, into: parameters.values, leaving: Objective<Float>.prefix)
+  /// With `ranges`, only these parts of the parameters.
+  func read(_ checkpoint: Checkpoint, ranges: [Range<Int>]? = nil) throws {
+    for range in ranges ?? [0..<parameters.count] {
+      try checkpoint.readValues(
+        parameters.checkpointEntries, range: range, into: parameters.values.slice(range),
+        leaving: Objective<Float>.prefix)
+    }
     try parameters.readBuffers(from: checkpoint)
   }
 }
