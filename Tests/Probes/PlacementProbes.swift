@@ -14,7 +14,8 @@ let placementProbes: [String: Scenario] = [
     copy(scene.whole.parameters.values.slice(own), into: window.values.slice(own))
     try window.publish()
     let isSame = scene.features(model) == scene.features(scene.whole)
-    // Groups do not see each other; all of a group see what one of them writes.
+    // Groups do not see each other; all of a group see what one of them writes, when all have read what was there.
+    try window.publish()
     if group.rank == group.size - 1 { window.values[0] = Float(number) + 0.5 }
     try window.publish()
     say("\(ranks.rank): \(isSame) \(window.values[0])")
