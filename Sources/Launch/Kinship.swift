@@ -19,6 +19,7 @@ struct Kinship: ParsableCommand {
     version: Release.version,
     subcommands: [
       Train.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self, EvaluateCommand.self,
+      WeightsCommand.self,
     ])
 
   static func main() {

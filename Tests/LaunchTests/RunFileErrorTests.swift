@@ -213,7 +213,8 @@ import Testing
       text: least, set: ["model=ViT-T-17"],
       messages: [
         "--set model=ViT-T-17: model.preset: no model is called ViT-T-17; there are ViT-T-16, ViT-S-16, ViT-B-32,"
-          + " ViT-B-16, ViT-L-14, RN50, RN101, ViT-64-T-16, ViT-64-S-16, ViT-64-S-8, ViT-64-B-8, or name a JSON file"
+          + " ViT-B-16, ViT-L-14, RN50, RN101, ViT-64-T-16, ViT-64-S-16, ViT-64-S-8, ViT-64-B-8,"
+          + " each also with -quickgelu, or name a JSON file"
       ]),
     Case(
       text: least,

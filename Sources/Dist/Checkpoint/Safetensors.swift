@@ -16,9 +16,6 @@ public struct SafetensorsFile: Sendable {
   /// Where the numbers begin.
   private let start: Int
 
-  /// Numbers converted at a time.
-  private static let piece = 1 << 18
-
   public init(_ url: URL) throws(SafetensorsError) { try self.init(url.path(percentEncoded: false)) }
 
   /// Opens `path`. A file whose header does not fit its size, or whose tensors overlap or leave holes, is refused.
@@ -74,49 +71,37 @@ public struct SafetensorsFile: Sendable {
     guard entry.range.count / entry.type.size == tensor.count else {
       throw problem("tensor \(name) has the shape \(entry.shape), expected \(tensor.shape)")
     }
-    try read(entry, into: tensor)
+    try read(name, numbers(entry), into: tensor)
   }
 
   /// Fills a vector with some of a tensor's numbers, row-major; reads no more than these. Converts like `tensor(_:as:)`.
   public func read<S: Scalar>(
     _ name: String, elements: Range<Int>, into tensor: Tensor<S>
   ) throws(SafetensorsError) {
-    precondition(elements.count == tensor.count, "\(elements) into \(tensor.shape)")
-    var entry = try entry(name)
-    let size = entry.type.size
-    guard elements.lowerBound >= 0, elements.upperBound <= entry.range.count / size else {
+    let entry = try entry(name)
+    let all = numbers(entry)
+    guard elements.lowerBound >= 0, elements.upperBound <= all.count else {
       throw problem("tensor \(name) has the shape \(entry.shape), expected at least \(elements.upperBound) numbers")
     }
-    let start = entry.range.lowerBound
-    entry.range = start + elements.lowerBound * size..<start + elements.upperBound * size
-    try read(entry, into: tensor)
+    try read(name, all.part(elements), into: tensor)
   }
 
-  private func read<S: Scalar>(_ entry: SafetensorsHeader.Entry, into tensor: Tensor<S>) throws(SafetensorsError) {
-    switch entry.type {
-    case .float32 where S.self == Float.self, .float64 where S.self == Double.self: try copy(entry, into: tensor)
-    case .float64: try convert(entry, UInt64.self, into: tensor) { S(Double(bitPattern: $0)) }
-    case .float32: try convert(entry, UInt32.self, into: tensor) { S(Float(bitPattern: $0)) }
-    case .float16: try convert(entry, UInt16.self, into: tensor) { S(Float16(bitPattern: $0)) }
-    case .bfloat16: try convert(entry, UInt16.self, into: tensor) { S(Float(bitPattern: UInt32($0) << 16)) }
-    case .int64, .int32, .int16, .int8, .uint8, .bool:
-      throw problem("tensor \(entry.name) holds \(entry.type.rawValue), expected floating-point numbers")
+  private func read<S: Scalar>(
+    _ name: String, _ numbers: StoredNumbers, into tensor: Tensor<S>
+  ) throws(SafetensorsError) {
+    guard numbers.type.isFloatingPoint else {
+      throw problem("tensor \(name) holds \(numbers.type.rawValue), expected floating-point numbers")
     }
+    try SafetensorsError.naming(path) { () throws(FileError) in try numbers.read(file, into: tensor) }
   }
 
   /// A tensor of integers, row-major; a boolean is 0 or 1.
   public func integers(_ name: String) throws(SafetensorsError) -> [Int] {
     let entry = try entry(name)
-    let values: [Int]
-    switch entry.type {
-    case .int64: values = try collect(entry, UInt64.self) { Int(Int64(bitPattern: $0)) }
-    case .int32: values = try collect(entry, UInt32.self) { Int(Int32(bitPattern: $0)) }
-    case .int16: values = try collect(entry, UInt16.self) { Int(Int16(bitPattern: $0)) }
-    case .int8: values = try collect(entry, UInt8.self) { Int(Int8(bitPattern: $0)) }
-    case .uint8, .bool: values = try collect(entry, UInt8.self) { Int($0) }
-    case .float64, .float32, .float16, .bfloat16:
+    guard !entry.type.isFloatingPoint else {
       throw problem("tensor \(name) holds \(entry.type.rawValue), expected integers")
     }
+    let values = try SafetensorsError.naming(path) { () throws(FileError) in try numbers(entry).integers(file) }
     if entry.type == .bool, let other = values.first(where: { $0 > 1 }) {
       throw problem("tensor \(name) holds the boolean \(other), expected 0 or 1")
     }
@@ -133,48 +118,8 @@ public struct SafetensorsFile: Sendable {
 
   private func problem(_ reason: String) -> SafetensorsError { SafetensorsError(path: path, reason: reason) }
 
-  /// Bytes that need no conversion: the file's byte order is that of every processor we build for.
-  private func copy<S: Scalar>(_ entry: SafetensorsHeader.Entry, into tensor: Tensor<S>) throws(SafetensorsError) {
-    try SafetensorsError.naming(path) { () throws(FileError) in
-      try unsafe tensor.withUnsafeMutableBuffer { buffer throws(FileError) in
-        try unsafe file.read(into: UnsafeMutableRawBufferPointer(buffer), at: start + entry.range.lowerBound)
-      }
-    }
-  }
-
-  private func convert<S: Scalar, Bits: FixedWidthInteger & BitwiseCopyable>(
-    _ entry: SafetensorsHeader.Entry, _ bits: Bits.Type, into tensor: Tensor<S>, _ value: (Bits) -> S
-  ) throws(SafetensorsError) {
-    var at = 0
-    try forEachPiece(entry, bits) { piece in
-      for number in piece {
-        tensor[at] = value(number)
-        at += 1
-      }
-    }
-  }
-
-  private func collect<Bits: FixedWidthInteger & BitwiseCopyable>(
-    _ entry: SafetensorsHeader.Entry, _ bits: Bits.Type, _ value: (Bits) -> Int
-  ) throws(SafetensorsError) -> [Int] {
-    var values: [Int] = []
-    values.reserveCapacity(entry.range.count / entry.type.size)
-    try forEachPiece(entry, bits) { piece in
-      for number in piece { values.append(value(number)) }
-    }
-    return values
-  }
-
-  /// Lends the numbers of an entry, as bit patterns, some at a time.
-  private func forEachPiece<Bits: FixedWidthInteger & BitwiseCopyable>(
-    _ entry: SafetensorsHeader.Entry, _: Bits.Type, _ body: ([Bits]) -> Void
-  ) throws(SafetensorsError) {
-    try SafetensorsError.naming(path) { () throws(FileError) in
-      let count = entry.range.count / entry.type.size
-      for first in stride(from: 0, to: count, by: Self.piece) {
-        let offset = start + entry.range.lowerBound + first * entry.type.size
-        body(try file.read(min(Self.piece, count - first), of: Bits.self, at: offset))
-      }
-    }
+  private func numbers(_ entry: SafetensorsHeader.Entry) -> StoredNumbers {
+    StoredNumbers(
+      type: entry.type, offset: start + entry.range.lowerBound, count: entry.range.count / entry.type.size)
   }
 }

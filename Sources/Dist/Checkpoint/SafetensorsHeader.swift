@@ -8,7 +8,7 @@ struct SafetensorsHeader: Sendable {
     let type: SafetensorsType
     let shape: [Int]
     /// Its bytes, counted from the end of the header.
-    var range: Range<Int>
+    let range: Range<Int>
   }
 
   struct Problem: Error { let reason: String }

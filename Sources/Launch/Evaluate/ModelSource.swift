@@ -8,8 +8,8 @@ import Tensor
 struct ModelSource: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), or a safetensors file with open_clip's "
-        + "names (then with --vocabulary; and --model unless open_clip_config.json lies beside it).", valueName: "path")
+      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), or a safetensors or PyTorch file "
+        + "(then with --vocabulary; and --model unless open_clip_config.json lies beside it).", valueName: "path")
   )
   var checkpoint: String
 
@@ -21,7 +21,7 @@ struct ModelSource: ParsableArguments {
 
   /// Every rank must call it.
   func load(over communicator: Communicator) throws -> (embedder: CLIPEmbedder, step: Int?) {
-    if checkpoint.hasSuffix(".safetensors") { return (try loadSafetensors(), nil) }
+    if WeightsFile.isOne(checkpoint) { return (try loadSafetensors(), nil) }
     guard model == nil else {
       throw EvaluationError.noModel(path: checkpoint, reason: "--model belongs to a safetensors file; leave it out")
     }

@@ -2,7 +2,7 @@ import Model
 
 /// The frozen model that a run learns from. The short form `teacher: PATH` names its weights.
 struct TeacherConfig: Section {
-  /// Its weights: a run's folder, a checkpoint's folder, or a safetensors file with open_clip's names.
+  /// Its weights: a run's folder, a checkpoint's folder, or a safetensors or PyTorch file (`WeightsFile`).
   var model = ""
   /// For a safetensors file: the JSON file with the sizes (`model_cfg`, `preprocess_cfg`). Without it, and without
   /// `preset`, open_clip_config.json beside the weights.
@@ -33,8 +33,8 @@ struct TeacherConfig: Section {
 
   static func shorthandKey(_ text: String) -> String? { "model" }
 
-  /// Where the weights are: in a checkpoint, or in a file of open_clip's form.
-  var isSafetensors: Bool { model.hasSuffix(".safetensors") }
+  /// Where the weights are: in a checkpoint of ours, or in a safetensors or PyTorch file.
+  var isSafetensors: Bool { WeightsFile.isOne(model) }
 }
 
 /// Where the teacher's weights are. Its embeddings are the same, bit for bit.

@@ -21,7 +21,7 @@ struct InheritedModel {
     self.path = path
     self.student = student
     towers = run.start.towers
-    if path.hasSuffix(".safetensors") {
+    if WeightsFile.isOne(path) {
       checkpoint = nil
       let file = URL(filePath: path).deletingLastPathComponent().appending(path: ModelFiles.config).relativePath
       source = try ModelFiles.sizes(file)

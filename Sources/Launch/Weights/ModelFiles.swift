@@ -21,7 +21,8 @@ enum ModelFiles {
         : SafetensorsEntry(buffer.name, Tensor<Float>(buffer.shape, values.map { Float($0) }))
     }
     try SafetensorsFile.write(
-      entries + buffers, metadata: ["format": "pt"], to: folder.appending(path: weights).path(percentEncoded: false))
+      entries + buffers, metadata: metadata(model.config),
+      to: folder.appending(path: weights).path(percentEncoded: false))
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
     var object = [
@@ -32,19 +33,29 @@ enum ModelFiles {
       object["note"] = "a pruned model: its blocks have sizes of their own (blocks), which open_clip cannot build"
     }
     let json = try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
+    try write(json, to: folder.appending(path: config))
+  }
+
+  /// What our safetensors files say of themselves. The format is what other readers want to be told.
+  static func metadata(_ config: CLIPConfig) -> [String: String] {
+    ["format": "pt", WeightsMatch.activationKey: config.activation.rawValue]
+  }
+
+  /// Writes a file as a whole.
+  static func write(_ data: Data, to file: URL) throws {
     do {
-      try json.write(to: folder.appending(path: config), options: .atomic)
+      try data.write(to: file, options: .atomic)
     } catch {
       throw ModelFileError(
-        path: folder.appending(path: config).relativePath, exitCode: 74,
-        reason: (error as NSError).localizedFailureReason ?? "\(error)")
+        path: file.relativePath, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
   }
 
-  /// The sizes of a model, from its JSON file.
+  /// The sizes of a model, from its JSON file, open_clip's or Hugging Face's.
   static func sizes(_ path: String) throws -> CLIPConfig {
     do {
-      return try CLIPConfig(json: Data(contentsOf: URL(filePath: path)))
+      let json = try Data(contentsOf: URL(filePath: path))
+      return try CLIPConfig.isHuggingFace(json: json) ? CLIPConfig(huggingFace: json) : CLIPConfig(json: json)
     } catch let error as ConfigError {
       throw ModelFileError(path: path, exitCode: 65, reason: "\(error)")
     } catch {
@@ -57,14 +68,23 @@ enum ModelFiles {
     var options = ImageOptions()
     options.size = size
     do {
-      let decoder = JSONDecoder()
-      decoder.keyDecodingStrategy = .convertFromSnakeCase
-      let file = try decoder.decode(ConfigFile.self, from: Data(contentsOf: URL(filePath: path)))
-      file.preprocessCfg?.apply(to: &options)
+      let json = try Data(contentsOf: URL(filePath: path))
+      if CLIPConfig.isHuggingFace(json: json) {
+        let (mean, std) = try HuggingFaceFiles.normalisation(beside: path)
+        options.mean = mean ?? options.mean
+        options.std = std ?? options.std
+      } else {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        let file = try decoder.decode(ConfigFile.self, from: json)
+        file.preprocessCfg?.apply(to: &options)
+      }
       try options.validate()
       return options
     } catch let error as ImageError {
       throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")
+    } catch let error as ModelFileError {
+      throw error
     } catch let error as DecodingError {
       throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")
     } catch {
@@ -76,32 +96,13 @@ enum ModelFiles {
     var preprocessCfg: Preprocessing?
   }
 
-  /// Reads weights and buffers by name into a model. Every missing, unexpected and misshapen one is listed. With
-  /// `ranges`, only these parts of the model's arena are read and written, beside the buffers, which are small.
+  /// Reads weights and buffers by name into a model, from a file in open_clip's form or Hugging Face's. Every missing,
+  /// unexpected and misshapen one is listed. With `ranges`, only these parts of the model's arena are read and written,
+  /// beside the buffers, which are small.
   static func read<S: Scalar>(_ path: String, into model: CLIP<S>, ranges: [Range<Int>]? = nil) throws {
-    let file = try SafetensorsFile(path)
-    let (store, buffers) = (model.parameters, model.parameters.buffers)
-    let expected = model.entries.map { ($0.name, $0.shape) } + buffers.map { ($0.name, $0.shape) }
-    let counts = Set(buffers.filter(\.isCount).map(\.name))
-    var problems: [String] = []
-    for (name, shape) in expected {
-      guard file.contains(name) else {
-        problems.append("missing: \(name) \(shape)")
-        continue
-      }
-      let found = try file.shape(of: name)
-      // Some files have a single number in a vector.
-      guard found == shape || (shape.rank == 0 && found.array == [1]) else {
-        problems.append("misshapen: \(name) is \(found), the model's is \(shape)")
-        continue
-      }
-      let type = try file.type(of: name)
-      if type.isFloatingPoint == counts.contains(name) {
-        problems.append("of another type: \(name) holds \(type.rawValue)")
-      }
-    }
-    let known = Set(expected.map(\.0))
-    problems += file.names.filter { !known.contains($0) }.map { "unexpected: \($0)" }
+    let file = try WeightsFile.open(path)
+    let (store, match) = (model.parameters, WeightsMatch(WeightsForm(of: file), model.config, model.parameters))
+    let problems = try match.mismatches(in: file)
     guard problems.isEmpty else {
       throw ModelFileError(
         path: path, exitCode: 65, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
@@ -111,10 +112,10 @@ enum ModelFiles {
         let shared = range.clamped(to: entry.range)
         guard !shared.isEmpty else { continue }
         let elements = shared.lowerBound - entry.offset..<shared.upperBound - entry.offset
-        try file.read(entry.name, elements: elements, into: store.values.slice(shared))
+        try match.read(entry.name, entry.shape, elements, from: file, into: store.values.slice(shared))
       }
     }
-    for buffer in buffers {
+    for buffer in store.buffers {
       if buffer.isCount {
         store.value(of: buffer)[0] = Double(try file.integers(buffer.name)[0])
       } else {

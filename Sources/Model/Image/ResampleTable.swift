@@ -69,7 +69,7 @@ struct ResampleTable {
   }
 
   /// The cubic convolution kernel of Keys with a = −½.
-  private static func cubic(_ distance: Double) -> Double {
+  static func cubic(_ distance: Double) -> Double {
     let a = -0.5
     let x = abs(distance)
     if x < 1 { return ((a + 2) * x - (a + 3)) * x * x + 1 }

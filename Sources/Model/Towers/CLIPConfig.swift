@@ -255,9 +255,9 @@ extension CLIPConfig {
 }
 
 /// Takes keys out of a JSON object one by one and then says which were not known.
-private struct KeyReader {
+struct KeyReader {
   private let object: [String: Any]
-  private let path: String
+  let path: String
   private var known: Set<String> = []
 
   init(_ object: [String: Any], path: String) {
@@ -291,6 +291,13 @@ private struct KeyReader {
     case let value as NSNumber: throw ConfigError("\(path)\(key) is \(value.boolValue), and a number is wanted")
     case let other?: throw ConfigError("\(path)\(key) is \(other), and a number is wanted")
     }
+  }
+
+  mutating func string(_ key: String, default missing: String) throws -> String {
+    known.insert(key)
+    guard let value = object[key] else { return missing }
+    guard let text = value as? String else { throw ConfigError("\(path)\(key) is \(value), and a text is wanted") }
+    return text
   }
 
   /// A list of whole numbers; nil for what is no list.

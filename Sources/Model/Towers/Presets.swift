@@ -1,3 +1,5 @@
+import Tensor
+
 extension CLIPConfig {
   /// The named models, in the order in which help lists them. The first seven are open_clip's (ViT-T-16: CLIP-KD's); the
   /// rest are for pictures of 64 pixels and take as many words as the run's vocabulary has.
@@ -70,13 +72,18 @@ extension CLIPConfig {
     ),
   ]
 
-  /// The preset of that name; an unknown name is an error that lists them.
+  /// The preset of that name, with QuickGELU where the name ends in `-quickgelu`, as open_clip writes it; an unknown name
+  /// is an error that lists them.
   public init(preset name: String) throws {
-    guard let found = Self.presets.first(where: { $0.name == name }) else {
+    let suffix = "-quickgelu"
+    let quick = name.hasSuffix(suffix)
+    let bare = quick ? String(name.dropLast(suffix.count)) : name
+    guard let found = Self.presets.first(where: { $0.name == bare }) else {
       throw ConfigError(
-        "no model is called \(name); there are \(Self.presets.map(\.name).joined(separator: ", ")), or name a JSON file"
-      )
+        "no model is called \(name); there are \(Self.presets.map(\.name).joined(separator: ", ")), each also with "
+          + "\(suffix), or name a JSON file")
     }
     self = found.config
+    if quick { activation = .quickGELU }
   }
 }

@@ -1,0 +1,55 @@
+import ArgumentParser
+import Foundation
+import Model
+import Tensor
+
+/// `kinship weights import`: a model of others as Kinship reads it.
+struct WeightsImport: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "import",
+    abstract: "Writes open_clip_model.safetensors and open_clip_config.json from other files of a CLIP model.",
+    discussion: """
+      The input is a file of weights, or a folder with one by its usual name: safetensors in open_clip's form or in \
+      that of Hugging Face's CLIPModel, or a PyTorch checkpoint (.pt, .pth, .bin: what torch.save writes since version \
+      1.6, a state dict bare or under state_dict, with or without module. before its names). A checkpoint is never \
+      executed: it may describe tensors, and is refused where it asks for anything else.
+
+      Names, shapes and types are held against the model's sizes, and every difference is listed. The sizes and the \
+      activation come from open_clip_config.json or config.json beside the weights, from --config, or from --preset. \
+      Which activation weights were trained with cannot be seen in them: of LAION's and OpenAI's ViT-B-32, for \
+      example, some want --preset ViT-B-32-quickgelu.
+
+      Numbers become 32-bit floats; 16-bit ones keep their value.
+      """)
+
+  @Argument(help: ArgumentHelp("The file of weights, or its folder.", valueName: "input")) var input: String
+
+  @OptionGroup var folder: ModelFolder
+
+  @OptionGroup var options: WeightsOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "For pictures of this many pixels a side: resizes the positions of a vision transformer as open_clip does.",
+      valueName: "n"))
+  var imageSize: Int?
+
+  func run() throws {
+    guard Machine.isFirstRank else { return }
+    let source = try ForeignModel(input, config: options.config, preset: options.preset)
+    var model = try source.load()
+    var preprocessing = source.preprocessing
+    if let imageSize {
+      model = try model.resized(to: imageSize)
+      preprocessing.size = imageSize
+    }
+    let target = try folder.make(for: [ModelFiles.weights, ModelFiles.config])
+    try ModelFiles.write(model, preprocessing: preprocessing, to: target)
+    print(
+      """
+      \(source.path): \(source.form.title), sizes from \(source.source)
+      \(ModelSummary(model.config).text)
+      \(target.relativePath): \(ModelFiles.weights), \(ModelFiles.config)
+      """)
+  }
+}

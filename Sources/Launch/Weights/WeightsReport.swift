@@ -1,0 +1,67 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// A file of weights for people: its tensors as a table, and how it fits its sizes.
+struct WeightsReport {
+  let text: String
+
+  /// Opens what `ForeignModel` opens; sizes need not be known.
+  init(_ input: String, config: String?, preset: String?) throws {
+    let path = try ForeignModel.weights(input)
+    let file = try WeightsFile.open(path)
+    let form = WeightsForm(of: file)
+    var rows = [["tensor", "type", "shape", "numbers"]]
+    var total = 0
+    for name in file.names {
+      let type = try file.type(of: name).rawValue
+      // A shape that we cannot hold is part of what the table is asked for.
+      let shape = try? file.shape(of: name)
+      rows.append([name, type, shape.map { "\($0)" } ?? "?", shape.map { "\($0.count)" } ?? "?"])
+      total = total.addingReportingOverflow(shape?.count ?? 0).partialValue
+    }
+    var lines = ["\(path): \(form.title), \(file.names.count) tensors, \(total) numbers"]
+    let metadata = file.metadata.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+    if !metadata.isEmpty { lines.append("  says of itself: " + metadata.joined(separator: ", ")) }
+    if config != nil || preset != nil || ForeignModel.config(beside: path, form) != nil {
+      let source = try ForeignModel(path, config: config, preset: preset)
+      lines.append("  \(source.source): \(ModelSummary(source.config).text)")
+      let mismatches = try source.mismatches()
+      lines.append(mismatches.isEmpty ? "  fits these sizes" : "  does not fit these sizes:")
+      lines += mismatches.map { "    \($0)" }
+    } else {
+      lines.append("  no sizes beside it: --config or --preset would check it")
+    }
+    text = (lines + Self.table(rows)).joined(separator: "\n")
+  }
+
+  /// Columns as wide as their widest entry, the last one flush right.
+  private static func table(_ rows: [[String]]) -> [String] {
+    let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    return rows.map { row in
+      let cells = zip(row, widths).enumerated().map { index, cell in
+        let space = String(repeating: " ", count: cell.1 - cell.0.count)
+        return index == row.count - 1 ? space + cell.0 : cell.0 + space
+      }
+      return "  " + cells.joined(separator: "  ")
+    }
+  }
+}
+
+/// A model's sizes in one line.
+struct ModelSummary {
+  let text: String
+
+  init(_ config: CLIPConfig) {
+    let store = CLIP<Float>.layout(config)
+    let vision = config.vision
+    let visual =
+      vision.stages.map { "ResNet \($0.map(String.init).joined(separator: "-")), \(vision.width) wide" }
+      ?? "ViT \(vision.layers) × \(vision.width), patches of \(vision.patchSize)"
+    text =
+      "\(visual), pictures of \(vision.imageSize); text \(config.text.layers) × \(config.text.width), "
+      + "\(config.text.vocabularySize) tokens, context \(config.text.contextLength); embedding \(config.embedding); "
+      + "\(config.activation.rawValue); \(store.parameterCount) parameters"
+  }
+}
