@@ -18,8 +18,8 @@ struct Kinship: ParsableCommand {
       """,
     version: Release.version,
     subcommands: [
-      Train.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self, EvaluateCommand.self,
-      WeightsCommand.self,
+      Train.self, Precompute.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self,
+      EvaluateCommand.self, WeightsCommand.self,
     ])
 
   static func main() {

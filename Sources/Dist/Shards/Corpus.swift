@@ -20,6 +20,8 @@ public final class Corpus: Sendable {
   private let shards: [Shard]
   /// The number of the first sample of each shard, and the count of all.
   private let first: [Int]
+  /// The number of the first caption of each shard.
+  private let firstCaption: [Int]
   private let files = ShardFiles()
 
   /// Opens the corpus whose index is `path`, or lies in the folder `path`. The first shard that is missing, truncated
@@ -39,6 +41,7 @@ public final class Corpus: Sendable {
     self.folder = folder
     self.shards = shards
     first = index.shards.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.samples) }
+    firstCaption = index.shards.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.captions) }
   }
 
   public var name: String { index.name }
@@ -81,6 +84,23 @@ public final class Corpus: Sendable {
   public func caption(_ sample: Int, _ choice: Int) -> String {
     precondition(choice >= 0 && choice < captionCount(sample), "caption \(choice) of \(captionCount(sample))")
     return at(sample) { $0.caption($1, choice) }
+  }
+
+  /// The number of a sample's first caption among all of the corpus; for sample `count` the number of all captions.
+  public func firstCaption(_ sample: Int) -> Int {
+    if sample == count { return firstCaption[shards.count] }
+    let (number, row) = place(sample)
+    return firstCaption[number] + shards[number].firstCaption(row)
+  }
+
+  /// The caption of this number among all of the corpus.
+  public func caption(_ number: Int) -> String {
+    var (low, high) = (0, count)
+    while high - low > 1 {
+      let middle = (low + high) / 2
+      if firstCaption(middle) <= number { low = middle } else { high = middle }
+    }
+    return caption(low, number - firstCaption(low))
   }
 
   public func key(_ sample: Int) -> String { at(sample) { $0.key($1) } }

@@ -79,6 +79,8 @@ struct Shard: Sendable {
   }
 
   func captions(_ index: Int) -> [String] { captionRange(index).map { captions[$0] } }
+  /// The number of a sample's first caption within the shard.
+  func firstCaption(_ index: Int) -> Int { Int(captionFirst[index]) }
   func captionCount(_ index: Int) -> Int { captionRange(index).count }
   func caption(_ index: Int, _ choice: Int) -> String { captions[captionRange(index).lowerBound + choice] }
   func key(_ index: Int) -> String { keys[index] }

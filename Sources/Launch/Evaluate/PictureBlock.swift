@@ -17,7 +17,7 @@ final class PictureBlock: Sendable {
     tensor.slice(0..<count * 3 * size * size).reshaped(Shape(count, 3, size, size))
   }
 
-  private func picture(_ row: Int) -> Tensor<Float> {
+  func picture(_ row: Int) -> Tensor<Float> {
     tensor.slice(row * 3 * size * size..<(row + 1) * 3 * size * size).reshaped(Shape(3, size, size))
   }
 

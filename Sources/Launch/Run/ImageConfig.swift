@@ -2,6 +2,8 @@ import Model
 
 /// How pictures are prepared. Their size is the model's.
 struct ImageConfig: Section {
+  /// Which part of a training picture is seen: a box drawn anew for each view, or always the center, as evaluations see it.
+  var crop = Crop.random
   /// Area of a training crop as a share of the picture, from and to.
   var scale = [0.9, 1.0]
   /// Width over height of a training crop, from and to.
@@ -21,11 +23,13 @@ struct ImageConfig: Section {
   /// Larger pictures are refused by their header, before they are decoded.
   var maxPixels = ImageDecoder.defaultMaxPixels
 
+  enum Crop: String, CaseIterable, FieldValue { case random, center }
   enum Interpolation: String, CaseIterable, FieldValue { case bicubic }
   enum Alpha: String, CaseIterable, FieldValue { case white, drop }
   enum Exif: String, CaseIterable, FieldValue { case apply, ignore }
 
   mutating func fields(_ map: FieldMap) {
+    map.field("crop", &crop)
     map.field("scale", &scale)
     map.field("ratio", &ratio)
     map.field("interpolation", &interpolation)
@@ -37,6 +41,9 @@ struct ImageConfig: Section {
     map.field("grayscale", &grayscale)
     map.field("max_pixels", &maxPixels)
   }
+
+  /// Whether a picture looks the same in every view.
+  var isFixed: Bool { crop == .center && colorJitter.probability == 0 && grayscale == 0 }
 }
 
 /// Random change of a training picture's colours; all zero: none.

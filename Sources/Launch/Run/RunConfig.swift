@@ -65,6 +65,7 @@ struct RunConfig: Section {
     case "model" where keys.count == 1: ModelConfig.shorthandKey(text)
     case "objective" where keys.count == 1: ObjectiveConfig.shorthandKey(text)
     case "teacher" where keys.count == 1: TeacherConfig.shorthandKey(text)
+    case "teacher" where keys.count == 2 && keys[1] == "cache": CacheConfig.shorthandKey(text)
     case "data" where keys.count == 3 && keys[1] == "corpora": CorpusConfig.shorthandKey(text)
     default: nil
     }

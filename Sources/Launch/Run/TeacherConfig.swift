@@ -16,6 +16,8 @@ struct TeacherConfig: Section {
   /// Pairs that the teacher's towers hold at once, which bounds memory; `all`: the rank's whole share.
   var micro: Int? = 32
   var placement = TeacherPlacement.node
+  /// Where `kinship precompute` keeps its embeddings, for training to take them from there; none: it is computed live.
+  var cache: CacheConfig?
 
   mutating func fields(_ map: FieldMap) {
     map.required("model", &model, "the teacher's weights: a run's folder, a checkpoint's, or a safetensors file")
@@ -25,10 +27,11 @@ struct TeacherConfig: Section {
     map.field("image", &image)
     map.optional("micro", &micro, none: "all")
     map.field("placement", &placement)
+    map.optional("cache", &cache, none: "none")
   }
 
   static var expectation: String {
-    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement)"
+    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement, cache)"
   }
 
   static func shorthandKey(_ text: String) -> String? { "model" }
@@ -100,7 +103,7 @@ extension RunConfig {
     if let micro = teacher.micro, micro < 1 {
       found.append(("teacher.micro", "expected at least 1, or all, found \(micro)"))
     }
-    return found
+    return found + cacheMistakes(teacher)
   }
 
   /// Whether the run has a teacher that some term looks at.

@@ -104,6 +104,6 @@ struct DryRun {
     return RunHeader.Teacher(
       config: try TeacherModel.sizes(teacher, over: ranks), path: teacher.model,
       weights: absent.contains(teacher.model) ? RunHeader.Teacher.absent : "not read", vocabulary: words,
-      micro: teacher.micro)
+      micro: teacher.micro, cache: teacher.cache?.path)
   }
 }

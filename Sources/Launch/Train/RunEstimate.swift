@@ -17,9 +17,10 @@ struct RunEstimate {
   /// - Parameters:
   ///   - parameters: the student's and the objective's own, laid out.
   ///   - teacher: the teacher's sizes and how many pairs its towers hold at once; nil without one.
+  ///   - isCached: whether its embeddings come from a cache, so that it is not there itself.
   init(
     _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>,
-    teacher: (config: CLIPConfig, micro: Int?)?, rank: Int, of ranks: Int
+    teacher: (config: CLIPConfig, micro: Int?)?, isCached: Bool = false, rank: Int, of ranks: Int
   ) {
     let batch = run.batch.global
     let rows = Communicator.slice(of: batch, rank: rank, size: ranks).count
@@ -38,7 +39,7 @@ struct RunEstimate {
       Part(
         name: "captions' activations (at most)",
         bytes: 4 * held * (config.text.keptNumbers + config.text.blockNumbers)))
-    if let teacher {
+    if let teacher, !isCached {
       let held = min(rows, teacher.micro ?? rows)
       // Forward alone keeps one block's numbers.
       let numbers = max(teacher.config.vision.blockNumbers, teacher.config.text.blockNumbers)
@@ -48,7 +49,8 @@ struct RunEstimate {
     let objective = Self.objectiveNumbers(
       run.objective.declared, student: config.embedding, teacher: teacher?.config.embedding, rows: rows, of: batch)
     memory.append(Part(name: "objective", bytes: 4 * objective))
-    memory.append(Part(name: "prepared batches", bytes: Self.batches(run, config, teacher?.config, rows: rows)))
+    memory.append(
+      Part(name: "prepared batches", bytes: Self.batches(run, config, isCached ? nil : teacher?.config, rows: rows)))
     self.memory = memory
     received =
       ranks == 1

@@ -29,6 +29,8 @@ struct RunHeader {
     let weights: String
     let vocabulary: String
     let micro: Int?
+    /// The cache from which its embeddings come; nil where it computes them.
+    var cache: String?
   }
 
   /// Every rank must call it; rank 0 writes.
@@ -66,7 +68,8 @@ struct RunHeader {
     let layout = CLIP<Float>.layout(teacher.config)
     return sizesText(teacher.config, layout.parameterCount)
       + "; from \(teacher.path), \(teacher.weights)"
-      + "; words of \(teacher.vocabulary); \(teacher.micro.map { "\($0)" } ?? "all") pairs at a time"
+      + (teacher.cache.map { "; not loaded: its embeddings come from \($0)" }
+        ?? "; words of \(teacher.vocabulary); \(teacher.micro.map { "\($0)" } ?? "all") pairs at a time")
   }
 
   private func sizesText(_ config: CLIPConfig, _ count: Int) -> String {
@@ -105,7 +108,8 @@ struct RunHeader {
     let counts = ranks.slices(of: run.batch.global).map(\.count)
     let rank = counts.lastIndex(of: counts.max() ?? 0) ?? 0
     return RunEstimate(
-      run, config, parameters, teacher: teacher.map { ($0.config, $0.micro) }, rank: rank, of: ranks.size)
+      run, config, parameters, teacher: teacher.map { ($0.config, $0.micro) }, isCached: teacher?.cache != nil,
+      rank: rank, of: ranks.size)
   }
 }
 
@@ -118,5 +122,6 @@ extension RunHeader.Teacher {
     weights = "SHA-256 \(model.sha256)"
     vocabulary = model.vocabulary
     micro = model.micro
+    cache = model.cache
   }
 }

@@ -15,6 +15,8 @@ struct TeacherModel {
   let vocabulary: String
   let micro: Int?
   let placement: TeacherPlacement
+  /// The folder from which its embeddings come, if they do.
+  let cache: String?
   private let checkpoint: Checkpoint?
 
   /// What the run's teacher is; nil where nothing in the run looks at one. With ranks, each must call it.
@@ -23,6 +25,7 @@ struct TeacherModel {
     path = teacher.model
     micro = teacher.micro
     placement = teacher.placement
+    cache = teacher.cache?.path
     let words: Vocabulary
     var image: ImageOptions
     if teacher.isSafetensors {

@@ -31,7 +31,9 @@ struct Trainer {
     let teacher = try TeacherModel(run, over: ranks)
     try requireSame("teacher", teacher?.identity ?? "")
     let data = try TrainingData(
-      run, imageSize: config.vision.imageSize, tokenizer: tokenizer, teacher: teacher?.input, check: check)
+      run, imageSize: config.vision.imageSize, tokenizer: tokenizer,
+      teacher: run.teacher?.cache == nil ? teacher?.input : nil, check: check)
+    let cached = try teacher.flatMap { try CachedTeacher($0, run, data.corpora, checking: !dryRun, over: ranks) }
     let evaluations = try TrainingEvaluations(run, imageSize: config.vision.imageSize, tokenizer: tokenizer)
     try requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
     try requireSame("model", String(decoding: config.json, as: UTF8.self))
@@ -57,8 +59,8 @@ struct Trainer {
     if let pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
       step.pruning = pruning.masks(of: model)
     }
-    let weights = try teacher.map { try TeacherWeights($0, over: ranks) }
-    let live = weights.map { LiveTeacher($0.model, micro: teacher?.micro) }
+    let weights = try cached == nil ? teacher.map { try TeacherWeights($0, over: ranks) } : nil
+    let source: (any TeacherSource)? = cached ?? weights.map { LiveTeacher($0.model, micro: teacher?.micro) }
     let checkpoints = try Checkpoints(run: run, step: step, teacher: teacher?.saved, ranks: ranks)
     let start = try checkpoint.map { try checkpoints.restore($0) { notes.append($0) } } ?? 0
     guard start <= steps else { throw RunPastEnd(done: start, steps: steps) }
@@ -79,7 +81,7 @@ struct Trainer {
     if start > 0 { log.say("going on after step \(start)") }
     StopRequest.listen()
     let code = try loop(
-      &step, live, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations
+      &step, source, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations
     ) { try cut($0, optimizer, teacherWidth: teacher?.config.embedding, at: $1, log) }
     if code == 0 { try export(step.model, log) }
     return code
@@ -174,8 +176,7 @@ struct Trainer {
   /// Ranks that were told or hold different things would wait for each other in different collectives, or train on
   /// what no run file says: each rank may have its own disk.
   private func requireSame(_ what: String, _ text: String) throws {
-    let all = try ranks.allGather([UInt8](text.utf8))
-    if let other = all.firstIndex(where: { $0 != all[0] }) { throw RanksDiffer(rank: other, what: what) }
+    try ranks.requireSame(what, text)
   }
 
   /// Rank 0 leaves the trained model in open_clip's form in the run's folder.
@@ -183,6 +184,14 @@ struct Trainer {
     guard ranks.rank == 0 else { return }
     try ModelFiles.write(model, preprocessing: run.image.options(size: model.config.vision.imageSize), to: run.folder)
     log.say("the model in open_clip's form: \(run.folder.appending(path: ModelFiles.weights).relativePath)")
+  }
+}
+
+extension Communicator {
+  /// Refuses ranks that hold another `text` than rank 0. Every rank must call it.
+  func requireSame(_ what: String, _ text: String) throws {
+    let all = try allGather([UInt8](text.utf8))
+    if let other = all.firstIndex(where: { $0 != all[0] }) { throw RanksDiffer(rank: other, what: what) }
   }
 }
 

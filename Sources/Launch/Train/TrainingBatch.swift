@@ -12,18 +12,35 @@ struct InputOptions: Sendable {
 /// and again.
 final class TrainingBatch: Sendable {
   let student: ModelInput
-  /// Nil without a teacher.
+  /// Nil without a teacher that looks at them.
   let teacher: ModelInput?
+  private let shown: Mutex<[BatchRow]>
 
   init(rows: Int, student: InputOptions, teacher: InputOptions?) {
     let input = ModelInput(rows: rows, images: Tensor(Shape(rows, 3, student.image.size, student.image.size)))
     self.student = input
+    shown = Mutex(Array(repeating: BatchRow(corpus: 0, sample: 0, view: 0, caption: 0), count: rows))
     self.teacher = teacher.map { teacher in
       let size = teacher.image.size
       let isSame = teacher.image == student.image
       return ModelInput(rows: rows, images: isSame ? input.images : Tensor(Shape(rows, 3, size, size)))
     }
   }
+
+  /// What stands in each row.
+  var rows: [BatchRow] { shown.withLock { $0 } }
+
+  func setRow(_ row: Int, _ shown: BatchRow) { self.shown.withLock { $0[row] = shown } }
+}
+
+/// What a row of a batch shows: all that an embedding of it is a function of.
+struct BatchRow: Hashable {
+  let corpus: Int
+  let sample: Int
+  /// Which of the picture's crops.
+  let view: Int
+  /// The caption's number among all of the corpus.
+  let caption: Int
 }
 
 /// Pictures and captions, as one model wants them.

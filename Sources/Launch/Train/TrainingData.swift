@@ -20,6 +20,7 @@ final class TrainingData: Sendable {
   let corpora: [Corpus]
   let sampler: Sampler
   private let data: DataConfig
+  private let isFixed: Bool
   private let student: InputOptions
   private let teacher: InputOptions?
 
@@ -28,6 +29,7 @@ final class TrainingData: Sendable {
     _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil, check: Corpus.Check
   ) throws {
     data = run.data
+    isFixed = run.image.isFixed
     student = InputOptions(image: run.image.options(size: imageSize), tokenizer: tokenizer)
     self.teacher = teacher
     try student.image.validate()
@@ -86,13 +88,17 @@ final class TrainingData: Sendable {
     let corpus = corpora[draw.corpus]
     let id = corpus.sampleID(draw.sample)
     let view = data.views == 0 ? draw.pass : draw.pass % data.views
+    let shown = BatchRow(
+      corpus: draw.corpus, sample: draw.sample, view: isFixed ? 0 : view,
+      caption: corpus.firstCaption(draw.sample) + choice(of: draw, id: id, view: view))
+    batch.setRow(row, shown)
     try corpus.readImage(draw.sample, into: &bytes)
     do {
-      try prepare(bytes, id, view, row, batch)
+      try prepare(bytes, id, shown.view, row, batch)
     } catch {
       throw SampleError(corpus: corpus.name, key: corpus.key(draw.sample), reason: error)
     }
-    let caption = corpus.caption(draw.sample, choice(of: draw, id: id, view: view))
+    let caption = corpus.caption(draw.sample, shown.caption - corpus.firstCaption(draw.sample))
     batch.student.setCaption(row, student.tokenizer.encode(caption))
     if let teacher { batch.teacher?.setCaption(row, teacher.tokenizer.encode(caption)) }
   }
@@ -115,6 +121,7 @@ extension ImageConfig {
     options.std = std.map { Float($0) }
     options.alpha = alpha == .white ? .white : .drop
     options.exif = exif == .apply ? .apply : .ignore
+    options.crop = crop == .center ? .center : .random
     options.scale = scale[0]...scale[1]
     options.ratio = ratio[0]...ratio[1]
     options.colorJitter.brightness = colorJitter.brightness

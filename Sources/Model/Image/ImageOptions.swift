@@ -10,6 +10,8 @@ public struct ImageOptions: Codable, Equatable, Sendable {
   public var alpha = AlphaHandling.white
   /// What becomes of the orientation that EXIF gives.
   public var exif = ExifHandling.ignore
+  /// Which part of a training picture is seen.
+  public var crop = CropChoice.random
   /// Area of a training crop as a share of the picture, within (0, 1].
   public var scale: ClosedRange<Double> = 0.9...1
   /// Width over height of a training crop, above 0.
@@ -31,6 +33,7 @@ public struct ImageOptions: Codable, Equatable, Sendable {
     std = try values.decodeIfPresent([Float].self, forKey: .std) ?? std
     alpha = try values.decodeIfPresent(AlphaHandling.self, forKey: .alpha) ?? alpha
     exif = try values.decodeIfPresent(ExifHandling.self, forKey: .exif) ?? exif
+    crop = try values.decodeIfPresent(CropChoice.self, forKey: .crop) ?? crop
     scale = try values.decodeIfPresent(ClosedRange<Double>.self, forKey: .scale) ?? scale
     ratio = try values.decodeIfPresent(ClosedRange<Double>.self, forKey: .ratio) ?? ratio
     colorJitter = try values.decodeIfPresent(ColorJitter.self, forKey: .colorJitter) ?? colorJitter
@@ -59,3 +62,6 @@ public struct ImageOptions: Codable, Equatable, Sendable {
     if !holds { throw .invalidOption(name: name, found: "\(found)", expected: expected) }
   }
 }
+
+/// Which part of a training picture is seen: a random box, or the central square of evaluations.
+public enum CropChoice: String, Codable, Sendable { case random, center }

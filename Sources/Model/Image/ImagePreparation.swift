@@ -26,7 +26,7 @@ public final class ImagePreparation {
     }
   }
 
-  /// A training picture: a random crop resized to n × n, then colour jitter and gray if asked for.
+  /// A training picture: a crop resized to n × n, then colour jitter and gray if asked for.
   ///
   /// Box and colours depend on (seed, sampleID, view) alone.
   public func prepareTraining(
@@ -39,25 +39,33 @@ public final class ImagePreparation {
 
   /// Leaves the training crop of a decoded picture in `square`.
   func cut(_ picture: RGBImage, sampleID: UInt64, view: Int) {
-    let n = options.size
-    let box = cropBox(width: picture.width, height: picture.height, sampleID: sampleID, view: view)
-    resampler.resize(picture, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
+    switch options.crop {
+    case .random:
+      let n = options.size
+      let box = cropBox(width: picture.width, height: picture.height, sampleID: sampleID, view: view)
+      resampler.resize(picture, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
+    case .center: cutCenter(picture)
+    }
     for change in colorChanges(sampleID: sampleID, view: view) { square.apply(change) }
   }
 
   /// An evaluation picture: the shorter side resized to n, the longer to ⌊n · long / short⌋, and the central n × n.
   public func prepareEvaluation(_ bytes: [UInt8], into tensor: Tensor<Float>) throws(ImageError) {
     try decoder.decode(bytes, into: &decoded)
+    cutCenter(decoded)
+    normalize(square, into: tensor)
+  }
+
+  private func cutCenter(_ picture: RGBImage) {
     let n = options.size
-    let (w, h) = (decoded.width, decoded.height)
+    let (w, h) = (picture.width, picture.height)
     let long = Int(Double(n * max(w, h)) / Double(min(w, h)))
     let (width, height) = w <= h ? (n, long) : (long, n)
     let left = Int((Double(width - n) / 2).rounded(.toNearestOrEven))
     let top = Int((Double(height - n) / 2).rounded(.toNearestOrEven))
     resampler.resize(
-      decoded, box: CropBox(left: 0, top: 0, width: w, height: h), width: width, height: height,
+      picture, box: CropBox(left: 0, top: 0, width: w, height: h), width: width, height: height,
       across: left..<left + n, down: top..<top + n, into: &square)
-    normalize(square, into: tensor)
   }
 
   /// The box that training cuts from a picture of this size (as it is after `exif`).

@@ -39,6 +39,7 @@ extension ImageOptions {
   public func cropped(as other: ImageOptions) -> ImageOptions {
     var options = self
     options.exif = other.exif
+    options.crop = other.crop
     options.scale = other.scale
     options.ratio = other.ratio
     options.colorJitter = other.colorJitter

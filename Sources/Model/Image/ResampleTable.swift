@@ -42,10 +42,11 @@ struct ResampleTable {
     }
   }
 
-  /// All source samples that some output needs.
+  /// All source samples that some output needs. Not always those from the first output's to the last one's: at a
+  /// picture's edge the last output of a window may have a weight of zero where the one before it has not.
   var inputs: Range<Int> {
-    guard let first = firsts.first, let last = firsts.last, let count = counts.last else { return 0..<0 }
-    return first..<last + count
+    guard let first = firsts.min(), let end = zip(firsts, counts).map({ $0 + $1 }).max() else { return 0..<0 }
+    return first..<end
   }
 
   /// Rounds the weights of one output; zeros at either end are left out.

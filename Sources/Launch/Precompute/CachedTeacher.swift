@@ -1,0 +1,38 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// A teacher whose embeddings were computed beforehand. Each rank reads the rows of its own pairs, and nothing else.
+final class CachedTeacher: TeacherSource {
+  /// One a corpus, in the run's order.
+  private let caches: [TeacherCache]
+  private let reciprocal = Buffer<Float>()
+
+  /// Opens the caches of a run's corpora; nil where the run names none. Every rank must call it; with `checking` they
+  /// read every byte once where `data.verify` wants it.
+  init?(
+    _ teacher: TeacherModel, _ run: RunConfig, _ corpora: [Corpus], checking: Bool, over ranks: Communicator
+  ) throws {
+    guard let cache = run.teacher?.cache else { return nil }
+    caches = try corpora.map { corpus in
+      try TeacherCache(
+        cache.folder(of: corpus), wanted: teacher.cacheDescription(run, corpus),
+        check: checking && run.data.verify == .checksums ? .checksums : .sizes, communicator: ranks)
+    }
+    for cache in caches { try ranks.requireSame("cache \(cache.folder)", "\(cache.manifest.parts.map(\.sha256))") }
+  }
+
+  var width: Int { caches[0].width }
+  var scale: Float { exp(caches[0].manifest.logitScale) }
+
+  func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws {
+    for (row, shown) in batch.rows.enumerated() {
+      let cache = caches[shown.corpus]
+      try cache.readImage(sample: shown.sample, view: shown.view, into: image.rows(row..<row + 1))
+      try cache.readText(caption: shown.caption, into: text.rows(row..<row + 1))
+    }
+    // Stored in 16 bits, rows are no longer of length 1.
+    for rows in [image, text] { normalizeRows(rows, into: rows, reciprocal: reciprocal.tensor(Shape(rows.rows))) }
+  }
+}

@@ -1,0 +1,69 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// All corpora of a run, embedded by its teacher into a cache.
+struct Precomputation {
+  let run: RunConfig
+  let ranks: Communicator
+
+  /// Every rank must call it; rank 0 says what is done.
+  func perform() throws {
+    try ranks.requireSame("run", run.yaml)
+    let plan = try ThreadPlan.agreed(over: ranks)
+    // BLAS on several threads gives other last bits than on one: an embedding must not tell how many cores a rank had.
+    let loaders = max(plan.compute + plan.loaders - 1, 1)
+    Threads.count = 1
+    guard let model = try TeacherModel(run, over: ranks), let cache = run.teacher?.cache else {
+      throw NothingToPrecompute(hasTeacher: run.usesTeacher)
+    }
+    try ranks.requireSame("teacher", model.identity)
+    let corpora = try distinct(run.data.corpora.map { try Corpus.open($0.path, check: check) })
+    for corpus in corpora { try ranks.requireSame("corpus \(corpus.name)", corpus.fingerprint) }
+    say(
+      "kinship \(Release.version)  teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding); "
+        + "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks") of one compute thread each, BLAS kernel \(BLAS.kernel)")
+    if plan.compute > 1 {
+      say(
+        "warning: each rank has cores for \(plan.compute) compute threads and uses one, so that the bits are the same for "
+          + "any number of ranks; start one rank a core")
+    }
+    let teacher = try PrecomputingTeacher(model, seed: run.data.seed, over: ranks)
+    say(teacher.text)
+    for corpus in corpora {
+      try CorpusPrecomputation(
+        corpus: corpus, teacher: teacher, folder: cache.folder(of: corpus),
+        manifest: CacheManifest(
+          model.cacheDescription(run, corpus), logitScale: teacher.logitScale, type: cache.type,
+          partSamples: cache.partSamples(of: corpus.count), version: Release.version, kernel: BLAS.kernel),
+        loaders: loaders, ranks: ranks, say: say
+      ).run()
+    }
+  }
+
+  /// One rank reads every byte; what it finds stops all.
+  private var check: Corpus.Check { run.data.verify == .checksums && ranks.rank == 0 ? .checksums : .sizes }
+
+  /// A corpus that is mixed in twice is embedded once.
+  private func distinct(_ corpora: [Corpus]) -> [Corpus] {
+    var seen: Set<String> = []
+    return corpora.filter { seen.insert($0.fingerprint).inserted }
+  }
+
+  private func say(_ line: String) {
+    if ranks.rank == 0 { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) }
+  }
+}
+
+/// A run without what it takes to precompute anything.
+struct NothingToPrecompute: ExitCoded, CustomStringConvertible {
+  let hasTeacher: Bool
+
+  var exitCode: Int32 { 64 }
+  var description: String {
+    hasTeacher
+      ? "teacher.cache is missing: name the folder for the embeddings, such as --set teacher.cache=caches/teacher"
+      : "no term of the run's objective looks at a teacher: set teacher, and objective to one that learns from it"
+  }
+}

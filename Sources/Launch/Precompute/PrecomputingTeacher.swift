@@ -1,0 +1,70 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// One crop of one picture.
+struct Crop: Hashable {
+  let sample: Int
+  let view: Int
+}
+
+/// A teacher that embeds crops and captions of a corpus, a fixed block at a time.
+final class PrecomputingTeacher {
+  let input: InputOptions
+  /// Who holds what of its weights.
+  let text: String
+  private let model: CLIP<Float>
+  private let seed: UInt64
+
+  /// Loads the weights to where the run's placement has them. `seed` is the run's `data.seed`. Every rank must call it.
+  init(_ teacher: TeacherModel, seed: UInt64, over ranks: Communicator) throws {
+    let weights = try TeacherWeights(teacher, over: ranks)
+    model = weights.model
+    text = weights.text
+    input = teacher.input
+    self.seed = seed
+  }
+
+  var logitScale: Float { model.logitScale.value[0] }
+  var width: Int { model.config.embedding }
+
+  /// Prepares blocks of crops ahead of their use; `crops` gives those of each block, at most `height` of them.
+  func loader(
+    _ corpus: Corpus, blocks: Int, height: Int, workers: Int, crops: @escaping @Sendable (Int) -> [Crop]
+  ) -> Prefetcher<Crop, PictureBlock> {
+    Prefetcher(
+      steps: 0..<blocks, batches: (0..<2).map { _ in PictureBlock(height: height, size: input.image.size) },
+      workers: workers, plan: crops,
+      worker: { [image = input.image, seed] in
+        let preparation = try ImagePreparation(image, seed: seed)
+        var bytes: [UInt8] = []
+        return { block, row, crop in
+          try corpus.readImage(crop.sample, into: &bytes)
+          do {
+            try preparation.prepareTraining(
+              bytes, sampleID: corpus.sampleID(crop.sample), view: crop.view, into: block.picture(row))
+          } catch {
+            throw SampleError(corpus: corpus.name, key: corpus.key(crop.sample), reason: error)
+          }
+        }
+      })
+  }
+
+  /// Unit rows [b, d] of prepared pictures; `name` says what a row is of, for a model that has diverged.
+  func embed(_ pictures: Tensor<Float>, name: (Int) -> String) throws -> Tensor<Float> {
+    try unit(model.visual.forward(pictures, keeping: false), name)
+  }
+
+  /// Unit rows [b, d] of captions.
+  func embed(_ captions: [String], name: (Int) -> String) throws -> Tensor<Float> {
+    try unit(model.text.forward(TokenBatch(captions.map { input.tokenizer.encode($0) }), keeping: false), name)
+  }
+
+  private func unit(_ features: Tensor<Float>, _ name: (Int) -> String) throws -> Tensor<Float> {
+    for row in 0..<features.rows where !sumOfSquares(features.rows(row..<row + 1)).isFinite {
+      throw EvaluationError.notFinite(item: name(row))
+    }
+    return unitRows(features)
+  }
+}

@@ -1,0 +1,76 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// A look at a finished cache: some crops and captions are embedded again, one at a time, and compared with what the
+/// cache gives to training.
+struct SpotCheck {
+  /// Of each kind, on each rank.
+  static let count = 4
+
+  let corpus: Corpus
+  let teacher: PrecomputingTeacher
+  let manifest: CacheManifest
+  let folder: String
+  let ranks: Communicator
+
+  /// Says what was found alike. Every rank must call it.
+  func run() throws -> String {
+    let cache = try TeacherCache(folder, wanted: manifest.description, check: .sizes, communicator: ranks)
+    var random = KeyedRandom(seed: manifest.description.seed, purpose: "spot check", UInt64(ranks.rank))
+    var largest = 0.0
+    let count = corpus.count == 0 ? 0 : Self.count
+    let crops = (0..<count).map { _ in
+      Crop(sample: random.below(corpus.count), view: random.below(manifest.description.views))
+    }
+    let loader = teacher.loader(corpus, blocks: count, height: 1, workers: 1, crops: { [crops[$0]] })
+    let row = Tensor<Float>(Shape(1, cache.width))
+    for crop in crops {
+      guard let block = try loader.next() else { preconditionFailure("a block was planned for each call") }
+      let name = "the picture “\(corpus.key(crop.sample))” of \(corpus.name), view \(crop.view)"
+      try cache.readImage(sample: crop.sample, view: crop.view, into: row)
+      largest = max(largest, try compare(row, teacher.embed(block.pictures(1)) { _ in name }, name))
+      loader.recycle(block)
+    }
+    let captions = corpus.index.totals.captions
+    for _ in 0..<(captions == 0 ? 0 : Self.count) {
+      let caption = random.below(captions)
+      let name = "the caption “\(corpus.caption(caption))” of \(corpus.name)"
+      try cache.readText(caption: caption, into: row)
+      largest = max(largest, try compare(row, teacher.embed([corpus.caption(caption)]) { _ in name }, name))
+    }
+    var worst = [largest]
+    try ranks.maximum(&worst)
+    return "\(2 * Self.count * ranks.size) embeddings computed again differ by at most "
+      + Figures.significant(worst[0], 2)
+  }
+
+  /// The largest difference of two unit rows; refused where it is more than rounding.
+  private func compare(_ stored: Tensor<Float>, _ computed: Tensor<Float>, _ name: String) throws -> Double {
+    let difference = zip(stored.array, computed.array).map { abs(Double($0) - Double($1)) }.max() ?? 0
+    // Numbers of unit rows are at most 1: half a unit in the last place of the stored form, and matrix products'.
+    let tolerance =
+      switch manifest.type {
+      case .fp32: 1e-4
+      case .fp16: 1e-3
+      case .bf16: 5e-3
+      }
+    guard difference <= tolerance else { throw SpotCheckFailed(folder: folder, item: name, difference: difference) }
+    return difference
+  }
+}
+
+/// A cache that does not hold what its teacher computes.
+struct SpotCheckFailed: ExitCoded, CustomStringConvertible {
+  let folder: String
+  let item: String
+  let difference: Double
+
+  var exitCode: Int32 { 65 }
+  var description: String {
+    "teacher cache \(folder): the stored embedding of \(item) differs by \(Figures.significant(difference, 3)) from what "
+      + "the teacher computes now: weights, corpus or cache have changed meanwhile; remove the folder and run kinship "
+      + "precompute again"
+  }
+}

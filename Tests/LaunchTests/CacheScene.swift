@@ -1,0 +1,54 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// A teacher with the caches that `kinship precompute` makes of its embeddings: 23 pictures with two captions each, two
+/// views of each picture, parts of five samples.
+final class CacheScene: Sendable {
+  let teacher: TeacherScene
+  var scene: TrainScene { teacher.scene }
+  static let parts = 5
+
+  init() async throws { teacher = try await TeacherScene() }
+
+  func path(_ cache: String) -> String { scene.folder.path("caches/\(cache)") }
+
+  /// The folder of the scene's corpus in a cache.
+  func folder(_ cache: String) -> String { path(cache) + "/corpus" }
+
+  /// What a run must say to use a cache.
+  func settings(_ cache: String) -> [String] {
+    [
+      "teacher=\"\(teacher.teacher)\"", TeacherScene.objective, "data.views=2", "teacher.cache=\"\(path(cache))\"",
+      "teacher.cache.part=5",
+    ]
+  }
+
+  /// Runs `kinship precompute`, with values set after.
+  func run(_ cache: String, _ values: [String] = [], ranks: Int?) async throws -> MPIRun {
+    try await MPIRun.kinship(
+      ["precompute", scene.runFile] + (settings(cache) + values).flatMap { ["--set", $0] }, ranks: ranks)
+  }
+
+  @discardableResult
+  func precompute(_ cache: String, _ values: [String] = [], ranks: Int?) async throws -> MPIRun {
+    let run = try await run(cache, values, ranks: ranks)
+    try #require(run.status == 0, "\(run)")
+    return run
+  }
+
+  /// The files of a cache with their bytes.
+  func files(_ cache: String) throws -> [String: Data] {
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder(cache))
+    return Dictionary(
+      uniqueKeysWithValues: names.map { ($0, FileManager.default.contents(atPath: "\(folder(cache))/\($0)") ?? Data()) }
+    )
+  }
+
+  /// Trains a student from a cache; returns the loss of every step.
+  func train(_ name: String, from cache: String, _ values: [String] = [], ranks: Int? = nil) async throws -> [Double] {
+    try await scene.train(name, settings(cache) + values, ranks: ranks)
+  }
+}

@@ -1,0 +1,126 @@
+import Dist
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// Caches that were begun and not finished, or that have lost something.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct PrecomputeResumeTests {
+  let scene: CacheScene
+
+  init() async throws { scene = try await CacheScene() }
+
+  private func remove(_ cache: String, _ file: String) throws {
+    try FileManager.default.removeItem(atPath: "\(scene.folder(cache))/\(file)")
+  }
+
+  private func damage(_ cache: String, _ file: String) throws {
+    let url = URL(filePath: "\(scene.folder(cache))/\(file)")
+    var bytes = try Data(contentsOf: url)
+    bytes[bytes.count / 2] ^= 1
+    try bytes.write(to: url)
+  }
+
+  /// Killed again and again, each time with another number of ranks and with more parts there: it ends with the same
+  /// files as a job that ran through.
+  @Test func killedAtAnyMoment() async throws {
+    let slowly = ["teacher.cache.part=1", "data.views=40"]
+    try await scene.precompute("whole", slowly, ranks: 2)
+    // Waits until some files are there, and a little more.
+    let script = """
+      mpirun --oversubscribe -n $RANKS sh -c 'echo $$ >> "$PIDS"; exec "$@"' sh "$@" &
+      job=$!
+      until [ $(ls "$FOLDER" 2>/dev/null | wc -l) -ge $FILES ]; do kill -0 $job 2>/dev/null || break; sleep 0.005; done
+      sleep 0.0$DELAY
+      kill -KILL $(cat "$PIDS") $job 2>/dev/null
+      wait $job
+      """
+    var random = SystemRandomNumberGenerator()
+    var seen: [Int] = []
+    for attempt in 0..<5 {
+      _ = try await MPIRun.execute(
+        ["bash", "-c", script, "bash", try MPIRun.path(of: "kinship"), "precompute", scene.scene.runFile]
+          + (scene.settings("killed") + slowly).flatMap { ["--set", $0] },
+        [
+          "RANKS": "\(attempt % 3 + 1)", "PIDS": scene.scene.folder.path("pids\(attempt)"),
+          "FOLDER": scene.folder("killed"), "FILES": "\(attempt * 8)",
+          "DELAY": "\(Int.random(in: 10..<99, using: &random))",
+        ])
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: scene.folder("killed"))) ?? []
+      seen.append(names.filter { $0.wholeMatch(of: /part-[0-9]+\.h5/) != nil }.count)
+    }
+    #expect(Set(seen.filter { $0 > 0 && $0 < 23 }).count > 1, "\(seen)")
+    let last = try await scene.precompute("killed", slowly, ranks: 3)
+    #expect(last.output.contains("23 parts, \(seen.last ?? 0) of them there already"), "\(seen): \(last)")
+    #expect(try scene.files("killed") == scene.files("whole"))
+  }
+
+  @Test func missingAndDamagedPartsAreNamedAndMadeAgain() async throws {
+    try await scene.precompute("cache", ranks: 2)
+    let whole = try scene.files("cache")
+    try remove("cache", "part-00001.h5")
+    try damage("cache", "part-00003.h5")
+    let training = try await scene.scene.run(scene.settings("cache"), ranks: 3)
+    #expect(training.status == 65, "\(training)")
+    #expect(training.errors.contains("part-00001.h5 is missing"), "\(training)")
+    #expect(training.errors.contains("part-00003.h5 is damaged: its SHA-256 is"), "\(training)")
+    #expect(training.errors.contains("run kinship precompute again"), "\(training)")
+    #expect(!training.errors.contains("part-00002.h5"), "\(training)")
+
+    let again = try await scene.precompute("cache", ranks: 3)
+    #expect(again.output.contains("5 parts, 3 of them there already"), "\(again)")
+    #expect(try scene.files("cache") == whole)
+    let idle = try await scene.precompute("cache", ranks: 1)
+    #expect(idle.output.contains("5 parts, 5 of them there already"), "\(idle)")
+    #expect(try scene.files("cache") == whole)
+
+    // The manifest rules: one that was altered is not believed, and parts outlive it.
+    try damage("cache", "cache.json")
+    let altered = try await scene.scene.run(scene.settings("cache"), ranks: 2)
+    #expect(altered.status == 65, "\(altered)")
+    #expect(altered.errors.contains("cache.json") && altered.errors.contains("remove cache.json"), "\(altered)")
+    try remove("cache", "cache.json")
+    let kept = try await scene.precompute("cache", ranks: 2)
+    #expect(kept.output.contains("5 parts, 5 of them there already"), "\(kept)")
+    #expect(try scene.files("cache") == whole)
+  }
+
+  /// Parts that another teacher left in the folder are not taken for this one's.
+  @Test func leftOversOfAnotherTeacher() async throws {
+    try await scene.scene.train("second", ["steps=2", "seed=9"], ranks: nil)
+    let second = "teacher.model=\"\(scene.scene.runFolder("second").path(percentEncoded: false))\""
+    try await scene.precompute("fresh", [second], ranks: 2)
+    try await scene.precompute("cache", ranks: 2)
+    try remove("cache", "cache.json")
+    let over = try await scene.precompute("cache", [second], ranks: 2)
+    #expect(over.output.contains("5 parts, 0 of them there already"), "\(over)")
+    #expect(try scene.files("cache") == scene.files("fresh"))
+  }
+
+  /// The view over all parts, read by another tool from another folder; a part that is gone reads as NaN.
+  @Test func h5dumpReadsTheView() async throws {
+    try await scene.precompute("cache", ranks: 2)
+    func dump(_ dataset: String, _ start: String, _ count: String) async throws -> String {
+      let run = try await MPIRun.execute(
+        [
+          "sh", "-c", "cd / && exec h5dump -d \(dataset) -s \(start) -c \(count) -m %.9g \"$0\"",
+          "\(scene.folder("cache"))/embeddings.h5",
+        ])
+      #expect(run.status == 0, "\(run)")
+      return run.output
+    }
+    let part = try HDF5File.open("\(scene.folder("cache"))/part-00001.h5")
+    let expected = try part.dataset("image").read(Float.self)
+    try part.close()
+    // Sample 6, view 1: row 3 of part 1.
+    let row = try await dump("/image", "6,1,0", "1,1,24")
+    for value in expected[72..<76] { #expect(row.contains(String(format: "%.9g", value)), "\(value): \(row)") }
+    #expect(row.contains("( 23, 2, 24 ) / ( 23, 2, 24 )"), "\(row)")
+    try remove("cache", "part-00001.h5")
+    #expect(try await dump("/image", "6,1,0", "1,1,24").contains("nan"))
+    #expect(try await dump("/text", "10,0", "1,24").contains("nan"))
+    #expect(!(try await dump("/image", "0,0,0", "5,2,24")).contains("nan"))
+    #expect(!(try await dump("/text", "20,0", "26,24")).contains("nan"))
+  }
+}
