@@ -27,11 +27,13 @@ import Testing
   @Test func killedAtAnyMoment() async throws {
     let slowly = ["teacher.cache.part=1", "data.views=40"]
     try await scene.precompute("whole", slowly, ranks: 2)
-    // Waits until some files are there, and a little more.
+    // Waits until there are some more files than at the start, and a little longer.
     let script = """
+      files() { ls "$FOLDER" 2>/dev/null | wc -l; }
+      enough=$(($(files) + MORE))
       mpirun --oversubscribe -n $RANKS sh -c 'echo $$ >> "$PIDS"; exec "$@"' sh "$@" &
       job=$!
-      until [ $(ls "$FOLDER" 2>/dev/null | wc -l) -ge $FILES ]; do kill -0 $job 2>/dev/null || break; sleep 0.005; done
+      until [ $(files) -ge $enough ]; do kill -0 $job 2>/dev/null || break; sleep 0.005; done
       sleep 0.0$DELAY
       kill -KILL $(cat "$PIDS") $job 2>/dev/null
       wait $job
@@ -44,8 +46,8 @@ import Testing
           + (scene.settings("killed") + slowly).flatMap { ["--set", $0] },
         [
           "RANKS": "\(attempt % 3 + 1)", "PIDS": scene.scene.folder.path("pids\(attempt)"),
-          "FOLDER": scene.folder("killed"), "FILES": "\(attempt * 8)",
-          "DELAY": "\(Int.random(in: 10..<99, using: &random))",
+          "FOLDER": scene.folder("killed"), "MORE": "\(attempt * 2)",
+          "DELAY": "\(Int.random(in: 10..<50, using: &random))",
         ])
       let names = (try? FileManager.default.contentsOfDirectory(atPath: scene.folder("killed"))) ?? []
       seen.append(names.filter { $0.wholeMatch(of: /part-[0-9]+\.h5/) != nil }.count)
