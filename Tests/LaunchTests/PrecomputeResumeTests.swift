@@ -55,7 +55,9 @@ import Testing
     #expect(Set(seen.filter { $0 > 0 && $0 < 23 }).count > 1, "\(seen)")
     let last = try await scene.precompute("killed", slowly, ranks: 3)
     #expect(last.output.contains("23 parts, \(seen.last ?? 0) of them there already"), "\(seen): \(last)")
-    #expect(try scene.files("killed") == scene.files("whole"))
+    let (found, expected) = (try scene.files("killed"), try scene.files("whole"))
+    #expect(found.keys.sorted() == expected.keys.sorted())
+    #expect(found == expected)
   }
 
   @Test func missingAndDamagedPartsAreNamedAndMadeAgain() async throws {

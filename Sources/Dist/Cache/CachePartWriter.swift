@@ -64,8 +64,9 @@ public final class CachePartWriter {
       file: name, first: samples.lowerBound, end: samples.upperBound, firstCaption: captions.lowerBound,
       endCaption: captions.upperBound, imageOffset: image.fileOffset ?? 0, textOffset: text.fileOffset ?? 0,
       bytes: try written.size(), sha256: try written.sha256())
-    try Publish.rename(partial, to: "\(folder)/\(name)")
+    // First the record, so that no part is ever without one.
     try PartRecord(key: manifest.key, part: part).write(folder)
+    try Publish.rename(partial, to: "\(folder)/\(name)")
     return part
   }
 

@@ -58,7 +58,7 @@ public struct CacheWriter {
       try wanted.write(into: folder)
     }
     for name in try FileManager.default.contentsOfDirectory(atPath: folder)
-    where name.hasPrefix("part-") && name.hasSuffix(partial) {
+    where name.hasSuffix(partial) {
       try Publish.removeAll("\(folder)/\(name)")
     }
   }
