@@ -71,7 +71,7 @@ import Testing
     #expect(preprocessing["alpha"] as? String == "drop")
 
     let file = try SafetensorsFile(folder.appending(path: "open_clip_model.safetensors").path)
-    #expect(file.metadata == ["format": "pt"])
+    #expect(file.metadata == ["activation": "gelu", "format": "pt"])
     let block = [
       "attn.in_proj_bias": [96], "attn.in_proj_weight": [96, 32], "attn.out_proj.bias": [32],
       "attn.out_proj.weight": [32, 32], "ln_1.bias": [32], "ln_1.weight": [32], "ln_2.bias": [32],
