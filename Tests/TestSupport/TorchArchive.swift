@@ -2,7 +2,7 @@
 public enum TorchArchive {
   /// A tensor to store: the bytes of its own storage, row-major.
   public struct Tensor {
-    let name: String
+    public let name: String
     let type: String
     let shape: [Int]
     let bytes: [UInt8]

@@ -12,8 +12,10 @@ struct BlockEncoder {
 
   let embedder: any Embedder
   let communicator: Communicator
+  /// Features as the towers give them, and not of length one.
+  var isRaw = false
 
-  /// Unit embeddings [n, d] of the pictures of a corpus, in its order, on every rank.
+  /// Embeddings [n, d], of length one unless `isRaw`, of the pictures of a corpus, in its order, on every rank.
   func pictures(of corpus: Corpus, samples: [Int]) throws -> Tensor<Float> {
     let loader = PictureBlock.loader(
       corpus, samples: samples, blocks: communicator.slice(of: Self.blocks(samples.count)), options: embedder.image)
@@ -25,7 +27,7 @@ struct BlockEncoder {
     }
   }
 
-  /// Unit embeddings [n, d] of texts, in their order, on every rank.
+  /// Embeddings [n, d], of length one unless `isRaw`, of texts, in their order, on every rank.
   func texts(_ texts: [String]) throws -> Tensor<Float> {
     let name = { (row: Int) in "the text “\(texts[row])”" }
     return try embeddings(texts.count, name) { rows in
@@ -51,6 +53,6 @@ struct BlockEncoder {
       min(blocks.lowerBound * Self.height, count) * width..<min(blocks.upperBound * Self.height, count) * width
     }
     try communicator.gatherSlices(in: all, ranges: parts)
-    return unitRows(all)
+    return isRaw ? all : unitRows(all)
   }
 }

@@ -1,0 +1,200 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// Weights through the program: in from every form, out to both, and back, to the bit.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct WeightsTests {
+  let folder = try! TemporaryFolder()
+
+  private static let sizes = """
+    {"embed_dim": 6, "quick_gelu": true,
+     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 8, "layers": 1, "head_width": 4},
+     "text_cfg": {"context_length": 5, "vocab_size": 9, "width": 4, "heads": 2, "layers": 2}}
+    """
+  private static let resNet = """
+    {"embed_dim": 6, "vision_cfg": {"image_size": 32, "width": 2, "layers": [1, 1, 1, 1], "head_width": 16},
+     "text_cfg": {"context_length": 5, "vocab_size": 9, "width": 4, "heads": 2, "layers": 1}}
+    """
+
+  /// A model with numbers of its own in every place, buffers too.
+  private func model(_ json: String) throws -> CLIP<Float> {
+    let model = CLIP<Float>(try CLIPConfig(json: Data(json.utf8)), frozen: true)
+    for entry in model.entries { copy(.random(entry.shape, entry.name), into: model.parameters.value(of: entry)) }
+    for (index, buffer) in model.parameters.buffers.enumerated() {
+      fill(model.parameters.value(of: buffer), Double(index))
+    }
+    return model
+  }
+
+  private func torch(_ model: CLIP<Float>, prefix: String = "") -> [TorchArchive.Tensor] {
+    model.entries.map { .init(prefix + $0.name, $0.shape.array, model.parameters.value(of: $0).array) }
+      + model.parameters.buffers.map { buffer in
+        let values = model.parameters.value(of: buffer).array
+        return buffer.isCount
+          ? .init(prefix + buffer.name, buffer.shape.array, integers: values.map { Int64($0) })
+          : .init(prefix + buffer.name, buffer.shape.array, values.map { Float($0) })
+      }
+  }
+
+  @discardableResult
+  private func run(_ arguments: [String], ranks: Int? = nil, status: Int = 0) async throws -> MPIRun {
+    let run = try await MPIRun.kinship(["weights"] + arguments, ranks: ranks)
+    #expect(run.status == status, "\(run)")
+    return run
+  }
+
+  private func bytes(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: folder.path(path))) }
+
+  private func expectEqual(_ one: String, _ other: String) throws {
+    for file in [ModelFiles.weights, ModelFiles.config] {
+      #expect(try bytes("\(one)/\(file)") == bytes("\(other)/\(file)"), "\(file) of \(one) and \(other)")
+    }
+  }
+
+  @Test func everyWayRoundIsEqualToTheBit() async throws {
+    let model = try model(Self.sizes)
+    try FileManager.default.createDirectory(atPath: folder.path("own"), withIntermediateDirectories: true)
+    var image = ImageOptions()
+    image.size = 16
+    image.mean = [0.1, 0.2, 0.3]
+    try ModelFiles.write(model, preprocessing: image, to: URL(filePath: folder.path("own")))
+
+    // PyTorch's files say nothing of pictures; their config does.
+    let config = ["--config", folder.path("own/\(ModelFiles.config)")]
+    try folder.write("a/bare.pt", TorchArchive.checkpoint(torch(model)))
+    try folder.write(
+      "a/training.bin", TorchArchive.checkpoint(torch(model, prefix: "module."), training: true, wide: true))
+    for name in ["bare.pt", "training.bin"] {
+      try await run(["import", folder.path("a/\(name)"), "--output", folder.path("from \(name)")] + config)
+      try expectEqual("from \(name)", "own")
+    }
+
+    let export = try await run(
+      ["export", folder.path("own"), "--form", "hugging_face", "-o", folder.path("hf")], ranks: 2)
+    #expect(export.output.contains("quick_gelu; \(model.parameters.parameterCount) parameters"), "\(export)")
+    try await run(["import", folder.path("hf"), "-o", folder.path("back")])
+    try expectEqual("back", "own")
+    try await run(["export", folder.path("hf/model.safetensors"), "-o", folder.path("out")])
+    try expectEqual("out", "own")
+
+    // Queries, keys and values, and a projection's other side.
+    let theirs = try SafetensorsFile(folder.path("hf/model.safetensors"))
+    let packed = Tensor<Float>.random(Shape(24, 8), "visual.transformer.resblocks.0.attn.in_proj_weight")
+    let keys: Tensor<Float> = try theirs.tensor("vision_model.encoder.layers.0.self_attn.k_proj.weight")
+    #expect(keys.shape == Shape(8, 8) && keys.array == packed.rows(8..<16).array)
+    let projection: Tensor<Float> = try theirs.tensor("text_projection.weight")
+    #expect(projection.shape == Shape(6, 4))
+    #expect(projection[4 * 5 + 1] == Tensor<Float>.random(Shape(4, 6), "text_projection")[6 * 1 + 5])
+    #expect(theirs.contains("vision_model.pre_layrnorm.bias"))
+
+    let again = try await run(["import", folder.path("hf"), "-o", folder.path("back")], status: 64)
+    #expect(again.errors.contains("is there already"), "\(again)")
+  }
+
+  @Test func readsPartsOfEveryForm() async throws {
+    let model = try model(Self.sizes)
+    try FileManager.default.createDirectory(atPath: folder.path("own"), withIntermediateDirectories: true)
+    try ModelFiles.write(model, preprocessing: ImageOptions(), to: URL(filePath: folder.path("own")))
+    try await run(["export", folder.path("own"), "--form", "hugging_face", "-o", folder.path("hf")])
+    let archive = try folder.write("a.pt", TorchArchive.checkpoint(torch(model)))
+    let ranges = stride(from: 0, to: model.parameters.count, by: 37).map { $0..<min($0 + 37, model.parameters.count) }
+    for path in [folder.path("own/\(ModelFiles.weights)"), folder.path("hf/model.safetensors"), archive] {
+      let copy = CLIP<Float>(model.config, frozen: true)
+      try ModelFiles.read(path, into: copy, ranges: ranges)
+      #expect(copy.parameters.values.array == model.parameters.values.array, "\(path)")
+    }
+  }
+
+  @Test func aResNetKeepsItsStatistics() async throws {
+    let model = try model(Self.resNet)
+    try folder.write("a/model.pt", TorchArchive.checkpoint(torch(model)))
+    try folder.write("a/open_clip_config.json", Self.resNet.utf8)
+    try await run(["import", folder.path("a/model.pt"), "-o", folder.path("b")])
+    let copy = CLIP<Float>(model.config, frozen: true)
+    try ModelFiles.read(folder.path("b/\(ModelFiles.weights)"), into: copy)
+    #expect(copy.parameters.values.array == model.parameters.values.array)
+    #expect(copy.parameters.bufferValues.array == model.parameters.bufferValues.array)
+    let refused = try await run(
+      ["export", folder.path("b"), "--form", "hugging_face", "-o", folder.path("c")], status: 65)
+    #expect(refused.errors.contains("its vision tower is a ResNet"), "\(refused)")
+    #expect(!FileManager.default.fileExists(atPath: folder.path("c")))
+    let size = try await run(
+      ["import", folder.path("b"), "--image-size", "64", "-o", folder.path("c")], status: 65)
+    #expect(size.errors.contains("only a transformer's positions can be resized"), "\(size)")
+  }
+
+  @Test func resizesPositions() async throws {
+    let model = try model(Self.sizes)
+    try folder.write("a/open_clip_pytorch_model.bin", TorchArchive.checkpoint(torch(model)))
+    try folder.write("a/open_clip_config.json", Self.sizes.utf8)
+    try await run(["import", folder.path("a"), "-o", folder.path("b"), "--image-size", "32"])
+    let file = try SafetensorsFile(folder.path("b/\(ModelFiles.weights)"))
+    let positions: Tensor<Float> = try file.tensor("visual.positional_embedding")
+    #expect(positions.array == resizedPositions(.random(Shape(5, 8), "visual.positional_embedding"), to: 4).array)
+    #expect(try ModelFiles.sizes(folder.path("b/\(ModelFiles.config)")).vision.imageSize == 32)
+    #expect(
+      (try file.tensor("visual.proj", as: Float.self)).array == Tensor<Float>.random(Shape(8, 6), "visual.proj").array)
+  }
+
+  @Test func listsEveryDifference() async throws {
+    let model = try model(Self.sizes)
+    var tensors = torch(model)
+    tensors.removeAll { $0.name == "ln_final.bias" }
+    tensors.removeAll { $0.name == "visual.proj" }
+    tensors.append(.init("visual.proj", [6, 8], [Float](repeating: 0, count: 48)))
+    tensors.append(.init("visual.head", [1], [1]))
+    tensors.removeAll { $0.name == "visual.ln_pre.bias" }
+    tensors.append(.init("visual.ln_pre.bias", [8], integers: [Int64](repeating: 1, count: 8)))
+    try folder.write("a/x.pt", TorchArchive.checkpoint(tensors))
+    try folder.write("a/open_clip_config.json", Self.sizes.utf8)
+    let differences = [
+      "missing: ln_final.bias [4]", "misshapen: visual.proj is [6, 8], the model's is [8, 6]",
+      "unexpected: visual.head", "of another type: visual.ln_pre.bias holds I64",
+    ]
+    let refused = try await run(["import", folder.path("a/x.pt"), "-o", folder.path("b")], status: 65)
+    let shown = try await run(["inspect", folder.path("a/x.pt")])
+    for difference in differences {
+      #expect(refused.errors.contains(difference), "\(refused)")
+      #expect(shown.output.contains(difference), "\(shown)")
+    }
+    #expect(shown.output.contains("does not fit these sizes"), "\(shown)")
+    #expect(shown.output.contains(/visual\.head +F32 +\[1\] +1\n/), "\(shown)")
+    #expect(!FileManager.default.fileExists(atPath: folder.path("b")))
+  }
+
+  /// No shape tells one activation from the other, so our files say it.
+  @Test func refusesAnotherActivation() async throws {
+    try FileManager.default.createDirectory(atPath: folder.path("own"), withIntermediateDirectories: true)
+    try ModelFiles.write(try model(Self.sizes), preprocessing: ImageOptions(), to: URL(filePath: folder.path("own")))
+    let other = try folder.write("gelu.json", Self.sizes.replacing("true", with: "false").utf8)
+    let refused = try await run(
+      ["import", folder.path("own"), "--config", other, "-o", folder.path("b")], status: 65)
+    #expect(refused.errors.contains("activation: the weights are for quick_gelu, the model's is gelu"), "\(refused)")
+    let preset = try await run(
+      ["import", folder.path("own"), "--preset", "ViT-B-32-quickgelu", "-o", folder.path("b")], status: 65)
+    #expect(preset.errors.contains("says other sizes; leave --preset out"), "\(preset)")
+    let both = try await run(
+      ["import", folder.path("own"), "--preset", "RN50", "--config", other, "-o", folder.path("b")], status: 64)
+    #expect(both.errors.contains("leave one out"), "\(both)")
+  }
+
+  @Test func saysWhatIsMissing() async throws {
+    let file = try folder.write("alone.pt", TorchArchive.checkpoint(torch(try model(Self.sizes))))
+    let sizes = try await run(["import", file, "-o", folder.path("b")], status: 74)
+    #expect(sizes.errors.contains("has no open_clip_config.json beside it"), "\(sizes)")
+    #expect(try await run(["inspect", file]).output.contains("no sizes beside it"))
+    let nothing = try await run(["import", folder.path(""), "-o", folder.path("b")], status: 74)
+    #expect(nothing.errors.contains("holds none of open_clip_model.safetensors"), "\(nothing)")
+    let none = try await run(["inspect", folder.path("none.pt")], status: 74)
+    #expect(none.errors.contains("there is no such file"), "\(none)")
+    let hostile = try folder.write(
+      "evil.pt", TorchArchive.archive(Pickle.program(Pickle.call(Pickle.global("os", "system"), [Pickle.text("id")]))))
+    let refused = try await run(["inspect", hostile], status: 65)
+    #expect(refused.errors.contains("it asks for os.system, and only tensors are built"), "\(refused)")
+  }
+}
