@@ -37,7 +37,11 @@ struct Kinship: ParsableCommand {
     } catch {
       let code = exitCode(for: error)
       if code == .success || code == .validationFailure, !Machine.isFirstRank { Foundation.exit(code.rawValue) }
-      exit(withError: error)
+      // In one write: under mpirun the pieces of a message come apart.
+      let message = fullMessage(for: error)
+      let stream = code == .success ? FileHandle.standardOutput : FileHandle.standardError
+      if !message.isEmpty { stream.write(Data("\(message)\n".utf8)) }
+      Foundation.exit(code.rawValue)
     }
   }
 
