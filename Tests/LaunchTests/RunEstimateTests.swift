@@ -17,7 +17,8 @@ import Testing
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
     let (student, _) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher?.embedding)
     return RunEstimate(
-      run, config, student.parameters, teacher: teacher.map { ($0, run.teacher?.micro) }, rank: 0, of: ranks)
+      run, config, student.parameters,
+      teacher: teacher.map { ($0, run.teacher?.micro, CLIP<Float>.layout($0).count) }, rank: 0, of: ranks)
   }
 
   /// What rank 0 received in each step, as the run's log has it.
@@ -89,7 +90,7 @@ import Testing
     for words in [
       "46.12 M parameters", "teacher 149.6 M parameters", "t.safetensors, which is not there",
       "a 1000 pictures, b 50 pictures × 2.0; 1100 samples an epoch", "steps  330 of 10 pairs (5 a rank), 110 an epoch",
-      "3 epochs", "memory about", "teacher 617 MiB", "wire   ", "gradients ", "embeddings 40 KiB",
+      "3 epochs", "memory about", "teacher 332 MiB", "wire   ", "gradients ", "embeddings 40 KiB",
       "warning: \(nowhere)/words.txt.gz is not there: its 49408 tokens are those of the model",
       "warning: \(nowhere)/a is not there: its 1000 pictures are as data.corpora.0.samples says",
       "warning: \(nowhere)/t.safetensors is not there: the teacher's sizes are those of ViT-B-16",

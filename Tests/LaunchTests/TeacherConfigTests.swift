@@ -28,7 +28,15 @@ import Testing
     ),
     (
       "teacher: {model: a, placement: nodes}",
-      "teacher.placement: expected node or replicated, found the text \"nodes\"; did you mean \"node\"?"
+      "teacher.placement: expected node, spread or replicated, found the text \"nodes\"; did you mean \"node\"?"
+    ),
+    (
+      "teacher: {model: a, placement: spread, spread_over: 0}",
+      "run.yaml:6:53: teacher.spread_over: expected at least 1, or all, found 0"
+    ),
+    (
+      "teacher: {model: a, spread_over: 2}",
+      "teacher.spread_over: belongs to placement: spread, found placement: node"
     ),
     ("teacher: {model: a, imge: {}}", "unknown key \"imge\" in teacher; did you mean \"image\"?"),
   ])
@@ -47,7 +55,8 @@ import Testing
         vocabulary: c
         image: {mean: own, std: [1, 2, 3]}
         micro: all
-        placement: replicated
+        placement: spread
+        spread_over: 4
       """
     let run = try RunFileTests.decode(RunFileTests.least + text)
     var expected = TeacherConfig()
@@ -56,7 +65,8 @@ import Testing
     expected.vocabulary = "c"
     expected.image.std = [1, 2, 3]
     expected.micro = nil
-    expected.placement = .replicated
+    expected.placement = .spread
+    expected.spreadOver = 4
     #expect(run.teacher == expected && run.usesTeacher)
     #expect(try RunFileTests.decode(run.yaml) == run)
     let short = try RunFileTests.decode(RunFileTests.least, set: ["teacher=a/run", "teacher.micro=4"])

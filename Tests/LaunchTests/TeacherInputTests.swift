@@ -58,7 +58,7 @@ import Testing
       let batch = try #require(try loader.next())
       let input = try #require(batch.teacher)
       let (image, text) = (Tensor<Float>(Shape(7, 24)), Tensor<Float>(Shape(7, 24)))
-      live.embed(batch, image: image, text: text)
+      try live.embed(batch, image: image, text: text)
       for (row, draw) in zip(rows, parts.data.sampler.draws(at: step, rows: rows)) {
         let corpus = parts.data.corpora[draw.corpus]
         let picture = Tensor<Float>(Shape(1, 3, 24, 24))

@@ -28,6 +28,33 @@ import Testing
     }
   }
 
+  /// Groups of ranks that each hold the weights once, the last one smaller; and a ResNet, whose running statistics every
+  /// rank has.
+  @Test func weightsSpreadOverSomeRanks() async throws {
+    try await scene.scene.train(
+      "resnet",
+      [
+        "model={embed_dim: 20, vision_cfg: {image_size: 32, layers: [1, 1, 1, 1], width: 8, head_width: 32}, "
+          + "text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 1}}",
+        "steps=2",
+      ], ranks: nil)
+    for (name, teacher) in [("vit", scene.teacher), ("rn", scene.scene.runFolder("resnet").path)] {
+      let values = ["steps=4", "teacher=\"\(teacher)\"", "teacher.micro=1"]
+      let wanted = try await scene.train("\(name)-wanted", values + ["teacher.placement=replicated"], ranks: 3)
+      for over in ["1", "2", "5", "all"] {
+        let run = try await scene.run(
+          values + ["name=\(name)-\(over)", "teacher.placement=spread", "teacher.spread_over=\(over)"], ranks: 3)
+        #expect(run.status == 0, "\(run)")
+        #expect(try scene.scene.losses("\(name)-\(over)") == wanted)
+        let ranks = min(Int(over) ?? 3, 3)
+        #expect(run.output.contains("spread: over \(ranks) ranks, each of which keeps 1/\(ranks)"), "\(run)")
+        // Four steps of seven pairs, a pass each: three on the last of three ranks, two on the others.
+        let passes = ranks == 3 ? 12 : 8
+        #expect(run.output.contains("teacher's weights: gathered \(passes) times, waited "), "\(run)")
+      }
+    }
+  }
+
   /// A teacher large enough to be seen beside what else a process holds.
   @Test(arguments: [1, 2, 3]) func aNodeHoldsOneTeacher(ranks: Int) async throws {
     let words = try Vocabulary(contentsOf: scene.scene.vocabulary)
@@ -37,7 +64,10 @@ import Testing
     model.initialize(seed: 1)
     try ModelFiles.write(model, preprocessing: ImageOptions(), to: scene.scene.folder.url)
     let whole = Double(model.parameters.count * 4) / 1_048_576
-    for (placement, copies) in [("node", 1), ("replicated", ranks)] {
+    let stages = CLIP<Float>.stages(config).map { $0.reduce(0) { $0 + $1.count } }.sorted()
+    let twoBlocks = Double(stages.suffix(2).reduce(0, +)) / Double(model.parameters.count)
+    let spread = ranks == 1 ? 1 : 1 / Double(ranks) + twoBlocks * (1 - 1 / Double(ranks))
+    for (placement, copies) in [("node", 1.0), ("replicated", Double(ranks)), ("spread", spread)] {
       let run = try await scene.run(
         [
           "steps=1", "name=\(placement)", "teacher.model=\"\(scene.scene.folder.path(ModelFiles.weights))\"",
@@ -46,9 +76,9 @@ import Testing
       #expect(run.status == 0, "\(run)")
       let line = try #require(run.output.split(separator: "\n").first { $0.hasPrefix("teacher's weights, ") })
       #expect(line.hasPrefix("teacher's weights, \(placement): "))
-      let found = try #require(line.firstMatch(of: #/measured ([0-9.]+) MiB a node/#))
+      let found = try #require(line.firstMatch(of: #/measured ([0-9.]+) MiB a (?:node|rank)/#))
       let measured = try #require(Double(found.1))
-      #expect(abs(measured / (whole * Double(copies)) - 1) < 0.15, "\(line), one is \(whole) MiB")
+      #expect(abs(measured / (whole * copies) - 1) < 0.15, "\(line), one is \(whole) MiB")
     }
   }
 

@@ -16,6 +16,8 @@ struct TeacherConfig: Section {
   /// Pairs that the teacher's towers hold at once, which bounds memory; `all`: the rank's whole share.
   var micro: Int? = 32
   var placement = TeacherPlacement.node
+  /// With `spread`: over how many ranks; every so many that follow one another hold the weights once. `all`: over all.
+  var spreadOver: Int?
   /// Where `kinship precompute` keeps its embeddings, for training to take them from there; none: it is computed live.
   var cache: CacheConfig?
 
@@ -27,11 +29,12 @@ struct TeacherConfig: Section {
     map.field("image", &image)
     map.optional("micro", &micro, none: "all")
     map.field("placement", &placement)
+    map.optional("spread_over", &spreadOver, none: "all")
     map.optional("cache", &cache, none: "none")
   }
 
   static var expectation: String {
-    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement, cache)"
+    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement, spread_over, cache)"
   }
 
   static func shorthandKey(_ text: String) -> String? { "model" }
@@ -44,6 +47,8 @@ struct TeacherConfig: Section {
 enum TeacherPlacement: String, CaseIterable, FieldValue {
   /// One copy a node, in memory that its ranks share; each has loaded its part.
   case node
+  /// Spread over ranks of any nodes; blocks are gathered just ahead of use.
+  case spread
   /// A copy on every rank.
   case replicated
 }
@@ -102,6 +107,13 @@ extension RunConfig {
     }
     if let micro = teacher.micro, micro < 1 {
       found.append(("teacher.micro", "expected at least 1, or all, found \(micro)"))
+    }
+    if let count = teacher.spreadOver {
+      if count < 1 { found.append(("teacher.spread_over", "expected at least 1, or all, found \(count)")) }
+      if teacher.placement != .spread {
+        found.append(
+          ("teacher.spread_over", "belongs to placement: spread, found placement: \(teacher.placement.rawValue)"))
+      }
     }
     return found + cacheMistakes(teacher)
   }

@@ -2,29 +2,44 @@ import Foundation
 import Model
 import Tensor
 
-/// A frozen model that embeds every batch anew, some pairs at a time. Each rank holds all of it and embeds its own rows.
+/// A frozen model that embeds every batch anew, some pairs at a time. Each rank embeds its own rows; where weights are
+/// spread, all ranks that hold them must embed at the same time, be it no rows.
 final class LiveTeacher: TeacherSource {
   let model: CLIP<Float>
   /// At most so many pairs go through the towers at once.
   let micro: Int
 
+  private let spread: SpreadWeights?
   private let reciprocal = Buffer<Float>()
 
-  init(_ model: CLIP<Float>, micro: Int?) {
+  init(_ model: CLIP<Float>, micro: Int?, spread: SpreadWeights? = nil) {
     self.model = model
     self.micro = micro ?? Int.max
+    self.spread = spread
   }
 
   var width: Int { model.config.embedding }
   var scale: Float { exp(model.logitScale.value[0]) }
 
-  func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) {
+  func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws {
     guard let input = batch.teacher else { preconditionFailure("a batch that was not prepared for a teacher") }
     let captions = input.captions
+    let most = try spread?.most(captions.isEmpty ? 0 : (captions.count - 1) / micro + 1) ?? 0
+    var passes = 0
     for start in stride(from: 0, to: captions.count, by: micro) {
       let rows = start..<start + min(micro, captions.count - start)
-      normalize(model.visual.forward(input.images.pictures(rows), keeping: false), into: image.rows(rows))
-      normalize(model.text.forward(TokenBatch(captions[rows]), keeping: false), into: text.rows(rows))
+      let forward = { [self] in
+        normalize(model.visual.forward(input.images.pictures(rows), keeping: false), into: image.rows(rows))
+        normalize(model.text.forward(TokenBatch(captions[rows]), keeping: false), into: text.rows(rows))
+      }
+      if let spread { try spread.pass(Array(captions[rows]), forward) } else { forward() }
+      passes += 1
+    }
+    guard let spread else { return }
+    // Others may have a pair more, and need this rank's part of the weights for it.
+    while passes < most {
+      try spread.pass([])
+      passes += 1
     }
   }
 

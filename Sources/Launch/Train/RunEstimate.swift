@@ -16,11 +16,12 @@ struct RunEstimate {
 
   /// - Parameters:
   ///   - parameters: the student's and the objective's own, laid out.
-  ///   - teacher: the teacher's sizes and how many pairs its towers hold at once; nil without one.
+  ///   - teacher: the teacher's sizes, how many pairs its towers hold at once, and the numbers of its weights that one
+  ///     rank has to answer for; nil without one.
   ///   - isCached: whether its embeddings come from a cache, so that it is not there itself.
   init(
     _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>,
-    teacher: (config: CLIPConfig, micro: Int?)?, isCached: Bool = false, rank: Int, of ranks: Int
+    teacher: (config: CLIPConfig, micro: Int?, weights: Int)?, isCached: Bool = false, rank: Int, of ranks: Int
   ) {
     let batch = run.batch.global
     let rows = Communicator.slice(of: batch, rank: rank, size: ranks).count
@@ -44,7 +45,7 @@ struct RunEstimate {
       // Forward alone keeps one block's numbers.
       let numbers = max(teacher.config.vision.blockNumbers, teacher.config.text.blockNumbers)
       memory.append(
-        Part(name: "teacher", bytes: 4 * (CLIP<Float>.layout(teacher.config).count + held * numbers)))
+        Part(name: "teacher", bytes: 4 * (teacher.weights + held * numbers)))
     }
     let objective = Self.objectiveNumbers(
       run.objective.declared, student: config.embedding, teacher: teacher?.config.embedding, rows: rows, of: batch)

@@ -108,8 +108,21 @@ struct RunHeader {
     let counts = ranks.slices(of: run.batch.global).map(\.count)
     let rank = counts.lastIndex(of: counts.max() ?? 0) ?? 0
     return RunEstimate(
-      run, config, parameters, teacher: teacher.map { ($0.config, $0.micro) }, isCached: teacher?.cache != nil,
+      run, config, parameters,
+      teacher: teacher.map { ($0.config, $0.micro, weights(of: $0.config)) }, isCached: teacher?.cache != nil,
       rank: rank, of: ranks.size)
+  }
+
+  /// The numbers of a teacher's weights that one rank answers for: of a node's only copy its share.
+  private func weights(of teacher: CLIPConfig) -> Int {
+    let count = CLIP<Float>.layout(teacher).count
+    switch run.teacher?.placement ?? .replicated {
+    case .replicated: return count
+    case .node: return count / ranks.nodeSize
+    case .spread:
+      let stages = CLIP<Float>.stages(teacher).map { $0.reduce(0) { $0 + $1.count } }.sorted()
+      return count / min(run.teacher?.spreadOver ?? ranks.size, ranks.size) + stages.suffix(2).reduce(0, +)
+    }
   }
 }
 

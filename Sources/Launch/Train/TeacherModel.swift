@@ -17,6 +17,8 @@ struct TeacherModel {
   let placement: TeacherPlacement
   /// The folder from which its embeddings come, if they do.
   let cache: String?
+  /// Over how many ranks the weights are spread, where they are; nil: over all.
+  let spreadOver: Int?
   private let checkpoint: Checkpoint?
 
   /// What the run's teacher is; nil where nothing in the run looks at one. With ranks, each must call it.
@@ -26,6 +28,7 @@ struct TeacherModel {
     micro = teacher.micro
     placement = teacher.placement
     cache = teacher.cache?.path
+    spreadOver = teacher.spreadOver
     let words: Vocabulary
     var image: ImageOptions
     if teacher.isSafetensors {

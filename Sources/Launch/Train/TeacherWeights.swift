@@ -6,32 +6,63 @@ import Tensor
 /// A teacher's weights, where the run's placement has them. They stay there until the job ends.
 struct TeacherWeights {
   let model: CLIP<Float>
+  /// Nil unless the weights are spread.
+  let spread: SpreadWeights?
   /// Who holds what, and what that takes, for the run's header.
   let text: String
 
   /// Reads the weights straight to where they are to be. Every rank must call it.
   init(_ teacher: TeacherModel, over ranks: Communicator) throws {
+    try self.init(teacher.config, teacher.placement, spreadOver: teacher.spreadOver, over: ranks) {
+      try teacher.read(into: $0, ranges: $1)
+    }
+  }
+
+  /// The same from anywhere: `read` fills the given parts of the model's arena, nil for all of it, and its buffers.
+  init(
+    _ config: CLIPConfig, _ placement: TeacherPlacement, spreadOver: Int? = nil, over ranks: Communicator,
+    read: (CLIP<Float>, _ ranges: [Range<Int>]?) throws -> Void
+  ) throws {
     let node = try ranks.node()
     let memory = try MemoryGrowth(on: node)
+    let count = CLIP<Float>.layout(config).count
+    func own() throws -> CLIP<Float> {
+      let model = CLIP<Float>(config, frozen: true)
+      try read(model, nil)
+      return model
+    }
     let holders: String
-    switch teacher.placement {
+    var spread: SpreadWeights?
+    switch placement {
     case .node where node.size > 1:
-      let count = CLIP<Float>.layout(teacher.config).count
       let window = try SharedWindow<Float>(count: count, over: node)
-      model = CLIP(teacher.config, frozen: true, values: window.values)
-      try teacher.read(into: model, ranges: [Step<Float>.slices(of: count, ranks: node.size)[node.rank]])
+      model = CLIP(config, frozen: true, values: window.values)
+      try read(model, [Step<Float>.slices(of: count, ranks: node.size)[node.rank]])
       try window.publish()
       holders = "one copy for the \(node.size) ranks of a node, each of which has loaded 1/\(node.size)"
     case .node:
-      model = try teacher.load()
+      model = try own()
       holders = "one copy for the only rank of a node"
+    case .spread:
+      let group = try ranks.split(group: ranks.rank / (spreadOver ?? ranks.size))
+      let weights = try SpreadWeights(config, over: group, read: read)
+      (model, spread) = (weights.model, weights)
+      holders =
+        "over \(group.size) ranks, each of which keeps 1/\(group.size) and has two blocks beside it "
+        + "(\(Figures.bytes(weights.twoStages)))"
     case .replicated:
-      model = try teacher.load()
+      model = try own()
       holders = "a copy on each of \(ranks.size) \(ranks.size == 1 ? "rank" : "ranks")"
     }
-    let whole = Figures.bytes(model.parameters.count * MemoryLayout<Float>.stride)
-    let measured = Figures.bytes(try memory.most(over: ranks))
-    text = "teacher's weights, \(teacher.placement.rawValue): \(holders); all are \(whole), measured \(measured) a node"
+    self.spread = spread
+    let whole = Figures.bytes(count * MemoryLayout<Float>.stride)
+    var measured = "\(Figures.bytes(try memory.most(over: ranks))) a node"
+    if let spread {
+      var peak = [Double(spread.peak)]
+      try ranks.maximum(&peak)
+      measured = "\(Figures.bytes(Int(peak[0]))) a rank at most"
+    }
+    text = "teacher's weights, \(placement.rawValue): \(holders); all are \(whole), measured \(measured)"
   }
 }
 

@@ -60,7 +60,8 @@ struct Trainer {
       step.pruning = pruning.masks(of: model)
     }
     let weights = try cached == nil ? teacher.map { try TeacherWeights($0, over: ranks) } : nil
-    let source: (any TeacherSource)? = cached ?? weights.map { LiveTeacher($0.model, micro: teacher?.micro) }
+    let source: (any TeacherSource)? =
+      cached ?? weights.map { LiveTeacher($0.model, micro: teacher?.micro, spread: $0.spread) }
     let checkpoints = try Checkpoints(run: run, step: step, teacher: teacher?.saved, ranks: ranks)
     let start = try checkpoint.map { try checkpoints.restore($0) { notes.append($0) } } ?? 0
     guard start <= steps else { throw RunPastEnd(done: start, steps: steps) }
@@ -83,6 +84,7 @@ struct Trainer {
     let code = try loop(
       &step, source, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations
     ) { try cut($0, optimizer, teacherWidth: teacher?.config.embedding, at: $1, log) }
+    if let spread = weights?.spread { log.say(try spread.text(over: ranks)) }
     if code == 0 { try export(step.model, log) }
     return code
   }

@@ -19,6 +19,8 @@ public struct LayerNorm<S: Scalar> {
     }
   }
 
+  var extents: [Range<Int>] { [weight.extent, bias.extent] }
+
   public init(_ store: ParameterStore<S>, name: String, width: Int) {
     self.init(store, name: name, width: width, survivors: nil)
   }

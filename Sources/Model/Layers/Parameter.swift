@@ -27,6 +27,8 @@ public final class ParameterStore<S: Scalar> {
     public let initial: Initial
 
     public var range: Range<Int> { offset..<offset + shape.count }
+    /// The same with the gap behind it.
+    public var extent: Range<Int> { offset..<offset + (shape.count + 15) / 16 * 16 }
   }
 
   /// State that is not learned but belongs to the model: running statistics.
@@ -59,7 +61,7 @@ public final class ParameterStore<S: Scalar> {
     precondition(held == nil, "\(name) is declared after the store was allocated")
     precondition(names.insert(name).inserted, "\(name) is declared twice")
     entries.append(Entry(name: name, shape: shape, offset: count, initial: initial))
-    count += (shape.count + 15) / 16 * 16
+    count = entries[entries.count - 1].extent.upperBound
     return Parameter(store: self, index: entries.count - 1)
   }
 
@@ -137,6 +139,8 @@ public struct Parameter<S: Scalar> {
 
   public var name: String { store.entries[index].name }
   public var shape: Shape { store.entries[index].shape }
+  /// Its place in every arena of the layout, with the gap behind it.
+  public var extent: Range<Int> { store.entries[index].extent }
   public var value: Tensor<S> { store.value(of: store.entries[index]) }
   public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
 }

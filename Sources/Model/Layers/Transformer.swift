@@ -21,24 +21,32 @@ struct TransformerConfig<S: Scalar> {
 /// A stack of residual attention blocks.
 public final class Transformer<S: Scalar> {
   public let blocks: [ResidualAttentionBlock<S>]
+  /// The place of each block's parameters.
+  let extents: [Range<Int>]
   private let saved: [ResidualAttentionBlock<S>.Saved]
   private let passing = ResidualAttentionBlock<S>.Saved()
   let workspace = Workspace<S>()
 
   init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig<S>) {
+    var extents: [Range<Int>] = []
     blocks = config.blocks.heads.indices.map {
-      ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config, index: $0)
+      let start = store.count
+      defer { extents.append(start..<store.count) }
+      return ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config, index: $0)
     }
+    self.extents = extents
     saved = blocks.map { _ in ResidualAttentionBlock<S>.Saved() }
   }
 
   /// x [n, w] → [n, w]. With `keeping`, what backward needs is kept until the next forward, x included: its memory
-  /// must stay as it is. `observe` sees each block's output.
+  /// must stay as it is. `willRun` is told of each block before it reads its parameters; `observe` sees each block's output.
   func forward(
-    _ x: Tensor<S>, _ sequences: Sequences, keeping: Bool, observe: ((Int, Tensor<S>) -> Void)? = nil
+    _ x: Tensor<S>, _ sequences: Sequences, keeping: Bool, willRun: (Int) -> Void = { _ in },
+    observe: ((Int, Tensor<S>) -> Void)? = nil
   ) -> Tensor<S> {
     var x = x
     for (index, block) in blocks.enumerated() {
+      willRun(index)
       x = block.forward(x, sequences, saved: keeping ? saved[index] : passing, workspace: workspace)
       observe?(index, x)
     }

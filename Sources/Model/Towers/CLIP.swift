@@ -21,6 +21,12 @@ public final class CLIP<S: Scalar> {
   /// The names, shapes and places of a model's parameters, without memory for them.
   public static func layout(_ config: CLIPConfig) -> ParameterStore<S> { CLIP(declaring: config).parameters }
 
+  /// The places of the parameters that each stage of the vision tower reads, then of each of the text tower's (`TowerStages`).
+  public static func stages(_ config: CLIPConfig) -> [[Range<Int>]] {
+    let model = CLIP(declaring: config)
+    return model.visual.stages.extents + model.text.stages.extents
+  }
+
   /// A model to train under an objective, whose own parameters stand behind the model's in the same store: so they are
   /// drawn, reduced, updated and saved with them. Without memory until `parameters.allocate(gradients: true)`.
   /// `teacherWidth` is that of the teacher's embeddings, nil without a teacher.

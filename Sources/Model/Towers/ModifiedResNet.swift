@@ -7,8 +7,10 @@ public import Tensor
 public final class ModifiedResNet<S: Scalar>: VisionTower {
   public let config: VisionConfig
   let stem: [NormedConvolution<S>]
-  let stages: [[Bottleneck<S>]]
+  let layers: [[Bottleneck<S>]]
   let pool: AttentionPool<S>
+  /// The stem, each block, and the pool.
+  public let stages: TowerStages
 
   private let pixels = Buffer<S>()
   private let savedStem: [NormedConvolution<S>.Saved]
@@ -23,16 +25,21 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
   init(_ store: ParameterStore<S>, _ config: VisionConfig, stages: [Int], embedding: Int) {
     self.config = config
     let half = config.width / 2
+    var ends = [store.count]
     stem = [(3, half, 2), (half, half, 1), (half, config.width, 1)].enumerated().map { index, sizes in
       NormedConvolution(
         store, convolution: "visual.conv\(index + 1)", norm: "visual.bn\(index + 1)", inputs: sizes.0,
         outputs: sizes.1, size: 3, stride: sizes.2)
     }
+    ends.append(store.count)
     var inputs = config.width
-    self.stages = stages.enumerated().map { stage, blocks in
+    layers = stages.enumerated().map { stage, blocks in
       (0..<blocks).map { block in
         let planes = config.width << stage
-        defer { inputs = 4 * planes }
+        defer {
+          inputs = 4 * planes
+          ends.append(store.count)
+        }
         return Bottleneck(
           store, name: "visual.layer\(stage + 1).\(block)", inputs: inputs, planes: planes,
           halves: block == 0 && stage > 0)
@@ -41,8 +48,10 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     pool = AttentionPool(
       store, name: "visual.attnpool", points: config.grid * config.grid, width: config.outputWidth,
       embedding: embedding, heads: config.heads)
+    ends.append(store.count)
+    self.stages = TowerStages(zip(ends, ends.dropFirst()).map { [$0..<$1] })
     savedStem = stem.map { _ in NormedConvolution<S>.Saved() }
-    savedBlocks = self.stages.map { $0.map { _ in Bottleneck<S>.Saved() } }
+    savedBlocks = layers.map { $0.map { _ in Bottleneck<S>.Saved() } }
   }
 
   /// The points of the pictures, and of what the stem's first convolution gives.
@@ -61,6 +70,7 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     func see(_ name: String, _ x: Tensor<S>, _ plane: Plane) {
       observe?(name, x.reshaped(Shape(plane.pictures, plane.height, plane.width, x.columns)))
     }
+    stages.willRun?(0)
     var plane = planes.input
     var x = pixels.tensor(Shape(plane.rows, 3))
     channelsLast(images, into: x)
@@ -73,14 +83,18 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     (x, plane) = (pooled, plane.halved)
     see("visual.avgpool", x, plane)
 
-    for (stage, blocks) in stages.enumerated() {
+    var part = 0
+    for (stage, blocks) in layers.enumerated() {
       for (index, block) in blocks.enumerated() {
+        part += 1
+        stages.willRun?(part)
         let saved = mode.keeps ? savedBlocks[stage][index] : passing
         x = block.forward(x, plane, mode: mode, saved: saved, workspace: workspace)
         plane = block.output(plane)
       }
       see("visual.layer\(stage + 1)", x, plane)
     }
+    stages.willRun?(part + 1)
     let out = features.tensor(Shape(pictures, pool.output.weight.shape[0]))
     pool.forward(x, pictures: pictures, into: out, saved: savedPool)
     return out
@@ -93,7 +107,7 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     var steps: [(block: Bottleneck<S>, saved: Bottleneck<S>.Saved, plane: Plane, x: Tensor<S>)] = []
     var plane = stemPlane
     var x = stemOutput.tensor(Shape(plane.rows, config.width))
-    for (block, saved) in zip(stages.joined(), savedBlocks.joined()) {
+    for (block, saved) in zip(layers.joined(), savedBlocks.joined()) {
       steps.append((block, saved, plane, x))
       plane = block.output(plane)
       x = saved.expand.y.tensor(Shape(plane.rows, block.expand.convolution.outputs))
@@ -126,7 +140,7 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     }
   }
 
-  private var norms: [BatchNorm<S>] { stem.map(\.norm) + stages.joined().flatMap(\.norms) }
+  private var norms: [BatchNorm<S>] { stem.map(\.norm) + layers.joined().flatMap(\.norms) }
 
   public func synchronize(over ranks: any Ranks<S>) { workspace.statistics.ranks = ranks }
 

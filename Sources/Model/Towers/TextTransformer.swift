@@ -37,12 +37,15 @@ public struct TokenBatch: Sendable, Equatable {
 /// ln_final of the end-of-text row, projection without bias.
 public final class TextTransformer<S: Scalar> {
   public let config: TextConfig
-  let table: Parameter<S>
+  /// The embeddings of tokens, one a row.
+  public let table: Parameter<S>
   let positions: Parameter<S>
   public let transformer: Transformer<S>
   let norm: LayerNorm<S>
   let projection: Parameter<S>
   let survivors = Survivors<S>()
+  /// Without `table`, of which a forward reads no more than its tokens' rows.
+  public let stages: TowerStages
 
   private let embedded = Buffer<S>()
   private let ends = Buffer<S>()
@@ -70,6 +73,8 @@ public final class TextTransformer<S: Scalar> {
           expand: .normal(1 / Double(2 * w).squareRoot()), contract: .normal(deep))))
     norm = LayerNorm(store, name: "ln_final", width: w, survivors: survivors)
     projection = store.declare("text_projection", Shape(w, embedding), .normal(scale))
+    stages = TowerStages(
+      [[positions.extent]] + transformer.extents.map { [$0] } + [norm.extents + [projection.extent]])
   }
 
   /// Captions to raw features [b, e], which stay until the next forward. With `keeping`, what backward needs is kept.
@@ -81,12 +86,14 @@ public final class TextTransformer<S: Scalar> {
       batch.sequences.longest <= config.contextLength,
       "a caption of \(batch.sequences.longest) tokens for a context of \(config.contextLength)")
     self.batch = batch
+    stages.willRun?(0)
     let w = config.width
     let x = embedded.tensor(Shape(batch.sequences.total, w))
     embed(batch.ids, batch.sequences, table: table.value, positions: positions.value, into: x)
-    let z = transformer.forward(x, batch.sequences, keeping: keeping) {
-      observe?("transformer.resblocks.\($0)", $1)
-    }
+    let z = transformer.forward(
+      x, batch.sequences, keeping: keeping, willRun: { stages.willRun?(1 + $0) },
+      observe: { observe?("transformer.resblocks.\($0)", $1) })
+    stages.willRun?(stages.extents.count - 1)
     let rows = ends.tensor(Shape(batch.count, w))
     gatherRows(z, batch.endRows, into: rows)
     let last = normed.tensor(rows.shape)

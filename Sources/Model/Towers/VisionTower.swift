@@ -19,6 +19,9 @@ public enum ForwardMode: Sendable {
 public protocol VisionTower<S>: AnyObject {
   associatedtype S: Scalar
 
+  /// Where its parameters are, in the order in which a forward reads them.
+  var stages: TowerStages { get }
+
   /// Images [b, 3, size, size], normalised, to raw features [b, e], which stay until the next forward. `observe` sees each
   /// layer's output under the layer's name.
   func forward(

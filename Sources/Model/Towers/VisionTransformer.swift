@@ -14,6 +14,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   public let transformer: Transformer<S>
   let normAfter: LayerNorm<S>
   let survivors = Survivors<S>()
+  public let stages: TowerStages
 
   private let patchRows = Buffer<S>()
   private let embedded = Buffer<S>()
@@ -49,6 +50,9 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
           inProjection: .uniform((1.5 / Double(w)).squareRoot()), outProjection: .uniform(scale),
           expand: .uniform(scale), contract: .uniform(1 / Double(config.hidden).squareRoot()))))
     normAfter = LayerNorm(store, name: "visual.ln_post", width: w, survivors: survivors)
+    stages = TowerStages(
+      [[classEmbedding, positions, convolution].map(\.extent) + normBefore.extents]
+        + transformer.extents.map { [$0] } + [[projection.extent] + normAfter.extents])
   }
 
   private var patchLength: Int { 3 * config.patchSize * config.patchSize }
@@ -61,6 +65,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     precondition(
       images.shape == Shape(b, 3, config.imageSize, config.imageSize), "pictures of \(images.shape) for \(config)")
     pictures = b
+    stages.willRun?(0)
     let (tokens, w) = (config.tokens, config.width)
     let grid = config.grid * config.grid
     let rows = patchRows.tensor(Shape(b * grid, patchLength))
@@ -82,9 +87,10 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     observe?("visual.ln_pre", y)
 
     let sequences = Sequences(count: b, length: tokens)
-    let z = transformer.forward(y, sequences, keeping: mode.keeps) {
-      observe?("visual.transformer.resblocks.\($0)", $1)
-    }
+    let z = transformer.forward(
+      y, sequences, keeping: mode.keeps, willRun: { stages.willRun?(1 + $0) },
+      observe: { observe?("visual.transformer.resblocks.\($0)", $1) })
+    stages.willRun?(stages.extents.count - 1)
     let first = classRows.tensor(Shape(b, w))
     gatherRows(z, classRowNumbers(b), into: first)
     let last = classNormed.tensor(Shape(b, w))

@@ -1,0 +1,59 @@
+import Model
+import Tensor
+import TestSupport
+import Testing
+
+/// The stages of a forward: what is announced is all that is read.
+@Suite struct TowerStageTests {
+  static let configs = [
+    CLIPConfig(
+      embedding: 12, vision: VisionConfig(imageSize: 16, patchSize: 8, width: 32, layers: 3, headWidth: 16),
+      text: TextConfig(contextLength: 6, vocabularySize: 50, width: 24, heads: 2, layers: 2)),
+    CLIPConfig(
+      embedding: 12, vision: VisionConfig(imageSize: 32, stages: [1, 2, 1, 1], width: 8, headWidth: 32),
+      text: TextConfig(contextLength: 6, vocabularySize: 51, width: 24, heads: 2, layers: 1)),
+  ]
+
+  @Test(arguments: configs) func everyParameterHasOnePlace(config: CLIPConfig) {
+    let model = CLIP<Float>(config, frozen: true)
+    #expect(CLIP<Float>.stages(config) == model.visual.stages.extents + model.text.stages.extents)
+    let places = CLIP<Float>.stages(config).joined() + [model.text.table.extent, model.logitScale.extent]
+    var end = 0
+    for place in places.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+      #expect(place.lowerBound == end && !place.isEmpty)
+      end = place.upperBound
+    }
+    #expect(end == model.parameters.count)
+  }
+
+  /// What is not announced is NaN, and what is over becomes so again.
+  @Test(arguments: configs) func aForwardReadsWhatIsAnnounced(config: CLIPConfig) throws {
+    let whole = CLIP<Float>(config, frozen: true)
+    whole.initialize(seed: 4)
+    let lent = CLIP<Float>(config, frozen: true)
+    fill(lent.parameters.values, .nan)
+    copy(whole.text.table.value, into: lent.text.table.value)
+    var announced: [[Int]] = [[], []]
+    for (tower, stages) in [lent.visual.stages, lent.text.stages].enumerated() {
+      stages.willRun = { stage in
+        announced[tower].append(stage)
+        if stage > 0 {
+          for range in stages.extents[stage - 1] { fill(lent.parameters.values.slice(range), .nan) }
+        }
+        for range in stages.extents[stage] {
+          copy(whole.parameters.values.slice(range), into: lent.parameters.values.slice(range))
+        }
+      }
+    }
+    let size = config.vision.imageSize
+    let pictures = Tensor<Float>(Shape(2, 3, size, size))
+    var random = KeyedRandom(seed: 4, purpose: "pictures")
+    for index in 0..<pictures.count { pictures[index] = Float(random.normal()) }
+    let captions = TokenBatch([[48, 3, 49], [48, 7, 8, 9, 49]])
+    #expect(
+      lent.visual.forward(pictures, keeping: false).array == whole.visual.forward(pictures, keeping: false).array)
+    #expect(lent.text.forward(captions, keeping: false).array == whole.text.forward(captions, keeping: false).array)
+    let blocks = config.vision.stages.map { $0.reduce(0, +) } ?? config.vision.layers
+    #expect(announced == [Array(0..<blocks + 2), Array(0..<config.text.layers + 2)])
+  }
+}
