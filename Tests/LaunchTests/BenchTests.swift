@@ -30,6 +30,23 @@ import Testing
     #expect(abs(try number(report, "samples_per_s") * number(report, "step_s") - 8) < 1e-9)
   }
 
+  @Test(arguments: [1, 2]) func teacher(ranks: Int) async throws {
+    let run = try await MPIRun.kinship(
+      ["bench", "teacher", "--model", "ViT-64-T-16", "--batch", "4", "--passes", "2", "--caption-tokens", "5"],
+      ranks: ranks)
+    let report = try lastLine(run)
+    let placements = try #require(report["placements"] as? [[String: Any]])
+    #expect(placements.map { $0["placement"] as? String } == ["node", "spread", "replicated"])
+    for placement in placements {
+      let pairs = try number(placement, "pairs_per_s")
+      let parts = try ["pictures_per_s", "captions_per_s"].map { try number(placement, $0) }
+      let (share, wait) = (try number(placement, "roof_share"), try number(placement, "wait_share"))
+      #expect(pairs > 0 && parts.allSatisfy { $0 >= pairs } && share > 0, "\(placement)")
+      #expect(placement["placement"] as? String == "spread" ? wait > 0 && wait < 1 : wait == 0)
+    }
+    #expect(run.output.split(separator: "\n").count { $0.hasPrefix("teacher's weights, ") } == 3)
+  }
+
   private func number(_ object: [String: Any], _ key: String) throws -> Double {
     try #require(object[key] as? Double, "\(key)")
   }

@@ -62,8 +62,8 @@ struct StepBench {
     let step = Step(
       model, terms, AdamW<Float>.Options(decay: 0.1), clipNorm: nil, micro: micro, communicator: communicator)
     let rows = communicator.slice(of: batch * communicator.size)
-    let images = pictures(config, rows)
-    let captions = rows.map { caption(config, $0) }
+    let input = BenchInput(config, rows: rows, tokens: captionTokens)
+    let (images, captions) = (input.images, input.captions)
     let given = options.needsTeacher ? (embeddings("pictures", rows), embeddings("captions", rows)) : nil
 
     func once() throws -> StepOutcome {
@@ -85,7 +85,7 @@ struct StepBench {
     Profile.start()
     _ = try once()
     let roof = MatrixRoof(Profile.stop().products)
-    let before = try meanRate(roof, communicator)
+    let before = try roof.meanRate(over: communicator)
     say("roof before: \(gigaflops(before)) GFLOP/s a rank over \(roof.products.count) shapes")
 
     var times: [Double] = []
@@ -102,7 +102,7 @@ struct StepBench {
       )
     }
     let profile = Profile.stop()
-    let after = try meanRate(roof, communicator)
+    let after = try roof.meanRate(over: communicator)
     say("roof after: \(gigaflops(after)) GFLOP/s a rank")
 
     var slowest = [times.sorted()[times.count / 2]]
@@ -129,29 +129,6 @@ struct StepBench {
       "matrix_products": products, "attention": attention, "other_kernels": towers - products - attention,
       "loss": part(\.loss), "optimizer": part(\.optimizer), "communication": part(\.communication), "data": 0,
     ].mapValues { ($0 * 1000).rounded() / 1000 }
-  }
-
-  /// The mean over the ranks, which measure at the same time.
-  private func meanRate(_ roof: MatrixRoof, _ communicator: Communicator) throws -> Double {
-    try communicator.barrier()
-    var rate = [roof.rate(seconds: 0.05)]
-    try communicator.sum(&rate)
-    return rate[0] / Double(communicator.size)
-  }
-
-  private func pictures(_ config: CLIPConfig, _ rows: Range<Int>) -> Tensor<Float> {
-    let size = config.vision.imageSize
-    let images = Tensor<Float>(Shape(rows.count, 3, size, size))
-    var random = KeyedRandom(seed: 0, purpose: "bench pictures", UInt64(rows.lowerBound))
-    for index in 0..<images.count { images[index] = Float(random.uniform(-2, 2)) }
-    return images
-  }
-
-  private func caption(_ config: CLIPConfig, _ row: Int) -> [Int32] {
-    var random = KeyedRandom(seed: 0, purpose: "bench captions", UInt64(row))
-    let end = config.text.vocabularySize - 1
-    let words = (0..<max(captionTokens - 2, 0)).map { _ in Int32(1 + random.below(end - 2)) }
-    return [Int32(end - 1)] + words + [Int32(end)]
   }
 
   /// Unit rows, as a teacher gives them.

@@ -7,7 +7,7 @@ import Model
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure this machine with Kinship's own work; see scripts/bench.",
-    subcommands: [Step.self, ObjectiveTerms.self])
+    subcommands: [Step.self, Teacher.self, ObjectiveTerms.self])
 
   struct Step: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -54,6 +54,50 @@ struct Bench: ParsableCommand {
       let bench = StepBench(
         preset: model, batch: batch, captionTokens: captionTokens, steps: steps, micro: micro,
         objective: objective)
+      try Bench.run { try bench.run($0, say: $1) }
+    }
+  }
+
+  struct Teacher: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Time a teacher's forward with its weights in each placement, side by side.",
+      discussion: """
+        The share of the roof is the forward's matrix operations (packed tokens, attention included) over the time of \
+        pictures and captions, divided by the rate of sgemm over the same shapes, measured on all ranks at once between \
+        the placements. Features must be equal to the bit. The last line is one JSON object.
+        """)
+
+    @Option(help: "A preset of a model.")
+    var model = "ViT-B-16"
+
+    @Option(
+      parsing: .upToNextOption, help: "Where its weights are: node, spread, replicated.",
+      transform: { name in
+        guard let placement = TeacherPlacement(rawValue: name) else {
+          throw ValidationError("no placement is called \(name); there are \(TeacherPlacement.expectation)")
+        }
+        return placement
+      })
+    var placement = TeacherPlacement.allCases
+
+    @Option(help: "Pairs a rank that go through the towers at once.")
+    var batch = 32
+
+    @Option(help: "Tokens of a caption, both ends counted.")
+    var captionTokens = 16
+
+    @Option(help: "Forwards to time in each placement; the median counts.")
+    var passes = 5
+
+    func validate() throws {
+      guard batch > 0, passes > 0, captionTokens >= 2, !placement.isEmpty else {
+        throw ValidationError("--batch, --passes and placements are at least 1, --caption-tokens at least 2")
+      }
+    }
+
+    func run() throws {
+      let bench = TeacherBench(
+        preset: model, placements: placement, batch: batch, captionTokens: captionTokens, passes: passes)
       try Bench.run { try bench.run($0, say: $1) }
     }
   }

@@ -116,17 +116,31 @@ public final class ParameterStore<S: Scalar> {
   }
 
   /// Draws every parameter anew: a function of (seed, name), whatever else the model has. Buffers begin again.
-  public func initialize(seed: UInt64) {
+  /// With `ranges`, only these parts of the arena are written, with what they would get among all.
+  public func initialize(seed: UInt64, within ranges: [Range<Int>]? = nil) {
     resetBuffers()
     for entry in entries {
-      let value = value(of: entry)
-      var random = KeyedRandom(seed: seed, purpose: entry.name)
-      switch entry.initial {
-      case .constant(let number): fill(value, S(number))
-      case .normal(let deviation):
-        for index in 0..<value.count { value[index] = S(deviation * random.normal()) }
-      case .uniform(let bound):
-        for index in 0..<value.count { value[index] = S(random.uniform(-bound, bound)) }
+      for range in ranges ?? [entry.range] {
+        let shared = range.clamped(to: entry.range)
+        if !shared.isEmpty { draw(entry, seed, shared.lowerBound - entry.offset..<shared.upperBound - entry.offset) }
+      }
+    }
+  }
+
+  private func draw(_ entry: Entry, _ seed: UInt64, _ elements: Range<Int>) {
+    let value = value(of: entry)
+    var random = KeyedRandom(seed: seed, purpose: entry.name)
+    switch entry.initial {
+    case .constant(let number): fill(value.slice(elements), S(number))
+    case .normal(let deviation):
+      for index in 0..<elements.upperBound {
+        let number = S(deviation * random.normal())
+        if index >= elements.lowerBound { value[index] = number }
+      }
+    case .uniform(let bound):
+      for index in 0..<elements.upperBound {
+        let number = S(random.uniform(-bound, bound))
+        if index >= elements.lowerBound { value[index] = number }
       }
     }
   }
