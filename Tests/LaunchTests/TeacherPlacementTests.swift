@@ -55,6 +55,12 @@ import Testing
     }
   }
 
+  /// Blocks are dealt to ranks, which are not in step.
+  @Test func precomputingIsNotSpread() async throws {
+    let run = try await CacheScene().run("spread", ["teacher.placement=spread"], ranks: 2)
+    #expect(run.status == 64 && run.errors.contains("--set teacher.placement=node"), "\(run)")
+  }
+
   /// A teacher large enough to be seen beside what else a process holds.
   @Test(arguments: [1, 2, 3]) func aNodeHoldsOneTeacher(ranks: Int) async throws {
     let words = try Vocabulary(contentsOf: scene.scene.vocabulary)
