@@ -33,8 +33,6 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   }
 
   /// Runs a program found beside the test bundle; with `ranks` nil it is started directly, not under `mpirun`.
-  ///
-  /// Whatever has not ended within `limit` is terminated, and the error says what ran.
   static func run(
     _ program: String, _ arguments: [String], ranks: Int?, environment: [String: String], without: [String] = [],
     limit: Duration
@@ -42,21 +40,39 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     let path = try path(of: program)
     let command =
       ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
-    return try await withThrowingTaskGroup(of: MPIRun.self) { group in
-      group.addTask { try await execute(command, environment, without: without) }
-      group.addTask {
-        try await Task.sleep(for: limit)
-        throw Overdue(command: command, limit: limit)
-      }
-      defer { group.cancelAll() }
-      guard let first = try await group.next() else { throw CancellationError() }
-      return first
-    }
+    return try await execute(command, environment, without: without, limit: limit)
   }
 
   /// Runs any command in the environment that tests give to programs.
+  ///
+  /// Whatever has not ended within `limit` is ended, launcher and ranks, and the error says what they were doing.
   public static func execute(
-    _ command: [String], _ environment: [String: String] = [:], without: [String] = []
+    _ command: [String], _ environment: [String: String] = [:], without: [String] = [],
+    limit: Duration = .seconds(50)
+  ) async throws -> MPIRun {
+    let started = Stragglers(mark: UUID().uuidString)
+    let marked = environment.merging([Stragglers.variable: started.mark]) { $1 }
+    // Not a child task: a test that runs out of its own time must be rid of its processes too.
+    let watch = Task { () -> [String]? in
+      do { try await Task.sleep(for: limit) } catch { return nil }
+      return await started.end()
+    }
+    let run: MPIRun
+    do {
+      run = try await wait(for: command, marked, without: without)
+    } catch {
+      _ = await started.end()
+      watch.cancel()
+      throw error
+    }
+    watch.cancel()
+    if let processes = await watch.value { throw Overdue(command: command, limit: limit, processes: processes) }
+    return run
+  }
+
+  /// Runs a command to its end.
+  private static func wait(
+    for command: [String], _ environment: [String: String], without: [String]
   ) async throws -> MPIRun {
     // mpirun refuses root and containers often forbid its single-copy transfers: tests must run there too.
     // One BLAS thread a rank, as the ranks outnumber the cores.
@@ -97,6 +113,8 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   public struct Overdue: Error {
     public let command: [String]
     public let limit: Duration
+    /// What had not ended.
+    public let processes: [String]
   }
 
   public struct NotBuilt: Error {

@@ -74,5 +74,15 @@ extension MPITests {
         try await MPIRun.probe("orderly", ["0"], ranks: 2, limit: .milliseconds(700))
       }
     }
+
+    /// What a launcher left behind holds the test's pipes: the test would wait for it for ever.
+    @Test func whatAnOverdueRunLeftBehindIsStopped() async throws {
+      let overdue = await #expect(throws: MPIRun.Overdue.self) {
+        try await MPIRun.execute(
+          ["bash", "-c", "trap '' TERM; setsid sleep 600 & exec setsid sleep 601"], limit: .milliseconds(700))
+      }
+      let processes = try #require(overdue).processes
+      #expect(processes.contains { $0.contains("sleep 600") } && processes.contains { $0.contains("sleep 601") })
+    }
   }
 }
