@@ -83,7 +83,7 @@ private func record(_ step: Int) -> CheckpointRecord {
     ], version: "0.0.1", kernel: "SkylakeX", threads: 2)
 }
 
-/// Each parameter begins at a multiple of 16.
+/// Each parameter begins at a multiple of 16. The arena is dealt out in buckets of 20, of which each rank has a share.
 private func state(_ step: Int, _ communicator: Communicator) -> CheckpointState {
   var entries: [CheckpointEntry] = []
   var count = 0
@@ -91,19 +91,23 @@ private func state(_ step: Int, _ communicator: Communicator) -> CheckpointState
     entries.append(CheckpointEntry(name: name, shape: shape, offset: count))
     count += (shape.count + 15) / 16 * 16
   }
-  let own = communicator.slice(of: count)
+  let ranges = stride(from: 0, to: count, by: 20).map { start in
+    let share = communicator.slice(of: min(20, count - start))
+    return start + share.lowerBound..<start + share.upperBound
+  }
   let values = Tensor<Float>(Shape(count))
+  let own = ranges.flatMap { Array($0) }
   let first = Tensor<Float>(Shape(own.count))
   let second = Tensor<Float>(Shape(own.count))
   for entry in entries {
     for place in entry.range {
       values[place] = number(.value, entry.name, place - entry.offset, step)
-      guard own.contains(place) else { continue }
-      first[place - own.lowerBound] = number(.first, entry.name, place - entry.offset, step)
-      second[place - own.lowerBound] = number(.second, entry.name, place - entry.offset, step)
+      guard let index = own.firstIndex(of: place) else { continue }
+      first[index] = number(.first, entry.name, place - entry.offset, step)
+      second[index] = number(.second, entry.name, place - entry.offset, step)
     }
   }
-  return CheckpointState(entries: entries, values: values, range: own, firstMoment: first, secondMoment: second)
+  return CheckpointState(entries: entries, values: values, ranges: ranges, firstMoment: first, secondMoment: second)
 }
 
 /// Reads into an arena with the parameters in reverse order, a gap of 3 before each, and −1 everywhere.
@@ -114,17 +118,23 @@ private func compare(_ checkpoint: Checkpoint, step: Int, _ communicator: Commun
     entries.append(CheckpointEntry(name: name, shape: shape, offset: count + 3))
     count += 3 + shape.count
   }
-  let own = communicator.slice(of: count)
+  // Two ranges with a gap between them.
+  let share = communicator.slice(of: count)
+  let ranges = [share.prefix(share.count / 2), share.suffix(share.count / 3)].map { $0.startIndex..<$0.endIndex }
+  let own = ranges.flatMap { Array($0) }
   func empty(_ count: Int) -> Tensor<Float> { Tensor(Shape(count), [Float](repeating: -1, count: count)) }
   let (values, first, second) = (empty(count), empty(own.count), empty(own.count))
+  let shared = empty(count)
   try checkpoint.readValues(entries, into: values)
-  try checkpoint.readMoments(entries, range: own, first: first, second: second)
+  try checkpoint.readValues(entries, into: shared, over: communicator)
+  try checkpoint.readMoments(entries, ranges: ranges, first: first, second: second)
   for place in 0..<count {
     let entry = entries.first { $0.range.contains(place) }
     func wanted(_ kind: Kind) -> Float { entry.map { number(kind, $0.name, place - $0.offset, step) } ?? -1 }
     guard values[place] == wanted(.value) else { throw Different(what: "value", place: place, found: values[place]) }
-    guard own.contains(place) else { continue }
-    let moments = (first[place - own.lowerBound], second[place - own.lowerBound])
+    guard shared[place] == values[place] else { throw Different(what: "share", place: place, found: shared[place]) }
+    guard let index = own.firstIndex(of: place) else { continue }
+    let moments = (first[index], second[index])
     guard moments == (wanted(.first), wanted(.second)) else {
       throw Different(what: "moment", place: place, found: moments.0)
     }

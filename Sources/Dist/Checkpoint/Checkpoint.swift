@@ -85,7 +85,21 @@ extension Checkpoint {
   public func readValues(
     _ entries: [CheckpointEntry], into values: Tensor<Float>, leaving prefix: String? = nil
   ) throws(CheckpointError) {
-    try read(.parameters, entries, into: values, range: 0..<values.count, leaving: prefix)
+    try read(.parameters, entries, [0..<values.count], into: values, leaving: prefix)
+  }
+
+  /// The same on all ranks of a communicator: each reads its share, once, and then the shares are exchanged. All ranks
+  /// call it with the same entries; what no entry covers becomes that of the rank whose share it is.
+  ///
+  /// - Throws: as above; `MPIError`.
+  public func readValues(
+    _ entries: [CheckpointEntry], into values: Tensor<Float>, over communicator: Communicator,
+    leaving prefix: String? = nil
+  ) throws {
+    let ranges = communicator.slices(of: values.count)
+    let own = ranges[communicator.rank]
+    try readValues(entries, range: own, into: values.slice(own), leaving: prefix)
+    if communicator.size > 1 { try communicator.gatherSlices(in: values, ranges: ranges) }
   }
 
   /// Fills one range of an arena with its part of the parameters, and reads no more than that.
@@ -99,47 +113,45 @@ extension Checkpoint {
   public func readValues(
     _ entries: [CheckpointEntry], range: Range<Int>, into values: Tensor<Float>, leaving prefix: String? = nil
   ) throws(CheckpointError) {
-    try read(.parameters, entries, into: values, range: range, leaving: prefix)
+    try read(.parameters, entries, [range], into: values, leaving: prefix)
   }
 
-  /// Fills the moments of one range of the arena.
+  /// Fills the moments of some ranges of the arena, and reads no more than these.
   ///
   /// - Parameters:
   ///   - entries: what the arena holds.
-  ///   - range: the part of the arena to which the moments belong.
-  ///   - first: AdamW's first moment, `range.count` scalars.
-  ///   - second: AdamW's second moment, `range.count` scalars.
+  ///   - ranges: the parts of the arena to which the moments belong.
+  ///   - first: AdamW's first moment of the ranges, end to end.
+  ///   - second: AdamW's second moment, likewise.
   public func readMoments(
-    _ entries: [CheckpointEntry], range: Range<Int>, first: Tensor<Float>, second: Tensor<Float>
+    _ entries: [CheckpointEntry], ranges: [Range<Int>], first: Tensor<Float>, second: Tensor<Float>
   ) throws(CheckpointError) {
-    try read(.moment1, entries, into: first, range: range)
-    try read(.moment2, entries, into: second, range: range)
+    try read(.moment1, entries, ranges, into: first)
+    try read(.moment2, entries, ranges, into: second)
   }
 
   private func read(
-    _ group: CheckpointPart.Group, _ entries: [CheckpointEntry], into target: Tensor<Float>, range: Range<Int>,
+    _ group: CheckpointPart.Group, _ entries: [CheckpointEntry], _ ranges: [Range<Int>], into target: Tensor<Float>,
     leaving prefix: String? = nil
   ) throws(CheckpointError) {
-    precondition(target.count == range.count, "\(target.shape) for \(range)")
+    precondition(target.count == ranges.reduce(0) { $0 + $1.count }, "\(target.shape) for \(ranges)")
     try match(entries, leaving: prefix)
-    let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
-    try CheckpointError.naming(folder) {
-      for part in manifest.parts {
-        var file: HDF5File?
-        for slice in manifest.slices(part.first..<part.end) {
-          let name = manifest.parameters[slice.parameter].name
-          guard let offset = places[name] else { continue }
-          let place = offset + slice.range.lowerBound..<offset + slice.range.upperBound
-          let shared = place.clamped(to: range)
-          guard !shared.isEmpty else { continue }
-          let source = try file ?? HDF5File.open("\(folder)/\(part.file)")
-          file = source
-          try CheckpointPart.read(
-            source, group, name, slice.range,
-            rows: shared.lowerBound - place.lowerBound..<shared.upperBound - place.lowerBound,
-            into: target.slice(shared.lowerBound - range.lowerBound..<shared.upperBound - range.lowerBound))
-        }
+    let indices = Dictionary(uniqueKeysWithValues: manifest.parameters.enumerated().map { ($1.name, $0) })
+    // In the checkpoint's own order parts are opened one after another.
+    let ordered = entries.compactMap { entry in indices[entry.name].map { (entry, index: $0) } }
+      .sorted { $0.index < $1.index }
+    let reader = CheckpointReader(self)
+    var start = 0
+    for range in ranges {
+      for (entry, index) in ordered {
+        let shared = entry.range.clamped(to: range)
+        guard !shared.isEmpty else { continue }
+        let place = start - range.lowerBound
+        try reader.read(
+          group, index, shared.lowerBound - entry.offset..<shared.upperBound - entry.offset,
+          into: target.slice(shared.lowerBound + place..<shared.upperBound + place))
       }
+      start += range.count
     }
   }
 

@@ -15,26 +15,27 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   /// One rank's file.
   public struct Part: Codable, Hashable, Sendable {
     public let file: String
-    /// The positions that it holds.
-    public let first: Int
-    public let end: Int
+    /// The positions that it holds, rising.
+    public let ranges: [Range<Int>]
     public let bytes: Int
     /// Of the whole file, in hexadecimal digits.
     public let sha256: String
   }
 
-  /// Scalars of one parameter that lie in one part.
-  struct Slice {
-    let parameter: Int
+  /// Consecutive scalars of one parameter that lie in one part.
+  struct Place {
     /// Which of the parameter's scalars.
     let range: Range<Int>
+    let part: Int
+    /// Where they begin in the part's data set of the parameter.
+    let row: Int
   }
 
   /// The manifest's name in a checkpoint's folder.
   public static let file = "manifest.json"
   /// Holds the manifest's own SHA-256, in the form that `sha256sum --check` reads.
   static let digestFile = "manifest.sha256"
-  static let currentFormat = 1
+  static let currentFormat = 2
 
   /// The version of this format.
   public let format: Int
@@ -55,19 +56,31 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     return String(repeating: "0", count: max(width - text.count, 0)) + text
   }
 
-  /// What of each parameter lies in the positions `first ..< end`; parameters of which nothing does are left out.
-  func slices(_ positions: Range<Int>) -> [Slice] {
-    var slices: [Slice] = []
-    var start = 0
-    for (index, parameter) in parameters.enumerated() {
-      let count = parameter.shape.reduce(1, *)
-      let shared = positions.clamped(to: start..<start + count)
-      if !shared.isEmpty {
-        slices.append(Slice(parameter: index, range: shared.lowerBound - start..<shared.upperBound - start))
+  /// Where the scalars of each parameter are, in their order.
+  func places() -> [[Place]] {
+    let ranges = parts.enumerated().flatMap { index, part in part.ranges.map { (range: $0, part: index) } }
+      .filter { !$0.range.isEmpty }.sorted { $0.range.lowerBound < $1.range.lowerBound }
+    var places: [[Place]] = []
+    var (next, start) = (0, 0)
+    for parameter in parameters {
+      let whole = start..<start + parameter.shape.reduce(1, *)
+      var found: [Place] = []
+      var rows: [Int: Int] = [:]
+      while next < ranges.count {
+        let (range, part) = ranges[next]
+        let shared = range.clamped(to: whole)
+        if !shared.isEmpty {
+          let row = rows[part, default: 0]
+          found.append(Place(range: shared.lowerBound - start..<shared.upperBound - start, part: part, row: row))
+          rows[part] = row + shared.count
+        }
+        guard range.upperBound <= whole.upperBound else { break }
+        next += 1
       }
-      start += count
+      places.append(found)
+      start = whole.upperBound
     }
-    return slices
+    return places
   }
 
   /// Writes the manifest and its digest into `folder`, and brings both to the disk.
@@ -114,7 +127,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   }
 
   /// What contradicts itself; nil where nothing does.
-  private var problem: String? {
+  var problem: String? {
     guard format == Self.currentFormat else {
       return "it has format \(format), this program reads \(Self.currentFormat); use the version that wrote it,"
         + " \(record.version)"
@@ -132,13 +145,19 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     for array in record.arrays where Self.count(of: array.shape) != array.values.count {
       return "array \(array.name) has the shape \(array.shape) and \(array.values.count) values"
     }
-    var end = 0
     for (index, part) in parts.enumerated() {
       guard part.file == Self.partFile(index, of: parts.count) else {
         return "part \(index) of \(parts.count) is in \(part.file), expected \(Self.partFile(index, of: parts.count))"
       }
-      guard part.first == end, part.end >= end else { return "the parts do not follow one another" }
-      end = part.end
+      guard zip(part.ranges, part.ranges.dropFirst()).allSatisfy({ $0.upperBound <= $1.lowerBound }) else {
+        return "the ranges of part \(index) do not rise"
+      }
+    }
+    var end = 0
+    for range in parts.flatMap(\.ranges).sorted(by: { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) })
+    {
+      guard range.lowerBound == end else { return "the parts' ranges overlap or leave gaps at \(end)" }
+      end = range.upperBound
     }
     return end == total ? nil : "the parts hold \(end) scalars, the parameters have \(total)"
   }

@@ -1,8 +1,8 @@
 internal import Foundation
 internal import Tensor
 
-/// One rank's file of a checkpoint: for each parameter of which the rank owns something, that slice of its values
-/// and of both moments, as vectors with the attributes `offset` (of the slice in the parameter) and `shape` (of the
+/// One rank's file of a checkpoint: for each parameter of which the rank owns something, its scalars and both their
+/// moments, as vectors with the attributes `ranges` (which of the parameter's scalars they are) and `shape` (of the
 /// whole parameter).
 struct CheckpointPart {
   enum Group: String, CaseIterable {
@@ -11,59 +11,64 @@ struct CheckpointPart {
     func dataset(_ name: String) -> String { "/\(rawValue)/\(name)" }
   }
 
-  /// What a rank owns of one parameter.
+  /// What a part holds of one parameter.
   struct Slice {
     let name: String
     let shape: Shape
-    /// Which of the parameter's scalars.
-    let range: Range<Int>
-    let numbers: [Group: Tensor<Float>]
+    /// Which of the parameter's scalars, rising; never empty.
+    let ranges: [Range<Int>]
+
+    var count: Int { ranges.reduce(0) { $0 + $1.count } }
+    /// As an attribute says it: `0:8 24:32`.
+    var text: String { ranges.map { "\($0.lowerBound):\($0.upperBound)" }.joined(separator: " ") }
   }
 
+  /// Gives scalars of a parameter, by its name, of one of the slice's ranges. They are asked for some at a time, and what
+  /// was given may be overwritten by the next call.
+  typealias Numbers = (_ group: Group, _ name: String, _ scalars: Range<Int>) throws -> Tensor<Float>
+
   /// At least what the HDF5 library takes beside the numbers, for each data set and for a file.
-  static let overhead = (dataset: 1536, file: 16_384)
+  private static let overhead = (dataset: 1536, file: 16_384)
+  /// Scalars that pass through the HDF5 library at a time: nobody waits long for its lock.
+  static let piece = 1 << 20
 
   let path: String
   let slices: [Slice]
+  private let numbers: Numbers
 
-  init(_ path: String, _ state: CheckpointState) {
+  init(_ path: String, _ slices: [Slice], numbers: @escaping Numbers) {
     self.path = path
-    slices = state.entries.compactMap { entry in
-      let shared = entry.range.clamped(to: state.range)
-      guard !shared.isEmpty else { return nil }
-      let moments = shared.lowerBound - state.range.lowerBound..<shared.upperBound - state.range.lowerBound
-      return Slice(
-        name: entry.name, shape: entry.shape,
-        range: shared.lowerBound - entry.offset..<shared.upperBound - entry.offset,
-        numbers: [
-          .parameters: state.values.slice(shared), .moment1: state.firstMoment.slice(moments),
-          .moment2: state.secondMoment.slice(moments),
-        ])
-    }
+    self.slices = slices
+    self.numbers = numbers
   }
 
   /// A bound on the file's size.
   var byteBound: Int {
     slices.reduce(Self.overhead.file) {
-      $0 + Group.allCases.count * ($1.range.count * MemoryLayout<Float>.size + Self.overhead.dataset)
+      let dataset = $1.count * MemoryLayout<Float>.size + Self.overhead.dataset + 2 * $1.text.utf8.count
+      return $0 + Group.allCases.count * dataset
     }
   }
 
-  /// Writes the file, brings it to the disk, reads it back and compares every bit. Returns its size and SHA-256.
+  /// Writes the file, brings it to the disk, reads it back from there and compares every bit. Returns its size and
+  /// SHA-256.
   func write() throws -> (bytes: Int, sha256: String) {
     let file = try HDF5File.create(path)
-    try file.attributes.set("schema", "kinship checkpoint part 1")
+    try file.attributes.set("schema", "kinship checkpoint part 2")
     for slice in slices {
       for group in Group.allCases {
         let name = group.dataset(slice.name)
-        let dataset = try file.createDataset(name, .float32, shape: [slice.range.count])
-        if let numbers = slice.numbers[group] { try dataset.write(numbers) }
-        try file.attributes(of: name).set("offset", slice.range.lowerBound)
+        let dataset = try file.createDataset(name, .float32, shape: [slice.count])
+        try Self.forEachPiece(of: slice) { scalars, rows in
+          try dataset.write(try numbers(group, slice.name, scalars), rows: rows)
+        }
+        try file.attributes(of: name).set("ranges", slice.text)
         try file.attributes(of: name).set("shape", slice.shape.description)
       }
     }
     try file.close()
     try Publish.sync(file: path)
+    try Publish.forget(file: path)
     try verify()
     let written = try OpenFile.reading(path)
     return (try written.size(), try written.sha256())
@@ -71,31 +76,35 @@ struct CheckpointPart {
 
   private func verify() throws {
     let file = try HDF5File.open(path)
+    let buffer = Tensor<Float>(Shape(min(slices.map(\.count).max() ?? 0, Self.piece)))
     for slice in slices {
       for group in Group.allCases {
-        let found = Tensor<Float>(Shape(slice.range.count))
-        try Self.read(file, group, slice.name, slice.range, rows: 0..<slice.range.count, into: found)
-        guard let numbers = slice.numbers[group], Self.sameBits(found, numbers) else {
-          let reason = "\(group.dataset(slice.name)) reads back other numbers than were written"
-          throw FileError(action: "verify", path: path, reason: reason)
+        let dataset = try file.dataset(group.dataset(slice.name))
+        try Self.forEachPiece(of: slice) { scalars, rows in
+          let found = buffer.slice(0..<rows.count)
+          try dataset.read(into: found, rows: rows)
+          guard Self.sameBits(found, try numbers(group, slice.name, scalars)) else {
+            let reason = "\(dataset.name) reads back other numbers than were written"
+            throw FileError(action: "verify", path: path, reason: reason)
+          }
         }
       }
     }
     try file.close()
   }
 
-  /// Reads `rows` of the slice `range` of a parameter.
-  static func read(
-    _ file: HDF5File, _ group: Group, _ name: String, _ range: Range<Int>, rows: Range<Int>, into target: Tensor<Float>
+  /// Which scalars of the parameter, and where in the data set, some at a time.
+  private static func forEachPiece(
+    of slice: Slice, _ body: (_ scalars: Range<Int>, _ rows: Range<Int>) throws -> Void
   ) throws {
-    let dataset = try file.dataset(group.dataset(name))
-    let offset = try file.attributes(of: dataset.name).integer("offset", as: Int.self)
-    guard dataset.shape == [range.count], offset == range.lowerBound else {
-      throw FileError(
-        action: "use", path: file.path,
-        reason: "\(dataset.name) holds \(dataset.shape) scalars from \(offset), the manifest says \(range)")
+    var row = 0
+    for range in slice.ranges {
+      for start in stride(from: range.lowerBound, to: range.upperBound, by: piece) {
+        let scalars = start..<min(start + piece, range.upperBound)
+        try body(scalars, row..<row + scalars.count)
+        row += scalars.count
+      }
     }
-    try dataset.read(into: target, rows: rows)
   }
 
   /// Compares without rounding, so that a NaN equals itself.

@@ -16,21 +16,23 @@ public struct CheckpointEntry: Hashable, Sendable {
   public var range: Range<Int> { offset..<offset + shape.count }
 }
 
-/// What one rank gives to a checkpoint: a flat arena, of which it owns a range, and the moments of that range.
+/// What one rank gives to a checkpoint: a flat arena, of which it owns some ranges, and the moments of these.
 public struct CheckpointState: Sendable {
   /// The parameters, by rising offset; there may be gaps between them, which are not stored.
   public let entries: [CheckpointEntry]
-  /// The whole arena; only this rank's range of it is written.
-  public let values: Tensor<Float>
-  /// This rank's part of the arena. The ranks' ranges follow one another, in rank order, and cover it.
-  public let range: Range<Int>
-  /// AdamW's first moment of `range`.
+  /// This rank's parts of the arena, rising. All ranks' together hold each parameter's every scalar once.
+  public let ranges: [Range<Int>]
+  /// The whole arena, or this rank's parts of it end to end.
+  let values: Tensor<Float>
+  let isPacked: Bool
+  /// AdamW's first moment of the ranges, end to end.
   public let firstMoment: Tensor<Float>
-  /// AdamW's second moment of `range`.
+  /// AdamW's second moment, likewise.
   public let secondMoment: Tensor<Float>
 
+  /// - Parameter values: the whole arena; only this rank's ranges of it are written.
   public init(
-    entries: [CheckpointEntry], values: Tensor<Float>, range: Range<Int>, firstMoment: Tensor<Float>,
+    entries: [CheckpointEntry], values: Tensor<Float>, ranges: [Range<Int>], firstMoment: Tensor<Float>,
     secondMoment: Tensor<Float>
   ) {
     precondition(
@@ -40,14 +42,85 @@ public struct CheckpointState: Sendable {
     precondition(
       entries.allSatisfy { !$0.name.isEmpty && !$0.name.contains("/") && $0.name != "." },
       "parameters have names that a data set can have")
-    precondition(range.lowerBound >= 0 && range.upperBound <= values.count, "\(range) in an arena of \(values.count)")
     precondition(
-      firstMoment.count == range.count && secondMoment.count == range.count, "moments of the rank's own range")
+      zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }
+        && ranges.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= values.count },
+      "\(ranges) in an arena of \(values.count)")
+    self.init(entries, ranges, values, isPacked: false, firstMoment, secondMoment)
+  }
+
+  private init(
+    _ entries: [CheckpointEntry], _ ranges: [Range<Int>], _ values: Tensor<Float>, isPacked: Bool,
+    _ firstMoment: Tensor<Float>, _ secondMoment: Tensor<Float>
+  ) {
+    let count = Self.count(ranges)
+    precondition(firstMoment.count == count && secondMoment.count == count, "moments of the rank's own ranges")
     self.entries = entries
+    self.ranges = ranges
     self.values = values
-    self.range = range
+    self.isPacked = isPacked
     self.firstMoment = firstMoment
     self.secondMoment = secondMoment
+  }
+
+  private static func count(_ ranges: [Range<Int>]) -> Int { ranges.reduce(0) { $0 + $1.count } }
+
+  /// How many scalars this rank owns, gaps included.
+  var ownCount: Int { Self.count(ranges) }
+
+  /// What of each parameter this rank owns.
+  var slices: [CheckpointPart.Slice] {
+    entries.compactMap { entry in
+      let shared = ranges.map { $0.clamped(to: entry.range) }.filter { !$0.isEmpty }
+      let own = shared.map { $0.lowerBound - entry.offset..<$0.upperBound - entry.offset }
+      return own.isEmpty ? nil : CheckpointPart.Slice(name: entry.name, shape: entry.shape, ranges: own)
+    }
+  }
+
+  /// This rank's positions among the parameters laid end to end.
+  var positions: [Range<Int>] {
+    var found: [Range<Int>] = []
+    var start = 0
+    for entry in entries {
+      for range in ranges {
+        let shared = range.clamped(to: entry.range)
+        guard !shared.isEmpty else { continue }
+        let first = start + shared.lowerBound - entry.offset
+        if let last = found.last, last.upperBound == first {
+          found[found.count - 1] = last.lowerBound..<first + shared.count
+        } else {
+          found.append(first..<first + shared.count)
+        }
+      }
+      start += entry.shape.count
+    }
+    return found
+  }
+
+  /// This rank's part of a checkpoint, to be written to `path`.
+  func part(_ path: String) -> CheckpointPart {
+    let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
+    return CheckpointPart(path, slices) { group, name, scalars in
+      guard let offset = places[name] else { preconditionFailure("the state has no parameter \(name)") }
+      let place = offset + scalars.lowerBound..<offset + scalars.upperBound
+      return switch group {
+      case .parameters: values.slice(isPacked ? packed(place) : place)
+      case .moment1: firstMoment.slice(packed(place))
+      case .moment2: secondMoment.slice(packed(place))
+      }
+    }
+  }
+
+  /// Where a place of the arena, within one of the ranges, is when the ranges are laid end to end.
+  private func packed(_ place: Range<Int>) -> Range<Int> {
+    var start = 0
+    for range in ranges {
+      if range.lowerBound <= place.lowerBound, place.upperBound <= range.upperBound {
+        return start + place.lowerBound - range.lowerBound..<start + place.upperBound - range.lowerBound
+      }
+      start += range.count
+    }
+    preconditionFailure("\(place) is in none of \(ranges)")
   }
 }
 

@@ -45,9 +45,8 @@ public struct CheckpointWriter: Sendable {
   public func write(_ state: CheckpointState, _ record: CheckpointRecord) throws -> Receipt {
     let target = folders.path(folders.name(record.step))
     let partial = folders.partial(record.step)
-    let ranges = try gatherRanges(state)
     let file = CheckpointManifest.partFile(communicator.rank, of: communicator.size)
-    let part = CheckpointPart("\(partial)/\(file)", state)
+    let part = state.part("\(partial)/\(file)")
 
     var bound = [part.byteBound]
     try communicator.sum(&bound)
@@ -63,7 +62,7 @@ public struct CheckpointWriter: Sendable {
     }
     reached(.partWritten)
     let own = CheckpointManifest.Part(
-      file: file, first: ranges.first, end: ranges.end, bytes: written.bytes, sha256: written.sha256)
+      file: file, ranges: state.positions, bytes: written.bytes, sha256: written.sha256)
     let parts = try communicator.allGather(Array(JSONEncoder().encode(own)))
 
     var notRemoved: [String] = []
@@ -73,6 +72,7 @@ public struct CheckpointWriter: Sendable {
           format: CheckpointManifest.currentFormat, record: record,
           parameters: state.entries.map { .init(name: $0.name, shape: $0.shape.array) },
           parts: try parts.map { try JSONDecoder().decode(CheckpointManifest.Part.self, from: Data($0)) })
+        if let problem = manifest.problem { preconditionFailure("the ranks' ranges of the arena: \(problem)") }
         try manifest.write(into: partial)
         reached(.manifestWritten)
         try folders.publish(record.step) { reached(.renamed) }
@@ -95,23 +95,5 @@ public struct CheckpointWriter: Sendable {
     }
     try Publish.removeAll(partial)
     try Publish.makeFolder(partial)
-  }
-
-  /// This rank's positions in the parameters laid end to end, after a check that the ranks' ranges cover the arena.
-  private func gatherRanges(_ state: CheckpointState) throws -> (first: Int, end: Int) {
-    var bounds = [Int](repeating: 0, count: 2 * communicator.size)
-    bounds[2 * communicator.rank] = state.range.lowerBound
-    bounds[2 * communicator.rank + 1] = state.range.upperBound
-    try communicator.sum(&bounds)
-    var end = 0
-    for rank in 0..<communicator.size {
-      precondition(bounds[2 * rank] == end, "rank \(rank) owns the arena from \(bounds[2 * rank]), not from \(end)")
-      end = bounds[2 * rank + 1]
-    }
-    precondition(end == state.values.count, "the ranks own \(end) of \(state.values.count) scalars")
-    func position(_ place: Int) -> Int {
-      state.entries.reduce(0) { $0 + $1.range.clamped(to: 0..<place).count }
-    }
-    return (position(state.range.lowerBound), position(state.range.upperBound))
   }
 }

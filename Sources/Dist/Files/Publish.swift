@@ -75,6 +75,16 @@ package enum Publish {
   /// Brings to the disk a file that other code has written.
   package static func sync(file path: String) throws(FileError) { try sync(path, O_RDONLY) }
 
+  /// Asks the system to drop what it holds of a file in memory, once that is on the disk: the next to read it sees what
+  /// the disk has.
+  package static func forget(file path: String) throws(FileError) {
+    let descriptor = unsafe path.withCString { unsafe open($0, O_RDONLY | O_CLOEXEC) }
+    if descriptor < 0 { throw FileError.system("open", path) }
+    defer { close(descriptor) }
+    // A wish: a file system that does not know it loses nothing.
+    _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+  }
+
   private static func sync(_ path: String, _ flags: Int32) throws(FileError) {
     let descriptor = unsafe path.withCString { unsafe open($0, flags | O_CLOEXEC) }
     if descriptor < 0 { throw FileError.system("open", path) }

@@ -98,7 +98,8 @@ struct Checkpoints {
     }
     let receipt = try writer.write(
       CheckpointState(
-        entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values, range: optimizer.range,
+        entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values,
+        ranges: [optimizer.range],
         firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment),
       CheckpointRecord(
         step: done, samples: done * run.batch.global, run: saved.text,
@@ -122,10 +123,10 @@ struct Checkpoints {
     try requireSameTeacher(before.teacher, checkpoint, say: say)
     let entries = step.model.parameters.checkpointEntries
     try requireSameObjective(checkpoint)
-    try checkpoint.readValues(entries, into: step.model.parameters.values)
+    try checkpoint.readValues(entries, into: step.model.parameters.values, over: ranks)
     try step.model.parameters.readBuffers(from: checkpoint)
     try checkpoint.readMoments(
-      entries, range: step.optimizer.range, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
+      entries, ranges: [step.optimizer.range], first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
     let record = checkpoint.manifest.record
     // The optimizer begins anew when the model is cut.
     let cut = Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil }

@@ -15,7 +15,7 @@ struct TrainedModel {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
-    try model.read(checkpoint)
+    try model.read(checkpoint, over: communicator)
     step = checkpoint.manifest.record.step
   }
 
@@ -40,7 +40,14 @@ struct TrainedModel {
 
 extension CLIP<Float> {
   /// Fills parameters and buffers from a checkpoint; what the objective of its run has learned beside them is left.
-  /// With `ranges`, only these parts of the parameters.
+  /// Every rank must call it.
+  func read(_ checkpoint: Checkpoint, over communicator: Communicator) throws {
+    try checkpoint.readValues(
+      parameters.checkpointEntries, into: parameters.values, over: communicator, leaving: Objective<Float>.prefix)
+    try parameters.readBuffers(from: checkpoint)
+  }
+
+  /// The same, or only these parts of the parameters, on this rank alone.
   func read(_ checkpoint: Checkpoint, ranges: [Range<Int>]? = nil) throws {
     for range in ranges ?? [0..<parameters.count] {
       try checkpoint.readValues(

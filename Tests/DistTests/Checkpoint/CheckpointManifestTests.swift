@@ -9,9 +9,9 @@ import Testing
   let folder = try! TemporaryFolder()
 
   static let whole = """
-    {"format":1,"parameters":[{"name":"a","shape":[2,3]},{"name":"b","shape":[]}],"parts":[
-    {"bytes":3,"end":4,"file":"part-00000-of-00002.h5","first":0,"sha256":"SHA"},
-    {"bytes":3,"end":7,"file":"part-00001-of-00002.h5","first":4,"sha256":"SHA"}],
+    {"format":2,"parameters":[{"name":"a","shape":[2,3]},{"name":"b","shape":[]}],"parts":[
+    {"bytes":3,"file":"part-00000-of-00002.h5","ranges":[[0,2],[5,6]],"sha256":"SHA"},
+    {"bytes":3,"file":"part-00001-of-00002.h5","ranges":[[2,5],[6,7]],"sha256":"SHA"}],
     "record":{"arrays":[{"name":"x","shape":[2],"values":[1,"nan"]}],"kernel":"K","run":"{}","samples":2,"step":1,
     "threads":1,"version":"9.9"}}
     """.replacing("SHA", with: digest(Array("abc".utf8)))
@@ -39,8 +39,8 @@ import Testing
 
   @Test(arguments: [
     (
-      #""format":1"#, #""format":2"#,
-      "it has format 2, this program reads 1; use the version that wrote it, 9.9"
+      #""format":2"#, #""format":1"#,
+      "it has format 1, this program reads 2; use the version that wrote it, 9.9"
     ),
     (#""step":1"#, #""step":-1"#, "step and samples are negative"),
     (#""name":"b""#, #""name":"a""#, "parameter a is listed twice"),
@@ -56,17 +56,22 @@ import Testing
       "part-00001-of-00002.h5", "../part-00001-of-00002.h5",
       "part 1 of 2 is in ../part-00001-of-00002.h5, expected part-00001-of-00002.h5"
     ),
-    (#""first":4"#, #""first":3"#, "the parts do not follow one another"),
-    (#""first":4"#, #""first":5"#, "the parts do not follow one another"),
-    (#""end":7"#, #""end":6"#, "the parts hold 6 scalars, the parameters have 7"),
-    (#""end":7"#, #""end":-7"#, "the parts do not follow one another"),
+    ("[2,5]", "[1,5]", "the parts' ranges overlap or leave gaps at 2"),
+    ("[2,5]", "[2,4]", "the parts' ranges overlap or leave gaps at 4"),
+    ("[0,2]", "[-1,2]", "the parts' ranges overlap or leave gaps at 0"),
+    ("[0,2],[5,6]", "[5,6],[0,2]", "the ranges of part 0 do not rise"),
+    ("[6,7]", "[6,8]", "the parts hold 8 scalars, the parameters have 7"),
+    ("[6,7]", "[6,6]", "the parts hold 6 scalars, the parameters have 7"),
   ])
   func contradictionsAreRefused(text: String, other: String, problem: String) throws {
     #expect(Self.whole.contains(text))
     #expect(problems { try checkpoint(Self.whole.replacing(text, with: other)) } == ["manifest.json: \(problem)"])
   }
 
-  @Test(arguments: ["", "{}", "[1]", "{\"format\":\"1\"}", String(repeating: "[", count: 100_000)])
+  @Test(arguments: [
+    "", "{}", "[1]", "{\"format\":\"1\"}", whole.replacing("[2,5]", with: "[5,2]"),
+    String(repeating: "[", count: 100_000),
+  ])
   func otherDocumentsAreRefused(text: String) throws {
     let found = problems { try checkpoint(text) }
     #expect(found.count == 1 && found[0].hasPrefix("manifest.json cannot be understood: "))
