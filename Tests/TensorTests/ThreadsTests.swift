@@ -4,191 +4,208 @@ import Testing
 
 @testable import Tensor
 
-/// Kernels on one, two and three threads. The number of threads is global, so these tests take turns, and they put it
-/// back; other tests that run meanwhile must be right with any number.
-@Suite(.serialized) struct ThreadsTests {
-  private func onThreads<T>(_ body: () -> T) -> [T] {
-    let before = Threads.count
-    defer { Threads.count = before }
-    return [1, 2, 3].map { count in
+/// Kernels on one, two and three threads, each test in a process of its own.
+///
+/// The number of threads is global, and OpenBLAS cannot stand that it changes while others multiply: a product then
+/// waits for ever for threads that have ended. So does one that is being computed when a test starts a program, since
+/// OpenBLAS ends its threads before a fork; a process that computes on one thread has none to end.
+@Suite struct ThreadsTests {
+  fileprivate static func onThreads<T>(_ body: () -> T) -> [T] {
+    [1, 2, 3].map { count in
       Threads.count = count
       return body()
     }
   }
 
-  @Test func partsCoverEverythingOnce() {
-    for n in [0, 1, 2, 3, 7, 64, 1000] {
-      for grain in [1, 8, 400] {
-        let ranges = onThreads {
-          let found = Ranges()
-          Threads.split(n, grain: grain) { found.append($0, $1) }
-          return found.sorted
-        }
-        for (count, parts) in zip(1...3, ranges) {
-          #expect(parts.count <= count && parts.map(\.part) == Array(parts.indices))
-          #expect(parts.flatMap { Array($0.range) } == Array(0..<n), "\(n) by \(grain) on \(count)")
-          if parts.count > 1 { #expect(parts.allSatisfy { $0.range.count >= grain }) }
+  @Test func partsCoverEverythingOnce() async {
+    await #expect(processExitsWith: .success) {
+      for n in [0, 1, 2, 3, 7, 64, 1000] {
+        for grain in [1, 8, 400] {
+          let ranges = ThreadsTests.onThreads {
+            let found = Ranges()
+            Threads.split(n, grain: grain) { found.append($0, $1) }
+            return found.sorted
+          }
+          for (count, parts) in zip(1...3, ranges) {
+            #expect(parts.count <= count && parts.map(\.part) == Array(parts.indices))
+            #expect(parts.flatMap { Array($0.range) } == Array(0..<n), "\(n) by \(grain) on \(count)")
+            if parts.count > 1 { #expect(parts.allSatisfy { $0.range.count >= grain }) }
+          }
         }
       }
     }
   }
 
-  private final class Ranges: Sendable {
+  fileprivate final class Ranges: Sendable {
     private let found = Mutex<[(part: Int, range: Range<Int>)]>([])
     func append(_ part: Int, _ range: Range<Int>) { found.withLock { $0.append((part, range)) } }
     var sorted: [(part: Int, range: Range<Int>)] { found.withLock { $0.sorted { $0.part < $1.part } } }
   }
 
-  @Test func thereIsAlwaysOneThread() {
-    let before = Threads.count
-    defer { Threads.count = before }
-    for count in [0, -3] {
-      Threads.count = count
-      #expect(Threads.count == 1)
+  @Test func thereIsAlwaysOneThread() async {
+    await #expect(processExitsWith: .success) {
+      for count in [0, -3] {
+        Threads.count = count
+        #expect(Threads.count == 1)
+      }
     }
   }
 
-  @Test func productsOfOtherKernelsStayOnTheirThread() {
-    let blas = onThreads {
-      Threads.splitProducts(8) { _, _ in }
-      return BLAS.threads
+  @Test func productsOfOtherKernelsStayOnTheirThread() async {
+    await #expect(processExitsWith: .success) {
+      let blas = ThreadsTests.onThreads {
+        Threads.splitProducts(8) { _, _ in }
+        return BLAS.threads
+      }
+      #expect(blas[0] == 1 && blas[1] >= 1)
     }
-    #expect(blas[0] == 1 && blas[1] >= 1)
   }
 
   /// Rows and columns that no thread shares give the same bits.
-  @Test func kernelsThatGoByRows() {
-    let (n, w) = (401, 389)
-    let x = Tensor<Float>.random(Shape(n, w), "x", bound: 3)
-    let bias = Tensor<Float>.random(Shape(w), "bias")
-    let results = onThreads { () -> [[Float]] in
-      let y = Tensor(x.shape, x.array)
-      let (sums, mean, reciprocal) = (Tensor<Float>(Shape(w)), Tensor<Float>(Shape(n)), Tensor<Float>(Shape(n)))
-      var found: [[Float]] = []
-      broadcast(bias, into: y)
-      add(x, times: 0.5, to: y)
-      scale(y, by: 3)
-      add(y, bias: bias, into: y)
-      found.append(y.array)
-      addColumnSums(of: x, to: sums)
-      found.append(sums.array)
-      let normed = Tensor<Float>(x.shape)
-      layerNorm(x, weight: bias, bias: bias, into: normed, mean: mean, reciprocal: reciprocal)
-      found += [normed.array, mean.array, reciprocal.array]
-      let h = Tensor(x.shape, x.array)
-      for activation in [Activation.gelu, .quickGELU] {
-        biasActivation(h, bias: bias, activation, into: normed)
-        biasActivationBackward(h, derivative: normed, dbias: sums)
-        found += [h.array, normed.array, sums.array]
+  @Test func kernelsThatGoByRows() async {
+    await #expect(processExitsWith: .success) {
+      let (n, w) = (401, 389)
+      let x = Tensor<Float>.random(Shape(n, w), "x", bound: 3)
+      let bias = Tensor<Float>.random(Shape(w), "bias")
+      let results = ThreadsTests.onThreads { () -> [[Float]] in
+        let y = Tensor(x.shape, x.array)
+        let (sums, mean, reciprocal) = (Tensor<Float>(Shape(w)), Tensor<Float>(Shape(n)), Tensor<Float>(Shape(n)))
+        var found: [[Float]] = []
+        broadcast(bias, into: y)
+        add(x, times: 0.5, to: y)
+        scale(y, by: 3)
+        add(y, bias: bias, into: y)
+        found.append(y.array)
+        addColumnSums(of: x, to: sums)
+        found.append(sums.array)
+        let normed = Tensor<Float>(x.shape)
+        layerNorm(x, weight: bias, bias: bias, into: normed, mean: mean, reciprocal: reciprocal)
+        found += [normed.array, mean.array, reciprocal.array]
+        let h = Tensor(x.shape, x.array)
+        for activation in [Activation.gelu, .quickGELU] {
+          biasActivation(h, bias: bias, activation, into: normed)
+          biasActivationBackward(h, derivative: normed, dbias: sums)
+          found += [h.array, normed.array, sums.array]
+        }
+        fill(mean, -.infinity)
+        fill(reciprocal, 0)
+        foldLogSumExp(x, scale: 1.5, maximum: mean, sum: reciprocal)
+        return found + [mean.array, reciprocal.array]
       }
-      fill(mean, -.infinity)
-      fill(reciprocal, 0)
-      foldLogSumExp(x, scale: 1.5, maximum: mean, sum: reciprocal)
-      return found + [mean.array, reciprocal.array]
-    }
-    for other in results.dropFirst() {
-      for (index, pair) in zip(results[0], other).enumerated() { #expect(pair.0 == pair.1, "result \(index)") }
+      for other in results.dropFirst() {
+        for (index, pair) in zip(results[0], other).enumerated() { #expect(pair.0 == pair.1, "result \(index)") }
+      }
     }
   }
 
-  @Test func kernelsOfPictures() {
-    let plane = Plane(pictures: 3, height: 23, width: 21)
-    let x = Tensor<Float>.random(Shape(plane.rows, 5), "x", bound: 3)
-    let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(5), $0) }
-    let results = onThreads { () -> [[Float]] in
-      let unfolded = Tensor<Float>(Shape(69 * 21, 45))
-      unfold(x, plane, stride: 1, lines: 0..<69, into: unfolded)
-      let pooled = Tensor<Float>(Shape(plane.halved.rows, 5))
-      averagePool(x, plane, into: pooled)
-      let spread = Tensor<Float>(x.shape)
-      averagePoolBackward(pooled, plane, into: spread)
-      let normed = Tensor<Float>(x.shape)
-      batchNorm(x, mean: columns[0], scale: columns[1], bias: columns[2], adding: spread, relu: true, into: normed)
-      let back = Tensor<Float>(x.shape)
-      batchNormBackward(
-        spread, z: x, recomputed: true, mean: columns[0], scale: columns[1], bias: columns[2], offset: columns[2],
-        slope: columns[0], into: back)
-      return [unfolded.array, pooled.array, spread.array, normed.array, back.array]
+  @Test func kernelsOfPictures() async {
+    await #expect(processExitsWith: .success) {
+      let plane = Plane(pictures: 3, height: 23, width: 21)
+      let x = Tensor<Float>.random(Shape(plane.rows, 5), "x", bound: 3)
+      let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(5), $0) }
+      let results = ThreadsTests.onThreads { () -> [[Float]] in
+        let unfolded = Tensor<Float>(Shape(69 * 21, 45))
+        unfold(x, plane, stride: 1, lines: 0..<69, into: unfolded)
+        let pooled = Tensor<Float>(Shape(plane.halved.rows, 5))
+        averagePool(x, plane, into: pooled)
+        let spread = Tensor<Float>(x.shape)
+        averagePoolBackward(pooled, plane, into: spread)
+        let normed = Tensor<Float>(x.shape)
+        batchNorm(x, mean: columns[0], scale: columns[1], bias: columns[2], adding: spread, relu: true, into: normed)
+        let back = Tensor<Float>(x.shape)
+        batchNormBackward(
+          spread, z: x, recomputed: true, mean: columns[0], scale: columns[1], bias: columns[2], offset: columns[2],
+          slope: columns[0], into: back)
+        return [unfolded.array, pooled.array, spread.array, normed.array, back.array]
+      }
+      #expect(results[0] == results[1] && results[0] == results[2])
     }
-    #expect(results[0] == results[1] && results[0] == results[2])
   }
 
   /// Sums over rows that threads share differ by their roundings alone.
-  @Test func statisticsOfColumns() {
-    let (n, c) = (1500, 7)
-    let (x, dy) = (Tensor<Float>.random(Shape(n, c), "x", bound: 3), Tensor<Float>.random(Shape(n, c), "dy"))
-    let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(c), $0) }
-    let results = onThreads { () -> [Double] in
-      let found = (0..<4).map { _ in Tensor<Double>(Shape(c)) }
-      columnMoments(x, mean: found[0], squares: found[1])
-      batchNormBackwardSums(
-        dy, z: x, mask: .recomputed, mean: columns[0], scale: columns[1], bias: columns[2], sum: found[2],
-        along: found[3])
-      return found.flatMap(\.array)
+  @Test func statisticsOfColumns() async {
+    await #expect(processExitsWith: .success) {
+      let (n, c) = (1500, 7)
+      let (x, dy) = (Tensor<Float>.random(Shape(n, c), "x", bound: 3), Tensor<Float>.random(Shape(n, c), "dy"))
+      let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(c), $0) }
+      let results = ThreadsTests.onThreads { () -> [Double] in
+        let found = (0..<4).map { _ in Tensor<Double>(Shape(c)) }
+        columnMoments(x, mean: found[0], squares: found[1])
+        batchNormBackwardSums(
+          dy, z: x, mask: .recomputed, mean: columns[0], scale: columns[1], bias: columns[2], sum: found[2],
+          along: found[3])
+        return found.flatMap(\.array)
+      }
+      for other in results.dropFirst() { #expect(Deviation(other, from: results[0]).relative <= 2e-6) }
     }
-    for other in results.dropFirst() { #expect(Deviation(other, from: results[0]).relative <= 2e-6) }
   }
 
-  @Test func kernelsThatGoByElements() {
-    let n = (1 << 16) * 3 + 17
-    let results = onThreads { () -> [[Float]] in
-      let p = Tensor<Float>(Shape(n))
-      fill(p, 0.25)
-      let g = Tensor<Float>(Shape(n))
-      for index in stride(from: 0, to: n, by: 97) { g[index] = Float(index % 13) - 6 }
-      add(g, times: 2, to: p)
-      let (m, v) = (Tensor<Float>(Shape(n)), Tensor<Float>(Shape(n)))
-      adamW(
-        p, gradient: g, first: m, second: v, step: 3, rate: 0.1, decay: 0.1, beta1: 0.9, beta2: 0.98, epsilon: 1e-6,
-        gradientScale: 1)
-      return [p.array, m.array, v.array]
+  @Test func kernelsThatGoByElements() async {
+    await #expect(processExitsWith: .success) {
+      let n = (1 << 16) * 3 + 17
+      let results = ThreadsTests.onThreads { () -> [[Float]] in
+        let p = Tensor<Float>(Shape(n))
+        fill(p, 0.25)
+        let g = Tensor<Float>(Shape(n))
+        for index in stride(from: 0, to: n, by: 97) { g[index] = Float(index % 13) - 6 }
+        add(g, times: 2, to: p)
+        let (m, v) = (Tensor<Float>(Shape(n)), Tensor<Float>(Shape(n)))
+        adamW(
+          p, gradient: g, first: m, second: v, step: 3, rate: 0.1, decay: 0.1, beta1: 0.9, beta2: 0.98, epsilon: 1e-6,
+          gradientScale: 1)
+        return [p.array, m.array, v.array]
+      }
+      #expect(results[0] == results[1] && results[0] == results[2])
     }
-    #expect(results[0] == results[1] && results[0] == results[2])
   }
 
   /// Partial sums are added in another order, which may cost the roundings of n sums and no more.
-  @Test func sumsOverRows() {
-    let (n, w) = (389, 13)
-    let (x, dy) = (Tensor<Double>.random(Shape(n, w), "x"), Tensor<Double>.random(Shape(n, w), "dy"))
-    let weight = Tensor<Double>.random(Shape(w), "weight")
-    let (mean, scale) = (Tensor<Double>(Shape(n)), Tensor<Double>(Shape(n)))
-    layerNorm(x, weight: weight, bias: weight, into: Tensor(x.shape), mean: mean, reciprocal: scale)
-    let results = onThreads { () -> [[Double]] in
-      let (dx, dweight, dbias) = (Tensor<Double>(x.shape), Tensor<Double>(Shape(w)), Tensor<Double>(Shape(w)))
-      layerNormBackward(
-        dy, x: x, weight: weight, mean: mean, reciprocal: scale, dx: dx, dweight: dweight, dbias: dbias)
-      return [dx.array, dweight.array, dbias.array]
-    }
-    for other in results.dropFirst() {
-      #expect(other[0] == results[0][0])
-      for index in 1...2 {
-        let deviation = Deviation(other[index], from: results[0][index])
-        #expect(deviation.absolute <= Double(n) * Double.roundoff * Double(n), "\(deviation)")
+  @Test func sumsOverRows() async {
+    await #expect(processExitsWith: .success) {
+      let (n, w) = (389, 13)
+      let (x, dy) = (Tensor<Double>.random(Shape(n, w), "x"), Tensor<Double>.random(Shape(n, w), "dy"))
+      let weight = Tensor<Double>.random(Shape(w), "weight")
+      let (mean, scale) = (Tensor<Double>(Shape(n)), Tensor<Double>(Shape(n)))
+      layerNorm(x, weight: weight, bias: weight, into: Tensor(x.shape), mean: mean, reciprocal: scale)
+      let results = ThreadsTests.onThreads { () -> [[Double]] in
+        let (dx, dweight, dbias) = (Tensor<Double>(x.shape), Tensor<Double>(Shape(w)), Tensor<Double>(Shape(w)))
+        layerNormBackward(
+          dy, x: x, weight: weight, mean: mean, reciprocal: scale, dx: dx, dweight: dweight, dbias: dbias)
+        return [dx.array, dweight.array, dbias.array]
+      }
+      for other in results.dropFirst() {
+        #expect(other[0] == results[0][0])
+        for index in 1...2 {
+          let deviation = Deviation(other[index], from: results[0][index])
+          #expect(deviation.absolute <= Double(n) * Double.roundoff * Double(n), "\(deviation)")
+        }
       }
     }
   }
 
-  @Test func attentionAndProducts() {
-    let sequences = Sequences(lengths: [5, 1, 9, 2, 7])
-    let (heads, w) = (3, 12)
-    let qkv = Tensor<Double>.random(Shape(sequences.total, 3 * w), "qkv")
-    let results = onThreads { () -> [[Double]] in
-      let (o, dqkv) = (Tensor<Double>(Shape(sequences.total, w)), Tensor<Double>(qkv.shape))
-      let (lse, scratch) = (Tensor<Double>(Shape(heads, sequences.total)), Buffer<Double>())
-      attention(qkv, sequences, heads: heads, causal: true, into: o, logSumExp: lse, scratch: scratch)
-      attentionBackward(
-        o, o: o, qkv: qkv, logSumExp: lse, sequences, heads: heads, causal: true, into: dqkv, scratch: scratch)
-      let images = Tensor<Double>.random(Shape(5, 3, 6, 6), "images")
-      let rows = Tensor<Double>(Shape(5 * 9, 12))
-      patches(of: images, size: 2, into: rows)
-      let product = Tensor<Double>(Shape(45, 45))
-      matmul(rows, rows, into: product, transposeB: true)
-      return [o.array, lse.array, dqkv.array, rows.array, product.array]
-    }
-    for other in results.dropFirst() {
-      for (index, pair) in zip(results[0], other).enumerated() {
-        let deviation = Deviation(pair.1, from: pair.0)
-        #expect(deviation.relative <= 64 * Double.roundoff, "result \(index): \(deviation)")
+  @Test func attentionAndProducts() async {
+    await #expect(processExitsWith: .success) {
+      let sequences = Sequences(lengths: [5, 1, 9, 2, 7])
+      let (heads, w) = (3, 12)
+      let qkv = Tensor<Double>.random(Shape(sequences.total, 3 * w), "qkv")
+      let results = ThreadsTests.onThreads { () -> [[Double]] in
+        let (o, dqkv) = (Tensor<Double>(Shape(sequences.total, w)), Tensor<Double>(qkv.shape))
+        let (lse, scratch) = (Tensor<Double>(Shape(heads, sequences.total)), Buffer<Double>())
+        attention(qkv, sequences, heads: heads, causal: true, into: o, logSumExp: lse, scratch: scratch)
+        attentionBackward(
+          o, o: o, qkv: qkv, logSumExp: lse, sequences, heads: heads, causal: true, into: dqkv, scratch: scratch)
+        let images = Tensor<Double>.random(Shape(5, 3, 6, 6), "images")
+        let rows = Tensor<Double>(Shape(5 * 9, 12))
+        patches(of: images, size: 2, into: rows)
+        let product = Tensor<Double>(Shape(45, 45))
+        matmul(rows, rows, into: product, transposeB: true)
+        return [o.array, lse.array, dqkv.array, rows.array, product.array]
+      }
+      for other in results.dropFirst() {
+        for (index, pair) in zip(results[0], other).enumerated() {
+          let deviation = Deviation(pair.1, from: pair.0)
+          #expect(deviation.relative <= 64 * Double.roundoff, "result \(index): \(deviation)")
+        }
       }
     }
   }
