@@ -20,7 +20,7 @@ import Testing
       text: least + "\nseeed: 1",
       messages: [
         "run.yaml:6:1: unknown key \"seeed\" in the run file; did you mean \"seed\"? Known keys: name, output, seed,"
-          + " model, init, prune, data, vocabulary, image, batch, steps, epochs, optimizer, objective, teacher, log,"
+          + " model, init, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, objective, teacher, log,"
           + " checkpoint, evaluate, precision"
       ]),
     Case(
@@ -116,7 +116,7 @@ import Testing
         "--set optimizer.rte=1: unknown key \"rte\" in optimizer; did you mean \"rate\"? Known keys: rate,"
           + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
-          + " name, output, seed, model, init, prune, data, vocabulary, image, batch, steps, epochs, optimizer, objective,"
+          + " name, output, seed, model, init, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, objective,"
           + " teacher, log, checkpoint, evaluate, precision",
         "--set steps=many: steps: expected a whole number or none, found the text \"many\"",
       ]),
@@ -160,6 +160,7 @@ import Testing
         log: {every: 0}
         checkpoint: {every: 0, keep: 0}
         evaluate: {every: 5}
+        reduce: {bucket: 0}
         """,
       messages: [
         "run.yaml:1:1: steps: neither steps nor epochs is given; give one of them",
@@ -179,6 +180,7 @@ import Testing
         "run.yaml:6:90: image.color_jitter.hue: expected 0.0 to 0.5, found 0.6",
         "run.yaml:6:107: image.grayscale: expected 0.0 to 1.0, found -0.1",
         "run.yaml:7:17: batch.global: expected at least 2, found 1: a pair is told from other pairs",
+        "run.yaml:12:18: reduce.bucket: expected MiB, more than 0, found 0.0",
         "run.yaml:8:19: optimizer.rate: expected more than 0, found 0.0",
         "run.yaml:8:36: optimizer.weight_decay: expected 0 or more, found -1.0",
         "run.yaml:8:47: optimizer.betas: expected two numbers from 0 to below 1, or auto, found [0.9, 1.0]",

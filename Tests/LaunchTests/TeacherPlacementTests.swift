@@ -95,7 +95,7 @@ import Testing
     try ModelFiles.read(scene.weights, into: whole)
     let checkpoint = try scene.checkpoint("teacher", 4)
     for ranks in [1, 2, 3, 7] {
-      for range in Step<Float>.slices(of: whole.parameters.count, ranks: ranks) {
+      for range in BucketPlan.pieces(of: 0..<whole.parameters.count, ranks: ranks) {
         let (file, parts) = (CLIP<Float>(config, frozen: true), CLIP<Float>(config, frozen: true))
         fill(file.parameters.values, -7)
         fill(parts.parameters.values, -7)

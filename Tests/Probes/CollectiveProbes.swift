@@ -75,6 +75,19 @@ let collectiveProbes: [String: Scenario] = [
     say("\(ranks.rank): \(gathered)")
     return 0
   },
+  "exchange": { communicator, arguments in
+    // Rank r gives rank q n·((r + 2q) mod 3) elements: some pairs have nothing for each other.
+    let ranks = try limited(communicator, arguments)
+    func length(_ from: Int, _ to: Int) -> Int { count(arguments) * ((from + 2 * to) % 3) }
+    let counts = (0..<ranks.size).map { length(ranks.rank, $0) }
+    let lengths = (0..<ranks.size).map { length($0, ranks.rank) }
+    let total = counts.reduce(0, +)
+    let sent = Tensor<Float>(Shape(total), (0..<total).map { Float(value(ranks.rank, $0)) })
+    let received = Tensor<Float>(Shape(lengths.reduce(0, +)))
+    try ranks.exchange(sent, counts, into: received, lengths)
+    say("\(ranks.rank): \(received.array)")
+    return 0
+  },
   "received": { communicator, arguments in
     let ranks = try limited(communicator, arguments)
     let n = count(arguments)

@@ -137,6 +137,41 @@ extension Communicator {
   }
 }
 
+// MARK: Exchange
+
+extension Communicator {
+  /// Gives each rank a block of its own, and takes one from each.
+  ///
+  /// - Parameters:
+  ///   - sent: the blocks for all ranks, end to end in rank order.
+  ///   - counts: how many elements each has.
+  ///   - received: the blocks from all ranks, in the same way; filled.
+  ///   - lengths: how many elements each has, by the `counts` of the other ranks.
+  public func exchange<S: Scalar>(
+    _ sent: Tensor<S>, _ counts: [Int], into received: Tensor<S>, _ lengths: [Int]
+  ) throws(MPIError) {
+    let (out, into) = (Self.endToEnd(counts), Self.endToEnd(lengths))
+    precondition(out.count == size && into.count == size, "blocks of \(size) ranks")
+    precondition(out[size - 1].upperBound == sent.count && into[size - 1].upperBound == received.count, "blocks")
+    precondition(counts[rank] == lengths[rank], "a rank's block for itself")
+    try collective("exchange") { () throws(MPIError) in
+      unsafe try lend(sent) { source, _ throws(MPIError) in
+        unsafe try lend(received) { target, _ throws(MPIError) in
+          unsafe try exchangeBlocks(source, out, into: target, into, .of(S.self))
+        }
+      }
+    }
+  }
+
+  private static func endToEnd(_ counts: [Int]) -> [Range<Int>] {
+    var end = 0
+    return counts.map { count in
+      defer { end += count }
+      return end..<end + count
+    }
+  }
+}
+
 // MARK: Broadcast and barrier
 
 extension Communicator {

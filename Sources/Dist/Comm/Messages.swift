@@ -138,6 +138,33 @@ extension Communicator {
     }
   }
 
+  /// Sends block `sent[r]` of `source` to each rank r, and puts what comes from it into `received[r]` of `target`.
+  ///
+  /// Pairs of ranks that have nothing for each other send nothing.
+  @unsafe func exchangeBlocks(
+    _ source: UnsafeRawPointer, _ sent: [Range<Int>], into target: UnsafeMutableRawPointer, _ received: [Range<Int>],
+    _ wire: Wire
+  ) throws(MPIError) {
+    let stride = wire.stride
+    unsafe (target + received[rank].lowerBound * stride).copyMemory(
+      from: source + sent[rank].lowerBound * stride, byteCount: sent[rank].count * stride)
+    for distance in 1..<max(size, 1) {
+      let (to, from) = ((rank + distance) % size, (rank + size - distance) % size)
+      let (out, into) = (sent[to], received[from])
+      ledger.add(bytes: into.count * stride)
+      for start in Swift.stride(from: 0, to: max(out.count, into.count), by: limit) {
+        let (gives, takes) = (min(max(out.count - start, 0), limit), min(max(into.count - start, 0), limit))
+        unsafe try check(
+          "MPI_Sendrecv",
+          MPI_Sendrecv(
+            source + (out.lowerBound + min(start, out.count)) * stride, Int32(gives), wire.type,
+            gives > 0 ? Int32(to) : MPI_PROC_NULL, 0, target + (into.lowerBound + min(start, into.count)) * stride,
+            Int32(takes), wire.type, takes > 0 ? Int32(from) : MPI_PROC_NULL, 0, handle,
+            nil))
+      }
+    }
+  }
+
   private var traffic: Traffic { Traffic(rank: rank, size: size) }
 
   /// Elements of one message of a reduction. MPI makes temporary copies of what it reduces: of 120 MB at once it made

@@ -59,7 +59,7 @@ struct StepBench {
       config, options, teacherWidth: options.needsTeacher ? Self.teacherWidth : nil)
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 0)
-    let step = Step(
+    let step = try Step(
       model, terms, AdamW<Float>.Options(decay: 0.1), clipNorm: nil, micro: micro, communicator: communicator)
     let rows = communicator.slice(of: batch * communicator.size)
     let input = BenchInput(config, rows: rows, tokens: captionTokens)

@@ -25,6 +25,7 @@ struct RunConfig: Section {
   var steps: Int?
   /// Length of the run in passes over the data; either this or `steps`.
   var epochs: Int?
+  var reduce = ReduceConfig()
   var optimizer = OptimizerConfig()
   var objective = ObjectiveConfig()
   /// The model that a student learns from, for objectives that have one.
@@ -49,6 +50,7 @@ struct RunConfig: Section {
     map.field("batch", &batch)
     map.optional("steps", &steps, none: "none")
     map.optional("epochs", &epochs, none: "none")
+    map.field("reduce", &reduce)
     map.field("optimizer", &optimizer)
     map.field("objective", &objective)
     map.optional("teacher", &teacher, none: "none")

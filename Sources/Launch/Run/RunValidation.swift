@@ -11,7 +11,7 @@ extension RunConfig {
   /// What is wrong, by the path of the key to change.
   private var mistakes: [(path: String, text: String)] {
     runMistakes + modelMistakes + (prune?.mistakes(steps: steps) ?? []) + dataMistakes + imageMistakes
-      + optimizerMistakes + objective.mistakes
+      + reduce.mistakes + optimizerMistakes + objective.mistakes
       + teacherMistakes
       + reportMistakes
   }

@@ -92,6 +92,7 @@ struct Checkpoints {
   /// Writes the state after `done` steps and says where it is.
   func save(_ done: Int, _ log: RunLog) throws {
     let start = ContinuousClock.now
+    try step.settle()
     let optimizer = step.optimizer
     let masks = (step.pruning?.state ?? []).map {
       CheckpointRecord.Array(name: $0.name, shape: [$0.values.count], values: $0.values)
@@ -99,7 +100,7 @@ struct Checkpoints {
     let receipt = try writer.write(
       CheckpointState(
         entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values,
-        ranges: [optimizer.range],
+        ranges: optimizer.ranges,
         firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment),
       CheckpointRecord(
         step: done, samples: done * run.batch.global, run: saved.text,
@@ -126,7 +127,7 @@ struct Checkpoints {
     try checkpoint.readValues(entries, into: step.model.parameters.values, over: ranks)
     try step.model.parameters.readBuffers(from: checkpoint)
     try checkpoint.readMoments(
-      entries, ranges: [step.optimizer.range], first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
+      entries, ranges: step.optimizer.ranges, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
     let record = checkpoint.manifest.record
     // The optimizer begins anew when the model is cut.
     let cut = Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil }

@@ -25,8 +25,8 @@ struct RunEstimate {
   ) {
     let batch = run.batch.global
     let rows = Communicator.slice(of: batch, rank: rank, size: ranks).count
-    let slices = Step<Float>.slices(of: parameters.count, ranks: ranks)
-    let own = slices[rank].count
+    let plan = parameters.bucketPlan(ranks: ranks, mebibytes: run.reduce.bucket)
+    let own = plan.count(of: rank)
     var memory = [
       Part(name: "parameters", bytes: 4 * parameters.count),
       Part(name: "gradients", bytes: 4 * (parameters.count + (ranks > 1 ? own : 0))),
@@ -55,7 +55,7 @@ struct RunEstimate {
     self.memory = memory
     received =
       ranks == 1
-      ? [] : Self.received(run, config, parameters, slices, teacher: teacher?.config.embedding, rank: rank)
+      ? [] : Self.received(run, config, parameters, plan, teacher: teacher?.config.embedding, rank: rank)
   }
 
   /// Embeddings of all ranks, gradients of own rows, tiles of similarities.
@@ -85,19 +85,19 @@ struct RunEstimate {
   }
 
   private static func received(
-    _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>, _ slices: [Range<Int>], teacher: Int?,
+    _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>, _ plan: BucketPlan, teacher: Int?,
     rank: Int
   ) -> [Part] {
-    let traffic = Traffic(rank: rank, size: slices.count)
+    let traffic = Traffic(rank: rank, size: plan.ranks)
     let asked = ObjectiveTraffic(run.objective.declared, studentWidth: config.embedding, teacherWidth: teacher)
-    let rows = (0..<slices.count).map { Communicator.slice(of: run.batch.global, rank: $0, size: slices.count) }
+    let rows = (0..<plan.ranks).map { Communicator.slice(of: run.batch.global, rank: $0, size: plan.ranks) }
     func gathered(_ columns: [Int]) -> Int { columns.reduce(0) { $0 + $1 * traffic.gather(rows, stride: 4) } }
     let statistics = rank == 0 ? 0 : 8 * parameters.buffers.reduce(0) { $0 + $1.shape.count }
     // One number is the gradient's norm.
     let numbers = (asked.reducedNumbers + [1]).reduce(0) { $0 + traffic.allReduce($1, stride: 8) }
     return [
-      Part(name: "gradients", bytes: traffic.reduceScatter(slices, stride: 4)),
-      Part(name: "parameters", bytes: traffic.gather(slices, stride: 4)),
+      Part(name: "gradients", bytes: plan.buckets.reduce(0) { $0 + traffic.reduceScatter($1.pieces, stride: 4) }),
+      Part(name: "parameters", bytes: plan.buckets.reduce(0) { $0 + traffic.gather($1.pieces, stride: 4) }),
       Part(name: "embeddings", bytes: gathered(asked.gatheredColumns.filter { $0 > 1 })),
       Part(name: "vectors", bytes: gathered(asked.gatheredColumns.filter { $0 == 1 })),
       Part(name: "numbers", bytes: numbers), Part(name: "running statistics", bytes: statistics),

@@ -54,8 +54,9 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
 
 /// Forward, loss, backward, reduction, update: one step over the global batch.
 ///
-/// Every term divides by the global count, so gradients are summed over ranks, never averaged. Each rank sums and
-/// updates its own slice of the parameters, with the moments of that slice alone, and the slices are then shared out.
+/// Every term divides by the global count, so gradients are summed over ranks, never averaged. Each rank updates what it
+/// owns of the parameters, with the moments of that alone. Gradients leave for their owners while backward runs, and new
+/// parameters come in while the next forward does: between steps `settle` waits for them.
 final class Step<S: Scalar> {
   let model: CLIP<S>
   /// Its options may be changed between steps; the teacher's rows are put into it before a step.
@@ -64,36 +65,41 @@ final class Step<S: Scalar> {
   let optimizer: AdamW<S>
   /// Masks that are learned beside the weights until the model is cut.
   var pruning: MaskTraining<S>?
-  /// The slice of the parameter arena that each rank owns.
-  let slices: [Range<Int>]
   let clipNorm: Double?
   /// At most so many pairs go through the towers at once; features are then computed first, and the towers run again.
   let micro: Int
 
   private let ranks: JobRanks<S>
   private let raw = (Buffer<S>(), Buffer<S>())
-  private let own: Tensor<S>
+  private let exchange: StageExchange<S>
 
+  /// Every rank must call it.
   init(
     _ model: CLIP<S>, _ objective: Objective<S>, _ options: AdamW<S>.Options, clipNorm: Double?, micro: Int?,
-    communicator: Communicator
-  ) {
+    reduce: ReduceConfig = ReduceConfig(), communicator: Communicator
+  ) throws {
     self.model = model
     self.objective = objective
     self.communicator = communicator
     self.clipNorm = clipNorm
     self.micro = micro ?? Int.max
     ranks = JobRanks(communicator: communicator)
-    slices = Self.slices(of: model.parameters.count, ranks: communicator.size)
-    optimizer = AdamW(model.parameters, options, range: slices[communicator.rank])
-    own = communicator.size == 1 ? model.parameters.gradients : Tensor(Shape(slices[communicator.rank].count))
+    exchange = try StageExchange(model, reduce, over: communicator)
+    optimizer = AdamW(model.parameters, options, ranges: exchange.buckets.plan.ranges(of: communicator.rank))
   }
 
-  /// Equal shares of an arena, one a rank, each beginning at a multiple of 16 scalars.
-  static func slices(of count: Int, ranks: Int) -> [Range<Int>] {
-    (0..<ranks).map { Communicator.slice(of: count / 16, rank: $0, size: ranks) }
-      .map { $0.lowerBound * 16..<$0.upperBound * 16 }
+  /// Whether gradients and parameters travel while the towers compute. It may change between steps, once they have settled;
+  /// the numbers are the same.
+  var overlaps: Bool {
+    get { exchange.buckets.overlaps }
+    set { exchange.buckets.overlaps = newValue }
   }
+
+  /// Who owns what of the parameters.
+  var plan: BucketPlan { exchange.buckets.plan }
+
+  /// Returns when all ranks' updates are in the model's parameters. Whoever reads them between steps calls it first.
+  func settle() throws { try exchange.settle() }
 
   /// One step on this rank's `rows` of a global batch of `count`: `images` [b, 3, size, size] and as many captions.
   ///
@@ -103,16 +109,28 @@ final class Step<S: Scalar> {
     images: Tensor<S>, captions: [[Int32]], rows: Range<Int>, count: Int, rate: Double, teacherScale: S? = nil
   ) throws -> StepOutcome {
     var seconds = StepSeconds()
-    let receivedBefore = communicator.ledger.received
+    let receivedBefore = communicator.ledger.received + exchange.buckets.received
+    let waitedBefore = exchange.waited
     let parameters = model.parameters
     let chunks = chunks(captions.count, of: count)
     let whole = chunks.count == 1
 
     holdLogitScale()
-    pruning?.wear()
+    if let pruning {
+      // Masks go over all weights at once.
+      try settle()
+      pruning.wear()
+    }
     let (image, text) = clock(&seconds.forward) {
       fill(parameters.gradients, 0)
       return forward(images, captions, chunks)
+    }
+    let waited = exchange.waited - waitedBefore
+    seconds.forward -= waited
+    seconds.communication += waited
+    try clock(&seconds.communication) {
+      try exchange.check()
+      try exchange.waitForObjective()
     }
     var report = try clock(&seconds.loss) {
       try objective.accumulate(
@@ -126,8 +144,9 @@ final class Step<S: Scalar> {
       return try movePruning(&report)
     }
 
+    let own = exchange.buckets.own
     let norm = try clock(&seconds.communication) {
-      if communicator.size > 1 { try communicator.reduceScatter(parameters.gradients, into: own, ranges: slices) }
+      try exchange.finishReduction()
       var squares = [sumOfSquares(own)]
       try communicator.sum(&squares)
       return squares[0].squareRoot()
@@ -144,13 +163,12 @@ final class Step<S: Scalar> {
       optimizer.update(
         parameters.values, gradient: own, rate: rate, gradientScale: clipFactor(norm: norm, limit: clipNorm))
     }
-    try clock(&seconds.communication) {
-      if communicator.size > 1 { try communicator.gatherSlices(in: parameters.values, ranges: slices) }
-    }
+    try clock(&seconds.communication) { try exchange.gather() }
     let clamped = holdLogitScale()
     return StepOutcome(
       report: report, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
-      received: communicator.ledger.received - receivedBefore, pruning: masks, seconds: seconds)
+      received: communicator.ledger.received + exchange.buckets.received - receivedBefore, pruning: masks,
+      seconds: seconds)
   }
 
   /// Takes masks off the model, moves them, and adds their term to the loss.
@@ -191,7 +209,9 @@ final class Step<S: Scalar> {
   /// The towers' gradients from the features'; with `again`, each chunk's forward is repeated first.
   private func backward(_ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>], again: Bool) {
     let (dimage, dtext) = objective.rawGradients()
-    for chunk in chunks {
+    for (index, chunk) in chunks.enumerated() {
+      // Gradients under masks are not those of the weights yet.
+      if index == chunks.count - 1, pruning == nil { exchange.beginReduction() }
       if again { _ = model.text.forward(TokenBatch(captions[chunk]), keeping: true) }
       model.text.backward(dtext.rows(chunk))
       if again { _ = model.visual.forward(images.pictures(chunk), keeping: true) }

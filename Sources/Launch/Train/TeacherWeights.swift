@@ -37,7 +37,7 @@ struct TeacherWeights {
     case .node where node.size > 1:
       let window = try SharedWindow<Float>(count: count, over: node)
       model = CLIP(config, frozen: true, values: window.values)
-      try read(model, [Step<Float>.slices(of: count, ranks: node.size)[node.rank]])
+      try read(model, [BucketPlan.pieces(of: 0..<count, ranks: node.size)[node.rank]])
       try window.publish()
       holders = "one copy for the \(node.size) ranks of a node, each of which has loaded 1/\(node.size)"
     case .node:

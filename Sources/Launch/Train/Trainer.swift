@@ -55,7 +55,7 @@ struct Trainer {
     var optimizer = run.optimizer.resolved(
       visionTransformer: config.vision.stages == nil, objective: run.objective.preset)
     if let pruning { optimizer.warmup = pruning.config.step }
-    var step = prepare(model, objective, optimizer)
+    var step = try prepare(model, objective, optimizer)
     if let pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
       step.pruning = pruning.masks(of: model)
     }
@@ -85,17 +85,22 @@ struct Trainer {
       &step, source, optimizer.schedule(steps: steps), data, start..<steps, plan, log, checkpoints, evaluations
     ) { try cut($0, optimizer, teacherWidth: teacher?.config.embedding, at: $1, log) }
     if let spread = weights?.spread { log.say(try spread.text(over: ranks)) }
-    if code == 0 { try export(step.model, log) }
+    if code == 0 {
+      try step.settle()
+      try export(step.model, log)
+    }
     return code
   }
 
   /// Makes memory for a model and what trains it.
-  private func prepare(_ model: CLIP<Float>, _ objective: Objective<Float>, _ optimizer: OptimizerConfig) -> Step<Float>
+  private func prepare(_ model: CLIP<Float>, _ objective: Objective<Float>, _ optimizer: OptimizerConfig) throws
+    -> Step<Float>
   {
     model.parameters.allocate(gradients: true)
     if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
-    return Step(
-      model, objective, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, communicator: ranks)
+    return try Step(
+      model, objective, optimizer.options, clipNorm: optimizer.clipNorm, micro: run.batch.micro, reduce: run.reduce,
+      communicator: ranks)
   }
 
   /// What trains the model that the masks leave, with an optimizer that begins anew. It is the same on every rank.
@@ -106,7 +111,8 @@ struct Trainer {
     let masks = pruning.masks
     let (model, objective) = CLIP<Float>.student(
       pruning.masked.cutConfig(masks.expected), run.objective.declared, teacherWidth: teacherWidth)
-    let smaller = prepare(model, objective, optimizer)
+    try step.settle()
+    let smaller = try prepare(model, objective, optimizer)
     pruning.masked.cut(masks.expected, into: model)
     try log.note(Pruning.text(step.model, model, masks.sparsity(of: masks.expected)), at: done)
     return smaller
@@ -160,6 +166,7 @@ struct Trainer {
         return 75
       }
       if done == steps.upperBound || run.evaluate.every.map({ done % $0 == 0 }) ?? false {
+        try step.settle()
         let evaluate = { [model = step.model] in try evaluations.run(model, at: done, over: ranks, log) }
         // A model that is being pruned is evaluated as what it would be cut to.
         if let pruning = step.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }

@@ -53,11 +53,13 @@ public final class Transformer<S: Scalar> {
     return x
   }
 
-  /// dx holds the gradient of the output and, on return, that of the input x.
-  func backward(_ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences) {
+  /// dx holds the gradient of the output and, on return, that of the input x. `ready` is told of each block whose
+  /// parameters' gradients are complete.
+  func backward(_ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, ready: (Int) -> Void = { _ in }) {
     for index in blocks.indices.reversed() {
       let input = index == 0 ? x : saved[index - 1].output.tensor(x.shape)
       blocks[index].backward(dx, x: input, sequences, saved: saved[index], workspace: workspace)
+      ready(index)
     }
   }
 }

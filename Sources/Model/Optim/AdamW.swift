@@ -17,7 +17,7 @@ public enum DecayRule: String, Sendable, Codable, CaseIterable {
   }
 }
 
-/// AdamW over one range of a parameter arena, with the moments of that range.
+/// AdamW over some ranges of a parameter arena, with the moments of those ranges.
 public final class AdamW<S: Scalar> {
   public struct Options: Sendable, Equatable {
     public var decay = 0.2
@@ -48,28 +48,47 @@ public final class AdamW<S: Scalar> {
   }
 
   public let options: Options
-  /// What this optimizer updates, in scalars of the arena.
-  public let range: Range<Int>
+  /// What this optimizer updates, in scalars of the arena, by rising place. Moments and gradients lie in this order too, end
+  /// to end.
+  public let ranges: [Range<Int>]
   /// Steps taken.
   public var step = 0
   public let firstMoment: Tensor<S>
   public let secondMoment: Tensor<S>
-  private let runs: [(range: Range<Int>, decay: Double)]
+  private let runs: [Run]
 
-  public init(_ store: ParameterStore<S>, _ options: Options, range: Range<Int>? = nil) {
-    let range = range ?? 0..<store.count
+  /// Scalars that follow one another both in the arena and in the moments, and decay alike.
+  private struct Run {
+    var range: Range<Int>
+    /// Where they begin in the moments.
+    var offset: Int
+    var decay: Double
+
+    var own: Range<Int> { offset..<offset + range.count }
+  }
+
+  public init(_ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]? = nil) {
+    let ranges = ranges ?? [0..<store.count]
+    precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }, "ranges rise")
     self.options = options
-    self.range = range
-    firstMoment = Tensor(Shape(range.count))
-    secondMoment = Tensor(Shape(range.count))
-    runs = Self.runs(store, options, within: range)
+    self.ranges = ranges
+    let count = ranges.reduce(0) { $0 + $1.count }
+    firstMoment = Tensor(Shape(count))
+    secondMoment = Tensor(Shape(count))
+    var runs: [Run] = []
+    var offset = 0
+    for range in ranges {
+      runs += Self.runs(store, options, within: range, at: offset)
+      offset += range.count
+    }
+    self.runs = runs
   }
 
   /// Consecutive parameters of equal decay, as few runs as there can be.
   private static func runs(
-    _ store: ParameterStore<S>, _ options: Options, within range: Range<Int>
-  ) -> [(range: Range<Int>, decay: Double)] {
-    var runs: [(range: Range<Int>, decay: Double)] = []
+    _ store: ParameterStore<S>, _ options: Options, within range: Range<Int>, at offset: Int
+  ) -> [Run] {
+    var runs: [Run] = []
     for entry in store.entries {
       let part = entry.range.clamped(to: range)
       guard !part.isEmpty else { continue }
@@ -77,21 +96,20 @@ public final class AdamW<S: Scalar> {
       if let last = runs.last, last.decay == decay {
         runs[runs.count - 1].range = last.range.lowerBound..<part.upperBound
       } else {
-        runs.append((part, decay))
+        runs.append(Run(range: part, offset: offset + part.lowerBound - range.lowerBound, decay: decay))
       }
     }
     return runs
   }
 
-  /// One step: `parameters` is the whole arena, `gradient` that of `range` alone.
+  /// One step: `parameters` is the whole arena, `gradient` that of `ranges` alone.
   public func update(_ parameters: Tensor<S>, gradient: Tensor<S>, rate: Double, gradientScale: Double = 1) {
-    precondition(gradient.count == range.count, "a gradient of \(gradient.shape) for \(range)")
+    precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
     step += 1
     for run in runs {
-      let own = run.range.lowerBound - range.lowerBound..<run.range.upperBound - range.lowerBound
       adamW(
-        parameters.slice(run.range), gradient: gradient.slice(own), first: firstMoment.slice(own),
-        second: secondMoment.slice(own), step: step, rate: rate, decay: run.decay, beta1: options.beta1,
+        parameters.slice(run.range), gradient: gradient.slice(run.own), first: firstMoment.slice(run.own),
+        second: secondMoment.slice(run.own), step: step, rate: rate, decay: run.decay, beta1: options.beta1,
         beta2: options.beta2, epsilon: options.epsilon, gradientScale: gradientScale)
     }
   }

@@ -116,12 +116,15 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     var current = 0
     var d = workspace.blocks[current].tensor(x.shape)
     pool.backward(dfeatures, pictures: pictures, saved: savedPool, dx: d)
-    for step in steps.reversed() {
+    stages.gradientsReady?(1 + steps.count)
+    for (index, step) in steps.enumerated().reversed() {
       d = step.block.backward(
         d, x: step.x, step.plane, saved: step.saved, into: workspace.blocks[1 - current], workspace: workspace)
       if step.block.downsample != nil { current = 1 - current }
+      stages.gradientsReady?(1 + index)
     }
     backwardStem(d)
+    stages.gradientsReady?(0)
   }
 
   private func backwardStem(_ dpooled: Tensor<S>) {

@@ -44,7 +44,7 @@ public final class TextTransformer<S: Scalar> {
   let norm: LayerNorm<S>
   let projection: Parameter<S>
   let survivors = Survivors<S>()
-  /// Without `table`, of which a forward reads no more than its tokens' rows.
+  /// Without `table`, of which a forward reads no more than its tokens' rows; its gradient is ready with the first stage's.
   public let stages: TowerStages
 
   private let embedded = Buffer<S>()
@@ -115,9 +115,11 @@ public final class TextTransformer<S: Scalar> {
     let drow = dends.tensor(shape)
     fill(drow, 0)
     norm.backward(dlast, x: ends.tensor(shape), saved: saved, dx: drow)
+    stages.gradientsReady?(stages.extents.count - 1)
     let dx = drows.tensor(Shape(batch.sequences.total, w))
     scatterRows(drow, batch.endRows, into: dx)
-    transformer.backward(dx, x: embedded.tensor(dx.shape), batch.sequences)
+    transformer.backward(dx, x: embedded.tensor(dx.shape), batch.sequences) { stages.gradientsReady?(1 + $0) }
     embedBackward(dx, batch.ids, batch.sequences, dtable: table.gradient, dpositions: positions.gradient)
+    stages.gradientsReady?(0)
   }
 }

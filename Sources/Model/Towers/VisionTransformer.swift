@@ -112,11 +112,12 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     let dfirst = dclass.tensor(Shape(b, w))
     fill(dfirst, 0)
     normAfter.backward(dlast, x: classRows.tensor(Shape(b, w)), saved: savedAfter, dx: dfirst)
+    stages.gradientsReady?(stages.extents.count - 1)
 
     let dz = dtokens.tensor(Shape(b * tokens, w))
     scatterRows(dfirst, classRowNumbers(b), into: dz)
     let y = normed.tensor(Shape(b * tokens, w))
-    transformer.backward(dz, x: y, Sequences(count: b, length: tokens))
+    transformer.backward(dz, x: y, Sequences(count: b, length: tokens)) { stages.gradientsReady?(1 + $0) }
 
     let dx = dembedded.tensor(Shape(b * tokens, w))
     fill(dx, 0)
@@ -131,6 +132,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
         block.rows(1..<tokens), rows.rows(picture * grid..<(picture + 1) * grid), into: dkernel, transposeA: true,
         beta: 1)
     }
+    stages.gradientsReady?(0)
   }
 
   /// No layer of it sees more than one picture at a time.

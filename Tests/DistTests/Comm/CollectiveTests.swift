@@ -71,11 +71,24 @@ extension MPITests {
       try await expect("all-gather", ["4"], ranks) { _ in "\(all)" }
     }
 
+    @Test(arguments: [1, 2, 3])
+    func exchangesBlocks(ranks: Int) async throws {
+      func length(_ from: Int, _ to: Int) -> Int { 4 * ((from + 2 * to) % 3) }
+      try await expect("exchange", ["4"], ranks) { rank in
+        let received = (0..<ranks).flatMap { from in
+          let start = (0..<rank).reduce(0) { $0 + length(from, $1) }
+          return (start..<start + length(from, rank)).map { Float(value(from, $0)) }
+        }
+        return "\(received)"
+      }
+    }
+
     /// A limit of 3 elements a message splits every one of these; the results must not change.
     @Test(arguments: [
       ["sum-float", "7"], ["sum-double", "7"], ["sum-arrays", "7"], ["gather-rows", "7"],
       ["gather-rows-in-place", "7"],
       ["gather-vector", "7"], ["gather-slices", "4"], ["reduce-scatter", "4"], ["broadcast", "7"], ["all-gather", "4"],
+      ["exchange", "4"],
     ])
     func splitsLongMessages(probe: [String]) async throws {
       let whole = try await MPIRun.probe(probe[0], [probe[1]], ranks: 3)

@@ -56,4 +56,37 @@ import Testing
     let blocks = config.vision.stages.map { $0.reduce(0, +) } ?? config.vision.layers
     #expect(announced == [Array(0..<blocks + 2), Array(0..<config.text.layers + 2)])
   }
+
+  /// Nothing is added to what was called ready, in any of several backwards; and each backward calls every stage once, the
+  /// last one first.
+  @Test(arguments: configs) func aBackwardLeavesAloneWhatIsReady(config: CLIPConfig) {
+    let model = CLIP<Float>(config)
+    model.initialize(seed: 4)
+    let gradients = model.parameters.gradients
+    var ready: [[Int]] = [[], []]
+    var taken: [Range<Int>: [Float]] = [:]
+    for (tower, stages) in [model.visual.stages, model.text.stages].enumerated() {
+      stages.gradientsReady = { stage in
+        ready[tower].append(stage)
+        for range in stages.extents[stage] { taken[range] = gradients.slice(range).array }
+        if tower == 1, stage == 0 { taken[model.text.table.extent] = gradients.slice(model.text.table.extent).array }
+      }
+    }
+    let size = config.vision.imageSize
+    let pictures = Tensor<Float>.random(Shape(2, 3, size, size), "pictures")
+    let captions = TokenBatch([[48, 3, 49], [48, 7, 8, 9, 49]])
+    for pass in 1...2 {
+      ready = [[], []]
+      _ = model.text.forward(captions, keeping: true)
+      model.text.backward(.random(Shape(2, config.embedding), "captions' gradients"))
+      _ = model.visual.forward(pictures, keeping: true)
+      model.visual.backward(.random(Shape(2, config.embedding), "pictures' gradients"))
+      let blocks = config.vision.stages.map { $0.reduce(0, +) } ?? config.vision.layers
+      #expect(ready == [(0..<blocks + 2).reversed(), (0..<config.text.layers + 2).reversed()])
+      // All but the logit scale.
+      #expect(taken.keys.reduce(0) { $0 + $1.count } == model.parameters.count - 16)
+      for (range, numbers) in taken { #expect(gradients.slice(range).array == numbers, "\(pass): \(range)") }
+      #expect(taken.values.contains { $0.contains { $0 != 0 } })
+    }
+  }
 }
