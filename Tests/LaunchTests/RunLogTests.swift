@@ -29,7 +29,7 @@ import Testing
     try Data().write(to: screen)
     let log = try RunLog(
       file: file, console: FileHandle(forWritingTo: screen), every: 2,
-      start: .init(step: 0, ranks: 3, changes: []), slowest: { $0 = $0.map { $0 * 2 } })
+      start: .init(step: 0, ranks: 3, changes: []), maximum: { $0 = $0.map { $0 * 2 } })
     try log.record(Self.report(1, losses: [4]))
     #expect(try Data(contentsOf: screen).isEmpty)
     try log.record(Self.report(2, losses: [3]))
@@ -64,7 +64,7 @@ import Testing
     try Data().write(to: screen)
     let log = try RunLog(
       file: file, console: FileHandle(forWritingTo: screen), every: 2,
-      start: .init(step: 0, ranks: 2, changes: []), slowest: { $0[2] *= 2 })
+      start: .init(step: 0, ranks: 2, changes: []), maximum: { $0[2] *= 2 })
     for (step, seconds) in [(1, 0.25), (2, 0.5), (3, nil), (4, nil)] as [(Int, Double?)] {
       var report = Self.report(step, losses: [1], seconds: 2)
       report.teacherSeconds = seconds
@@ -83,7 +83,7 @@ import Testing
     try Data().write(to: screen)
     let log = try RunLog(
       file: file, console: FileHandle(forWritingTo: screen), every: 1,
-      start: .init(step: 0, ranks: 1, changes: []), slowest: { _ in })
+      start: .init(step: 0, ranks: 1, changes: []), maximum: { _ in })
     try log.record(Self.report(1, losses: [4, 0.25]))
     try log.record(Self.report(2, losses: [.nan, .infinity]))
     let text = try String(contentsOf: screen, encoding: .utf8)
@@ -100,7 +100,7 @@ import Testing
     try Data().write(to: screen)
     let log = try RunLog(
       file: file, console: FileHandle(forWritingTo: screen), every: 3, scheduled: ["fd"],
-      start: .init(step: 0, ranks: 1, changes: []), slowest: { _ in })
+      start: .init(step: 0, ranks: 1, changes: []), maximum: { _ in })
     func report(_ step: Int, fd: Double?, notes: [String]) -> StepReport {
       var report = Self.report(step, losses: [2])
       if let fd {
@@ -146,7 +146,7 @@ import Testing
     let file = URL(filePath: try folder.write("log.jsonl", Data("{\"event\":\"start\"}\n{\"event\":\"st".utf8)))
     let log = try RunLog(
       file: file, console: nil, every: 1, start: .init(step: 7, ranks: 1, changes: ["log.every: 1, was 2"]),
-      slowest: { _ in })
+      maximum: { _ in })
     try log.record(Self.report(8, losses: [1]))
     let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
     #expect(lines.count == 4 && lines[1] == "{\"event\":\"st")

@@ -110,7 +110,8 @@ import Testing
     let run = try await MPIRun.execute(
       ["mpirun", "--oversubscribe", "--timeout", "40", "-n", "1"] + train + [":", "-n", "1"] + train + options)
     #expect(run.status == 64, "\(run)")
-    #expect(run.errors.contains("rank 1 was told another run than rank 0"), "\(run)")
+    #expect(run.errors.contains("kinship: rank 1 on "), "\(run)")
+    #expect(run.errors.contains(" was told another run than rank 0: start all with the same run file"), "\(run)")
     #expect(run.seconds < 20)
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
   }
@@ -139,7 +140,7 @@ import Testing
       ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", nodes[1].path + "/vocabulary.txt.gz"],
       ranks: nil)
     try #require(learned.status == 0, "\(learned)")
-    try await expect(65, "rank 1 has another vocabulary than rank 0")
+    try await expect(65, " has another vocabulary than rank 0")
     try files.removeItem(at: nodes[1].appending(path: "vocabulary.txt.gz"))
     try files.copyItem(atPath: scene.vocabulary, toPath: nodes[1].path + "/vocabulary.txt.gz")
 
@@ -152,6 +153,6 @@ import Testing
           image: corpus.image(sample), captions: corpus.captions(sample), key: corpus.key(sample)))
     }
     _ = try writer.finish()
-    try await expect(65, "rank 1 has another corpus corpus than rank 0")
+    try await expect(65, " has another corpus corpus than rank 0")
   }
 }

@@ -44,6 +44,37 @@ let failureProbes: [String: Scenario] = [
     try communicator.broadcast(Tensor<Float>(Shape(communicator.rank == 0 ? 4000 : 2)))
     return 0
   },
+  // The last rank is stopped while the others wait for it; the watchdog's deadline is the argument.
+  "stopped": { communicator, arguments in
+    Watchdog.start(deadline: Double(arguments[0])!, over: communicator)
+    let copy = try communicator.duplicate(name: "gradients")
+    Progress.enter(.training, after: 5)
+    try copy.barrier()
+    if communicator.rank == communicator.size - 1 { kill(getpid(), SIGSTOP) }
+    try communicator.barrier()
+    return 0
+  },
+  // The last rank does nothing for some time, outside of MPI, which is the second argument.
+  "idle": { communicator, arguments in
+    Watchdog.start(deadline: Double(arguments[0])!, over: communicator)
+    Progress.enter(.training, after: 5)
+    if communicator.rank == communicator.size - 1 { Thread.sleep(forTimeInterval: Double(arguments[1])!) }
+    try communicator.barrier()
+    say("\(communicator.rank) is done")
+    Thread.sleep(forTimeInterval: 0.5)
+    return 0
+  },
+  // The last rank takes long, but gets on.
+  "slow": { communicator, arguments in
+    Watchdog.start(deadline: Double(arguments[0])!, over: communicator)
+    Progress.enter(.training, after: 5)
+    for _ in 0..<30 {
+      Thread.sleep(forTimeInterval: 0.1)
+      Progress.made()
+      try communicator.barrier()
+    }
+    return 0
+  },
   "yield": { _, _ in
     say(ProcessInfo.processInfo.environment["OMPI_MCA_mpi_yield_when_idle"] ?? "unset")
     return 0

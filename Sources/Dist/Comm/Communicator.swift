@@ -20,7 +20,7 @@ public final class Communicator: @unchecked Sendable {
   /// How many ranks of the job run on this node.
   public let nodeSize: Int
 
-  package let ledger = CollectiveLedger()
+  package let ledger: CollectiveLedger
   let handle: MPI_Comm?
   let caller: MPICaller
   /// The most elements that one message carries: MPI counts in 32 bits. Longer messages are split.
@@ -38,20 +38,20 @@ public final class Communicator: @unchecked Sendable {
     unsafe try caller.check("MPI_Comm_rank", MPI_Comm_rank(world, &rank))
     caller.rank = Int(rank)
     let node = unsafe try Self.node(of: world, caller)
-    unsafe try self.init(duplicating: world, caller: caller, node: node, limit: Int(Int32.max))
+    unsafe try self.init(duplicating: world, name: "job", caller: caller, node: node, limit: Int(Int32.max))
   }
 
   private convenience init(
-    duplicating original: MPI_Comm?, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
+    duplicating original: MPI_Comm?, name: String, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
   ) throws(MPIError) {
     var copy: MPI_Comm?
     unsafe try caller.check("MPI_Comm_dup", MPI_Comm_dup(original, &copy))
-    unsafe try self.init(adopting: copy, caller: caller, node: node, limit: limit)
+    unsafe try self.init(adopting: copy, name: name, caller: caller, node: node, limit: limit)
   }
 
   /// A communicator that nobody else uses.
   private init(
-    adopting handle: MPI_Comm?, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
+    adopting handle: MPI_Comm?, name: String, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
   ) throws(MPIError) {
     unsafe try caller.check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(handle, kinship_mpi_errors_return()))
     var rank: Int32 = 0
@@ -59,6 +59,7 @@ public final class Communicator: @unchecked Sendable {
     unsafe try caller.check("MPI_Comm_rank", MPI_Comm_rank(handle, &rank))
     unsafe try caller.check("MPI_Comm_size", MPI_Comm_size(handle, &size))
     unsafe self.handle = handle
+    ledger = CollectiveLedger(communicator: name)
     self.caller = caller
     self.limit = limit
     self.rank = Int(rank)
@@ -68,16 +69,20 @@ public final class Communicator: @unchecked Sendable {
     self.nodeSize = node.size
   }
 
-  /// A communicator of the same ranks whose messages never meet this one's. All ranks must ask for it.
-  public func duplicate() throws(MPIError) -> Communicator { try duplicate(limit: limit) }
+  /// A communicator of the same ranks whose messages never meet this one's. All ranks must ask for it. The watchdog
+  /// calls it by `name`.
+  public func duplicate(name: String? = nil) throws(MPIError) -> Communicator {
+    try duplicate(limit: limit, name: name)
+  }
 
   /// The same, with another bound on the elements of one message, so that a test can see messages split.
-  package func duplicate(limit: Int) throws(MPIError) -> Communicator {
+  package func duplicate(limit: Int, name: String? = nil) throws(MPIError) -> Communicator {
     precondition(limit > 0 && limit <= Int(Int32.max))
     ledger.enter("duplicate")
     defer { ledger.leave() }
     return unsafe try Communicator(
-      duplicating: handle, caller: caller, node: (nodeRank, nodeSize), limit: limit)
+      duplicating: handle, name: name ?? "copy of \(ledger.communicator)", caller: caller, node: (nodeRank, nodeSize),
+      limit: limit)
   }
 
   /// The ranks that share this machine's memory, in their order here. All ranks must ask for it.
@@ -88,7 +93,8 @@ public final class Communicator: @unchecked Sendable {
     unsafe try caller.check(
       "MPI_Comm_split_type",
       MPI_Comm_split_type(handle, Int32(MPI_COMM_TYPE_SHARED), Int32(rank), kinship_mpi_info_null(), &node))
-    return unsafe try Communicator(adopting: node, caller: caller, node: (nodeRank, nodeSize), limit: limit)
+    return unsafe try Communicator(
+      adopting: node, name: "node of \(ledger.communicator)", caller: caller, node: (nodeRank, nodeSize), limit: limit)
   }
 
   /// The ranks that name the same group, in their order here. All ranks must ask for it.
@@ -98,7 +104,8 @@ public final class Communicator: @unchecked Sendable {
     defer { ledger.leave() }
     var part: MPI_Comm?
     unsafe try caller.check("MPI_Comm_split", MPI_Comm_split(handle, Int32(group), Int32(rank), &part))
-    return unsafe try Communicator(adopting: part, caller: caller, node: (nodeRank, nodeSize), limit: limit)
+    return unsafe try Communicator(
+      adopting: part, name: "part of \(ledger.communicator)", caller: caller, node: (nodeRank, nodeSize), limit: limit)
   }
 
   /// The rows that rank `rank` of `size` owns of `n`: ⌊rank·n/size⌋ ..< ⌊(rank+1)·n/size⌋.

@@ -4,4 +4,10 @@
 /// does not say counts as internal.
 public protocol ExitCoded: Error {
   var exitCode: Int32 { get }
+  /// Whether all ranks throw it together: then the first speaks for all.
+  var isShared: Bool { get }
+}
+
+extension ExitCoded {
+  public var isShared: Bool { false }
 }

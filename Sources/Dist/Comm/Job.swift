@@ -11,7 +11,7 @@ public enum Job {
   ///
   /// When `body` throws, the rank says so on standard error and ends the *whole job* at once, with the error's
   /// `exitCode` (70 if it has none): the other ranks may stand in a collective that this one will never enter, and
-  /// MPI is not finalized, since finalizing would wait for them.
+  /// MPI is not finalized, since finalizing would wait for them. What all ranks throw together rank 0 says for all.
   public static func run(_ body: (Communicator) throws -> Int32) -> Int32 {
     do {
       try start()
@@ -19,20 +19,37 @@ public enum Job {
       report("kinship: \(error)")
       return error.exitCode
     }
+    var rank: Int?
     var who = "unknown rank"
     do {
       let communicator = try Communicator()
+      rank = communicator.rank
       who = "rank \(communicator.rank) of \(communicator.size) on \(communicator.hostname)"
       var codes = [Double(try body(communicator))]
       try communicator.maximum(&codes)
       try communicator.caller.check("MPI_Finalize", MPI_Finalize())
       return Int32(codes[0])
     } catch {
-      report("kinship: \(who): \(error)")
-      let code = (error as? any ExitCoded)?.exitCode ?? 70
-      unsafe MPI_Abort(kinship_mpi_comm_world(), code)
+      let known = error as? any ExitCoded
+      if let known, let rank, known.isShared {
+        // The others leave rank 0 the time to say what all know, and then to end the job.
+        if rank == 0 { report("kinship: \(error)") } else { Thread.sleep(forTimeInterval: 5) }
+      } else {
+        report("kinship: \(who): \(error)")
+      }
+      abort(known?.exitCode ?? 70)
+    }
+  }
+
+  /// Ends all ranks, whatever they are doing. MPI may hang in that, too, where another thread is inside it or the
+  /// launcher does not answer: then this process ends alone, which its launcher takes for a failed job.
+  static func abort(_ code: Int32) -> Never {
+    Thread.detachNewThread {
+      Thread.sleep(forTimeInterval: 10)
       _exit(code)
     }
+    unsafe MPI_Abort(kinship_mpi_comm_world(), code)
+    _exit(code)
   }
 
   /// MPI with leave for every thread to call it.
@@ -55,5 +72,5 @@ public enum Job {
   }
 
   /// One write, so that lines of several ranks do not mix.
-  private static func report(_ line: String) { FileHandle.standardError.write(Data("\(line)\n".utf8)) }
+  static func report(_ line: String) { FileHandle.standardError.write(Data("\(line)\n".utf8)) }
 }

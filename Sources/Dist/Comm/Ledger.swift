@@ -16,8 +16,28 @@ package final class CollectiveLedger: Sendable {
     package var description: String { "\(name) #\(sequence)" }
   }
 
+  /// The communicator's name, the same on all ranks.
+  package let communicator: String
   private let state = Mutex(Entry(name: "none", sequence: 0, running: false))
   private let volume = Mutex(0)
+
+  /// A communicator may be made and given up at any time, by any thread.
+  private static let registry = Mutex<[Reference]>([])
+
+  private struct Reference: Sendable {
+    weak var ledger: CollectiveLedger?
+  }
+
+  init(communicator: String) {
+    self.communicator = communicator
+    Self.registry.withLock { registry in
+      registry.removeAll { $0.ledger == nil }
+      registry.append(Reference(ledger: self))
+    }
+  }
+
+  /// The ledgers of all communicators of this process, in the order in which they were made.
+  package static var all: [CollectiveLedger] { registry.withLock { $0.compactMap(\.ledger) } }
 
   package var last: Entry { state.withLock { $0 } }
 

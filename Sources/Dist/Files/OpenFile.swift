@@ -48,6 +48,7 @@ package final class OpenFile: Sendable {
         throw FileError(action: "read", path: path, reason: reason)
       }
       done += count
+      Progress.made()
     }
   }
 
@@ -71,6 +72,7 @@ package final class OpenFile: Sendable {
       if count < 0, errno == EINTR { continue }
       if count < 0 { throw FileError.system("write", path) }
       done += count
+      Progress.made()
     }
   }
 

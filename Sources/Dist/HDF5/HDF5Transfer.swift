@@ -91,6 +91,7 @@ extension HDF5Dataset {
     _ memory: HDF5Type, _ rows: Range<Int>?, _ call: String, _ body: (hid_t, hid_t, hid_t, hid_t) -> herr_t
   ) throws(HDF5Error) {
     guard try elements(rows, call) > 0 else { return }
+    defer { Progress.made() }
     try file.withID(object: name) { (id, place) throws(HDF5Error) in
       let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
       defer { H5Dclose(dataset) }

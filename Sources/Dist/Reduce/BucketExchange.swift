@@ -45,7 +45,7 @@ public final class BucketExchange<S: Scalar> {
       thread = nil
       own = gradients
     } else {
-      self.ranks = try ranks.duplicate()
+      self.ranks = try ranks.duplicate(name: "buckets")
       thread = CommunicationThread("buckets", over: self.ranks)
       own = Tensor(Shape(places.last?.upperBound ?? 0))
     }

@@ -122,6 +122,7 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       condition.lock()
       defer { condition.unlock() }
       jobs[step]?.finished += 1
+      Progress.made()
       if let error, index < jobs[step]?.failure?.index ?? Int.max { jobs[step]?.failure = (index, error) }
       condition.broadcast()
     }

@@ -30,6 +30,7 @@ struct Train: ParsableCommand {
 
   func run() throws {
     let run = try RunConfig.load(file, overrides: overrides)
+    StopRequest.listen()
     let code = Job.run { ranks in
       try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun)
     }

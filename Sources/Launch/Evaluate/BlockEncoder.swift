@@ -14,6 +14,8 @@ struct BlockEncoder {
   let communicator: Communicator
   /// Features as the towers give them, and not of length one.
   var isRaw = false
+  /// Called by all ranks equally often, before each block; what it throws on all of them together ends the encoding.
+  var pause: () throws -> Void = {}
 
   /// Embeddings [n, d], of length one unless `isRaw`, of the pictures of a corpus, in its order, on every rank.
   func pictures(of corpus: Corpus, samples: [Int]) throws -> Tensor<Float> {
@@ -42,7 +44,11 @@ struct BlockEncoder {
   ) throws -> Tensor<Float> {
     let width = embedder.width
     let all = Tensor<Float>(Shape(count, width))
-    for index in communicator.slice(of: Self.blocks(count)) {
+    let own = communicator.slice(of: Self.blocks(count))
+    for round in 0..<(communicator.slices(of: Self.blocks(count)).map(\.count).max() ?? 0) {
+      try pause()
+      guard round < own.count else { continue }
+      let index = own.lowerBound + round
       let rows = index * Self.height..<min((index + 1) * Self.height, count)
       copy(try block(rows), into: all.rows(rows))
       for row in rows where !sumOfSquares(all.rows(row..<row + 1)).isFinite {

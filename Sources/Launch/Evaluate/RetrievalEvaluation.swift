@@ -34,8 +34,10 @@ struct RetrievalEvaluation {
   /// With `strict` the candidates are captions.
   var duplicates = Duplicates.hits
 
-  /// Every rank must call it; all get the same figures.
-  func run(_ embedder: any Embedder, over communicator: Communicator) throws -> RetrievalFigures {
+  /// Every rank must call it; all get the same figures. `pause` is called between blocks: see `BlockEncoder`.
+  func run(
+    _ embedder: any Embedder, over communicator: Communicator, pause: @escaping () throws -> Void = {}
+  ) throws -> RetrievalFigures {
     var texts: [String] = []
     var pictureOfText: [Int] = []
     for sample in 0..<corpus.count {
@@ -54,7 +56,7 @@ struct RetrievalEvaluation {
       pairs = pairs.distinct
     }
 
-    let encoder = BlockEncoder(embedder: embedder, communicator: communicator)
+    let encoder = BlockEncoder(embedder: embedder, communicator: communicator, pause: pause)
     let images = try encoder.pictures(of: corpus, samples: Array(0..<corpus.count))
     let queries = try encoder.texts(texts)
     return RetrievalFigures(

@@ -30,8 +30,10 @@ struct ZeroShotEvaluation {
       : try subset.map(prompts.subset)
   }
 
-  /// Every rank must call it; all get the same figures.
-  func run(_ embedder: any Embedder, over communicator: Communicator) throws -> ZeroShotFigures {
+  /// Every rank must call it; all get the same figures. `pause` is called between blocks: see `BlockEncoder`.
+  func run(
+    _ embedder: any Embedder, over communicator: Communicator, pause: @escaping () throws -> Void = {}
+  ) throws -> ZeroShotFigures {
     let chosen = subset ?? Array(prompts.classes.indices)
     let columns = Dictionary(uniqueKeysWithValues: zip(chosen, chosen.indices))
     var samples: [Int] = []
@@ -52,7 +54,7 @@ struct ZeroShotEvaluation {
 
     var asked = Prompts(classes: chosen.map { prompts.classes[$0] })
     asked.templates = prompts.templates
-    let encoder = BlockEncoder(embedder: embedder, communicator: communicator)
+    let encoder = BlockEncoder(embedder: embedder, communicator: communicator, pause: pause)
     let classes = classEmbeddings(prompts: try encoder.texts(asked.texts), perClass: asked.templates.count)
     let images = try encoder.pictures(of: corpus, samples: samples)
     let places = try communicator.places(of: images, among: classes) { [answers[$0]] }

@@ -33,6 +33,7 @@ struct RunConfig: Section {
   var log = LogConfig()
   var checkpoint = CheckpointConfig()
   var evaluate = EvaluateConfig()
+  var watchdog = WatchdogConfig()
   var precision = Precision.fp32
 
   enum Precision: String, CaseIterable, FieldValue { case fp32 }
@@ -57,6 +58,7 @@ struct RunConfig: Section {
     map.field("log", &log)
     map.field("checkpoint", &checkpoint)
     map.field("evaluate", &evaluate)
+    map.field("watchdog", &watchdog)
     map.field("precision", &precision)
   }
 

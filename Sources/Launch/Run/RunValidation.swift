@@ -146,6 +146,9 @@ extension RunConfig {
     atLeastOne("checkpoint.every", checkpoint.every)
     atLeastOne("checkpoint.keep", checkpoint.keep, orWord: ", or all")
     atLeastOne("evaluate.every", evaluate.every, orWord: ", or none")
+    if !(0...1e9).contains(watchdog.deadline) {
+      found.append(("watchdog.deadline", "expected 0 (never) to 1e9 seconds, found \(watchdog.deadline)"))
+    }
     if evaluate.every != nil, evaluate.evaluations.isEmpty {
       found.append(("evaluate.evaluations", "evaluate.every is given, but there is nothing to evaluate"))
     }

@@ -42,7 +42,7 @@ final class RunLog {
 
   private let every: Int
   /// Replaces each number by the largest of all ranks.
-  private let slowest: (inout [Double]) throws -> Void
+  private let maximum: (inout [Double]) throws -> Void
   private let console: FileHandle?
   private let file: FileHandle?
   private var window = StepWindow()
@@ -61,18 +61,18 @@ final class RunLog {
     try self.init(
       file: first ? folder.appending(path: Self.fileName) : nil, console: first ? .standardOutput : nil, every: every,
       scheduled: scheduled, start: Start(step: step, ranks: ranks.size, changes: changes),
-      slowest: { try ranks.maximum(&$0) })
+      maximum: { try ranks.maximum(&$0) })
   }
 
   /// The same without a job: a rank that does not write has neither file nor console.
   init(
     file: URL?, console: FileHandle?, every: Int, scheduled: Set<String> = [], start: Start,
-    slowest: @escaping (inout [Double]) throws -> Void
+    maximum: @escaping (inout [Double]) throws -> Void
   ) throws {
     precondition(every > 0)
     self.every = every
     self.scheduled = scheduled
-    self.slowest = slowest
+    self.maximum = maximum
     self.console = console
     self.file = try file.map(Self.open)
     try write(start)
@@ -80,17 +80,38 @@ final class RunLog {
 
   deinit { try? file?.close() }
 
-  /// Takes one step's figures; after every n-th step, and after the last, writes a line. Every rank must call it.
-  func record(_ report: StepReport) throws {
+  /// Takes one step's figures; after every n-th step, after the last, and with `atOnce` writes a line. Every rank must
+  /// call it.
+  func record(_ report: StepReport, atOnce: Bool = false) throws {
     for text in report.objective.notes where notes.insert(text).inserted { try note(text, at: report.step) }
     window.add(report)
-    guard report.step % every == 0 || report.step == report.steps else { return }
+    guard report.step % every == 0 || report.step == report.steps || atOnce else { return }
     var seconds = [window.seconds, window.dataSeconds, window.teacherSeconds]
-    try slowest(&seconds)
+    try maximum(&seconds)
     let line = StepLine(report, window, seconds: seconds[0], dataSeconds: seconds[1], teacherSeconds: seconds[2])
     window = StepWindow()
     say(line.text(scheduled: scheduled))
     try write(line)
+  }
+
+  /// Whether the log has the figures of so many evaluations of the model after `step` steps. Every rank must call it.
+  func has(evaluations count: Int, at step: Int) throws -> Bool {
+    var found = 0.0
+    if let file, count > 0 {
+      let end = try file.offset()
+      try file.seek(toOffset: 0)
+      let text = try file.readToEnd() ?? Data()
+      try file.seek(toOffset: end)
+      let decoder = JSONDecoder()
+      decoder.keyDecodingStrategy = .convertFromSnakeCase
+      let lines = text.split(separator: UInt8(ascii: "\n")).compactMap {
+        try? decoder.decode(Evaluation.self, from: $0)
+      }
+      found = Double(Set(lines.filter { $0.step == step }.map(\.evaluation)).count)
+    }
+    var most = [found]
+    try maximum(&most)
+    return Int(most[0]) >= count
   }
 
   /// Writes an evaluation's figures. Every rank may call it; rank 0 writes.
@@ -112,6 +133,15 @@ final class RunLog {
   func say(_ text: String) {
     // Not print: under mpirun standard output is a pipe, and its buffer would hold lines back.
     console?.write(Data("\(text)\n".utf8))
+  }
+
+  /// Says that the run has stopped in good order, and how it goes on.
+  func sayStopped(by signal: String, after done: Int) { say(Self.stopped(by: signal, after: done)) }
+
+  static func stopped(by signal: String, after done: Int) -> String {
+    done > 0
+      ? "stopped by \(signal) after step \(done); go on with --resume latest"
+      : "stopped by \(signal) before the first step; start again with --resume auto"
   }
 
   private static func open(_ url: URL) throws -> FileHandle {
@@ -155,7 +185,7 @@ final class RunLog {
     var time = RunLog.now
   }
 
-  private struct Evaluation: Encodable {
+  private struct Evaluation: Codable {
     var event = "evaluation"
     var step: Int
     var evaluation: String

@@ -40,6 +40,7 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
   /// The ranks whose own features or gradients are not finite, with what is not.
   let origins: [String]
 
+  var isShared: Bool { true }
   var exitCode: Int32 { 76 }
   var description: String {
     let place =

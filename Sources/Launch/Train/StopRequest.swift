@@ -4,12 +4,14 @@ import Synchronization
 
 /// A request from outside to stop soon: SIGUSR1 or SIGTERM, to any rank.
 ///
-/// The handler only sets a flag; after each step the ranks agree whether any of them has it, and then all save and end
-/// together. The launcher kills the ranks a second after its own SIGTERM, so launch scripts turn that into SIGUSR1.
+/// The handler only sets a flag. After each step, and within evaluations, the ranks agree whether any of them has it,
+/// and then all save and end together. The launcher kills the ranks a second after its own SIGTERM, so launch scripts
+/// turn that into SIGUSR1.
 enum StopRequest {
   private static let received = Atomic<Int32>(0)
 
-  /// From here on the signals no longer end the process by themselves.
+  /// From here on the signals no longer end the process by themselves. Called before MPI starts, so that a signal finds
+  /// no rank without it.
   static func listen() {
     for number in [SIGUSR1, SIGTERM] {
       signal(number) { StopRequest.received.store($0, ordering: .relaxed) }
@@ -25,5 +27,15 @@ enum StopRequest {
     case SIGUSR1: return "SIGUSR1"
     default: return "SIGTERM"
     }
+  }
+
+  /// Leaves what can be left off, on all ranks together, if any of them is to stop. Every rank must call it.
+  static func check(over ranks: Communicator) throws {
+    if let signal = try agreed(over: ranks) { throw Interruption(signal: signal) }
+  }
+
+  /// Thrown out of an evaluation that a request to stop has ended.
+  struct Interruption: Error {
+    let signal: String
   }
 }

@@ -49,13 +49,15 @@ struct TrainingEvaluations {
     return "zero-shot \(figures.corpus)\(among)"
   }
 
-  /// Every rank must call it; the figures are the same on any number of them.
+  /// Every rank must call it; the figures are the same on any number of them. A request to stop ends it between two
+  /// blocks, by `StopRequest.Interruption`.
   func run(_ model: CLIP<Float>, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
     let embedder = CLIPEmbedder(model, image: image, tokenizer: tokenizer)
+    let pause = { try StopRequest.check(over: ranks) }
     for evaluation in evaluations {
       switch evaluation {
       case .retrieval(let retrieval):
-        let figures = try retrieval.run(embedder, over: ranks)
+        let figures = try retrieval.run(embedder, over: ranks, pause: pause)
         try log.record(
           evaluation: Self.title(figures), at: step,
           [
@@ -64,7 +66,7 @@ struct TrainingEvaluations {
             ("t2i R@5", figures.textToImage.recall5), ("t2i R@10", figures.textToImage.recall10),
           ])
       case .zeroShot(let zeroShot):
-        let figures = try zeroShot.run(embedder, over: ranks)
+        let figures = try zeroShot.run(embedder, over: ranks, pause: pause)
         try log.record(
           evaluation: Self.title(figures), at: step, [("top-1", figures.top1), ("top-5", figures.top5)])
       }

@@ -1,4 +1,5 @@
 internal import COpenBLAS
+internal import Synchronization
 
 /// The door to BLAS: C = α op(A) op(B) + β C on row-major memory with leading dimensions.
 public protocol MatrixProduct {
@@ -51,11 +52,19 @@ public func matmul<S: Scalar>(
     if beta == 0 { fill(c, 0) } else if beta != 1 { scale(c, by: beta) }
     return
   }
+  MatrixProducts.begun.add(1, ordering: .relaxed)
   Profile.measure(\.matmul) {
     S.multiply(
       transposeA: transposeA, transposeB: transposeB, m, n, k, alpha: alpha, a.pointer, a.columns, b.pointer,
       b.columns, beta: beta, c.pointer, n)
   }
+}
+
+/// How many matrix products this process has begun: a sign of life in the longest of steps.
+public enum MatrixProducts {
+  static let begun = Atomic<Int>(0)
+
+  public static var count: Int { begun.load(ordering: .relaxed) }
 }
 
 func setMatrixProductThreads(_ count: Int) {

@@ -1,0 +1,69 @@
+import Dist
+import Model
+import Tensor
+
+/// The model of a run with what trains and saves it, as the run begins or goes on from a checkpoint.
+struct Student {
+  private(set) var step: Step<Float>
+  private(set) var checkpoints: Checkpoints
+  /// Steps done.
+  let start: Int
+  /// What a new model was cut from.
+  let inherited: InheritedModel?
+  private let inputs: TrainingInputs
+
+  /// Makes memory and fills it. Every rank must call it; `say` gets what the user should know.
+  init(_ inputs: TrainingInputs, from checkpoint: Checkpoint?, say: (String) -> Void) throws {
+    self.inputs = inputs
+    let config = try inputs.config(in: checkpoint)
+    step = try Self.prepare(config, inputs)
+    if let pruning = inputs.pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
+      step.pruning = pruning.masks(of: step.model)
+    }
+    let own = try Checkpoints(run: inputs.run, step: step, teacher: inputs.teacher?.saved, ranks: inputs.ranks)
+    checkpoints = own
+    start = try checkpoint.map { try own.restore($0, say: say) } ?? 0
+    guard start <= inputs.steps else { throw RunPastEnd(done: start, steps: inputs.steps) }
+    inherited = start == 0 ? try inputs.inherited(by: config) : nil
+    if start == 0 {
+      step.model.initialize(seed: inputs.run.seed)
+      try inherited?.apply(to: step.model)
+    }
+  }
+
+  /// Makes memory for a model and what trains it.
+  private static func prepare(_ config: CLIPConfig, _ inputs: TrainingInputs) throws -> Step<Float> {
+    let (model, objective) = inputs.student(config)
+    let (run, ranks) = (inputs.run, inputs.ranks)
+    model.parameters.allocate(gradients: true)
+    if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
+    return try Step(
+      model, objective, inputs.optimizer.options, clipNorm: inputs.optimizer.clipNorm, micro: run.batch.micro,
+      reduce: run.reduce, communicator: ranks)
+  }
+
+  /// Puts what the masks leave of the model in its place, with an optimizer that begins anew; the same on every rank.
+  /// Returns what the log should say.
+  mutating func cut() throws -> String? {
+    guard let pruning = step.pruning else { return nil }
+    let masks = pruning.masks
+    try step.settle()
+    let smaller = try Self.prepare(pruning.masked.cutConfig(masks.expected), inputs)
+    pruning.masked.cut(masks.expected, into: smaller.model)
+    let text = Pruning.text(step.model, smaller.model, masks.sparsity(of: masks.expected))
+    step = smaller
+    checkpoints = try checkpoints.of(step)
+    return text
+  }
+}
+
+/// A run that has gone further than its file wants.
+struct RunPastEnd: ExitCoded, CustomStringConvertible {
+  let done: Int
+  let steps: Int
+
+  var exitCode: Int32 { 64 }
+  var description: String {
+    "the checkpoint has \(done) steps done and the run has \(steps): raise steps or epochs, or resume from an earlier one"
+  }
+}

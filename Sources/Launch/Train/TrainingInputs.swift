@@ -1,0 +1,84 @@
+import Dist
+import Foundation
+import Model
+
+/// All that a run reads before there is a model to train; the same on every rank, or the run does not begin.
+struct TrainingInputs {
+  let run: RunConfig
+  let ranks: Communicator
+  /// The model's sizes as the run file has them; a model that was pruned has others.
+  let sizes: CLIPConfig
+  let pruning: Pruning?
+  let teacher: TeacherModel?
+  /// The teacher's embeddings, where they come from a cache.
+  let cached: CachedTeacher?
+  let data: TrainingData
+  let evaluations: TrainingEvaluations
+  /// The length of the run.
+  let steps: Int
+  /// With nothing left to the model or the objective.
+  let optimizer: OptimizerConfig
+
+  /// Opens and checks everything; with `checking` what it says is in the files is read and compared, too. Every rank
+  /// must call it.
+  init(_ run: RunConfig, checking: Bool, over ranks: Communicator) throws {
+    self.run = run
+    self.ranks = ranks
+    let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
+    sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary)
+    try run.checkStatistics(of: sizes, ranks: ranks.size)
+    let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: sizes.text.contextLength)
+    // One rank reads every byte; what it finds stops all.
+    let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && checking ? .checksums : .sizes
+    let teacher = try TeacherModel(run, over: ranks)
+    try ranks.requireSame("teacher", teacher?.identity ?? "")
+    let data = try TrainingData(
+      run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer,
+      teacher: run.teacher?.cache == nil ? teacher?.input : nil, check: check)
+    cached = try teacher.flatMap { try CachedTeacher($0, run, data.corpora, checking: checking, over: ranks) }
+    evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer)
+    try ranks.requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
+    try ranks.requireSame("model", String(decoding: sizes.json, as: UTF8.self))
+    for corpus in data.corpora { try ranks.requireSame("corpus \(corpus.name)", corpus.fingerprint) }
+    self.teacher = teacher
+    self.data = data
+    steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
+    pruning = Pruning(run)
+    try pruning?.check(sizes, steps: steps)
+    var optimizer = run.optimizer.resolved(
+      visionTransformer: sizes.vision.stages == nil, objective: run.objective.preset)
+    if let pruning { optimizer.warmup = pruning.config.step }
+    self.optimizer = optimizer
+  }
+
+  /// The sizes of the model that goes on from `checkpoint`.
+  func config(in checkpoint: Checkpoint?) throws -> CLIPConfig { try pruning?.config(sizes, in: checkpoint) ?? sizes }
+
+  /// A model of such sizes with the objective that trains it; without memory.
+  func student(_ config: CLIPConfig) -> (CLIP<Float>, Objective<Float>) {
+    CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher?.config.embedding)
+  }
+
+  /// The model that the run file inherits from; the same on every rank. Every rank must call it.
+  func inherited(by config: CLIPConfig) throws -> InheritedModel? {
+    let inherited = try InheritedModel(run, student: config, over: ranks)
+    try ranks.requireSame("model to inherit from", inherited?.sha256 ?? "")
+    return inherited
+  }
+
+  var schedule: Schedule { optimizer.schedule(steps: steps) }
+}
+
+extension OptimizerConfig {
+  /// The same in the words of Model; after `resolved`.
+  var options: AdamW<Float>.Options {
+    AdamW<Float>.Options(
+      decay: weightDecay, beta1: betas?[0] ?? 0.9, beta2: betas?[1] ?? 0.98, epsilon: eps ?? 1e-6,
+      rule: decay == .legacy ? .legacy : .current,
+      headDecay: headDecay)
+  }
+
+  func schedule(steps: Int) -> Model.Schedule {
+    Model.Schedule(shape: schedule == .cosine ? .cosine : .constant, base: rate, warmup: warmup, total: steps)
+  }
+}

@@ -1,0 +1,119 @@
+import Dist
+import Model
+import Tensor
+
+/// The steps of a run, with what goes on between them: the log, checkpoints, evaluations, and requests to stop.
+final class TrainingLoop {
+  private typealias Loader = Prefetcher<Sampler.Draw, TrainingBatch>
+
+  private let inputs: TrainingInputs
+  private var student: Student
+  private let teacher: (any TeacherSource)?
+  private let loaders: Int
+  private let log: RunLog
+  /// The rows of a global batch that this rank has.
+  private let rows: Range<Int>
+  private var run: RunConfig { inputs.run }
+  private var ranks: Communicator { inputs.ranks }
+
+  /// - Parameter loaders: threads that prepare batches.
+  init(_ inputs: TrainingInputs, _ student: Student, teacher: (any TeacherSource)?, loaders: Int, log: RunLog) {
+    self.inputs = inputs
+    self.student = student
+    self.teacher = teacher
+    self.loaders = loaders
+    self.log = log
+    rows = inputs.ranks.slice(of: inputs.run.batch.global)
+  }
+
+  /// The model as it is. Every rank must call it.
+  func settledModel() throws -> CLIP<Float> {
+    try student.step.settle()
+    return student.step.model
+  }
+
+  /// Trains to the end; nil, or the signal that stopped the run, with everything saved. Every rank must call it.
+  func train() throws -> String? {
+    let steps = student.start..<inputs.steps
+    // What a run that was stopped has not evaluated any more.
+    if steps.lowerBound > 0, try !log.has(evaluations: evaluationsDue(after: steps.lowerBound), at: steps.lowerBound) {
+      if let signal = try evaluate(at: steps.lowerBound) { return stopped(by: signal, after: steps.lowerBound) }
+    }
+    if let signal = try StopRequest.agreed(over: ranks) { return stopped(by: signal, after: steps.lowerBound) }
+    let loader = inputs.data.loader(steps: steps, rows: rows, workers: loaders)
+    for number in steps {
+      if number == run.prune?.step, let text = try student.cut() { try log.note(text, at: number) }
+      guard let report = try take(number, loader) else { break }
+      let done = report.step
+      let stop = try StopRequest.agreed(over: ranks)
+      try log.record(report, atOnce: stop != nil)
+      let isSaved = done % run.checkpoint.every == 0 || done == inputs.steps || stop != nil
+      if isSaved { try save(done) }
+      if let stop, done < inputs.steps { return stopped(by: stop, after: done) }
+      guard evaluationsDue(after: done) > 0, let signal = try evaluate(at: done) else { continue }
+      if !isSaved { try save(done) }
+      return stopped(by: signal, after: done)
+    }
+    return nil
+  }
+
+  private func stopped(by signal: String, after done: Int) -> String {
+    log.sayStopped(by: signal, after: done)
+    return signal
+  }
+
+  /// One step; nil when there are no more batches.
+  private func take(_ number: Int, _ loader: Loader) throws -> StepReport? {
+    let begin = ContinuousClock.now
+    let before = loader.waited
+    Progress.enter(.waitingForData, after: number)
+    guard let batch = try loader.next() else { return nil }
+    Progress.enter(number == student.start ? .preparing : .training, after: number)
+    let step = student.step
+    let rate = inputs.schedule.rate(at: number)
+    step.objective.options = run.objective.options(at: number)
+    var teacherSeconds: Double?
+    if let teacher {
+      var seconds = 0.0
+      try clock(&seconds) {
+        let place = step.objective.teacherRows(rows, of: run.batch.global)
+        try teacher.embed(batch, image: place.image, text: place.text)
+      }
+      teacherSeconds = seconds
+    }
+    let outcome = try step.run(
+      images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
+      rate: rate, teacherScale: teacher?.scale)
+    loader.recycle(batch)
+    let done = number + 1
+    return StepReport(
+      step: done, steps: inputs.steps, epoch: Double(done) / Double(inputs.data.sampler.stepsPerEpoch),
+      objective: outcome.report, rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
+      gradientNorm: outcome.gradientNorm, received: outcome.received, pruning: outcome.pruning,
+      samples: run.batch.global, seconds: (ContinuousClock.now - begin) / .seconds(1),
+      dataSeconds: loader.waited - before, teacherSeconds: teacherSeconds)
+  }
+
+  private func save(_ done: Int) throws {
+    Progress.enter(.saving, after: done)
+    try student.checkpoints.save(done, log)
+  }
+
+  /// How many evaluations there are after so many steps.
+  private func evaluationsDue(after done: Int) -> Int {
+    let isDue = done == inputs.steps || run.evaluate.every.map { done % $0 == 0 } ?? false
+    return isDue ? run.evaluate.evaluations.count : 0
+  }
+
+  /// Evaluates the model; returns the signal that ended it early.
+  private func evaluate(at done: Int) throws -> String? {
+    Progress.enter(.evaluating, after: done)
+    let model = try settledModel()
+    let evaluate = { [inputs, log] in try inputs.evaluations.run(model, at: done, over: inputs.ranks, log) }
+    do {
+      // A model that is being pruned is evaluated as what it would be cut to.
+      if let pruning = student.step.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
+      return nil
+    } catch let interruption as StopRequest.Interruption { return interruption.signal }
+  }
+}
