@@ -7,6 +7,11 @@ public struct Checkpoint: Sendable {
   public let folder: String
   public let manifest: CheckpointManifest
 
+  /// Of its manifest, which has the checksums of all parts.
+  public var sha256: String {
+    get throws { try OpenFile.reading("\(folder)/\(CheckpointManifest.file)").sha256() }
+  }
+
   /// Opens a checkpoint after all of it was verified.
   ///
   /// With a communicator all ranks call it, each verifies its share of the parts, and all get the same answer.

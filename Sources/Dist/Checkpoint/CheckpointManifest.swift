@@ -22,6 +22,17 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     public let sha256: String
   }
 
+  /// What a checkpoint that was written again with other parts was made from.
+  public struct Origin: Codable, Hashable, Sendable {
+    public let folder: String
+    /// Of its manifest.
+    public let sha256: String
+    /// How many ranks the job had that trained it.
+    public let ranks: Int
+    /// The version of Kinship that wrote it again.
+    public let version: String
+  }
+
   /// Consecutive scalars of one parameter that lie in one part.
   struct Place {
     /// Which of the parameter's scalars.
@@ -43,6 +54,11 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   public let parameters: [Parameter]
   /// One a rank of the job that wrote it, in rank order.
   public let parts: [Part]
+  /// Nil for what a job in training wrote itself.
+  public var origin: Origin?
+
+  /// How many ranks the job had that trained it.
+  public var ranks: Int { origin?.ranks ?? parts.count }
 
   /// How many scalars the parameters have.
   var count: Int { parameters.reduce(0) { $0 + $1.shape.reduce(1, *) } }
@@ -81,6 +97,24 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
       start = whole.upperBound
     }
     return places
+  }
+
+  /// What of each parameter lies in the positions.
+  func slices(_ positions: Range<Int>) -> [CheckpointPart.Slice] {
+    var start = 0
+    return parameters.compactMap { parameter in
+      let shape = Shape(parameter.shape) ?? Shape()
+      let shared = positions.clamped(to: start..<start + shape.count)
+      defer { start += shape.count }
+      guard !shared.isEmpty else { return nil }
+      let own = shared.lowerBound - start..<shared.upperBound - start
+      return CheckpointPart.Slice(name: parameter.name, shape: shape, ranges: [own])
+    }
+  }
+
+  /// The same checkpoint in other parts.
+  func resharded(_ parts: [Part], origin: Origin) -> CheckpointManifest {
+    CheckpointManifest(format: format, record: record, parameters: parameters, parts: parts, origin: origin)
   }
 
   /// Writes the manifest and its digest into `folder`, and brings both to the disk.

@@ -87,12 +87,7 @@ public struct CheckpointWriter: Sendable {
   /// Makes the folder to write into, after a look at the space that is left.
   private func prepare(_ partial: String, bytes: Int) throws(FileError) {
     try Publish.makeFolder(runFolder)
-    let free = try available(runFolder)
-    guard bytes <= free else {
-      throw FileError(
-        action: "write", path: partial,
-        reason: "\(bytes) bytes are needed, \(free) are available; free some space, or keep fewer checkpoints")
-    }
+    try Publish.requireSpace(bytes, at: runFolder, for: partial, available: available)
     try Publish.removeAll(partial)
     try Publish.makeFolder(partial)
   }

@@ -8,10 +8,11 @@ public struct SafetensorsEntry: Sendable {
     case integers([Int])
   }
 
-  public let name: String
-  public let type: SafetensorsType
-  public let shape: [Int]
+  let description: TensorDescription
   let values: Values
+
+  public var name: String { description.name }
+  public var type: SafetensorsType { description.type }
 
   /// Numbers as F32.
   public init(_ name: String, _ tensor: Tensor<Float>) {
@@ -31,13 +32,9 @@ public struct SafetensorsEntry: Sendable {
   }
 
   private init(name: String, type: SafetensorsType, shape: [Int], values: Values) {
-    self.name = name
-    self.type = type
-    self.shape = shape
+    description = TensorDescription(name: name, type: type, shape: shape)
     self.values = values
   }
-
-  var byteCount: Int { shape.reduce(type.size, *) }
 }
 
 extension SafetensorsFile {
@@ -48,10 +45,9 @@ extension SafetensorsFile {
   public static func write(
     _ entries: [SafetensorsEntry], metadata: [String: String] = [:], to path: String
   ) throws(SafetensorsError) {
-    let ordered = entries.enumerated().sorted {
-      ($1.element.type.size, $0.offset) < ($0.element.type.size, $1.offset)
-    }.map(\.element)
-    let header = try header(ordered, metadata, path)
+    let descriptions = entries.map(\.description)
+    let order = order(descriptions)
+    let header = try header(order.map { descriptions[$0] }, metadata, path)
     try Publish.file(
       path, raising: { SafetensorsError($0, path: path) },
       body: { file throws(SafetensorsError) in
@@ -59,12 +55,40 @@ extension SafetensorsFile {
           try file.append([UInt64(header.count)])
           try file.append(header)
         }
-        for entry in ordered { try append(entry, to: file, path) }
+        for index in order { try append(entries[index], to: file, path) }
       })
   }
 
+  /// Makes a file with room for the tensors' numbers, which are zeros until they are written; returns where those of
+  /// each tensor begin.
+  static func create(
+    _ tensors: [TensorDescription], metadata: [String: String], at path: String
+  ) throws(SafetensorsError) -> [Int] {
+    let order = order(tensors)
+    let header = try header(order.map { tensors[$0] }, metadata, path)
+    var end = 8 + header.count
+    var offsets = [Int](repeating: end, count: tensors.count)
+    for index in order {
+      offsets[index] = end
+      end += tensors[index].byteCount
+    }
+    try SafetensorsError.naming(path) { () throws(FileError) in
+      let file = try OpenFile.creating(path)
+      try file.append([UInt64(header.count)])
+      try file.append(header)
+      try file.resize(end)
+      try file.sync()
+    }
+    return offsets
+  }
+
+  /// Wide types first.
+  private static func order(_ tensors: [TensorDescription]) -> [Int] {
+    tensors.indices.sorted { (tensors[$1].type.size, $0) < (tensors[$0].type.size, $1) }
+  }
+
   private static func header(
-    _ entries: [SafetensorsEntry], _ metadata: [String: String], _ path: String
+    _ entries: [TensorDescription], _ metadata: [String: String], _ path: String
   ) throws(SafetensorsError) -> [UInt8] {
     var names: Set<String> = ["__metadata__"]
     var members: [String] = []

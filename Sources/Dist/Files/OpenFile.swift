@@ -32,6 +32,11 @@ package final class OpenFile: Sendable {
     try OpenFile(path, "create", O_WRONLY | O_CREAT | O_EXCL)
   }
 
+  /// An existing file, to change in places.
+  package static func changing(_ path: String) throws(FileError) -> OpenFile {
+    try OpenFile(path, "open", O_WRONLY)
+  }
+
   /// Bytes of the file.
   package func size() throws(FileError) -> Int { Int(try status().st_size) }
 
@@ -74,6 +79,23 @@ package final class OpenFile: Sendable {
       done += count
       Progress.made()
     }
+  }
+
+  /// Writes bytes at a place; what is there is replaced.
+  @unsafe package func overwrite(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileError) {
+    var done = 0
+    while done < buffer.count {
+      let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
+      let count = unsafe pwrite(descriptor, rest.baseAddress, rest.count, off_t(offset + done))
+      if count < 0, errno == EINTR { continue }
+      if count < 0 { throw FileError.system("write", path) }
+      done += count
+    }
+  }
+
+  /// Makes the file so many bytes long; what is new reads as zeros.
+  package func resize(_ bytes: Int) throws(FileError) {
+    if ftruncate(descriptor, off_t(bytes)) != 0 { throw FileError.system("resize", path) }
   }
 
   /// Writes integers, little-endian, behind those written before.

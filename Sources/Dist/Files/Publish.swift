@@ -99,6 +99,19 @@ package enum Publish {
     return Int(clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).0)
   }
 
+  /// Refuses to write `bytes` for `target` where the file system of the folder `path` has less room.
+  package static func requireSpace(
+    _ bytes: Int, at path: String, for target: String,
+    available: (String) throws(FileError) -> Int = { path throws(FileError) in try Publish.available(at: path) }
+  ) throws(FileError) {
+    let free = try available(path)
+    guard bytes <= free else {
+      throw FileError(
+        action: "write", path: target,
+        reason: "\(bytes) bytes are needed, \(free) are available; free some space, or write to another file system")
+    }
+  }
+
   private static func remove(_ path: String) { _ = unsafe unlink(path) }
 
   /// The folder that holds `path`.

@@ -31,8 +31,9 @@ public final class HDF5File: Sendable {
     }
   }
 
-  /// Makes the file `path`, which must not exist yet. Equal contents give equal bytes: no times are stored.
-  public static func create(_ path: String) throws(HDF5Error) -> HDF5File {
+  /// Makes the file `path`, which must not exist yet. Equal contents give equal bytes: no times are stored. The library
+  /// leaves the first `userBlock` bytes alone: none, or a power of two from 512.
+  public static func create(_ path: String, userBlock: Int = 0) throws(HDF5Error) -> HDF5File {
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
       let access = try accessProperties(place)
@@ -40,6 +41,7 @@ public final class HDF5File: Sendable {
       let creation = try place.check(H5Pcreate(kinship_h5_file_create()), "H5Pcreate")
       defer { H5Pclose(creation) }
       try place.check(H5Pset_obj_track_times(creation, false), "H5Pset_obj_track_times")
+      try place.check(H5Pset_userblock(creation, hsize_t(userBlock)), "H5Pset_userblock")
       let id = unsafe H5Fcreate(path, kinship_h5_exclusive(), creation, access)
       return HDF5File(path: path, id: try place.check(id, "H5Fcreate"))
     }

@@ -8,8 +8,9 @@ import Tensor
 struct ModelSource: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), or a safetensors or PyTorch file "
-        + "(then with --vocabulary; and --model unless open_clip_config.json lies beside it).", valueName: "path")
+      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), or a file: one of kinship merge, or a "
+        + "safetensors or PyTorch file (then with --vocabulary; and --model unless open_clip_config.json lies beside it).",
+      valueName: "path")
   )
   var checkpoint: String
 
@@ -21,11 +22,17 @@ struct ModelSource: ParsableArguments {
 
   /// Every rank must call it.
   func load(over communicator: Communicator) throws -> (embedder: CLIPEmbedder, step: Int?) {
-    if WeightsFile.isOne(checkpoint) { return (try loadSafetensors(), nil) }
+    if WeightsFile.isOne(checkpoint) {
+      if model == nil, let merged = try TrainedModel(merged: checkpoint) { return try embedder(of: merged) }
+      return (try loadSafetensors(), nil)
+    }
     guard model == nil else {
       throw EvaluationError.noModel(path: checkpoint, reason: "--model belongs to a safetensors file; leave it out")
     }
-    let trained = try TrainedModel(checkpoint, over: communicator)
+    return try embedder(of: TrainedModel(checkpoint, over: communicator))
+  }
+
+  private func embedder(of trained: TrainedModel) throws -> (embedder: CLIPEmbedder, step: Int?) {
     let tokenizer = BytePairTokenizer(
       vocabulary: try trained.vocabulary(at: vocabulary), context: trained.model.config.text.contextLength)
     return (CLIPEmbedder(trained.model, image: trained.saved.image, tokenizer: tokenizer), trained.step)

@@ -143,8 +143,8 @@ struct Checkpoints {
     let differences = [
       record.kernel == BLAS.kernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
       record.threads == Threads.count ? nil : "threads were \(record.threads) and are \(Threads.count)",
-      checkpoint.manifest.parts.count == ranks.size
-        ? nil : "ranks were \(checkpoint.manifest.parts.count) and are \(ranks.size)",
+      checkpoint.manifest.ranks == ranks.size
+        ? nil : "ranks were \(checkpoint.manifest.ranks) and are \(ranks.size)",
       record.samples == record.step * run.batch.global
         ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
     ].compactMap { $0 }

@@ -23,8 +23,7 @@ struct InheritedModel {
     towers = run.start.towers
     if WeightsFile.isOne(path) {
       checkpoint = nil
-      let file = URL(filePath: path).deletingLastPathComponent().appending(path: ModelFiles.config).relativePath
-      source = try ModelFiles.sizes(file)
+      source = try ModelFiles.sizes(ModelFiles.description(of: path))
       sha256 = try SavedRun.sha256(of: path)
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)

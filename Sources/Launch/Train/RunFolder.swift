@@ -57,7 +57,7 @@ struct RunFolder: Sendable {
 
 extension RunTree {
   /// The text of every scalar by its dotted path.
-  fileprivate var leaves: [String: String] {
+  var leaves: [String: String] {
     var found: [String: String] = [:]
     func walk(_ tree: RunTree, _ path: String) {
       switch tree {

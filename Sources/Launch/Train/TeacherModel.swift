@@ -83,8 +83,7 @@ struct TeacherModel {
   }
 
   private static func sizesFile(_ teacher: TeacherConfig) throws -> String {
-    let beside = URL(filePath: teacher.model).deletingLastPathComponent().appending(path: ModelFiles.config)
-    let file = teacher.config ?? beside.relativePath
+    let file = teacher.config ?? ModelFiles.description(of: teacher.model)
     guard FileManager.default.fileExists(atPath: file) else {
       throw ModelFileError(
         path: file, exitCode: 74,

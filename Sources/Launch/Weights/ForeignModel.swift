@@ -28,7 +28,7 @@ struct ForeignModel {
     path = try Self.weights(input)
     file = try WeightsFile.open(path)
     form = WeightsForm(of: file)
-    let beside = Self.config(beside: path, form)
+    let beside = file.metadata[ModelFiles.configKey] == nil ? Self.config(beside: path, form) : path
     var found: CLIPConfig
     if let preset {
       found = try CLIPConfig(preset: preset)

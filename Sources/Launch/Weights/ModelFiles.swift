@@ -23,17 +23,21 @@ enum ModelFiles {
     try SafetensorsFile.write(
       entries + buffers, metadata: metadata(model.config),
       to: folder.appending(path: weights).path(percentEncoded: false))
+    try write(json(model.config, preprocessing: preprocessing), to: folder.appending(path: config))
+  }
+
+  /// The text of `open_clip_config.json`.
+  static func json(_ config: CLIPConfig, preprocessing: ImageOptions) throws -> Data {
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
     var object = [
-      "model_cfg": try JSONSerialization.jsonObject(with: model.config.json),
+      "model_cfg": try JSONSerialization.jsonObject(with: config.json),
       "preprocess_cfg": try JSONSerialization.jsonObject(with: encoder.encode(Preprocessing(preprocessing))),
     ]
-    if model.config.vision.blocks != nil || model.config.text.blocks != nil {
+    if config.vision.blocks != nil || config.text.blocks != nil {
       object["note"] = "a pruned model: its blocks have sizes of their own (blocks), which open_clip cannot build"
     }
-    let json = try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
-    try write(json, to: folder.appending(path: config))
+    return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
   }
 
   /// What our safetensors files say of themselves. The format is what other readers want to be told.
@@ -51,13 +55,37 @@ enum ModelFiles {
     }
   }
 
-  /// The sizes of a model, from its JSON file, open_clip's or Hugging Face's.
+  /// Under which a file of weights has the text of `open_clip_config.json`, if it says its sizes itself.
+  static let configKey = "open_clip_config"
+
+  /// What says the sizes of a file of weights in open_clip's form: the file itself, or else the JSON beside it, be it
+  /// there or not.
+  static func description(of weights: String) -> String {
+    let mayTell = [".safetensors"] + HDF5Weights.endings
+    if mayTell.contains(where: weights.hasSuffix), (try? WeightsFile.open(weights))?.metadata[configKey] != nil {
+      return weights
+    }
+    return URL(filePath: weights).deletingLastPathComponent().appending(path: config).relativePath
+  }
+
+  /// The JSON in a file, or in what a file of weights says of itself.
+  private static func json(in path: String) throws -> Data {
+    guard WeightsFile.isOne(path) else { return try Data(contentsOf: URL(filePath: path)) }
+    guard let text = try WeightsFile.open(path).metadata[configKey] else {
+      throw ModelFileError(path: path, exitCode: 65, reason: "does not say its sizes; name the JSON file that does")
+    }
+    return Data(text.utf8)
+  }
+
+  /// The sizes of a model, from its JSON file, open_clip's or Hugging Face's, or from a file of weights that says them.
   static func sizes(_ path: String) throws -> CLIPConfig {
     do {
-      let json = try Data(contentsOf: URL(filePath: path))
+      let json = try json(in: path)
       return try CLIPConfig.isHuggingFace(json: json) ? CLIPConfig(huggingFace: json) : CLIPConfig(json: json)
     } catch let error as ConfigError {
       throw ModelFileError(path: path, exitCode: 65, reason: "\(error)")
+    } catch let error as any ExitCoded {
+      throw error
     } catch {
       throw ModelFileError(path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
@@ -68,7 +96,7 @@ enum ModelFiles {
     var options = ImageOptions()
     options.size = size
     do {
-      let json = try Data(contentsOf: URL(filePath: path))
+      let json = try json(in: path)
       if CLIPConfig.isHuggingFace(json: json) {
         let (mean, std) = try HuggingFaceFiles.normalisation(beside: path)
         options.mean = mean ?? options.mean
@@ -83,7 +111,7 @@ enum ModelFiles {
       return options
     } catch let error as ImageError {
       throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")
-    } catch let error as ModelFileError {
+    } catch let error as any ExitCoded {
       throw error
     } catch let error as DecodingError {
       throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")

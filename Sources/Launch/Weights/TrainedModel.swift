@@ -19,6 +19,20 @@ struct TrainedModel {
     step = checkpoint.manifest.record.step
   }
 
+  /// A file of weights that was made from a checkpoint, and says so; nil where it does not.
+  init?(merged path: String) throws {
+    let file = try WeightsFile.open(path)
+    guard let run = file.metadata[SavedRun.key], let record = file.metadata[MergeRecord.key] else { return nil }
+    do {
+      saved = try JSONDecoder().decode(SavedRun.self, from: Data(run.utf8))
+      step = try JSONDecoder().decode(MergeRecord.self, from: Data(record.utf8)).step
+    } catch {
+      throw ModelFileError(path: path, exitCode: 65, reason: "what it says of its run is not understood: \(error)")
+    }
+    model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
+    try ModelFiles.read(path, into: model)
+  }
+
   /// The vocabulary at `path`, or where the run had it; it must be the one that the model was trained with.
   func vocabulary(at path: String?) throws -> Vocabulary {
     let path = path ?? saved.vocabulary

@@ -4,14 +4,16 @@ import Foundation
 /// A file of weights, known by the ending of its name.
 enum WeightsFile {
   /// PyTorch's first has three names.
-  static let endings = [".safetensors", ".pt", ".pth", ".bin"]
+  static let endings = [".safetensors", ".pt", ".pth", ".bin"] + HDF5Weights.endings
 
   /// Whether a path names such a file, and not the folder of a run or checkpoint.
   static func isOne(_ path: String) -> Bool { endings.contains { path.hasSuffix($0) } }
 
-  /// Opens a file: `.safetensors` is what it says, everything else PyTorch's.
+  /// Opens a file: `.safetensors` and HDF5's are what they say, everything else PyTorch's.
   static func open(_ path: String) throws -> any NamedTensors {
-    path.hasSuffix(".safetensors") ? try SafetensorsFile(path) : try PyTorchFile(path)
+    if path.hasSuffix(".safetensors") { return try SafetensorsFile(path) }
+    if HDF5Weights.endings.contains(where: path.hasSuffix) { return try HDF5Weights(path) }
+    return try PyTorchFile(path)
   }
 }
 

@@ -61,12 +61,18 @@ struct WeightsMatch {
       }
     }
     let known = Set(items.map(\.name)).union(form == .huggingFace ? HuggingFaceNames.ignored : [])
-    problems += file.names.filter { !known.contains($0) }.map { "unexpected: \($0)" }
+    problems += file.names.filter { name in !known.contains(name) && !Self.beside.contains { name.hasPrefix($0) } }.map
+    { "unexpected: \($0)" }
     if let other = file.metadata[Self.activationKey], other != activation.rawValue {
       problems.append("activation: the weights are for \(other), the model's is \(activation.rawValue)")
     }
     return problems
   }
+
+  /// What the names of tensors begin with that files of ours may have beside the model: what training on from it needs.
+  private static let beside = [
+    MergedTensor.optimizerPrefix, Objective<Float>.prefix, MaskTraining<Float>.prefix,
+  ]
 
   /// Where files of ours say for which activation the weights are: their numbers do not tell.
   static let activationKey = "activation"

@@ -22,9 +22,12 @@ struct WeightsReport {
       total = total.addingReportingOverflow(shape?.count ?? 0).partialValue
     }
     var lines = ["\(path): \(form.title), \(file.names.count) tensors, \(total) numbers"]
-    let metadata = file.metadata.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+    let metadata = file.metadata.sorted { $0.key < $1.key }.map { key, text in
+      text.count > 80 ? "\(key) (\(text.utf8.count) bytes)" : "\(key) \(text)"
+    }
     if !metadata.isEmpty { lines.append("  says of itself: " + metadata.joined(separator: ", ")) }
-    if config != nil || preset != nil || ForeignModel.config(beside: path, form) != nil {
+    let isDescribed = file.metadata[ModelFiles.configKey] != nil || ForeignModel.config(beside: path, form) != nil
+    if config != nil || preset != nil || isDescribed {
       let source = try ForeignModel(path, config: config, preset: preset)
       lines.append("  \(source.source): \(ModelSummary(source.config).text)")
       let mismatches = try source.mismatches()

@@ -1,0 +1,103 @@
+import ArgumentParser
+import Dist
+import Foundation
+import Model
+
+/// `kinship merge`: checkpoints as one file.
+struct Merge: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "merge",
+    abstract: "Makes one file of a checkpoint, the average of several, or a checkpoint of other parts.",
+    discussion: """
+      The file holds the model under open_clip's names, with its sizes, its run and where it comes from in metadata \
+      (safetensors) or attributes (HDF5), so kinship evaluate wants nothing beside it. With --optimizer it also holds \
+      what the objective has learned, and both of AdamW's moments of each parameter.
+
+      Averages are made in double precision and rounded once. Running statistics are averaged like weights, counts are \
+      those of the checkpoint with the most steps. Averages hold weights alone: to train on from one, begin a run with \
+      init.inherit.
+
+      Numbers pass through in pieces, whatever the model's size. Under mpirun each rank makes a share of the file; it is \
+      the same file.
+      """)
+
+  @Argument(
+    help: ArgumentHelp("Checkpoints' folders, or runs' (their latest checkpoints).", valueName: "checkpoint"))
+  var checkpoints: [String]
+
+  @Option(
+    name: .shortAndLong,
+    help: ArgumentHelp(
+      "The file to write: .safetensors, .h5 or .hdf5; with --reshard the folder.", valueName: "path"))
+  var output: String
+
+  @Flag(help: "Everything that the checkpoint holds, not the model alone.")
+  var optimizer = false
+
+  @OptionGroup var averaging: AverageOptions
+
+  @Option(help: ArgumentHelp("Write a checkpoint of so many parts, from which runs resume.", valueName: "parts"))
+  var reshard: Int?
+
+  func validate() throws {
+    let average = try averaging.chosen(for: checkpoints.count)
+    if let reshard {
+      guard (1...99_999).contains(reshard) else {
+        throw ValidationError("--reshard: expected 1 to 99999 parts, found \(reshard)")
+      }
+      guard average == nil, !optimizer else {
+        throw ValidationError("--reshard keeps all of one checkpoint; leave --optimizer and averages out")
+      }
+    } else {
+      _ = try form
+    }
+    guard average == nil || !optimizer else {
+      throw ValidationError("moments of several checkpoints have no average; leave --optimizer out")
+    }
+  }
+
+  private var form: SharedTensorFile.Form {
+    get throws {
+      if output.hasSuffix(".safetensors") { return .safetensors }
+      if HDF5Weights.endings.contains(where: output.hasSuffix) { return .hdf5 }
+      throw ValidationError("--output: expected a name that ends in .safetensors, .h5 or .hdf5, found \(output)")
+    }
+  }
+
+  func run() throws {
+    let code = Job.run { communicator in
+      try communicator.together {
+        guard communicator.rank == 0, FileManager.default.fileExists(atPath: output) else { return }
+        throw ModelFileError(path: output, exitCode: 64, reason: "is there already; remove it, or name another")
+      }
+      let start = ContinuousClock.now
+      let plan = try MergePlan(checkpoints, averaging.chosen(for: checkpoints.count), over: communicator)
+      let contents = try write(plan, over: communicator)
+      guard communicator.rank == 0 else { return 0 }
+      print(ModelSummary(plan.config).text)
+      for input in plan.inputs {
+        let weight = plan.average == nil ? "" : "\(Figures.significant(input.weight, 6)) × "
+        print("\(weight)\(input.checkpoint.folder), step \(input.checkpoint.manifest.record.step)")
+      }
+      let seconds = (ContinuousClock.now - start) / .seconds(1)
+      print(
+        "\(output): \(contents), in \(Figures.fixed(seconds, 1)) s, \(Int(ProcessMemory.peak)) MiB of memory a rank")
+      return 0
+    }
+    if code != 0 { throw ExitCode(code) }
+  }
+
+  /// Returns what has been written.
+  private func write(_ plan: MergePlan, over communicator: Communicator) throws -> String {
+    let merge = CheckpointMerge(plan.inputs.map { .init($0.checkpoint, weight: $0.weight) })
+    if let reshard {
+      try merge.reshard(
+        plan.last.checkpoint, into: reshard, folder: output, version: Release.version, over: communicator)
+      return "a checkpoint of \(reshard) parts"
+    }
+    let tensors = try plan.tensors(optimizer: optimizer)
+    try merge.write(
+      tensors, metadata: plan.metadata(optimizer: optimizer), as: form, to: output, over: communicator)
+    return "\(tensors.count) tensors, \(Figures.bytes(tensors.reduce(0) { $0 + $1.description.byteCount }))"
+  }
+}

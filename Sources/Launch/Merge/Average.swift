@@ -1,0 +1,80 @@
+import ArgumentParser
+import Foundation
+
+/// How several checkpoints become one.
+enum Average: Equatable {
+  case uniform
+  /// Each checkpoint's share is its number divided by the sum of all.
+  case weights([Double])
+  /// e₁ = x₁, eₖ = decay · eₖ₋₁ + (1 − decay) · xₖ over the checkpoints in their order.
+  case ema(Double)
+
+  /// What each of `count` checkpoints is multiplied by; they sum to 1.
+  func weights(of count: Int) -> [Double] {
+    switch self {
+    case .uniform: return [Double](repeating: 1 / Double(count), count: count)
+    case .weights(let given):
+      let sum = given.reduce(0, +)
+      return given.map { $0 / sum }
+    case .ema(let decay):
+      return (0..<count).map { index in
+        let later = pow(decay, Double(count - 1 - index))
+        return index == 0 ? later : (1 - decay) * later
+      }
+    }
+  }
+
+  /// In provenance and for people.
+  var text: String {
+    switch self {
+    case .uniform: "uniform"
+    case .weights: "weights"
+    case .ema(let decay): "ema \(decay)"
+    }
+  }
+}
+
+/// The options that name an average.
+struct AverageOptions: ParsableArguments {
+  @Flag(help: "The average of several checkpoints, each with the same weight.")
+  var average = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The average of several checkpoints with these weights, one each, divided by their sum.", valueName: "a,b,…"))
+  var weights: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The exponential moving average of checkpoints in the order of their steps: at each, decay times what was before "
+        + "and the rest of the new one.", valueName: "decay"))
+  var ema: Double?
+
+  /// Nil where no average is asked for.
+  func chosen(for count: Int) throws -> Average? {
+    guard (average ? 1 : 0) + (weights == nil ? 0 : 1) + (ema == nil ? 0 : 1) <= 1 else {
+      throw ValidationError("--average, --weights and --ema are three ways to average; give one of them")
+    }
+    let chosen: Average?
+    if let weights {
+      let numbers = weights.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) ?? .nan }
+      guard numbers.allSatisfy({ $0.isFinite && $0 >= 0 }), numbers.contains(where: { $0 > 0 }) else {
+        throw ValidationError("--weights: expected numbers of 0 or more between commas, not all 0, found \(weights)")
+      }
+      guard numbers.count == count else {
+        throw ValidationError("--weights gives \(numbers.count) weights for \(count) checkpoints; give one each")
+      }
+      chosen = .weights(numbers)
+    } else if let ema {
+      guard ema > 0, ema < 1 else { throw ValidationError("--ema: expected more than 0 and less than 1, found \(ema)") }
+      chosen = .ema(ema)
+    } else {
+      chosen = average ? .uniform : nil
+    }
+    guard count == 1 || chosen != nil else {
+      throw ValidationError("\(count) checkpoints become one with --average, --weights or --ema; say which")
+    }
+    guard count > 1 || chosen == nil else { throw ValidationError("an average wants at least two checkpoints") }
+    return chosen
+  }
+}

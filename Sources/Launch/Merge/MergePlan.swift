@@ -1,0 +1,112 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// What is merged: checkpoints that were found whole and hold the same model, and the share of each.
+struct MergePlan {
+  struct Input {
+    let checkpoint: Checkpoint
+    let saved: SavedRun
+    let weight: Double
+  }
+
+  let inputs: [Input]
+  let average: Average?
+  let config: CLIPConfig
+  /// The one with the most steps: its run and its counts stand for all.
+  let last: Input
+
+  /// Opens the checkpoints; of a run's folder its latest. Every rank must call it.
+  init(_ paths: [String], _ average: Average?, over communicator: Communicator) throws {
+    let checkpoints = try paths.map {
+      try Checkpoint.open(TrainedModel.checkpoint($0), communicator: communicator)
+    }
+    for (index, checkpoint) in checkpoints.enumerated() {
+      if checkpoints[..<index].contains(where: { $0.folder == checkpoint.folder }) {
+        throw ModelFileError(path: checkpoint.folder, exitCode: 64, reason: "is named twice; name each checkpoint once")
+      }
+    }
+    let steps = checkpoints.map(\.manifest.record.step)
+    if case .ema = average, let place = steps.indices.dropFirst().first(where: { steps[$0] <= steps[$0 - 1] }) {
+      throw ModelFileError(
+        path: checkpoints[place].folder, exitCode: 64,
+        reason: "has \(steps[place]) steps and comes after \(checkpoints[place - 1].folder) with \(steps[place - 1]); "
+          + "--ema takes checkpoints in the order of their steps")
+    }
+    let weights = average?.weights(of: checkpoints.count) ?? [1]
+    inputs = try zip(checkpoints, weights).map { Input(checkpoint: $0, saved: try SavedRun($0), weight: $1) }
+    self.average = average
+    config = try CLIPConfig(json: Data(inputs[0].saved.model.utf8))
+    let most = steps.max() ?? 0
+    last = inputs[steps.lastIndex(of: most) ?? 0]
+    let problems = try inputs.dropFirst().flatMap { try Self.mismatches(inputs[0], $0) }
+    guard problems.isEmpty else {
+      throw ModelFileError(
+        path: inputs[0].checkpoint.folder, exitCode: 65,
+        reason: "another checkpoint does not hold the same model, so they have no average:\n  "
+          + problems.joined(separator: "\n  "))
+    }
+  }
+
+  /// Everything in which `other` is another model than `one`.
+  private static func mismatches(_ one: Input, _ other: Input) throws -> [String] {
+    var found = CheckpointMerge.mismatches(
+      one.checkpoint, other.checkpoint, leaving: Objective<Float>.prefix)
+    let (first, second) = (try leaves(one.saved.model), try leaves(other.saved.model))
+    for key in Set(first.keys).union(second.keys).sorted() where first[key] != second[key] {
+      found.append("the model's \(key) is \(second[key] ?? "not given"), not \(first[key] ?? "given")")
+    }
+    if one.saved.image != other.saved.image { found.append("its pictures are prepared in another way") }
+    if one.saved.vocabularySHA256 != other.saved.vocabularySHA256 {
+      found.append("its vocabulary is another (\(other.saved.vocabulary), SHA-256 \(other.saved.vocabularySHA256))")
+    }
+    return found.map { "\(other.checkpoint.folder): \($0)" }
+  }
+
+  /// Every value of a JSON object by its path.
+  private static func leaves(_ json: String) throws -> [String: String] {
+    var found: [String: String] = [:]
+    func walk(_ value: Any, _ path: String) {
+      if let object = value as? [String: Any] {
+        for (key, value) in object { walk(value, path.isEmpty ? key : "\(path).\(key)") }
+      } else {
+        found[path] = "\(value)"
+      }
+    }
+    walk(try JSONSerialization.jsonObject(with: Data(json.utf8)), "")
+    return found
+  }
+
+  /// What the file gets: the model, as evaluations and open_clip want it; with `optimizer`, everything else too.
+  func tensors(optimizer: Bool) throws -> [MergedTensor] {
+    let parameters = last.checkpoint.manifest.parameters
+    let layout = CLIP<Float>.layout(config)
+    var tensors = parameters.filter { optimizer || !$0.name.hasPrefix(Objective<Float>.prefix) }
+      .map { MergedTensor.values(of: $0.name, $0.shape) }
+    tensors += try layout.buffers.map { buffer in
+      // A mean of counts counts nothing.
+      guard !buffer.isCount else { return .array(try array(buffer.name, in: last), as: .int64) }
+      let all = try inputs.map { (try array(buffer.name, in: $0).values, $0.weight) }
+      let mean = (0..<buffer.shape.count).map { at in all.reduce(0) { $0 + $1.1 * $1.0[at] } }
+      return .array(.init(name: buffer.name, shape: buffer.shape.array, values: mean), as: .float32)
+    }
+    guard optimizer else { return tensors }
+    tensors += parameters.flatMap { MergedTensor.moments(of: $0.name, $0.shape) }
+    let buffers = Set(layout.buffers.map(\.name))
+    tensors += last.checkpoint.manifest.record.arrays.filter { !buffers.contains($0.name) }
+      .map { .array($0, as: .float64) }
+    return tensors
+  }
+
+  private func array(_ name: String, in input: Input) throws -> CheckpointRecord.Array {
+    let layout = CLIP<Float>.layout(config)
+    guard let array = input.checkpoint.manifest.record.arrays.first(where: { $0.name == name }),
+      array.shape == layout.buffer(named: name)?.shape.array
+    else {
+      throw ModelFileError(
+        path: input.checkpoint.folder, exitCode: 65, reason: "does not hold the buffer \(name) of its model")
+    }
+    return array
+  }
+}
