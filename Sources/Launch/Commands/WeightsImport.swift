@@ -10,7 +10,7 @@ struct WeightsImport: ParsableCommand {
     abstract: "Writes open_clip_model.safetensors and open_clip_config.json from other files of a CLIP model.",
     discussion: """
       The input is a file of weights, or a folder with one by its usual name: safetensors in open_clip's form or in \
-      that of Hugging Face's CLIPModel, or a PyTorch checkpoint (.pt, .pth, .bin: what torch.save writes since version \
+      that of Hugging Face's CLIPModel (in one file or in several with their index), or a PyTorch checkpoint (.pt, .pth, .bin: what torch.save writes since version \
       1.6, a state dict bare or under state_dict, with or without module. before its names). A checkpoint is never \
       executed: it may describe tensors, and is refused where it asks for anything else.
 

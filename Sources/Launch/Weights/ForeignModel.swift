@@ -16,7 +16,8 @@ struct ForeignModel {
 
   /// Files that are looked for in a folder, in this order.
   private static let usual = [
-    ModelFiles.weights, "open_clip_pytorch_model.bin", HuggingFaceFiles.weights, "pytorch_model.bin",
+    ModelFiles.weights, "open_clip_pytorch_model.bin", HuggingFaceFiles.weights,
+    HuggingFaceFiles.weights + ".index.json", "pytorch_model.bin",
   ]
 
   /// Opens a file of weights, or a folder that has one by its usual name.

@@ -9,9 +9,10 @@ enum WeightsFile {
   /// Whether a path names such a file, and not the folder of a run or checkpoint.
   static func isOne(_ path: String) -> Bool { endings.contains { path.hasSuffix($0) } }
 
-  /// Opens a file: `.safetensors` and HDF5's are what they say, everything else PyTorch's.
+  /// Opens a file: `.safetensors`, the index of several, and HDF5's are what they say, everything else PyTorch's.
   static func open(_ path: String) throws -> any NamedTensors {
     if path.hasSuffix(".safetensors") { return try SafetensorsFile(path) }
+    if path.hasSuffix(ShardedSafetensors.ending) { return try ShardedSafetensors(path) }
     if HDF5Weights.endings.contains(where: path.hasSuffix) { return try HDF5Weights(path) }
     return try PyTorchFile(path)
   }

@@ -82,6 +82,25 @@ import Testing
     try await run(["export", folder.path("hf/model.safetensors"), "-o", folder.path("out")])
     try expectEqual("out", "own")
 
+    // The same in two files with an index, as Hugging Face keeps large models.
+    let single = try SafetensorsFile(folder.path("hf/model.safetensors"))
+    try FileManager.default.createDirectory(atPath: folder.path("shards"), withIntermediateDirectories: true)
+    try FileManager.default.copyItem(atPath: folder.path("hf/config.json"), toPath: folder.path("shards/config.json"))
+    try FileManager.default.copyItem(
+      atPath: folder.path("hf/preprocessor_config.json"), toPath: folder.path("shards/preprocessor_config.json"))
+    var places: [String: String] = [:]
+    for (index, names) in [single.names.prefix(7), single.names.dropFirst(7)].enumerated() {
+      let file = "model-0000\(index + 1)-of-00002.safetensors"
+      try SafetensorsFile.write(
+        names.map { SafetensorsEntry($0, try single.tensor($0, as: Float.self)) }, metadata: single.metadata,
+        to: folder.path("shards/\(file)"))
+      for name in names { places[name] = file }
+    }
+    try folder.write(
+      "shards/model.safetensors.index.json", try JSONEncoder().encode(["weight_map": places]))
+    try await run(["import", folder.path("shards"), "-o", folder.path("from shards")])
+    try expectEqual("from shards", "own")
+
     // Queries, keys and values, and a projection's other side.
     let theirs = try SafetensorsFile(folder.path("hf/model.safetensors"))
     let packed = Tensor<Float>.random(Shape(24, 8), "visual.transformer.resblocks.0.attn.in_proj_weight")
