@@ -102,6 +102,37 @@ import Testing
     #expect(try scene.files("cache") == scene.files("fresh"))
   }
 
+  /// Numbers that their records vouch for and that the teacher has never said: the last look finds them, and leaves no cache
+  /// behind that a student could learn from.
+  @Test(arguments: [1, 3]) func aSpotCheckThatFailsTakesTheCacheBack(ranks: Int) async throws {
+    try await scene.precompute("cache", ranks: 2)
+    let whole = try scene.files("cache")
+    let manifest = try JSONDecoder().decode(CacheManifest.self, from: try #require(whole["cache.json"]))
+    for part in manifest.parts {
+      let file = URL(filePath: "\(scene.folder("cache"))/\(part.file)")
+      var bytes = try Data(contentsOf: file)
+      // Little-endian floats with their signs turned: rows of length 1 that look the other way.
+      for at in stride(from: part.imageOffset + 3, to: part.imageOffset + (part.end - part.first) * 2 * 24 * 4, by: 4) {
+        bytes[at] ^= 0x80
+      }
+      try bytes.write(to: file)
+      let record = URL(filePath: "\(scene.folder("cache"))/\(part.file.replacing(".h5", with: ".json"))")
+      let sum = try SavedRun.sha256(of: file.path(percentEncoded: false))
+      try String(contentsOf: record, encoding: .utf8).replacing(part.sha256, with: sum)
+        .write(to: record, atomically: true, encoding: .utf8)
+    }
+    try remove("cache", "cache.json")
+    let run = try await scene.run("cache", ranks: ranks)
+    #expect(run.status == 65 && run.output.contains("5 parts, 5 of them there already"), "\(run)")
+    #expect(run.errors.contains("the stored embedding of the picture"), "\(run)")
+    #expect(run.errors.contains("The cache was taken back"), "\(run)")
+    let training = try await scene.scene.run(scene.settings("cache"), ranks: 2)
+    #expect(training.status == 74 && training.errors.contains("there is no cache.json"), "\(training)")
+    let again = try await scene.precompute("cache", ranks: ranks)
+    #expect(again.output.contains("5 parts, 0 of them there already"), "\(again)")
+    #expect(try scene.files("cache") == whole)
+  }
+
   /// The view over all parts, read by another tool from another folder; a part that is gone reads as NaN.
   @Test func h5dumpReadsTheView() async throws {
     try await scene.precompute("cache", ranks: 2)

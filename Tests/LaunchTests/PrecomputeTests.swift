@@ -53,6 +53,29 @@ import Testing
     try file.close()
   }
 
+  /// Each corpus has a folder of its own in the cache; one that is mixed in twice is embedded once.
+  @Test func severalCorpora() async throws {
+    let second = scene.scene.folder.path("second")
+    let imported = try await MPIRun.kinship(
+      [
+        "corpus", "import", scene.scene.folder.path("table.csv"), "--output", second, "--name", "second/part",
+        "--caption-columns", "keywords",
+      ], ranks: nil)
+    try #require(imported.status == 0, "\(imported)")
+    let mixed = [
+      "data.corpora=[\"\(second)\", {path: \"\(scene.scene.corpus)\", weight: 2}, \"\(second)\"]", "steps=20",
+    ]
+    let said = try await scene.precompute("mixed", mixed, ranks: 3)
+    #expect(said.output.split(separator: "\n").count { $0.contains("  whole; ") } == 2, "\(said)")
+    let folders = try FileManager.default.contentsOfDirectory(atPath: scene.path("mixed")).sorted()
+    #expect(folders == ["corpus", "second_part"])
+    let live = try await scene.teacher.train("live", ["data.views=2"] + mixed)
+    for ranks in [1, 2] {
+      let cached = try await scene.train("cached\(ranks)", from: "mixed", mixed, ranks: ranks)
+      #expect(cached.count == 20 && difference(cached, live) < 1e-5, "\(ranks): \(cached), live \(live)")
+    }
+  }
+
   /// Without augmentation a picture has one view, whatever `data.views` is, and the cache equals the live teacher.
   @Test func oneCentralView() async throws {
     let center = ["image.crop=center", "data.views=0"]

@@ -83,17 +83,18 @@ struct PartRecord: Codable {
   let key: String
   let part: CacheManifest.Part
 
-  private static func path(_ folder: String, _ file: String) -> String { "\(folder)/\(file.dropLast(3)).json" }
+  /// The record's file, of a part's.
+  static func file(_ part: String) -> String { "\(part.dropLast(3)).json" }
 
   func write(_ folder: String) throws {
     let text = [UInt8](try CacheManifest.encoder.encode(self)) + [UInt8(ascii: "\n")]
     try Publish.file(
-      Self.path(folder, part.file), raising: { $0 }, body: { (file) throws(FileError) in try file.append(text) })
+      "\(folder)/\(Self.file(part.file))", raising: { $0 }, body: { (file) throws(FileError) in try file.append(text) })
   }
 
   /// The record of a part; nil where there is none that can be read.
   static func read(_ folder: String, _ file: String) -> PartRecord? {
-    guard let bytes = FileManager.default.contents(atPath: path(folder, file)) else { return nil }
+    guard let bytes = FileManager.default.contents(atPath: "\(folder)/\(Self.file(file))") else { return nil }
     return try? JSONDecoder().decode(PartRecord.self, from: bytes)
   }
 }

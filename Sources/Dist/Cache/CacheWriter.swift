@@ -121,6 +121,16 @@ public struct CacheWriter {
     return whole
   }
 
+  /// Takes back what `finish` has made of the parts, and their records: the next job makes every part anew. Every rank
+  /// must call it.
+  public func retract() throws {
+    if communicator.rank == 0 {
+      let records = (0..<manifest.partCount).map { PartRecord.file(CacheManifest.partFile($0)) }
+      for name in [CacheManifest.file, CacheView.file] + records { try Publish.removeAll("\(folder)/\(name)") }
+    }
+    try communicator.barrier()
+  }
+
   private func gather(_ own: [CacheManifest.Part]) throws -> [CacheManifest.Part] {
     try communicator.allGather([UInt8](JSONEncoder().encode(own))).flatMap {
       try JSONDecoder().decode([CacheManifest.Part].self, from: Data($0))

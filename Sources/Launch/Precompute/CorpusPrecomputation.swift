@@ -43,7 +43,7 @@ struct CorpusPrecomputation {
         "\(corpus.name)  \(done) crops and their captions in \(Figures.duration(seconds)): "
           + "\(Figures.significant(Double(done) / seconds, 3)) crops a second")
     }
-    let checked = try SpotCheck(corpus: corpus, teacher: teacher, manifest: whole, folder: folder, ranks: ranks).run()
+    let checked = try SpotCheck(corpus: corpus, teacher: teacher, manifest: whole, writer: writer, ranks: ranks).run()
     say("\(corpus.name)  whole; \(checked)")
   }
 

@@ -12,12 +12,32 @@ struct SpotCheck {
   let corpus: Corpus
   let teacher: PrecomputingTeacher
   let manifest: CacheManifest
-  let folder: String
+  let writer: CacheWriter
   let ranks: Communicator
 
-  /// Says what was found alike. Every rank must call it.
+  /// Says what was found alike; takes the cache back where something is not. Every rank must call it.
   func run() throws -> String {
-    let cache = try TeacherCache(folder, wanted: manifest.description, check: .sizes, communicator: ranks)
+    let (largest, failure) = try compareSome()
+    // What one rank finds stops all, and before that the cache must be gone.
+    let found = try ranks.allGather([UInt8](failure.utf8)).first { !$0.isEmpty }
+    if let found {
+      try writer.retract()
+      throw SpotCheckFailed(folder: writer.folder, reason: String(decoding: found, as: UTF8.self))
+    }
+    var worst = [largest]
+    try ranks.maximum(&worst)
+    return "\(2 * Self.count * ranks.size) embeddings computed again differ by at most "
+      + Figures.significant(worst[0], 2)
+  }
+
+  /// The largest difference, and what is wrong; empty where nothing is. Every rank must call it.
+  private func compareSome() throws -> (largest: Double, failure: String) {
+    let cache = try TeacherCache(
+      writer.folder, wanted: manifest.description, check: .sizes, communicator: ranks)
+    do { return (try compareSome(of: cache), "") } catch { return (0, "\(error)") }
+  }
+
+  private func compareSome(of cache: TeacherCache) throws -> Double {
     var random = KeyedRandom(seed: manifest.description.seed, purpose: "spot check", UInt64(ranks.rank))
     var largest = 0.0
     let count = corpus.count == 0 ? 0 : Self.count
@@ -40,10 +60,16 @@ struct SpotCheck {
       try cache.readText(caption: caption, into: row)
       largest = max(largest, try compare(row, teacher.embed([corpus.caption(caption)]) { _ in name }, name))
     }
-    var worst = [largest]
-    try ranks.maximum(&worst)
-    return "\(2 * Self.count * ranks.size) embeddings computed again differ by at most "
-      + Figures.significant(worst[0], 2)
+    return largest
+  }
+
+  private struct Differs: Error, CustomStringConvertible {
+    let item: String
+    let difference: Double
+
+    var description: String {
+      "the stored embedding of \(item) differs by \(Figures.significant(difference, 3)) from what the teacher computes now"
+    }
   }
 
   /// The largest difference of two unit rows; refused where it is more than rounding.
@@ -56,7 +82,7 @@ struct SpotCheck {
       case .fp16: 1e-3
       case .bf16: 5e-3
       }
-    guard difference <= tolerance else { throw SpotCheckFailed(folder: folder, item: name, difference: difference) }
+    guard difference <= tolerance else { throw Differs(item: name, difference: difference) }
     return difference
   }
 }
@@ -64,13 +90,11 @@ struct SpotCheck {
 /// A cache that does not hold what its teacher computes.
 struct SpotCheckFailed: ExitCoded, CustomStringConvertible {
   let folder: String
-  let item: String
-  let difference: Double
+  let reason: String
 
   var exitCode: Int32 { 65 }
   var description: String {
-    "teacher cache \(folder): the stored embedding of \(item) differs by \(Figures.significant(difference, 3)) from what "
-      + "the teacher computes now: weights, corpus or cache have changed meanwhile; remove the folder and run kinship "
-      + "precompute again"
+    "teacher cache \(folder): \(reason): weights, corpus or cache have changed meanwhile. The cache was taken back; run "
+      + "kinship precompute again, and it computes every part anew"
   }
 }
