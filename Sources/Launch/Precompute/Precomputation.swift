@@ -3,7 +3,7 @@ import Foundation
 import Model
 import Tensor
 
-/// All corpora of a run, embedded by its teacher into a cache.
+/// All corpora of a run, embedded by each of its teachers into a cache.
 struct Precomputation {
   let run: RunConfig
   let ranks: Communicator
@@ -11,24 +11,28 @@ struct Precomputation {
   /// Every rank must call it; rank 0 says what is done.
   func perform() throws {
     try ranks.requireSame("run", run.yaml)
+    guard run.usesTeacher, run.teacher?.cache != nil else { throw NothingToPrecompute(hasTeacher: run.usesTeacher) }
     let plan = try ThreadPlan.agreed(over: ranks)
     // BLAS on several threads gives other last bits than on one: an embedding must not tell how many cores a rank had.
     let loaders = max(plan.compute + plan.loaders - 1, 1)
     Threads.count = 1
-    guard let model = try TeacherModel(run, over: ranks), let cache = run.teacher?.cache else {
-      throw NothingToPrecompute(hasTeacher: run.usesTeacher)
-    }
-    try ranks.requireSame("teacher", model.identity)
     let corpora = try distinct(run.data.corpora.map { try Corpus.open($0.path, check: check) })
     for corpus in corpora { try ranks.requireSame("corpus \(corpus.name)", corpus.fingerprint) }
-    say(
-      "kinship \(Release.version)  teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding); "
-        + "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks") of one compute thread each, BLAS kernel \(BLAS.kernel)")
     if plan.compute > 1 {
       say(
         "warning: each rank has cores for \(plan.compute) compute threads and uses one, so that the bits are the same for "
           + "any number of ranks; start one rank a core")
     }
+    for run in [run] + run.ofFurtherTeachers { try embed(corpora, as: run, loaders) }
+  }
+
+  /// Embeds all corpora by the teacher of `run`.
+  private func embed(_ corpora: [Corpus], as run: RunConfig, _ loaders: Int) throws {
+    guard let model = try TeacherModel(run, over: ranks), let cache = run.teacher?.cache else { return }
+    try ranks.requireSame("teacher", model.identity)
+    say(
+      "kinship \(Release.version)  teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding); "
+        + "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks") of one compute thread each, BLAS kernel \(BLAS.kernel)")
     let teacher = try PrecomputingTeacher(model, seed: run.data.seed, over: ranks)
     say(teacher.text)
     for corpus in corpora {

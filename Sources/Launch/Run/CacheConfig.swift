@@ -31,12 +31,12 @@ extension CacheType: FieldValue {}
 
 extension RunConfig {
   /// What is wrong with the teacher's cache, by the path of the key to change.
-  func cacheMistakes(_ teacher: TeacherConfig) -> [(path: String, text: String)] {
+  func cacheMistakes(_ teacher: TeacherConfig, _ section: String) -> [(path: String, text: String)] {
     guard let cache = teacher.cache else { return [] }
     var found: [(path: String, text: String)] = []
-    if cache.path.isEmpty { found.append(("teacher.cache.path", "expected a folder, found \"\"")) }
+    if cache.path.isEmpty { found.append(("\(section).cache.path", "expected a folder, found \"\"")) }
     if let part = cache.part, part < 1 {
-      found.append(("teacher.cache.part", "expected at least 1, or auto, found \(part)"))
+      found.append(("\(section).cache.part", "expected at least 1, or auto, found \(part)"))
     }
     if data.views == 0, !image.isFixed {
       found.append(

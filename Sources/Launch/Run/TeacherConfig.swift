@@ -20,8 +20,16 @@ struct TeacherConfig: Section {
   var spreadOver: Int?
   /// Where `kinship precompute` keeps its embeddings, for training to take them from there; none: it is computed live.
   var cache: CacheConfig?
+  /// Further teachers with caches of their own, whose soft targets are averaged with this one's.
+  var ensemble: [EnsembleMember] = []
 
   mutating func fields(_ map: FieldMap) {
+    ownFields(map)
+    map.field("ensemble", &ensemble)
+  }
+
+  /// The keys of any teacher, the first or a further one.
+  fileprivate mutating func ownFields(_ map: FieldMap) {
     map.required("model", &model, "the teacher's weights: a run's folder, a checkpoint's, or a safetensors file")
     map.optional("config", &config)
     map.optional("preset", &preset)
@@ -34,13 +42,21 @@ struct TeacherConfig: Section {
   }
 
   static var expectation: String {
-    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement, spread_over, cache)"
+    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement, spread_over, cache, "
+      + "ensemble)"
   }
 
   static func shorthandKey(_ text: String) -> String? { "model" }
 
   /// Where the weights are: in a checkpoint of ours, or in a safetensors or PyTorch file.
   var isSafetensors: Bool { WeightsFile.isOne(model) }
+}
+
+/// A teacher beside the first: the same keys, but for `ensemble`.
+struct EnsembleMember: Section {
+  var teacher = TeacherConfig()
+
+  mutating func fields(_ map: FieldMap) { teacher.ownFields(map) }
 }
 
 /// Where the teacher's weights are. Its embeddings are the same, bit for bit.
@@ -79,9 +95,14 @@ extension RunConfig {
         )
       ]
     }
+    return mistakes(of: teacher, "teacher") + ensembleMistakes(teacher)
+  }
+
+  /// The same of one teacher; `section` is the path of its section.
+  func mistakes(of teacher: TeacherConfig, _ section: String) -> [(path: String, text: String)] {
     var found: [(path: String, text: String)] = []
     func path(_ key: String, _ value: String?) {
-      if value == "" { found.append(("teacher.\(key)", "expected a path, found \"\"")) }
+      if value == "" { found.append(("\(section).\(key)", "expected a path, found \"\"")) }
     }
     path("model", teacher.model)
     path("config", teacher.config)
@@ -89,33 +110,33 @@ extension RunConfig {
     for (key, value) in [("config", teacher.config), ("preset", teacher.preset)]
     where value != nil && !teacher.isSafetensors {
       found.append(
-        ("teacher.\(key)", "belongs to a safetensors file; \(teacher.model) says itself what it is: take it out"))
+        ("\(section).\(key)", "belongs to a safetensors file; \(teacher.model) says itself what it is: take it out"))
     }
     if let preset = teacher.preset {
-      if teacher.config != nil { found.append(("teacher.preset", "config and preset are both given; take one out")) }
+      if teacher.config != nil { found.append(("\(section).preset", "config and preset are both given; take one out")) }
       do {
         _ = try CLIPConfig(preset: preset)
       } catch {
-        found.append(("teacher.preset", "\(error)"))
+        found.append(("\(section).preset", "\(error)"))
       }
     }
     if let mean = teacher.image.mean, mean.count != 3 {
-      found.append(("teacher.image.mean", "expected [red, green, blue], or own, found \(mean)"))
+      found.append(("\(section).image.mean", "expected [red, green, blue], or own, found \(mean)"))
     }
     if let std = teacher.image.std, std.count != 3 || std.contains(where: { $0 <= 0 }) {
-      found.append(("teacher.image.std", "expected [red, green, blue], each more than 0, or own, found \(std)"))
+      found.append(("\(section).image.std", "expected [red, green, blue], each more than 0, or own, found \(std)"))
     }
     if let micro = teacher.micro, micro < 1 {
-      found.append(("teacher.micro", "expected at least 1, or all, found \(micro)"))
+      found.append(("\(section).micro", "expected at least 1, or all, found \(micro)"))
     }
     if let count = teacher.spreadOver {
-      if count < 1 { found.append(("teacher.spread_over", "expected at least 1, or all, found \(count)")) }
+      if count < 1 { found.append(("\(section).spread_over", "expected at least 1, or all, found \(count)")) }
       if teacher.placement != .spread {
         found.append(
-          ("teacher.spread_over", "belongs to placement: spread, found placement: \(teacher.placement.rawValue)"))
+          ("\(section).spread_over", "belongs to placement: spread, found placement: \(teacher.placement.rawValue)"))
       }
     }
-    return found + cacheMistakes(teacher)
+    return found + cacheMistakes(teacher, section)
   }
 
   /// Whether the run has a teacher that some term looks at.

@@ -156,12 +156,12 @@ struct Checkpoints {
 
   /// What a student has learned from one teacher it does not go on to learn from another under the same name.
   private func requireSameTeacher(_ before: SavedTeacher?, _ checkpoint: Checkpoint, say: (String) -> Void) throws {
-    guard before?.sha256 != saved.teacher?.sha256 else { return }
+    guard before?.weights != saved.teacher?.weights else { return }
     if let before, let now = saved.teacher {
       throw ModelFileError(
         path: checkpoint.folder, exitCode: 65,
-        reason: "was trained with the teacher \(before.path) (SHA-256 \(before.sha256)), and teacher.model is "
-          + "\(now.path) (\(now.sha256)); go on with the teacher that it had, or start another run")
+        reason: "was trained with the teacher \(before.text), and teacher.model is \(now.text); go on with the "
+          + "teacher that it had, or start another run")
     }
     say(
       "warning: \(checkpoint.folder) was trained \(before == nil ? "without" : "with") a teacher; this run goes on "

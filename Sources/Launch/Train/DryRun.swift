@@ -9,8 +9,9 @@ struct AbsentFiles {
   /// Nil where everything is there. Every rank must call it: what one of them lacks counts as absent.
   init?(_ run: RunConfig, over ranks: Communicator) throws {
     let teacher = run.usesTeacher ? run.teacher : nil
+    let teachers = ([teacher] + run.ofFurtherTeachers.map(\.teacher)).compactMap { $0 }
     let named =
-      [run.vocabulary] + run.data.corpora.map(\.path) + [teacher?.model, teacher?.vocabulary].compactMap { $0 }
+      [run.vocabulary] + run.data.corpora.map(\.path) + teachers.map(\.model) + teachers.compactMap(\.vocabulary)
       + run.evaluate.evaluations.flatMap(Self.named(by:))
     var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
     try ranks.sum(&isAbsent)
@@ -57,7 +58,10 @@ struct DryRun {
     try pruning?.check(config, steps: steps)
     let header = RunHeader(
       run: run, config: config, parameters: student.parameters, teacher: teacher, corpora: corpora, sampler: sampler,
-      steps: steps, plan: plan, ranks: ranks, notes: [pruning?.text].compactMap { $0 }, warnings: warnings)
+      steps: steps, plan: plan, ranks: ranks,
+      ensemble: try run.ofFurtherTeachers.compactMap(\.teacher).map {
+        try TeacherModel.sizes($0, over: ranks).embedding
+      }, notes: [pruning?.text].compactMap { $0 }, warnings: warnings)
     try header.say()
   }
 

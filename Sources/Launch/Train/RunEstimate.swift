@@ -19,9 +19,11 @@ struct RunEstimate {
   ///   - teacher: the teacher's sizes, how many pairs its towers hold at once, and the numbers of its weights that one
   ///     rank has to answer for; nil without one.
   ///   - isCached: whether its embeddings come from a cache, so that it is not there itself.
+  ///   - ensemble: widths of the embeddings of teachers beside it.
   init(
     _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>,
-    teacher: (config: CLIPConfig, micro: Int?, weights: Int)?, isCached: Bool = false, rank: Int, of ranks: Int
+    teacher: (config: CLIPConfig, micro: Int?, weights: Int)?, isCached: Bool = false,
+    ensemble: [Int] = [], rank: Int, of ranks: Int
   ) {
     let batch = run.batch.global
     let rows = Communicator.slice(of: batch, rank: rank, size: ranks).count
@@ -48,27 +50,29 @@ struct RunEstimate {
         Part(name: "teacher", bytes: 4 * (teacher.weights + held * numbers)))
     }
     let objective = Self.objectiveNumbers(
-      run.objective.declared, student: config.embedding, teacher: teacher?.config.embedding, rows: rows, of: batch)
+      run.objective.declared, student: config.embedding, teacher: teacher?.config.embedding, ensemble, rows: rows,
+      of: batch)
     memory.append(Part(name: "objective", bytes: 4 * objective))
     memory.append(
       Part(name: "prepared batches", bytes: Self.batches(run, config, isCached ? nil : teacher?.config, rows: rows)))
     self.memory = memory
     received =
       ranks == 1
-      ? [] : Self.received(run, config, parameters, plan, teacher: teacher?.config.embedding, rank: rank)
+      ? [] : Self.received(run, config, parameters, plan, teacher: teacher?.config.embedding, ensemble, rank: rank)
   }
 
   /// Embeddings of all ranks, gradients of own rows, tiles of similarities.
   private static func objectiveNumbers(
-    _ options: ObjectiveOptions, student: Int, teacher: Int?, rows: Int, of count: Int
+    _ options: ObjectiveOptions, student: Int, teacher: Int?, _ ensemble: [Int], rows: Int, of count: Int
   ) -> Int {
     // Pictures and captions; of all rows the values, of own rows the gradient.
     func embeddings(_ width: Int) -> Int { 2 * (count + rows) * width }
     var numbers = embeddings(student)
     let tile = Tiles<Float>()
-    numbers += 2 * min(tile.rows, rows) * min(tile.columns, count)
+    // Two beside them where softmaxes of several teachers are averaged.
+    numbers += (ensemble.isEmpty ? 2 : 4) * min(tile.rows, rows) * min(tile.columns, count)
     guard let teacher, options.needsTeacher else { return numbers }
-    numbers += 2 * count * teacher
+    numbers += 2 * count * ensemble.reduce(teacher, +)
     if teacher != student, options.fd + options.icl + options.crossKD + options.gd != 0 {
       numbers += embeddings(teacher) + 2 * rows * teacher
     }
@@ -86,10 +90,11 @@ struct RunEstimate {
 
   private static func received(
     _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>, _ plan: BucketPlan, teacher: Int?,
-    rank: Int
+    _ ensemble: [Int], rank: Int
   ) -> [Part] {
     let traffic = Traffic(rank: rank, size: plan.ranks)
-    let asked = ObjectiveTraffic(run.objective.declared, studentWidth: config.embedding, teacherWidth: teacher)
+    let asked = ObjectiveTraffic(
+      run.objective.declared, studentWidth: config.embedding, teacherWidth: teacher, others: ensemble)
     let rows = (0..<plan.ranks).map { Communicator.slice(of: run.batch.global, rank: $0, size: plan.ranks) }
     func gathered(_ columns: [Int]) -> Int { columns.reduce(0) { $0 + $1 * traffic.gather(rows, stride: 4) } }
     let statistics = rank == 0 ? 0 : 8 * parameters.buffers.reduce(0) { $0 + $1.shape.count }

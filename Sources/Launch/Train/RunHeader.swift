@@ -16,6 +16,8 @@ struct RunHeader {
   let steps: Int
   let plan: ThreadPlan
   let ranks: Communicator
+  /// Widths of the embeddings of teachers beside the first.
+  var ensemble: [Int] = []
   /// What else there is to say.
   var notes: [String] = []
   /// What the user should look at, beside what the run file itself shows.
@@ -110,7 +112,7 @@ struct RunHeader {
     return RunEstimate(
       run, config, parameters,
       teacher: teacher.map { ($0.config, $0.micro, weights(of: $0.config)) }, isCached: teacher?.cache != nil,
-      rank: rank, of: ranks.size)
+      ensemble: ensemble, rank: rank, of: ranks.size)
   }
 
   /// The numbers of a teacher's weights that one rank answers for: of a node's only copy its share.

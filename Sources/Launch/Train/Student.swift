@@ -20,7 +20,8 @@ struct Student {
     if let pruning = inputs.pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
       step.pruning = pruning.masks(of: step.model)
     }
-    let own = try Checkpoints(run: inputs.run, step: step, teacher: inputs.teacher?.saved, ranks: inputs.ranks)
+    let own = try Checkpoints(
+      run: inputs.run, step: step, teacher: inputs.further.saved(with: inputs.teacher), ranks: inputs.ranks)
     checkpoints = own
     start = try checkpoint.map { try own.restore($0, say: say) } ?? 0
     guard start <= inputs.steps else { throw RunPastEnd(done: start, steps: inputs.steps) }

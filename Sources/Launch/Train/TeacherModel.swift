@@ -163,4 +163,15 @@ struct SavedTeacher: Codable, Equatable {
   /// The path of the weights as the run file has it, and what is in them.
   var path: String
   var sha256: String
+  /// The teachers beside it, where there are any.
+  var ensemble: [SavedTeacher]?
+}
+
+extension SavedTeacher {
+  /// What is in the weights of all of them.
+  var weights: [String] { [sha256] + (ensemble ?? []).map(\.sha256) }
+
+  var text: String {
+    ([self] + (ensemble ?? [])).map { "\($0.path) (SHA-256 \($0.sha256))" }.joined(separator: " with ")
+  }
 }

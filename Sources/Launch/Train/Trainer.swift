@@ -32,6 +32,7 @@ struct Trainer {
     let weights = try inputs.cached == nil ? inputs.teacher.map { try TeacherWeights($0, over: ranks) } : nil
     let source: (any TeacherSource)? =
       inputs.cached ?? weights.map { LiveTeacher($0.model, micro: inputs.teacher?.micro, spread: $0.spread) }
+    let teachers = source.map { Teachers(first: $0, further: inputs.further) }
     let student = try Student(inputs, from: checkpoint) { notes.append($0) }
     let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
     if let weights { header.notes.append(weights.text) }
@@ -44,7 +45,7 @@ struct Trainer {
     for note in notes { log.say(note) }
     if let inherited = student.inherited { try log.note(inherited.text, at: student.start) }
     if student.start > 0 { log.say("going on after step \(student.start)") }
-    let loop = TrainingLoop(inputs, student, teacher: source, loaders: run.data.workers ?? plan.loaders, log: log)
+    let loop = TrainingLoop(inputs, student, teachers: teachers, loaders: run.data.workers ?? plan.loaders, log: log)
     let stop = try loop.train()
     if let spread = weights?.spread { log.say(try spread.text(over: ranks)) }
     if stop != nil { return 75 }
@@ -69,7 +70,8 @@ struct Trainer {
       run: run, config: config, parameters: inputs.student(config).0.parameters,
       teacher: inputs.teacher.map { .init($0) },
       corpora: inputs.data.corpora.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
-      plan: plan, ranks: ranks)
+      plan: plan, ranks: ranks, ensemble: inputs.further.shapes.map(\.width),
+      notes: [inputs.further.text(inputs.teacher, run.objective.declared)].compactMap { $0 })
   }
 
   /// Rank 0 leaves the trained model in open_clip's form in the run's folder.

@@ -12,6 +12,7 @@ struct TrainingInputs {
   let teacher: TeacherModel?
   /// The teacher's embeddings, where they come from a cache.
   let cached: CachedTeacher?
+  let further: FurtherTeachers
   let data: TrainingData
   let evaluations: TrainingEvaluations
   /// The length of the run.
@@ -36,6 +37,7 @@ struct TrainingInputs {
       run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer,
       teacher: run.teacher?.cache == nil ? teacher?.input : nil, check: check)
     cached = try teacher.flatMap { try CachedTeacher($0, run, data.corpora, checking: checking, over: ranks) }
+    further = try FurtherTeachers(run, data.corpora, checking: checking, over: ranks)
     evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer)
     try ranks.requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
     try ranks.requireSame("model", String(decoding: sizes.json, as: UTF8.self))
@@ -56,7 +58,8 @@ struct TrainingInputs {
 
   /// A model of such sizes with the objective that trains it; without memory.
   func student(_ config: CLIPConfig) -> (CLIP<Float>, Objective<Float>) {
-    CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher?.config.embedding)
+    CLIP<Float>.student(
+      config, run.objective.declared, teacherWidth: teacher?.config.embedding, others: further.shapes)
   }
 
   /// The model that the run file inherits from; the same on every rank. Every rank must call it.

@@ -8,7 +8,7 @@ final class TrainingLoop {
 
   private let inputs: TrainingInputs
   private var student: Student
-  private let teacher: (any TeacherSource)?
+  private let teachers: Teachers?
   private let loaders: Int
   private let log: RunLog
   /// The rows of a global batch that this rank has.
@@ -17,10 +17,10 @@ final class TrainingLoop {
   private var ranks: Communicator { inputs.ranks }
 
   /// - Parameter loaders: threads that prepare batches.
-  init(_ inputs: TrainingInputs, _ student: Student, teacher: (any TeacherSource)?, loaders: Int, log: RunLog) {
+  init(_ inputs: TrainingInputs, _ student: Student, teachers: Teachers?, loaders: Int, log: RunLog) {
     self.inputs = inputs
     self.student = student
-    self.teacher = teacher
+    self.teachers = teachers
     self.loaders = loaders
     self.log = log
     rows = inputs.ranks.slice(of: inputs.run.batch.global)
@@ -73,17 +73,14 @@ final class TrainingLoop {
     let rate = inputs.schedule.rate(at: number)
     step.objective.options = run.objective.options(at: number)
     var teacherSeconds: Double?
-    if let teacher {
+    if let teachers {
       var seconds = 0.0
-      try clock(&seconds) {
-        let place = step.objective.teacherRows(rows, of: run.batch.global)
-        try teacher.embed(batch, image: place.image, text: place.text)
-      }
+      try clock(&seconds) { try teachers.embed(batch, rows, of: run.batch.global, into: step.objective) }
       teacherSeconds = seconds
     }
     let outcome = try step.run(
       images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
-      rate: rate, teacherScale: teacher?.scale)
+      rate: rate, teacherScale: teachers?.scale)
     loader.recycle(batch)
     let done = number + 1
     return StepReport(

@@ -14,12 +14,12 @@ final class Affinity<S: Scalar> {
 
   /// Adds weight · ∂L to this rank's rows; returns this rank's shares of L and of weight · ∂L/∂(student scale).
   func accumulate(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>, weight: Double,
-    _ share: BatchShare, _ ranks: some Ranks<S>
+    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Taught<S>], weight: Double, _ share: BatchShare,
+    _ ranks: some Ranks<S>
   ) throws -> (value: Double, slope: Double) {
-    let value = try divergence.measure(student, teacher, scales: scales, share, ranks) + divergence.entropy
+    let value = try divergence.measure(student, scale: scale, teachers, share, ranks) + divergence.entropy
     weights.image.set(S(weight / Double(2 * share.count)), share)
     weights.text.set(S(weight / Double(2 * share.count)), share)
-    return (value, divergence.accumulate(student, teacher, scales: scales, weights: weights))
+    return (value, divergence.accumulate(student, scale: scale, weights: weights))
   }
 }

@@ -26,14 +26,11 @@ final class CRD<S: Scalar> {
 
   /// First pass; returns this rank's share of L.
   func measure(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>, _ share: BatchShare,
-    _ ranks: some Ranks<S>
+    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Taught<S>], _ share: BatchShare, _ ranks: some Ranks<S>
   ) throws -> Double {
     count = share.count
-    strips.image.fold(
-      (student.image.own, student.text.all), (teacher.image.own, teacher.text.all), scales, share)
-    strips.text.fold(
-      (student.text.own, student.image.all), (teacher.text.own, teacher.image.all), scales, share)
+    strips.image.fold((student.image.own, student.text.all), scale: scale, teachers.map(\.across.image), share)
+    strips.text.fold((student.text.own, student.image.all), scale: scale, teachers.map(\.across.text), share)
     for strip in [strips.image, strips.text] { try strip.gather(ranks) }
     return (sum(own.image) + sum(own.text)) / Double(2 * count)
   }
@@ -41,44 +38,38 @@ final class CRD<S: Scalar> {
   /// Second pass: adds the gradient of Σ a_i KL_i + Σ w_j KL_j to this rank's rows; returns this rank's share of the
   /// student scale's.
   func accumulate(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>,
-    weights: Modalities<RowVector<S>>
+    _ student: Modalities<UnitRows<S>>, scale: S, weights: Modalities<RowVector<S>>
   ) -> Double {
     let slope = strips.image.accumulate(
-      student.image, student.text.all, (teacher.image.own, teacher.text.all), scales, weights.image,
-      across: (strips.text, weights.text))
+      student.image, student.text.all, scale: scale, weights.image, across: (strips.text, weights.text))
     _ = strips.text.accumulate(
-      student.text, student.image.all, (teacher.text.own, teacher.image.all), scales, weights.text,
-      across: (strips.image, weights.image))
+      student.text, student.image.all, scale: scale, weights.text, across: (strips.image, weights.image))
     return slope
   }
 }
 
-/// What the student's and the teacher's similarities are multiplied by.
-struct Scales<S: Scalar> {
-  var student: S
-  var teacher: S
-}
-
-/// Own rows against everybody's, of student and teacher: divergences and log-sum-exps, and gradients from them.
+/// Own rows against everybody's, of student and teachers: divergences and log-sum-exps, and gradients from them.
 final class DivergenceStrip<S: Scalar> {
   private let tiles: Tiles<S>
   private let student = RowVector<S>()
   private let teacher = RowVector<S>()
+  private let targets: SoftTargets<S>
   private let scratch = Buffer<S>()
   private var state: DivergenceRows<S>?
 
-  init(_ tiles: Tiles<S>) { self.tiles = tiles }
+  init(_ tiles: Tiles<S>) {
+    self.tiles = tiles
+    targets = SoftTargets(tiles)
+  }
 
   var rows: DivergenceRows<S> {
     guard let state else { preconditionFailure("divergences are asked for before they are folded") }
     return state
   }
 
-  /// Folds the strips of student and teacher, each own rows and everybody's.
-  func fold(
-    _ own: (Tensor<S>, Tensor<S>), _ taught: (Tensor<S>, Tensor<S>), _ scales: Scales<S>, _ share: BatchShare
-  ) {
+  /// Folds the strips of student and teachers, each own rows and everybody's.
+  func fold(_ own: (Tensor<S>, Tensor<S>), scale: S, _ taught: [TeacherStrip<S>], _ share: BatchShare) {
+    targets.place(taught, share)
     student.place(share)
     teacher.place(share)
     let state = DivergenceRows(
@@ -86,10 +77,9 @@ final class DivergenceStrip<S: Scalar> {
     self.state = state
     tiles.forEach(share.rows.count, share.count) { rows, columns in
       let c = tiles.products(own.0.rows(rows), own.1.rows(columns))
-      let r = tiles.teacherProducts(taught.0.rows(rows), taught.1.rows(columns))
       foldDivergence(
-        c, studentScale: scales.student, r, teacherScale: scales.teacher, rows: rows, of: state, diagonal: 0,
-        masked: false)
+        c, studentScale: scale, targets.logits(rows, columns).rows, teacherScale: targets.scale, rows: rows, of: state,
+        diagonal: 0, masked: false)
     }
     finishDivergence(state)
   }
@@ -98,22 +88,23 @@ final class DivergenceStrip<S: Scalar> {
   func gather(_ ranks: some Ranks<S>) throws {
     try student.gather(ranks)
     try teacher.gather(ranks)
+    try targets.gather(ranks)
   }
 
   /// Adds the gradient of Σ weight_i KL_i, and that of the other modality's anchors where `across` is given, to
   /// `rows.gradient`; returns that of the student's scale.
   func accumulate(
-    _ rows: UnitRows<S>, _ all: Tensor<S>, _ taught: (Tensor<S>, Tensor<S>), _ scales: Scales<S>,
-    _ weight: RowVector<S>, across: (strip: DivergenceStrip, weight: RowVector<S>)?
+    _ rows: UnitRows<S>, _ all: Tensor<S>, scale: S, _ weight: RowVector<S>,
+    across: (strip: DivergenceStrip, weight: RowVector<S>)?
   ) -> Double {
-    tiles.gradient(rows.own, all, scale: scales.student, into: rows.gradient) { tile, own, columns, along in
-      let r = tiles.teacherProducts(taught.0.rows(own), taught.1.rows(columns))
+    tiles.gradient(rows.own, all, scale: scale, into: rows.gradient) { tile, own, columns, along in
+      let logits = targets.logits(own, columns, seenBy: across?.strip.targets)
       divergenceGradient(
-        tile, studentScale: scales.student, r, teacherScale: scales.teacher,
+        tile, studentScale: scale, logits.rows, teacherScale: targets.scale,
         rows: (student.own.slice(own), teacher.own.slice(own), weight.own.slice(own)),
         columns: across.map { strip, weight in
           (strip.student.all.slice(columns), strip.teacher.all.slice(columns), weight.all.slice(columns))
-        }, along: along)
+        }, columnTeacher: logits.columns, along: along)
     }
   }
 }

@@ -70,14 +70,18 @@ final class Contrastive<S: Scalar> {
 }
 
 extension Tiles {
-  /// lse_i ← ln Σ_j e^(scale a_i·b_j).
-  func normalizers(_ own: Tensor<S>, _ all: Tensor<S>, scale: S, into lse: Tensor<S>, sums: Buffer<S>) {
+  /// lse_i ← ln Σ_j e^(scale a_i·b_j); with `leavingOut`, the global row of the first own one, over j other than i.
+  func normalizers(
+    _ own: Tensor<S>, _ all: Tensor<S>, scale: S, into lse: Tensor<S>, sums: Buffer<S>, leavingOut first: Int? = nil
+  ) {
     let sum = sums.tensor(lse.shape)
     fill(lse, -S.infinity)
     fill(sum, 0)
     forEach(own.rows, all.rows) { rows, columns in
       let tile = products(own.rows(rows), all.rows(columns))
-      foldLogSumExp(tile, scale: scale, maximum: lse.slice(rows), sum: sum.slice(rows))
+      foldLogSumExp(
+        tile, scale: scale, maximum: lse.slice(rows), sum: sum.slice(rows),
+        leavingOut: first.map { $0 + rows.lowerBound - columns.lowerBound })
     }
     finishLogSumExp(maximum: lse, sum: sum)
   }

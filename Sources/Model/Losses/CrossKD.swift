@@ -10,19 +10,20 @@ final class CrossKD<S: Scalar> {
 
   init(_ tiles: Tiles<S>) { strip = DivergenceStrip(tiles) }
 
-  /// Adds weight · ∂L to this rank's rows; returns this rank's shares of L and of weight · ∂L/∂γ.
+  /// Adds weight · ∂L to this rank's rows; returns this rank's shares of L and of weight · ∂L/∂γ. Keys are the first
+  /// teacher's, targets all teachers'.
   func accumulate(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>, weight: Double,
-    _ share: BatchShare
+    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Taught<S>], weight: Double, _ share: BatchShare
   ) -> (value: Double, slope: Double) {
     self.weight.set(S(weight / Double(2 * share.count)), share)
     var (value, slope) = (0.0, 0.0)
-    for (anchors, own, keys) in [
-      (student.image, teacher.image.own, teacher.text.all), (student.text, teacher.text.own, teacher.image.all),
+    for (anchors, taught) in [
+      (student.image, teachers.map(\.across.image)), (student.text, teachers.map(\.across.text)),
     ] {
-      strip.fold((anchors.own, keys), (own, keys), scales, share)
+      let keys = taught[0].all
+      strip.fold((anchors.own, keys), scale: scale, taught, share)
       value += sum(strip.rows.divergence) / Double(2 * share.count)
-      slope += strip.accumulate(anchors, keys, (own, keys), scales, self.weight, across: nil)
+      slope += strip.accumulate(anchors, keys, scale: scale, self.weight, across: nil)
     }
     return (value, slope)
   }

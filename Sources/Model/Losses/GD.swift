@@ -155,3 +155,9 @@ private final class Direction<S: Scalar> {
     return sum(along)
   }
 }
+
+/// What the student's and the teacher's similarities are multiplied by.
+struct Scales<S: Scalar> {
+  var student: S
+  var teacher: S
+}

@@ -17,6 +17,7 @@ final class Intra<S: Scalar> {
   private let studentLSE = RowVector<S>()
   private let teacherLSE = RowVector<S>()
   private let number = RowVector<S>()
+  private let targets: SoftTargets<S>
   private let scratch = Buffer<S>()
   private let sums = Buffer<S>()
   private var share = BatchShare(rows: 0..<0, count: 0)
@@ -27,7 +28,10 @@ final class Intra<S: Scalar> {
   /// g, which the caller sets for own rows before `accumulate`.
   let factor = RowVector<S>()
 
-  init(_ tiles: Tiles<S>) { self.tiles = tiles }
+  init(_ tiles: Tiles<S>) {
+    self.tiles = tiles
+    targets = SoftTargets(tiles)
+  }
 
   /// D of this rank's anchors [b], after `measure`.
   var divergence: Tensor<S> {
@@ -44,40 +48,39 @@ final class Intra<S: Scalar> {
 
   /// First pass: the divergences of this rank's anchors, and what their gradient needs.
   func measure(
-    _ student: UnitRows<S>, _ teacher: UnitRows<S>, _ scales: Scales<S>, _ options: IntraOptions, _ share: BatchShare
+    _ student: UnitRows<S>, scale: S, _ teachers: [TeacherStrip<S>], _ options: IntraOptions, _ share: BatchShare
   ) {
     self.share = share
     masked = options.diagonal == .mask
     form = options.granularity == .pair ? .pairs : options.divergence.form
     for vector in [studentLSE, teacherLSE, number, factor] { vector.place(share) }
+    targets.place(teachers, masked: masked, share)
     let state = DivergenceRows(
       count: share.rows.count, scratch: scratch, studentLSE: studentLSE.own, teacherLSE: teacherLSE.own)
     self.state = state
     let isReversed = form == .reverse
-    forEachTile(student, teacher) { c, r, rows, diagonal in
+    forEachTile(student) { c, r, rows, diagonal in
       foldDivergence(
-        c, studentScale: scales.student, r, teacherScale: scales.teacher, rows: rows, of: state, diagonal: diagonal,
+        c, studentScale: scale, r, teacherScale: targets.scale, rows: rows, of: state, diagonal: diagonal,
         masked: masked, reversed: isReversed)
     }
     finishDivergence(state, reversed: isReversed)
     switch form {
     case .forward: fill(number.own, 0)
     case .reverse: copy(state.divergence, into: number.own)
-    case .jensenShannon, .pairs: sumAgain(student, teacher, scales, state)
+    case .jensenShannon, .pairs: sumAgain(student, scale, state)
     }
   }
 
   /// The sums that need finished log-sum-exps.
-  private func sumAgain(
-    _ student: UnitRows<S>, _ teacher: UnitRows<S>, _ scales: Scales<S>, _ state: DivergenceRows<S>
-  ) {
+  private func sumAgain(_ student: UnitRows<S>, _ scale: S, _ state: DivergenceRows<S>) {
     let b = share.rows.count
     let memory = sums.tensor(Shape(3 * b))
     fill(memory, 0)
-    forEachTile(student, teacher) { c, r, rows, diagonal in
+    forEachTile(student) { c, r, rows, diagonal in
       func part(_ index: Int) -> Tensor<S> { memory.slice(index * b..<(index + 1) * b).slice(rows) }
       intraSums(
-        c, studentScale: scales.student, r, teacherScale: scales.teacher, studentLSE: studentLSE.own.slice(rows),
+        c, studentScale: scale, r, teacherScale: targets.scale, studentLSE: studentLSE.own.slice(rows),
         teacherLSE: teacherLSE.own.slice(rows), diagonal: diagonal, masked: masked, form: form,
         into: (part(0), part(1), part(2)))
     }
@@ -90,31 +93,28 @@ final class Intra<S: Scalar> {
   }
 
   /// Second pass: adds Σ g_i ∂D_i to this rank's rows; returns this rank's share of the student scale's gradient.
-  func accumulate(
-    _ student: UnitRows<S>, _ teacher: UnitRows<S>, _ scales: Scales<S>, _ ranks: some Ranks<S>
-  ) throws -> Double {
+  func accumulate(_ student: UnitRows<S>, scale: S, _ ranks: some Ranks<S>) throws -> Double {
     for vector in [studentLSE, teacherLSE, number, factor] { try vector.gather(ranks) }
+    try targets.gather(ranks)
     let anchors = IntraAnchors(
       studentLSE: studentLSE.all, teacherLSE: teacherLSE.all, factor: factor.all, number: number.all)
     let own = anchors.slice(share.rows)
-    return tiles.gradient(student.own, student.all, scale: scales.student, into: student.gradient) {
+    return tiles.gradient(student.own, student.all, scale: scale, into: student.gradient) {
       tile, rows, columns, along in
-      let r = tiles.teacherProducts(teacher.own.rows(rows), teacher.all.rows(columns))
+      let logits = targets.logits(rows, columns, seenBy: targets)
       intraGradient(
-        tile, studentScale: scales.student, r, teacherScale: scales.teacher, rows: own.slice(rows),
-        columns: anchors.slice(columns), diagonal: share.first + rows.lowerBound - columns.lowerBound, masked: masked,
-        form: form, along: along)
+        tile, studentScale: scale, logits.rows, teacherScale: targets.scale, rows: own.slice(rows),
+        columns: anchors.slice(columns), columnTeacher: logits.columns,
+        diagonal: share.first + rows.lowerBound - columns.lowerBound, masked: masked, form: form, along: along)
     }
   }
 
   private func forEachTile(
-    _ student: UnitRows<S>, _ teacher: UnitRows<S>,
-    _ body: (_ c: Tensor<S>, _ r: Tensor<S>, _ rows: Range<Int>, _ diagonal: Int) -> Void
+    _ student: UnitRows<S>, _ body: (_ c: Tensor<S>, _ r: Tensor<S>, _ rows: Range<Int>, _ diagonal: Int) -> Void
   ) {
     tiles.forEach(share.rows.count, share.count) { rows, columns in
       body(
-        tiles.products(student.own.rows(rows), student.all.rows(columns)),
-        tiles.teacherProducts(teacher.own.rows(rows), teacher.all.rows(columns)), rows,
+        tiles.products(student.own.rows(rows), student.all.rows(columns)), targets.logits(rows, columns).rows, rows,
         share.first + rows.lowerBound - columns.lowerBound)
     }
   }

@@ -22,24 +22,26 @@ final class IntraTerm<S: Scalar> {
 
   /// Adds weight · ∂L to this rank's rows. `sources` are the a of own anchors; nil for D itself.
   func accumulate(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>, _ options: IntraOptions,
-    weight: Double, sources: Modalities<Tensor<S>>?, _ share: BatchShare, _ ranks: some Ranks<S>
+    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Taught<S>], _ options: IntraOptions, weight: Double,
+    sources: Modalities<Tensor<S>>?, _ share: BatchShare, _ ranks: some Ranks<S>
   ) throws -> Outcome {
     var outcome = Outcome()
     var used: [Part] = []
     if options.image != 0 {
-      used.append(Part(\.image, "image", options.image, parts.image, student.image, teacher.image, sources?.image))
+      used.append(
+        Part(\.image, "image", options.image, parts.image, student.image, teachers.map(\.within.image), sources?.image))
     }
     if options.text != 0 {
-      used.append(Part(\.text, "text", options.text, parts.text, student.text, teacher.text, sources?.text))
+      used.append(
+        Part(\.text, "text", options.text, parts.text, student.text, teachers.map(\.within.text), sources?.text))
     }
-    for part in used { part.intra.measure(part.student, part.teacher, scales, options, share) }
+    for part in used { part.intra.measure(part.student, scale: scale, part.teachers, options, share) }
     switch options.granularity {
     case .row: try weighRows(used, options, weight, share, ranks, &outcome)
     case .pair: try weighPairs(used, weight, share, ranks, &outcome)
     case .modality: try weighModalities(used, options, weight, share, ranks, &outcome)
     }
-    for part in used { outcome.slope += try part.intra.accumulate(part.student, part.teacher, scales, ranks) }
+    for part in used { outcome.slope += try part.intra.accumulate(part.student, scale: scale, ranks) }
     return outcome
   }
 
@@ -50,15 +52,15 @@ final class IntraTerm<S: Scalar> {
     let mu: Double
     let intra: Intra<S>
     let student: UnitRows<S>
-    let teacher: UnitRows<S>
+    let teachers: [TeacherStrip<S>]
     let source: Tensor<S>?
 
     init(
       _ path: WritableKeyPath<Modalities<Double>, Double>, _ name: String, _ mu: Double, _ intra: Intra<S>,
-      _ student: UnitRows<S>, _ teacher: UnitRows<S>, _ source: Tensor<S>?
+      _ student: UnitRows<S>, _ teachers: [TeacherStrip<S>], _ source: Tensor<S>?
     ) {
       (self.path, self.name, self.mu, self.intra) = (path, name, mu, intra)
-      (self.student, self.teacher, self.source) = (student, teacher, source)
+      (self.student, self.teachers, self.source) = (student, teachers, source)
     }
   }
 

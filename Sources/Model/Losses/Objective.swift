@@ -15,8 +15,10 @@ public final class Objective<S: Scalar> {
 
   private let studentWidth: Int
   private let teacherWidth: Int?
+  private let others: [(width: Int, scale: S)]
   private let student = Modalities(image: UnitRows<S>(), text: UnitRows<S>())
-  private let teacher = Modalities(image: UnitRows<S>(), text: UnitRows<S>())
+  /// The first teacher, and those whose soft targets are averaged with its.
+  private let teachers: [Modalities<UnitRows<S>>]
   private let heads: Modalities<Head<S>>?
   private let crossScale: Parameter<S>?
 
@@ -36,15 +38,19 @@ public final class Objective<S: Scalar> {
   ///
   /// - Parameters:
   ///   - teacherWidth: nil where there is no teacher.
+  ///   - others: widths and scales β of further teachers. Terms that follow softmaxes (crd, affinity, intra, cross_kd)
+  ///     follow the mean of all teachers' softmaxes, those that look at embeddings the first teacher's.
   ///   - tiles: the pieces in which similarities are computed.
   public init(
-    _ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?, declaringIn store: ParameterStore<S>,
-    tiles: Tiles<S> = Tiles()
+    _ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?, others: [(width: Int, scale: S)] = [],
+    declaringIn store: ParameterStore<S>, tiles: Tiles<S> = Tiles()
   ) {
     precondition(teacherWidth != nil || !options.needsTeacher, "these terms need a teacher: \(options)")
     self.options = options
     self.studentWidth = studentWidth
     self.teacherWidth = teacherWidth
+    self.others = others
+    teachers = (0...others.count).map { _ in Modalities(image: UnitRows(), text: UnitRows()) }
     let width = teacherWidth ?? studentWidth
     // CLIP-KD starts every scale where CLIP starts its own, and uses these as they are.
     let scale = Initial.constant(Double.log(1 / 0.07))
@@ -71,12 +77,16 @@ public final class Objective<S: Scalar> {
   }
 
   /// Room for the teacher's unit rows [b, d] of this rank's `rows` of a global batch of `count`, for the caller to fill
-  /// before `accumulate`.
-  public func teacherRows(_ rows: Range<Int>, of count: Int) -> (image: Tensor<S>, text: Tensor<S>) {
+  /// before `accumulate`; of a further teacher with its number, from 1.
+  public func teacherRows(_ rows: Range<Int>, of count: Int, teacher index: Int = 0) -> (
+    image: Tensor<S>, text: Tensor<S>
+  ) {
     guard let teacherWidth else { preconditionFailure("an objective without a teacher has no rows of one") }
     let share = BatchShare(rows: rows, count: count)
-    teacher.image.place(share, width: teacherWidth)
-    teacher.text.place(share, width: teacherWidth)
+    let width = index == 0 ? teacherWidth : others[index - 1].width
+    let teacher = teachers[index]
+    teacher.image.place(share, width: width)
+    teacher.text.place(share, width: width)
     return (teacher.image.own, teacher.text.own)
   }
 
@@ -98,8 +108,10 @@ public final class Objective<S: Scalar> {
     for modality in [student.image, student.text] { try modality.gather(ranks) }
     if options.needsTeacher {
       guard let teacherScale else { preconditionFailure("terms that need a teacher need its scale") }
-      precondition(teacher.image.all.rows == count, "the teacher's rows of this batch are not there")
-      for modality in [teacher.image, teacher.text] { try modality.gather(ranks) }
+      precondition(teachers.allSatisfy { $0.image.all.rows == count }, "the teachers' rows of this batch are not there")
+      for teacher in teachers {
+        for modality in [teacher.image, teacher.text] { try modality.gather(ranks) }
+      }
       return try accumulate(share, logitScale, teacherScale, ranks)
     }
     return try accumulate(share, logitScale, 1, ranks)
@@ -109,7 +121,7 @@ public final class Objective<S: Scalar> {
     _ share: BatchShare, _ logitScale: Parameter<S>, _ beta: S, _ ranks: some Ranks<S>
   ) throws -> ObjectiveReport {
     let alpha = S.exp(logitScale.value[0])
-    let own = Scales(student: alpha, teacher: beta)
+    let taught = zip(teachers, [beta] + others.map(\.scale)).map { Taught(rows: $0, scale: $1) }
     var sums = TermSums()
     // With respect to α itself.
     var slope = 0.0
@@ -125,7 +137,7 @@ public final class Objective<S: Scalar> {
       clipWeights.text.set(S(options.clip / Double(2 * share.count)), share)
     }
     if usesCRD {
-      sums.add("crd", options.crd, try crd.measure(student, teacher, scales: own, share, ranks))
+      sums.add("crd", options.crd, try crd.measure(student, scale: alpha, taught, share, ranks))
       crdWeights.image.set(S(options.crd / Double(2 * share.count)), share)
       crdWeights.text.set(S(options.crd / Double(2 * share.count)), share)
     }
@@ -138,11 +150,11 @@ public final class Objective<S: Scalar> {
           "intra: a batch of \(share.count) leaves an anchor fewer than two candidates: value and gradient are 0")
         intraValues = Modalities(image: 0, text: 0)
       } else {
-        let scales = intraScales(own)
+        let (scale, targets) = intraScales(alpha, taught)
         let sources: Modalities<Tensor<S>>? =
           source == .clip ? clip.own : source == .crossKL ? crd.own : nil
         let outcome = try intra.accumulate(
-          student, teacher, scales: scales, options.intraOptions, weight: options.intra, sources: sources, share, ranks)
+          student, scale: scale, targets, options.intraOptions, weight: options.intra, sources: sources, share, ranks)
         intraValues = outcome.values
         anchors = outcome.anchors
         if options.intraOptions.temperature == .ownScales { slope += outcome.slope }
@@ -154,18 +166,18 @@ public final class Objective<S: Scalar> {
 
     // Second passes, and the terms that stand alone.
     if usesCLIP { slope += clip.accumulate(student, scale: alpha, weights: clipWeights) }
-    if usesCRD { slope += crd.accumulate(student, teacher, scales: own, weights: crdWeights) }
+    if usesCRD { slope += crd.accumulate(student, scale: alpha, weights: crdWeights) }
     if options.affinity != 0 {
-      let scales = options.affinityScale.map { Scales(student: S($0), teacher: S($0)) } ?? own
+      let fixed = options.affinityScale.map { S($0) }
       let found = try affinity.accumulate(
-        student, teacher, scales: scales, weight: options.affinity, share, ranks)
+        student, scale: fixed ?? alpha, taught.scaled(fixed), weight: options.affinity, share, ranks)
       sums.add("affinity", options.affinity, found.value)
       if options.affinityScale == nil { slope += found.slope }
     }
-    if options.usesHeads { slope += try accumulateProjected(share, own, &sums, ranks) }
+    if options.usesHeads { slope += try accumulateProjected(share, alpha, taught, &sums, ranks) }
     if options.afd != 0 {
       guard let afd else { preconditionFailure("afd became used without having been declared") }
-      sums.add("afd", options.afd, try afd.accumulate(student, teacher, weight: options.afd, share, ranks))
+      sums.add("afd", options.afd, try afd.accumulate(student, teachers[0], weight: options.afd, share, ranks))
     }
     logitScale.gradient[0] += S(slope) * alpha
 
@@ -186,9 +198,10 @@ public final class Objective<S: Scalar> {
 
   /// The terms that see the student's rows in the teacher's width; returns this rank's share of the gradient of α.
   private func accumulateProjected(
-    _ share: BatchShare, _ own: Scales<S>, _ sums: inout TermSums, _ ranks: some Ranks<S>
+    _ share: BatchShare, _ alpha: S, _ taught: [Taught<S>], _ sums: inout TermSums, _ ranks: some Ranks<S>
   ) throws -> Double {
     var slope = 0.0
+    let teacher = teachers[0]
     let projected = try project(share, ranks)
     if options.fd != 0 {
       sums.add("fd", options.fd, FD.accumulate(projected, teacher, weight: options.fd, share))
@@ -205,7 +218,7 @@ public final class Objective<S: Scalar> {
       }
       if options.crossKD != 0 {
         let found = crossKD.accumulate(
-          projected, teacher, scales: Scales(student: gamma, teacher: own.teacher), weight: options.crossKD, share)
+          projected, scale: gamma, taught, weight: options.crossKD, share)
         sums.add("cross_kd", options.crossKD, found.value)
         gammaSlope += found.slope
       }
@@ -213,7 +226,8 @@ public final class Objective<S: Scalar> {
     }
     if options.gd != 0 {
       let isReciprocal = options.gdScale == .reciprocal
-      let scales = isReciprocal ? Scales(student: 1 / own.student, teacher: 1 / own.teacher) : own
+      let beta = taught[0].scale
+      let scales = Scales(student: isReciprocal ? 1 / alpha : alpha, teacher: isReciprocal ? 1 / beta : beta)
       let found = try gd.accumulate(projected, teacher, scales: scales, weight: options.gd, share, ranks)
       sums.add("gd", options.gd, found.value)
       slope += isReciprocal ? -found.slope * Double(scales.student * scales.student) : found.slope
@@ -249,13 +263,14 @@ public final class Objective<S: Scalar> {
     options.intraOptions.weighting == .uniform ? .intraKL : options.intraOptions.source
   }
 
-  private func intraScales(_ own: Scales<S>) -> Scales<S> {
+  /// What the student's similarities within a modality are multiplied by, and the teachers with what theirs are.
+  private func intraScales(_ alpha: S, _ taught: [Taught<S>]) -> (S, [Taught<S>]) {
     switch options.intraOptions.temperature {
-    case .ownScales, .ownDetached: return own
-    case .teacherScaleBoth: return Scales(student: own.teacher, teacher: own.teacher)
+    case .ownScales, .ownDetached: return (alpha, taught)
+    case .teacherScaleBoth: return (taught[0].scale, taught)
     case .fixedTau:
       let scale = S(1 / options.intraOptions.tau)
-      return Scales(student: scale, teacher: scale)
+      return (scale, taught.scaled(scale))
     }
   }
 

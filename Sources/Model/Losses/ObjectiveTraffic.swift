@@ -8,20 +8,23 @@ public struct ObjectiveTraffic: Equatable, Sendable {
   /// How many numbers each sum or maximum over the ranks has; they are Doubles.
   public private(set) var reducedNumbers: [Int] = []
 
-  /// `teacherWidth` is nil where there is no teacher.
-  public init(_ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?) {
+  /// `teacherWidth` is nil where there is no teacher, `others` are the widths of further ones.
+  public init(_ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?, others: [Int] = []) {
     let store = ParameterStore<Float>()
     let logitScale = store.declare("logit_scale", Shape(), .constant(1))
     let objective = Objective(
-      options, studentWidth: studentWidth, teacherWidth: teacherWidth, declaringIn: store)
+      options, studentWidth: studentWidth, teacherWidth: teacherWidth, others: others.map { ($0, 1) },
+      declaringIn: store)
     store.allocate(gradients: true)
     store.initialize(seed: 0)
     // As many as terms need to have candidates.
     let count = 4
     if teacherWidth != nil {
-      let teacher = objective.teacherRows(0..<count, of: count)
-      Self.makeUp(teacher.image)
-      Self.makeUp(teacher.text)
+      for index in 0...others.count {
+        let teacher = objective.teacherRows(0..<count, of: count, teacher: index)
+        Self.makeUp(teacher.image)
+        Self.makeUp(teacher.text)
+      }
     }
     let image = Tensor<Float>(Shape(count, studentWidth))
     let text = Tensor<Float>(Shape(count, studentWidth))

@@ -1,6 +1,7 @@
 public import Tensor
 
-/// Own rows against everybody's, tile by tile: of an N × N matrix no rank ever holds more than two tiles.
+/// Own rows against everybody's, tile by tile: of an N × N matrix no rank ever holds more than two tiles (four with several
+/// teachers).
 ///
 /// What a term needs of a whole row (log-sum-exps, divergences) is folded over tiles in a first pass; the second
 /// computes each tile again and turns it into gradients.
@@ -11,6 +12,7 @@ public final class Tiles<S: Scalar> {
   private let student = Buffer<S>()
   private let teacher = Buffer<S>()
   private let sums = Buffer<S>()
+  private let mixed = (Buffer<S>(), Buffer<S>())
 
   public init(rows: Int = 256, columns: Int = 1024) {
     precondition(rows > 0 && columns > 0)
@@ -32,6 +34,10 @@ public final class Tiles<S: Scalar> {
 
   /// A second tile of products, of the teacher's rows.
   func teacherProducts(_ a: Tensor<S>, _ b: Tensor<S>) -> Tensor<S> { products(a, b, teacher) }
+
+  /// Tiles beside the two of products, for targets of several teachers.
+  func targets(_ shape: Shape) -> Tensor<S> { mixed.0.tensor(shape) }
+  func oppositeTargets(_ shape: Shape) -> Tensor<S> { mixed.1.tensor(shape) }
 
   private func products(_ a: Tensor<S>, _ b: Tensor<S>, _ memory: Buffer<S>) -> Tensor<S> {
     let tile = memory.tensor(Shape(a.rows, b.rows))

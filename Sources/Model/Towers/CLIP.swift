@@ -29,13 +29,15 @@ public final class CLIP<S: Scalar> {
 
   /// A model to train under an objective, whose own parameters stand behind the model's in the same store: so they are
   /// drawn, reduced, updated and saved with them. Without memory until `parameters.allocate(gradients: true)`.
-  /// `teacherWidth` is that of the teacher's embeddings, nil without a teacher.
+  /// `teacherWidth` is that of the teacher's embeddings, nil without a teacher; `others` as for `Objective`.
   public static func student(
-    _ config: CLIPConfig, _ options: ObjectiveOptions, teacherWidth: Int?, tiles: Tiles<S> = Tiles()
+    _ config: CLIPConfig, _ options: ObjectiveOptions, teacherWidth: Int?, others: [(width: Int, scale: S)] = [],
+    tiles: Tiles<S> = Tiles()
   ) -> (model: CLIP, objective: Objective<S>) {
     let model = CLIP(declaring: config)
     let objective = Objective(
-      options, studentWidth: config.embedding, teacherWidth: teacherWidth, declaringIn: model.parameters,
+      options, studentWidth: config.embedding, teacherWidth: teacherWidth, others: others,
+      declaringIn: model.parameters,
       tiles: tiles)
     return (model, objective)
   }

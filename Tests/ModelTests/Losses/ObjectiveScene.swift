@@ -12,11 +12,33 @@ struct ObjectiveScene<S: Scalar> {
   var teacherText: Tensor<S>
   /// The logarithms.
   var logitScale = 1.2
+  /// Teachers beside the first.
+  var others: [Teacher] = []
   var teacherLogitScale = 1.6
   /// Small tiles, so that a batch has several of them in both directions.
   var tile = (rows: 4, columns: 5)
   /// Values of the objective's own parameters; others are drawn.
   var parameters: [String: Tensor<S>] = [:]
+
+  struct Teacher {
+    var image: Tensor<S>
+    var text: Tensor<S>
+    var logitScale: Double
+  }
+
+  /// All teachers, the first one leading.
+  var teachers: [Teacher] {
+    [Teacher(image: teacherImage, text: teacherText, logitScale: teacherLogitScale)] + others
+  }
+
+  /// Adds a teacher of so many numbers, with another scale than those before.
+  mutating func add(teacher width: Int) {
+    let name = "teacher \(others.count + 2)"
+    others.append(
+      Teacher(
+        image: Self.unit(.random(Shape(count, width), "\(name) image")),
+        text: Self.unit(.random(Shape(count, width), "\(name) text")), logitScale: 0.9 + 0.8 * Double(others.count)))
+  }
 
   /// Value, gradients and report.
   struct Outcome {
@@ -62,7 +84,8 @@ struct ObjectiveScene<S: Scalar> {
     let store = ParameterStore<S>()
     let scale = store.declare("logit_scale", Shape(), .constant(logitScale))
     let objective = Objective(
-      options, studentWidth: image.columns, teacherWidth: teacherImage.columns, declaringIn: store,
+      options, studentWidth: image.columns, teacherWidth: teacherImage.columns,
+      others: others.map { ($0.image.columns, S(Foundation.exp($0.logitScale))) }, declaringIn: store,
       tiles: Tiles(rows: tile.rows, columns: tile.columns))
     store.allocate(gradients: true)
     store.initialize(seed: 3)
@@ -71,9 +94,11 @@ struct ObjectiveScene<S: Scalar> {
       guard let value = parameters[entry.name] else { continue }
       copy(value.reshaped(entry.shape), into: store.value(of: entry))
     }
-    let taught = objective.teacherRows(rows, of: count)
-    copy(teacherImage.rows(rows), into: taught.image)
-    copy(teacherText.rows(rows), into: taught.text)
+    for (index, teacher) in teachers.enumerated() {
+      let taught = objective.teacherRows(rows, of: count, teacher: index)
+      copy(teacher.image.rows(rows), into: taught.image)
+      copy(teacher.text.rows(rows), into: taught.text)
+    }
     let report = try objective.accumulate(
       image: image.rows(rows), text: text.rows(rows), rows: rows, count: count, logitScale: scale,
       teacherScale: S(Foundation.exp(teacherLogitScale)), ranks: ranks)

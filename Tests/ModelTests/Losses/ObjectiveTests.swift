@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct ObjectiveTests {
   /// A scene whose own parameters are drawn, for every objective has others.
-  private static func scene<S: Scalar>(
+  static func scene<S: Scalar>(
     _ n: Int, _ student: Int, _ teacher: Int, _: S.Type = S.self
   ) -> ObjectiveScene<S> {
     var scene = ObjectiveScene<S>(pairs: n, student: student, teacher: teacher)
@@ -28,22 +28,6 @@ import Testing
     return scene
   }
 
-  private func expect<S>(
-    _ found: ObjectiveScene<S>.Outcome, _ expected: ObjectiveScene<S>.Outcome, _ tolerance: Double, _ name: String,
-    sourceLocation: SourceLocation = #_sourceLocation
-  ) {
-    let (a, b) = (found.parts, expected.parts)
-    #expect(a.map(\.name) == b.map(\.name), sourceLocation: sourceLocation)
-    // Sums that cancel are held against the size of what they are sums of.
-    let size = b.flatMap(\.numbers).reduce(0) { max($0, abs($1)) }
-    for (part, wanted) in zip(a, b) {
-      let deviation = Deviation(part.numbers, from: wanted.numbers)
-      #expect(
-        deviation.relative <= tolerance || deviation.absolute <= tolerance * 0.01 * size,
-        "\(name), \(part.name): \(deviation)", sourceLocation: sourceLocation)
-    }
-  }
-
   // MARK: against the formulas
 
   @Test(arguments: [(7, 5, 5), (5, 3, 7), (3, 2, 1), (11, 7, 3)]) func values(n: Int, student: Int, teacher: Int) throws
@@ -56,59 +40,13 @@ import Testing
     }
   }
 
-  private static func pairs(_ diagonal: IntraOptions.Diagonal) -> (name: String, options: ObjectiveOptions) {
+  static func pairs(_ diagonal: IntraOptions.Diagonal) -> (name: String, options: ObjectiveOptions) {
     ("intra of pairs \(diagonal)", .intra { ($0.granularity, $0.diagonal) = (.pair, diagonal) })
   }
 
   @Test(arguments: [(5, 3, 3), (4, 2, 3), (7, 3, 2)]) func differences(n: Int, student: Int, teacher: Int) throws {
     let base = Self.scene(n, student, teacher, Double.self)
-    for (name, options) in checkedObjectives { try compareDifferences(base, name, options) }
-  }
-
-  private func compareDifferences(
-    _ base: ObjectiveScene<Double>, _ name: String, _ options: ObjectiveOptions
-  ) throws {
-    var scene = base
-    let scale = Tensor<Double>(Shape(), [scene.logitScale])
-    let declared = try scene.run(options).own.keys.sorted()
-    var gradients = ["image": Tensor<Double>(scene.image.shape), "text": Tensor<Double>(scene.text.shape)]
-    gradients["logit scale"] = Tensor(Shape())
-    for key in declared { gradients[key] = Tensor(try #require(scene.parameters[key]).shape) }
-    let values = ["image": scene.image, "text": scene.text, "logit scale": scale]
-      .merging(scene.parameters.filter { declared.contains($0.key) }) { first, _ in first }
-    // A scale that is detached has differences, and no gradient by intent.
-    let isDetached = options.intra != 0 && options.intraOptions.temperature == .ownDetached
-    let variables = try values.keys.sorted().filter { !(isDetached && $0 == "logit scale") }.map { key in
-      GradientCheck.Variable(
-        key, try #require(values[key]), gradient: try #require(gradients[key]), accumulates: false)
-    }
-    let report = try GradientCheck(variables, roundings: 512).run {
-      scene.logitScale = scale[0]
-      return [try scene.run(options).total]
-    } backward: { weights in
-      scene.logitScale = scale[0]
-      let found = try scene.run(options)
-      let all = ["image": found.image, "text": found.text, "logit scale": [found.logitScale]]
-        .merging(found.own) { first, _ in first }
-      for (key, numbers) in all {
-        for (index, number) in numbers.enumerated() { gradients[key]?[index] = weights[0] * number }
-      }
-    }
-    // A scale that a term does not look at has no gradient, nor has the text of a term of pictures.
-    #expect(report.failures == 0 && report.count > 0, "\(name): \(report)")
-    #expect(report.blind.allSatisfy { Self.mayBeFlat($0, options) }, "\(name): \(report)")
-  }
-
-  private static func mayBeFlat(_ variable: String, _ options: ObjectiveOptions) -> Bool {
-    switch variable {
-    case "logit scale":
-      return [options.clip, options.crd, options.gd].allSatisfy { $0 == 0 }
-        && (options.affinity == 0 || options.affinityScale != nil)
-        && (options.intra == 0 || options.intraOptions.temperature != .ownScales)
-    case "text": return options == .intra { $0.text = 0 }
-    case "image": return options.intra != 0 && options.intraOptions.image == 0
-    default: return false
-    }
+    for (name, options) in checkedObjectives { try expectDifferences(base, name, options) }
   }
 
   /// The weights of pairs are held, so the function whose differences are taken holds them too.

@@ -6,10 +6,13 @@ import TestSupport
 /// The values of all terms from whole N × N matrices, as their formulas are written, in Double.
 struct PlainObjective {
   typealias Matrix = [[Double]]
-  let u, v, x, y: Matrix
+  let u, v: Matrix
+  /// Of each teacher, the first one leading.
+  let x, y: [Matrix]
   /// The student's rows in the teacher's width.
   let projected: (image: Matrix, text: Matrix)
-  let alpha, beta: Double
+  let alpha: Double
+  let betas: [Double]
   let own: [String: [Double]]
 
   /// Raw student rows, the teacher's unit rows, and the values of the objective's own parameters.
@@ -20,9 +23,10 @@ struct PlainObjective {
     let width = scene.image.columns
     let (image, text) = (rows(scene.image.doubles, width), rows(scene.text.doubles, width))
     (u, v) = (image.map(Self.unit), text.map(Self.unit))
-    let taught = scene.teacherImage.columns
-    (x, y) = (rows(scene.teacherImage.doubles, taught), rows(scene.teacherText.doubles, taught))
-    (alpha, beta) = (exp(scene.logitScale), exp(scene.teacherLogitScale))
+    x = scene.teachers.map { rows($0.image.doubles, $0.image.columns) }
+    y = scene.teachers.map { rows($0.text.doubles, $0.text.columns) }
+    alpha = exp(scene.logitScale)
+    betas = scene.teachers.map { exp($0.logitScale) }
     let own = scene.parameters.mapValues(\.doubles)
     self.own = own
     func head(_ raw: Matrix, _ name: String) -> Matrix {
@@ -67,39 +71,55 @@ struct PlainObjective {
   private static func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
 
   private var student: Matrix { Self.logits(u, v, alpha) }
-  private var teacher: Matrix { Self.logits(x, y, beta) }
-  private func bothWays(_ rows: (Matrix, Matrix) -> [Double], _ a: Matrix, _ b: Matrix) -> Double {
-    (Self.mean(rows(a, b)) + Self.mean(rows(Self.transposed(a), Self.transposed(b)))) / 2
+  /// ln of the mean of the teachers' softmaxes, of pictures over captions; or of captions over pictures.
+  private func targets(_ fixed: Double? = nil, ofCaptions: Bool = false) -> Matrix {
+    Self.logMean(
+      zip(zip(x, y), betas).map { rows, beta in
+        let z = Self.logits(rows.0, rows.1, fixed ?? beta)
+        return Self.logSoftmax(ofCaptions ? Self.transposed(z) : z)
+      })
   }
-  private static func kl(_ q: Matrix, _ p: Matrix) -> [Double] { divergences(logSoftmax(q), logSoftmax(p)) }
+  private static func logMean(_ logs: [Matrix]) -> Matrix {
+    logs[0].indices.map { i in
+      logs[0][i].indices.map { j in log(logs.reduce(0) { $0 + exp($1[i][j]) } / Double(logs.count)) }
+    }
+  }
+  private func bothWays(_ rows: (Matrix) -> [Double], _ z: Matrix) -> Double {
+    (Self.mean(rows(z)) + Self.mean(rows(Self.transposed(z)))) / 2
+  }
+  /// The mean over both modalities of what rows of targets and of the student's logits come to.
+  private func bothWays(_ rows: (Matrix, Matrix) -> [Double], fixed: Double? = nil, _ z: Matrix, _ back: Matrix)
+    -> Double
+  {
+    (Self.mean(rows(targets(fixed), Self.logSoftmax(z)))
+      + Self.mean(rows(targets(fixed, ofCaptions: true), Self.logSoftmax(back)))) / 2
+  }
 
   /// Weighted sum of all terms.
   func total(_ options: ObjectiveOptions) -> Double {
     func used(_ weight: Double, _ value: () -> Double) -> Double { weight == 0 ? 0 : weight * value() }
     return used(options.clip) {
-      bothWays({ z, _ in Self.crossEntropies(z) }, student, student)
+      bothWays(Self.crossEntropies, student)
     }
       + used(options.crd) {
-        bothWays(Self.kl, teacher, student)
+        bothWays(Self.divergences, student, Self.transposed(student))
       }
       + used(options.affinity) {
-        let (a, b) = options.affinityScale.map { ($0, $0) } ?? (alpha, beta)
+        let z = Self.logits(u, v, options.affinityScale ?? alpha)
         return bothWays(
-          { q, p in
-            zip(Self.logSoftmax(q), Self.logSoftmax(p)).map { zip($0, $1).reduce(0) { $0 - exp($1.0) * $1.1 } }
-          }, Self.logits(x, y, b), Self.logits(u, v, a))
+          { q, p in zip(q, p).map { zip($0, $1).reduce(0) { $0 - exp($1.0) * $1.1 } } },
+          fixed: options.affinityScale, z, Self.transposed(z))
       } + used(options.fd) { fd }
       + used(options.icl) {
         let scale = gamma(options)
         return
-          (Self.mean(Self.crossEntropies(Self.logits(projected.image, y, scale)))
-          + Self.mean(Self.crossEntropies(Self.logits(projected.text, x, scale)))) / 2
+          (Self.mean(Self.crossEntropies(Self.logits(projected.image, y[0], scale)))
+          + Self.mean(Self.crossEntropies(Self.logits(projected.text, x[0], scale)))) / 2
       }
       + used(options.crossKD) {
         let scale = gamma(options)
-        return
-          (Self.mean(Self.kl(teacher, Self.logits(projected.image, y, scale)))
-          + Self.mean(Self.kl(Self.transposed(teacher), Self.logits(projected.text, x, scale)))) / 2
+        return bothWays(
+          Self.divergences, Self.logits(projected.image, y[0], scale), Self.logits(projected.text, x[0], scale))
       } + used(options.gd) { gd(options) } + used(options.afd) { afd } + used(options.intra) { intra(options) }
   }
 
@@ -112,7 +132,7 @@ struct PlainObjective {
     func squares(_ a: Matrix, _ b: Matrix) -> Double {
       Self.mean(zip(a, b).flatMap { zip($0, $1).map { ($0 - $1) * ($0 - $1) } })
     }
-    return squares(projected.image, x) + squares(projected.text, y)
+    return squares(projected.image, x[0]) + squares(projected.text, y[0])
   }
 
   private var afd: Double {
@@ -123,9 +143,9 @@ struct PlainObjective {
       return zip(a, b).map { Self.unit(Self.affine(rows, bias, $0 + $1)) }
     }
     let z = Self.logits(
-      fused(u, x, "visual_fusion_proj"), fused(v, y, "text_fusion_proj"),
+      fused(u, x[0], "visual_fusion_proj"), fused(v, y[0], "text_fusion_proj"),
       own["objective.fusion_logit_scale"]?[0] ?? .nan)
-    return bothWays({ z, _ in Self.crossEntropies(z) }, z, z)
+    return bothWays(Self.crossEntropies, z)
   }
 
   private func gd(_ options: ObjectiveOptions) -> Double {
@@ -146,30 +166,30 @@ struct PlainObjective {
       // Anchors' and keys' gradients are each a mean over N d entries.
       zip(a, b).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) } / Double(a.count / 2)
     }
-    return distance(gradients(projected.image, projected.text, alpha), gradients(x, y, beta))
-      + distance(gradients(projected.text, projected.image, alpha), gradients(y, x, beta))
+    return distance(gradients(projected.image, projected.text, alpha), gradients(x[0], y[0], betas[0]))
+      + distance(gradients(projected.text, projected.image, alpha), gradients(y[0], x[0], betas[0]))
   }
 
   private func intra(_ options: ObjectiveOptions) -> Double {
     let o = options.intraOptions
-    let sides: [(mu: Double, student: Matrix, teacher: Matrix, cross: Matrix, taught: Matrix)] = [
-      (o.image, u, x, student, teacher), (o.text, v, y, Self.transposed(student), Self.transposed(teacher)),
+    let sides: [(mu: Double, student: Matrix, teachers: [Matrix], cross: Matrix, targets: Matrix)] = [
+      (o.image, u, x, student, targets()), (o.text, v, y, Self.transposed(student), targets(ofCaptions: true)),
     ]
     let used = sides.filter { $0.mu != 0 }
-    let means = used.map { Self.mean(divergence($0.student, $0.teacher, o)) }
+    let means = used.map { Self.mean(divergence($0.student, $0.teachers, o)) }
     return zip(used, means).reduce(0) { sum, side in
-      let ((mu, student, teacher, cross, taught), mean) = side
+      let ((mu, student, teachers, cross, targets), mean) = side
       switch o.granularity {
       case .modality: return sum + mu * mean * mean / means.reduce(0, +)
-      case .pair: return sum + mu * pairs(student, teacher, o, weights: pairWeights(student, teacher, o))
+      case .pair: return sum + mu * pairs(student, teachers, o, weights: pairWeights(student, teachers, o))
       case .row:
-        let d = divergence(student, teacher, o)
+        let d = divergence(student, teachers, o)
         let n = Double(d.count)
         let a: [Double]
         switch o.source {
         case .intraKL: a = d
         case .clip: a = Self.crossEntropies(cross)
-        case .crossKL: a = Self.kl(taught, cross)
+        case .crossKL: a = Self.divergences(targets, Self.logSoftmax(cross))
         }
         let w: [Double]
         switch o.weighting {
@@ -187,21 +207,22 @@ struct PlainObjective {
     }
   }
 
-  private func softmaxes(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions) -> (p: Matrix, q: Matrix) {
-    let (s, t): (Double, Double)
+  private func softmaxes(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions) -> (p: Matrix, q: Matrix) {
+    let (s, t): (Double, [Double])
     switch o.temperature {
-    case .ownScales, .ownDetached: (s, t) = (alpha, beta)
-    case .teacherScaleBoth: (s, t) = (beta, beta)
-    case .fixedTau: (s, t) = (1 / o.tau, 1 / o.tau)
+    case .ownScales, .ownDetached: (s, t) = (alpha, betas)
+    case .teacherScaleBoth: (s, t) = (betas[0], betas)
+    case .fixedTau: (s, t) = (1 / o.tau, betas.map { _ in 1 / o.tau })
     }
     return (
       Self.logSoftmax(Self.logits(student, student, s), masked: o.diagonal == .mask),
-      Self.logSoftmax(Self.logits(teacher, teacher, t), masked: o.diagonal == .mask)
+      Self.logMean(
+        zip(teachers, t).map { Self.logSoftmax(Self.logits($0, $0, $1), masked: o.diagonal == .mask) })
     )
   }
 
-  private func divergence(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions) -> [Double] {
-    let (p, q) = softmaxes(student, teacher, o)
+  private func divergence(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions) -> [Double] {
+    let (p, q) = softmaxes(student, teachers, o)
     switch o.divergence {
     case .forward: return Self.divergences(q, p)
     case .reverse: return Self.divergences(p, q)
@@ -212,16 +233,16 @@ struct PlainObjective {
   }
 
   /// |p − q| over its sum.
-  func pairWeights(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions) -> Matrix {
-    let (p, q) = softmaxes(student, teacher, o)
+  func pairWeights(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions) -> Matrix {
+    let (p, q) = softmaxes(student, teachers, o)
     let t = zip(p, q).map { zip($0, $1).map { abs(exp($0) - exp($1)) } }
     let total = t.joined().reduce(0, +)
     return t.map { $0.map { $0 / total } }
   }
 
   /// N Σ w q ln(q/p) for weights that are held.
-  func pairs(_ student: Matrix, _ teacher: Matrix, _ o: IntraOptions, weights: Matrix) -> Double {
-    let (p, q) = softmaxes(student, teacher, o)
+  func pairs(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions, weights: Matrix) -> Double {
+    let (p, q) = softmaxes(student, teachers, o)
     var sum = 0.0
     for i in p.indices {
       for j in p.indices where q[i][j] != -.infinity { sum += weights[i][j] * exp(q[i][j]) * (q[i][j] - p[i][j]) }

@@ -117,18 +117,21 @@ public func finishDivergence<S: Scalar>(_ state: DivergenceRows<S>, reversed: Bo
 ///
 /// G_ij = a_i (p_ij − q_ij) + w_j (p'_ij − q'_ij), where p', q' are the softmaxes down the columns: the gradient with
 /// respect to z of Σ a_i KL_i over rows and Σ w_j KL_j over columns. Without columns the second part is left out. Adds
-/// Σ_j G_ij c_ij to `along`.
+/// Σ_j G_ij c_ij to `along`. `columnTeacher` is the teacher's tile as the columns' anchors have it, nil where it is r.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func divergenceGradient<S: Scalar>(
   _ c: Tensor<S>, studentScale: S, _ r: Tensor<S>, teacherScale: S,
   rows: (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>),
-  columns: (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>)?, along: Tensor<S>
+  columns: (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>)?, columnTeacher: Tensor<S>? = nil,
+  along: Tensor<S>
 ) {
   let (b, t) = (c.rows, c.columns)
+  precondition(columnTeacher.map { $0.count == c.count } ?? true, "\(c.shape)")
   precondition(r.count == c.count && rows.weight.count == b && along.count == b, "\(c.shape) and \(r.shape)")
   precondition(columns.map { $0.weight.count == t } ?? true, "vectors of \(t) for the columns of \(c.shape)")
   let (p, q, sums) = (c.pointer, r.pointer, along.pointer)
+  let back = columnTeacher?.pointer ?? q
   let (m, n, a) = (rows.studentLSE.pointer, rows.teacherLSE.pointer, rows.weight.pointer)
   let down = columns.map { ($0.studentLSE.pointer, $0.teacherLSE.pointer, $0.weight.pointer) }
   Threads.split(b, grain: 8) { _, range in
@@ -137,10 +140,12 @@ public func divergenceGradient<S: Scalar>(
       let (lse, teacherLSE, weight) = (m[i], n[i], a[i])
       var total: S = 0
       if let (columnLSE, columnTeacherLSE, columnWeight) = down {
+        let opposite = back + i * t
         for j in 0..<t {
-          let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
-          let along = S.exponential(z - lse) - S.exponential(y - teacherLSE)
-          let across = S.exponential(z - columnLSE[j]) - S.exponential(y - columnTeacherLSE[j])
+          let z = studentScale * student[j]
+          let along = S.exponential(z - lse) - S.exponential(teacherScale * teacher[j] - teacherLSE)
+          let across =
+            S.exponential(z - columnLSE[j]) - S.exponential(teacherScale * opposite[j] - columnTeacherLSE[j])
           let g = weight * along + columnWeight[j] * across
           total = Relaxed.multiplyAdd(g, student[j], total)
           student[j] = g

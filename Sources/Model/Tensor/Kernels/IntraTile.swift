@@ -40,19 +40,22 @@ public struct IntraAnchors<S: Scalar> {
 
 /// C → G, in place: G_ij = g_i A_ij + g_j A_ji, so that dU_i = scale Σ_j G_ij u_j. Adds Σ_j g_i A_ij c_ij to `along`.
 ///
-/// `masked` makes the own column 0; it is `diagonal + i` from the tile's first.
+/// `masked` makes the own column 0; it is `diagonal + i` from the tile's first. `columnTeacher` is the teacher's tile as the
+/// columns' anchors have it, nil where it is r.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func intraGradient<S: Scalar>(
   _ c: Tensor<S>, studentScale: S, _ r: Tensor<S>, teacherScale: S, rows: IntraAnchors<S>, columns: IntraAnchors<S>,
-  diagonal: Int, masked: Bool, form: IntraForm, along: Tensor<S>
+  columnTeacher: Tensor<S>? = nil, diagonal: Int, masked: Bool, form: IntraForm, along: Tensor<S>
 ) {
+  let back = columnTeacher ?? r
   precondition(
-    r.count == c.count && rows.factor.count == c.rows && columns.factor.count == c.columns && along.count == c.rows,
+    r.count == c.count && back.count == c.count && rows.factor.count == c.rows && columns.factor.count == c.columns
+      && along.count == c.rows,
     "\(c.shape) and \(r.shape) with \(rows.factor.shape), \(columns.factor.shape)")
   let tile = IntraTile(
-    c: c, r: r, scales: (studentScale, teacherScale), rows: rows, columns: columns, diagonal: diagonal, masked: masked,
-    along: along)
+    c: c, r: r, back: back, scales: (studentScale, teacherScale), rows: rows, columns: columns, diagonal: diagonal,
+    masked: masked, along: along)
   switch form {
   case .forward: tile.gradient(ForwardSlope.self)
   case .reverse: tile.gradient(ReverseSlope.self)
@@ -143,6 +146,7 @@ private enum PairSlope: IntraSlope {
 private struct IntraTile<S: Scalar> {
   let c: Tensor<S>
   let r: Tensor<S>
+  let back: Tensor<S>
   let scales: (S, S)
   let rows: IntraAnchors<S>
   let columns: IntraAnchors<S>
@@ -153,7 +157,7 @@ private struct IntraTile<S: Scalar> {
   @inline(__always)
   func gradient<Form: IntraSlope>(_: Form.Type) {
     let (b, t) = (c.rows, c.columns)
-    let (p, q, sums) = (c.pointer, r.pointer, along.pointer)
+    let (p, q, back, sums) = (c.pointer, r.pointer, back.pointer, along.pointer)
     let (m, n, f, k) = (
       rows.studentLSE.pointer, rows.teacherLSE.pointer, rows.factor.pointer, rows.number.pointer
     )
@@ -163,17 +167,18 @@ private struct IntraTile<S: Scalar> {
     let (studentScale, teacherScale) = scales
     Threads.split(b, grain: 8) { _, range in
       for i in range {
-        let (student, teacher) = (p + i * t, q + i * t)
+        let (student, teacher, opposite) = (p + i * t, q + i * t, back + i * t)
         let (lse, teacherLSE, factor, number) = (m[i], n[i], f[i], k[i])
         let (before, after) = candidates(t, without: masked ? diagonal + i : nil)
         var total: S = 0
         for half in 0..<2 {
           let part = half == 0 ? before : after
           for j in part {
-            let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
-            let own = factor * Form.slope(z - lse, y - teacherLSE, number)
+            let z = studentScale * student[j]
+            let own = factor * Form.slope(z - lse, teacherScale * teacher[j] - teacherLSE, number)
             let other =
-              columnFactor[j] * Form.slope(z - columnLSE[j], y - columnTeacherLSE[j], columnNumber[j])
+              columnFactor[j]
+              * Form.slope(z - columnLSE[j], teacherScale * opposite[j] - columnTeacherLSE[j], columnNumber[j])
             total = Relaxed.multiplyAdd(own, student[j], total)
             student[j] = own + other
           }

@@ -5,23 +5,33 @@ internal import RealModule
 
 /// Folds a tile of logits into each row's running maximum m and sum Σ e^(z − m).
 ///
-/// Before the first tile: m = −∞ and sum = 0.
+/// Before the first tile: m = −∞ and sum = 0. With `leavingOut` row i leaves out its column leavingOut + i, where the tile
+/// has it.
 @specialized(where S == Float)
 @specialized(where S == Double)
-public func foldLogSumExp<S: Scalar>(_ c: Tensor<S>, scale: S, maximum: Tensor<S>, sum: Tensor<S>) {
+public func foldLogSumExp<S: Scalar>(
+  _ c: Tensor<S>, scale: S, maximum: Tensor<S>, sum: Tensor<S>, leavingOut diagonal: Int? = nil
+) {
   let (b, t) = (c.rows, c.columns)
   precondition(maximum.count == b && sum.count == b, "\(c.shape) into \(maximum.shape), \(sum.shape)")
   let (p, m, s) = (c.pointer, maximum.pointer, sum.pointer)
   Threads.split(b, grain: 8) { _, rows in
     for i in rows {
       let row = p + i * t
+      let (before, after) = candidates(t, without: diagonal.map { $0 + i })
       var largest = m[i]
-      for j in 0..<t {
-        let z = scale * row[j]
-        largest = z > largest ? z : largest
+      for half in 0..<2 {
+        for j in half == 0 ? before : after {
+          let z = scale * row[j]
+          largest = z > largest ? z : largest
+        }
       }
       var total: S = 0
-      for j in 0..<t { total = Relaxed.sum(total, S.exponential(scale * row[j] - largest)) }
+      for half in 0..<2 {
+        for j in half == 0 ? before : after {
+          total = Relaxed.sum(total, S.exponential(scale * row[j] - largest))
+        }
+      }
       s[i] = (s[i] == 0 ? 0 : s[i] * S.exponential(m[i] - largest)) + total
       m[i] = largest
     }

@@ -1,0 +1,128 @@
+import Dist
+import Foundation
+import Model
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// Several teachers with caches side by side, in real jobs.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct EnsembleTests {
+  let scene: CacheScene
+  /// A second teacher: of another width, and with the student's words.
+  let second: String
+
+  init() async throws {
+    scene = try await CacheScene()
+    try await scene.scene.train("second", ["steps=3", "seed=9", "model.embed_dim=20"], ranks: nil)
+    second = scene.scene.runFolder("second").path(percentEncoded: false)
+  }
+
+  private func member(_ model: String, _ cache: String) -> String {
+    "{model: \"\(model)\", cache: {path: \"\(scene.path(cache))\", part: 5}}"
+  }
+
+  private func ensemble(_ members: String...) -> String {
+    "teacher.ensemble=[\(members.joined(separator: ", "))]"
+  }
+
+  private func files(_ cache: String) throws -> [String: Data] {
+    // Which path the teacher had is said in the manifest, and is not the same for all.
+    try scene.files(cache).filter { $0.key.hasSuffix(".h5") }
+  }
+
+  /// One command computes all caches, the same as each alone; students of two teachers are the same on any number of
+  /// ranks, and other ones than of either.
+  @Test func twoTeachers() async throws {
+    let both = ensemble(member(second, "b"))
+    let said = try await scene.precompute("a", [both], ranks: 2)
+    #expect(said.output.split(separator: "\n").count { $0.contains("corpus  whole; ") } == 2, "\(said)")
+    try await scene.precompute("alone", ["teacher.model=\"\(second)\""], ranks: 1)
+    #expect(try files("b") == files("alone"))
+
+    let wanted = try await scene.train("two-on-1", from: "a", [both], ranks: 1)
+    for ranks in [2, 3] {
+      let run = try await scene.scene.run(["name=two-on-\(ranks)"] + scene.settings("a") + [both], ranks: ranks)
+      #expect(run.status == 0, "\(run)")
+      let line = try #require(run.output.split(separator: "\n").first { $0.hasPrefix("ensemble: ") })
+      #expect(line.contains("crd, intra follow the mean softmax of 2 teachers: \(scene.teacher.teacher) from "))
+      #expect(line.contains("\(second) from \(scene.path("b")); fd, icl look at the first alone"))
+      #expect(difference(try scene.scene.losses("two-on-\(ranks)"), wanted) < 1e-5)
+    }
+    let first = try await scene.train("first", from: "a")
+    #expect(difference(wanted, first) > 1e-4)
+    // Which one is the first matters to the terms that look at embeddings.
+    let swapped = try await scene.train(
+      "swapped", from: "b", ["teacher.model=\"\(second)\"", ensemble(member(scene.teacher.teacher, "a"))])
+    #expect(swapped.count == 10 && difference(swapped, wanted) > 1e-4)
+
+    let run = try RunConfig.load(scene.scene.runFile, overrides: scene.settings("a") + [both])
+    let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
+    let teacher = try ModelFiles.sizes(scene.teacher.sizes)
+    let (student, _) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher.embedding)
+    let estimate = RunEstimate(
+      run, config, student.parameters, teacher: (teacher, nil, 0), isCached: true, ensemble: [20], rank: 0, of: 3)
+    let log = try String(
+      contentsOf: scene.scene.runFolder("two-on-3").appending(path: RunLog.fileName), encoding: .utf8)
+    #expect(
+      log.contains("\"received_bytes\":\(estimate.received.reduce(0) { $0 + $1.bytes }),"), "\(estimate.received)")
+  }
+
+  /// A teacher that is named twice, with two caches of its own, is one teacher.
+  @Test func theSameTeacherTwice() async throws {
+    try await scene.precompute("a", [ensemble(member(scene.teacher.teacher, "b"))], ranks: 2)
+    #expect(try files("a") == files("b"))
+    let single = try await scene.train("single", from: "a")
+    let double = try await scene.train("double", from: "a", [ensemble(member(scene.teacher.teacher, "b"))], ranks: 2)
+    #expect(difference(double, single) < 1e-5, "\(double), \(single)")
+  }
+
+  /// What the run was trained with it goes on with.
+  @Test func goingOn() async throws {
+    let both = ensemble(member(second, "b"))
+    try await scene.precompute("a", [both], ranks: 2)
+    let whole = try await scene.train("whole", from: "a", [both])
+    _ = try await scene.train("cut", from: "a", [both, "steps=10", "checkpoint.every=4"])
+    try FileManager.default.removeItem(at: scene.scene.checkpoint("cut", 10))
+    try FileManager.default.removeItem(atPath: scene.scene.runFolder("cut").path + "/checkpoints/latest")
+    let resumed = try await scene.scene.run(
+      ["name=cut"] + scene.settings("a") + [both], ["--resume", "auto"], ranks: nil)
+    #expect(resumed.status == 0, "\(resumed)")
+    #expect(try scene.scene.losses("cut") == whole)
+    let other = try await scene.scene.run(
+      ["name=cut", "steps=12"] + scene.settings("a"), ["--resume", "auto"], ranks: nil)
+    #expect(other.status == 65 && other.errors.contains("with \(second) (SHA-256 "), "\(other)")
+  }
+
+  @Test func whatIsRefused() async throws {
+    func expect(_ values: [String], _ status: Int, _ words: String, at location: SourceLocation = #_sourceLocation)
+      async throws
+    {
+      let run = try await scene.scene.run(scene.settings("a") + values, ranks: 2)
+      #expect(run.status == status && run.errors.contains(words), "\(run)", sourceLocation: location)
+    }
+    try await scene.precompute("a", ranks: 2)
+    let both = ensemble(member(second, "b"))
+    try await expect(
+      [both, "teacher.cache=none"], 64, "teacher.ensemble: the embeddings of several teachers come from")
+    try await expect(
+      ["teacher.ensemble=[{model: \"\(second)\"}]"], 64, "teacher.ensemble.0.cache: is missing: the folder")
+    try await expect([ensemble(member(second, "a"))], 64, "teacher.ensemble.0.cache: \(scene.path("a")) is another")
+    try await expect(
+      [both, "objective={preset: clip, fd: 1}"], 64, "teacher.ensemble: no term of the objective follows softmaxes")
+    try await expect([ensemble("{cache: b}")], 64, "teacher.ensemble.0.model is missing")
+    try await expect(
+      [ensemble("{model: x, cache: b, ensemble: []}")], 64, "unknown key \"ensemble\" in teacher.ensemble.0")
+    try await expect([both], 74, "\(scene.folder("b")): there is no cache.json; run kinship precompute first")
+    // The first one's cache in the second one's place.
+    try FileManager.default.copyItem(atPath: scene.path("a"), toPath: scene.path("b"))
+    try await expect([both], 65, "its teacher is \(scene.teacher.teacher) (SHA-256 ")
+  }
+
+  @Test func dryRun() async throws {
+    let both = ensemble(member(second, "b"))
+    try await scene.precompute("a", [both], ranks: 2)
+    let run = try await scene.scene.run(scene.settings("a") + [both], ["--dry-run"], ranks: 2)
+    #expect(run.status == 0 && run.output.contains("ensemble: crd, intra follow"), "\(run)")
+  }
+}
