@@ -189,7 +189,7 @@ import Testing
         "run.yaml:8:88: optimizer.clip_norm: expected more than 0, or none, found 0.0",
         "run.yaml:8:103: optimizer.head_decay: expected 0 or more, or auto, found -1.0",
         "run.yaml:9:14: log.every: expected at least 1, found 0",
-        "run.yaml:10:21: checkpoint.every: expected at least 1, found 0",
+        "run.yaml:10:21: checkpoint.every: expected at least 1, or none, found 0",
         "run.yaml:10:30: checkpoint.keep: expected at least 1, or all, found 0",
         "run.yaml:11:11: evaluate.evaluations: evaluate.every is given, but there is nothing to evaluate",
       ]),

@@ -120,6 +120,8 @@ struct LogLine: Decodable {
   var note: String?
   var rate: Double?
   var pruning: Pruning?
+  var blockedSeconds: Double?
+  var writtenSeconds: Double?
 
   struct Pruning: Decodable {
     var expected: Double

@@ -4,40 +4,82 @@ import Tensor
 
 /// Checkpoints of a small model whose every number is a function of parameter, element and step.
 let checkpointProbes: [String: Scenario] = [
-  // FOLDER STEP [KEEP]
+  // FOLDER STEP [KEEP [KEEP-EVERY]]
   "checkpoint-write": { communicator, arguments in
-    let keep = arguments.count > 2 ? Int(arguments[2])! : nil
-    let writer = CheckpointWriter(runFolder: arguments[0], keep: keep, communicator: communicator)
+    let retention = CheckpointRetention(
+      newest: arguments.count > 2 ? Int(arguments[2])! : nil, every: arguments.count > 3 ? Int(arguments[3])! : nil)
+    let writer = CheckpointWriter(runFolder: arguments[0], retention: retention, communicator: communicator)
     let step = Int(arguments[1])!
     let receipt = try writer.write(state(step, communicator), record(step))
     say("\(communicator.rank): \(URL(filePath: receipt.folder).lastPathComponent) \(receipt.notRemoved)")
     return 0
   },
-  // FOLDER STEP STAGE RANK: that rank is killed when it has reached the stage.
+  // FOLDER STEP STAGE RANK: that rank is killed when its thread has reached the stage.
   "checkpoint-killed": { communicator, arguments in
     let stage = CheckpointWriter.Stage(rawValue: arguments[2])!
     let victim = Int(arguments[3])!
-    var writer = CheckpointWriter(runFolder: arguments[0], keep: 1, communicator: communicator)
-    writer.reached = { if $0 == stage, communicator.rank == victim { kill(getpid(), SIGKILL) } }
+    let background = try BackgroundCheckpoints(inBackground: true, over: communicator) { ranks in
+      var writer = CheckpointWriter(runFolder: arguments[0], retention: .init(newest: 1), communicator: ranks)
+      writer.reached = { if $0 == stage, ranks.rank == victim { kill(getpid(), SIGKILL) } }
+      return writer
+    }
     let step = Int(arguments[1])!
-    _ = try writer.write(state(step, communicator), record(step))
+    try background.save(state(step, communicator), record(step))
+    try background.wait()
     return 0
+  },
+  // FOLDER: saves three times, and spoils the arena while the write is held up half-way.
+  "checkpoint-background": { communicator, arguments in
+    let gate = DispatchSemaphore(value: 0)
+    let background = try BackgroundCheckpoints(inBackground: true, over: communicator) { ranks in
+      var writer = CheckpointWriter(runFolder: arguments[0], retention: .init(newest: nil), communicator: ranks)
+      writer.reached = { if $0 == .partWritten { gate.wait() } }
+      return writer
+    }
+    var told: [Int] = []
+    for step in 1...3 {
+      let arena = Arena(step, communicator)
+      // The write of the step before goes on, and `save` waits for it.
+      if step > 1 { gate.signal() }
+      try background.save(arena.state, record(step))
+      for tensor in [arena.values, arena.first, arena.second] { fill(tensor, -.infinity) }
+      told += try background.finished().map(\.step)
+      guard told == Array(1..<step) else { throw Different(what: "step", place: step, found: 0) }
+    }
+    gate.signal()
+    try background.wait()
+    told += try background.finished().map(\.step)
+    for step in told {
+      let path = "\(arguments[0])/step-0000000\(step)"
+      try compare(try Checkpoint.open(path, communicator: communicator), step: step, communicator)
+    }
+    say("\(communicator.rank): \(told)")
+    return 0
+  },
+  // FOLDER: the last rank's file may not grow; the error comes with a later step.
+  "checkpoint-background-limited": { communicator, arguments in
+    limitLastRank(communicator)
+    let background = try BackgroundCheckpoints(inBackground: true, over: communicator) {
+      CheckpointWriter(runFolder: arguments[0], retention: .init(newest: 1), communicator: $0)
+    }
+    try background.save(state(1, communicator), record(1))
+    for _ in 0..<500 {
+      guard try background.finished().isEmpty else { return 71 }
+      Thread.sleep(forTimeInterval: 0.01)
+    }
+    return 72
   },
   // FOLDER: a file system with 1,000 bytes left.
   "checkpoint-full": { communicator, arguments in
-    var writer = CheckpointWriter(runFolder: arguments[0], keep: 1, communicator: communicator)
+    var writer = CheckpointWriter(runFolder: arguments[0], retention: .init(newest: 1), communicator: communicator)
     writer.available = { _ in 1000 }
     _ = try writer.write(state(1, communicator), record(1))
     return 0
   },
   // FOLDER: the last rank's file may not grow beyond 1,000 bytes.
   "checkpoint-limited": { communicator, arguments in
-    if communicator.rank == communicator.size - 1 {
-      signal(SIGXFSZ, SIG_IGN)
-      var limit = rlimit(rlim_cur: 1000, rlim_max: 1000)
-      guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0 else { return 71 }
-    }
-    let writer = CheckpointWriter(runFolder: arguments[0], keep: 1, communicator: communicator)
+    limitLastRank(communicator)
+    let writer = CheckpointWriter(runFolder: arguments[0], retention: .init(newest: 1), communicator: communicator)
     _ = try writer.write(state(1, communicator), record(1))
     return 0
   },
@@ -83,31 +125,49 @@ private func record(_ step: Int) -> CheckpointRecord {
     ], version: "0.0.1", kernel: "SkylakeX", threads: 2)
 }
 
+private func state(_ step: Int, _ communicator: Communicator) -> CheckpointState { Arena(step, communicator).state }
+
 /// Each parameter begins at a multiple of 16. The arena is dealt out in buckets of 20, of which each rank has a share.
-private func state(_ step: Int, _ communicator: Communicator) -> CheckpointState {
+private struct Arena {
   var entries: [CheckpointEntry] = []
-  var count = 0
-  for (name, shape) in parameters {
-    entries.append(CheckpointEntry(name: name, shape: shape, offset: count))
-    count += (shape.count + 15) / 16 * 16
+  let ranges: [Range<Int>]
+  let values: Tensor<Float>
+  let first: Tensor<Float>
+  let second: Tensor<Float>
+
+  var state: CheckpointState {
+    CheckpointState(entries: entries, values: values, ranges: ranges, firstMoment: first, secondMoment: second)
   }
-  let ranges = stride(from: 0, to: count, by: 20).map { start in
-    let share = communicator.slice(of: min(20, count - start))
-    return start + share.lowerBound..<start + share.upperBound
-  }
-  let values = Tensor<Float>(Shape(count))
-  let own = ranges.flatMap { Array($0) }
-  let first = Tensor<Float>(Shape(own.count))
-  let second = Tensor<Float>(Shape(own.count))
-  for entry in entries {
-    for place in entry.range {
-      values[place] = number(.value, entry.name, place - entry.offset, step)
-      guard let index = own.firstIndex(of: place) else { continue }
-      first[index] = number(.first, entry.name, place - entry.offset, step)
-      second[index] = number(.second, entry.name, place - entry.offset, step)
+
+  init(_ step: Int, _ communicator: Communicator) {
+    var count = 0
+    for (name, shape) in parameters {
+      entries.append(CheckpointEntry(name: name, shape: shape, offset: count))
+      count += (shape.count + 15) / 16 * 16
+    }
+    ranges = stride(from: 0, to: count, by: 20).map { start in
+      let share = communicator.slice(of: min(20, count - start))
+      return start + share.lowerBound..<start + share.upperBound
+    }
+    let own = ranges.flatMap { Array($0) }
+    (values, first, second) = (Tensor(Shape(count)), Tensor(Shape(own.count)), Tensor(Shape(own.count)))
+    for entry in entries {
+      for place in entry.range {
+        values[place] = number(.value, entry.name, place - entry.offset, step)
+        guard let index = own.firstIndex(of: place) else { continue }
+        first[index] = number(.first, entry.name, place - entry.offset, step)
+        second[index] = number(.second, entry.name, place - entry.offset, step)
+      }
     }
   }
-  return CheckpointState(entries: entries, values: values, ranges: ranges, firstMoment: first, secondMoment: second)
+}
+
+/// The last rank's files may not grow beyond 1,000 bytes.
+private func limitLastRank(_ communicator: Communicator) {
+  guard communicator.rank == communicator.size - 1 else { return }
+  signal(SIGXFSZ, SIG_IGN)
+  var limit = rlimit(rlim_cur: 1000, rlim_max: 1000)
+  guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0 else { exit(71) }
 }
 
 /// Reads into an arena with the parameters in reverse order, a gap of 3 before each, and −1 everywhere.

@@ -48,11 +48,11 @@ struct CheckpointFolders {
     try Publish.link(path(Self.latest), to: name(step))
   }
 
-  /// Removes what lies behind `step`: beyond the `keep` newest checkpoints, what they replaced, and what was never
+  /// Removes what lies behind `step`: checkpoints that need not remain, what they replaced, and what was never
   /// finished. Later steps are another branch of the run and are left alone. Returns what could not be removed.
-  func prune(behind step: Int, keep: Int?) -> [String] {
+  func prune(behind step: Int, _ retention: CheckpointRetention) -> [String] {
     let past = all().filter { $0.step <= step }
-    let kept = past.filter { $0.suffix.isEmpty }.map(\.step).sorted(by: >).prefix(keep ?? .max)
+    let kept = retention.kept(of: past.filter { $0.suffix.isEmpty }.map(\.step))
     var left: [String] = []
     for item in past where !item.suffix.isEmpty || !kept.contains(item.step) {
       do throws(FileError) {

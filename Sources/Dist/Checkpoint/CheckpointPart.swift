@@ -51,8 +51,20 @@ struct CheckpointPart {
   }
 
   /// Writes the file, brings it to the disk, reads it back from there and compares every bit. Returns its size and
-  /// SHA-256.
+  /// SHA-256. A file that cannot be finished is removed: a disk that was full would stay so.
   func write() throws -> (bytes: Int, sha256: String) {
+    do {
+      try writeFile()
+      try verify()
+      let written = try OpenFile.reading(path)
+      return (try written.size(), try written.sha256())
+    } catch {
+      try? Publish.removeAll(path)
+      throw error
+    }
+  }
+
+  private func writeFile() throws {
     let file = try HDF5File.create(path)
     try file.attributes.set("schema", "kinship checkpoint part 2")
     for slice in slices {
@@ -69,9 +81,6 @@ struct CheckpointPart {
     try file.close()
     try Publish.sync(file: path)
     try Publish.forget(file: path)
-    try verify()
-    let written = try OpenFile.reading(path)
-    return (try written.size(), try written.sha256())
   }
 
   private func verify() throws {
@@ -102,6 +111,7 @@ struct CheckpointPart {
       for start in stride(from: range.lowerBound, to: range.upperBound, by: piece) {
         let scalars = start..<min(start + piece, range.upperBound)
         try body(scalars, row..<row + scalars.count)
+        Progress.made()
         row += scalars.count
       }
     }

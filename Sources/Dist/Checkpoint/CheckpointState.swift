@@ -97,6 +97,19 @@ public struct CheckpointState: Sendable {
     return found
   }
 
+  /// The same numbers in other memory, of as many scalars as this rank owns.
+  func copied(values: Tensor<Float>, first: Tensor<Float>, second: Tensor<Float>) -> CheckpointState {
+    var start = 0
+    for range in ranges {
+      let own = start..<start + range.count
+      copy(self.values.slice(isPacked ? own : range), into: values.slice(own))
+      start = own.upperBound
+    }
+    copy(firstMoment, into: first)
+    copy(secondMoment, into: second)
+    return CheckpointState(entries, ranges, values, isPacked: true, first, second)
+  }
+
   /// This rank's part of a checkpoint, to be written to `path`.
   func part(_ path: String) -> CheckpointPart {
     let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })

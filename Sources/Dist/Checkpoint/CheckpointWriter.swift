@@ -1,6 +1,26 @@
 internal import Foundation
 internal import Tensor
 
+/// Which checkpoints of a run remain when a new one is in its place.
+public struct CheckpointRetention: Sendable, Equatable {
+  /// How many of the newest; nil for all.
+  public var newest: Int?
+  /// Those whose steps are a multiple of this, too.
+  public var every: Int?
+
+  public init(newest: Int?, every: Int? = nil) {
+    precondition(newest ?? 1 > 0 && every ?? 1 > 0, "at least the newest checkpoint is kept")
+    self.newest = newest
+    self.every = every
+  }
+
+  /// Those of some steps that remain.
+  func kept(of steps: [Int]) -> Set<Int> {
+    let newest = steps.sorted(by: >).prefix(newest ?? .max)
+    return Set(newest).union(steps.filter { step in every.map { step % $0 == 0 } ?? false })
+  }
+}
+
 /// Writes the checkpoints of one run.
 ///
 /// A checkpoint is a folder with a part a rank and a manifest. It is written under another name, brought to the disk
@@ -20,8 +40,7 @@ public struct CheckpointWriter: Sendable {
   }
 
   public let runFolder: String
-  /// How many checkpoints remain; nil for all.
-  public let keep: Int?
+  public let retention: CheckpointRetention
   private let communicator: Communicator
   private var folders: CheckpointFolders { CheckpointFolders(run: runFolder) }
 
@@ -31,14 +50,13 @@ public struct CheckpointWriter: Sendable {
   }
   package var reached: @Sendable (Stage) -> Void = { _ in }
 
-  public init(runFolder: String, keep: Int?, communicator: Communicator) {
-    precondition(keep ?? 1 > 0, "at least the newest checkpoint is kept")
+  public init(runFolder: String, retention: CheckpointRetention, communicator: Communicator) {
     self.runFolder = runFolder
-    self.keep = keep
+    self.retention = retention
     self.communicator = communicator
   }
 
-  /// Writes `step-STEP`, marks it `latest`, and removes what `keep` does not cover. All ranks call it, with their own
+  /// Writes `step-STEP`, marks it `latest`, and removes what need not remain. All ranks call it, with their own
   /// ranges of one arena and the same record; it returns when the checkpoint is published.
   ///
   /// - Throws: `CheckpointError` (exit code 74) where there is too little space or the system refuses; `MPIError`.
@@ -48,12 +66,14 @@ public struct CheckpointWriter: Sendable {
     let file = CheckpointManifest.partFile(communicator.rank, of: communicator.size)
     let part = state.part("\(partial)/\(file)")
 
+    // Ranks may write for minutes, and their cores are wanted elsewhere.
+    try communicator.patientBarrier()
     var bound = [part.byteBound]
     try communicator.sum(&bound)
     if communicator.rank == 0 {
       try CheckpointError.naming(target) { try prepare(partial, bytes: bound[0]) }
     }
-    try communicator.barrier()
+    try communicator.patientBarrier()
 
     let written = try CheckpointError.naming(target) {
       let written = try part.write()
@@ -63,6 +83,7 @@ public struct CheckpointWriter: Sendable {
     reached(.partWritten)
     let own = CheckpointManifest.Part(
       file: file, ranges: state.positions, bytes: written.bytes, sha256: written.sha256)
+    try communicator.patientBarrier()
     let parts = try communicator.allGather(Array(JSONEncoder().encode(own)))
 
     var notRemoved: [String] = []
@@ -77,10 +98,10 @@ public struct CheckpointWriter: Sendable {
         reached(.manifestWritten)
         try folders.publish(record.step) { reached(.renamed) }
         reached(.published)
-        return folders.prune(behind: record.step, keep: keep)
+        return folders.prune(behind: record.step, retention)
       }
     }
-    try communicator.barrier()
+    try communicator.patientBarrier()
     return Receipt(folder: target, notRemoved: notRemoved)
   }
 

@@ -202,4 +202,9 @@ extension Communicator {
   public func barrier() throws(MPIError) {
     try collective("barrier") { () throws(MPIError) in unsafe try meet() }
   }
+
+  /// The same where the wait may be long and the core belongs to others: looks now and then, and sleeps in between.
+  func patientBarrier() throws(MPIError) {
+    try collective("patient barrier") { () throws(MPIError) in unsafe try meetPatiently() }
+  }
 }

@@ -24,6 +24,9 @@ public final class CommunicationThread: Sendable {
   /// which nothing runs any more.
   public func wait(for number: Int? = nil) throws { try state.wait(for: number) }
 
+  /// Throws what has gone wrong so far; does not wait.
+  public func check() throws { try state.check() }
+
   private final class State: @unchecked Sendable {
     private let condition = NSCondition()
     private var queue: [@Sendable (Communicator) throws -> Void] = []
@@ -75,6 +78,12 @@ public final class CommunicationThread: Sendable {
       condition.lock()
       defer { condition.unlock() }
       while failure == nil, done < number ?? submitted { condition.wait() }
+      if let failure { throw failure }
+    }
+
+    func check() throws {
+      condition.lock()
+      defer { condition.unlock() }
       if let failure { throw failure }
     }
 

@@ -171,6 +171,20 @@ extension Communicator {
   /// four times the work of pieces that fit the caches (measured on two ranks of one machine).
   private var reductionPiece: Int { min(limit, 1 << 20) }
 
+  /// Looks after a millisecond, then after longer and longer times, up to a twentieth of a second.
+  @unsafe func meetPatiently() throws(MPIError) {
+    var request: MPI_Request?
+    unsafe try check("MPI_Ibarrier", MPI_Ibarrier(handle, &request))
+    var interval = 0.001
+    var isOver: Int32 = 0
+    while true {
+      unsafe try check("MPI_Test", MPI_Test(&request, &isOver, nil))
+      if isOver != 0 { return }
+      Thread.sleep(forTimeInterval: interval)
+      interval = min(1.5 * interval, 0.05)
+    }
+  }
+
   @unsafe func meet() throws(MPIError) {
     unsafe try check("MPI_Barrier", MPI_Barrier(handle))
   }

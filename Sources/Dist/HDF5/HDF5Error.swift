@@ -16,9 +16,13 @@ public struct HDF5Error: Error, ExitCoded, Hashable, CustomStringConvertible {
     self.cause = cause
   }
 
+  /// Whether another process has locked the file.
+  public var isLocked: Bool { cause.contains("unable to lock file") }
+
   public var exitCode: Int32 { 74 }
   public var description: String {
     let place = object.map { "\($0) of \(path)" } ?? path
-    return "HDF5: \(call) failed for \(place): \(cause)"
+    let advice = isLocked ? "; set HDF5_USE_FILE_LOCKING=FALSE, or end who holds it" : ""
+    return "HDF5: \(call) failed for \(place): \(cause)\(advice)"
   }
 }

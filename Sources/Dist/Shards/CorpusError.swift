@@ -3,12 +3,14 @@ public struct CorpusError: Error, ExitCoded, Hashable, CustomStringConvertible {
   /// The index or shard, or the corpus's name while it is being written.
   public let place: String
   public let reason: String
+  /// 65 where what is stored is wrong, 74 where the system refused.
+  public let exitCode: Int32
 
-  public init(_ place: String, _ reason: String) {
+  public init(_ place: String, _ reason: String, exitCode: Int32 = 65) {
     self.place = place
     self.reason = reason
+    self.exitCode = exitCode
   }
 
-  public var exitCode: Int32 { 65 }
   public var description: String { "\(place): \(reason)" }
 }

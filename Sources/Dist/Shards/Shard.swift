@@ -20,6 +20,7 @@ struct Shard: Sendable {
       switch error {
       case let error as CorpusError: throw error
       case let error as HDF5Error:
+        if error.isLocked { throw CorpusError(path, "\(error)", exitCode: error.exitCode) }
         throw CorpusError(path, "cannot be read (truncated or altered?): \(error.object ?? error.call): \(error.cause)")
       default: throw CorpusError(path, "cannot be read: \(error)")
       }

@@ -8,14 +8,23 @@ struct LogConfig: Section {
 
 /// How often the run is saved. The last step is always saved.
 struct CheckpointConfig: Section {
-  /// Steps between two checkpoints.
-  var every = 1000
+  /// Steps between two checkpoints; `none`: steps do not matter.
+  var every: Int? = 1000
+  /// Minutes between two checkpoints, by the clock of rank 0; `none`: time does not matter.
+  var minutes: Double?
   /// How many of the newest are kept; `all`: every one.
   var keep: Int? = 3
+  /// Checkpoints whose steps are a multiple of this are kept for good; `none`: no others than the newest.
+  var keepEvery: Int?
+  /// Whether training goes on while a checkpoint is written, from a copy.
+  var background = true
 
   mutating func fields(_ map: FieldMap) {
-    map.field("every", &every)
+    map.optional("every", &every, none: "none")
+    map.optional("minutes", &minutes, none: "none")
     map.optional("keep", &keep, none: "all")
+    map.optional("keep_every", &keepEvery, none: "none")
+    map.field("background", &background)
   }
 }
 

@@ -143,7 +143,11 @@ extension RunConfig {
       if let value, value < 1 { found.append((path, "expected at least 1\(word), found \(value)")) }
     }
     atLeastOne("log.every", log.every)
-    atLeastOne("checkpoint.every", checkpoint.every)
+    atLeastOne("checkpoint.every", checkpoint.every, orWord: ", or none")
+    atLeastOne("checkpoint.keep_every", checkpoint.keepEvery, orWord: ", or none")
+    if let minutes = checkpoint.minutes, !(minutes > 0 && minutes.isFinite) {
+      found.append(("checkpoint.minutes", "expected more than 0, or none, found \(minutes)"))
+    }
     atLeastOne("checkpoint.keep", checkpoint.keep, orWord: ", or all")
     atLeastOne("evaluate.every", evaluate.every, orWord: ", or none")
     if !(0...1e9).contains(watchdog.deadline) {

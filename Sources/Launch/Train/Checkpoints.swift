@@ -64,20 +64,49 @@ extension ParameterStore {
   }
 }
 
+/// Tells when a checkpoint is due by time.
+final class CheckpointClock {
+  private let interval: Double?
+  private var start = ContinuousClock.now
+
+  init(minutes: Double?) { interval = minutes.map { 60 * $0 } }
+
+  var isDue: Bool { interval.map { (ContinuousClock.now - start) / .seconds(1) >= $0 } ?? false }
+
+  func restart() { start = .now }
+}
+
 /// Saves and restores a run.
 struct Checkpoints {
   let run: RunConfig
   let saved: SavedRun
   let step: Step<Float>
   let ranks: Communicator
-  private let writer: CheckpointWriter
+  private let writing: BackgroundCheckpoints
+  private let clock: CheckpointClock
 
+  /// Every rank must call it.
   init(run: RunConfig, step: Step<Float>, teacher: SavedTeacher?, ranks: Communicator) throws {
     self.run = run
     self.step = step
     self.ranks = ranks
     saved = try SavedRun(run, step.model.config, teacher: teacher)
-    writer = CheckpointWriter(runFolder: Self.folder(of: run), keep: run.checkpoint.keep, communicator: ranks)
+    let keep = run.checkpoint
+    writing = try BackgroundCheckpoints(inBackground: keep.background, over: ranks) { ranks in
+      CheckpointWriter(
+        runFolder: Self.folder(of: run), retention: .init(newest: keep.keep, every: keep.keepEvery),
+        communicator: ranks)
+    }
+    clock = CheckpointClock(minutes: ranks.rank == 0 ? keep.minutes : nil)
+  }
+
+  private init(_ other: Checkpoints, _ step: Step<Float>) throws {
+    run = other.run
+    self.step = step
+    ranks = other.ranks
+    saved = try SavedRun(run, step.model.config, teacher: other.saved.teacher)
+    writing = other.writing
+    clock = other.clock
   }
 
   private static func folder(of run: RunConfig) -> String {
@@ -85,19 +114,20 @@ struct Checkpoints {
   }
 
   /// The same for another model, which stands in for this one from here on.
-  func of(_ step: Step<Float>) throws -> Checkpoints {
-    try Checkpoints(run: run, step: step, teacher: saved.teacher, ranks: ranks)
-  }
+  func of(_ step: Step<Float>) throws -> Checkpoints { try Checkpoints(self, step) }
 
-  /// Writes the state after `done` steps and says where it is.
+  /// Whether so much time has gone by that a checkpoint is due; rank 0 alone knows.
+  var isDue: Bool { clock.isDue }
+
+  /// Begins to write the state after `done` steps. Every rank must call it.
   func save(_ done: Int, _ log: RunLog) throws {
-    let start = ContinuousClock.now
+    clock.restart()
     try step.settle()
     let optimizer = step.optimizer
     let masks = (step.pruning?.state ?? []).map {
       CheckpointRecord.Array(name: $0.name, shape: [$0.values.count], values: $0.values)
     }
-    let receipt = try writer.write(
+    try writing.save(
       CheckpointState(
         entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values,
         ranges: optimizer.ranges,
@@ -106,9 +136,22 @@ struct Checkpoints {
         step: done, samples: done * run.batch.global, run: saved.text,
         arrays: step.model.parameters.bufferArrays + masks, version: Release.version, kernel: BLAS.kernel,
         threads: Threads.count))
-    let seconds = (ContinuousClock.now - start) / .seconds(1)
-    log.say("step \(done)  saved \(receipt.folder) in \(Figures.duration(seconds))")
-    for reason in receipt.notRemoved { log.say("warning: \(reason)") }
+    try tell(log)
+  }
+
+  /// Logs what has been written meanwhile; throws what has gone wrong.
+  func tell(_ log: RunLog) throws {
+    for saved in try writing.finished() {
+      try log.record(saved)
+      for reason in saved.notRemoved { log.say("warning: \(reason)") }
+    }
+  }
+
+  /// Waits until everything is written, and logs it. Every rank must call it before the job ends, and before it looks
+  /// for checkpoints of its own.
+  func finish(_ log: RunLog) throws {
+    try writing.wait()
+    try tell(log)
   }
 
   /// Fills model, optimizer and masks from a checkpoint; returns the steps it has done. `say` gets what the user should

@@ -34,6 +34,9 @@ struct RunEstimate {
       Part(name: "gradients", bytes: 4 * (parameters.count + (ranks > 1 ? own : 0))),
       Part(name: "moments", bytes: 8 * own),
     ]
+    if run.checkpoint.background {
+      memory.append(Part(name: "checkpoint's copy", bytes: BackgroundCheckpoints.bytes(of: own)))
+    }
     let held = min(rows, run.batch.micro ?? rows)
     // What blocks keep for backward, and one block's again for its gradients.
     memory.append(

@@ -123,6 +123,15 @@ final class RunLog {
         step: step, evaluation: name, figures: Dictionary(figures.map { ($0.name, $0.value) }) { $1 }))
   }
 
+  /// Writes that a checkpoint is in its place, and what time it took. Every rank may call it; rank 0 writes.
+  func record(_ saved: BackgroundCheckpoints.Saved) throws {
+    let (blocked, all) = (Figures.significant(saved.blocked, 2), Figures.duration(saved.seconds))
+    say("step \(saved.step)  saved \(saved.folder) in \(all), training stood still for \(blocked) s")
+    try write(
+      SavedCheckpoint(
+        step: saved.step, folder: saved.folder, blockedSeconds: saved.blocked, writtenSeconds: saved.seconds))
+  }
+
   /// Says something that tools should find in the log too. Every rank may call it; rank 0 writes.
   func note(_ text: String, at step: Int) throws {
     say(text)
@@ -175,6 +184,16 @@ final class RunLog {
     var ranks: Int
     var changes: [String]
     var version = Release.version
+    var time = RunLog.now
+  }
+
+  private struct SavedCheckpoint: Encodable {
+    var event = "checkpoint"
+    var step: Int
+    var folder: String
+    /// How long training stood still on rank 0, and how long the write went on beside it.
+    var blockedSeconds: Double
+    var writtenSeconds: Double
     var time = RunLog.now
   }
 

@@ -19,14 +19,19 @@ enum StopRequest {
   }
 
   /// The signal that some rank has received; nil if none has. Every rank must call it.
-  static func agreed(over ranks: Communicator) throws -> String? {
-    var flag = [Double(received.load(ordering: .relaxed))]
-    try ranks.maximum(&flag)
-    switch Int32(flag[0]) {
-    case 0: return nil
-    case SIGUSR1: return "SIGUSR1"
-    default: return "SIGTERM"
-    }
+  static func agreed(over ranks: Communicator) throws -> String? { try agreed(over: ranks, isDue: false).signal }
+
+  /// The same, with whether something is due that some rank says is. Every rank must call it.
+  static func agreed(over ranks: Communicator, isDue: Bool) throws -> (signal: String?, isDue: Bool) {
+    var flags = [Double(received.load(ordering: .relaxed)), isDue ? 1 : 0]
+    try ranks.maximum(&flags)
+    let signal: String? =
+      switch Int32(flags[0]) {
+      case 0: nil
+      case SIGUSR1: "SIGUSR1"
+      default: "SIGTERM"
+      }
+    return (signal, flags[1] > 0)
   }
 
   /// Leaves what can be left off, on all ranks together, if any of them is to stop. Every rank must call it.

@@ -34,30 +34,40 @@ final class TrainingLoop {
 
   /// Trains to the end; nil, or the signal that stopped the run, with everything saved. Every rank must call it.
   func train() throws -> String? {
+    let signal = try takeSteps()
+    try student.checkpoints.finish(log)
+    return signal
+  }
+
+  private func takeSteps() throws -> String? {
     let steps = student.start..<inputs.steps
     // What a run that was stopped has not evaluated any more.
     if steps.lowerBound > 0, try !log.has(evaluations: evaluationsDue(after: steps.lowerBound), at: steps.lowerBound) {
-      if let signal = try evaluate(at: steps.lowerBound) { return stopped(by: signal, after: steps.lowerBound) }
+      if let signal = try evaluate(at: steps.lowerBound) { return try stopped(by: signal, after: steps.lowerBound) }
     }
-    if let signal = try StopRequest.agreed(over: ranks) { return stopped(by: signal, after: steps.lowerBound) }
+    if let signal = try StopRequest.agreed(over: ranks) { return try stopped(by: signal, after: steps.lowerBound) }
     let loader = inputs.data.loader(steps: steps, rows: rows, workers: loaders)
     for number in steps {
       if number == run.prune?.step, let text = try student.cut() { try log.note(text, at: number) }
       guard let report = try take(number, loader) else { break }
       let done = report.step
-      let stop = try StopRequest.agreed(over: ranks)
+      let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: student.checkpoints.isDue)
       try log.record(report, atOnce: stop != nil)
-      let isSaved = done % run.checkpoint.every == 0 || done == inputs.steps || stop != nil
+      try student.checkpoints.tell(log)
+      let isSaved =
+        run.checkpoint.every.map { done % $0 == 0 } ?? false || isDue || done == inputs.steps || stop != nil
       if isSaved { try save(done) }
-      if let stop, done < inputs.steps { return stopped(by: stop, after: done) }
+      if let stop, done < inputs.steps { return try stopped(by: stop, after: done) }
       guard evaluationsDue(after: done) > 0, let signal = try evaluate(at: done) else { continue }
       if !isSaved { try save(done) }
-      return stopped(by: signal, after: done)
+      return try stopped(by: signal, after: done)
     }
     return nil
   }
 
-  private func stopped(by signal: String, after done: Int) -> String {
+  private func stopped(by signal: String, after done: Int) throws -> String {
+    Progress.enter(.saving, after: done)
+    try student.checkpoints.finish(log)
     log.sayStopped(by: signal, after: done)
     return signal
   }

@@ -11,8 +11,8 @@ extension MPITests {
     let folder = try! TemporaryFolder()
     var run: String { folder.path("run") }
 
-    private func write(_ step: Int, ranks: Int = 2, keep: Int? = nil) async throws {
-      let arguments = [run, "\(step)"] + (keep.map { ["\($0)"] } ?? [])
+    private func write(_ step: Int, ranks: Int = 2, keep: Int? = nil, every: Int? = nil) async throws {
+      let arguments = [run, "\(step)"] + [keep, every].compactMap { $0.map { "\($0)" } }
       let job = try await MPIRun.probe("checkpoint-write", arguments, ranks: ranks)
       #expect(job.status == 0, "\(job)")
       let name = "step-\(String(repeating: "0", count: 8 - "\(step)".count))\(step)"
@@ -78,6 +78,11 @@ extension MPITests {
       #expect(try await newest() == "250 []")
     }
 
+    @Test func keepsSomeForGood() async throws {
+      for step in [100, 150, 200, 250, 300] { try await write(step, keep: 1, every: 100) }
+      #expect(try names() == ["latest", "step-00000100", "step-00000200", "step-00000300"])
+    }
+
     @Test func aStepCanBeWrittenAgainByOtherRanks() async throws {
       try await write(100, ranks: 3)
       try await write(100, ranks: 2)
@@ -85,10 +90,24 @@ extension MPITests {
       #expect(try await newest() == "100 []")
     }
 
-    @Test(arguments: [("partWritten", "1"), ("manifestWritten", "0")])
-    func aKilledWriterLeavesThePreviousOne(stage: String, victim: String) async throws {
+    /// What is saved is what was there when it was asked for, whatever becomes of it while it is being written.
+    @Test(arguments: [1, 2, 3]) func writesWhileTheArenaChanges(ranks: Int) async throws {
+      let job = try await MPIRun.probe("checkpoint-background", [run], ranks: ranks)
+      #expect(job.status == 0 && job.lines == (0..<ranks).map { "\($0): [1, 2, 3]" }, "\(job)")
+      #expect(try marked() == "step-00000003")
+    }
+
+    @Test(arguments: [1, 3]) func aWriteThatFailsInTheBackgroundEndsTheJob(ranks: Int) async throws {
+      let job = try await MPIRun.probe("checkpoint-background-limited", [run], ranks: ranks)
+      #expect(job.status == 74 && job.errors.contains("File too large"), "\(job)")
+      let parts = try FileManager.default.contentsOfDirectory(atPath: run + "/step-00000001.partial")
+      #expect(!parts.contains("part-0000\(ranks - 1)-of-0000\(ranks).h5"))
+    }
+
+    @Test(arguments: [("partWritten", "0", 1), ("partWritten", "1", 2), ("manifestWritten", "0", 3)])
+    func aKilledWriterLeavesThePreviousOne(stage: String, victim: String, ranks: Int) async throws {
       try await write(100)
-      let job = try await MPIRun.probe("checkpoint-killed", [run, "200", stage, victim], ranks: 2)
+      let job = try await MPIRun.probe("checkpoint-killed", [run, "200", stage, victim], ranks: ranks)
       #expect(job.status == 137, "\(job)")
       #expect(try names() == ["latest", "step-00000100", "step-00000200.partial"])
       #expect(try marked() == "step-00000100")

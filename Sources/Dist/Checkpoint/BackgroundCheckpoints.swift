@@ -1,0 +1,96 @@
+internal import Foundation
+internal import Synchronization
+internal import Tensor
+
+/// Writes the checkpoints of a run in a thread, while the ranks go on.
+///
+/// What is saved is a copy: `save` returns when this rank has made it, in memory that stays and that is as large as what the
+/// rank writes. The threads of all ranks meet over a communicator of their own; a checkpoint that is still being written
+/// holds the next one up. What goes wrong is thrown by the call after that.
+public final class BackgroundCheckpoints {
+  /// A checkpoint that is in its place.
+  public struct Saved: Sendable {
+    public let step: Int
+    public let folder: String
+    /// Why older checkpoints that should go could not be removed; known to rank 0.
+    public let notRemoved: [String]
+    /// How long this rank was held up: by the checkpoint before, and by the copy; without a copy by all of it.
+    public let blocked: Double
+    /// From the copy's end until it was in its place.
+    public let seconds: Double
+  }
+
+  private let writer: CheckpointWriter
+  private let thread: CommunicationThread
+  private let inBackground: Bool
+  private let done = Done()
+  /// Values and both moments of what this rank owns.
+  private var buffer = Tensor<Float>(Shape(0))
+
+  /// Every rank must call it.
+  ///
+  /// - Parameters:
+  ///   - writer: tells the communicator of all ranks how to write to which folder.
+  ///   - inBackground: false: `save` makes no copy, and returns when the checkpoint is in its place.
+  public init(inBackground: Bool, over ranks: Communicator, writer: (Communicator) -> CheckpointWriter) throws {
+    let own = try ranks.duplicate()
+    self.writer = writer(own)
+    thread = CommunicationThread("checkpoints", over: own)
+    self.inBackground = inBackground
+  }
+
+  /// Bytes that the copies of `count` scalars, with both their moments, take.
+  public static func bytes(of count: Int) -> Int { 3 * count * MemoryLayout<Float>.stride }
+
+  /// Begins to write a checkpoint. All ranks call it, with their own ranges of one arena and the same record; afterwards
+  /// the arena may change.
+  ///
+  /// - Throws: `CheckpointError` of this checkpoint or an earlier one, exit code 74; `MPIError`.
+  public func save(_ state: CheckpointState, _ record: CheckpointRecord) throws {
+    let start = ContinuousClock.now
+    try thread.wait()
+    let state = inBackground ? copied(state) : state
+    let copied = ContinuousClock.now
+    let blocked = (copied - start) / .seconds(1)
+    thread.submit { [writer, done, inBackground] _ in
+      let receipt = try writer.write(state, record)
+      let seconds = (ContinuousClock.now - copied) / .seconds(1)
+      done.add(
+        Saved(
+          step: record.step, folder: receipt.folder, notRemoved: receipt.notRemoved,
+          blocked: inBackground ? blocked : blocked + seconds, seconds: seconds))
+    }
+    if !inBackground { try thread.wait() }
+  }
+
+  /// The checkpoints that have come into their place since the last call. Throws what has gone wrong.
+  public func finished() throws -> [Saved] {
+    try thread.check()
+    return done.take()
+  }
+
+  /// Waits until nothing is being written.
+  public func wait() throws { try thread.wait() }
+
+  private func copied(_ state: CheckpointState) -> CheckpointState {
+    let count = state.ownCount
+    if buffer.count != 3 * count { buffer = Tensor(Shape(3 * count)) }
+    return state.copied(
+      values: buffer.slice(0..<count), first: buffer.slice(count..<2 * count),
+      second: buffer.slice(2 * count..<3 * count))
+  }
+
+  /// What the thread has to tell.
+  private final class Done: Sendable {
+    private let list = Mutex<[Saved]>([])
+
+    func add(_ saved: Saved) { list.withLock { $0.append(saved) } }
+
+    func take() -> [Saved] {
+      list.withLock { list in
+        defer { list = [] }
+        return list
+      }
+    }
+  }
+}
