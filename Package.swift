@@ -45,6 +45,7 @@ let package = Package(
     .systemLibrary(name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
     .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
     .systemLibrary(name: "CMachine"),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(
@@ -53,7 +54,7 @@ let package = Package(
 
     // Arithmetic. The only Swift target that holds pointers.
     .target(
-      name: "Tensor", dependencies: ["COpenBLAS", .product(name: "RealModule", package: "swift-numerics")],
+      name: "Tensor", dependencies: ["COpenBLAS", "COneDNN", .product(name: "RealModule", package: "swift-numerics")],
       path: "Sources/Model/Tensor", swiftSettings: fast),
     // Layers, towers, losses, optimizer, text, pictures. Knows nothing of other processes.
     .target(

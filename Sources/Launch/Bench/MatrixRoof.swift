@@ -40,7 +40,11 @@ struct MatrixRoof {
     let x = a.slice(0..<m * k).reshaped(product.transposeA ? Shape(k, m) : Shape(m, k))
     let y = b.slice(0..<n * k).reshaped(product.transposeB ? Shape(n, k) : Shape(k, n))
     let z = c.slice(0..<m * n).reshaped(Shape(m, n))
-    func multiply() { matmul(x, y, into: z, transposeA: product.transposeA, transposeB: product.transposeB) }
+    let (left, right) = (RoundedBuffer(), RoundedBuffer())
+    let operands = (left.operand(x, product.precision), right.operand(y, product.precision))
+    func multiply() {
+      matmul(operands.0, operands.1, into: z, transposeA: product.transposeA, transposeB: product.transposeB)
+    }
     multiply()
     var runs = 0
     let start = ContinuousClock.now

@@ -10,7 +10,7 @@ public struct MLP<S: Scalar> {
   /// What backward needs beside the input: the activation's derivative and its output, both [n, hidden].
   public final class Saved {
     let derivative = Buffer<S>()
-    let active = Buffer<S>()
+    let active = OperandBuffer<S>()
     public init() {}
   }
 
@@ -29,21 +29,25 @@ public struct MLP<S: Scalar> {
   }
 
   /// y = residual + c_proj(f(c_fc(x))).
-  public func forward(_ x: Tensor<S>, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved) {
-    let h = saved.derivative.tensor(Shape(x.rows, hidden))
-    let active = saved.active.tensor(Shape(x.rows, hidden))
-    matmul(x, expand.weight.value, into: h, transposeB: true)
+  public func forward(
+    _ x: Operand<S>, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved, workspace: Workspace<S>
+  ) {
+    let shape = Shape(x.rows, hidden)
+    let h = saved.derivative.tensor(shape)
+    let active = saved.active.place(shape, x.precision, scratch: workspace.wide)
+    matmul(x, expand.weight.operand(like: x), into: h, transposeB: true)
     biasActivation(h, bias: expand.bias.value, activation, into: active)
-    contract.forward(active, adding: residual, into: y)
+    contract.forward(saved.active.keep(active, x.precision), adding: residual, into: y)
   }
 
   /// Writes dx, the gradient by way of the MLP alone; adds to the parameters' gradients.
-  public func backward(_ dy: Tensor<S>, x: Tensor<S>, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>) {
-    let dh = workspace.wide.tensor(Shape(x.rows, hidden))
-    contract.backward(dy, x: saved.active.tensor(Shape(x.rows, hidden)), dx: dh)
-    biasActivationBackward(
-      dh, derivative: saved.derivative.tensor(Shape(x.rows, hidden)), dbias: expand.bias.gradient)
-    matmul(dh, x, into: expand.weight.gradient, transposeA: true, beta: 1)
-    matmul(dh, expand.weight.value, into: dx)
+  public func backward(_ dy: Tensor<S>, x: Operand<S>, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>) {
+    let shape = Shape(x.rows, hidden)
+    let dh = workspace.wide.tensor(shape)
+    contract.backward(dy, x: saved.active.kept(shape, x.precision), dx: dh, rounding: workspace.rounding)
+    biasActivationBackward(dh, derivative: saved.derivative.tensor(shape), dbias: expand.bias.gradient)
+    let slope = workspace.rounding.operand(dh, x.precision)
+    matmul(slope, x, into: expand.weight.gradient, transposeA: true, accumulate: true)
+    matmul(slope, expand.weight.kept(like: x), into: dx)
   }
 }

@@ -51,6 +51,8 @@ public final class ParameterStore<S: Scalar> {
   /// Scalars in an arena of this layout, gaps included.
   public private(set) var count = 0
   private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
+  /// Parameters rounded for products, each at its place in the layout; without memory until one is.
+  fileprivate let rounded = RoundedBuffer()
   /// The values of all buffers as one vector, of the precision of S but held in Double, where any count has room.
   public private(set) var bufferValues = Tensor<Double>(Shape(0))
 
@@ -157,6 +159,16 @@ public struct Parameter<S: Scalar> {
   public var extent: Range<Int> { store.entries[index].extent }
   public var value: Tensor<S> { store.value(of: store.entries[index]) }
   public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
+
+  /// The value as a product with such an operand reads it: rounded now, for it may have changed since the last time.
+  func operand(like other: Operand<S>) -> Operand<S> {
+    store.rounded.operand(value, other.precision, at: extent.lowerBound, of: store.count)
+  }
+
+  /// What `operand` last gave: backward multiplies by what forward did.
+  func kept(like other: Operand<S>) -> Operand<S> {
+    store.rounded.kept(value, other.precision, at: extent.lowerBound, of: store.count)
+  }
 }
 
 /// One named tensor of a model that is kept but not learned.

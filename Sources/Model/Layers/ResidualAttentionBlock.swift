@@ -10,11 +10,11 @@ public struct ResidualAttentionBlock<S: Scalar> {
   /// What backward needs beside the input: 16 w numbers a row with the usual hidden width of 4 w.
   public final class Saved {
     let norm1 = LayerNorm<S>.Saved()
-    let normed1 = Buffer<S>()
+    let normed1 = OperandBuffer<S>()
     let attention = SelfAttention<S>.Saved()
     let middle = Buffer<S>()
     let norm2 = LayerNorm<S>.Saved()
-    let normed2 = Buffer<S>()
+    let normed2 = OperandBuffer<S>()
     let mlp = MLP<S>.Saved()
     let output = Buffer<S>()
     public init() {}
@@ -38,15 +38,18 @@ public struct ResidualAttentionBlock<S: Scalar> {
   /// x [n, w] → [n, w], in `saved.output`. x may be that very buffer, where nothing is kept for backward.
   func forward(_ x: Tensor<S>, _ sequences: Sequences, saved: Saved, workspace: Workspace<S>) -> Tensor<S> {
     let shape = x.shape
-    let normed1 = saved.normed1.tensor(shape)
+    let precision = workspace.precision
+    let normed1 = saved.normed1.place(shape, precision, scratch: workspace.branch)
     norm1.forward(x, into: normed1, saved: saved.norm1)
     let middle = saved.middle.tensor(shape)
     attention.forward(
-      normed1, sequences, adding: x, into: middle, saved: saved.attention, workspace: workspace)
-    let normed2 = saved.normed2.tensor(shape)
+      saved.normed1.keep(normed1, precision), sequences, adding: x, into: middle, saved: saved.attention,
+      workspace: workspace)
+    let normed2 = saved.normed2.place(shape, precision, scratch: workspace.branch)
     norm2.forward(middle, into: normed2, saved: saved.norm2)
     let output = saved.output.tensor(shape)
-    mlp.forward(normed2, adding: middle, into: output, saved: saved.mlp)
+    mlp.forward(
+      saved.normed2.keep(normed2, precision), adding: middle, into: output, saved: saved.mlp, workspace: workspace)
     return output
   }
 
@@ -56,10 +59,12 @@ public struct ResidualAttentionBlock<S: Scalar> {
   ) {
     let shape = x.shape
     let branch = workspace.branch.tensor(shape)
-    mlp.backward(dx, x: saved.normed2.tensor(shape), saved: saved.mlp, dx: branch, workspace: workspace)
+    let precision = workspace.precision
+    mlp.backward(
+      dx, x: saved.normed2.kept(shape, precision), saved: saved.mlp, dx: branch, workspace: workspace)
     norm2.backward(branch, x: saved.middle.tensor(shape), saved: saved.norm2, dx: dx)
     attention.backward(
-      dx, x: saved.normed1.tensor(shape), sequences, saved: saved.attention, dx: branch, workspace: workspace)
+      dx, x: saved.normed1.kept(shape, precision), sequences, saved: saved.attention, dx: branch, workspace: workspace)
     norm1.backward(branch, x: x, saved: saved.norm1, dx: dx)
   }
 }

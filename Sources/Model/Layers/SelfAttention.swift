@@ -38,7 +38,7 @@ public struct SelfAttention<S: Scalar> {
 
   /// y = residual + attention(x); x, residual and y are [n, w].
   public func forward(
-    _ x: Tensor<S>, _ sequences: Sequences, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved,
+    _ x: Operand<S>, _ sequences: Sequences, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved,
     workspace: Workspace<S>
   ) {
     let n = x.rows
@@ -48,21 +48,22 @@ public struct SelfAttention<S: Scalar> {
     attention(
       qkv, sequences, heads: heads, causal: causal, into: mixed, logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
       scratch: workspace.tiles)
-    output.forward(mixed, adding: residual, into: y)
+    output.forward(workspace.rounding.operand(mixed, x.precision), adding: residual, into: y)
   }
 
   /// Writes dx, the gradient by way of the attention alone; adds to the parameters' gradients.
   public func backward(
-    _ dy: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>
+    _ dy: Tensor<S>, x: Operand<S>, _ sequences: Sequences, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>
   ) {
     let n = x.rows
     let mixed = saved.heads.tensor(Shape(n, inner))
     let dmixed = workspace.narrow.tensor(Shape(n, inner))
-    output.backward(dy, x: mixed, dx: dmixed)
+    output.backward(
+      dy, x: workspace.roundingInput.operand(mixed, x.precision), dx: dmixed, rounding: workspace.rounding)
     let dqkv = workspace.wide.tensor(Shape(n, 3 * inner))
     attentionBackward(
       dmixed, o: mixed, qkv: saved.qkv.tensor(Shape(n, 3 * inner)), logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
       sequences, heads: heads, causal: causal, into: dqkv, scratch: workspace.tiles)
-    input.backward(dqkv, x: x, dx: dx)
+    input.backward(dqkv, x: x, dx: dx, rounding: workspace.rounding)
   }
 }

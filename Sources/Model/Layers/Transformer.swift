@@ -16,6 +16,7 @@ struct TransformerConfig<S: Scalar> {
   var causal: Bool
   var activation: Activation
   var initial: InitialValues
+  var precision: Precision
 }
 
 /// A stack of residual attention blocks.
@@ -25,9 +26,10 @@ public final class Transformer<S: Scalar> {
   let extents: [Range<Int>]
   private let saved: [ResidualAttentionBlock<S>.Saved]
   private let passing = ResidualAttentionBlock<S>.Saved()
-  let workspace = Workspace<S>()
+  let workspace: Workspace<S>
 
   init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig<S>) {
+    workspace = Workspace(config.precision)
     var extents: [Range<Int>] = []
     blocks = config.blocks.heads.indices.map {
       let start = store.count

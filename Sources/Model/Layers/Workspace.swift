@@ -10,5 +10,10 @@ public final class Workspace<S: Scalar> {
   let branch = Buffer<S>()
   /// Attention scores.
   let tiles = Buffer<S>()
-  public init() {}
+  /// How the tower's products read their operands, and those that are rounded for one product or two.
+  let precision: Precision
+  let rounding = RoundedBuffer()
+  let roundingInput = RoundedBuffer()
+
+  public init(_ precision: Precision = .fp32) { self.precision = precision }
 }

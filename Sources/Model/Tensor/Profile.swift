@@ -8,6 +8,7 @@ public enum Profile {
     public let m: Int
     public let n: Int
     public let k: Int
+    public let precision: Precision
 
     /// Multiply-adds twice.
     public var operations: Double { 2 * Double(m) * Double(n) * Double(k) }
@@ -46,8 +47,11 @@ public enum Profile {
   }
 
   @inline(__always)
-  static func note(_ transposeA: Bool, _ transposeB: Bool, _ m: Int, _ n: Int, _ k: Int) {
+  static func note(
+    _ transposeA: Bool, _ transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ precision: Precision = .fp32
+  ) {
     guard record != nil else { return }
-    record?.products[Product(transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k), default: 0] += 1
+    let product = Product(transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, precision: precision)
+    record?.products[product, default: 0] += 1
   }
 }

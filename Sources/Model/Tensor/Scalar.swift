@@ -4,7 +4,9 @@ public import RealModule
 ///
 /// Layers and terms are written once over `Scalar`. Each kernel is a generic function that the compiler specializes
 /// for Float and for Double, so a generic caller pays one dispatch a kernel, not one an element.
-public protocol Scalar: Real, BinaryFloatingPoint, SIMDScalar, Codable, Sendable, VectorMath, MatrixProduct {}
+public protocol Scalar: Real, BinaryFloatingPoint, SIMDScalar, Codable, Sendable, VectorMath, MatrixProduct,
+  RoundedProduct
+{}
 
 extension Float: Scalar {}
 extension Double: Scalar {}

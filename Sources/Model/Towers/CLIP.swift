@@ -13,8 +13,10 @@ public final class CLIP<S: Scalar> {
   public static var logitScaleBounds: ClosedRange<Double> { 0...log(100.0) }
 
   /// A model with all parameters zero; `initialize` or a file gives them values. A frozen one has no gradients.
-  public convenience init(_ config: CLIPConfig, frozen: Bool = false, values: Tensor<S>? = nil) {
-    self.init(declaring: config)
+  public convenience init(
+    _ config: CLIPConfig, frozen: Bool = false, values: Tensor<S>? = nil, precision: Precision = .fp32
+  ) {
+    self.init(declaring: config, precision)
     parameters.allocate(gradients: !frozen, values: values)
   }
 
@@ -32,9 +34,9 @@ public final class CLIP<S: Scalar> {
   /// `teacherWidth` is that of the teacher's embeddings, nil without a teacher; `others` as for `Objective`.
   public static func student(
     _ config: CLIPConfig, _ options: ObjectiveOptions, teacherWidth: Int?, others: [(width: Int, scale: S)] = [],
-    tiles: Tiles<S> = Tiles()
+    tiles: Tiles<S> = Tiles(), precision: Precision = .fp32
   ) -> (model: CLIP, objective: Objective<S>) {
-    let model = CLIP(declaring: config)
+    let model = CLIP(declaring: config, precision)
     let objective = Objective(
       options, studentWidth: config.embedding, teacherWidth: teacherWidth, others: others,
       declaringIn: model.parameters,
@@ -42,16 +44,17 @@ public final class CLIP<S: Scalar> {
     return (model, objective)
   }
 
-  private init(declaring config: CLIPConfig) {
+  private init(declaring config: CLIPConfig, _ precision: Precision = .fp32) {
     self.config = config
     parameters = ParameterStore()
     if let stages = config.vision.stages {
       visual = ModifiedResNet(parameters, config.vision, stages: stages, embedding: config.embedding)
     } else {
       visual = VisionTransformer(
-        parameters, config.vision, embedding: config.embedding, activation: config.activation)
+        parameters, config.vision, embedding: config.embedding, activation: config.activation, precision: precision)
     }
-    text = TextTransformer(parameters, config.text, embedding: config.embedding, activation: config.activation)
+    text = TextTransformer(
+      parameters, config.text, embedding: config.embedding, activation: config.activation, precision: precision)
     logitScale = parameters.declare("logit_scale", Shape(), .constant(log(1 / 0.07)))
   }
 

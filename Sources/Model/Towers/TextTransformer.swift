@@ -57,7 +57,10 @@ public final class TextTransformer<S: Scalar> {
   private let dnormed = Buffer<S>()
   private var batch: TokenBatch?
 
-  init(_ store: ParameterStore<S>, _ config: TextConfig, embedding: Int, activation: Activation) {
+  init(
+    _ store: ParameterStore<S>, _ config: TextConfig, embedding: Int, activation: Activation,
+    precision: Precision = .fp32
+  ) {
     self.config = config
     let w = config.width
     let scale = 1 / Double(w).squareRoot()
@@ -70,7 +73,8 @@ public final class TextTransformer<S: Scalar> {
         width: w, blocks: config.blockSizes, survivors: survivors, causal: true, activation: activation,
         initial: .init(
           inProjection: .normal(scale), outProjection: .normal(deep),
-          expand: .normal(1 / Double(2 * w).squareRoot()), contract: .normal(deep))))
+          expand: .normal(1 / Double(2 * w).squareRoot()), contract: .normal(deep)),
+        precision: precision))
     norm = LayerNorm(store, name: "ln_final", width: w, survivors: survivors)
     projection = store.declare("text_projection", Shape(w, embedding), .normal(scale))
     stages = TowerStages(

@@ -16,7 +16,11 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   let survivors = Survivors<S>()
   public let stages: TowerStages
 
-  private let patchRows = Buffer<S>()
+  private let patchRows = OperandBuffer<S>()
+  /// Pictures as patches before they are rounded, and the gradient of one picture's rows after.
+  private let exactPatches = Buffer<S>()
+  private let rounding = RoundedBuffer()
+  private let precision: Precision
   private let embedded = Buffer<S>()
   private let normed = Buffer<S>()
   private let savedBefore = LayerNorm<S>.Saved()
@@ -30,8 +34,12 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   private let dclassNormed = Buffer<S>()
   private var pictures = 0
 
-  init(_ store: ParameterStore<S>, _ config: VisionConfig, embedding: Int, activation: Activation) {
+  init(
+    _ store: ParameterStore<S>, _ config: VisionConfig, embedding: Int, activation: Activation,
+    precision: Precision = .fp32
+  ) {
     self.config = config
+    self.precision = precision
     let w = config.width
     let scale = 1 / Double(w).squareRoot()
     let fanIn = Double(3 * config.patchSize * config.patchSize)
@@ -48,7 +56,8 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
         // Xavier's uniform for the fused projection, and what a linear map starts with for the rest.
         initial: .init(
           inProjection: .uniform((1.5 / Double(w)).squareRoot()), outProjection: .uniform(scale),
-          expand: .uniform(scale), contract: .uniform(1 / Double(config.hidden).squareRoot()))))
+          expand: .uniform(scale), contract: .uniform(1 / Double(config.hidden).squareRoot())),
+        precision: precision))
     normAfter = LayerNorm(store, name: "visual.ln_post", width: w, survivors: survivors)
     stages = TowerStages(
       [[classEmbedding, positions, convolution].map(\.extent) + normBefore.extents]
@@ -68,19 +77,20 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     stages.willRun?(0)
     let (tokens, w) = (config.tokens, config.width)
     let grid = config.grid * config.grid
-    let rows = patchRows.tensor(Shape(b * grid, patchLength))
-    patches(of: images, size: config.patchSize, into: rows)
+    let place = patchRows.place(Shape(b * grid, patchLength), precision, scratch: exactPatches)
+    patches(of: images, size: config.patchSize, into: place)
+    let rows = patchRows.keep(place, precision)
 
     // Positions first; then patches accumulate onto theirs and the class embedding onto the first.
     let x = embedded.tensor(Shape(b * tokens, w))
-    let kernel = convolution.value.reshaped(Shape(w, patchLength))
+    let kernel = convolution.operand(like: rows).reshaped(Shape(w, patchLength))
     for picture in 0..<b {
       let block = x.rows(picture * tokens..<(picture + 1) * tokens)
       copy(positions.value, into: block)
       add(classEmbedding.value, to: block.rows(0..<1))
       matmul(
         rows.rows(picture * grid..<(picture + 1) * grid), kernel, into: block.rows(1..<tokens), transposeB: true,
-        beta: 1)
+        accumulate: true)
     }
     let y = normed.tensor(x.shape)
     normBefore.forward(x, into: y, saved: savedBefore)
@@ -122,15 +132,15 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     let dx = dembedded.tensor(Shape(b * tokens, w))
     fill(dx, 0)
     normBefore.backward(dz, x: embedded.tensor(Shape(b * tokens, w)), saved: savedBefore, dx: dx)
-    let rows = patchRows.tensor(Shape(b * grid, patchLength))
+    let rows = patchRows.kept(Shape(b * grid, patchLength), precision)
     let dkernel = convolution.gradient.reshaped(Shape(w, patchLength))
     for picture in 0..<b {
       let block = dx.rows(picture * tokens..<(picture + 1) * tokens)
       add(block, to: positions.gradient)
       add(block.rows(0..<1), to: classEmbedding.gradient)
       matmul(
-        block.rows(1..<tokens), rows.rows(picture * grid..<(picture + 1) * grid), into: dkernel, transposeA: true,
-        beta: 1)
+        rounding.operand(block.rows(1..<tokens), precision), rows.rows(picture * grid..<(picture + 1) * grid),
+        into: dkernel, transposeA: true, accumulate: true)
     }
     stages.gradientsReady?(0)
   }

@@ -29,7 +29,7 @@ import Testing
 
     let (plain, onto) = (Tensor<Double>(residual.shape), Tensor(residual.shape, residual.array))
     layer.forward(x, into: plain)
-    layer.forward(x, adding: onto, into: onto)
+    layer.forward(.exact(x), adding: onto, into: onto)
     let sums = zip(plain.array, residual.array).map { $0 + $1 }
     #expect(Deviation(onto.array, from: sums).absolute <= Double(inputs + 3) * 4 * Double.roundoff)
   }
@@ -95,10 +95,10 @@ import Testing
     let (saved, workspace) = (SelfAttention<Double>.Saved(), Workspace<Double>())
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(shape)
-      layer.forward(x, sequences, adding: residual, into: y, saved: saved, workspace: workspace)
+      layer.forward(.exact(x), sequences, adding: residual, into: y, saved: saved, workspace: workspace)
       return y.array
     } backward: { weights in
-      layer.backward(Tensor(shape, weights), x: x, sequences, saved: saved, dx: dx, workspace: workspace)
+      layer.backward(Tensor(shape, weights), x: .exact(x), sequences, saved: saved, dx: dx, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }
@@ -117,10 +117,10 @@ import Testing
     let (saved, workspace) = (MLP<Double>.Saved(), Workspace<Double>())
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(shape)
-      layer.forward(x, adding: residual, into: y, saved: saved)
+      layer.forward(.exact(x), adding: residual, into: y, saved: saved, workspace: workspace)
       return y.array
     } backward: { weights in
-      layer.backward(Tensor(shape, weights), x: x, saved: saved, dx: dx, workspace: workspace)
+      layer.backward(Tensor(shape, weights), x: .exact(x), saved: saved, dx: dx, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }
@@ -131,7 +131,8 @@ import Testing
     let config = TransformerConfig(
       width: width, blocks: BlockSizes(layers: 1, width: width, heads: heads, hidden: width + 2),
       survivors: Survivors<Double>(), causal: causal, activation: causal ? .quickGELU : .gelu,
-      initial: .init(inProjection: .zeros, outProjection: .zeros, expand: .zeros, contract: .zeros))
+      initial: .init(inProjection: .zeros, outProjection: .zeros, expand: .zeros, contract: .zeros),
+      precision: .fp32)
     let block = ResidualAttentionBlock(store, name: "block", config, index: 0)
     store.allocate(gradients: true)
     store.shake()

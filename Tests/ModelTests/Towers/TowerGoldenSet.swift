@@ -68,8 +68,9 @@ struct TowerGoldenSet {
   }
 
   /// The model with open_clip's weights; `variant` is what stands between `open_clip_config` and `.json`.
-  func model<S: Scalar>(_ variant: String = "") throws -> CLIP<S> {
-    let model = CLIP<S>(try CLIPConfig(json: Data(contentsOf: file("open_clip_config\(variant).json"))))
+  func model<S: Scalar>(_ variant: String = "", precision: Precision = .fp32) throws -> CLIP<S> {
+    let config = try CLIPConfig(json: Data(contentsOf: file("open_clip_config\(variant).json")))
+    let model = CLIP<S>(config, precision: precision)
     for entry in model.parameters.entries { try weights.read(entry.name, into: model.parameters.value(of: entry)) }
     for buffer in model.parameters.buffers {
       let value = model.parameters.value(of: buffer)

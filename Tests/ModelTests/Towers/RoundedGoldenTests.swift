@@ -1,0 +1,50 @@
+import Dist
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Model
+
+/// Towers whose products round their operands to bfloat16, against open_clip in double precision.
+@Suite struct RoundedGoldenTests {
+  let golden: TowerGoldenSet
+  init() throws { golden = try TowerGoldenSet("vit") }
+
+  @Test func featuresInSinglePrecision() throws { try compareFeatures(Float.self) }
+  @Test func featuresInDouble() throws { try compareFeatures(Double.self) }
+
+  private func compareFeatures<S: Scalar>(_: S.Type) throws {
+    let model: CLIP<S> = try golden.model(precision: .bf16)
+    let batch: (images: Tensor<S>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
+    for (role, result) in [
+      ("image_features", model.visual.forward(batch.images, keeping: false)),
+      ("text_features", model.text.forward(batch.tokens, keeping: false)),
+    ] {
+      let expected = try golden.outputs.tensor("f64.\(role)", as: Double.self)
+      let deviation = Deviation(result.array, from: expected.array)
+      #expect(deviation.relative <= 2e-2, "\(role): \(deviation)")
+      #expect(deviation.relative > 1e-5, "\(role): nothing was rounded")
+    }
+  }
+
+  /// Each gradient as a whole. Some 24 operands a block are rounded on the way there and back, each number by 2⁻⁹ of
+  /// itself at most: were these errors independent, three blocks would make 1.7 % of them at most. Scores that the
+  /// logit scale multiplies add theirs.
+  @Test func gradients() throws {
+    let rounded = Learner<Float>(model: try golden.model(precision: .bf16))
+    let exact = Learner<Double>(model: try golden.model())
+    _ = try rounded.accumulate(golden.batch(golden.mainBatch))
+    _ = try exact.accumulate(golden.batch(golden.mainBatch))
+    let (found, expected) = (rounded.model.parameters, exact.model.parameters)
+    for (index, entry) in expected.entries.enumerated() {
+      let (a, b) = (found.gradient(of: found.entries[index]).array, expected.gradient(of: entry).array)
+      var (distance, length) = (0.0, 0.0)
+      for (x, y) in zip(a, b) {
+        distance += (Double(x) - y) * (Double(x) - y)
+        length += y * y
+      }
+      let relative = (distance / length).squareRoot()
+      #expect(relative <= 4e-2 && relative > 1e-5, "\(entry.name): \(relative)")
+    }
+  }
+}

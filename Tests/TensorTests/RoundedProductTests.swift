@@ -1,0 +1,126 @@
+import TestSupport
+import Testing
+
+@testable import Tensor
+
+/// Products of numbers rounded to bfloat16: the rounding bit by bit, the sums against plain loops over what was rounded.
+@Suite struct RoundedProductTests {
+  private func rounded(_ values: [Float]) -> [Float] {
+    let view = RoundedBuffer().view(Shape(values.count))
+    round(Tensor(Shape(values.count), values), into: view)
+    return view.array
+  }
+
+  /// Of two neighbours the nearer one, of two as near the even one: found by trying both.
+  private func nearest(_ x: Float) -> Float {
+    let below = Float(bitPattern: x.bitPattern & 0xFFFF_0000)
+    let above = Float(bitPattern: (x.bitPattern & 0xFFFF_0000) &+ 0x1_0000)
+    let (down, up) = (abs(Double(x) - Double(below)), abs(Double(above) - Double(x)))
+    if down == up { return (below.bitPattern >> 16) & 1 == 0 ? below : above }
+    return down < up ? below : above
+  }
+
+  @Test func roundsToTheNearest() {
+    var values: [Float] = [
+      0, -0, 1, -1, 0.1, 3.14159, 65504, 1e-38, .leastNormalMagnitude, -.leastNonzeroMagnitude, 3.3e38,
+    ]
+    for exponent in [-126, -3, 0, 5, 100] {
+      for low in [0x0000, 0x0001, 0x7FFF, 0x8000, 0x8001, 0xFFFF] as [UInt32] {
+        for high in [0, 1, 0x7E, 0x7F] as [UInt32] {
+          let bits = UInt32(exponent + 127) << 23 | high << 16 | low
+          values += [Float(bitPattern: bits), -Float(bitPattern: bits)]
+        }
+      }
+    }
+    let found = rounded(values)
+    for (value, result) in zip(values, found) {
+      #expect(result.bitPattern == nearest(value).bitPattern, "\(value) gives \(result)")
+    }
+  }
+
+  @Test func whatIsNotFiniteStaysSo() {
+    let values = [
+      Float.infinity, -.infinity, .nan, -.nan, .signalingNaN, Float(bitPattern: 0x7F80_0001),
+      Float(bitPattern: 0x7FFF_FFFF), .greatestFiniteMagnitude,
+    ]
+    let found = rounded(values)
+    #expect(found[0] == .infinity && found[1] == -.infinity && found[7] == .infinity)
+    for value in found[2..<7] { #expect(value.isNaN) }
+  }
+
+  @Test(arguments: MatMulTests.sizes) func agreesWithLoopsInDouble(sizes: MatMulTests.Sizes) {
+    compare(Double.self, sizes)
+  }
+  @Test(arguments: MatMulTests.sizes) func agreesWithLoopsInSinglePrecision(sizes: MatMulTests.Sizes) {
+    compare(Float.self, sizes)
+  }
+
+  private func compare<S: Scalar>(_: S.Type, _ sizes: MatMulTests.Sizes) {
+    let (m, n, k) = (sizes.m, sizes.n, sizes.k)
+    for (transposeA, transposeB) in [(false, false), (true, false), (false, true), (true, true)] {
+      for accumulate in [false, true] {
+        let a = Tensor<S>.random(transposeA ? Shape(k, m) : Shape(m, k), "a")
+        let b = Tensor<S>.random(transposeB ? Shape(n, k) : Shape(k, n), "b")
+        let c = Tensor<S>.random(Shape(m, n), "c")
+        let before = c.doubles
+        // Both in one buffer, as parameters are.
+        let buffer = RoundedBuffer()
+        let left: Operand<S> = buffer.operand(a, .bf16, at: 3, of: 3 + m * k + n * k)
+        let right: Operand<S> = buffer.operand(b, .bf16, at: 3 + m * k, of: 3 + m * k + n * k)
+        let (x, y) = (rounded(a.array.map { Float($0) }), rounded(b.array.map { Float($0) }))
+        matmul(left, right, into: c, transposeA: transposeA, transposeB: transposeB, accumulate: accumulate)
+        for i in 0..<m {
+          for j in 0..<n {
+            var (sum, size) = (0.0, 0.0)
+            for l in 0..<k {
+              let product =
+                Double(transposeA ? x[l * m + i] : x[i * k + l]) * Double(transposeB ? y[j * k + l] : y[l * n + j])
+              sum += product
+              size += abs(product)
+            }
+            let old = accumulate ? before[i * n + j] : 0
+            // Products of 8 significant bits are exact; k sums and one more are rounded.
+            let bound = S.roundoff * Double(k + 1) * (size + abs(old))
+            #expect(
+              abs(Double(c[i * n + j]) - sum - old) <= bound, "[\(i), \(j)] \(transposeA), \(transposeB), \(accumulate)"
+            )
+          }
+        }
+      }
+    }
+  }
+
+  @Test func anEmptySumIsZeroOrWhatStoodThere() {
+    let c = Tensor<Float>(Shape(1, 2), [.nan, 3])
+    let (a, b) = (RoundedBuffer(), RoundedBuffer())
+    let left: Operand<Float> = a.operand(Tensor(Shape(1, 0)), .bf16)
+    let right: Operand<Float> = b.operand(Tensor(Shape(0, 2)), .bf16)
+    matmul(left, right, into: c, accumulate: true)
+    #expect(c[0].isNaN && c[1] == 3)
+    matmul(left, right, into: c)
+    #expect(c.array == [0, 0])
+  }
+
+  /// What a layer keeps is the exact tensor, or its rounding in memory of its own.
+  @Test func keepsWhatItRounded() {
+    let (buffer, scratch) = (OperandBuffer<Float>(), Buffer<Float>())
+    let place = buffer.place(Shape(2, 2), .bf16, scratch: scratch)
+    copy(Tensor(Shape(2, 2), [1, 2.001, 3, 4]), into: place)
+    _ = buffer.keep(place, .bf16)
+    fill(scratch.tensor(Shape(2, 2)), 7)
+    guard case .rounded(let kept) = buffer.kept(Shape(2, 2), .bf16) else {
+      Issue.record("not rounded")
+      return
+    }
+    #expect(kept.array == [1, 2, 3, 4] && kept.rows(1..<2).array == [3, 4])
+    let exact = buffer.place(Shape(1, 2), .fp32, scratch: scratch)
+    copy(Tensor(Shape(1, 2), [0.1, 0.2]), into: exact)
+    _ = buffer.keep(exact, .fp32)
+    fill(scratch.tensor(Shape(2, 2)), 9)
+    guard case .exact(let kept) = buffer.kept(Shape(1, 2), .fp32) else {
+      Issue.record("not exact")
+      return
+    }
+    #expect(kept.array == [0.1, 0.2])
+  }
+}
