@@ -13,6 +13,7 @@ struct StepBench {
   var steps = 5
   var micro: Int?
   var objective = ObjectivePreset.intra
+  var precision = Precision.fp32
   /// Width of the teacher's embeddings, which are given: computing them is another benchmark.
   static let teacherWidth = 512
 
@@ -20,6 +21,7 @@ struct StepBench {
   struct Report: Codable {
     var model: String
     var objective: String
+    var precision: Precision
     var ranks: Int
     var batch: Int
     var samplesPerSecond: Double
@@ -35,7 +37,7 @@ struct StepBench {
     var kernel: String
 
     enum CodingKeys: String, CodingKey {
-      case model, objective, ranks, batch, shares, kernel
+      case model, objective, precision, ranks, batch, shares, kernel
       case samplesPerSecond = "samples_per_s"
       case roofShare = "roof_share"
       case stepGflops = "step_gflops"
@@ -54,9 +56,12 @@ struct StepBench {
         description:
           "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
     }
+    let products = try ProductPrecision.agreed(precision, over: communicator)
+    if let warning = products.warning { say("warning: \(warning)") }
+    let precision = products.used
     let options = objective.options
     let (model, terms) = CLIP<Float>.student(
-      config, options, teacherWidth: options.needsTeacher ? Self.teacherWidth : nil)
+      config, options, teacherWidth: options.needsTeacher ? Self.teacherWidth : nil, precision: precision)
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 0)
     let step = try Step(
@@ -79,7 +84,7 @@ struct StepBench {
     }
     say(
       "\(preset), objective \(objective.rawValue), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)"
-    )
+        + (products.note.map { "\n\($0)" } ?? ""))
     // The first step allocates; the second is recorded for the shapes of its products.
     _ = try once()
     Profile.start()
@@ -112,7 +117,7 @@ struct StepBench {
     var peak = [ProcessMemory.peak]
     try communicator.maximum(&peak)
     return Report(
-      model: preset, objective: objective.rawValue, ranks: communicator.size, batch: batch,
+      model: preset, objective: objective.rawValue, precision: precision, ranks: communicator.size, batch: batch,
       samplesPerSecond: Double(batch * communicator.size) / slowest[0],
       roofShare: operations / slowest[0] / rate, stepGflops: operations / 1e9, roofGflops: rate / 1e9,
       peakMebibytes: peak[0], stepSeconds: slowest[0], shares: shares(outcomes, profile, times.reduce(0, +)),

@@ -2,6 +2,7 @@ import ArgumentParser
 import Dist
 import Foundation
 import Model
+import Tensor
 
 /// Benchmarks that scripts/bench runs.
 struct Bench: ParsableCommand {
@@ -14,8 +15,8 @@ struct Bench: ParsableCommand {
       abstract: "Time a training step and its parts against the matrix products it is made of.",
       discussion: """
         The share of the roof is 3 × the forward's matrix operations (packed tokens, attention included) over the \
-        time of a step, divided by the rate of sgemm over the step's own shapes, measured on all ranks at once \
-        before and after. The last line is one JSON object.
+        time of a step, divided by the rate of matrix products of the step's own shapes, each in its own precision \
+        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks at once before and after. The last line is one JSON object.
         """)
 
     @Option(help: "A preset of a model.")
@@ -44,6 +45,16 @@ struct Bench: ParsableCommand {
       })
     var objective = ObjectivePreset.intra
 
+    @Option(
+      help: "How the towers' products read their operands: fp32 or bf16.",
+      transform: { name in
+        guard let precision = Precision(rawValue: name) else {
+          throw ValidationError("--precision is fp32 or bf16, not \(name)")
+        }
+        return precision
+      })
+    var precision = Precision.fp32
+
     func validate() throws {
       guard batch > 0, steps > 0, captionTokens >= 2, micro ?? 1 > 0 else {
         throw ValidationError("--batch, --steps and --micro are at least 1, --caption-tokens at least 2")
@@ -53,7 +64,7 @@ struct Bench: ParsableCommand {
     func run() throws {
       let bench = StepBench(
         preset: model, batch: batch, captionTokens: captionTokens, steps: steps, micro: micro,
-        objective: objective)
+        objective: objective, precision: precision)
       try Bench.run { try bench.run($0, say: $1) }
     }
   }

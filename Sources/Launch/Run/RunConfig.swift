@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Tensor
 
 /// A run, as its file describes it: every value has its default here and its key in `fields`, nowhere else.
 ///
@@ -34,9 +35,8 @@ struct RunConfig: Section {
   var checkpoint = CheckpointConfig()
   var evaluate = EvaluateConfig()
   var watchdog = WatchdogConfig()
+  /// How the towers' matrix products read their operands.
   var precision = Precision.fp32
-
-  enum Precision: String, CaseIterable, FieldValue { case fp32 }
 
   mutating func fields(_ map: FieldMap) {
     map.required("name", &name, "the run's name; its folder is output/name")

@@ -19,12 +19,14 @@ struct TrainingInputs {
   let steps: Int
   /// With nothing left to the model or the objective.
   let optimizer: OptimizerConfig
+  let precision: ProductPrecision
 
   /// Opens and checks everything; with `checking` what it says is in the files is read and compared, too. Every rank
   /// must call it.
   init(_ run: RunConfig, checking: Bool, over ranks: Communicator) throws {
     self.run = run
     self.ranks = ranks
+    precision = try ProductPrecision.agreed(run.precision, over: ranks)
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
     sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary)
     try run.checkStatistics(of: sizes, ranks: ranks.size)
@@ -59,7 +61,8 @@ struct TrainingInputs {
   /// A model of such sizes with the objective that trains it; without memory.
   func student(_ config: CLIPConfig) -> (CLIP<Float>, Objective<Float>) {
     CLIP<Float>.student(
-      config, run.objective.declared, teacherWidth: teacher?.config.embedding, others: further.shapes)
+      config, run.objective.declared, teacherWidth: teacher?.config.embedding, others: further.shapes,
+      precision: precision.used)
   }
 
   /// The model that the run file inherits from; the same on every rank. Every rank must call it.
