@@ -7,6 +7,8 @@ static inline MPI_Comm kinship_mpi_comm_world(void) { return MPI_COMM_WORLD; }
 static inline MPI_Errhandler kinship_mpi_errors_return(void) { return MPI_ERRORS_RETURN; }
 static inline MPI_Info kinship_mpi_info_null(void) { return MPI_INFO_NULL; }
 
+static inline MPI_Status *kinship_mpi_status_ignore(void) { return MPI_STATUS_IGNORE; }
+
 static inline MPI_Datatype kinship_mpi_float(void) { return MPI_FLOAT; }
 static inline MPI_Datatype kinship_mpi_double(void) { return MPI_DOUBLE; }
 static inline MPI_Datatype kinship_mpi_int64(void) { return MPI_INT64_T; }

@@ -92,7 +92,7 @@ import Testing
   static func report(_ rank: Int, _ change: (inout RankReport) -> Void = { _ in }) -> RankReport {
     let cores = Cores(bound: [rank], node: 4)
     var report = RankReport(
-      rank: rank, hostname: "node",
+      rank: rank, hostname: "node", node: 0,
       host: Host(
         boot: "b", processor: "P", level: .avx512, sharedMemory: 2 << 30, sharedMemoryFree: 2 << 30,
         fileLocking: nil, container: false, root: false, missingVariables: []), cores: cores,

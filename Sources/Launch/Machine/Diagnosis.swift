@@ -90,20 +90,27 @@ enum Diagnosis {
       "\($0.plan.compute)"
     }
     compare("the MPI library", "install the same release on every node") { $0.mpi }
+    for (name, ranks) in Dictionary(grouping: reports, by: \.hostname) where Set(ranks.map(\.host.boot)).count > 1 {
+      found.append(
+        "\(Diagnosis.name(ranks.map(\.rank))) are on different machines that are all called \(name): MPI takes them for one"
+          + " and waits for shared memory for ever; give each a name of its own (hostnamectl set-hostname)")
+    }
     return found
   }
 
   /// `rank 3`, `ranks 0-3, 8`.
-  static func name(_ ranks: [Int]) -> String {
+  static func name(_ ranks: [Int]) -> String { (ranks.count == 1 ? "rank " : "ranks ") + spans(ranks) }
+
+  /// `0-3, 8`.
+  static func spans(_ numbers: [Int]) -> String {
     var runs: [ClosedRange<Int>] = []
-    for rank in ranks.sorted() {
-      if let last = runs.last, last.upperBound + 1 == rank {
-        runs[runs.count - 1] = last.lowerBound...rank
+    for number in numbers.sorted() {
+      if let last = runs.last, last.upperBound + 1 == number {
+        runs[runs.count - 1] = last.lowerBound...number
       } else {
-        runs.append(rank...rank)
+        runs.append(number...number)
       }
     }
-    let parts = runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }
-    return (ranks.count == 1 ? "rank " : "ranks ") + parts.joined(separator: ", ")
+    return runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }.joined(separator: ", ")
   }
 }

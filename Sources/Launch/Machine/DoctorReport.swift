@@ -4,12 +4,19 @@ import Foundation
 struct DoctorReport: Codable {
   var version: String
   var ranks: [RankReport]
+  /// Nil where a rank is alone.
+  var network: NetworkReport?
+  /// Nil where no folder was asked for.
+  var folder: FolderReport?
   var findings: [String]
 
-  init(_ reports: [RankReport]) {
+  init(_ reports: [RankReport], network: NetworkReport? = nil, folder: FolderReport? = nil) {
     version = Release.version
     ranks = reports
-    findings = Diagnosis.findings(reports)
+    self.network = network
+    self.folder = folder
+    findings =
+      Diagnosis.findings(reports) + (network?.findings(reports) ?? []) + (folder?.findings(reports) ?? [])
   }
 
   /// One JSON object on one line.
@@ -24,11 +31,15 @@ struct DoctorReport: Codable {
   /// The same for people: what holds for a node once, then a line for each rank, then the findings.
   var text: String {
     var lines = ["kinship \(version), \(ranks.count) \(ranks.count == 1 ? "rank" : "ranks")"]
-    for (_, node) in nodes {
+    for node in nodes {
       lines +=
-        [""] + facts(of: node[0]) + ["", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all"]
+        [""] + facts(of: node[0]) + [
+          "", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all  bound to",
+        ]
       lines += node.map(line)
     }
+    if let network { lines += [""] + network.lines }
+    if let folder { lines += [""] + folder.lines }
     lines.append("")
     if findings.isEmpty {
       lines.append("Nothing is wrong.")
@@ -39,16 +50,8 @@ struct DoctorReport: Codable {
     return lines.joined(separator: "\n")
   }
 
-  private var nodes: [(boot: String, reports: [RankReport])] {
-    var nodes: [(boot: String, reports: [RankReport])] = []
-    for report in ranks {
-      if let index = nodes.firstIndex(where: { $0.boot == report.host.boot }) {
-        nodes[index].reports.append(report)
-      } else {
-        nodes.append((report.host.boot, [report]))
-      }
-    }
-    return nodes
+  private var nodes: [[RankReport]] {
+    Dictionary(grouping: ranks, by: \.node).sorted { $0.key < $1.key }.map(\.value)
   }
 
   private func facts(of report: RankReport) -> [String] {
@@ -90,5 +93,6 @@ struct DoctorReport: Codable {
     return right("\(report.rank)", 6) + right("\(report.cores.bound.count)", 7) + right("\(report.plan.compute)", 9)
       + right("\(report.plan.loaders)", 9) + "  " + report.kernel.padding(toLength: 14, withPad: " ", startingAt: 0)
       + right(Figures.fixed(report.oneCore, 1), 15) + right(Figures.fixed(report.allCores, 1), 7)
+      + "  \(Diagnosis.spans(report.cores.bound))"
   }
 }

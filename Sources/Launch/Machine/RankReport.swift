@@ -6,6 +6,8 @@ import Tensor
 struct RankReport: Sendable, Codable, Equatable {
   var rank: Int
   var hostname: String
+  /// The first rank of its node: those share memory that MPI says do.
+  var node: Int
   var host: Host
   var cores: Cores
   var plan: ThreadPlan
@@ -26,13 +28,17 @@ struct RankReport: Sendable, Codable, Equatable {
   /// Measures this rank, all ranks at the same time, as in a run. Every rank must call it.
   static func measure(over ranks: Communicator) throws -> RankReport {
     let plan = try ThreadPlan.agreed(over: ranks)
+    let node = try ranks.node()
+    var leader = [UInt8]("\(ranks.rank)".utf8)
+    try node.broadcast(&leader)
     try ranks.barrier()
     let oneCore = MatrixRate.measure(threads: 1)
     try ranks.barrier()
     let allCores = plan.compute == 1 ? oneCore : MatrixRate.measure(threads: plan.compute)
     let given = ProcessInfo.processInfo.environment[BLASKernel.variable].map { !$0.isEmpty } ?? false
     return RankReport(
-      rank: ranks.rank, hostname: ranks.hostname, host: .current, cores: .current, plan: plan,
+      rank: ranks.rank, hostname: ranks.hostname, node: Int(String(decoding: leader, as: UTF8.self)) ?? ranks.rank,
+      host: .current, cores: .current, plan: plan,
       built: Machine.builtLevel, kernel: BLAS.kernel,
       kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,
       blas: BLAS.configuration.split(separator: " ").joined(separator: " "), oneCore: oneCore, allCores: allCores,
