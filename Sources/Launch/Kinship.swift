@@ -24,6 +24,8 @@ struct Kinship: ParsableCommand {
 
   static func main() {
     Machine.chooseKernel()
+    // A file that may grow no further is an error of the write, not the end of the process.
+    signal(SIGXFSZ, SIG_IGN)
     do {
       var command = try parseAsRoot()
       try command.run()

@@ -21,7 +21,7 @@ import Testing
       messages: [
         "run.yaml:6:1: unknown key \"seeed\" in the run file; did you mean \"seed\"? Known keys: name, output, seed,"
           + " model, init, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, objective, teacher, log,"
-          + " checkpoint, evaluate, watchdog, precision"
+          + " checkpoint, evaluate, non_finite, watchdog, precision"
       ]),
     Case(
       text: least + "\nprune: {sparsity: 1, start_sparsity: 2, step: 10, ramp: -1, rate: 0}",
@@ -117,7 +117,7 @@ import Testing
           + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
           + " name, output, seed, model, init, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, objective,"
-          + " teacher, log, checkpoint, evaluate, watchdog, precision",
+          + " teacher, log, checkpoint, evaluate, non_finite, watchdog, precision",
         "--set steps=many: steps: expected a whole number or none, found the text \"many\"",
       ]),
     Case(

@@ -116,6 +116,7 @@ import Testing
         - {kind: retrieval, corpus: val.json}
         - {kind: zero-shot, corpus: val.json, classes: "no", templates: t.txt, subset: s.txt}
         - {kind: retrieval, corpus: coco, captions: first, duplicates: strict}
+    non_finite: {policy: rewind, limit: 2}
     watchdog: {deadline: 2.5}
     """
 

@@ -8,6 +8,8 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   public let output: String
   public let errors: String
   public let seconds: Double
+  /// What had not ended a second after the command, and what it was doing.
+  public internal(set) var leftBehind: [String] = []
 
   /// The lines of standard output, in alphabetic order, since ranks write in no fixed order.
   public var lines: [String] { output.split(separator: "\n").map(String.init).sorted() }
@@ -57,7 +59,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
       do { try await Task.sleep(for: limit) } catch { return nil }
       return await started.end()
     }
-    let run: MPIRun
+    var run: MPIRun
     do {
       run = try await wait(for: command, marked, without: without)
     } catch {
@@ -66,6 +68,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
       throw error
     }
     watch.cancel()
+    run.leftBehind = await started.remaining(after: .seconds(1))
     if let processes = await watch.value { throw Overdue(command: command, limit: limit, processes: processes) }
     return run
   }

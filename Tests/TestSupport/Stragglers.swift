@@ -24,6 +24,13 @@ struct Stragglers {
     return states
   }
 
+  /// Ends what is there after `grace`, and says what each was doing; they may end by themselves before.
+  func remaining(after grace: Duration) async -> [String] {
+    let deadline = ContinuousClock.now + grace
+    while !found.isEmpty, ContinuousClock.now < deadline { await Self.pause() }
+    return found.isEmpty ? [] : await end()
+  }
+
   /// The living processes with the mark.
   var found: [pid_t] {
     let entry = Data("\(Self.variable)=\(mark)\0".utf8)

@@ -33,7 +33,7 @@ public final class BackgroundCheckpoints {
   ///   - writer: tells the communicator of all ranks how to write to which folder.
   ///   - inBackground: false: `save` makes no copy, and returns when the checkpoint is in its place.
   public init(inBackground: Bool, over ranks: Communicator, writer: (Communicator) -> CheckpointWriter) throws {
-    let own = try ranks.duplicate()
+    let own = try ranks.duplicate(name: "checkpoints")
     self.writer = writer(own)
     thread = CommunicationThread("checkpoints", over: own)
     self.inBackground = inBackground

@@ -156,6 +156,8 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
   public var step: Int
   /// Pictures and captions seen.
   public var samples: Int
+  /// Batches by which the data are ahead of the steps, where a run has gone back to a checkpoint but not to its data.
+  public var passedOver: Int?
   /// The resolved run, as JSON.
   public var run: String
   public var arrays: [Array]
@@ -166,10 +168,12 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
   public var threads: Int
 
   public init(
-    step: Int, samples: Int, run: String, arrays: [Array] = [], version: String, kernel: String, threads: Int
+    step: Int, samples: Int, passedOver: Int? = nil, run: String, arrays: [Array] = [], version: String, kernel: String,
+    threads: Int
   ) {
     self.step = step
     self.samples = samples
+    self.passedOver = passedOver
     self.run = run
     self.arrays = arrays
     self.version = version

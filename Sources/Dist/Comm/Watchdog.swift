@@ -27,11 +27,11 @@ public enum Watchdog {
       look(&stillness, every: interval)
       let (activity, steps) = Progress.current
       guard stillness.seconds >= deadline * activity.patience else { continue }
-      let still = Int(stillness.seconds.rounded())
+      let reached = stillness.seconds
+      let still = Int(reached.rounded())
       Job.report("kinship: \(who): no progress for \(still) s, \(activity.words) after step \(steps); \(collectives)")
-      let end = stillness.seconds + grace
-      while stillness.seconds >= Double(still) - 1, stillness.seconds < end { look(&stillness, every: interval) }
-      guard stillness.seconds >= end else {
+      while stillness.seconds >= reached, stillness.seconds < reached + grace { look(&stillness, every: interval) }
+      guard stillness.seconds >= reached else {
         Job.report("kinship: \(who): goes on")
         continue
       }

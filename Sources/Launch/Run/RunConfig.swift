@@ -34,6 +34,7 @@ struct RunConfig: Section {
   var log = LogConfig()
   var checkpoint = CheckpointConfig()
   var evaluate = EvaluateConfig()
+  var nonFinite = NonFiniteConfig()
   var watchdog = WatchdogConfig()
   /// How the towers' matrix products read their operands.
   var precision = Precision.fp32
@@ -58,6 +59,7 @@ struct RunConfig: Section {
     map.field("log", &log)
     map.field("checkpoint", &checkpoint)
     map.field("evaluate", &evaluate)
+    map.field("non_finite", &nonFinite)
     map.field("watchdog", &watchdog)
     map.field("precision", &precision)
   }
@@ -70,6 +72,7 @@ struct RunConfig: Section {
     case "objective" where keys.count == 1: ObjectiveConfig.shorthandKey(text)
     case "teacher" where keys.count == 1: TeacherConfig.shorthandKey(text)
     case "teacher" where keys.count == 2 && keys[1] == "cache": CacheConfig.shorthandKey(text)
+    case "non_finite" where keys.count == 1: NonFiniteConfig.shorthandKey(text)
     case "data" where keys.count == 3 && keys[1] == "corpora": CorpusConfig.shorthandKey(text)
     default: nil
     }

@@ -14,6 +14,7 @@ extension RunConfig {
       + reduce.mistakes + optimizerMistakes + objective.mistakes
       + teacherMistakes
       + reportMistakes
+      + nonFinite.mistakes
   }
 
   private var runMistakes: [(path: String, text: String)] {

@@ -119,8 +119,9 @@ struct Checkpoints {
   /// Whether so much time has gone by that a checkpoint is due; rank 0 alone knows.
   var isDue: Bool { clock.isDue }
 
-  /// Begins to write the state after `done` steps. Every rank must call it.
-  func save(_ done: Int, _ log: RunLog) throws {
+  /// Begins to write the state after `done` steps, which the data are `passedOver` batches ahead of. Every rank must call
+  /// it.
+  func save(_ done: Int, passedOver: Int, _ log: RunLog) throws {
     clock.restart()
     try step.settle()
     let optimizer = step.optimizer
@@ -133,7 +134,7 @@ struct Checkpoints {
         ranges: optimizer.ranges,
         firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment),
       CheckpointRecord(
-        step: done, samples: done * run.batch.global, run: saved.text,
+        step: done, samples: done * run.batch.global, passedOver: passedOver > 0 ? passedOver : nil, run: saved.text,
         arrays: step.model.parameters.bufferArrays + masks, version: Release.version, kernel: BLAS.kernel,
         threads: Threads.count))
     try tell(log)

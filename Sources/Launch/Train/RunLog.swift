@@ -94,7 +94,8 @@ final class RunLog {
     try write(line)
   }
 
-  /// Whether the log has the figures of so many evaluations of the model after `step` steps. Every rank must call it.
+  /// Whether one start of the run has written so many evaluations of the model after `step` steps. Every rank must call
+  /// it.
   func has(evaluations count: Int, at step: Int) throws -> Bool {
     var found = 0.0
     if let file, count > 0 {
@@ -103,11 +104,12 @@ final class RunLog {
       let text = try file.readToEnd() ?? Data()
       try file.seek(toOffset: end)
       let decoder = JSONDecoder()
-      decoder.keyDecodingStrategy = .convertFromSnakeCase
-      let lines = text.split(separator: UInt8(ascii: "\n")).compactMap {
-        try? decoder.decode(Evaluation.self, from: $0)
+      var own = 0.0
+      for line in text.split(separator: UInt8(ascii: "\n")) {
+        guard let line = try? decoder.decode(Event.self, from: line) else { continue }
+        own = line.event == Start.name ? 0 : own + (line.event == Evaluation.name && line.step == step ? 1 : 0)
+        found = max(found, own)
       }
-      found = Double(Set(lines.filter { $0.step == step }.map(\.evaluation)).count)
     }
     var most = [found]
     try maximum(&most)
@@ -154,6 +156,10 @@ final class RunLog {
   }
 
   private static func open(_ url: URL) throws -> FileHandle {
+    do { return try reopen(url) } catch { throw RunLogFailure(path: url.relativePath, error) }
+  }
+
+  private static func reopen(_ url: URL) throws -> FileHandle {
     if !FileManager.default.fileExists(atPath: url.path) { try Data().write(to: url) }
     let file = try FileHandle(forUpdating: url)
     // A run that was killed may have left half a line.
@@ -172,14 +178,16 @@ final class RunLog {
     encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    try file.write(contentsOf: encoder.encode(line) + Data("\n".utf8))
+    let line = try encoder.encode(line) + Data("\n".utf8)
+    do { try file.write(contentsOf: line) } catch { throw RunLogFailure(path: Self.fileName, error) }
   }
 
   static var now: String { Date.now.formatted(.iso8601) }
 
   /// What a start of the run writes: the step it goes on from, and what has changed since the last start.
   struct Start: Encodable {
-    var event = "start"
+    static let name = "start"
+    var event = Self.name
     var step: Int
     var ranks: Int
     var changes: [String]
@@ -204,11 +212,32 @@ final class RunLog {
     var time = RunLog.now
   }
 
-  private struct Evaluation: Codable {
-    var event = "evaluation"
+  /// What every line says.
+  private struct Event: Decodable {
+    var event: String
+    var step: Int
+  }
+
+  private struct Evaluation: Encodable {
+    static let name = "evaluation"
+    var event = Self.name
     var step: Int
     var evaluation: String
     var figures: [String: Double]
     var time = RunLog.now
   }
+}
+
+/// The log cannot be written.
+struct RunLogFailure: ExitCoded, CustomStringConvertible {
+  let path: String
+  let reason: String
+
+  init(path: String, _ error: any Error) {
+    self.path = path
+    reason = (error as NSError).localizedFailureReason ?? "\(error)"
+  }
+
+  var exitCode: Int32 { 74 }
+  var description: String { "cannot write the run's log \(path): \(reason); free some space, or change output" }
 }

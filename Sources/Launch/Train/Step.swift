@@ -32,27 +32,6 @@ struct StepSeconds {
   var optimizer = 0.0
 }
 
-/// A loss or gradient that is not a finite number.
-struct NonFiniteError: ExitCoded, CustomStringConvertible {
-  let step: Int
-  let report: ObjectiveReport
-  let norm: Double
-  /// The ranks whose own features or gradients are not finite, with what is not.
-  let origins: [String]
-
-  var isShared: Bool { true }
-  var exitCode: Int32 { 76 }
-  var description: String {
-    let place =
-      origins.isEmpty
-      ? "no rank's own numbers are at fault: the sum over ranks overflowed" : origins.joined(separator: "; ")
-    let terms = report.terms.filter { !$0.value.isFinite }.map { "\($0.name) \($0.value)" }
-    let loss = "\(report.total)" + (terms.isEmpty ? "" : " (\(terms.joined(separator: ", ")))")
-    return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(place)); "
-      + "lower optimizer.rate or set optimizer.clip_norm, and resume from the last checkpoint"
-  }
-}
-
 /// Forward, loss, backward, reduction, update: one step over the global batch.
 ///
 /// Every term divides by the global count, so gradients are summed over ranks, never averaged. Each rank updates what it
@@ -105,7 +84,8 @@ final class Step<S: Scalar> {
   /// One step on this rank's `rows` of a global batch of `count`: `images` [b, 3, size, size] and as many captions.
   ///
   /// Where the objective has a teacher, `teacherScale` is what its similarities are multiplied by, and its unit rows
-  /// already stand in `objective.teacherRows`.
+  /// already stand in `objective.teacherRows`. Throws a `NonFiniteError` on all ranks together, and then parameters,
+  /// moments, masks and running statistics are as they were.
   func run(
     images: Tensor<S>, captions: [[Int32]], rows: Range<Int>, count: Int, rate: Double, teacherScale: S? = nil
   ) throws -> StepOutcome {
@@ -140,10 +120,7 @@ final class Step<S: Scalar> {
     }
     if objective.options.fixedLogitScale != nil { fill(model.logitScale.gradient, 0) }
     clock(&seconds.backward) { backward(images, captions, chunks, again: !whole) }
-    let masks = try clock(&seconds.communication) {
-      try moveStatistics()
-      return try movePruning(&report)
-    }
+    let slopes = try clock(&seconds.communication) { try takeOffMasks() }
 
     let own = exchange.buckets.own
     let norm = try clock(&seconds.communication) {
@@ -158,7 +135,12 @@ final class Step<S: Scalar> {
         ("image features", image), ("text features", text), ("teacher's image embeddings", teacher?.image),
         ("teacher's text embeddings", teacher?.text), ("gradient", parameters.gradients),
       ]
+      model.visual.dropStatistics()
       throw try nonFinite(report, norm: norm, checked)
+    }
+    let masks = try clock(&seconds.communication) {
+      try moveStatistics()
+      return movePruning(slopes, &report)
     }
     clock(&seconds.optimizer) {
       optimizer.update(
@@ -172,12 +154,18 @@ final class Step<S: Scalar> {
       seconds: seconds)
   }
 
-  /// Takes masks off the model, moves them, and adds their term to the loss.
-  private func movePruning(_ report: inout ObjectiveReport) throws -> MaskReport? {
+  /// Takes masks off the model; their gradients, summed over the ranks.
+  private func takeOffMasks() throws -> [Double] {
+    guard let pruning else { return [] }
+    var slopes = pruning.takeOff()
+    try communicator.sum(&slopes)
+    return slopes
+  }
+
+  /// Moves masks, and adds their term to the loss.
+  private func movePruning(_ slopes: [Double], _ report: inout ObjectiveReport) -> MaskReport? {
     guard let pruning else { return nil }
-    var gradient = pruning.takeOff()
-    try communicator.sum(&gradient)
-    let masks = pruning.update(gradient)
+    let masks = pruning.update(slopes)
     report.terms.append(ObjectiveReport.Term(name: "sparsity", weight: 1, value: masks.term))
     report.total += masks.term
     return masks

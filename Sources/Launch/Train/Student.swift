@@ -7,7 +7,9 @@ struct Student {
   private(set) var step: Step<Float>
   private(set) var checkpoints: Checkpoints
   /// Steps done.
-  let start: Int
+  private(set) var start: Int
+  /// Batches by which the data are ahead of the steps.
+  private(set) var passedOver: Int
   /// What a new model was cut from.
   let inherited: InheritedModel?
   private let inputs: TrainingInputs
@@ -24,6 +26,7 @@ struct Student {
       run: inputs.run, step: step, teacher: inputs.further.saved(with: inputs.teacher), ranks: inputs.ranks)
     checkpoints = own
     start = try checkpoint.map { try own.restore($0, say: say) } ?? 0
+    passedOver = checkpoint?.manifest.record.passedOver ?? 0
     guard start <= inputs.steps else { throw RunPastEnd(done: start, steps: inputs.steps) }
     inherited = start == 0 ? try inputs.inherited(by: config) : nil
     if start == 0 {
@@ -41,6 +44,19 @@ struct Student {
     return try Step(
       model, objective, inputs.optimizer.options, clipNorm: inputs.optimizer.clipNorm, micro: run.batch.micro,
       reduce: run.reduce, communicator: ranks)
+  }
+
+  /// Becomes what it was after the steps of `checkpoint`, while the data go on after the batch of step `lost`. Every rank
+  /// must call it.
+  mutating func goBack(to checkpoint: Checkpoint, lost: Int) throws {
+    let ahead = lost + passedOver
+    try step.settle()
+    if step.pruning == nil, let pruning = inputs.pruning, !pruning.isCut(after: checkpoint.manifest.record.step) {
+      self = try Student(inputs, from: checkpoint) { _ in }
+    } else {
+      start = try checkpoints.restore(checkpoint) { _ in }
+    }
+    passedOver = ahead - start
   }
 
   /// Puts what the masks leave of the model in its place, with an optimizer that begins anew; the same on every rank.
@@ -63,6 +79,7 @@ struct RunPastEnd: ExitCoded, CustomStringConvertible {
   let done: Int
   let steps: Int
 
+  var isShared: Bool { true }
   var exitCode: Int32 { 64 }
   var description: String {
     "the checkpoint has \(done) steps done and the run has \(steps): raise steps or epochs, or resume from an earlier one"

@@ -11,6 +11,7 @@ final class TrainingLoop {
   private let teachers: Teachers?
   private let loaders: Int
   private let log: RunLog
+  private var nonFinite: NonFiniteCount
   /// The rows of a global batch that this rank has.
   private let rows: Range<Int>
   private var run: RunConfig { inputs.run }
@@ -23,6 +24,7 @@ final class TrainingLoop {
     self.teachers = teachers
     self.loaders = loaders
     self.log = log
+    nonFinite = NonFiniteCount(inputs.run.nonFinite)
     rows = inputs.ranks.slice(of: inputs.run.batch.global)
   }
 
@@ -34,9 +36,15 @@ final class TrainingLoop {
 
   /// Trains to the end; nil, or the signal that stopped the run, with everything saved. Every rank must call it.
   func train() throws -> String? {
-    let signal = try takeSteps()
-    try student.checkpoints.finish(log)
-    return signal
+    while true {
+      do {
+        let signal = try takeSteps()
+        try student.checkpoints.finish(log)
+        return signal
+      } catch let error as NonFiniteError where run.nonFinite.policy == .rewind {
+        try rewind(error)
+      }
+    }
   }
 
   private func takeSteps() throws -> String? {
@@ -46,13 +54,15 @@ final class TrainingLoop {
       if let signal = try evaluate(at: steps.lowerBound) { return try stopped(by: signal, after: steps.lowerBound) }
     }
     if let signal = try StopRequest.agreed(over: ranks) { return try stopped(by: signal, after: steps.lowerBound) }
-    let loader = inputs.data.loader(steps: steps, rows: rows, workers: loaders)
+    let ahead = student.passedOver
+    let loader = inputs.data.loader(
+      steps: steps.lowerBound + ahead..<steps.upperBound + ahead, rows: rows, workers: loaders)
     for number in steps {
       if number == run.prune?.step, let text = try student.cut() { try log.note(text, at: number) }
-      guard let report = try take(number, loader) else { break }
-      let done = report.step
+      let done = number + 1
+      let report = try takeOrSkip(number, loader)
       let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: student.checkpoints.isDue)
-      try log.record(report, atOnce: stop != nil)
+      if let report { try log.record(report, atOnce: stop != nil) }
       try student.checkpoints.tell(log)
       let isSaved =
         run.checkpoint.every.map { done % $0 == 0 } ?? false || isDue || done == inputs.steps || stop != nil
@@ -72,12 +82,39 @@ final class TrainingLoop {
     return signal
   }
 
-  /// One step; nil when there are no more batches.
-  private func take(_ number: Int, _ loader: Loader) throws -> StepReport? {
+  /// One step; nil where its update was left out.
+  private func takeOrSkip(_ number: Int, _ loader: Loader) throws -> StepReport? {
+    do {
+      let report = try take(number, loader)
+      nonFinite.stepWasFine()
+      return report
+    } catch var error as NonFiniteError {
+      // The optimizer counts from the cut of a model that was pruned.
+      error.step = number + 1
+      guard run.nonFinite.policy == .skip else { throw error }
+      try log.note(nonFinite.skip(error), at: error.step)
+      student.step.skip()
+      return nil
+    }
+  }
+
+  /// Goes back to the newest sound checkpoint. Where there is none the run ends.
+  private func rewind(_ error: NonFiniteError) throws {
+    Progress.enter(.saving, after: error.step - 1)
+    try student.checkpoints.finish(log)
+    guard let checkpoint = try Checkpoints.find(.auto, of: run, over: ranks, say: { log.say($0) }) else {
+      throw error.limited("there is no checkpoint yet to go back to")
+    }
+    try log.note(nonFinite.rewind(error, to: checkpoint.manifest.record.step), at: error.step)
+    try student.goBack(to: checkpoint, lost: error.step)
+  }
+
+  private func take(_ number: Int, _ loader: Loader) throws -> StepReport {
     let begin = ContinuousClock.now
     let before = loader.waited
     Progress.enter(.waitingForData, after: number)
-    guard let batch = try loader.next() else { return nil }
+    guard let batch = try loader.next() else { preconditionFailure("a batch was planned for each step") }
+    defer { loader.recycle(batch) }
     Progress.enter(number == student.start ? .preparing : .training, after: number)
     let step = student.step
     let rate = inputs.schedule.rate(at: number)
@@ -91,10 +128,10 @@ final class TrainingLoop {
     let outcome = try step.run(
       images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
       rate: rate, teacherScale: teachers?.scale)
-    loader.recycle(batch)
     let done = number + 1
     return StepReport(
-      step: done, steps: inputs.steps, epoch: Double(done) / Double(inputs.data.sampler.stepsPerEpoch),
+      step: done, steps: inputs.steps,
+      epoch: Double(done + student.passedOver) / Double(inputs.data.sampler.stepsPerEpoch),
       objective: outcome.report, rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
       gradientNorm: outcome.gradientNorm, received: outcome.received, pruning: outcome.pruning,
       samples: run.batch.global, seconds: (ContinuousClock.now - begin) / .seconds(1),
@@ -103,7 +140,7 @@ final class TrainingLoop {
 
   private func save(_ done: Int) throws {
     Progress.enter(.saving, after: done)
-    try student.checkpoints.save(done, log)
+    try student.checkpoints.save(done, passedOver: student.passedOver, log)
   }
 
   /// How many evaluations there are after so many steps.

@@ -135,6 +135,11 @@ public final class BatchNorm<S: Scalar> {
       variance[j] = Double(S(variance[j] + Self.momentum * (seen[width + j] / rowsSeen - variance[j])))
     }
     batches.value[0] += 1
+    drop()
+  }
+
+  /// Forgets the batches since the last move.
+  func drop() {
     fill(seen, 0)
     rowsSeen = 0
   }

@@ -151,4 +151,6 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     try workspace.statistics.check()
     for norm in norms { norm.move() }
   }
+
+  public func dropStatistics() { for norm in norms { norm.drop() } }
 }

@@ -38,6 +38,9 @@ public protocol VisionTower<S>: AnyObject {
   /// Moves running statistics once, towards the statistics of all forwards with `training` since the last time. Throws
   /// what other ranks' part in those forwards and backwards threw.
   func moveStatistics() throws
+
+  /// Forgets what has been kept for `moveStatistics`.
+  func dropStatistics()
 }
 
 extension VisionTower {

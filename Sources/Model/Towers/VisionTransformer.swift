@@ -148,4 +148,5 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   /// No layer of it sees more than one picture at a time.
   public func synchronize(over ranks: any Ranks<S>) {}
   public func moveStatistics() {}
+  public func dropStatistics() {}
 }

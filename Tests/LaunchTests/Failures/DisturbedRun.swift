@@ -1,0 +1,77 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// Things that happen to a run from outside, in a shell beside it.
+///
+/// `$job` is the process that was started, `rank R` prints that of a rank; `steps N` waits until this start has logged N
+/// steps, `all SIGNAL RANK…` sends a signal. Whatever else a script says is bash.
+extension TrainScene {
+  private static let words = """
+    set -m
+    rank() { cat "$PIDS.$1"; }
+    all() { local signal=$1 r; shift; for r in "$@"; do kill -"$signal" "$(rank "$r")"; done; }
+    running() { kill -0 "$job" 2>/dev/null; }
+    ranks=$(seq 0 $((RANKS - 1)))
+    lines() { cat "$RUN/log.jsonl" 2>/dev/null; }
+    before=$(lines | wc -l)
+    steps() { until [ $(lines | tail -n +$((before + 1)) | grep -c '"event":"step"') -ge $1 ]; do running || return; sleep 0.03; done; }
+    # The ranks note their numbers and become the program.
+    note='echo $$ > "$PIDS.$OMPI_COMM_WORLD_RANK"; exec "$KINSHIP_PROGRAM" "$@"'
+    """
+
+  /// `mpirun` itself.
+  static let mpirun = "mpirun --oversubscribe -n $RANKS bash -c \"$note\" bash \"$@\" &"
+  /// The script that users start it with.
+  static let launcher = """
+    printf '#!/bin/bash\\n%s\\n' "$note" > "$PIDS.program"; chmod +x "$PIDS.program"
+    KINSHIP="$PIDS.program" "$SCRIPTS/launch-mpirun" --ranks $RANKS "$@" &
+    """
+  /// The same, started again and again.
+  static let forever = """
+    printf '#!/bin/bash\\n%s\\n' "$note" > "$PIDS.program"; chmod +x "$PIDS.program"
+    KINSHIP="$PIDS.program" "$SCRIPTS/run-forever" --pause 0 "$SCRIPTS/launch-mpirun" --ranks $RANKS "$@" &
+    """
+
+  static let scripts = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().appending(path: "scripts").path
+
+  /// Runs `kinship train` under a name with values set, and `script` beside it.
+  func disturb(
+    _ name: String, _ values: [String], _ options: [String] = [], ranks: Int, by launch: String = TrainScene.mpirun,
+    _ script: String
+  ) async throws -> MPIRun {
+    // The ranks may outlive what started them for a moment.
+    let end = """
+      wait $job; status=$?
+      for r in $ranks; do while kill -0 "$(rank $r)" 2>/dev/null; do sleep 0.03; done; done
+      exit $status
+      """
+    let shell = [Self.words, launch, "job=$!", script, end].joined(separator: "\n")
+    return try await MPIRun.execute(
+      ["bash", "-c", shell, "bash", "train", runFile] + (["name=\(name)"] + values).flatMap { ["--set", $0] } + options,
+      [
+        "PIDS": folder.path("pid"), "RUN": runFolder(name).path(percentEncoded: false), "RANKS": "\(ranks)",
+        "SCRIPTS": Self.scripts, "KINSHIP_PROGRAM": try MPIRun.path(of: "kinship"),
+      ], limit: .seconds(100))
+  }
+
+  /// Lets the run go on from its newest sound checkpoint for some steps more, and compares all losses in its log with
+  /// those of a run that nothing ever happened to.
+  func expectTheSameLosses(
+    _ name: String, _ values: [String] = [], ranks: Int, sourceLocation: SourceLocation = #_sourceLocation
+  ) async throws {
+    let checkpoints = runFolder(name).appending(path: "checkpoints").path
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints)) ?? []
+    let saved = names.compactMap { $0.wholeMatch(of: /step-(\d+)/).flatMap { Int($0.1) } }
+    let logged = saved.isEmpty ? [] : try log(name, "step").map(\.step)
+    let done = (saved + logged).max() ?? 0
+    let values = values + ["steps=\(done + 3)"]
+    let losses = try await train(name, values, ["--resume", "auto"], ranks: ranks)
+    let straight = try await train("\(name)-straight", values, ranks: ranks)
+    // Not all steps may be in the log.
+    #expect(losses.count >= 3 && losses == straight.suffix(losses.count), sourceLocation: sourceLocation)
+  }
+}

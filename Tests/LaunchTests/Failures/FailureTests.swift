@@ -1,0 +1,196 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// A run that something happens to ends within seconds, says so, leaves no process behind, and goes on from its newest
+/// checkpoint as if nothing had been.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct FailureTests {
+  let scene: TrainScene
+  /// Long enough for anything to happen.
+  static let endless = ["steps=1_000_000", "optimizer.schedule=constant"]
+  static let constant = ["optimizer.schedule=constant"]
+
+  init() async throws { scene = try await TrainScene() }
+
+  private func check(_ run: MPIRun, status: Int, within seconds: Double = 15, _ words: String...) {
+    #expect(run.status == status, "\(run)")
+    for word in words {
+      #expect(run.errors.contains(word) || run.output.contains(word), "“\(word)” is not in \(run)")
+    }
+    #expect(run.seconds < seconds, "\(run)")
+    #expect(run.leftBehind.isEmpty)
+  }
+
+  /// One run, killed again and again: while it computes, while the others wait for the rank in a collective, and while
+  /// it saves; and a rank that is stopped, as by a silent link.
+  @Test(arguments: [2, 3]) func killedRanks(ranks: Int) async throws {
+    let values = Self.endless + ["checkpoint.every=2", "watchdog.deadline=1.5"]
+    let last = ranks - 1
+    let computing = try await scene.disturb("killed", values, ranks: ranks, "steps 5\nall KILL \(last)")
+    check(computing, status: 137)
+
+    let again = ["--resume", "auto"]
+    // Rank 0 soon waits for the one that is stopped, and is killed there.
+    let waiting = try await scene.disturb(
+      "killed", values, again, ranks: ranks, "steps 5\nall STOP \(last)\nsleep 0.3\nall KILL 0")
+    check(waiting, status: 137, "going on after step")
+
+    let saving = try await scene.disturb(
+      "killed", values, again, ranks: ranks,
+      """
+      steps 5
+      partial() { ls "$RUN/checkpoints" | grep -q 'partial$'; }
+      while running; do
+        until partial; do running || break 2; done
+        all STOP $ranks
+        if partial; then break; fi
+        all CONT $ranks
+      done
+      all KILL \(last)
+      """)
+    check(saving, status: 137, "going on after step")
+    let checkpoints = try FileManager.default.contentsOfDirectory(
+      atPath: scene.runFolder("killed").appending(path: "checkpoints").path)
+    #expect(checkpoints.contains { $0.hasSuffix(".partial") })
+
+    let silent = try await scene.disturb("killed", values, again, ranks: ranks, "steps 5\nall STOP \(last)")
+    check(silent, status: 77, "kinship: rank 0 of \(ranks) on ", "no progress for ", "the watchdog ends the job")
+    #expect(!silent.errors.contains("kinship: rank \(last) of"), "\(silent)")
+    try await scene.expectTheSameLosses("killed", Self.constant + ["checkpoint.every=2"], ranks: ranks)
+  }
+
+  /// The shipped script gives the ranks the time that mpirun does not, even when the script itself is killed. What
+  /// mpirun leaves them without it costs the steps since the last checkpoint.
+  @Test func launchersThatAreStopped() async throws {
+    let values = Self.endless + ["checkpoint.every=50"]
+    let again = ["--resume", "auto"]
+    let asked = try await scene.disturb(
+      "stopped", values, ranks: 2, by: TrainScene.launcher, "steps 5\nkill -TERM $job")
+    check(asked, status: 75, "stopped by SIGUSR1 after step")
+
+    let killed = try await scene.disturb(
+      "stopped", values, again, ranks: 2, by: TrainScene.launcher, "steps 5\nkill -KILL $job")
+    check(killed, status: 137, "stopped by SIGUSR1 after step")
+
+    let bare = try await scene.disturb("stopped", values, again, ranks: 2, "steps 5\nkill -TERM $job")
+    #expect(bare.status != 0 && bare.seconds < 15 && bare.leftBehind.isEmpty, "\(bare)")
+    let outright = try await scene.disturb("stopped", values, again, ranks: 2, "steps 5\nkill -KILL $job")
+    #expect(outright.status == 137 && outright.seconds < 15 && outright.leftBehind.isEmpty, "\(outright)")
+    try await scene.expectTheSameLosses("stopped", Self.constant + ["checkpoint.every=50"], ranks: 2)
+  }
+
+  /// Before the first step there is nothing to save, and nothing is left that would stand in the way.
+  @Test func signalBeforeTheFirstStep() async throws {
+    let run = try await scene.disturb(
+      "early", Self.endless, ranks: 2,
+      """
+      listens() { grep -q '^SigCgt:.*[2367abef]..$' "/proc/$(rank $1)/status"; }
+      for r in $ranks; do until [ -s "$PIDS.$r" ] && listens $r; do running || break; done; done
+      all STOP $ranks; all USR1 $ranks; all CONT $ranks
+      """)
+    check(run, status: 75, "stopped by SIGUSR1 before the first step; start again with --resume auto")
+    try await scene.expectTheSameLosses("early", Self.constant, ranks: 2)
+  }
+
+  /// What an evaluation that was broken off has not measured is measured when the run goes on.
+  @Test func signalDuringAnEvaluation() async throws {
+    let evaluation = "{kind: retrieval, corpus: \"\(scene.corpus)\"}"
+    let count = 60
+    let list = Array(repeating: evaluation, count: count).joined(separator: ", ")
+    let values = ["steps=4", "evaluate.evaluations=[\(list)]"]
+    let run = try await scene.disturb(
+      "measured", values, ranks: 2,
+      """
+      until lines | grep -q '"event":"evaluation"'; do running || break; sleep 0.01; done
+      kill -USR1 $job
+      """)
+    check(run, status: 75, "stopped by SIGUSR1 after step 4")
+    let before = try scene.log("measured", "evaluation")
+    #expect(!before.isEmpty && before.count < count)
+    let losses = try await scene.train("measured", values, ["--resume", "latest"], ranks: 2)
+    #expect(losses.count == 4)
+    let after = try scene.log("measured", "evaluation").dropFirst(before.count)
+    #expect(after.count == count && after.allSatisfy { $0.step == 4 && $0.figures == before[0].figures })
+    // Once is enough.
+    try await scene.train("measured", values, ["--resume", "latest"], ranks: 2)
+    #expect(try scene.log("measured", "evaluation").count == before.count + count)
+  }
+
+  /// The last step before a stop is in the log, however seldom there is a line.
+  @Test func theLastStepIsLogged() async throws {
+    let run = try await scene.disturb(
+      "rare", Self.endless + ["log.every=100_000", "checkpoint.every=5"], ranks: 2,
+      """
+      until [ -e "$RUN/checkpoints/step-00000005" ]; do running || break; sleep 0.03; done
+      kill -USR1 $job
+      """)
+    check(run, status: 75, "stopped by SIGUSR1 after step")
+    let lines = try scene.log("rare", "step")
+    #expect(lines.count == 1)
+    #expect(FileManager.default.fileExists(atPath: scene.checkpoint("rare", lines[0].step).path))
+  }
+
+  /// A disk that takes no more, and a shard that shrinks under the run.
+  @Test func filesThatFail() async throws {
+    let values = Self.endless + ["checkpoint.every=20", "log.every=1_000"]
+    let full = try await scene.disturb(
+      "files", values, ranks: 2,
+      """
+      until [ -e "$RUN/checkpoints/latest" ]; do running || break; sleep 0.03; done
+      for r in $ranks; do prlimit --pid "$(rank $r)" --fsize=20000; done
+      """)
+    check(full, status: 74, "checkpoint ", "step-00000040", "File too large")
+
+    let shard = scene.corpus + "/shard-00001.h5"
+    let whole = try Data(contentsOf: URL(filePath: shard))
+    let cut = try await scene.disturb(
+      "files", values, ["--resume", "auto"], ranks: 2,
+      """
+      until lines | tail -n +$((before + 1)) | grep -q '"event":"start"'; do running || break; sleep 0.03; done
+      truncate --size=2000 "\(shard)"
+      """)
+    check(cut, status: 65, "shard-00001.h5: ends within the picture of ")
+    let lost = try await scene.run(["name=files"] + values, ["--resume", "auto"], ranks: 2)
+    check(lost, status: 65, "shard-00001.h5")
+    try whole.write(to: URL(filePath: shard))
+    try await scene.expectTheSameLosses("files", Self.constant + ["checkpoint.every=20", "log.every=1"], ranks: 2)
+  }
+
+  /// Ranks of different builds would not compute the same.
+  @Test func otherProgramsOnOtherRanks() async throws {
+    let program = URL(filePath: try MPIRun.path(of: "kinship"))
+    // A byte more at its end, where nobody looks.
+    let other = scene.folder.url.appending(path: "kinship")
+    try (Data(contentsOf: program) + [0]).write(to: other)
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: other.path)
+    let run = try await MPIRun.execute(
+      [
+        "mpirun", "--oversubscribe", "-n", "1", program.path, "train", scene.runFile, ":", "-n", "2", other.path,
+        "train",
+      ]
+        + [scene.runFile])
+    check(run, status: 65, "kinship: ranks 1, 2 on ", " have another program than rank 0")
+    #expect(run.errors.ranges(of: "have another program").count == 1, "\(run)")
+    #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
+  }
+
+  /// Ranks without a row of the batch, and corpora of one picture.
+  @Test func moreRanksThanRows() async throws {
+    let values = ["batch.global=2", "steps=6"]
+    let alone = try await scene.train("alone", values, ranks: nil)
+    #expect(difference(try await scene.train("many", values, ranks: 4), alone) < 1e-5)
+  }
+
+  /// A run in which nothing is finite any more ends, whatever its policy.
+  @Test(arguments: ["skip", "rewind"]) func nothingFiniteAnyMore(policy: String) async throws {
+    let run = try await scene.run(
+      ["optimizer.rate=1e30", "optimizer.warmup=0", "checkpoint.every=1", "non_finite={policy: \(policy), limit: 2}"],
+      ranks: 2)
+    #expect(run.status == 76, "\(run)")
+    let reason = policy == "skip" ? "2 steps in a row were left out before it" : "back to step 1 2 times already"
+    #expect(run.errors.contains("\(reason) (non_finite.limit)"), "\(run)")
+    #expect(run.seconds < 20 && run.leftBehind.isEmpty)
+  }
+}

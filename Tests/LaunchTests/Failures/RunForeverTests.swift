@@ -1,0 +1,67 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// `scripts/run-forever`, with real runs and with commands that end as they are told.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct RunForeverTests {
+  @Test func killedRunsGoOnToTheirEnd() async throws {
+    let scene = try await TrainScene()
+    let values = ["steps=90", "checkpoint.every=10", "watchdog.deadline=1.5"]
+    let run = try await scene.disturb(
+      "forever", values, ranks: 2, by: TrainScene.forever,
+      "steps 15\nall KILL 1\nbefore=$(lines | wc -l)\nsteps 25\nall STOP 0")
+    #expect(run.status == 0, "\(run)")
+    #expect(run.errors.contains("run-forever: ended with 137; starting again in 0 s"), "\(run)")
+    #expect(run.errors.contains("run-forever: ended with 77; starting again in 0 s"), "\(run)")
+    #expect(run.output.ranges(of: "going on after step ").count == 2, "\(run)")
+    #expect(run.leftBehind.isEmpty)
+    #expect(try scene.losses("forever") == (try await scene.train("straight", values, ranks: 2)))
+  }
+
+  @Test func signalsArePassedOn() async throws {
+    let scene = try await TrainScene()
+    let values = ["steps=1_000_000", "checkpoint.every=1_000"]
+    for signal in ["TERM", "KILL"] {
+      let run = try await scene.disturb(
+        signal, values, ranks: 2, by: TrainScene.forever, "steps 5\nkill -\(signal) $job")
+      #expect(run.status == (signal == "TERM" ? 75 : 137), "\(run)")
+      #expect(run.output.contains("stopped by SIGUSR1 after step"), "\(run)")
+      #expect(!run.errors.contains("starting again") && run.leftBehind.isEmpty, "\(run)")
+    }
+  }
+
+  /// A command that writes its arguments and where it goes on from, and ends with the first of its codes.
+  private func forever(_ options: [String], codes: String, steps: String) async throws -> (MPIRun, starts: Int) {
+    let folder = try TemporaryFolder()
+    let command = """
+      echo "$@" >> starts; n=$(wc -l < starts); set -- $CODES; code=${!n:-${!#}}; set -- $STEPS
+      echo "going on after step ${!n:-${!#}}"; exit "$code"
+      """
+    let run = try await MPIRun.execute(
+      ["bash", "-c", "cd '\(folder.url.path)' && exec \"$@\"", "bash", TrainScene.scripts + "/run-forever"] + options
+        + ["--pause", "0", "bash", "-c", command, "train"], ["CODES": codes, "STEPS": steps])
+    let starts = try String(contentsOfFile: folder.path("starts"), encoding: .utf8).split(separator: "\n")
+    #expect(starts.allSatisfy { $0 == "--resume auto" }, "\(starts)")
+    return (run, starts.count)
+  }
+
+  @Test func whatIsStartedAgain() async throws {
+    let all = try await forever([], codes: "75 77 137 0", steps: "0")
+    #expect(all.0.status == 0 && all.starts == 4, "\(all.0)")
+    for code in [64, 65, 70, 74, 76, 143, 1] {
+      let run = try await forever([], codes: "\(code)", steps: "0")
+      #expect(run.0.status == code && run.starts == 1, "\(run.0)")
+      #expect(run.0.errors.contains("ended with \(code), which another start would not change"), "\(run.0)")
+    }
+  }
+
+  @Test func startsThatGainNothing() async throws {
+    let run = try await forever(["--limit", "3"], codes: "77", steps: "0 10 10 20 20 20")
+    #expect(run.0.status == 77 && run.starts == 6, "\(run.0)")
+    #expect(run.0.errors.contains("3 starts in a row from step 20 have gained nothing"), "\(run.0)")
+    let wrong = try await MPIRun.execute(["bash", TrainScene.scripts + "/run-forever", "--limit", "0", "true"])
+    #expect(wrong.status == 64 && wrong.errors.contains("--limit: expected a number from 1, found '0'"), "\(wrong)")
+  }
+}
