@@ -102,7 +102,8 @@ struct TeacherBench {
       })
     for found in report.placements {
       say(
-        "\(found.placement): \(short(found.picturesPerSecond)) pictures/s, \(short(found.captionsPerSecond)) captions/s, "
+        "\(found.placement): \(short(found.pairsPerSecond)) pairs/s (\(short(found.picturesPerSecond)) pictures/s, "
+          + "\(short(found.captionsPerSecond)) captions/s), "
           + "\(short(100 * found.roofShare)) % of the roof of \(short(rate / 1e9)) GFLOP/s a rank, "
           + "waited \(short(100 * found.waitShare)) %")
     }
