@@ -38,7 +38,9 @@ import Testing
   @Test func cropsWordsAndEmbeddingsAreWhatTheTeacherAloneWouldHave() throws {
     let run = try run([])
     let parts = try Parts(run)
-    let live = LiveTeacher(try parts.teacher.load(), micro: 3)
+    let taught = CLIP<Float>(parts.teacher.config, frozen: true)
+    try parts.teacher.read(into: taught, ranges: nil)
+    let live = LiveTeacher(taught, micro: 3)
     let model = CLIP<Float>(try ModelFiles.sizes(scene.sizes), frozen: true)
     try ModelFiles.read(scene.weights, into: model)
     #expect(live.width == 24 && live.scale == exp(model.logitScale.value[0]))

@@ -85,6 +85,13 @@ import Testing
       let found = try #require(line.firstMatch(of: #/measured ([0-9.]+) MiB a (?:node|rank)/#))
       let measured = try #require(Double(found.1))
       #expect(abs(measured / (whole * copies) - 1) < 0.15, "\(line), one is \(whole) MiB")
+      // Beside the header, and what the measuring reads itself. Who has it spread reads it once more, for its checksum.
+      let times: Double = placement == "node" ? 1 : placement == "spread" ? 2 : Double(ranks)
+      let amount = try #require(line.firstMatch(of: #/read ([0-9.]+) MiB a node/#))
+      let read = try #require(Double(amount.1))
+      #expect(abs(read / (whole * times) - 1) < 0.01, "\(line), one is \(whole) MiB")
+      let sum = try SavedRun.sha256(of: scene.scene.folder.path(ModelFiles.weights))
+      #expect(run.output.contains("\(ModelFiles.weights), SHA-256 \(sum)"), "\(run)")
     }
   }
 

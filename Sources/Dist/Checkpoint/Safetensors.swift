@@ -11,10 +11,10 @@ public struct SafetensorsFile: Sendable {
   /// The tensors' names, in the order of their bytes in the file.
   public let names: [String]
 
-  private let file: OpenFile
+  let file: OpenFile
   private let entries: [String: SafetensorsHeader.Entry]
   /// Where the numbers begin.
-  private let start: Int
+  let start: Int
 
   public init(_ url: URL) throws(SafetensorsError) { try self.init(url.path(percentEncoded: false)) }
 
@@ -108,7 +108,7 @@ public struct SafetensorsFile: Sendable {
     return values
   }
 
-  private func entry(_ name: String) throws(SafetensorsError) -> SafetensorsHeader.Entry {
+  func entry(_ name: String) throws(SafetensorsError) -> SafetensorsHeader.Entry {
     guard let entry = entries[name] else {
       throw problem(
         "it has no tensor \(name); it has \(names.count), among them \(names.prefix(5).joined(separator: ", "))")

@@ -12,11 +12,15 @@ enum ProcessMemory {
   /// Makes the peak what is resident now, where the system allows it.
   static func resetPeak() { try? "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8) }
 
+  /// Bytes that this process has asked files for, since its start.
+  static var read: Double { number("rchar:", in: "/proc/self/io") }
+
   /// A line `NAME   123 kB`; 0 where there is none.
-  private static func figure(_ name: String, in file: String) -> Double {
+  private static func figure(_ name: String, in file: String) -> Double { number(name, in: file) / 1024 }
+
+  private static func number(_ name: String, in file: String) -> Double {
     let text = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
     let line = text.split(separator: "\n").first { $0.hasPrefix(name) }
-    let kibibytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
-    return (kibibytes ?? 0) / 1024
+    return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) } ?? 0
   }
 }

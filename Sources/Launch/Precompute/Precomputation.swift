@@ -28,13 +28,23 @@ struct Precomputation {
 
   /// Embeds all corpora by the teacher of `run`.
   private func embed(_ corpora: [Corpus], as run: RunConfig, _ loaders: Int) throws {
-    guard let model = try TeacherModel(run, over: ranks), let cache = run.teacher?.cache else { return }
+    guard var model = try TeacherModel(run, over: ranks, checksum: .whenRead), let cache = run.teacher?.cache else {
+      return
+    }
+    // Each rank embeds blocks at its own pace, and spread weights need all ranks at once.
+    guard model.placement != .spread else {
+      throw ModelFileError(
+        path: model.path, exitCode: 64,
+        reason: "its weights cannot be spread while its embeddings are computed ahead; set teacher.placement to node "
+          + "or replicated: --set teacher.placement=node")
+    }
     try ranks.requireSame("teacher", model.identity)
+    let weights = try model.load(over: ranks)
     say(
       "kinship \(Release.version)  teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding); "
         + "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks") of one compute thread each, BLAS kernel \(BLAS.kernel)")
-    let teacher = try PrecomputingTeacher(model, seed: run.data.seed, over: ranks)
-    say(teacher.text)
+    say(weights.text)
+    let teacher = PrecomputingTeacher(weights.model, model.input, seed: run.data.seed)
     for corpus in corpora {
       try CorpusPrecomputation(
         corpus: corpus, teacher: teacher, folder: cache.folder(of: corpus),

@@ -12,24 +12,13 @@ struct Crop: Hashable {
 /// A teacher that embeds crops and captions of a corpus, a fixed block at a time.
 final class PrecomputingTeacher {
   let input: InputOptions
-  /// Who holds what of its weights.
-  let text: String
   private let model: CLIP<Float>
   private let seed: UInt64
 
-  /// Loads the weights to where the run's placement has them. `seed` is the run's `data.seed`. Every rank must call it.
-  init(_ teacher: TeacherModel, seed: UInt64, over ranks: Communicator) throws {
-    // Each rank embeds blocks at its own pace, and spread weights need all ranks at once.
-    guard teacher.placement != .spread else {
-      throw ModelFileError(
-        path: teacher.path, exitCode: 64,
-        reason: "its weights cannot be spread while its embeddings are computed ahead; set teacher.placement to node "
-          + "or replicated: --set teacher.placement=node")
-    }
-    let weights = try TeacherWeights(teacher, over: ranks)
-    model = weights.model
-    text = weights.text
-    input = teacher.input
+  /// `seed` is the run's `data.seed`.
+  init(_ model: CLIP<Float>, _ input: InputOptions, seed: UInt64) {
+    self.model = model
+    self.input = input
     self.seed = seed
   }
 

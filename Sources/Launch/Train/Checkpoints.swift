@@ -47,7 +47,12 @@ struct SavedRun: Codable {
 
   static func sha256(of path: String) throws -> String {
     do {
-      return SHA256.hash(data: try Data(contentsOf: URL(filePath: path), options: .mappedIfSafe)).map { byte in
+      let file = try FileHandle(forReadingFrom: URL(filePath: path))
+      defer { try? file.close() }
+      var hasher = SHA256()
+      // Files of weights are larger than a rank's memory may be.
+      while let piece = try file.read(upToCount: 1 << 20), !piece.isEmpty { hasher.update(data: piece) }
+      return hasher.finalize().map { byte in
         String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
       }.joined()
     } catch {

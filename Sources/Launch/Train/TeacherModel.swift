@@ -6,8 +6,9 @@ import Tensor
 /// A run's teacher before its weights are read: what it is, and how it wants pictures and captions.
 struct TeacherModel {
   let path: String
-  /// Of a safetensors file its own; of a checkpoint that of its manifest, which has the checksums of all parts.
-  let sha256: String
+  /// Of a safetensors file its own; of a checkpoint that of its manifest, which has the checksums of all parts. Empty
+  /// while it waits for the weights to be read.
+  private(set) var sha256: String
   let config: CLIPConfig
   /// Its normalisation and size, the run's crops.
   let input: InputOptions
@@ -21,8 +22,9 @@ struct TeacherModel {
   let spreadOver: Int?
   private let checkpoint: Checkpoint?
 
-  /// What the run's teacher is; nil where nothing in the run looks at one. With ranks, each must call it.
-  init?(_ run: RunConfig, over ranks: Communicator? = nil) throws {
+  /// What the run's teacher is; nil where nothing in the run looks at one. With ranks, each must call it. With
+  /// `whenRead` the checksum of a file waits for `load(over:)`, which reads all of it anyway.
+  init?(_ run: RunConfig, over ranks: Communicator? = nil, checksum time: ChecksumTime = .now) throws {
     guard let teacher = run.teacher, run.usesTeacher else { return nil }
     path = teacher.model
     micro = teacher.micro
@@ -36,7 +38,12 @@ struct TeacherModel {
       guard FileManager.default.fileExists(atPath: path) else {
         throw ModelFileError(path: path, exitCode: 74, reason: "there is no such file; teacher.model names the weights")
       }
-      sha256 = try ranks.map { try Self.sha256(of: teacher.model, onceOn: $0.node()) } ?? SavedRun.sha256(of: path)
+      let sum = { try SavedRun.sha256(of: teacher.model) }
+      sha256 =
+        switch time {
+        case .now: try ranks.map { try Self.sha256(of: teacher.model, onceOn: $0.node(), sum) } ?? sum()
+        case .whenRead: ""
+        }
       (config, words, vocabulary, image) = try Self.describe(teacher, run)
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
@@ -119,21 +126,29 @@ struct TeacherModel {
     return saved.vocabulary
   }
 
-  /// SHA-256 of a large file, computed by one rank of a node for all that have the very same file.
-  private static func sha256(of path: String, onceOn node: Communicator) throws -> String {
+  /// SHA-256 of a large file, computed by one rank of a node for all that have the very same file: by `sum`.
+  private static func sha256(of path: String, onceOn node: Communicator, _ sum: () throws -> String) throws -> String {
     let status = try FileManager.default.attributesOfItem(atPath: URL(filePath: path).resolvingSymlinksInPath().path)
     let file = "\(status[.systemNumber] ?? "") \(status[.systemFileNumber] ?? "")"
     let files = try node.allGather([UInt8](file.utf8))
-    var sum = node.rank == 0 ? [UInt8](try SavedRun.sha256(of: path).utf8) : []
-    try node.broadcast(&sum)
-    return files[node.rank] == files[0] ? String(decoding: sum, as: UTF8.self) : try SavedRun.sha256(of: path)
+    var found = node.rank == 0 ? [UInt8](try sum().utf8) : []
+    try node.broadcast(&found)
+    return files[node.rank] == files[0] ? String(decoding: found, as: UTF8.self) : try SavedRun.sha256(of: path)
   }
 
-  /// A copy of this process's own.
-  func load() throws -> CLIP<Float> {
-    let model = CLIP<Float>(config, frozen: true)
-    try read(into: model, ranges: nil)
-    return model
+  /// Reads the weights straight to where they are to be, and with them the checksum that has waited. Every rank must call
+  /// it.
+  mutating func load(over ranks: Communicator) throws -> TeacherWeights {
+    try TeacherWeights(config, placement, spreadOver: spreadOver, over: ranks) {
+      try read(into: $0, ranges: $1)
+    } then: { weights in
+      guard sha256.isEmpty else { return }
+      sha256 = try Self.sha256(of: path, onceOn: ranks.node()) {
+        weights.spread == nil
+          ? try ModelFiles.sha256(path, readInto: weights.model) : try SavedRun.sha256(of: path)
+      }
+      try ranks.requireSame("teacher", sha256)
+    }
   }
 
   /// Reads weights and buffers, or of the weights only these parts of the arena.
@@ -157,6 +172,9 @@ struct TeacherModel {
     }
   }
 }
+
+/// When the checksum of a teacher's file is computed.
+enum ChecksumTime { case now, whenRead }
 
 /// The teacher of a run, in its checkpoints.
 struct SavedTeacher: Codable, Equatable {

@@ -9,22 +9,17 @@ struct TeacherWeights {
   /// Nil unless the weights are spread.
   let spread: SpreadWeights?
   /// Who holds what, and what that takes, for the run's header.
-  let text: String
+  private(set) var text: String
 
-  /// Reads the weights straight to where they are to be. Every rank must call it.
-  init(_ teacher: TeacherModel, over ranks: Communicator) throws {
-    try self.init(teacher.config, teacher.placement, spreadOver: teacher.spreadOver, over: ranks) {
-      try teacher.read(into: $0, ranges: $1)
-    }
-  }
-
-  /// The same from anywhere: `read` fills the given parts of the model's arena, nil for all of it, and its buffers.
+  /// `read` fills the given parts of the model's arena, nil for all of it, and its buffers; `then` looks at what has been
+  /// read. Every rank must call it.
   init(
     _ config: CLIPConfig, _ placement: TeacherPlacement, spreadOver: Int? = nil, over ranks: Communicator,
-    read: (CLIP<Float>, _ ranges: [Range<Int>]?) throws -> Void
+    read: (CLIP<Float>, _ ranges: [Range<Int>]?) throws -> Void, then: (TeacherWeights) throws -> Void = { _ in }
   ) throws {
     let node = try ranks.node()
     let memory = try MemoryGrowth(on: node)
+    let readBefore = ProcessMemory.read
     let count = CLIP<Float>.layout(config).count
     func own() throws -> CLIP<Float> {
       let model = CLIP<Float>(config, frozen: true)
@@ -63,6 +58,11 @@ struct TeacherWeights {
       measured = "\(Figures.bytes(Int(peak[0]))) a rank at most"
     }
     text = "teacher's weights, \(placement.rawValue): \(holders); all are \(whole), measured \(measured)"
+    try then(self)
+    var bytes = [ProcessMemory.read - readBefore]
+    try node.sum(&bytes)
+    try ranks.maximum(&bytes)
+    text += ", read \(Figures.bytes(Int(bytes[0]))) a node"
   }
 }
 

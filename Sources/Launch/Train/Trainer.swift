@@ -29,7 +29,7 @@ struct Trainer {
       return 75
     }
     var header = try header(inputs, inputs.config(in: checkpoint), plan)
-    let weights = try inputs.cached == nil ? inputs.teacher.map { try TeacherWeights($0, over: ranks) } : nil
+    let weights = inputs.weights
     let source: (any TeacherSource)? =
       inputs.cached ?? weights.map { LiveTeacher($0.model, micro: inputs.teacher?.micro, spread: $0.spread) }
     let teachers = source.map { Teachers(first: $0, further: inputs.further) }

@@ -10,6 +10,8 @@ struct TrainingInputs {
   let sizes: CLIPConfig
   let pruning: Pruning?
   let teacher: TeacherModel?
+  /// Of a teacher that computes its embeddings anew; nil where it was only looked at.
+  let weights: TeacherWeights?
   /// The teacher's embeddings, where they come from a cache.
   let cached: CachedTeacher?
   let further: FurtherTeachers
@@ -33,7 +35,8 @@ struct TrainingInputs {
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: sizes.text.contextLength)
     // One rank reads every byte; what it finds stops all.
     let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && checking ? .checksums : .sizes
-    let teacher = try TeacherModel(run, over: ranks)
+    let isLoaded = checking && run.teacher?.cache == nil
+    var teacher = try TeacherModel(run, over: ranks, checksum: isLoaded ? .whenRead : .now)
     try ranks.requireSame("teacher", teacher?.identity ?? "")
     let data = try TrainingData(
       run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer,
@@ -44,7 +47,6 @@ struct TrainingInputs {
     try ranks.requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
     try ranks.requireSame("model", String(decoding: sizes.json, as: UTF8.self))
     for corpus in data.corpora { try ranks.requireSame("corpus \(corpus.name)", corpus.fingerprint) }
-    self.teacher = teacher
     self.data = data
     steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
     pruning = Pruning(run)
@@ -53,6 +55,9 @@ struct TrainingInputs {
       visionTransformer: sizes.vision.stages == nil, objective: run.objective.preset)
     if let pruning { optimizer.warmup = pruning.config.step }
     self.optimizer = optimizer
+    // Last, for it takes long where the teacher is large.
+    weights = isLoaded ? try teacher?.load(over: ranks) : nil
+    self.teacher = teacher
   }
 
   /// The sizes of the model that goes on from `checkpoint`.

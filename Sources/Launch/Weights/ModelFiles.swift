@@ -40,6 +40,16 @@ enum ModelFiles {
     return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
   }
 
+  /// SHA-256 of a file of weights that were read into a model: those that the file has as the model has them are not read
+  /// again.
+  static func sha256(_ path: String, readInto model: CLIP<Float>) throws -> String {
+    guard let file = try WeightsFile.open(path) as? SafetensorsFile, WeightsForm(of: file) == .openCLIP else {
+      return try SavedRun.sha256(of: path)
+    }
+    let entries = Dictionary(uniqueKeysWithValues: model.entries.map { ($0.name, $0) })
+    return try file.sha256 { entries[$0].map { model.parameters.value(of: $0) } }
+  }
+
   /// What our safetensors files say of themselves. The format is what other readers want to be told.
   static func metadata(_ config: CLIPConfig) -> [String: String] {
     ["format": "pt", WeightsMatch.activationKey: config.activation.rawValue]
