@@ -13,6 +13,11 @@ final class ConvolutionWorkspace<S: Scalar> {
   let narrow = (Buffer<S>(), Buffer<S>())
   let blocks = [Buffer<S>(), Buffer<S>()]
   let statistics = BatchStatistics<S>()
+  /// How products read their operands, and those that are rounded for one product.
+  let precision: Precision
+  let rounding = (RoundedBuffer(), RoundedBuffer())
+
+  init(_ precision: Precision = .fp32) { self.precision = precision }
 }
 
 /// A convolution without bias of 1 × 1, or of 3 × 3 with a border of one zero, over rows with channels last.
@@ -38,11 +43,16 @@ public struct Convolution<S: Scalar> {
 
   /// x [points, inputs] → y [points that come out, outputs].
   func forward(_ x: Tensor<S>, _ plane: Plane, into y: Tensor<S>, workspace: ConvolutionWorkspace<S>) {
-    if isPoint { return matmul(x, weight.value.reshaped(Shape(outputs, inputs)), into: y, transposeB: true) }
-    let kernel = workspace.kernel.tensor(Shape(outputs, 9 * inputs))
-    forwardKernel(weight.value, into: kernel)
+    let precision = workspace.precision
+    if isPoint {
+      let input = workspace.rounding.0.operand(x, precision)
+      return matmul(input, weight.operand(like: input).reshaped(Shape(outputs, inputs)), into: y, transposeB: true)
+    }
+    let unrounded = workspace.kernel.tensor(Shape(outputs, 9 * inputs))
+    forwardKernel(weight.value, into: unrounded)
+    let kernel = workspace.rounding.1.operand(unrounded, precision)
     forEachGroup(x, plane, stride: stride, workspace) { columns, rows in
-      matmul(columns, kernel, into: y.rows(rows), transposeB: true)
+      matmul(workspace.rounding.0.operand(columns, precision), kernel, into: y.rows(rows), transposeB: true)
     }
   }
 
@@ -51,25 +61,30 @@ public struct Convolution<S: Scalar> {
     _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, dx: Tensor<S>?, adding: Bool = false,
     workspace: ConvolutionWorkspace<S>
   ) {
-    let beta: S = adding ? 1 : 0
+    let precision = workspace.precision
+    let slope = workspace.rounding.1.operand(dy, precision)
     if isPoint {
       let flat = Shape(outputs, inputs)
-      matmul(dy, x, into: weight.gradient.reshaped(flat), transposeA: true, beta: 1)
-      if let dx { matmul(dy, weight.value.reshaped(flat), into: dx, beta: beta) }
+      let input = workspace.rounding.0.operand(x, precision)
+      matmul(slope, input, into: weight.gradient.reshaped(flat), transposeA: true, accumulate: true)
+      if let dx { matmul(slope, weight.kept(like: input).reshaped(flat), into: dx, accumulate: adding) }
       return
     }
     let gradient = workspace.kernelGradient.tensor(Shape(outputs, 9 * inputs))
     fill(gradient, 0)
     forEachGroup(x, plane, stride: stride, workspace) { columns, rows in
-      matmul(dy.rows(rows), columns, into: gradient, transposeA: true, beta: 1)
+      matmul(
+        slope.rows(rows), workspace.rounding.0.operand(columns, precision), into: gradient, transposeA: true,
+        accumulate: true)
     }
     addKernel(gradient, to: weight.gradient)
     guard let dx else { return }
     precondition(stride == 1, "the gradient of the input of a convolution that moves by \(stride)")
-    let kernel = workspace.kernel.tensor(Shape(9 * outputs, inputs))
-    backwardKernel(weight.value, into: kernel)
+    let unrounded = workspace.kernel.tensor(Shape(9 * outputs, inputs))
+    backwardKernel(weight.value, into: unrounded)
+    let kernel = workspace.rounding.1.operand(unrounded, precision)
     forEachGroup(dy, plane, stride: 1, workspace) { columns, rows in
-      matmul(columns, kernel, into: dx.rows(rows), beta: beta)
+      matmul(workspace.rounding.0.operand(columns, precision), kernel, into: dx.rows(rows), accumulate: adding)
     }
   }
 

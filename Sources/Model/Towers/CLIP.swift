@@ -48,7 +48,8 @@ public final class CLIP<S: Scalar> {
     self.config = config
     parameters = ParameterStore()
     if let stages = config.vision.stages {
-      visual = ModifiedResNet(parameters, config.vision, stages: stages, embedding: config.embedding)
+      visual = ModifiedResNet(
+        parameters, config.vision, stages: stages, embedding: config.embedding, precision: precision)
     } else {
       visual = VisionTransformer(
         parameters, config.vision, embedding: config.embedding, activation: config.activation, precision: precision)

@@ -19,11 +19,14 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
   private let passing = Bottleneck<S>.Saved()
   private let savedPool = AttentionPool<S>.Saved()
   private let features = Buffer<S>()
-  private let workspace = ConvolutionWorkspace<S>()
+  private let workspace: ConvolutionWorkspace<S>
   private var pictures = 0
 
-  init(_ store: ParameterStore<S>, _ config: VisionConfig, stages: [Int], embedding: Int) {
+  init(
+    _ store: ParameterStore<S>, _ config: VisionConfig, stages: [Int], embedding: Int, precision: Precision = .fp32
+  ) {
     self.config = config
+    workspace = ConvolutionWorkspace(precision)
     let half = config.width / 2
     var ends = [store.count]
     stem = [(3, half, 2), (half, half, 1), (half, config.width, 1)].enumerated().map { index, sizes in

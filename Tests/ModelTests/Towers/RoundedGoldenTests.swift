@@ -7,20 +7,22 @@ import Testing
 
 /// Towers whose products round their operands to bfloat16, against open_clip in double precision.
 @Suite struct RoundedGoldenTests {
-  let golden: TowerGoldenSet
-  init() throws { golden = try TowerGoldenSet("vit") }
+  @Test(arguments: ["vit", "resnet"]) func featuresInSinglePrecision(set: String) throws {
+    try compareFeatures(Float.self, set)
+  }
+  @Test(arguments: ["vit", "resnet"]) func featuresInDouble(set: String) throws {
+    try compareFeatures(Double.self, set)
+  }
 
-  @Test func featuresInSinglePrecision() throws { try compareFeatures(Float.self) }
-  @Test func featuresInDouble() throws { try compareFeatures(Double.self) }
-
-  private func compareFeatures<S: Scalar>(_: S.Type) throws {
+  private func compareFeatures<S: Scalar>(_: S.Type, _ set: String) throws {
+    let golden = try TowerGoldenSet(set)
     let model: CLIP<S> = try golden.model(precision: .bf16)
     let batch: (images: Tensor<S>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
     for (role, result) in [
       ("image_features", model.visual.forward(batch.images, keeping: false)),
       ("text_features", model.text.forward(batch.tokens, keeping: false)),
     ] {
-      let expected = try golden.outputs.tensor("f64.\(role)", as: Double.self)
+      let expected = try golden.outputs.tensor("f64.\(set == "vit" ? "" : "eval.")\(role)", as: Double.self)
       let deviation = Deviation(result.array, from: expected.array)
       #expect(deviation.relative <= 2e-2, "\(role): \(deviation)")
       #expect(deviation.relative > 1e-5, "\(role): nothing was rounded")
@@ -29,8 +31,10 @@ import Testing
 
   /// Each gradient as a whole. Some 24 operands a block are rounded on the way there and back, each number by 2⁻⁹ of
   /// itself at most: were these errors independent, three blocks would make 1.7 % of them at most. Scores that the
-  /// logit scale multiplies add theirs.
+  /// logit scale multiplies add theirs. A ResNet is not held to this: batch statistics of so few points and ReLUs that
+  /// turn over make a rounding into half of a gradient, and its layers are held to exact products one by one.
   @Test func gradients() throws {
+    let golden = try TowerGoldenSet("vit")
     let rounded = Learner<Float>(model: try golden.model(precision: .bf16))
     let exact = Learner<Double>(model: try golden.model())
     _ = try rounded.accumulate(golden.batch(golden.mainBatch))
