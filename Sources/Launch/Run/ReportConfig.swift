@@ -2,8 +2,13 @@
 struct LogConfig: Section {
   /// Steps between two lines.
   var every = 10
+  /// Whether the same figures go to event files for TensorBoard.
+  var tensorboard = true
 
-  mutating func fields(_ map: FieldMap) { map.field("every", &every) }
+  mutating func fields(_ map: FieldMap) {
+    map.field("every", &every)
+    map.field("tensorboard", &tensorboard)
+  }
 }
 
 /// How often the run is saved. The last step is always saved.

@@ -45,6 +45,7 @@ final class RunLog {
   private let maximum: (inout [Double]) throws -> Void
   private let console: FileHandle?
   private let file: FileHandle?
+  private let events: EventFile?
   private var window = StepWindow()
   /// Terms whose weights are scheduled: the line for people shows them.
   private let scheduled: Set<String>
@@ -54,19 +55,20 @@ final class RunLog {
   /// Opens the log in the run's folder, which must be there on rank 0, and writes what the run begins with: the step
   /// it goes on from, and changes of the run file since it was last started. Every rank must call it.
   convenience init(
-    in folder: URL, every: Int, scheduled: Set<String>, from step: Int, changes: [String] = [],
+    in folder: URL, _ config: LogConfig, scheduled: Set<String>, from step: Int, changes: [String] = [],
     over ranks: Communicator
   ) throws {
     let first = ranks.rank == 0
     try self.init(
-      file: first ? folder.appending(path: Self.fileName) : nil, console: first ? .standardOutput : nil, every: every,
+      file: first ? folder.appending(path: Self.fileName) : nil, console: first ? .standardOutput : nil,
+      events: first && config.tensorboard ? EventFile(in: folder, host: ranks.hostname) : nil, every: config.every,
       scheduled: scheduled, start: Start(step: step, ranks: ranks.size, changes: changes),
       maximum: { try ranks.maximum(&$0) })
   }
 
   /// The same without a job: a rank that does not write has neither file nor console.
   init(
-    file: URL?, console: FileHandle?, every: Int, scheduled: Set<String> = [], start: Start,
+    file: URL?, console: FileHandle?, events: EventFile? = nil, every: Int, scheduled: Set<String> = [], start: Start,
     maximum: @escaping (inout [Double]) throws -> Void
   ) throws {
     precondition(every > 0)
@@ -74,6 +76,7 @@ final class RunLog {
     self.scheduled = scheduled
     self.maximum = maximum
     self.console = console
+    self.events = events
     self.file = try file.map(Self.open)
     try write(start)
   }
@@ -92,6 +95,7 @@ final class RunLog {
     window = StepWindow()
     say(line.text(scheduled: scheduled))
     try write(line)
+    try events?.write(line.scalars, step: report.step)
   }
 
   /// Whether one start of the run has written so many evaluations of the model after `step` steps. Every rank must call
@@ -123,6 +127,7 @@ final class RunLog {
     try write(
       Evaluation(
         step: step, evaluation: name, figures: Dictionary(figures.map { ($0.name, $0.value) }) { $1 }))
+    try events?.write(figures.map { ("\(name)/\($0.name)", $0.value) }, step: step)
   }
 
   /// Writes that a checkpoint is in its place, and what time it took. Every rank may call it; rank 0 writes.

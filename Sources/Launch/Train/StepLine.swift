@@ -119,6 +119,28 @@ struct StepLine: Encodable {
     secondsLeft = Double(report.steps - report.step) * seconds / Double(window.steps)
   }
 
+  /// The figures as TensorBoard groups them.
+  var scalars: [(tag: String, value: Double)] {
+    func group(_ name: String, _ values: [String: Double]) -> [(tag: String, value: Double)] {
+      values.sorted { $0.key < $1.key }.map { ("\(name)/\($0.key)", $0.value) }
+    }
+    var scalars = [("loss", loss), ("epoch", epoch)]
+    scalars += group("term", terms) + group("term weight", termWeights)
+    for (name, found) in (anchors ?? [:]).sorted(by: { $0.key < $1.key }) {
+      scalars += [
+        ("divergence/\(name) mean", found.divergenceMean), ("divergence/\(name) deviation", found.divergenceDeviation),
+        ("anchor weight/\(name) deviation", found.weightDeviation),
+      ]
+    }
+    scalars += [
+      ("optimizer/rate", rate), ("optimizer/logit scale", logitScale), ("optimizer/gradient norm", gradientNorm),
+      ("speed/samples per second", samplesPerSecond), ("speed/data wait", dataWait),
+    ]
+    if let teacherShare { scalars.append(("speed/teacher share", teacherShare)) }
+    if let pruning { scalars += [("pruned/expected", pruning.expected), ("pruned/target", pruning.target)] }
+    return scalars
+  }
+
   /// `step 20/100  epoch 0.40  loss 2.1234 (2.2011)  clip 1.8 (1.9)  fd 0.0002 (0.0002) × 1500  image D 0.31±0.1 w 1±0.4
   /// rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%  teacher 35%  left 12m05s`: a loss or term is followed by its mean
   /// since the last line, a term whose weight is `scheduled` by its weight; D are anchors' divergences, w their weights

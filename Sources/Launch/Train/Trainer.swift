@@ -40,7 +40,7 @@ struct Trainer {
     try header.say()
 
     let log = try RunLog(
-      in: folder.url, every: run.log.every, scheduled: run.objective.scheduledTerms, from: student.start,
+      in: folder.url, run.log, scheduled: run.objective.scheduledTerms, from: student.start,
       changes: folder.changes, over: ranks)
     for note in notes { log.say(note) }
     if let inherited = student.inherited { try log.note(inherited.text, at: student.start) }
