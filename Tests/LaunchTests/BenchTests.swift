@@ -47,6 +47,30 @@ import Testing
     #expect(run.output.split(separator: "\n").count { $0.hasPrefix("teacher's weights, ") } == 3)
   }
 
+  @Test func ranks() async throws {
+    let run = try await MPIRun.kinship(
+      [
+        "bench", "ranks", "--model", "ViT-64-T-16", "--batch", "4", "--steps", "1", "--rounds", "1", "--caption-tokens",
+        "5",
+        "--sizes", "2", "1", "3",
+      ], ranks: 2)
+    let measured = try #require(try lastLine(run)["measured"] as? [[String: Any]])
+    #expect(measured.map { $0["ranks"] as? Int } == [1, 1, 2, 2])
+    #expect(measured.map { $0["overlap"] as? Bool } == [false, true, false, true])
+    let bytes = try measured.map { try number($0, "received_bytes") }
+    // Half of the gradients but the table's, and half of the parameters.
+    #expect(bytes[0] == 0 && bytes[1] == 0 && bytes[2] == bytes[3] && bytes[2] > 4e6, "\(bytes)")
+    for (index, found) in measured.enumerated() {
+      let (step, exposed) = (try number(found, "step_s"), try number(found, "exposed_s"))
+      #expect(exposed >= 0 && exposed < step, "\(found)")
+      let alone = try number(measured[index % 2], "step_s")
+      #expect(abs(try number(found, "efficiency") - alone / step) < 1e-9, "\(found)")
+    }
+    let none = try await MPIRun.kinship(["bench", "ranks", "--sizes", "3"], ranks: 2)
+    #expect(
+      none.status == 64 && none.errors.contains("--sizes has no number that is at most the job's 2 ranks"), "\(none)")
+  }
+
   private func number(_ object: [String: Any], _ key: String) throws -> Double {
     try #require(object[key] as? Double, "\(key)")
   }

@@ -160,7 +160,7 @@ import Testing
         log: {every: 0}
         checkpoint: {every: 0, keep: 0}
         evaluate: {every: 5}
-        reduce: {bucket: 0}
+        reduce: {bucket: 0, check_every: 0}
         """,
       messages: [
         "run.yaml:1:1: steps: neither steps nor epochs is given; give one of them",
@@ -181,6 +181,7 @@ import Testing
         "run.yaml:6:107: image.grayscale: expected 0.0 to 1.0, found -0.1",
         "run.yaml:7:17: batch.global: expected at least 2, found 1: a pair is told from other pairs",
         "run.yaml:12:18: reduce.bucket: expected MiB, more than 0, found 0.0",
+        "run.yaml:12:34: reduce.check_every: expected at least 1 step, or none, found 0",
         "run.yaml:8:19: optimizer.rate: expected more than 0, found 0.0",
         "run.yaml:8:36: optimizer.weight_decay: expected 0 or more, found -1.0",
         "run.yaml:8:47: optimizer.betas: expected two numbers from 0 to below 1, or auto, found [0.9, 1.0]",

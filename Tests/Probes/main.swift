@@ -2,7 +2,9 @@
 import Dist
 import Foundation
 
-let scenarios = [checkpointProbes, collectiveProbes, failureProbes, lossProbes, placementProbes, resNetProbes].reduce(
+let scenarios = [
+  checkpointProbes, collectiveProbes, failureProbes, lossProbes, placementProbes, reduceProbes, resNetProbes,
+].reduce(
   into: [String: Scenario]()
 ) {
   $0.merge($1) { first, _ in first }

@@ -163,6 +163,30 @@ extension Communicator {
     }
   }
 
+  /// Gives each rank a list of its own, and takes one from each. Their lengths may differ.
+  public func exchange(_ lists: [[Int]]) throws(MPIError) -> [[Int]] {
+    precondition(lists.count == size, "\(lists.count) lists for \(size) ranks")
+    return try collective("exchange") { () throws(MPIError) in
+      var counts = lists.map(\.count)
+      var lengths = [Int](repeating: 0, count: size)
+      unsafe try lend(&counts) { source, _ throws(MPIError) in
+        unsafe try lend(&lengths) { target, _ throws(MPIError) in
+          unsafe try allToAll(source, into: target, .integers)
+        }
+      }
+      let (out, into) = (Self.endToEnd(counts), Self.endToEnd(lengths))
+      // One more than is sent, for an array without elements has no address.
+      var sent = lists.joined() + [0]
+      var received = [Int](repeating: 0, count: into[size - 1].upperBound + 1)
+      unsafe try lend(&sent) { source, _ throws(MPIError) in
+        unsafe try lend(&received) { target, _ throws(MPIError) in
+          unsafe try exchangeBlocks(source, out, into: target, into, .integers)
+        }
+      }
+      return into.map { Array(received[$0]) }
+    }
+  }
+
   private static func endToEnd(_ counts: [Int]) -> [Range<Int>] {
     var end = 0
     return counts.map { count in
@@ -204,7 +228,7 @@ extension Communicator {
   }
 
   /// The same where the wait may be long and the core belongs to others: looks now and then, and sleeps in between.
-  func patientBarrier() throws(MPIError) {
+  public func patientBarrier() throws(MPIError) {
     try collective("patient barrier") { () throws(MPIError) in unsafe try meetPatiently() }
   }
 }

@@ -9,9 +9,11 @@ public final class CommunicationThread: Sendable {
 
   /// - Parameter ranks: used by nobody else while something is under way.
   public init(_ name: String, over ranks: Communicator) {
-    let thread = Thread { [state] in state.work(ranks) }
-    thread.name = name
-    thread.start()
+    Thread.detachNewThread { [state] in
+      // A thread that does not run yet takes no name.
+      Thread.current.name = name
+      state.work(ranks)
+    }
   }
 
   deinit { state.end() }

@@ -30,7 +30,7 @@ extension Communicator {
   func collective<R>(_ name: StaticString, _ body: () throws(MPIError) -> R) throws(MPIError) -> R {
     ledger.enter(name)
     defer { ledger.leave() }
-    return try body()
+    return try Trace.span("\(name)", .communication, body)
   }
 
   /// Lends out a tensor's elements: their address and number.
@@ -136,6 +136,14 @@ extension Communicator {
           "MPI_Reduce_scatter", MPI_Reduce_scatter(stage, target, counts, wire.type, kinship_mpi_sum(), handle))
       }
     }
+  }
+
+  /// Gives each rank one element, and takes one from each.
+  @unsafe func allToAll(
+    _ source: UnsafeRawPointer, into target: UnsafeMutableRawPointer, _ wire: Wire
+  ) throws(MPIError) {
+    ledger.add(bytes: (size - 1) * wire.stride)
+    unsafe try check("MPI_Alltoall", MPI_Alltoall(source, 1, wire.type, target, 1, wire.type, handle))
   }
 
   /// Sends block `sent[r]` of `source` to each rank r, and puts what comes from it into `received[r]` of `target`.

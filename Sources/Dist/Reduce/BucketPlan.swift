@@ -3,6 +3,11 @@ public struct Bucket: Sendable, Equatable {
   public let range: Range<Int>
   /// What of it each rank owns. They follow one another and cover the range; some may be empty.
   public let pieces: [Range<Int>]
+
+  /// The pieces as places within the bucket.
+  public var piecesInside: [Range<Int>] {
+    pieces.map { $0.lowerBound - range.lowerBound..<$0.upperBound - range.lowerBound }
+  }
 }
 
 /// How an arena is cut into buckets, and who owns what of it.

@@ -8,6 +8,19 @@ struct BenchInput {
   let images: Tensor<Float>
   let captions: [[Int32]]
 
+  /// A preset's sizes, after a look at whether captions of so many tokens fit.
+  static func config(_ preset: String, captionTokens: Int) throws -> CLIPConfig {
+    var config = try CLIPConfig(preset: preset)
+    // A preset that takes its words from a run's vocabulary has none here: CLIP's number of them will do.
+    if config.text.vocabularySize == 0 { config.text.vocabularySize = 49408 }
+    guard captionTokens <= config.text.contextLength else {
+      throw ModelError(
+        description:
+          "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
+    }
+    return config
+  }
+
   init(_ config: CLIPConfig, rows: Range<Int>, tokens: Int) {
     let size = config.vision.imageSize
     images = Tensor<Float>(Shape(rows.count, 3, size, size))

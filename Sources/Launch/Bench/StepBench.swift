@@ -48,14 +48,7 @@ struct StepBench {
   }
 
   func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
-    var config = try CLIPConfig(preset: preset)
-    // A preset that takes its words from a run's vocabulary has none here: CLIP's number of them will do.
-    if config.text.vocabularySize == 0 { config.text.vocabularySize = 49408 }
-    guard captionTokens <= config.text.contextLength else {
-      throw ModelError(
-        description:
-          "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
-    }
+    let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let products = try ProductPrecision.agreed(precision, over: communicator)
     if let warning = products.warning { say("warning: \(warning)") }
     let precision = products.used

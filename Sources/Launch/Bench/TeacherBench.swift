@@ -59,14 +59,7 @@ struct TeacherBench {
   }
 
   func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
-    var config = try CLIPConfig(preset: preset)
-    // A preset that takes its words from a run's vocabulary has none here: CLIP's number of them will do.
-    if config.text.vocabularySize == 0 { config.text.vocabularySize = 49408 }
-    guard captionTokens <= config.text.contextLength else {
-      throw ModelError(
-        description:
-          "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
-    }
+    let config = try BenchInput.config(preset, captionTokens: captionTokens)
     say(
       "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)")
     let input = BenchInput(config, rows: communicator.slice(of: batch * communicator.size), tokens: captionTokens)

@@ -8,7 +8,7 @@ import Tensor
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure this machine with Kinship's own work; see scripts/bench.",
-    subcommands: [Step.self, Teacher.self, ObjectiveTerms.self])
+    subcommands: [Step.self, Ranks.self, Exact.self, Teacher.self, ObjectiveTerms.self])
 
   struct Step: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -110,6 +110,85 @@ struct Bench: ParsableCommand {
       let bench = TeacherBench(
         preset: model, placements: placement, batch: batch, captionTokens: captionTokens, passes: passes)
       try Bench.run { try bench.run($0, say: $1) }
+    }
+  }
+
+  struct Ranks: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Time a training step on rising numbers of ranks with the same work a rank.",
+      discussion: """
+        Steps with gradients and parameters that travel while the towers compute, and without, in turn. What is exposed is \
+        the time that a rank waits for them; efficiency is the step of one rank over the step. The last line is one JSON \
+        object.
+        """)
+
+    @Option(help: "A preset of a model.")
+    var model = "ViT-T-16"
+
+    @Option(help: "Pairs a rank.")
+    var batch = 32
+
+    @Option(help: "Tokens of a caption, both ends counted.")
+    var captionTokens = 16
+
+    @Option(help: "Steps of a round.")
+    var steps = 3
+
+    @Option(help: "Rounds with overlap, and without; the median counts.")
+    var rounds = 3
+
+    @Option(parsing: .upToNextOption, help: "Numbers of ranks; those that the job does not have are left out.")
+    var sizes = [1, 2, 4]
+
+    @Option(help: "MiB of gradients that travel at once.")
+    var bucket = ReduceConfig().bucket
+
+    func validate() throws {
+      guard batch > 0, steps > 0, rounds > 0, captionTokens >= 2, !sizes.isEmpty, sizes.allSatisfy({ $0 > 0 }) else {
+        throw ValidationError("--batch, --steps, --rounds and --sizes are at least 1, --caption-tokens at least 2")
+      }
+      guard bucket > 0 else { throw ValidationError("--bucket is more than 0") }
+    }
+
+    func run() throws {
+      var bench = RanksBench(
+        preset: model, batch: batch, captionTokens: captionTokens, steps: steps, rounds: rounds, sizes: sizes.sorted())
+      bench.reduce.bucket = bucket
+      try Bench.run { [bench] in try bench.run($0, say: $1) }
+    }
+  }
+
+  struct Exact: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Hold training steps on all ranks to the same steps on one.",
+      discussion: """
+        Small models of both kinds train twice, on all ranks together and on each rank alone, and losses and parameters \
+        are compared. The last line is one JSON object; the exit code is 70 where more than rounding is between them.
+        """)
+
+    @Option(help: "Training steps.")
+    var steps = 20
+
+    @Option(help: "Pairs of all ranks.")
+    var pairs = 13
+
+    @Flag(help: "Computes in double precision.")
+    var double = false
+
+    @Option(help: "MiB of gradients that travel at once.")
+    var bucket = 0.1
+
+    func validate() throws {
+      guard steps > 0, pairs > 2, bucket > 0 else {
+        throw ValidationError("--steps is at least 1, --pairs at least 3, --bucket more than 0")
+      }
+    }
+
+    func run() throws {
+      let bench = ExactnessBench(steps: steps, pairs: pairs, bucket: bucket)
+      try Bench.run { [double] in
+        double ? try bench.run(Double.self, $0, say: $1) : try bench.run(Float.self, $0, say: $1)
+      }
     }
   }
 

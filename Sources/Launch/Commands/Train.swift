@@ -28,11 +28,16 @@ struct Train: ParsableCommand {
   @Flag(help: "Checks the run, prints what it would do, and stops.")
   var dryRun = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Writes what each rank does when to PREFIX.RANK.json, for chrome://tracing or Perfetto.", valueName: "prefix"))
+  var trace: String?
+
   func run() throws {
     let run = try RunConfig.load(file, overrides: overrides)
     StopRequest.listen()
     let code = Job.run { ranks in
-      try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun)
+      try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun, trace: trace)
     }
     if code != 0 { throw ExitCode(code) }
   }

@@ -30,7 +30,7 @@ struct RanksDiffer: ExitCoded, CustomStringConvertible {
     let (was, has) = ranks.count == 1 ? ("was", "has") : ("were", "have")
     return switch what {
     case "run":
-      "\(who) \(was) told another run than rank 0: start all with the same run file, --set, --resume and --dry-run"
+      "\(who) \(was) told another run than rank 0: start all with the same run file, --set, --resume and other options"
     case "program":
       "\(who) \(has) another program than rank 0: copy the same build of kinship to all nodes"
     default: "\(who) \(has) another \(what) than rank 0: copy the same files to all nodes"

@@ -13,6 +13,8 @@ struct RunEstimate {
   /// By the counting of `Traffic`, with every term that is ever used and the switches of the first step; batch norm over
   /// all ranks is left out.
   let received: [Part]
+  /// The name of the one part of `received` that is a bound: gradients of the rows of tokens that a step has.
+  static let tokens = "rows of tokens (at most)"
 
   /// - Parameters:
   ///   - parameters: the student's and the objective's own, laid out.
@@ -98,13 +100,22 @@ struct RunEstimate {
     let traffic = Traffic(rank: rank, size: plan.ranks)
     let asked = ObjectiveTraffic(
       run.objective.declared, studentWidth: config.embedding, teacherWidth: teacher, others: ensemble)
+    let table = parameters.entry(named: "token_embedding.weight")?.offset ?? 0
+    let tokens = plan.buckets.first { $0.range.contains(table) }
     let rows = (0..<plan.ranks).map { Communicator.slice(of: run.batch.global, rank: $0, size: plan.ranks) }
     func gathered(_ columns: [Int]) -> Int { columns.reduce(0) { $0 + $1 * traffic.gather(rows, stride: 4) } }
     let statistics = rank == 0 ? 0 : 8 * parameters.buffers.reduce(0) { $0 + $1.shape.count }
     // One number is the gradient's norm.
     let numbers = (asked.reducedNumbers + [1]).reduce(0) { $0 + traffic.allReduce($1, stride: 8) }
     return [
-      Part(name: "gradients", bytes: plan.buckets.reduce(0) { $0 + traffic.reduceScatter($1.pieces, stride: 4) }),
+      Part(
+        name: "gradients",
+        bytes: plan.buckets.reduce(0) { $0 + ($1 == tokens ? 0 : traffic.reduceScatter($1.pieces, stride: 4)) }),
+      Part(
+        name: Self.tokens,
+        bytes: traffic.touchedRows(
+          rows.map { min($0.count * config.text.contextLength, config.text.vocabularySize) }, width: config.text.width,
+          pieces: tokens?.piecesInside ?? [], stride: 4)),
       Part(name: "parameters", bytes: plan.buckets.reduce(0) { $0 + traffic.gather($1.pieces, stride: 4) }),
       Part(name: "embeddings", bytes: gathered(asked.gatheredColumns.filter { $0 > 1 })),
       Part(name: "vectors", bytes: gathered(asked.gatheredColumns.filter { $0 == 1 })),

@@ -22,10 +22,12 @@ final class StageExchange<S: Scalar> {
     self.model = model
     let parameters = model.parameters
     let plan = parameters.bucketPlan(ranks: ranks.size, mebibytes: config.bucket)
+    let table = model.text.table
     buckets = try BucketExchange(
-      plan, gradients: parameters.gradients, values: parameters.values, over: ranks, overlaps: config.overlap)
+      plan, gradients: parameters.gradients, values: parameters.values,
+      matrix: (plan.buckets(in: [table.extent])[0], table.shape[1]), over: ranks, overlaps: config.overlap)
     var text = model.text.stages.extents
-    text[0].append(model.text.table.extent)
+    text[0].append(table.extent)
     // The places of what becomes ready at once, and is read at once: each stage of the vision tower, then of the text tower,
     // whose first has the table too; then all that is no tower's.
     let units = model.visual.stages.extents + text + [[model.logitScale.extent.lowerBound..<parameters.count]]
@@ -44,6 +46,9 @@ final class StageExchange<S: Scalar> {
   }
 
   // MARK: Gradients
+
+  /// The tokens of this rank's captions, whose rows of the table are all that this step touches.
+  func touch(_ captions: [[Int32]]) { buckets.touch(Set(captions.joined()).sorted().map(Int.init)) }
 
   /// From here on stages that become ready leave; what is no tower's is ready.
   func beginReduction() {

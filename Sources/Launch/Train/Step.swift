@@ -81,6 +81,14 @@ final class Step<S: Scalar> {
   /// Returns when all ranks' updates are in the model's parameters. Whoever reads them between steps calls it first.
   func settle() throws { try exchange.settle() }
 
+  /// Throws `ReplicasDiffer` where not all ranks have the same parameters and running statistics to the bit after `done`
+  /// steps. Every rank must call it.
+  func checkReplicas(after done: Int) throws {
+    try settle()
+    try communicator.requireSame(
+      hash: bitHash(model.parameters.values) ^ (bitHash(model.parameters.bufferValues) &* 3), after: done)
+  }
+
   /// One step on this rank's `rows` of a global batch of `count`: `images` [b, 3, size, size] and as many captions.
   ///
   /// Where the objective has a teacher, `teacherScale` is what its similarities are multiplied by, and its unit rows
@@ -94,6 +102,7 @@ final class Step<S: Scalar> {
     let waitedBefore = exchange.waited
     let parameters = model.parameters
     let chunks = chunks(captions.count, of: count)
+    exchange.touch(captions)
     let whole = chunks.count == 1
 
     holdLogitScale()
@@ -102,7 +111,7 @@ final class Step<S: Scalar> {
       try settle()
       pruning.wear()
     }
-    let (image, text) = clock(&seconds.forward) {
+    let (image, text) = clock(&seconds.forward, "forward") {
       fill(parameters.gradients, 0)
       return forward(images, captions, chunks)
     }
@@ -113,13 +122,13 @@ final class Step<S: Scalar> {
       try exchange.check()
       try exchange.waitForObjective()
     }
-    var report = try clock(&seconds.loss) {
+    var report = try clock(&seconds.loss, "loss") {
       try objective.accumulate(
         image: image, text: text, rows: rows, count: count, logitScale: model.logitScale, teacherScale: teacherScale,
         ranks: ranks)
     }
     if objective.options.fixedLogitScale != nil { fill(model.logitScale.gradient, 0) }
-    clock(&seconds.backward) { backward(images, captions, chunks, again: !whole) }
+    clock(&seconds.backward, "backward") { backward(images, captions, chunks, again: !whole) }
     let slopes = try clock(&seconds.communication) { try takeOffMasks() }
 
     let own = exchange.buckets.own
@@ -142,7 +151,7 @@ final class Step<S: Scalar> {
       try moveStatistics()
       return movePruning(slopes, &report)
     }
-    clock(&seconds.optimizer) {
+    clock(&seconds.optimizer, "optimizer") {
       optimizer.update(
         parameters.values, gradient: own, rate: rate, gradientScale: clipFactor(norm: norm, limit: clipNorm))
     }
@@ -242,9 +251,12 @@ final class Step<S: Scalar> {
   }
 }
 
-/// Adds to `seconds` what `body` takes.
-func clock<R>(_ seconds: inout Double, _ body: () throws -> R) rethrows -> R {
+/// Adds to `seconds` what `body` takes; with a name, it is a span of the trace too.
+func clock<R>(
+  _ seconds: inout Double, _ name: String? = nil, _ kind: Trace.Kind = .compute, _ body: () throws -> R
+) rethrows -> R {
   let start = ContinuousClock.now
   defer { seconds += (ContinuousClock.now - start) / .seconds(1) }
-  return try body()
+  guard let name else { return try body() }
+  return try Trace.span(name, kind, body)
 }

@@ -10,9 +10,11 @@ struct Trainer {
 
   /// Builds the parts and trains; with `dryRun`, only says what would be done. Returns the exit code: 0, or 75 after a
   /// signal, when all is saved and the run can go on.
-  func train(resume: Resume?, dryRun: Bool) throws -> Int32 {
+  /// `trace` is the prefix of the files in which each rank says what it does when.
+  func train(resume: Resume?, dryRun: Bool, trace: String? = nil) throws -> Int32 {
     try ranks.requireSame("program", Machine.programSHA256)
-    try ranks.requireSame("run", "\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun)")
+    try ranks.requireSame(
+      "run", "\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun), trace: \(trace ?? "none")")
     Watchdog.start(deadline: run.watchdog.deadline, over: ranks)
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
@@ -46,7 +48,9 @@ struct Trainer {
     if let inherited = student.inherited { try log.note(inherited.text, at: student.start) }
     if student.start > 0 { log.say("going on after step \(student.start)") }
     let loop = TrainingLoop(inputs, student, teachers: teachers, loaders: run.data.workers ?? plan.loaders, log: log)
+    if let trace { try Trace.start(trace, over: ranks) }
     let stop = try loop.train()
+    try Trace.flush()
     if let spread = weights?.spread { log.say(try spread.text(over: ranks)) }
     if stop != nil { return 75 }
     try export(loop.settledModel(), log)

@@ -61,6 +61,8 @@ final class TrainingLoop {
       if number == run.prune?.step, let text = try student.cut() { try log.note(text, at: number) }
       let done = number + 1
       let report = try takeOrSkip(number, loader)
+      if let every = run.reduce.checkEvery, done % every == 0 { try student.step.checkReplicas(after: done) }
+      try Trace.flush()
       let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: student.checkpoints.isDue)
       if let report { try log.record(report, atOnce: stop != nil) }
       try student.checkpoints.tell(log)
@@ -113,7 +115,9 @@ final class TrainingLoop {
     let begin = ContinuousClock.now
     let before = loader.waited
     Progress.enter(.waitingForData, after: number)
-    guard let batch = try loader.next() else { preconditionFailure("a batch was planned for each step") }
+    guard let batch = try Trace.span("data", .data, { try loader.next() }) else {
+      preconditionFailure("a batch was planned for each step")
+    }
     defer { loader.recycle(batch) }
     Progress.enter(number == student.start ? .preparing : .training, after: number)
     let step = student.step
@@ -122,7 +126,7 @@ final class TrainingLoop {
     var teacherSeconds: Double?
     if let teachers {
       var seconds = 0.0
-      try clock(&seconds) { try teachers.embed(batch, rows, of: run.batch.global, into: step.objective) }
+      try clock(&seconds, "teacher") { try teachers.embed(batch, rows, of: run.batch.global, into: step.objective) }
       teacherSeconds = seconds
     }
     let outcome = try step.run(
@@ -140,7 +144,9 @@ final class TrainingLoop {
 
   private func save(_ done: Int) throws {
     Progress.enter(.saving, after: done)
-    try student.checkpoints.save(done, passedOver: student.passedOver, log)
+    try Trace.span("checkpoint", .data) {
+      try student.checkpoints.save(done, passedOver: student.passedOver, log)
+    }
   }
 
   /// How many evaluations there are after so many steps.
@@ -153,7 +159,9 @@ final class TrainingLoop {
   private func evaluate(at done: Int) throws -> String? {
     Progress.enter(.evaluating, after: done)
     let model = try settledModel()
-    let evaluate = { [inputs, log] in try inputs.evaluations.run(model, at: done, over: inputs.ranks, log) }
+    let evaluate = { [inputs, log] in
+      try Trace.span("evaluation", .compute) { try inputs.evaluations.run(model, at: done, over: inputs.ranks, log) }
+    }
     do {
       // A model that is being pruned is evaluated as what it would be cut to.
       if let pruning = student.step.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }

@@ -1,0 +1,42 @@
+extension Communicator {
+  /// Throws where not all ranks have the same hash of what all of them should hold alike. Every rank must call it.
+  ///
+  /// - Parameter step: how many steps are done, for the message.
+  public func requireSame(hash: UInt64, after step: Int) throws {
+    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: hash >> (8 * $0)) }
+    let all = try allGather(bytes + Array(hostname.utf8))
+    // What most ranks hold is taken for right; of equal numbers, what the lowest rank holds.
+    let groups = Dictionary(grouping: all.indices) { all[$0].prefix(8) }
+    let largest = groups.values.max { ($0.count, -$0[0]) < ($1.count, -$1[0]) } ?? []
+    guard largest.count < size else { return }
+    throw ReplicasDiffer(
+      step: step,
+      others: all.indices.filter { !largest.contains($0) }.map {
+        .init(rank: $0, host: String(decoding: all[$0].dropFirst(8), as: UTF8.self))
+      }, size: size)
+  }
+}
+
+/// Ranks whose parameters are not those of the other ranks, though they have computed them from the same numbers.
+public struct ReplicasDiffer: ExitCoded, CustomStringConvertible {
+  public struct Place: Sendable {
+    public let rank: Int
+    public let host: String
+  }
+
+  /// How many steps were done.
+  public let step: Int
+  public let others: [Place]
+  /// How many ranks there are.
+  public let size: Int
+
+  public var isShared: Bool { true }
+  public var exitCode: Int32 { 70 }
+  public var description: String {
+    let names = others.map { "rank \($0.rank) on \($0.host)" }.joined(separator: ", ")
+    return
+      "after step \(step) not all ranks have the same parameters: \(names) differ\(others.count == 1 ? "s" : "") from "
+      + "the other \(size - others.count); memory or network may have failed there: resume from an earlier checkpoint, "
+      + "without that host if it happens again"
+  }
+}

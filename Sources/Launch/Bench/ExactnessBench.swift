@@ -1,0 +1,186 @@
+import Dist
+import Foundation
+import Model
+import Tensor
+
+/// Holds training steps on all ranks to the same steps on one: the losses, and every parameter after the last step.
+struct ExactnessBench {
+  var steps = 20
+  /// Of all ranks.
+  var pairs = 13
+  /// MiB.
+  var bucket = 0.1
+  static let rate = 1e-4
+  static let teacherWidth = 10
+
+  /// What the last line of output says.
+  struct Report: Codable {
+    var precision: String
+    var ranks: Int
+    var steps: Int
+    var models: [Compared]
+  }
+
+  struct Compared: Codable {
+    var model: String
+    /// The largest difference of a step's losses, over the loss.
+    var loss: Double
+    var parameters: [Difference]
+  }
+
+  /// How far one parameter is from that of one rank.
+  struct Difference: Codable {
+    var name: String
+    /// The largest difference of its numbers.
+    var largest: Double
+    /// Of 99 in 100 of them.
+    var most: Double
+    /// Whether its gradient is 0 but for rounding, which AdamW blows up to steps of full size: biases of keys, which shift
+    /// all of a softmax's scores alike.
+    var isFree: Bool
+  }
+
+  /// Every rank must call it.
+  ///
+  /// - Throws: `RanksDeviate` (exit code 70) where losses or parameters are further apart than rounding takes them.
+  func run<S: Scalar>(_ type: S.Type, _ communicator: Communicator, say: (String) -> Void) throws -> Report {
+    let precision = S.self == Double.self ? "double" : "float"
+    let alone = try communicator.split(group: communicator.rank)
+    let text = TextConfig(contextLength: 9, vocabularySize: 301, width: 24, heads: 3, layers: 2)
+    let models = [
+      (
+        "ViT",
+        CLIPConfig(
+          embedding: 24, vision: VisionConfig(imageSize: 16, patchSize: 4, width: 40, layers: 2, headWidth: 10),
+          text: text)
+      ),
+      (
+        "ResNet",
+        CLIPConfig(
+          embedding: 24, vision: VisionConfig(imageSize: 32, stages: [1, 2, 1, 1], width: 8, headWidth: 32), text: text)
+      ),
+    ]
+    var report = Report(precision: precision, ranks: communicator.size, steps: steps, models: [])
+    for (name, config) in models {
+      let (found, wanted) = (try train(S.self, config, communicator), try train(S.self, config, alone))
+      let loss = zip(found.losses, wanted.losses).map { abs($0 - $1) / abs($1) }.max() ?? 0
+      let compared = Compared(model: name, loss: loss, parameters: differences(found.model, wanted.model))
+      say("\(name) in \(precision) precision on \(communicator.size) ranks: \(compared.text)")
+      report.models.append(compared)
+    }
+    for compared in report.models {
+      if let reason = compared.problem(precision, steps: steps) {
+        throw RanksDeviate(description: "\(compared.model), \(steps) steps on \(communicator.size) ranks: \(reason)")
+      }
+    }
+    return report
+  }
+
+  private func train<S: Scalar>(
+    _ type: S.Type, _ config: CLIPConfig, _ ranks: Communicator
+  ) throws -> (losses: [Double], model: CLIP<S>) {
+    var options = ObjectivePreset.intra.options
+    options.icl = 1
+    let (model, objective) = CLIP<S>.student(config, options, teacherWidth: Self.teacherWidth)
+    model.parameters.allocate(gradients: true)
+    model.initialize(seed: 5)
+    model.visual.synchronize(over: JobRanks(communicator: ranks))
+    var reduce = ReduceConfig()
+    reduce.bucket = bucket
+    let step = try Step(
+      model, objective, AdamW<S>.Options(), clipNorm: 10, micro: nil, reduce: reduce, communicator: ranks)
+    let rows = ranks.slice(of: pairs)
+    let losses = try (0..<steps).map { number in
+      let teacher = objective.teacherRows(rows, of: pairs)
+      for (name, tensor) in [("image", teacher.image), ("text", teacher.text)] {
+        fill(tensor, "teacher's \(name)", number, rows)
+        normalizeRows(tensor, into: tensor, reciprocal: Tensor(Shape(rows.count)))
+      }
+      let size = config.vision.imageSize
+      let images = Tensor<S>(Shape(rows.count, 3, size, size))
+      fill(images, "pictures", number, rows)
+      return try step.run(
+        images: images, captions: rows.map { caption(config.text, number, $0) }, rows: rows, count: pairs,
+        rate: Self.rate, teacherScale: 20
+      ).loss
+    }
+    try step.checkReplicas(after: steps)
+    return (losses, model)
+  }
+
+  /// Numbers that are functions of the step and the row.
+  private func fill<S: Scalar>(_ tensor: Tensor<S>, _ name: String, _ step: Int, _ rows: Range<Int>) {
+    for (index, row) in rows.enumerated() {
+      var random = KeyedRandom(seed: UInt64(step), purpose: name, UInt64(row))
+      let width = tensor.count / rows.count
+      for at in index * width..<(index + 1) * width { tensor[at] = S(random.normal()) }
+    }
+  }
+
+  private func caption(_ config: TextConfig, _ step: Int, _ row: Int) -> [Int32] {
+    var random = KeyedRandom(seed: UInt64(step), purpose: "captions", UInt64(row))
+    let words = (0..<random.below(config.contextLength - 1)).map { _ in Int32(random.below(config.vocabularySize - 1)) }
+    return words + [Int32(config.vocabularySize - 1)]
+  }
+
+  private func differences<S: Scalar>(_ found: CLIP<S>, _ wanted: CLIP<S>) -> [Difference] {
+    found.parameters.entries.flatMap { entry -> [Difference] in
+      let all = zip(found.parameters.value(of: entry).array, wanted.parameters.value(of: entry).array)
+        .map { abs(Double($0) - Double($1)) }
+      let third = all.count / 3
+      if entry.name.hasSuffix("in_proj_bias") {
+        return [
+          Difference(entry.name, Array(all[..<third] + all[(2 * third)...])),
+          Difference("\(entry.name), keys", Array(all[third..<2 * third]), isFree: true),
+        ]
+      }
+      return [Difference(entry.name, all, isFree: entry.name.hasSuffix("attnpool.k_proj.bias"))]
+    }
+  }
+}
+
+extension ExactnessBench.Difference {
+  fileprivate init(_ name: String, _ differences: [Double], isFree: Bool = false) {
+    let sorted = differences.sorted()
+    self.init(name: name, largest: sorted.last ?? 0, most: sorted[(sorted.count - 1) * 99 / 100], isFree: isFree)
+  }
+}
+
+extension ExactnessBench.Compared {
+  private var bound: ExactnessBench.Difference? {
+    parameters.filter { !$0.isFree }.max { $0.most < $1.most }
+  }
+
+  fileprivate var text: String {
+    let largest = parameters.max { $0.largest < $1.largest }
+    return "losses differ by \(Figures.significant(loss, 3)) of themselves; of 99 in 100 numbers of a parameter by "
+      + "\(Figures.significant(bound?.most ?? 0, 3)) at most (\(bound?.name ?? "")), of all by "
+      + "\(Figures.significant(largest?.largest ?? 0, 3)) (\(largest?.name ?? ""))"
+  }
+
+  /// What is more than rounding; nil where nothing is.
+  fileprivate func problem(_ precision: String, steps: Int) -> String? {
+    let isDouble = precision == "double"
+    let (lossBound, most) = isDouble ? (1e-9, 1e-9) : (1e-5, 2e-5)
+    if loss > lossBound { return "losses differ by \(loss) of themselves, expected at most \(lossBound)" }
+    for parameter in parameters {
+      // AdamW goes no further than its rate in a step.
+      let all = isDouble && !parameter.isFree ? 1e-9 : ExactnessBench.rate * Double(steps)
+      if parameter.largest > all {
+        return "\(parameter.name) differs by \(parameter.largest), expected at most \(all)"
+      }
+      if !parameter.isFree, parameter.most > most {
+        return "99 in 100 numbers of \(parameter.name) differ by up to \(parameter.most), expected at most \(most)"
+      }
+    }
+    return nil
+  }
+}
+
+/// Ranks that compute something else together than alone.
+struct RanksDeviate: ExitCoded, CustomStringConvertible {
+  let description: String
+
+  var isShared: Bool { true }
+  var exitCode: Int32 { 70 }
+}

@@ -1,0 +1,30 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Twenty steps of small models of both kinds on several ranks, held to the same steps on one by `kinship bench exact`.
+@Suite(.serialized, .timeLimit(.minutes(15))) struct ExactnessTests {
+  @Test(arguments: [2, 3, 4], [false, true]) func ranksComputeWhatOneDoes(ranks: Int, double: Bool) async throws {
+    let run = try await MPIRun.kinship(
+      ["bench", "exact"] + (double ? ["--double"] : []), ranks: ranks, limit: .seconds(200))
+    try #require(run.status == 0, "\(run)")
+    let line = try #require(run.output.split(separator: "\n").last)
+    let report = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+    #expect(report["precision"] as? String == (double ? "double" : "float") && report["ranks"] as? Int == ranks)
+    let models = try #require(report["models"] as? [[String: Any]])
+    #expect(models.map { $0["model"] as? String } == ["ViT", "ResNet"])
+    for model in models {
+      #expect(try #require(model["loss"] as? Double) < (double ? 1e-9 : 1e-5))
+      let parameters = try #require(model["parameters"] as? [[String: Any]])
+      #expect(parameters.count > 40)
+      for parameter in parameters {
+        let (largest, most) = (parameter["largest"] as? Double, parameter["most"] as? Double)
+        #expect(try #require(largest) < 20 * 1e-4, "\(parameter)")
+        let isFree = try #require(parameter["isFree"] as? Bool)
+        let name = try #require(parameter["name"] as? String)
+        #expect(isFree == (name.hasSuffix("in_proj_bias, keys") || name.hasSuffix("attnpool.k_proj.bias")))
+        if !isFree { #expect(try #require(double ? largest : most) < (double ? 1e-9 : 2e-5), "\(parameter)") }
+      }
+    }
+  }
+}
