@@ -42,6 +42,11 @@ public final class BackgroundCheckpoints {
   /// Bytes that the copies of `count` scalars, with both their moments, take.
   public static func bytes(of count: Int) -> Int { 3 * count * MemoryLayout<Float>.stride }
 
+  /// Takes the memory for copies of so many scalars, so that the first checkpoint costs no more than the others.
+  public func reserve(_ count: Int) {
+    if inBackground, buffer.count != 3 * count { buffer = Tensor(Shape(3 * count)) }
+  }
+
   /// Begins to write a checkpoint. All ranks call it, with their own ranges of one arena and the same record; afterwards
   /// the arena may change.
   ///
@@ -74,7 +79,7 @@ public final class BackgroundCheckpoints {
 
   private func copied(_ state: CheckpointState) -> CheckpointState {
     let count = state.ownCount
-    if buffer.count != 3 * count { buffer = Tensor(Shape(3 * count)) }
+    reserve(count)
     return state.copied(
       values: buffer.slice(0..<count), first: buffer.slice(count..<2 * count),
       second: buffer.slice(2 * count..<3 * count))

@@ -102,6 +102,7 @@ struct Checkpoints {
         runFolder: Self.folder(of: run), retention: .init(newest: keep.keep, every: keep.keepEvery),
         communicator: ranks)
     }
+    writing.reserve(step.optimizer.firstMoment.count)
     clock = CheckpointClock(minutes: ranks.rank == 0 ? keep.minutes : nil)
   }
 

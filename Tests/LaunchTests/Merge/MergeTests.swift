@@ -93,6 +93,21 @@ import Testing
     #expect(student.status == 0 && student.output.contains("inherits both towers"), "\(student)")
   }
 
+  /// A merged file is a teacher that wants nothing beside it.
+  @Test func teaches() async throws {
+    try await scene.train("run", ["steps=1"], ranks: 2)
+    let teachers = [
+      scene.runFolder("run").path, try await merged([scene.runFolder("run").path], to: "teacher.h5", ranks: 2),
+    ]
+    var losses: [[Double]] = []
+    for (index, teacher) in teachers.enumerated() {
+      losses.append(
+        try await scene.train(
+          "taught\(index)", ["steps=2", "objective.preset=standard", "teacher.model=\(teacher)"], ranks: 2))
+    }
+    #expect(losses[0] == losses[1])
+  }
+
   /// Another program sees a data set for each parameter.
   @Test func h5dumpReadsTheFile() async throws {
     try await scene.train("run", ["steps=1"], ranks: nil)
