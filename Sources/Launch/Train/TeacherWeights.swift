@@ -62,7 +62,8 @@ struct TeacherWeights {
     var bytes = [ProcessMemory.read - readBefore]
     try node.sum(&bytes)
     try ranks.maximum(&bytes)
-    text += ", read \(Figures.bytes(Int(bytes[0]))) a node"
+    // Drawn weights are not read at all.
+    if bytes[0] > Double(count) { text += ", read \(Figures.bytes(Int(bytes[0]))) a node" }
   }
 }
 
