@@ -154,5 +154,11 @@ import Testing
       warnings([Self.cores(0..<1, of: 4), Self.cores(0..<1, of: 4)]) == [
         "ranks share cores while 3 of the node's 4 are idle; type mpirun --map-by slot:PE=2 --bind-to core"
       ])
+    #expect(
+      warnings([Self.cores(0..<1, of: 2), Self.cores(0..<1, of: 2)]) == [
+        "ranks share cores while 1 of the node's 2 are idle; type mpirun --map-by slot:PE=1 --bind-to core"
+      ])
+    // Not bound at all: as many cores as ranks.
+    #expect(warnings([Self.cores(0..<2, of: 2), Self.cores(0..<2, of: 2)]) == [])
   }
 }

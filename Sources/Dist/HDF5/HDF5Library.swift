@@ -38,6 +38,10 @@ enum HDF5Library {
           return 0
         }, target)
     }
+    // Of a system call that failed the library tells time, addresses and sizes; what counts is the system's own reason.
+    if let match = text.firstMatch(of: /^(.*?): time = .*error message = '([^']*)'/.dotMatchesNewlines()) {
+      text = "\(match.1): \(match.2)"
+    }
     return text.isEmpty ? "the library gives no reason" : text
   }
 }

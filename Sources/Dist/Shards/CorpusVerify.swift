@@ -23,6 +23,21 @@ extension Corpus {
     }
   }
 
+  /// Reads every byte of the corpora once, each shard by one rank. Every rank must call it, and all call `pause` equally
+  /// often, after each of their shards: by that the others see that this rank gets on.
+  ///
+  /// - Throws: `CorpusError` of the first shard of this rank's that is altered, and what `pause` throws.
+  public static func verify(_ corpora: [Corpus], over ranks: Communicator, pause: () throws -> Void) throws {
+    let shards = corpora.flatMap { corpus in corpus.index.shards.map { (corpus.folder, $0) } }
+    for first in stride(from: 0, to: shards.count, by: ranks.size) {
+      if first + ranks.rank < shards.count {
+        let (folder, entry) = shards[first + ranks.rank]
+        try checkFile(folder + "/" + entry.file, entry, checksum: true)
+      }
+      try pause()
+    }
+  }
+
   private static func problem(_ path: String, _ entry: CorpusIndex.Shard, _ index: CorpusIndex) -> String? {
     do {
       try checkFile(path, entry, checksum: true)

@@ -72,7 +72,8 @@ struct ThreadPlan: Sendable, Equatable, Codable {
     }
     let each = own.node / ranks
     let idle = own.node - users.count
-    if users.values.contains(where: { $0 > 1 }), idle >= ranks {
+    // Sharing costs where others could be had, or where there are fewer cores than ranks on them.
+    if users.values.contains(where: { $0 > 1 }), idle >= ranks || users.count < ranks {
       warnings.append(
         "ranks share cores while \(idle) of the node's \(own.node) are idle;"
           + " type mpirun --map-by slot:PE=\(each) --bind-to core")

@@ -24,10 +24,15 @@ struct Trainer {
     }
     var notes: [String] = []
     let checkpoint = try Checkpoints.find(resume, of: run, over: ranks) { notes.append($0) }
-    let inputs = try TrainingInputs(run, checking: true, over: ranks)
-    if let signal = try StopRequest.agreed(over: ranks) {
+    let inputs: TrainingInputs
+    do {
+      inputs = try TrainingInputs(run, checking: true, over: ranks)
+      try StopRequest.check(over: ranks)
+    } catch let stop as StopRequest.Interruption {
       // Nothing is left behind that would stand in a new start's way.
-      if ranks.rank == 0 { FileHandle.standardOutput.write(Data("\(RunLog.stopped(by: signal, after: 0))\n".utf8)) }
+      if ranks.rank == 0 {
+        FileHandle.standardOutput.write(Data("\(RunLog.stopped(by: stop.signal, after: 0))\n".utf8))
+      }
       return 75
     }
     var header = try header(inputs, inputs.config(in: checkpoint), plan)

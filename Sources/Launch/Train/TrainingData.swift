@@ -24,16 +24,16 @@ final class TrainingData: Sendable {
   private let student: InputOptions
   private let teacher: InputOptions?
 
-  /// Opens the corpora; `check` is what this rank verifies of them. The teacher is shown the same crops and captions.
+  /// Opens the corpora. The teacher is shown the same crops and captions.
   init(
-    _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil, check: Corpus.Check
+    _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil
   ) throws {
     data = run.data
     isFixed = run.image.isFixed
     student = InputOptions(image: run.image.options(size: imageSize), tokenizer: tokenizer)
     self.teacher = teacher
     try student.image.validate()
-    corpora = try run.data.corpora.map { try Corpus.open($0.path, check: check) }
+    corpora = try run.data.corpora.map { try Corpus.open($0.path) }
     for corpus in corpora {
       for sample in 0..<corpus.count where corpus.captionCount(sample) == 0 {
         throw CorpusError(

@@ -24,7 +24,7 @@ struct TrainingInputs {
   let precision: ProductPrecision
 
   /// Opens and checks everything; with `checking` what it says is in the files is read and compared, too. Every rank
-  /// must call it.
+  /// must call it. Throws `StopRequest.Interruption` where the run is to stop before it has begun.
   init(_ run: RunConfig, checking: Bool, over ranks: Communicator) throws {
     self.run = run
     self.ranks = ranks
@@ -33,20 +33,21 @@ struct TrainingInputs {
     sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary)
     try run.checkStatistics(of: sizes, ranks: ranks.size)
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: sizes.text.contextLength)
-    // One rank reads every byte; what it finds stops all.
-    let check: Corpus.Check = run.data.verify == .checksums && ranks.rank == 0 && checking ? .checksums : .sizes
     let isLoaded = checking && run.teacher?.cache == nil
     var teacher = try TeacherModel(run, over: ranks, checksum: isLoaded ? .whenRead : .now)
     try ranks.requireSame("teacher", teacher?.identity ?? "")
     let data = try TrainingData(
       run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer,
-      teacher: run.teacher?.cache == nil ? teacher?.input : nil, check: check)
+      teacher: run.teacher?.cache == nil ? teacher?.input : nil)
     cached = try teacher.flatMap { try CachedTeacher($0, run, data.corpora, checking: checking, over: ranks) }
     further = try FurtherTeachers(run, data.corpora, checking: checking, over: ranks)
     evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer)
     try ranks.requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
     try ranks.requireSame("model", String(decoding: sizes.json, as: UTF8.self))
     for corpus in data.corpora { try ranks.requireSame("corpus \(corpus.name)", corpus.fingerprint) }
+    if checking, run.data.verify == .checksums {
+      try Corpus.verify(data.corpora, over: ranks) { try StopRequest.check(over: ranks) }
+    }
     self.data = data
     steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
     pruning = Pruning(run)

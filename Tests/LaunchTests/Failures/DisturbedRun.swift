@@ -45,8 +45,9 @@ extension TrainScene {
   ) async throws -> MPIRun {
     // The ranks may outlive what started them for a moment.
     let end = """
-      wait $job; status=$?
+      event=$SECONDS; wait $job; status=$?
       for r in $ranks; do while kill -0 "$(rank $r)" 2>/dev/null; do sleep 0.03; done; done
+      echo "ended $((SECONDS - event)) s after the event" >&2
       exit $status
       """
     let shell = [Self.words, launch, "job=$!", script, end].joined(separator: "\n")

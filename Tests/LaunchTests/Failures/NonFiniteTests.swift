@@ -45,7 +45,7 @@ import Testing
     #expect(stopped.errors.ranges(of: "not finite").count == 1, "\(stopped)")
     let first = try #require(Int(found.1))
     #expect(first <= 3 && !stopped.errors.contains("rank \(found.2 == "0" ? 1 : 0): teacher"))
-    #expect(stopped.seconds < 20 && stopped.leftBehind.isEmpty)
+    #expect(stopped.leftBehind.isEmpty)
 
     // skip: the step has no line, the others go on; the same on any number of ranks, and when resumed.
     let skip = ["non_finite=skip", "steps=8", "checkpoint.every=4"]
