@@ -18,7 +18,7 @@ struct Kinship: ParsableCommand {
       """,
     version: Release.version,
     subcommands: [
-      Train.self, Precompute.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self,
+      Train.self, Precompute.self, Plan.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self,
       EvaluateCommand.self, Merge.self, WeightsCommand.self, EmbedCommand.self,
     ])
 

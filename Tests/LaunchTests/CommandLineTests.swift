@@ -67,13 +67,15 @@ import Testing
         OVERVIEW: Says what this machine or cluster is, and what is wrong with it.
 
         Start it as a run would be started (mpirun -n 4 kinship doctor): processor, BLAS kernel and its
-        measured speed, cores and threads of every rank, libraries, shared memory; then what is wrong, with
-        the command that mends it.
+        measured speed, cores and threads of every rank, libraries, shared memory; latency and bandwidth
+        between ranks, clocks; then what is wrong, with the command that mends it.
 
-        USAGE: kinship doctor [--json]
+        USAGE: kinship doctor [--json] [--folder <path>]
 
         OPTIONS:
           --json                  Prints one JSON object instead of text.
+          --folder <path>         Also tries this folder: whether all ranks see the same files in it, and
+                                  whether locks work. Small files are made and removed.
           --version               Show the version.
           -h, --help              Show help information.
 

@@ -71,7 +71,10 @@ import Testing
     #expect(abs((two["gradients"] ?? 0) - arena * 3 / 2) <= 4 * 64)
     for name in ["pictures' activations", "captions' activations (at most)"] {
       let bytes = try #require(one[name])
-      #expect(two[name] == bytes / 2 && pieces[name] == bytes / 4 && bytes > 0, "\(name)")
+      let (half, quarter) = (try #require(two[name]), try #require(pieces[name]))
+      // Scores of a sequence and head take the same room for any number of pairs; features of pieces pass through one block.
+      #expect(bytes > 0 && half >= bytes / 2 && half < bytes * 11 / 20, "\(name)")
+      #expect(quarter > bytes / 4 && quarter < bytes / 2, "\(name)")
     }
     // Three batches of 16 pictures of 3 × 16 × 16 floats.
     #expect(
@@ -97,7 +100,7 @@ import Testing
     for words in [
       "46.12 M parameters", "teacher 149.6 M parameters", "t.safetensors, which is not there",
       "a 1000 pictures, b 50 pictures × 2.0; 1100 samples an epoch", "steps  330 of 10 pairs (5 a rank), 110 an epoch",
-      "3 epochs", "memory about", "teacher 332 MiB", "wire   ", "gradients ", "embeddings 40 KiB",
+      "3 epochs", "memory about", "teacher 353 MiB", "wire   ", "gradients ", "embeddings 40 KiB",
       "warning: \(nowhere)/words.txt.gz is not there: its 49408 tokens are those of the model",
       "warning: \(nowhere)/a is not there: its 1000 pictures are as data.corpora.0.samples says",
       "warning: \(nowhere)/t.safetensors is not there: the teacher's sizes are those of ViT-B-16",

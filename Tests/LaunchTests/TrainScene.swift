@@ -119,6 +119,7 @@ struct LogLine: Decodable {
   var figures: [String: Double]?
   var note: String?
   var rate: Double?
+  var receivedBytes: Int?
   var pruning: Pruning?
   var blockedSeconds: Double?
   var writtenSeconds: Double?

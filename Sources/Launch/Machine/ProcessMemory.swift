@@ -5,6 +5,9 @@ enum ProcessMemory {
   /// The most that has been resident, since the start or the last reset.
   static var peak: Double { figure("VmHWM:", in: "/proc/self/status") }
 
+  /// What is resident now.
+  static var now: Double { figure("VmRSS:", in: "/proc/self/status") }
+
   /// What is resident now, where memory that n processes have mapped counts one nth: the sum over processes is what they
   /// hold together.
   static var share: Double { figure("Pss:", in: "/proc/self/smaps_rollup") }

@@ -28,16 +28,14 @@ struct RankReport: Sendable, Codable, Equatable {
   /// Measures this rank, all ranks at the same time, as in a run. Every rank must call it.
   static func measure(over ranks: Communicator) throws -> RankReport {
     let plan = try ThreadPlan.agreed(over: ranks)
-    let node = try ranks.node()
-    var leader = [UInt8]("\(ranks.rank)".utf8)
-    try node.broadcast(&leader)
+    let node = try ranks.nodes()[ranks.rank]
     try ranks.barrier()
     let oneCore = MatrixRate.measure(threads: 1)
     try ranks.barrier()
     let allCores = plan.compute == 1 ? oneCore : MatrixRate.measure(threads: plan.compute)
     let given = ProcessInfo.processInfo.environment[BLASKernel.variable].map { !$0.isEmpty } ?? false
     return RankReport(
-      rank: ranks.rank, hostname: ranks.hostname, node: Int(String(decoding: leader, as: UTF8.self)) ?? ranks.rank,
+      rank: ranks.rank, hostname: ranks.hostname, node: node,
       host: .current, cores: .current, plan: plan,
       built: Machine.builtLevel, kernel: BLAS.kernel,
       kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,

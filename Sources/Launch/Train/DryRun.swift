@@ -34,8 +34,8 @@ struct DryRun {
   let plan: ThreadPlan
   let absent: AbsentFiles
 
-  /// Every rank must call it; rank 0 writes.
-  func say() throws {
+  /// Every rank must call it.
+  func header() throws -> RunHeader {
     var warnings: [String] = []
     let config = try model(&warnings)
     try run.checkStatistics(of: config, ranks: ranks.size)
@@ -56,13 +56,12 @@ struct DryRun {
     let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch
     let pruning = Pruning(run)
     try pruning?.check(config, steps: steps)
-    let header = RunHeader(
+    return RunHeader(
       run: run, config: config, parameters: student.parameters, teacher: teacher, corpora: corpora, sampler: sampler,
       steps: steps, plan: plan, ranks: ranks,
       ensemble: try run.ofFurtherTeachers.compactMap(\.teacher).map {
         try TeacherModel.sizes($0, over: ranks).embedding
       }, notes: [pruning?.text].compactMap { $0 }, warnings: warnings)
-    try header.say()
   }
 
   private func model(_ warnings: inout [String]) throws -> CLIPConfig {

@@ -5,7 +5,7 @@ import Tensor
 
 /// What a run is and what it runs on, said once before the first step.
 struct RunHeader {
-  let run: RunConfig
+  var run: RunConfig
   let config: CLIPConfig
   /// The model's parameters and the objective's own.
   let parameters: ParameterStore<Float>
@@ -18,6 +18,10 @@ struct RunHeader {
   let ranks: Communicator
   /// Widths of the embeddings of teachers beside the first.
   var ensemble: [Int] = []
+  /// As the run will see them; nil where they are not there.
+  var captions: CaptionSample?
+  /// What the process holds beside the run's own; 0 where that is not of interest.
+  var program = 0
   /// What else there is to say.
   var notes: [String] = []
   /// What the user should look at, beside what the run file itself shows.
@@ -58,7 +62,7 @@ struct RunHeader {
     FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))
   }
 
-  private var modelText: String {
+  var modelText: String {
     let own = parameters.entries.filter { $0.name.hasPrefix(Objective<Float>.prefix) }.reduce(0) { $0 + $1.shape.count }
     let statistics = run.model.syncBatchNorm ? "all ranks" : "each rank"
     return sizesText(config, parameters.parameterCount - own)
@@ -105,25 +109,33 @@ struct RunHeader {
     run.epochs.map { ", \($0) epochs" } ?? ""
   }
 
-  /// Of the rank that has most pairs.
-  private var estimate: RunEstimate {
-    let counts = ranks.slices(of: run.batch.global).map(\.count)
-    let rank = counts.lastIndex(of: counts.max() ?? 0) ?? 0
-    return RunEstimate(
+  private var estimate: RunEstimate { estimate(ranks: ranks.size, ofNode: ranks.nodeSize) }
+
+  /// Measures what the process holds beside the run's own, when its inputs are there and its model is not: `teacher` says
+  /// whether these include the weights of one.
+  mutating func measureProgram(withTeacher: Bool) {
+    let loaded = withTeacher ? teacher.map { 4 * weights(of: $0.config, ranks.size, ranks.nodeSize) } ?? 0 : 0
+    program = max(ProgramMemory.measure() - loaded, 0)
+  }
+
+  /// Of the rank that has most pairs, of so many, of which `nodeSize` share a node.
+  func estimate(ranks: Int, ofNode nodeSize: Int) -> RunEstimate {
+    RunEstimate(
       run, config, parameters,
-      teacher: teacher.map { ($0.config, $0.micro, weights(of: $0.config)) }, isCached: teacher?.cache != nil,
-      ensemble: ensemble, rank: rank, of: ranks.size)
+      teacher: teacher.map { ($0.config, $0.micro, weights(of: $0.config, ranks, nodeSize)) },
+      isCached: teacher?.cache != nil, ensemble: ensemble, captions: captions, threads: plan.compute, program: program,
+      rank: ranks - 1, of: ranks)
   }
 
   /// The numbers of a teacher's weights that one rank answers for: of a node's only copy its share.
-  private func weights(of teacher: CLIPConfig) -> Int {
+  private func weights(of teacher: CLIPConfig, _ ranks: Int, _ nodeSize: Int) -> Int {
     let count = CLIP<Float>.layout(teacher).count
     switch run.teacher?.placement ?? .replicated {
     case .replicated: return count
-    case .node: return count / ranks.nodeSize
+    case .node: return count / nodeSize
     case .spread:
       let stages = CLIP<Float>.stages(teacher).map { $0.reduce(0) { $0 + $1.count } }.sorted()
-      return count / min(run.teacher?.spreadOver ?? ranks.size, ranks.size) + stages.suffix(2).reduce(0, +)
+      return count / min(run.teacher?.spreadOver ?? ranks, ranks) + stages.suffix(2).reduce(0, +)
     }
   }
 }

@@ -8,6 +8,8 @@ struct TeacherWeights {
   let model: CLIP<Float>
   /// Nil unless the weights are spread.
   let spread: SpreadWeights?
+  /// Bytes of a window that all ranks of a node see.
+  let shared: Int
   /// Who holds what, and what that takes, for the run's header.
   private(set) var text: String
 
@@ -27,10 +29,12 @@ struct TeacherWeights {
       return model
     }
     let holders: String
+    var shared = 0
     var spread: SpreadWeights?
     switch placement {
     case .node where node.size > 1:
       let window = try SharedWindow<Float>(count: count, over: node)
+      shared = count * MemoryLayout<Float>.stride
       model = CLIP(config, frozen: true, values: window.values)
       try read(model, [BucketPlan.pieces(of: 0..<count, ranks: node.size)[node.rank]])
       try window.publish()
@@ -50,6 +54,7 @@ struct TeacherWeights {
       holders = "a copy on each of \(ranks.size) \(ranks.size == 1 ? "rank" : "ranks")"
     }
     self.spread = spread
+    self.shared = shared
     let whole = Figures.bytes(count * MemoryLayout<Float>.stride)
     var measured = "\(Figures.bytes(try memory.most(over: ranks))) a node"
     if let spread {

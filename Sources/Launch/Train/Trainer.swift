@@ -19,7 +19,7 @@ struct Trainer {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     if dryRun {
-      try sayWhatWouldBeDone(resume, plan)
+      try prospect(resume, plan).say()
       return 0
     }
     var notes: [String] = []
@@ -37,6 +37,7 @@ struct Trainer {
     }
     var header = try header(inputs, inputs.config(in: checkpoint), plan)
     let weights = inputs.weights
+    header.measureProgram(withTeacher: weights != nil)
     let source: (any TeacherSource)? =
       inputs.cached ?? weights.map { LiveTeacher($0.model, micro: inputs.teacher?.micro, spread: $0.spread) }
     let teachers = source.map { Teachers(first: $0, further: inputs.further) }
@@ -58,20 +59,30 @@ struct Trainer {
     try Trace.flush()
     if let spread = weights?.spread { log.say(try spread.text(over: ranks)) }
     if stop != nil { return 75 }
+    let outcome = try Outcome(header, seconds: loop.seconds, shared: weights?.shared ?? 0, over: ranks)
+    if let outcome { log.say(outcome.text) }
     try export(loop.settledModel(), log)
     return 0
   }
 
-  /// The header alone.
-  private func sayWhatWouldBeDone(_ resume: Resume?, _ plan: ThreadPlan) throws {
+  /// The header alone, for a run that does not begin. Every rank must call it.
+  func prospect() throws -> RunHeader {
+    let plan = try ThreadPlan.agreed(over: ranks)
+    plan.apply()
+    var header = try prospect(nil, plan)
+    header.measureProgram(withTeacher: false)
+    return header
+  }
+
+  private func prospect(_ resume: Resume?, _ plan: ThreadPlan) throws -> RunHeader {
     if let absent = try AbsentFiles(run, over: ranks) {
-      return try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).say()
+      return try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).header()
     }
     let inputs = try TrainingInputs(run, checking: false, over: ranks)
     var header = try header(inputs, inputs.sizes, plan)
     if let pruning = inputs.pruning { header.notes.append(pruning.text) }
     if resume == nil, let inherited = try inputs.inherited(by: inputs.sizes) { header.notes.append(inherited.text) }
-    try header.say()
+    return header
   }
 
   private func header(_ inputs: TrainingInputs, _ config: CLIPConfig, _ plan: ThreadPlan) throws -> RunHeader {
@@ -80,6 +91,7 @@ struct Trainer {
       teacher: inputs.teacher.map { .init($0) },
       corpora: inputs.data.corpora.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
       plan: plan, ranks: ranks, ensemble: inputs.further.shapes.map(\.width),
+      captions: inputs.data.captions(about: 1024),
       notes: [inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note].compactMap { $0 },
       warnings: [inputs.precision.warning].compactMap { $0 })
   }

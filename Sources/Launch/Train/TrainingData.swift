@@ -103,6 +103,22 @@ final class TrainingData: Sendable {
     if let teacher { batch.teacher?.setCaption(row, teacher.tokenizer.encode(caption)) }
   }
 
+  /// Captions as the first steps show them, about so many: whole global batches.
+  func captions(about count: Int) -> CaptionSample {
+    var captions: [[Int32]] = []
+    var step = 0
+    repeat {
+      for draw in sampler.draws(at: step, rows: 0..<sampler.batch).prefix(count) {
+        let corpus = corpora[draw.corpus]
+        let view = data.views == 0 ? draw.pass : draw.pass % data.views
+        let choice = choice(of: draw, id: corpus.sampleID(draw.sample), view: view)
+        captions.append(student.tokenizer.encode(corpus.caption(draw.sample, choice)))
+      }
+      step += 1
+    } while captions.count < count && step < 64
+    return CaptionSample(captions)
+  }
+
   /// Which caption is shown: a function of (data.seed, sample, view).
   private func choice(of draw: Sampler.Draw, id: UInt64, view: Int) -> Int {
     let count = corpora[draw.corpus].captionCount(draw.sample)

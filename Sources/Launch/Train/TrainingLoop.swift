@@ -12,6 +12,8 @@ final class TrainingLoop {
   private let loaders: Int
   private let log: RunLog
   private var nonFinite: NonFiniteCount
+  /// What each step has taken.
+  private(set) var seconds: [Double] = []
   /// The rows of a global batch that this rank has.
   private let rows: Range<Int>
   private var run: RunConfig { inputs.run }
@@ -61,6 +63,7 @@ final class TrainingLoop {
       if number == run.prune?.step, let text = try student.cut() { try log.note(text, at: number) }
       let done = number + 1
       let report = try takeOrSkip(number, loader)
+      if let report { seconds.append(report.seconds) }
       if let every = run.reduce.checkEvery, done % every == 0 { try student.step.checkReplicas(after: done) }
       try Trace.flush()
       let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: student.checkpoints.isDue)

@@ -12,7 +12,9 @@ enum ModelFiles {
   static func write<S: Scalar>(_ model: CLIP<S>, preprocessing: ImageOptions, to folder: URL) throws {
     let entries = model.entries.map { entry in
       let value = model.parameters.value(of: entry)
-      return SafetensorsEntry(entry.name, Tensor<Float>(entry.shape, value.array.map { Float($0) }))
+      // Floats are written from where they are.
+      return SafetensorsEntry(
+        entry.name, value as? Tensor<Float> ?? Tensor<Float>(entry.shape, value.array.map { Float($0) }))
     }
     let buffers = model.parameters.buffers.map { buffer in
       let values = model.parameters.value(of: buffer).array

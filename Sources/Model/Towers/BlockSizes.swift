@@ -36,8 +36,11 @@ public struct BlockSizes: Equatable, Sendable {
   }
 
   /// Multiply-adds twice, of the matrix products of one forward of a sequence.
-  func forwardOperations(length: Int, width: Int) -> Double {
-    let (l, w) = (Double(length), Double(width))
+  func forwardOperations(length: Int, width: Int) -> Double { forwardOperations(length: Double(length), width: width) }
+
+  /// The same at a mean length.
+  func forwardOperations(length l: Double, width: Int) -> Double {
+    let w = Double(width)
     return zip(heads, hidden).reduce(0) { sum, block in
       let inner = Double(block.0 * headWidth)
       return sum + 2 * l * w * (4 * inner + 2 * Double(block.1)) + 4 * l * l * inner

@@ -15,13 +15,6 @@ extension VisionConfig {
     return 2 * (products + pool)
   }
 
-  /// Numbers that one picture leaves for backward, large parts only: what each block keeps.
-  public var keptNumbers: Int {
-    guard stages != nil else { return tokens * layers * (8 * width + 2 * hidden) }
-    // Of each convolution its output and what batch norm makes of it.
-    return convolutions.reduce(0) { $0 + 2 * $1.points * $1.outputs }
-  }
-
   /// The convolutions of a ResNet, as matrix products of `points` rows.
   private var convolutions: [(points: Int, taps: Int, inputs: Int, outputs: Int)] {
     var side = (imageSize + 1) / 2
@@ -42,5 +35,13 @@ extension VisionConfig {
       }
     }
     return list.map { (points: $0.0, taps: $0.1, inputs: $0.2, outputs: $0.3) }
+  }
+}
+
+extension CLIPConfig {
+  /// Multiply-adds twice, of the matrix products of one pair's forward, of a caption of so many tokens.
+  public func forwardOperations(tokens: Double) -> Double {
+    vision.forwardOperations(embedding: embedding)
+      + text.blockSizes.forwardOperations(length: tokens, width: text.width) + 2 * Double(text.width * embedding)
   }
 }

@@ -1,0 +1,77 @@
+import Dist
+import Foundation
+
+/// What was predicted of a run, beside what it took.
+struct Outcome {
+  /// Bytes of the rank that held most, resident at the peak, with its part of what its node shares.
+  var memory: (predicted: Int, measured: Int)
+  /// Seconds of a step: the median, without the first.
+  var step: (predicted: Double, measured: Double)
+
+  /// Measures what a prediction needs, the matrix rate and the way between ranks, for some tenths of a second. Nil of a run of
+  /// fewer than two steps. Every rank must call it.
+  ///
+  /// - Parameters:
+  ///   - seconds: of each step.
+  ///   - shared: bytes of the windows that this rank sees.
+  init?(_ header: RunHeader, seconds: [Double], shared: Int, over ranks: Communicator) throws {
+    guard seconds.count >= 2 else { return nil }
+    let own = Int(ProcessMemory.peak * 1_048_576) - shared + shared / ranks.nodeSize
+    let peaks = ranks.slices(of: ranks.size).map { $0.contains(ranks.rank) ? [own, header.program] : [0, 0] }
+    var held = peaks.flatMap { $0 }
+    try ranks.sum(&held)
+    let fullest = (0..<ranks.size).max { held[2 * $0] < held[2 * $1] } ?? 0
+    var header = header
+    header.program = held[2 * fullest + 1]
+    memory = (header.estimate(ranks: ranks.size, ofNode: ranks.nodeSize).memoryBytes, held[2 * fullest])
+
+    try ranks.barrier()
+    var slowest = [-MatrixRate.measure(threads: header.plan.compute, seconds: 0.05)]
+    try ranks.maximum(&slowest)
+    let cost = try ClusterCost(measuredOver: ranks)
+    let prospect = Prospect(header, cost, batch: header.run.batch.global, rate: -1e9 * slowest[0])
+    let sorted = seconds.dropFirst().sorted()
+    step = (prospect.time.total, sorted[sorted.count / 2])
+  }
+
+  var text: String {
+    "predicted \(memory.predicted >> 20) MiB a rank and \(Figures.significant(step.predicted, 3)) s a step, "
+      + "measured \(memory.measured >> 20) MiB and \(Figures.significant(step.measured, 3)) s"
+  }
+}
+
+extension ClusterCost {
+  /// The ranks as they are, with what a few messages take between rank 0 and another of its node, and one of another node.
+  /// Every rank must call it.
+  init(measuredOver ranks: Communicator) throws {
+    let nodes = try ranks.nodes()
+    func wire(to peer: Int?, or usual: Wire) throws -> Wire {
+      guard let peer else { return usual }
+      var figures = [0.0, 0.0]
+      try ranks.barrier()
+      if ranks.rank == 0 {
+        let short = try PingPong.begin(with: peer, bytes: 16, seconds: 0.01, over: ranks).typical
+        let long = try PingPong.begin(with: peer, bytes: 1 << 20, seconds: 0.02, over: ranks).typical
+        figures = [short / 2, Double(1 << 20) / (long / 2)]
+      } else if ranks.rank == peer {
+        try PingPong.answer(0, bytes: 16, over: ranks)
+        try PingPong.answer(0, bytes: 1 << 20, over: ranks)
+      }
+      try ranks.maximum(&figures)
+      return Wire(latency: figures[0], bandwidth: figures[1])
+    }
+    let memory = try wire(to: nodes.indices.dropFirst().first { nodes[$0] == 0 }, or: .sharedMemory)
+    let network = try wire(to: nodes.firstIndex { $0 != 0 }, or: memory)
+    self.init(ranks: ranks.size, nodes: Set(nodes).count, network: network, memory: memory)
+  }
+}
+
+extension Communicator {
+  /// Of each rank the first rank of its node: those share memory that MPI says do. Every rank must call it.
+  func nodes() throws -> [Int] {
+    let node = try node()
+    var leader = [UInt8]("\(rank)".utf8)
+    try node.broadcast(&leader)
+    return try allGather(leader).map { Int(String(decoding: $0, as: UTF8.self)) ?? 0 }
+  }
+}

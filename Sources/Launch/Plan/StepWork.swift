@@ -1,0 +1,44 @@
+import Model
+import Tensor
+
+/// Operations of the matrix products of one rank's step: multiply-adds count twice.
+struct StepWork {
+  /// Towers' forward of its pairs; with pieces, features of all come first and the towers run again.
+  var forward: Double
+  var backward: Double
+  var objective: Double
+  /// The teacher's forward; 0 where its embeddings come from a cache.
+  var teacher: Double
+
+  var total: Double { forward + backward + objective + teacher }
+
+  /// - Parameters:
+  ///   - teacher: nil where there is none to compute.
+  ///   - rows: b, this rank's pairs of N.
+  ///   - tokens: of a caption, on average.
+  init(
+    _ run: RunConfig, _ config: CLIPConfig, teacher: CLIPConfig?, teacherWidth: Int?, rows b: Int, tokens: Double
+  ) {
+    let once = Self.forward(config, rows: b, tokens: tokens)
+    let inPieces = run.batch.micro.map { $0 < b } ?? false
+    forward = (inPieces ? 2 : 1) * once
+    backward = 2 * once
+    self.teacher = teacher.map { Self.forward($0, rows: b, tokens: tokens) } ?? 0
+    // Own rows against all N, for both modalities: a product for a softmax in the first pass, and in the second again and for
+    // the gradient; with a teacher's softmax beside it, two more.
+    let options = run.objective.declared
+    let rowsByAll = 2 * Double(b) * Double(run.batch.global)
+    let (own, other) = (Double(config.embedding), Double(teacherWidth ?? config.embedding))
+    let alone = 2 * rowsByAll * 3 * own
+    let beside = 2 * rowsByAll * (3 * own + 2 * other)
+    objective =
+      (options.clip != 0 ? alone : 0)
+      + [options.crd, options.intra, options.affinity].reduce(0) {
+        $0 + ($1 != 0 ? beside : 0)
+      } + [options.icl, options.crossKD, options.gd].reduce(0) { $0 + ($1 != 0 ? 2 * rowsByAll * 3 * other : 0) }
+  }
+
+  private static func forward(_ config: CLIPConfig, rows b: Int, tokens: Double) -> Double {
+    Double(b) * config.forwardOperations(tokens: tokens)
+  }
+}

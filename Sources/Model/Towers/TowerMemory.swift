@@ -1,0 +1,176 @@
+import Tensor
+
+/// What a tower's buffers are used for.
+public enum TowerUse: Sendable {
+  /// Forward alone.
+  case forward
+  /// Forward and backward of all its rows at once.
+  case training
+  /// The same in pieces: features of all pieces first, without keeping anything.
+  case trainingInPieces
+
+  fileprivate var keeps: Bool {
+    switch self {
+    case .forward: false
+    case .training, .trainingInPieces: true
+    }
+  }
+  fileprivate var passes: Bool {
+    switch self {
+    case .training: false
+    case .forward, .trainingInPieces: true
+    }
+  }
+}
+
+// The numbers that buffers of layers hold once they have grown, counted from the layers' own code: rows n, width w, heads h
+// of together i columns, hidden units u; b pictures or captions, features of width e. A test holds them to the buffers.
+
+extension BlockSizes {
+  /// Of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, one block in passing as much; all share
+  /// n (max(u, 3 i) + i + w) for gradients, and tiles of scores of one sequence and head for each thread.
+  fileprivate func bufferNumbers(
+    width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse
+  ) -> Int {
+    let inner = heads.map { $0 * headWidth }
+    func block(_ i: Int, _ u: Int, _ h: Int) -> Int { n * (4 * w + 4 * i + 2 * u + h + 4) }
+    let (i, u, h) = (inner.max() ?? 0, hidden.max() ?? 0, heads.max() ?? 0)
+    let tile = min(threads, sequences * h) * longest * longest
+    var numbers = use.keeps ? 2 * tile : tile
+    if use.passes { numbers += block(i, u, h) }
+    if use.keeps {
+      numbers += heads.indices.reduce(0) { $0 + block(inner[$1], hidden[$1], heads[$1]) }
+      numbers += n * (max(u, 3 * i) + i + w)
+    }
+    return numbers
+  }
+}
+
+extension TextConfig {
+  /// Numbers in the buffers of the tower, of captions with `rows` tokens in all.
+  public func bufferNumbers(
+    captions b: Int, rows n: Int, longest: Int, embedding e: Int, threads: Int, use: TowerUse
+  ) -> Int {
+    let ends = (use.keeps ? 4 : 2) * b * width + 2 * b + b * e
+    return ends + (use.keeps ? 2 : 1) * n * width
+      + blockSizes.bufferNumbers(width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use)
+  }
+}
+
+extension VisionConfig {
+  /// Numbers in the buffers of the tower, of `b` pictures.
+  public func bufferNumbers(pictures b: Int, embedding e: Int, threads: Int, use: TowerUse) -> Int {
+    if let stages { return ResNetBuffers(self, stages, pictures: b, use: use).total + b * e }
+    let (n, w) = (b * tokens, width)
+    let patches = b * grid * grid * 3 * patchSize * patchSize
+    return patches + (use.keeps ? 4 : 2) * (n + b) * w + 2 * n + 2 * b + b * e
+      + blockSizes.bufferNumbers(width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use)
+  }
+}
+
+/// The buffers of a ModifiedResNet, in the order in which its forward and backward ask for them.
+private struct ResNetBuffers {
+  private var kept = 0
+  /// Buffers that several layers use hold the largest.
+  private var shared: [String: Int] = [:]
+  private let use: TowerUse
+
+  var total: Int { kept + shared.values.reduce(0, +) }
+
+  init(_ config: VisionConfig, _ stages: [Int], pictures: Int, use: TowerUse) {
+    self.use = use
+    var plane = Plane(pictures: pictures, height: config.imageSize, width: config.imageSize)
+    let (width, half) = (config.width, config.width / 2)
+    kept += plane.rows * 3
+    for (index, sizes) in [(3, half), (half, half), (half, width)].enumerated() {
+      convolve(plane, sizes.0, sizes.1, stride: index == 0 ? 2 : 1)
+      if index == 0 { plane = plane.convolved(stride: 2) }
+      // z, and y beside it where backward wants it.
+      kept += (use.keeps ? 2 : 1) * plane.rows * sizes.1 + (use.keeps ? 5 : 3) * sizes.1
+    }
+    if use.keeps {
+      grow("wide", plane.rows * width)
+      grow("narrow0", plane.rows * half)
+      grow("narrow1", plane.rows * half)
+    }
+    plane = plane.halved
+    kept += plane.rows * width
+    var inputs = width
+    var inputsOfGrowing: [Int] = []
+    for (stage, blocks) in stages.enumerated() {
+      let planes = width << stage
+      for place in 0..<blocks {
+        let halves = place == 0 && stage > 0
+        let grows = halves || inputs != 4 * planes
+        if grows { inputsOfGrowing.append(plane.rows * inputs) }
+        add(plane, inputs, planes, halves: halves, grows: grows)
+        if halves { plane = plane.halved }
+        inputs = 4 * planes
+      }
+    }
+    if use.keeps {
+      // Gradients between blocks take turns where a block's input has another shape than its output.
+      grow("blocks0", plane.rows * inputs)
+      for (turn, numbers) in inputsOfGrowing.reversed().enumerated() { grow("blocks\((turn + 1) % 2)", numbers) }
+    }
+    addPool(pictures, points: config.grid * config.grid, width: config.outputWidth, heads: config.heads)
+  }
+
+  private mutating func add(_ plane: Plane, _ inputs: Int, _ planes: Int, halves: Bool, grows: Bool) {
+    let out = halves ? plane.halved : plane
+    let (r, o) = (plane.rows, out.rows)
+    convolve(plane, planes, planes, stride: 1)
+    if use.keeps {
+      // Each batch norm has three numbers a channel, and two for its gradients.
+      kept += 4 * r * planes + 2 * o * 4 * planes + 5 * 6 * planes
+      if halves { kept += o * planes + o * inputs }
+      if grows {
+        kept += o * 4 * planes + 5 * 4 * planes
+        grow("shortcut", o * 4 * planes)
+      }
+      grow("wide", o * 4 * planes)
+      if halves { grow("wide", o * inputs) }
+      grow("narrow0", halves ? r * planes : o * planes)
+      grow("narrow1", r * planes)
+    }
+    if use.passes {
+      grow("reduce", r * planes)
+      grow("spread", r * planes)
+      grow("expand", o * 4 * planes)
+      grow("output", o * 4 * planes)
+      grow("columns of three", 3 * 6 * planes)
+      if halves {
+        grow("pooled", o * planes)
+        grow("pooled input", o * inputs)
+      }
+      if grows {
+        grow("downsample", o * 4 * planes)
+        grow("its columns", 3 * 4 * planes)
+      }
+    }
+  }
+
+  /// The tokens; of the first one query and mixture; with backward, their gradients.
+  private mutating func addPool(_ b: Int, points: Int, width c: Int, heads h: Int) {
+    let t = points + 1
+    kept += b * t * c + 3 * b * c + 2 * b * h * c + b * h * t
+    if use.keeps { kept += b * h * (c + t) + 3 * b * c + b * t * c }
+  }
+
+  /// The unfolded rows of a 3 × 3 convolution and its weights in their order.
+  private mutating func convolve(_ plane: Plane, _ inputs: Int, _ outputs: Int, stride: Int) {
+    func unfold(_ channels: Int, _ stride: Int) {
+      let output = plane.convolved(stride: stride)
+      let height = max(max(1024, (1 << 18) / (9 * channels)) / max(output.width, 1), 1)
+      grow("columns", min(height, output.pictures * output.height) * output.width * 9 * channels)
+    }
+    unfold(inputs, stride)
+    grow("kernel", 9 * inputs * outputs)
+    guard use.keeps else { return }
+    grow("kernel gradient", 9 * inputs * outputs)
+    // Pictures are not learned.
+    if stride == 1 { unfold(outputs, 1) }
+  }
+
+  private mutating func grow(_ buffer: String, _ numbers: Int) { shared[buffer] = max(shared[buffer] ?? 0, numbers) }
+}

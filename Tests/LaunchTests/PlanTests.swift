@@ -1,0 +1,150 @@
+import Dist
+import Foundation
+import Model
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// The written model of costs, by hand.
+@Suite struct ClusterCostTests {
+  private func cost(_ ranks: Int, nodes: Int) -> ClusterCost {
+    ClusterCost(
+      ranks: ranks, nodes: nodes, network: Wire(latency: 1e-4, bandwidth: 1e9),
+      memory: Wire(latency: 1e-6, bandwidth: 1e10))
+  }
+
+  @Test func aRingCarriesOneMessageANodeAtATime() {
+    // (P − 1)(α + n/P β)
+    #expect(abs(cost(8, nodes: 2).ring(8e8) - 7 * (1e-4 + 0.1)) < 1e-9)
+    #expect(abs(cost(8, nodes: 1).ring(8e8) - 7 * (1e-6 + 0.01)) < 1e-9)
+  }
+
+  @Test func halvingSendsHalfAndHalfAgain() {
+    // One rank a node: log₂ P α + (1 − 1/P) n β.
+    #expect(abs(cost(8, nodes: 8).halving(8e8) - (3 * 1e-4 + 0.7)) < 1e-9)
+    // Four ranks a node share the wire in the only step that crosses it, n/2; then n/4 and n/8 in memory.
+    #expect(abs(cost(8, nodes: 2).halving(8e8) - (1e-4 + 4 * 0.4 + 2e-6 + 0.02 + 0.01)) < 1e-9)
+  }
+
+  @Test func theQuickerWayCounts() {
+    let many = cost(1024, nodes: 1024)
+    #expect(many.share(1e3) == many.halving(1e3) && many.halving(1e3) < many.ring(1e3) / 50)
+    let few = cost(8, nodes: 2)
+    #expect(few.share(8e8) == few.ring(8e8) && few.ring(8e8) < few.halving(8e8))
+    #expect(cost(1, nodes: 1).share(1e9) == 0 && cost(1, nodes: 1).small() == 0 && cost(1, nodes: 1).exchange(1e9) == 0)
+    #expect(abs(many.small() - 20 * 1e-4) < 1e-9)
+    #expect(abs(few.exchange(1e6) - (7e-4 + 4e-3)) < 1e-9)
+  }
+
+  @Test func anotherNumberOfRanksHasAsManyANode() {
+    #expect(cost(64, nodes: 4).with(ranks: 1024).nodes == 64 && cost(64, nodes: 4).with(ranks: 8).nodes == 1)
+    #expect(cost(6, nodes: 4).ranksOfNode == 2)
+  }
+
+  @Test func captions() {
+    let sample = CaptionSample([[1, 2, 9], [1, 3, 3, 9], [1, 9], [1, 2, 9]])
+    #expect(sample.mean == 3 && sample.longest == 4)
+    #expect(sample.tokens(of: 0) == 0 && sample.tokens(of: 100) >= 300 && sample.tokens(of: 100) <= 320)
+    #expect(sample.tokens(of: 1) == 4)
+    // 1 and 9 are in all, 2 in half, 3 in a quarter of them.
+    #expect(abs(sample.differentTokens(in: 1) - 2.75) < 1e-9)
+    #expect(abs(sample.differentTokens(in: 2) - (2 + 0.75 + 1 - 0.5625)) < 1e-9)
+  }
+
+  @Test func quantities() {
+    #expect(Bandwidth(argument: "1gbit")?.bytes == 1.25e8 && Bandwidth(argument: "1.5GB")?.bytes == 1.5e9)
+    #expect(Bandwidth(argument: "100mbit")?.bytes == 1.25e7 && Latency(argument: "20us").map { $0.seconds * 1e6 } == 20)
+    #expect(Latency(argument: "0.5ms")?.seconds == 5e-4 && Latency(argument: "2s")?.seconds == 2)
+    for text in ["", "gbit", "-1gbit", "0gbit", "1", "1 parsec", "nangbit", "infgbit"] {
+      #expect(Bandwidth(argument: text) == nil, "\(text)")
+    }
+    for text in ["", "us", "-1us", "0ms", "1m"] { #expect(Latency(argument: text) == nil, "\(text)") }
+  }
+}
+
+/// `kinship plan`, held to what runs do.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct PlanTests {
+  private static let recipe = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().appending(path: "scripts/recipes/paper/vit-t-16_intra_vit-b-16.yaml").path
+
+  private func plan(_ arguments: [String]) async throws -> RunPlan {
+    let run = try await MPIRun.kinship(["plan"] + arguments + ["--json"], ranks: nil)
+    try #require(run.status == 0, "\(run)")
+    let line = try #require(run.output.split(separator: "\n").last, "\(run)")
+    return try JSONDecoder().decode(RunPlan.self, from: Data(line.utf8))
+  }
+
+  @Test func aRunSaysWhatWasPredictedAndWhatItTook() async throws {
+    let scene = try await TrainScene()
+    let sizes = [
+      "model={embed_dim: 64, vision_cfg: {image_size: 96, patch_size: 8, width: 192, layers: 6}, "
+        + "text_cfg: {context_length: 16, vocab_size: 0, width: 128, heads: 2, layers: 4}}",
+      "batch.global=12", "steps=4",
+    ]
+    for ranks in [1, 2] {
+      let run = try await scene.run(["name=on\(ranks)"] + sizes, ranks: ranks)
+      try #require(run.status == 0, "\(run)")
+      let found = try #require(
+        run.output.firstMatch(
+          of: /predicted ([0-9.]+) MiB a rank and ([0-9.e-]+) s a step, measured ([0-9.]+) MiB and ([0-9.e-]+) s/),
+        "\(run)")
+      let (predicted, measured) = (try #require(Double(found.1)), try #require(Double(found.3)))
+      #expect(abs(predicted / measured - 1) < 0.1, "\(run)")
+      #expect(Double(found.2) ?? 0 > 0 && Double(found.4) ?? 0 > 0, "\(run)")
+      let plan = try await plan([scene.runFile, "--ranks", "\(ranks)"] + sizes.flatMap { ["--set", $0] })
+      #expect(abs(Double(plan.memoryTotal) / 1_048_576 / measured - 1) < 0.1, "\(plan.memory) \(run)")
+      // Of the token table a step sends what it touches; all else is exact.
+      let tokens = plan.collectives.filter { $0.part == RunEstimate.tokens }.reduce(0) { $0 + $1.received }
+      let all = plan.collectives.reduce(0) { $0 + $1.received }
+      for line in try scene.log("on\(ranks)", "step") {
+        let bytes = try #require(line.receivedBytes)
+        #expect(ranks == 1 ? bytes == 0 : (all - tokens..<all).contains(bytes), "\(bytes) of \(plan.collectives)")
+      }
+    }
+  }
+
+  @Test func thousandsOfRanks() async throws {
+    let plan = try await plan([
+      Self.recipe, "--ranks", "1024", "--nodes", "32", "--bandwidth", "25gbit", "--latency", "5us", "--gflops", "80",
+    ])
+    #expect(plan.ranks == 1024 && plan.nodes == 32 && plan.gflops == 80)
+    #expect(plan.scaling.map(\.ranks) == (0...10).map { 1 << $0 })
+    #expect(plan.scaling.map(\.nodes).last == 32 && plan.scaling[5].nodes == 1)
+    // One rank has all of the batch; efficiency falls, memory falls, and steps get quicker.
+    #expect(plan.scaling[0].efficiency == 1 && plan.scaling[0].rows == plan.batch)
+    for (some, more) in zip(plan.scaling, plan.scaling.dropFirst()) {
+      #expect(more.seconds < some.seconds && more.memory < some.memory && more.efficiency < some.efficiency + 0.01)
+    }
+    #expect(plan.efficiency < 1 && plan.efficiency == plan.scaling[10].efficiency)
+    let parts = plan.collectives.map(\.part)
+    #expect(Set(parts) == ["gradients", RunEstimate.tokens, "parameters", "embeddings", "vectors", "numbers"])
+    let narrow = try await self.plan([
+      Self.recipe, "--ranks", "1024", "--nodes", "32", "--bandwidth", "1gbit", "--latency", "5us", "--gflops", "80",
+    ])
+    #expect(narrow.seconds.total > plan.seconds.total && narrow.seconds.compute == plan.seconds.compute)
+  }
+
+  @Test func figuresOfTheDoctor() async throws {
+    let folder = try TemporaryFolder()
+    let doctor = try await MPIRun.kinship(["doctor", "--json"], ranks: 2)
+    let file = try folder.write("doctor.json", doctor.output.utf8)
+    let run = try await MPIRun.kinship(["plan", Self.recipe, "--ranks", "2", "--doctor", file], ranks: nil)
+    #expect(run.status == 0, "\(run)")
+    for words in [
+      "plan of vit-t-16_intra_vit-b-16  2 ranks on 1 node, 1024 pairs a step", "model  46.12 M parameters", "memory ",
+      "pictures' activations", "GFLOP a rank and step: forward ", "reduce-scatter",
+      "tokens a rank touches at most 39424",
+      "step   ", "samples/s, efficiency ", " ranks  nodes    rows    memory",
+    ] { #expect(run.output.contains(words), "\(words) in \(run)") }
+    for (arguments, status, words) in [
+      (["--doctor", try folder.write("other.json", "{}".utf8)], 65, "is not what kinship doctor --json prints"),
+      (["--nodes", "2"], 64, "expected at least one rank on each node"),
+      (["--gflops", "0"], 64, "expected more than 0"),
+      (["--bandwidth", "fast"], 64, "--bandwidth"), (["--latency", "5"], 64, "--latency"),
+    ] {
+      let run = try await MPIRun.kinship(["plan", Self.recipe] + arguments, ranks: nil)
+      #expect(run.status == status && run.errors.contains(words), "\(arguments): \(run)")
+    }
+  }
+}

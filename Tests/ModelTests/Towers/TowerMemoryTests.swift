@@ -1,0 +1,84 @@
+import Tensor
+import TestSupport
+import Testing
+
+@testable import Model
+
+/// The counts of `bufferNumbers` beside what the layers' buffers really hold, found by walking through the tower.
+@Suite struct TowerMemoryTests {
+  /// Numbers in all buffers of Float that are reachable from an object, each once.
+  private static func held(by object: Any) -> Int {
+    var seen: Set<ObjectIdentifier> = []
+    func walk(_ value: Any) -> Int {
+      if type(of: value) is AnyClass {
+        let object = value as AnyObject
+        guard seen.insert(ObjectIdentifier(object)).inserted else { return 0 }
+        if let buffer = object as? Buffer<Float> { return buffer.bytes / 4 }
+        if object is ParameterStore<Float> { return 0 }
+      }
+      var mirror: Mirror? = Mirror(reflecting: value)
+      var sum = 0
+      while let level = mirror {
+        for child in level.children { sum += walk(child.value) }
+        mirror = level.superclassMirror
+      }
+      return sum
+    }
+    return walk(object)
+  }
+
+  private static let plain = VisionConfig(imageSize: 32, patchSize: 8, width: 48, layers: 3, headWidth: 16)
+  private static let residual = VisionConfig(imageSize: 64, stages: [1, 2, 1, 1], width: 16)
+  private static let text = TextConfig(contextLength: 12, vocabularySize: 90, width: 32, heads: 4, layers: 2)
+
+  @Test(arguments: [plain, residual], [1, 3]) func pictures(_ vision: VisionConfig, _ b: Int) {
+    let config = CLIPConfig(embedding: 24, vision: vision, text: Self.text)
+    func expected(_ use: TowerUse) -> Int {
+      vision.bufferNumbers(pictures: b, embedding: 24, threads: Threads.count, use: use)
+    }
+    func model(frozen: Bool) -> CLIP<Float> {
+      let model = CLIP<Float>(config, frozen: frozen)
+      model.initialize(seed: 1)
+      return model
+    }
+    let images = Tensor<Float>(Shape(b, 3, vision.imageSize, vision.imageSize))
+    let gradient = Tensor<Float>(Shape(b, 24))
+
+    let frozen = model(frozen: true)
+    _ = frozen.visual.forward(images, mode: .evaluation, observe: nil)
+    #expect(Self.held(by: frozen.visual) == expected(.forward))
+
+    let trained = model(frozen: false)
+    _ = trained.visual.forward(images, mode: .training, observe: nil)
+    trained.visual.backward(gradient)
+    #expect(Self.held(by: trained.visual) == expected(.training))
+
+    let pieces = model(frozen: false)
+    _ = pieces.visual.forward(images, mode: .rehearsal, observe: nil)
+    _ = pieces.visual.forward(images, mode: .training, observe: nil)
+    pieces.visual.backward(gradient)
+    #expect(Self.held(by: pieces.visual) == expected(.trainingInPieces))
+    #expect(expected(.training) > expected(.forward) && expected(.trainingInPieces) > expected(.training))
+  }
+
+  @Test func captions() {
+    let config = CLIPConfig(embedding: 24, vision: Self.plain, text: Self.text)
+    let captions: [[Int32]] = [[1, 5, 89], [1, 2, 3, 4, 5, 6, 89], [1, 89]]
+    func expected(_ use: TowerUse) -> Int {
+      Self.text.bufferNumbers(
+        captions: 3, rows: 12, longest: 7, embedding: 24, threads: Threads.count, use: use)
+    }
+    let frozen = CLIP<Float>(config, frozen: true)
+    _ = frozen.text.forward(TokenBatch(captions), keeping: false)
+    #expect(Self.held(by: frozen.text) == expected(.forward))
+    let trained = CLIP<Float>(config)
+    _ = trained.text.forward(TokenBatch(captions), keeping: true)
+    trained.text.backward(Tensor(Shape(3, 24)))
+    #expect(Self.held(by: trained.text) == expected(.training))
+    let pieces = CLIP<Float>(config)
+    _ = pieces.text.forward(TokenBatch(captions), keeping: false)
+    _ = pieces.text.forward(TokenBatch(captions), keeping: true)
+    pieces.text.backward(Tensor(Shape(3, 24)))
+    #expect(Self.held(by: pieces.text) == expected(.trainingInPieces))
+  }
+}
