@@ -69,6 +69,8 @@ import Testing
       let thread = overlap ? try #require(threads["buckets"]) : main
       #expect((reductions + gatherings).allSatisfy { $0.thread == thread })
       #expect(!overlap || spans.contains { $0.kind == "wait" && $0.thread == main })
+      #expect(named("write checkpoint 4").map(\.thread) == [try #require(threads["checkpoints"])])
+      #expect(named("copy for a checkpoint").map(\.thread) == [main])
       let hidden = named("backward").filter { backward in
         reductions.contains { $0.start > backward.start && $0.start < backward.end }
       }

@@ -53,19 +53,19 @@ public final class BackgroundCheckpoints {
   /// - Throws: `CheckpointError` of this checkpoint or an earlier one, exit code 74; `MPIError`.
   public func save(_ state: CheckpointState, _ record: CheckpointRecord) throws {
     let start = ContinuousClock.now
-    try thread.wait()
-    let state = inBackground ? copied(state) : state
-    let copied = ContinuousClock.now
-    let blocked = (copied - start) / .seconds(1)
+    try Trace.span("wait for the checkpoint before", .wait) { try thread.wait() }
+    let state = inBackground ? Trace.span("copy for a checkpoint", .data) { copied(state) } : state
+    let released = ContinuousClock.now
+    let blocked = (released - start) / .seconds(1)
     thread.submit { [writer, done, inBackground] _ in
-      let receipt = try writer.write(state, record)
-      let seconds = (ContinuousClock.now - copied) / .seconds(1)
+      let receipt = try Trace.span("write checkpoint \(record.step)", .data) { try writer.write(state, record) }
+      let seconds = (ContinuousClock.now - released) / .seconds(1)
       done.add(
         Saved(
           step: record.step, folder: receipt.folder, notRemoved: receipt.notRemoved,
           blocked: inBackground ? blocked : blocked + seconds, seconds: seconds))
     }
-    if !inBackground { try thread.wait() }
+    if !inBackground { try wait() }
   }
 
   /// The checkpoints that have come into their place since the last call. Throws what has gone wrong.
@@ -75,7 +75,7 @@ public final class BackgroundCheckpoints {
   }
 
   /// Waits until nothing is being written.
-  public func wait() throws { try thread.wait() }
+  public func wait() throws { try Trace.span("wait for a checkpoint", .wait) { try thread.wait() } }
 
   private func copied(_ state: CheckpointState) -> CheckpointState {
     let count = state.ownCount
