@@ -43,7 +43,7 @@ import Testing
         Alone or under mpirun; the result is the same for any number of ranks. The run's log, checkpoints
         and the resolved run file are kept in the folder output/name.
 
-        USAGE: kinship train <run> [--set <path=value> ...] [--resume <auto|latest|path>] [--dry-run]
+        USAGE: kinship train <run> [--set <path=value> ...] [--resume <auto|latest|path>] [--dry-run] [--trace <prefix>]
 
         ARGUMENTS:
           <run>                   The run file (YAML). scripts/recipes/example.yaml shows every key.
@@ -55,6 +55,8 @@ import Testing
                                   Goes on from a checkpoint: auto (the latest if there is one), latest, or
                                   the path of a checkpoint or of a run.
           --dry-run               Checks the run, prints what it would do, and stops.
+          --trace <prefix>        Writes what each rank does when to PREFIX.RANK.json, for chrome://tracing
+                                  or Perfetto.
           --version               Show the version.
           -h, --help              Show help information.
 
@@ -118,7 +120,7 @@ import Testing
     let run = try await MPIRun.kinship(["train", file, "--set", "seed=x"], ranks: ranks)
     #expect(run.status == 64)
     let told =
-      "kinship: \(file):6:7: unknown key \"evry\" in log; did you mean \"every\"? Known keys: every\n"
+      "kinship: \(file):6:7: unknown key \"evry\" in log; did you mean \"every\"? Known keys: every, tensorboard\n"
       + "--set seed=x: seed: expected a whole number from 0, found the text \"x\"\n"
     #expect(run.errors.ranges(of: told).count == 1, "\(run)")
   }
