@@ -8,7 +8,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   public let output: String
   public let errors: String
   public let seconds: Double
-  /// What had not ended a second after the command, and what it was doing.
+  /// What had not ended five seconds after the command, and what it was doing.
   public internal(set) var leftBehind: [String] = []
 
   /// The lines of standard output, in alphabetic order, since ranks write in no fixed order.
@@ -68,7 +68,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
       throw error
     }
     watch.cancel()
-    run.leftBehind = await started.remaining(after: .seconds(1))
+    run.leftBehind = await started.remaining(after: .seconds(5))
     if let processes = await watch.value { throw Overdue(command: command, limit: limit, processes: processes) }
     return run
   }
