@@ -38,4 +38,26 @@ struct PrecisionTests {
     #expect(run.status == 64 && run.errors.contains("precision"), "\(run)")
     #expect(run.errors.contains("fp32") && run.errors.contains("bf16"), "\(run)")
   }
+
+  @Test func aTeacherMayRoundToo() async throws {
+    let scene = try await CacheScene()
+    let rounded = ["teacher.precision=bf16"]
+    let said = try await scene.precompute("on1", rounded, ranks: 1)
+    try await scene.precompute("on2", rounded, ranks: 2)
+    #expect(try scene.files("on1") == scene.files("on2"))
+    let live = try await scene.teacher.train("live", ["data.views=2"] + rounded)
+    let cached = try await scene.train("cached", from: "on1", rounded, ranks: 2)
+    #expect(difference(cached, live) < 1e-5)
+    // A cache is of one precision; a processor without such products has made one of fp32, and said so.
+    let other = try await scene.scene.run(scene.settings("on1"), ranks: 1)
+    if said.output.contains("all ranks compute in fp32") {
+      #expect(other.status == 0, "\(other)")
+    } else {
+      #expect(other.status == 65, "\(other)")
+      #expect(other.errors.contains("its teacher's precision is bf16, the run asks for fp32"), "\(other)")
+      #expect(difference(live, try await scene.teacher.train("exact", ["data.views=2"])) > 1e-7)
+    }
+    let spread = try await scene.run("on3", rounded + ["teacher.placement=spread"], ranks: 2)
+    #expect(spread.status == 64 && spread.errors.contains("teacher.precision"), "\(spread)")
+  }
 }

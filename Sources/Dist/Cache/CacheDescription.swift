@@ -13,17 +13,22 @@ public struct CacheDescription: Codable, Hashable, Sendable {
     public var vocabularySHA256: String
     /// d, the numbers of an embedding.
     public var width: Int
+    /// How its products read their operands where not as they are: `bf16`.
+    public var precision: String?
 
-    public init(path: String, sha256: String, config: String, vocabularySHA256: String, width: Int) {
+    public init(
+      path: String, sha256: String, config: String, vocabularySHA256: String, width: Int, precision: String? = nil
+    ) {
       self.path = path
       self.sha256 = sha256
       self.config = config
       self.vocabularySHA256 = vocabularySHA256
       self.width = width
+      self.precision = precision
     }
 
     enum CodingKeys: String, CodingKey {
-      case path, sha256, config, width
+      case path, sha256, config, width, precision
       case vocabularySHA256 = "vocabulary_sha256"
     }
   }
@@ -77,6 +82,7 @@ public struct CacheDescription: Codable, Hashable, Sendable {
         "its teacher's vocabulary", "SHA-256 \(teacher.vocabularySHA256)",
         "SHA-256 \(wanted.teacher.vocabularySHA256)")
     }
+    compare("its teacher's precision", teacher.precision ?? "fp32", wanted.teacher.precision ?? "fp32")
     compare("its corpus", corpus.text, wanted.corpus.text)
     compare("its data.seed", "\(seed)", "\(wanted.seed)")
     if views < wanted.views { compare("its data.views", "\(views)", "\(wanted.views)") }

@@ -14,6 +14,7 @@ struct TeacherBench {
   var captionTokens = 16
   /// Forwards to time in each placement; the median counts.
   var passes = 5
+  var precision = Precision.fp32
 
   /// What the last line of output says.
   struct Report: Codable {
@@ -21,13 +22,14 @@ struct TeacherBench {
     var ranks: Int
     var batch: Int
     var captionTokens: Int
+    var precision: Precision
     /// Of one rank, a second.
     var roofGflops: Double
     var kernel: String
     var placements: [Placed]
 
     enum CodingKeys: String, CodingKey {
-      case model, ranks, batch, kernel, placements
+      case model, ranks, batch, precision, kernel, placements
       case captionTokens = "caption_tokens"
       case roofGflops = "roof_gflops"
     }
@@ -60,6 +62,9 @@ struct TeacherBench {
 
   func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
+    let agreed = try ProductPrecision.agreed(precision, over: communicator)
+    let precision = agreed.used
+    for text in [agreed.warning.map { "warning: \($0)" }, agreed.note].compactMap({ $0 }) { say(text) }
     say(
       "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)")
     let input = BenchInput(config, rows: communicator.slice(of: batch * communicator.size), tokens: captionTokens)
@@ -69,7 +74,7 @@ struct TeacherBench {
     var operations = 0.0
     for placement in placements {
       let start = ContinuousClock.now
-      let weights = try TeacherWeights(config, placement, over: communicator) { model, ranges in
+      let weights = try TeacherWeights(config, placement, precision: precision, over: communicator) { model, ranges in
         model.parameters.initialize(seed: 0, within: ranges)
       }
       let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
@@ -86,7 +91,8 @@ struct TeacherBench {
     let rate = rates.reduce(0, +) / Double(rates.count)
     let all = Double(batch * communicator.size)
     let report = Report(
-      model: preset, ranks: communicator.size, batch: batch, captionTokens: captionTokens, roofGflops: rate / 1e9,
+      model: preset, ranks: communicator.size, batch: batch, captionTokens: captionTokens, precision: precision,
+      roofGflops: rate / 1e9,
       kernel: BLAS.kernel,
       placements: placed.map { found, _ in
         var found = found

@@ -10,6 +10,13 @@ struct Bench: ParsableCommand {
     abstract: "Measure this machine with Kinship's own work; see scripts/bench.",
     subcommands: [Step.self, Ranks.self, Exact.self, Teacher.self, ObjectiveTerms.self])
 
+  @Sendable static func precision(_ name: String) throws -> Precision {
+    guard let precision = Precision(rawValue: name) else {
+      throw ValidationError("--precision is fp32 or bf16, not \(name)")
+    }
+    return precision
+  }
+
   struct Step: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Time a training step and its parts against the matrix products it is made of.",
@@ -47,12 +54,7 @@ struct Bench: ParsableCommand {
 
     @Option(
       help: "How the towers' products read their operands: fp32 or bf16.",
-      transform: { name in
-        guard let precision = Precision(rawValue: name) else {
-          throw ValidationError("--precision is fp32 or bf16, not \(name)")
-        }
-        return precision
-      })
+      transform: Bench.precision)
     var precision = Precision.fp32
 
     func validate() throws {
@@ -100,7 +102,15 @@ struct Bench: ParsableCommand {
     @Option(help: "Forwards to time in each placement; the median counts.")
     var passes = 5
 
+    @Option(
+      help: "How the towers' products read their operands: fp32 or bf16; spread weights are not rounded.",
+      transform: Bench.precision)
+    var precision = Precision.fp32
+
     func validate() throws {
+      guard precision == .fp32 || !placement.contains(.spread) else {
+        throw ValidationError("--precision bf16 takes --placement node replicated: spread weights are not rounded")
+      }
       guard batch > 0, passes > 0, captionTokens >= 2, !placement.isEmpty else {
         throw ValidationError("--batch, --passes and placements are at least 1, --caption-tokens at least 2")
       }
@@ -108,7 +118,8 @@ struct Bench: ParsableCommand {
 
     func run() throws {
       let bench = TeacherBench(
-        preset: model, placements: placement, batch: batch, captionTokens: captionTokens, passes: passes)
+        preset: model, placements: placement, batch: batch, captionTokens: captionTokens, passes: passes,
+        precision: precision)
       try Bench.run { try bench.run($0, say: $1) }
     }
   }

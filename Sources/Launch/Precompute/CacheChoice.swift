@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Tensor
 
 extension TeacherModel {
   /// What a cache of this teacher's embeddings of a corpus must be of.
@@ -8,7 +9,8 @@ extension TeacherModel {
     CacheDescription(
       teacher: CacheDescription.Teacher(
         path: path, sha256: sha256, config: String(decoding: try config.json, as: UTF8.self),
-        vocabularySHA256: try SavedRun.sha256(of: vocabulary), width: config.embedding),
+        vocabularySHA256: try SavedRun.sha256(of: vocabulary), width: config.embedding,
+        precision: precision.used == .fp32 ? nil : precision.used.rawValue),
       corpus: CacheDescription.Source(corpus), seed: run.data.seed, views: run.image.isFixed ? 1 : run.data.views,
       image: input.image.cacheDescription)
   }

@@ -44,6 +44,8 @@ struct Precomputation {
       "kinship \(Release.version)  teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding); "
         + "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks") of one compute thread each, BLAS kernel \(BLAS.kernel)")
     say(weights.text)
+    if let note = model.precision.note { say(note) }
+    if let warning = model.precision.warning { say("warning: \(warning)") }
     let teacher = PrecomputingTeacher(weights.model, model.input, seed: run.data.seed)
     for corpus in corpora {
       try CorpusPrecomputation(

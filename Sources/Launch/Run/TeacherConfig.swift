@@ -1,4 +1,5 @@
 import Model
+import Tensor
 
 /// The frozen model that a run learns from. The short form `teacher: PATH` names its weights.
 struct TeacherConfig: Section {
@@ -18,6 +19,8 @@ struct TeacherConfig: Section {
   var placement = TeacherPlacement.node
   /// With `spread`: over how many ranks; every so many that follow one another hold the weights once. `all`: over all.
   var spreadOver: Int?
+  /// How its towers' matrix products read their operands.
+  var precision = Precision.fp32
   /// Where `kinship precompute` keeps its embeddings, for training to take them from there; none: it is computed live.
   var cache: CacheConfig?
   /// Further teachers with caches of their own, whose soft targets are averaged with this one's.
@@ -38,12 +41,13 @@ struct TeacherConfig: Section {
     map.optional("micro", &micro, none: "all")
     map.field("placement", &placement)
     map.optional("spread_over", &spreadOver, none: "all")
+    map.field("precision", &precision)
     map.optional("cache", &cache, none: "none")
   }
 
   static var expectation: String {
-    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement, spread_over, cache, "
-      + "ensemble)"
+    "the path of a model, or a section (model, config, preset, vocabulary, image, micro, placement, spread_over, "
+      + "precision, cache, ensemble)"
   }
 
   static func shorthandKey(_ text: String) -> String? { "model" }
@@ -135,6 +139,14 @@ extension RunConfig {
         found.append(
           ("\(section).spread_over", "belongs to placement: spread, found placement: \(teacher.placement.rawValue)"))
       }
+    }
+    if teacher.precision == .bf16, teacher.placement == .spread {
+      found.append(
+        (
+          "\(section).precision",
+          "bf16 keeps a rounded copy of all weights on each rank, which placement: spread is there to avoid; set "
+            + "precision to fp32, or placement to node or replicated"
+        ))
     }
     return found + cacheMistakes(teacher, section)
   }

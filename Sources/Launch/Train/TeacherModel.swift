@@ -16,6 +16,7 @@ struct TeacherModel {
   let vocabulary: String
   let micro: Int?
   let placement: TeacherPlacement
+  let precision: ProductPrecision
   /// The folder from which its embeddings come, if they do.
   let cache: String?
   /// Over how many ranks the weights are spread, where they are; nil: over all.
@@ -29,6 +30,7 @@ struct TeacherModel {
     path = teacher.model
     micro = teacher.micro
     placement = teacher.placement
+    precision = try ranks.map { try .agreed(teacher.precision, over: $0) } ?? ProductPrecision(used: teacher.precision)
     cache = teacher.cache?.path
     spreadOver = teacher.spreadOver
     let words: Vocabulary
@@ -139,7 +141,7 @@ struct TeacherModel {
   /// Reads the weights straight to where they are to be, and with them the checksum that has waited. Every rank must call
   /// it.
   mutating func load(over ranks: Communicator) throws -> TeacherWeights {
-    try TeacherWeights(config, placement, spreadOver: spreadOver, over: ranks) {
+    try TeacherWeights(config, placement, spreadOver: spreadOver, precision: precision.used, over: ranks) {
       try read(into: $0, ranges: $1)
     } then: { weights in
       guard sha256.isEmpty else { return }

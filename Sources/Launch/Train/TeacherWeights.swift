@@ -16,7 +16,8 @@ struct TeacherWeights {
   /// `read` fills the given parts of the model's arena, nil for all of it, and its buffers; `then` looks at what has been
   /// read. Every rank must call it.
   init(
-    _ config: CLIPConfig, _ placement: TeacherPlacement, spreadOver: Int? = nil, over ranks: Communicator,
+    _ config: CLIPConfig, _ placement: TeacherPlacement, spreadOver: Int? = nil,
+    precision: Precision = .fp32, over ranks: Communicator,
     read: (CLIP<Float>, _ ranges: [Range<Int>]?) throws -> Void, then: (TeacherWeights) throws -> Void = { _ in }
   ) throws {
     let node = try ranks.node()
@@ -24,7 +25,7 @@ struct TeacherWeights {
     let readBefore = ProcessMemory.read
     let count = CLIP<Float>.layout(config).count
     func own() throws -> CLIP<Float> {
-      let model = CLIP<Float>(config, frozen: true)
+      let model = CLIP<Float>(config, frozen: true, precision: precision)
       try read(model, nil)
       return model
     }
@@ -35,7 +36,7 @@ struct TeacherWeights {
     case .node where node.size > 1:
       let window = try SharedWindow<Float>(count: count, over: node)
       shared = count * MemoryLayout<Float>.stride
-      model = CLIP(config, frozen: true, values: window.values)
+      model = CLIP(config, frozen: true, values: window.values, precision: precision)
       try read(model, [BucketPlan.pieces(of: 0..<count, ranks: node.size)[node.rank]])
       try window.publish()
       holders = "one copy for the \(node.size) ranks of a node, each of which has loaded 1/\(node.size)"
@@ -43,6 +44,7 @@ struct TeacherWeights {
       model = try own()
       holders = "one copy for the only rank of a node"
     case .spread:
+      precondition(precision == .fp32, "spread weights are not rounded")
       let group = try ranks.split(group: ranks.rank / (spreadOver ?? ranks.size))
       let weights = try SpreadWeights(config, over: group, read: read)
       (model, spread) = (weights.model, weights)

@@ -92,8 +92,11 @@ struct Trainer {
       corpora: inputs.data.corpora.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
       plan: plan, ranks: ranks, ensemble: inputs.further.shapes.map(\.width),
       captions: inputs.data.captions(about: 1024),
-      notes: [inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note].compactMap { $0 },
-      warnings: [inputs.precision.warning].compactMap { $0 })
+      notes: [
+        inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note,
+        inputs.teacher?.precision.note.map { "teacher's \($0)" },
+      ].compactMap { $0 },
+      warnings: [inputs.precision.warning, inputs.teacher?.precision.warning].compactMap { $0 })
   }
 
   /// Rank 0 leaves the trained model in open_clip's form in the run's folder.
