@@ -22,10 +22,10 @@ extension RunPlan {
     lines.append(
       collectives.isEmpty
         ? "wire   nothing: there are no other ranks"
-        : "wire   " + column("in a step", 20) + column("collective", 16) + right("calls", 7)
+        : "wire   " + column("in a step", 28) + column("collective", 16) + right("calls", 7)
           + right("handed over", 14) + right("received", 12))
     lines += collectives.map {
-      "         " + column($0.part, 18) + column($0.collective.rawValue, 16) + right("\($0.calls)", 7)
+      "         " + column($0.part, 26) + column($0.collective.rawValue, 16) + right("\($0.calls)", 7)
         + right(Figures.bytes($0.handed), 14) + right(Figures.bytes($0.received), 12)
     }
     lines.append(

@@ -40,7 +40,7 @@ struct RunPlan: Codable {
     var memory: Int
     var seconds: Double
     var efficiency: Double
-    /// With as many pairs a rank as in this plan.
+    /// With as many pairs a rank as in this plan. Above 1 where the update counts, of which ranks do a part each.
     var batch: Int
     var batchSeconds: Double
     var batchEfficiency: Double

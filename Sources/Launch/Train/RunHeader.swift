@@ -111,11 +111,16 @@ struct RunHeader {
 
   private var estimate: RunEstimate { estimate(ranks: ranks.size, ofNode: ranks.nodeSize) }
 
-  /// Measures what the process holds beside the run's own, when its inputs are there and its model is not: `teacher` says
-  /// whether these include the weights of one.
-  mutating func measureProgram(withTeacher: Bool) {
-    let loaded = withTeacher ? teacher.map { 4 * weights(of: $0.config, ranks.size, ranks.nodeSize) } ?? 0 : 0
-    program = max(ProgramMemory.measure() - loaded, 0)
+  /// Measures what the process holds beside the run's own, when its inputs are there and its model is not: `weights` are the
+  /// teacher's, where they are among the inputs.
+  mutating func measureProgram(beside loaded: TeacherWeights?) {
+    program = ProgramMemory.measure()
+    guard let loaded, let teacher else { return }
+    let held =
+      loaded.shared > 0
+      ? min(loaded.shared, Int(ProcessMemory.windows * 1_048_576))
+      : 4 * weights(of: teacher.config, ranks.size, ranks.nodeSize)
+    program = max(program - held, 0)
   }
 
   /// Of the rank that has most pairs, of so many, of which `nodeSize` share a node.

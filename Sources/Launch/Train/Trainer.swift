@@ -37,7 +37,7 @@ struct Trainer {
     }
     var header = try header(inputs, inputs.config(in: checkpoint), plan)
     let weights = inputs.weights
-    header.measureProgram(withTeacher: weights != nil)
+    header.measureProgram(beside: weights)
     let source: (any TeacherSource)? =
       inputs.cached ?? weights.map { LiveTeacher($0.model, micro: inputs.teacher?.micro, spread: $0.spread) }
     let teachers = source.map { Teachers(first: $0, further: inputs.further) }
@@ -70,7 +70,7 @@ struct Trainer {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     var header = try prospect(nil, plan)
-    header.measureProgram(withTeacher: false)
+    header.measureProgram(beside: nil)
     return header
   }
 
