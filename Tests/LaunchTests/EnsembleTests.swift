@@ -49,23 +49,34 @@ import Testing
       #expect(line.contains("\(second) from \(scene.path("b")); fd, icl look at the first alone"))
       #expect(difference(try scene.scene.losses("two-on-\(ranks)"), wanted) < 1e-5)
     }
-    let first = try await scene.train("first", from: "a")
+    let first = try await scene.train("first", from: "a", ranks: 3)
     #expect(difference(wanted, first) > 1e-4)
     // Which one is the first matters to the terms that look at embeddings.
     let swapped = try await scene.train(
       "swapped", from: "b", ["teacher.model=\"\(second)\"", ensemble(member(scene.teacher.teacher, "a"))])
     #expect(swapped.count == 10 && difference(swapped, wanted) > 1e-4)
 
+    // What a teacher more costs on the wire, by the log and by what is said before.
     let run = try RunConfig.load(scene.scene.runFile, overrides: scene.settings("a") + [both])
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
     let teacher = try ModelFiles.sizes(scene.teacher.sizes)
     let (student, _) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher.embedding)
-    let estimate = RunEstimate(
-      run, config, student.parameters, teacher: (teacher, nil, 0), isCached: true, ensemble: [20], rank: 0, of: 3)
-    let log = try String(
-      contentsOf: scene.scene.runFolder("two-on-3").appending(path: RunLog.fileName), encoding: .utf8)
-    #expect(
-      log.contains("\"received_bytes\":\(estimate.received.reduce(0) { $0 + $1.bytes }),"), "\(estimate.received)")
+    let bytes = [[20], []].map { ensemble in
+      RunEstimate(
+        run, config, student.parameters, teacher: (teacher, nil, 0), isCached: true, ensemble: ensemble, rank: 0, of: 3
+      ).received.reduce(0) { $0 + $1.bytes }
+    }
+    let found = try zip(received("two-on-3"), received("first")).map { $0 - $1 }
+    #expect(bytes[0] > bytes[1] && found == Array(repeating: bytes[0] - bytes[1], count: 10), "\(found), \(bytes)")
+  }
+
+  /// What rank 0 received in each step, as the run's log has it.
+  private func received(_ name: String) throws -> [Int] {
+    let text = try String(contentsOf: scene.scene.runFolder(name).appending(path: RunLog.fileName), encoding: .utf8)
+    return try text.split(separator: "\n").compactMap {
+      let line = try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+      return line?["received_bytes"] as? Int
+    }
   }
 
   /// A teacher that is named twice, with two caches of its own, is one teacher.
