@@ -62,7 +62,7 @@ enum VirtualCluster {
       kill -\(signal) $!
       wait $!
       echo "status $?"
-      for try in 1 2 3 4 5 6 7 8 9 10; do
+      for try in {1..75}; do
         left=$(grep -lsa "4711[.]$MARK" /proc/[0-9]*/cmdline) || break
         sleep 0.2
       done
