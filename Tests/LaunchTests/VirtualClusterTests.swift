@@ -63,7 +63,9 @@ enum VirtualCluster {
       wait $!
       echo "status $?"
       for try in {1..75}; do
-        left=$(grep -lsa "4711[.]$MARK" /proc/[0-9]*/cmdline) || break
+        # Its status says nothing: it fails, too, where some other process has just ended.
+        left=$(grep -lsa "4711[.]$MARK" /proc/[0-9]*/cmdline)
+        [ -n "$left" ] || break
         sleep 0.2
       done
       echo "left: $left"
