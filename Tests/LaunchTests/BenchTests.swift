@@ -71,6 +71,15 @@ import Testing
       none.status == 64 && none.errors.contains("--sizes has no number that is at most the job's 2 ranks"), "\(none)")
   }
 
+  @Test(arguments: ["step", "ranks", "teacher"]) func inputRefused(name: String) async throws {
+    for wrong in [["--batch", "0"], ["--caption-tokens", "1"]] {
+      let run = try await MPIRun.kinship(["bench", name] + wrong, ranks: 1)
+      #expect(run.status == 64 && run.errors.contains("--batch is at least 1, --caption-tokens at least 2"), "\(run)")
+    }
+    let long = try await MPIRun.kinship(["bench", name, "--model", "ViT-64-T-16", "--caption-tokens", "33"], ranks: 1)
+    #expect(long.status != 0 && long.errors.contains("more than the 32 of ViT-64-T-16's context"), "\(long)")
+  }
+
   private func number(_ object: [String: Any], _ key: String) throws -> Double {
     try #require(object[key] as? Double, "\(key)")
   }
