@@ -85,7 +85,7 @@ import Testing
     return report.findings((0..<4).map { DiagnosisTests.report($0) })
   }
 
-  @Test func everyFindingSaysWhatToDo() {
+  @Test func everyFindingNamesItsRemedy() {
     #expect(Self.network { _ in } == [])
     #expect(
       Self.network { $0.clocks[0].offset = -90 } == [

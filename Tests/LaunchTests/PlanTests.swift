@@ -92,6 +92,12 @@ import Testing
       let (predicted, measured) = (try #require(Double(found.1)), try #require(Double(found.3)))
       #expect(abs(predicted / measured - 1) < 0.1, "\(run)")
       #expect(Double(found.2) ?? 0 > 0 && Double(found.4) ?? 0 > 0, "\(run)")
+      // The log has the same, and what the header has said.
+      let outcome = try #require(try scene.log("on\(ranks)", "outcome").first)
+      #expect(outcome.step == 4 && outcome.memoryMeasured.map { $0 >> 20 } == Int(found.3))
+      let facts = try #require(try scene.log("on\(ranks)", "header").first?.facts)
+      #expect(facts.first?.name == "ranks" && facts.first?.text.hasPrefix("\(ranks) on ") == true, "\(facts)")
+      for fact in facts.dropFirst(3) { #expect(run.output.contains(fact.text), "\(fact)") }
       let plan = try await plan([scene.runFile, "--ranks", "\(ranks)"] + sizes.flatMap { ["--set", $0] })
       #expect(abs(Double(plan.memoryTotal) / 1_048_576 / measured - 1) < 0.1, "\(plan.memory) \(run)")
       // Of the token table a step sends what it touches; all else is exact.
@@ -102,6 +108,12 @@ import Testing
         #expect(ranks == 1 ? bytes == 0 : (all - tokens..<all).contains(bytes), "\(bytes) of \(plan.collectives)")
       }
     }
+  }
+
+  @Test func hostsInTheOrderOfTheirRanks() {
+    #expect(RunHeader.hostsText(["b", "a", "b", "a", "a"]) == "b (2), a (3)")
+    let many = RunHeader.hostsText((0..<20).map { "node-\($0)" })
+    #expect(many.hasPrefix("node-0 (1), node-1 (1)") && many.hasSuffix("node-15 (1) and 4 more hosts"))
   }
 
   @Test func thousandsOfRanks() async throws {

@@ -123,6 +123,8 @@ struct LogLine: Decodable {
   var pruning: Pruning?
   var blockedSeconds: Double?
   var writtenSeconds: Double?
+  var facts: [RunHeader.Fact]?
+  var memoryMeasured: Int?
 
   struct Pruning: Decodable {
     var expected: Double

@@ -39,27 +39,61 @@ struct RunHeader {
     var cache: String?
   }
 
-  /// Every rank must call it; rank 0 writes.
-  func say() throws {
+  /// One thing that is said of the run.
+  struct Fact: Codable, Equatable {
+    var name: String
+    var text: String
+  }
+
+  /// Says the header on standard output, and returns what it says for the log. Every rank must call it; rank 0 writes.
+  @discardableResult
+  func say() throws -> [Fact] {
     let machine = try ranks.allGather([UInt8](JSONEncoder().encode(plan.warnings))).map {
       try JSONDecoder().decode([String].self, from: Data($0))
     }
-    guard ranks.rank == 0 else { return }
-    var lines = [
-      "kinship \(Release.version)  run \(run.name)  \(ranks.size) \(ranks.size == 1 ? "rank" : "ranks"), "
-        + "\(plan.compute) compute and \(run.data.workers ?? plan.loaders) loader threads each, "
-        + "\(Machine.processorName), BLAS kernel \(BLAS.kernel)",
-      "model  \(modelText)",
-      "data   \(dataText)",
-      "steps  \(steps) of \(run.batch.global) pairs (\(pairsText) a rank), \(sampler.stepsPerEpoch) an epoch\(epochsText)",
-      "memory \(estimate.memoryText)",
-      "wire   \(estimate.wireText)",
+    let hosts = try ranks.allGather([UInt8](ranks.hostname.utf8)).map { String(decoding: $0, as: UTF8.self) }
+    guard ranks.rank == 0 else { return [] }
+    var facts = [
+      Fact(name: "model", text: modelText),
+      Fact(name: "data", text: dataText),
+      Fact(
+        name: "steps",
+        text:
+          "\(steps) of \(run.batch.global) pairs (\(pairsText) a rank), \(sampler.stepsPerEpoch) an epoch\(epochsText)"
+      ),
+      Fact(name: "memory", text: estimate.memoryText),
+      Fact(name: "wire", text: estimate.wireText),
     ]
-    if let teacher { lines.insert("teacher \(teacherText(teacher))", at: 2) }
-    lines += notes
-    lines += run.warnings(totalSteps: steps).map { "warning: \($0)" }
-    lines += (warnings + Set(machine.joined()).sorted()).map { "warning: \($0)" }
+    if let teacher { facts.insert(Fact(name: "teacher", text: teacherText(teacher)), at: 1) }
+    let warnings = run.warnings(totalSteps: steps) + warnings + Set(machine.joined()).sorted()
+    let width = 7
+    let lines =
+      ["kinship \(Release.version)  run \(run.name)  \(ranksText), \(threadsText) each, \(processorText)"]
+      + facts.map { $0.name.padding(toLength: max(width, $0.name.count + 1), withPad: " ", startingAt: 0) + $0.text }
+      + notes + warnings.map { "warning: \($0)" }
     FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))
+    let machineFacts = [
+      Fact(name: "ranks", text: "\(ranks.size) on \(Self.hostsText(hosts))"),
+      Fact(name: "threads", text: "\(threadsText) a rank"),
+      Fact(name: "processor", text: processorText),
+    ]
+    return machineFacts + facts + notes.map { Fact(name: "note", text: $0) }
+      + warnings.map { Fact(name: "warning", text: $0) }
+  }
+
+  private var ranksText: String { "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks")" }
+  private var threadsText: String { "\(plan.compute) compute and \(run.data.workers ?? plan.loaders) loader threads" }
+  private var processorText: String { "\(Machine.processorName), BLAS kernel \(BLAS.kernel)" }
+
+  /// `node-1 (4), node-2 (4)`: the hosts in the order of their ranks, with how many each has; of many the first ones.
+  static func hostsText(_ hosts: [String]) -> String {
+    var counts: [String: Int] = [:]
+    for host in hosts { counts[host, default: 0] += 1 }
+    var seen: Set<String> = []
+    let names = hosts.filter { seen.insert($0).inserted }
+    let shown = 16
+    return names.prefix(shown).map { "\($0) (\(counts[$0] ?? 0))" }.joined(separator: ", ")
+      + (names.count > shown ? " and \(names.count - shown) more hosts" : "")
   }
 
   var modelText: String {

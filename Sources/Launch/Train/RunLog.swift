@@ -120,6 +120,18 @@ final class RunLog {
     return Int(most[0]) >= count
   }
 
+  /// Writes what the run's header says. Every rank may call it; rank 0 writes.
+  func record(_ facts: [RunHeader.Fact], at step: Int) throws { try write(Header(step: step, facts: facts)) }
+
+  /// Says and writes what was predicted of the run, and what it took. Every rank may call it; rank 0 writes.
+  func record(_ outcome: Outcome, at step: Int) throws {
+    say(outcome.text)
+    try write(
+      Took(
+        step: step, memoryPredicted: outcome.memory.predicted, memoryMeasured: outcome.memory.measured,
+        stepSecondsPredicted: outcome.step.predicted, stepSecondsMeasured: outcome.step.measured))
+  }
+
   /// Writes an evaluation's figures. Every rank may call it; rank 0 writes.
   func record(evaluation name: String, at step: Int, _ figures: [(name: String, value: Double)]) throws {
     let text = figures.map { "\($0.name) \(Figures.significant($0.value, 4))" }.joined(separator: "  ")
@@ -197,6 +209,24 @@ final class RunLog {
     var ranks: Int
     var changes: [String]
     var version = Release.version
+    var time = RunLog.now
+  }
+
+  private struct Header: Encodable {
+    var event = "header"
+    var step: Int
+    var facts: [RunHeader.Fact]
+    var time = RunLog.now
+  }
+
+  private struct Took: Encodable {
+    var event = "outcome"
+    var step: Int
+    /// Bytes of the rank that held most.
+    var memoryPredicted: Int
+    var memoryMeasured: Int
+    var stepSecondsPredicted: Double
+    var stepSecondsMeasured: Double
     var time = RunLog.now
   }
 

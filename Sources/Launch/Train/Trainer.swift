@@ -45,11 +45,12 @@ struct Trainer {
     let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
     if let weights { header.notes.append(weights.text) }
     if let pruning = inputs.pruning { header.notes.append(pruning.text) }
-    try header.say()
+    let facts = try header.say()
 
     let log = try RunLog(
       in: folder.url, run.log, scheduled: run.objective.scheduledTerms, from: student.start,
       changes: folder.changes, over: ranks)
+    try log.record(facts, at: student.start)
     for note in notes { log.say(note) }
     if let inherited = student.inherited { try log.note(inherited.text, at: student.start) }
     if student.start > 0 { log.say("going on after step \(student.start)") }
@@ -60,7 +61,7 @@ struct Trainer {
     if let spread = weights?.spread { log.say(try spread.text(over: ranks)) }
     if stop != nil { return 75 }
     let outcome = try Outcome(header, seconds: loop.seconds, shared: weights?.shared ?? 0, over: ranks)
-    if let outcome { log.say(outcome.text) }
+    if let outcome { try log.record(outcome, at: inputs.steps) }
     try export(loop.settledModel(), log)
     return 0
   }
