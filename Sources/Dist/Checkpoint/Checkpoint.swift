@@ -140,7 +140,8 @@ extension Checkpoint {
     leaving prefix: String? = nil
   ) throws(CheckpointError) {
     precondition(target.count == ranges.reduce(0) { $0 + $1.count }, "\(target.shape) for \(ranges)")
-    try match(entries, leaving: prefix)
+    let problems = mismatches(entries, leaving: prefix)
+    guard problems.isEmpty else { throw CheckpointError(folder, problems) }
     let indices = Dictionary(uniqueKeysWithValues: manifest.parameters.enumerated().map { ($1.name, $0) })
     // In the checkpoint's own order parts are opened one after another.
     let ordered = entries.compactMap { entry in indices[entry.name].map { (entry, index: $0) } }
@@ -160,8 +161,9 @@ extension Checkpoint {
     }
   }
 
-  /// Compares names and shapes, both ways.
-  private func match(_ entries: [CheckpointEntry], leaving prefix: String?) throws(CheckpointError) {
+  /// Every parameter that is missing, unexpected or of another shape than in an arena of these entries; those whose names
+  /// begin with `prefix` may be in the checkpoint alone.
+  public func mismatches(_ entries: [CheckpointEntry], leaving prefix: String? = nil) -> [String] {
     let stored = Dictionary(uniqueKeysWithValues: manifest.parameters.map { ($0.name, $0.shape) })
     let expected = Set(entries.map(\.name))
     var problems: [String] = []
@@ -178,7 +180,7 @@ extension Checkpoint {
       if let prefix, parameter.name.hasPrefix(prefix) { continue }
       problems.append("parameter \(parameter.name) \(parameter.shape) is not in the model")
     }
-    guard problems.isEmpty else { throw CheckpointError(folder, problems) }
+    return problems
   }
 }
 

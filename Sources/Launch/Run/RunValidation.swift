@@ -10,7 +10,7 @@ extension RunConfig {
 
   /// What is wrong, by the path of the key to change.
   private var mistakes: [(path: String, text: String)] {
-    runMistakes + modelMistakes + (prune?.mistakes(steps: steps) ?? []) + dataMistakes + imageMistakes
+    runMistakes + start.mistakes + modelMistakes + (prune?.mistakes(steps: steps) ?? []) + dataMistakes + imageMistakes
       + reduce.mistakes + optimizerMistakes + objective.mistakes
       + teacherMistakes
       + reportMistakes
@@ -22,7 +22,6 @@ extension RunConfig {
     if name.isEmpty || name.contains("/") || name.hasPrefix(".") {
       found.append(("name", "expected the name of a folder, without / and not beginning with a dot, found \"\(name)\""))
     }
-    if start.inherit?.isEmpty == true { found.append(("init.inherit", "expected a path, or none, found \"\"")) }
     if output.isEmpty { found.append(("output", "expected a folder, found \"\"")) }
     if vocabulary.isEmpty { found.append(("vocabulary", "expected a file, found \"\"")) }
     switch (steps, epochs) {

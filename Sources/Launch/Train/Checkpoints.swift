@@ -17,6 +17,8 @@ struct SavedRun: Codable {
   var vocabularySHA256: String
   /// The model that the run learns from, if any.
   var teacher: SavedTeacher?
+  /// With whose weights it began, where they were not all drawn.
+  var start: SavedStart?
 
   /// The text of `CheckpointRecord.run`.
   var text: String {
@@ -36,13 +38,14 @@ struct SavedRun: Codable {
     }
   }
 
-  init(_ run: RunConfig, _ config: CLIPConfig, teacher: SavedTeacher?) throws {
+  init(_ run: RunConfig, _ config: CLIPConfig, teacher: SavedTeacher?, start: SavedStart?) throws {
     self.run = run.yaml
     model = String(decoding: try config.json, as: UTF8.self)
     image = run.image.options(size: config.vision.imageSize)
     vocabulary = run.vocabulary
     vocabularySHA256 = try Self.sha256(of: run.vocabulary)
     self.teacher = teacher
+    self.start = start
   }
 
   static func sha256(of path: String) throws -> String {
@@ -91,11 +94,11 @@ struct Checkpoints {
   private let clock: CheckpointClock
 
   /// Every rank must call it.
-  init(run: RunConfig, step: Step<Float>, teacher: SavedTeacher?, ranks: Communicator) throws {
+  init(run: RunConfig, step: Step<Float>, teacher: SavedTeacher?, start: SavedStart?, ranks: Communicator) throws {
     self.run = run
     self.step = step
     self.ranks = ranks
-    saved = try SavedRun(run, step.model.config, teacher: teacher)
+    saved = try SavedRun(run, step.model.config, teacher: teacher, start: start)
     let keep = run.checkpoint
     writing = try BackgroundCheckpoints(inBackground: keep.background, over: ranks) { ranks in
       CheckpointWriter(
@@ -110,7 +113,7 @@ struct Checkpoints {
     run = other.run
     self.step = step
     ranks = other.ranks
-    saved = try SavedRun(run, step.model.config, teacher: other.saved.teacher)
+    saved = try SavedRun(run, step.model.config, teacher: other.saved.teacher, start: other.saved.start)
     writing = other.writing
     clock = other.clock
   }

@@ -12,7 +12,7 @@ struct AbsentFiles {
     let teachers = ([teacher] + run.ofFurtherTeachers.map(\.teacher)).compactMap { $0 }
     let named =
       [run.vocabulary] + run.data.corpora.map(\.path) + teachers.map(\.model) + teachers.compactMap(\.vocabulary)
-      + run.evaluate.evaluations.flatMap(Self.named(by:))
+      + [run.start.from].compactMap { $0 } + run.evaluate.evaluations.flatMap(Self.named(by:))
     var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
     try ranks.sum(&isAbsent)
     paths = Set(zip(named, isAbsent).filter { $1 > 0 }.map { $0.0 })
@@ -51,6 +51,7 @@ struct DryRun {
         "these are not there, and evaluations need them: \(Set(evaluated).sorted().joined(separator: ", "))")
     }
     if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
+    if let source = run.start.from { warnings.append("\(source), with whose weights the run begins, is not looked at") }
     let (student, _) = CLIP<Float>.student(
       config, run.objective.declared, teacherWidth: teacher?.config.embedding)
     let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch

@@ -4,10 +4,8 @@ import Model
 import Tensor
 
 /// The model from which a run inherits weights: what it is, whether the run's model can be cut from it, and its values.
-struct InheritedModel {
-  let path: String
-  /// Of a safetensors file its own; of a checkpoint that of its manifest, which has the checksums of all parts.
-  let sha256: String
+struct InheritedModel: FirstWeights {
+  let saved: SavedStart
   let plan: Inheritance
   private let source: CLIPConfig
   private let student: CLIPConfig
@@ -18,24 +16,23 @@ struct InheritedModel {
   /// tower inherits.
   init?(_ run: RunConfig, student: CLIPConfig, over ranks: Communicator) throws {
     guard let path = run.start.inherit else { return nil }
-    self.path = path
     self.student = student
     towers = run.start.towers
     if WeightsFile.isOne(path) {
       checkpoint = nil
       source = try ModelFiles.sizes(ModelFiles.description(of: path))
-      sha256 = try SavedRun.sha256(of: path)
+      saved = SavedStart(key: "inherit", path: path, sha256: try SavedRun.sha256(of: path))
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
-      let saved = try SavedRun(opened)
+      let trained = try SavedRun(opened)
       checkpoint = opened
-      source = try CLIPConfig(json: Data(saved.model.utf8))
-      sha256 = try SavedRun.sha256(of: "\(opened.folder)/\(CheckpointManifest.file)")
-      if towers.text, try SavedRun.sha256(of: run.vocabulary) != saved.vocabularySHA256 {
+      source = try CLIPConfig(json: Data(trained.model.utf8))
+      saved = SavedStart(key: "inherit", path: path, sha256: try opened.sha256)
+      if towers.text, try SavedRun.sha256(of: run.vocabulary) != trained.vocabularySHA256 {
         throw ModelFileError(
           path: path, exitCode: 65,
           reason:
-            "was trained with another vocabulary (\(saved.vocabulary), SHA-256 \(saved.vocabularySHA256)), so the "
+            "was trained with another vocabulary (\(trained.vocabulary), SHA-256 \(trained.vocabularySHA256)), so the "
             + "same ids mean other words; set vocabulary to that one, or init.towers to image")
       }
     }
@@ -47,13 +44,12 @@ struct InheritedModel {
     }
   }
 
-  /// Fills the parameters of a model that has been initialized. Every rank must call it.
   func apply(to model: CLIP<Float>) throws {
     let whole = CLIP<Float>(source, frozen: true)
     if let checkpoint {
       try whole.read(checkpoint)
     } else {
-      try ModelFiles.read(path, into: whole)
+      try ModelFiles.read(saved.path, into: whole)
     }
     plan.apply(from: whole.parameters, to: model.parameters)
   }
@@ -69,7 +65,7 @@ struct InheritedModel {
     if towers.image { parts.append("image tower \(student.vision.width) of \(source.vision.width) wide") }
     if towers.text { parts.append("text tower \(student.text.width) of \(source.text.width) wide") }
     parts.append("embedding \(student.embedding) of \(source.embedding)")
-    return "inherits \(which) (\(plan.cuts.count) tensors) from \(path), SHA-256 \(sha256): "
+    return "inherits \(which) (\(plan.cuts.count) tensors) from \(saved.path), SHA-256 \(saved.sha256): "
       + parts.joined(separator: "; ")
   }
 }

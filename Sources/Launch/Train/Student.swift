@@ -10,8 +10,8 @@ struct Student {
   private(set) var start: Int
   /// Batches by which the data are ahead of the steps.
   private(set) var passedOver: Int
-  /// What a new model was cut from.
-  let inherited: InheritedModel?
+  /// What a new model has not drawn.
+  let first: (any FirstWeights)?
   private let inputs: TrainingInputs
 
   /// Makes memory and fills it. Every rank must call it; `say` gets what the user should know.
@@ -22,16 +22,17 @@ struct Student {
     if let pruning = inputs.pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
       step.pruning = pruning.masks(of: step.model)
     }
+    first = checkpoint == nil ? try inputs.firstWeights(for: config) : nil
     let own = try Checkpoints(
-      run: inputs.run, step: step, teacher: inputs.further.saved(with: inputs.teacher), ranks: inputs.ranks)
+      run: inputs.run, step: step, teacher: inputs.further.saved(with: inputs.teacher),
+      start: checkpoint.map { try SavedRun($0).start } ?? first?.saved, ranks: inputs.ranks)
     checkpoints = own
     start = try checkpoint.map { try own.restore($0, say: say) } ?? 0
     passedOver = checkpoint?.manifest.record.passedOver ?? 0
     guard start <= inputs.steps else { throw RunPastEnd(done: start, steps: inputs.steps) }
-    inherited = start == 0 ? try inputs.inherited(by: config) : nil
-    if start == 0 {
+    if checkpoint == nil {
       step.model.initialize(seed: inputs.run.seed)
-      try inherited?.apply(to: step.model)
+      try first?.apply(to: step.model)
     }
   }
 

@@ -43,7 +43,7 @@ struct TeacherModel {
       let sum = { try SavedRun.sha256(of: teacher.model) }
       sha256 =
         switch time {
-        case .now: try ranks.map { try Self.sha256(of: teacher.model, onceOn: $0.node(), sum) } ?? sum()
+        case .now: try ranks.map { try $0.node().sha256(of: teacher.model, once: sum) } ?? sum()
         case .whenRead: ""
         }
       (config, words, vocabulary, image) = try Self.describe(teacher, run)
@@ -128,16 +128,6 @@ struct TeacherModel {
     return saved.vocabulary
   }
 
-  /// SHA-256 of a large file, computed by one rank of a node for all that have the very same file: by `sum`.
-  private static func sha256(of path: String, onceOn node: Communicator, _ sum: () throws -> String) throws -> String {
-    let status = try FileManager.default.attributesOfItem(atPath: URL(filePath: path).resolvingSymlinksInPath().path)
-    let file = "\(status[.systemNumber] ?? "") \(status[.systemFileNumber] ?? "")"
-    let files = try node.allGather([UInt8](file.utf8))
-    var found = node.rank == 0 ? [UInt8](try sum().utf8) : []
-    try node.broadcast(&found)
-    return files[node.rank] == files[0] ? String(decoding: found, as: UTF8.self) : try SavedRun.sha256(of: path)
-  }
-
   /// Reads the weights straight to where they are to be, and with them the checksum that has waited. Every rank must call
   /// it.
   mutating func load(over ranks: Communicator) throws -> TeacherWeights {
@@ -145,7 +135,7 @@ struct TeacherModel {
       try read(into: $0, ranges: $1)
     } then: { weights in
       guard sha256.isEmpty else { return }
-      sha256 = try Self.sha256(of: path, onceOn: ranks.node()) {
+      sha256 = try ranks.node().sha256(of: path) {
         weights.spread == nil
           ? try ModelFiles.sha256(path, readInto: weights.model) : try SavedRun.sha256(of: path)
       }

@@ -52,7 +52,7 @@ struct Trainer {
       changes: folder.changes, over: ranks)
     try log.record(facts, at: student.start)
     for note in notes { log.say(note) }
-    if let inherited = student.inherited { try log.note(inherited.text, at: student.start) }
+    if let first = student.first { try log.note(first.text, at: student.start) }
     if student.start > 0 { log.say("going on after step \(student.start)") }
     let loop = TrainingLoop(inputs, student, teachers: teachers, loaders: run.data.workers ?? plan.loaders, log: log)
     if let trace { try Trace.start(trace, over: ranks) }
@@ -82,7 +82,7 @@ struct Trainer {
     let inputs = try TrainingInputs(run, checking: false, over: ranks)
     var header = try header(inputs, inputs.sizes, plan)
     if let pruning = inputs.pruning { header.notes.append(pruning.text) }
-    if resume == nil, let inherited = try inputs.inherited(by: inputs.sizes) { header.notes.append(inherited.text) }
+    if resume == nil, let first = try inputs.firstWeights(for: inputs.sizes) { header.notes.append(first.text) }
     return header
   }
 

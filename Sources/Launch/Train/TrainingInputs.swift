@@ -71,13 +71,6 @@ struct TrainingInputs {
       precision: precision.used)
   }
 
-  /// The model that the run file inherits from; the same on every rank. Every rank must call it.
-  func inherited(by config: CLIPConfig) throws -> InheritedModel? {
-    let inherited = try InheritedModel(run, student: config, over: ranks)
-    try ranks.requireSame("model to inherit from", inherited?.sha256 ?? "")
-    return inherited
-  }
-
   var schedule: Schedule { optimizer.schedule(steps: steps) }
 }
 

@@ -22,9 +22,9 @@ struct TrainedModel {
   /// A file of weights that was made from a checkpoint, and says so; nil where it does not.
   init?(merged path: String) throws {
     let file = try WeightsFile.open(path)
-    guard let run = file.metadata[SavedRun.key], let record = file.metadata[MergeRecord.key] else { return nil }
+    guard let run = try SavedRun(in: file), let record = file.metadata[MergeRecord.key] else { return nil }
+    saved = run
     do {
-      saved = try JSONDecoder().decode(SavedRun.self, from: Data(run.utf8))
       step = try JSONDecoder().decode(MergeRecord.self, from: Data(record.utf8)).step
     } catch {
       throw ModelFileError(path: path, exitCode: 65, reason: "what it says of its run is not understood: \(error)")
@@ -52,12 +52,29 @@ struct TrainedModel {
   }
 }
 
+extension SavedRun {
+  /// The run of whose checkpoint a file of weights was made; nil where it does not say.
+  init?(in file: any NamedTensors) throws {
+    guard let text = file.metadata[Self.key] else { return nil }
+    do {
+      self = try JSONDecoder().decode(SavedRun.self, from: Data(text.utf8))
+    } catch {
+      throw ModelFileError(path: file.path, exitCode: 65, reason: "what it says of its run is not understood: \(error)")
+    }
+  }
+}
+
 extension CLIP<Float> {
+  /// The model's own parameters, without the objective's, in the words of checkpoints.
+  private var checkpointEntries: [CheckpointEntry] {
+    entries.map { CheckpointEntry(name: $0.name, shape: $0.shape, offset: $0.offset) }
+  }
+
   /// Fills parameters and buffers from a checkpoint; what the objective of its run has learned beside them is left.
   /// Every rank must call it.
   func read(_ checkpoint: Checkpoint, over communicator: Communicator) throws {
     try checkpoint.readValues(
-      parameters.checkpointEntries, into: parameters.values, over: communicator, leaving: Objective<Float>.prefix)
+      checkpointEntries, into: parameters.values, over: communicator, leaving: Objective<Float>.prefix)
     try parameters.readBuffers(from: checkpoint)
   }
 
@@ -65,8 +82,7 @@ extension CLIP<Float> {
   func read(_ checkpoint: Checkpoint, ranges: [Range<Int>]? = nil) throws {
     for range in ranges ?? [0..<parameters.count] {
       try checkpoint.readValues(
-        parameters.checkpointEntries, range: range, into: parameters.values.slice(range),
-        leaving: Objective<Float>.prefix)
+        checkpointEntries, range: range, into: parameters.values.slice(range), leaving: Objective<Float>.prefix)
     }
     try parameters.readBuffers(from: checkpoint)
   }
