@@ -30,6 +30,24 @@ import Testing
     #expect(abs(try number(report, "samples_per_s") * number(report, "step_s") - 8) < 1e-9)
   }
 
+  @Test func stepWithWhatIsComputedAgain() async throws {
+    let run = try await MPIRun.kinship(
+      [
+        "bench", "step", "--model", "ViT-64-T-16", "--batch", "4", "--steps", "1", "--caption-tokens", "5",
+        "--recompute", "none", "cheap", "blocks",
+      ], ranks: 2)
+    let report = try lastLine(run)
+    let choices = try #require(report["choices"] as? [[String: Any]])
+    #expect(choices.map { $0["recompute"] as? String } == ["none", "cheap", "blocks"])
+    let activations = try choices.map { try number($0, "activation_mib") }
+    #expect(activations[0] > 1.2 * activations[1] && activations[1] > 1.2 * activations[2], "\(activations)")
+    // What is computed again is no work of the step's.
+    #expect(try report["recompute"] as? String == "none" && number(report, "activation_mib") == activations[0])
+    #expect(try choices.allSatisfy { try number($0, "step_s") > 0 && number($0, "peak_mib") > activations[0] })
+    let wrong = try await MPIRun.kinship(["bench", "step", "--recompute", "all"], ranks: nil)
+    #expect(wrong.status == 64 && wrong.errors.contains("none, cheap or blocks, not all"), "\(wrong)")
+  }
+
   @Test(arguments: [1, 2]) func teacher(ranks: Int) async throws {
     let run = try await MPIRun.kinship(
       ["bench", "teacher", "--model", "ViT-64-T-16", "--batch", "4", "--passes", "2", "--caption-tokens", "5"],

@@ -27,7 +27,10 @@ import Testing
     let bias = Tensor<S>(Shape(w), (0..<w).map { S(Double($0 % 5 - 2) / 8) })
     let sums = (0..<n * w).map { Double(h[$0] + bias[$0 % w]) }
     let y = Tensor<S>(Shape(n, w))
+    let alone = Tensor<S>(y.shape)
+    activate(h, bias: bias, activation, into: alone)
     biasActivation(h, bias: bias, activation, into: y)
+    #expect(alone.array == y.array)
     for (index, x) in sums.enumerated() {
       let (value, derivative) = Self.plain(activation, x)
       // x is rounded again where it is squared or multiplied by 1.702: the exponential moves by |exponent| · u, and

@@ -14,6 +14,8 @@ struct StepBench {
   var micro: Int?
   var objective = ObjectivePreset.intra
   var precision = Precision.fp32
+  /// What backward computes again; each choice is measured.
+  var recompute = [Recompute.none]
   /// Width of the teacher's embeddings, which are given: computing them is another benchmark.
   static let teacherWidth = 512
 
@@ -22,6 +24,7 @@ struct StepBench {
     var model: String
     var objective: String
     var precision: Precision
+    var recompute: Recompute
     var ranks: Int
     var batch: Int
     var samplesPerSecond: Double
@@ -32,29 +35,69 @@ struct StepBench {
     /// The roof of one rank, a second.
     var roofGflops: Double
     var peakMebibytes: Double
+    /// What the towers keep from forward to backward, with their scratch.
+    var activationMebibytes: Double
     var stepSeconds: Double
     var shares: [String: Double]
     var kernel: String
+    /// Of every choice of recomputation; what stands above is of the first.
+    var choices: [Choice]?
+
+    struct Choice: Codable {
+      var recompute: Recompute
+      var stepSeconds: Double
+      var activationMebibytes: Double
+      var peakMebibytes: Double
+
+      enum CodingKeys: String, CodingKey {
+        case recompute
+        case stepSeconds = "step_s"
+        case activationMebibytes = "activation_mib"
+        case peakMebibytes = "peak_mib"
+      }
+    }
 
     enum CodingKeys: String, CodingKey {
-      case model, objective, precision, ranks, batch, shares, kernel
+      case model, objective, precision, recompute, ranks, batch, shares, kernel, choices
       case samplesPerSecond = "samples_per_s"
       case roofShare = "roof_share"
       case stepGflops = "step_gflops"
       case roofGflops = "roof_gflops"
       case peakMebibytes = "peak_mib"
+      case activationMebibytes = "activation_mib"
       case stepSeconds = "step_s"
     }
   }
 
   func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
+    let reports = try recompute.map { try measure($0, communicator, say: say) }
+    guard reports.count > 1 else { return reports[0] }
+    var report = reports[0]
+    report.choices = reports.map {
+      Report.Choice(
+        recompute: $0.recompute, stepSeconds: $0.stepSeconds, activationMebibytes: $0.activationMebibytes,
+        peakMebibytes: $0.peakMebibytes)
+    }
+    for choice in report.choices ?? [] {
+      say(
+        "recompute \(choice.recompute.rawValue): \(Figures.fixed(choice.stepSeconds, 3)) s a step, activations "
+          + "\(Figures.fixed(choice.activationMebibytes, 1)) MiB, peak \(Figures.fixed(choice.peakMebibytes, 0)) MiB")
+    }
+    return report
+  }
+
+  private func measure(
+    _ recompute: Recompute, _ communicator: Communicator, say: (String) -> Void
+  ) throws -> Report {
+    ProcessMemory.resetPeak()
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let products = try ProductPrecision.agreed(precision, over: communicator)
     if let warning = products.warning { say("warning: \(warning)") }
     let precision = products.used
     let options = objective.options
     let (model, terms) = CLIP<Float>.student(
-      config, options, teacherWidth: options.needsTeacher ? Self.teacherWidth : nil, precision: precision)
+      config, options, teacherWidth: options.needsTeacher ? Self.teacherWidth : nil, precision: precision,
+      recompute: recompute)
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 0)
     let step = try Step(
@@ -77,7 +120,7 @@ struct StepBench {
     }
     say(
       "\(preset), objective \(objective.rawValue), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)"
-        + (products.note.map { "\n\($0)" } ?? ""))
+        + [products.note, recompute.note].compactMap { $0 }.map { "\n\($0)" }.joined())
     // The first step allocates; the second is recorded for the shapes of its products.
     _ = try once()
     Profile.start()
@@ -110,11 +153,25 @@ struct StepBench {
     var peak = [ProcessMemory.peak]
     try communicator.maximum(&peak)
     return Report(
-      model: preset, objective: objective.rawValue, precision: precision, ranks: communicator.size, batch: batch,
+      model: preset, objective: objective.rawValue, precision: precision, recompute: recompute,
+      ranks: communicator.size, batch: batch,
       samplesPerSecond: Double(batch * communicator.size) / slowest[0],
       roofShare: operations / slowest[0] / rate, stepGflops: operations / 1e9, roofGflops: rate / 1e9,
-      peakMebibytes: peak[0], stepSeconds: slowest[0], shares: shares(outcomes, profile, times.reduce(0, +)),
+      peakMebibytes: peak[0], activationMebibytes: Double(activationBytes(config, recompute)) / 1_048_576,
+      stepSeconds: slowest[0], shares: shares(outcomes, profile, times.reduce(0, +)),
       kernel: BLAS.kernel)
+  }
+
+  /// In the buffers of both towers, by the count that tests hold them to; what is rounded takes half.
+  private func activationBytes(_ config: CLIPConfig, _ recompute: Recompute) -> Int {
+    let held = min(batch, micro ?? batch)
+    let use = held < batch ? TowerUse.trainingInPieces : .training
+    return 4
+      * (config.vision.bufferNumbers(
+        pictures: held, embedding: config.embedding, threads: Threads.count, use: use, recompute: recompute)
+        + config.text.bufferNumbers(
+          captions: held, rows: held * captionTokens, longest: captionTokens, embedding: config.embedding,
+          threads: Threads.count, use: use, recompute: recompute))
   }
 
   /// Of this rank's time; data is given here, so its share is 0 by construction and not listed as measured.

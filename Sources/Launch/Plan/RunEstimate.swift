@@ -112,10 +112,10 @@ struct RunEstimate {
       parts.append(Part(name: "checkpoint's copy", bytes: BackgroundCheckpoints.bytes(of: owned)))
     }
     let held = min(rows, run.batch.micro ?? rows)
-    let use = held < rows ? TowerUse.trainingInPieces : .training
-    parts.append(Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, use)))
+    let (use, again) = (held < rows ? TowerUse.trainingInPieces : .training, run.batch.recompute)
+    parts.append(Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, use, again)))
     let isBound = towers.captions == nil ? " (at most)" : ""
-    parts.append(Part(name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, use)))
+    parts.append(Part(name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, use, again)))
     if let teacher {
       let held = min(rows, teacher.micro ?? rows)
       let buffers =
@@ -257,16 +257,19 @@ private struct TowerBuffers {
   let captions: CaptionSample?
   let threads: Int
 
-  func pictures(_ count: Int, of config: CLIPConfig, _ use: TowerUse) -> Int {
-    4 * config.vision.bufferNumbers(pictures: count, embedding: config.embedding, threads: threads, use: use)
+  func pictures(_ count: Int, of config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute = .none) -> Int {
+    4
+      * config.vision.bufferNumbers(
+        pictures: count, embedding: config.embedding, threads: threads, use: use, recompute: recompute)
   }
 
-  func captions(_ count: Int, of config: CLIPConfig, _ use: TowerUse) -> Int {
+  func captions(_ count: Int, of config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute = .none) -> Int {
     let context = config.text.contextLength
     return 4
       * config.text.bufferNumbers(
         captions: count, rows: min(captions?.tokens(of: count) ?? .max, count * context),
-        longest: min(captions?.longest ?? .max, context), embedding: config.embedding, threads: threads, use: use)
+        longest: min(captions?.longest ?? .max, context), embedding: config.embedding, threads: threads, use: use,
+        recompute: recompute)
   }
 }
 

@@ -5,6 +5,7 @@ import Tensor
 struct StepWork {
   /// Towers' forward of its pairs; with pieces, features of all come first and the towers run again.
   var forward: Double
+  /// With what is computed again for it.
   var backward: Double
   var objective: Double
   /// The teacher's forward; 0 where its embeddings come from a cache.
@@ -22,7 +23,7 @@ struct StepWork {
     let once = Self.forward(config, rows: b, tokens: tokens)
     let inPieces = run.batch.micro.map { $0 < b } ?? false
     forward = (inPieces ? 2 : 1) * once
-    backward = 2 * once
+    backward = 2 * once + Double(b) * config.repeatedOperations(tokens: tokens, run.batch.recompute)
     self.teacher = teacher.map { Self.forward($0, rows: b, tokens: tokens) } ?? 0
     // Own rows against all N, for both modalities: a product for a softmax in the first pass, and in the second again and for
     // the gradient; with a teacher's softmax beside it, two more.

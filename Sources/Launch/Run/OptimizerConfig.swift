@@ -53,9 +53,23 @@ struct BatchConfig: Section {
   var global = 1024
   /// Pairs that a rank's towers hold at once, which bounds memory; `all`: the rank's whole share.
   var micro: Int?
+  /// What the student's towers compute again in backward, in place of keeping it, which saves memory.
+  var recompute = Recompute.none
 
   mutating func fields(_ map: FieldMap) {
     map.field("global", &global)
     map.optional("micro", &micro, none: "all")
+    map.field("recompute", &recompute)
+  }
+}
+
+extension Recompute: FieldValue {
+  /// What a run's header says of it.
+  var note: String? {
+    switch self {
+    case .none: nil
+    case .cheap: "recompute cheap: backward makes outputs of norms and activations again"
+    case .blocks: "recompute blocks: of each block of the towers only the output is kept, and backward runs it again"
+    }
   }
 }

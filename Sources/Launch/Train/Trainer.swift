@@ -95,6 +95,7 @@ struct Trainer {
       captions: inputs.data.captions(about: 1024),
       notes: [
         inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note,
+        run.batch.recompute.note,
         inputs.teacher?.precision.note.map { "teacher's \($0)" },
       ].compactMap { $0 },
       warnings: [inputs.precision.warning, inputs.teacher?.precision.warning].compactMap { $0 })

@@ -68,7 +68,7 @@ struct TrainingInputs {
   func student(_ config: CLIPConfig) -> (CLIP<Float>, Objective<Float>) {
     CLIP<Float>.student(
       config, run.objective.declared, teacherWidth: teacher?.config.embedding, others: further.shapes,
-      precision: precision.used)
+      precision: precision.used, recompute: run.batch.recompute)
   }
 
   var schedule: Schedule { optimizer.schedule(steps: steps) }

@@ -87,6 +87,12 @@ public final class BatchNorm<S: Scalar> {
     batchNorm(z, mean: mean, scale: scale, bias: bias.value, adding: residual, relu: relu, into: y)
   }
 
+  /// y = ReLU(batchNorm(z)) once more: `saved` has the batch's statistics, which are not counted again.
+  func again(_ z: Tensor<S>, into y: Tensor<S>, saved: Saved) {
+    let (mean, scale, _) = saved.vectors(width)
+    batchNorm(z, mean: mean, scale: scale, bias: bias.value, adding: nil, relu: true, into: y)
+  }
+
   /// Mean and biased variance of every column over the rows of all ranks, or of this one; returns how many rows those are.
   private func batchMoments(
     of z: Tensor<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>, _ statistics: BatchStatistics<S>

@@ -12,14 +12,27 @@ struct Bottleneck<S: Scalar> {
   let downsample: NormedConvolution<S>?
   let halves: Bool
 
-  /// What backward needs beside the input.
+  /// What backward needs beside the input, and the output.
   final class Saved {
-    let reduce = NormedConvolution<S>.Saved()
-    let spread = NormedConvolution<S>.Saved()
-    let pooled = Buffer<S>()
-    let expand = NormedConvolution<S>.Saved()
-    let pooledInput = Buffer<S>()
-    let downsample = NormedConvolution<S>.Saved()
+    let recompute: Recompute
+    let reduce: NormedConvolution<S>.Saved
+    let spread: NormedConvolution<S>.Saved
+    let pooled: Buffer<S>
+    let expand: NormedConvolution<S>.Saved
+    let pooledInput: Buffer<S>
+    let downsample: NormedConvolution<S>.Saved
+
+    /// What is made again has its place in `passing`, whose memory the blocks of a tower share. Statistics never are.
+    init(_ recompute: Recompute = .none, passing: Saved? = nil) {
+      let (shared, block) = (recompute == .none ? nil : passing, recompute == .blocks ? passing : nil)
+      self.recompute = recompute
+      reduce = NormedConvolution<S>.Saved(z: block?.reduce.z, y: shared?.reduce.y)
+      spread = NormedConvolution<S>.Saved(z: block?.spread.z, y: shared?.spread.y)
+      pooled = shared?.pooled ?? Buffer()
+      expand = NormedConvolution<S>.Saved(z: block?.expand.z)
+      pooledInput = shared?.pooledInput ?? Buffer()
+      downsample = NormedConvolution<S>.Saved(z: block?.downsample.z)
+    }
   }
 
   init(_ store: ParameterStore<S>, name: String, inputs: Int, planes: Int, halves: Bool) {
@@ -62,6 +75,20 @@ struct Bottleneck<S: Scalar> {
     return expand.forward(
       pooled(y2, plane, into: saved.pooled), out, adding: shortcut, mode: mode, saved: saved.expand,
       workspace: workspace)
+  }
+
+  /// Fills `saved` as the forward of x did, but for the output, which is still there.
+  func restore(_ x: Tensor<S>, _ plane: Plane, saved: Saved, workspace: ConvolutionWorkspace<S>) {
+    let out = output(plane)
+    func convolve(_ layer: NormedConvolution<S>, _ x: Tensor<S>, _ plane: Plane, _ part: NormedConvolution<S>.Saved) {
+      if saved.recompute == .blocks { layer.convolveAgain(x, plane, saved: part, workspace: workspace) }
+    }
+    convolve(reduce, x, plane, saved.reduce)
+    let y1 = reduce.normAgain(plane, saved: saved.reduce)
+    convolve(spread, y1, plane, saved.spread)
+    let y2 = spread.normAgain(plane, saved: saved.spread)
+    if let downsample { convolve(downsample, pooled(x, plane, into: saved.pooledInput), out, saved.downsample) }
+    convolve(expand, pooled(y2, plane, into: saved.pooled), out, saved.expand)
   }
 
   private func pooled(_ x: Tensor<S>, _ plane: Plane, into buffer: Buffer<S>) -> Tensor<S> {

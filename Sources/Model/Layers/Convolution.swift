@@ -114,9 +114,15 @@ struct NormedConvolution<S: Scalar> {
 
   /// What backward needs beside the input: z, and y for those after it.
   final class Saved {
-    let z = Buffer<S>()
-    let y = Buffer<S>()
+    let z: Buffer<S>
+    let y: Buffer<S>
     let norm = BatchNorm<S>.Saved()
+
+    /// What is made again has its place in memory that others use too.
+    init(z: Buffer<S>? = nil, y: Buffer<S>? = nil) {
+      self.z = z ?? Buffer()
+      self.y = y ?? Buffer()
+    }
   }
 
   init(
@@ -139,6 +145,20 @@ struct NormedConvolution<S: Scalar> {
     let y = mode.keeps || residual != nil ? (buffer ?? saved.y).tensor(shape) : z
     norm.forward(
       z, adding: residual, relu: relu, into: y, mode: mode, saved: saved.norm, statistics: workspace.statistics)
+    return y
+  }
+
+  /// z once more.
+  func convolveAgain(_ x: Tensor<S>, _ plane: Plane, saved: Saved, workspace: ConvolutionWorkspace<S>) {
+    let z = saved.z.tensor(Shape(convolution.output(plane).rows, convolution.outputs))
+    convolution.forward(x, plane, into: z, workspace: workspace)
+  }
+
+  /// y = ReLU(batchNorm(z)) once more, of x in `plane`.
+  func normAgain(_ plane: Plane, saved: Saved) -> Tensor<S> {
+    let shape = Shape(convolution.output(plane).rows, convolution.outputs)
+    let y = saved.y.tensor(shape)
+    norm.again(saved.z.tensor(shape), into: y, saved: saved.norm)
     return y
   }
 

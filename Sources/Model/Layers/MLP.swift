@@ -9,9 +9,18 @@ public struct MLP<S: Scalar> {
 
   /// What backward needs beside the input: the activation's derivative and its output, both [n, hidden].
   public final class Saved {
+    /// Where the output is not kept, c_fc(x) without its bias, of which backward makes both.
     let derivative = Buffer<S>()
-    let active = OperandBuffer<S>()
-    public init() {}
+    let active: OperandBuffer<S>
+    let keepsActive: Bool
+
+    public convenience init() { self.init(active: nil) }
+
+    /// With memory that others use too, the output is made again.
+    init(active: OperandBuffer<S>?) {
+      self.active = active ?? OperandBuffer()
+      keepsActive = active == nil
+    }
   }
 
   public init(
@@ -32,20 +41,41 @@ public struct MLP<S: Scalar> {
   public func forward(
     _ x: Operand<S>, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved, workspace: Workspace<S>
   ) {
-    let shape = Shape(x.rows, hidden)
-    let h = saved.derivative.tensor(shape)
-    let active = saved.active.place(shape, x.precision, scratch: workspace.wide)
-    matmul(x, expand.weight.operand(like: x), into: h, transposeB: true)
-    biasActivation(h, bias: expand.bias.value, activation, into: active)
-    contract.forward(saved.active.keep(active, x.precision), adding: residual, into: y)
+    contract.forward(expanded(x, saved: saved, workspace: workspace), adding: residual, into: y)
   }
 
-  /// Writes dx, the gradient by way of the MLP alone; adds to the parameters' gradients.
+  /// f(c_fc(x)), with what backward needs of it.
+  func expanded(_ x: Operand<S>, saved: Saved, workspace: Workspace<S>) -> Operand<S> {
+    let shape = Shape(x.rows, hidden)
+    let h = saved.derivative.tensor(shape)
+    matmul(x, expand.weight.operand(like: x), into: h, transposeB: true)
+    guard saved.keepsActive else {
+      let active = saved.active.place(shape, x.precision, scratch: workspace.wide)
+      activate(h, bias: expand.bias.value, activation, into: active)
+      return saved.active.keep(active, x.precision)
+    }
+    return activated(h, x.precision, saved, workspace)
+  }
+
+  /// The activation's output, given c_fc(x) without its bias, in whose place its derivative comes.
+  private func activated(
+    _ h: Tensor<S>, _ precision: Precision, _ saved: Saved, _ workspace: Workspace<S>
+  ) -> Operand<S> {
+    let active = saved.active.place(h.shape, precision, scratch: workspace.wide)
+    biasActivation(h, bias: expand.bias.value, activation, into: active)
+    return saved.active.keep(active, precision)
+  }
+
+  /// Writes dx, the gradient by way of the MLP alone; adds to the parameters' gradients. Once for each forward.
   public func backward(_ dy: Tensor<S>, x: Operand<S>, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>) {
     let shape = Shape(x.rows, hidden)
+    let derivative = saved.derivative.tensor(shape)
+    let active =
+      saved.keepsActive
+      ? saved.active.kept(shape, x.precision) : activated(derivative, x.precision, saved, workspace)
     let dh = workspace.wide.tensor(shape)
-    contract.backward(dy, x: saved.active.kept(shape, x.precision), dx: dh, rounding: workspace.rounding)
-    biasActivationBackward(dh, derivative: saved.derivative.tensor(shape), dbias: expand.bias.gradient)
+    contract.backward(dy, x: active, dx: dh, rounding: workspace.rounding)
+    biasActivationBackward(dh, derivative: derivative, dbias: expand.bias.gradient)
     let slope = workspace.rounding.operand(dh, x.precision)
     matmul(slope, x, into: expand.weight.gradient, transposeA: true, accumulate: true)
     matmul(slope, expand.weight.kept(like: x), into: dx)

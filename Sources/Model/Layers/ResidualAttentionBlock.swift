@@ -7,17 +7,33 @@ public struct ResidualAttentionBlock<S: Scalar> {
   public let norm2: LayerNorm<S>
   public let mlp: MLP<S>
 
-  /// What backward needs beside the input: 16 w numbers a row with the usual hidden width of 4 w.
+  /// What backward needs beside the input, and the output: 16 w numbers a row with the usual hidden width of 4 w.
   public final class Saved {
-    let norm1 = LayerNorm<S>.Saved()
-    let normed1 = OperandBuffer<S>()
-    let attention = SelfAttention<S>.Saved()
-    let middle = Buffer<S>()
-    let norm2 = LayerNorm<S>.Saved()
-    let normed2 = OperandBuffer<S>()
-    let mlp = MLP<S>.Saved()
+    let recompute: Recompute
+    let norm1: LayerNorm<S>.Saved
+    let normed1: OperandBuffer<S>
+    let attention: SelfAttention<S>.Saved
+    let middle: Buffer<S>
+    let norm2: LayerNorm<S>.Saved
+    let normed2: OperandBuffer<S>
+    let mlp: MLP<S>.Saved
     let output = Buffer<S>()
-    public init() {}
+
+    public convenience init() { self.init(.none, passing: nil) }
+
+    /// What is made again has its place in `passing`, whose memory the blocks of a tower share: of 16 w numbers a row 10 w
+    /// (cheap) or w (blocks) are a block's own.
+    init(_ recompute: Recompute, passing: Saved?) {
+      let (shared, block) = (recompute == .none ? nil : passing, recompute == .blocks ? passing : nil)
+      self.recompute = recompute
+      norm1 = block?.norm1 ?? LayerNorm<S>.Saved()
+      normed1 = shared?.normed1 ?? OperandBuffer<S>()
+      attention = block?.attention ?? SelfAttention<S>.Saved()
+      middle = block?.middle ?? Buffer<S>()
+      norm2 = block?.norm2 ?? LayerNorm<S>.Saved()
+      normed2 = shared?.normed2 ?? OperandBuffer<S>()
+      mlp = block?.mlp ?? MLP<S>.Saved(active: shared?.mlp.active)
+    }
   }
 
   /// Block `index` of a transformer.
@@ -37,20 +53,36 @@ public struct ResidualAttentionBlock<S: Scalar> {
 
   /// x [n, w] → [n, w], in `saved.output`. x may be that very buffer, where nothing is kept for backward.
   func forward(_ x: Tensor<S>, _ sequences: Sequences, saved: Saved, workspace: Workspace<S>) -> Tensor<S> {
-    let shape = x.shape
-    let precision = workspace.precision
-    let normed1 = saved.normed1.place(shape, precision, scratch: workspace.branch)
-    norm1.forward(x, into: normed1, saved: saved.norm1)
-    let middle = saved.middle.tensor(shape)
-    attention.forward(
-      saved.normed1.keep(normed1, precision), sequences, adding: x, into: middle, saved: saved.attention,
-      workspace: workspace)
-    let normed2 = saved.normed2.place(shape, precision, scratch: workspace.branch)
-    norm2.forward(middle, into: normed2, saved: saved.norm2)
-    let output = saved.output.tensor(shape)
-    mlp.forward(
-      saved.normed2.keep(normed2, precision), adding: middle, into: output, saved: saved.mlp, workspace: workspace)
+    let (middle, normed) = attend(x, sequences, saved, workspace)
+    let output = saved.output.tensor(x.shape)
+    mlp.forward(normed, adding: middle, into: output, saved: saved.mlp, workspace: workspace)
     return output
+  }
+
+  /// Fills `saved` as the forward of x did, but for the output, which is still there.
+  func restore(_ x: Tensor<S>, _ sequences: Sequences, saved: Saved, workspace: Workspace<S>) {
+    let (_, normed) = attend(x, sequences, saved, workspace)
+    _ = mlp.expanded(normed, saved: saved.mlp, workspace: workspace)
+  }
+
+  /// The sum behind the attention, and its norm.
+  private func attend(
+    _ x: Tensor<S>, _ sequences: Sequences, _ saved: Saved, _ workspace: Workspace<S>
+  ) -> (middle: Tensor<S>, normed: Operand<S>) {
+    let middle = saved.middle.tensor(x.shape)
+    attention.forward(
+      normed(x, by: norm1, saved.norm1, into: saved.normed1, workspace), sequences, adding: x, into: middle,
+      saved: saved.attention, workspace: workspace)
+    return (middle, normed(middle, by: norm2, saved.norm2, into: saved.normed2, workspace))
+  }
+
+  private func normed(
+    _ x: Tensor<S>, by norm: LayerNorm<S>, _ saved: LayerNorm<S>.Saved, into buffer: OperandBuffer<S>,
+    _ workspace: Workspace<S>
+  ) -> Operand<S> {
+    let place = buffer.place(x.shape, workspace.precision, scratch: workspace.branch)
+    norm.forward(x, into: place, saved: saved)
+    return buffer.keep(place, workspace.precision)
   }
 
   /// dx [n, w] holds the gradient of the output and, on return, that of the input.
@@ -59,12 +91,19 @@ public struct ResidualAttentionBlock<S: Scalar> {
   ) {
     let shape = x.shape
     let branch = workspace.branch.tensor(shape)
-    let precision = workspace.precision
+    let middle = saved.middle.tensor(shape)
+    func input(_ x: Tensor<S>, _ norm: LayerNorm<S>, _ kept: LayerNorm<S>.Saved, _ buffer: OperandBuffer<S>) -> Operand<
+      S
+    > {
+      saved.recompute == .cheap
+        ? normed(x, by: norm, kept, into: buffer, workspace) : buffer.kept(shape, workspace.precision)
+    }
     mlp.backward(
-      dx, x: saved.normed2.kept(shape, precision), saved: saved.mlp, dx: branch, workspace: workspace)
-    norm2.backward(branch, x: saved.middle.tensor(shape), saved: saved.norm2, dx: dx)
+      dx, x: input(middle, norm2, saved.norm2, saved.normed2), saved: saved.mlp, dx: branch, workspace: workspace)
+    norm2.backward(branch, x: middle, saved: saved.norm2, dx: dx)
     attention.backward(
-      dx, x: saved.normed1.kept(shape, precision), sequences, saved: saved.attention, dx: branch, workspace: workspace)
+      dx, x: input(x, norm1, saved.norm1, saved.normed1), sequences, saved: saved.attention, dx: branch,
+      workspace: workspace)
     norm1.backward(branch, x: x, saved: saved.norm1, dx: dx)
   }
 }

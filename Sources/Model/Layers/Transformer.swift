@@ -17,6 +17,7 @@ struct TransformerConfig<S: Scalar> {
   var activation: Activation
   var initial: InitialValues
   var precision: Precision
+  var recompute = Recompute.none
 }
 
 /// A stack of residual attention blocks.
@@ -37,7 +38,7 @@ public final class Transformer<S: Scalar> {
       return ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config, index: $0)
     }
     self.extents = extents
-    saved = blocks.map { _ in ResidualAttentionBlock<S>.Saved() }
+    saved = blocks.map { [passing] _ in ResidualAttentionBlock<S>.Saved(config.recompute, passing: passing) }
   }
 
   /// x [n, w] → [n, w]. With `keeping`, what backward needs is kept until the next forward, x included: its memory
@@ -60,6 +61,10 @@ public final class Transformer<S: Scalar> {
   func backward(_ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, ready: (Int) -> Void = { _ in }) {
     for index in blocks.indices.reversed() {
       let input = index == 0 ? x : saved[index - 1].output.tensor(x.shape)
+      // Of the last block all is still there.
+      if saved[index].recompute == .blocks, index < blocks.count - 1 {
+        blocks[index].restore(input, sequences, saved: saved[index], workspace: workspace)
+      }
       blocks[index].backward(dx, x: input, sequences, saved: saved[index], workspace: workspace)
       ready(index)
     }

@@ -47,6 +47,15 @@ public struct BlockSizes: Equatable, Sendable {
     }
   }
 
+  /// The same of what `Recompute.blocks` computes again: of all blocks but the last, all but the second product of the MLP.
+  func repeatedOperations(length l: Double, width: Int) -> Double {
+    let w = Double(width)
+    return zip(heads, hidden).dropLast().reduce(0) { sum, block in
+      let inner = Double(block.0 * headWidth)
+      return sum + 2 * l * w * (4 * inner + Double(block.1)) + 4 * l * l * inner
+    }
+  }
+
   /// What is wrong with them as the blocks of a tower; nil: nothing.
   func mistake(layers: Int, width: Int) -> String? {
     let largest = 1 << 24

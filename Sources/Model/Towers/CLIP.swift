@@ -14,9 +14,10 @@ public final class CLIP<S: Scalar> {
 
   /// A model with all parameters zero; `initialize` or a file gives them values. A frozen one has no gradients.
   public convenience init(
-    _ config: CLIPConfig, frozen: Bool = false, values: Tensor<S>? = nil, precision: Precision = .fp32
+    _ config: CLIPConfig, frozen: Bool = false, values: Tensor<S>? = nil, precision: Precision = .fp32,
+    recompute: Recompute = .none
   ) {
-    self.init(declaring: config, precision)
+    self.init(declaring: config, precision, recompute)
     parameters.allocate(gradients: !frozen, values: values)
   }
 
@@ -34,9 +35,9 @@ public final class CLIP<S: Scalar> {
   /// `teacherWidth` is that of the teacher's embeddings, nil without a teacher; `others` as for `Objective`.
   public static func student(
     _ config: CLIPConfig, _ options: ObjectiveOptions, teacherWidth: Int?, others: [(width: Int, scale: S)] = [],
-    tiles: Tiles<S> = Tiles(), precision: Precision = .fp32
+    tiles: Tiles<S> = Tiles(), precision: Precision = .fp32, recompute: Recompute = .none
   ) -> (model: CLIP, objective: Objective<S>) {
-    let model = CLIP(declaring: config, precision)
+    let model = CLIP(declaring: config, precision, recompute)
     let objective = Objective(
       options, studentWidth: config.embedding, teacherWidth: teacherWidth, others: others,
       declaringIn: model.parameters,
@@ -44,18 +45,21 @@ public final class CLIP<S: Scalar> {
     return (model, objective)
   }
 
-  private init(declaring config: CLIPConfig, _ precision: Precision = .fp32) {
+  private init(declaring config: CLIPConfig, _ precision: Precision = .fp32, _ recompute: Recompute = .none) {
     self.config = config
     parameters = ParameterStore()
     if let stages = config.vision.stages {
       visual = ModifiedResNet(
-        parameters, config.vision, stages: stages, embedding: config.embedding, precision: precision)
+        parameters, config.vision, stages: stages, embedding: config.embedding, precision: precision,
+        recompute: recompute)
     } else {
       visual = VisionTransformer(
-        parameters, config.vision, embedding: config.embedding, activation: config.activation, precision: precision)
+        parameters, config.vision, embedding: config.embedding, activation: config.activation, precision: precision,
+        recompute: recompute)
     }
     text = TextTransformer(
-      parameters, config.text, embedding: config.embedding, activation: config.activation, precision: precision)
+      parameters, config.text, embedding: config.embedding, activation: config.activation, precision: precision,
+      recompute: recompute)
     logitScale = parameters.declare("logit_scale", Shape(), .constant(log(1 / 0.07)))
   }
 

@@ -14,6 +14,8 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
 
   private let pixels = Buffer<S>()
   private let savedStem: [NormedConvolution<S>.Saved]
+  /// Whether the outputs of the stem's layers are kept, and not made again of what their norms had.
+  private let stemIsKept: Bool
   private let stemOutput = Buffer<S>()
   private let savedBlocks: [[Bottleneck<S>.Saved]]
   private let passing = Bottleneck<S>.Saved()
@@ -23,7 +25,8 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
   private var pictures = 0
 
   init(
-    _ store: ParameterStore<S>, _ config: VisionConfig, stages: [Int], embedding: Int, precision: Precision = .fp32
+    _ store: ParameterStore<S>, _ config: VisionConfig, stages: [Int], embedding: Int, precision: Precision = .fp32,
+    recompute: Recompute = .none
   ) {
     self.config = config
     workspace = ConvolutionWorkspace(precision)
@@ -53,8 +56,10 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
       embedding: embedding, heads: config.heads)
     ends.append(store.count)
     self.stages = TowerStages(zip(ends, ends.dropFirst()).map { [$0..<$1] })
-    savedStem = stem.map { _ in NormedConvolution<S>.Saved() }
-    savedBlocks = layers.map { $0.map { _ in Bottleneck<S>.Saved() } }
+    let stemActive = recompute == .none ? nil : Buffer<S>()
+    savedStem = stem.map { _ in NormedConvolution<S>.Saved(y: stemActive) }
+    stemIsKept = stemActive == nil
+    savedBlocks = layers.map { [passing] in $0.map { _ in Bottleneck<S>.Saved(recompute, passing: passing) } }
   }
 
   /// The points of the pictures, and of what the stem's first convolution gives.
@@ -121,6 +126,10 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     pool.backward(dfeatures, pictures: pictures, saved: savedPool, dx: d)
     stages.gradientsReady?(1 + steps.count)
     for (index, step) in steps.enumerated().reversed() {
+      // Of the last block all is still there.
+      if step.saved.recompute != .none, index < steps.count - 1 {
+        step.block.restore(step.x, step.plane, saved: step.saved, workspace: workspace)
+      }
       d = step.block.backward(
         d, x: step.x, step.plane, saved: step.saved, into: workspace.blocks[1 - current], workspace: workspace)
       if step.block.downsample != nil { current = 1 - current }
@@ -137,6 +146,9 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     for (index, layer) in stem.enumerated().reversed() {
       let isFirst = index == 0
       let (from, inputs) = (isFirst ? input : plane, layer.convolution.inputs)
+      if !isFirst, !stemIsKept {
+        _ = stem[index - 1].normAgain(index == 1 ? input : plane, saved: savedStem[index - 1])
+      }
       let x = (isFirst ? pixels : savedStem[index - 1].y).tensor(Shape(from.rows, inputs))
       // Pictures are not learned.
       let buffer = index == 2 ? workspace.narrow.0 : workspace.narrow.1

@@ -59,7 +59,7 @@ public final class TextTransformer<S: Scalar> {
 
   init(
     _ store: ParameterStore<S>, _ config: TextConfig, embedding: Int, activation: Activation,
-    precision: Precision = .fp32
+    precision: Precision = .fp32, recompute: Recompute = .none
   ) {
     self.config = config
     let w = config.width
@@ -74,7 +74,7 @@ public final class TextTransformer<S: Scalar> {
         initial: .init(
           inProjection: .normal(scale), outProjection: .normal(deep),
           expand: .normal(1 / Double(2 * w).squareRoot()), contract: .normal(deep)),
-        precision: precision))
+        precision: precision, recompute: recompute))
     norm = LayerNorm(store, name: "ln_final", width: w, survivors: survivors)
     projection = store.declare("text_projection", Shape(w, embedding), .normal(scale))
     stages = TowerStages(

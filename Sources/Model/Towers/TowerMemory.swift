@@ -28,18 +28,29 @@ public enum TowerUse: Sendable {
 
 extension BlockSizes {
   /// Of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, one block in passing as much; all share
-  /// n (max(u, 3 i) + i + w) for gradients, and tiles of scores of one sequence and head for each thread.
+  /// n (max(u, 3 i) + i + w) for gradients, and tiles of scores of one sequence and head for each thread. What is computed
+  /// again is not a block's own but in the place of the one in passing: n (2 w + u), or all but n w.
   fileprivate func bufferNumbers(
-    width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse
+    width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse, recompute: Recompute
   ) -> Int {
     let inner = heads.map { $0 * headWidth }
     func block(_ i: Int, _ u: Int, _ h: Int) -> Int { n * (4 * w + 4 * i + 2 * u + h + 4) }
+    func again(_ i: Int, _ u: Int, _ h: Int) -> Int {
+      switch recompute {
+      case .none: 0
+      case .cheap: n * (2 * w + u)
+      case .blocks: block(i, u, h) - n * w
+      }
+    }
     let (i, u, h) = (inner.max() ?? 0, hidden.max() ?? 0, heads.max() ?? 0)
     let tile = min(threads, sequences * h) * longest * longest
     var numbers = use.keeps ? 2 * tile : tile
     if use.passes { numbers += block(i, u, h) }
     if use.keeps {
-      numbers += heads.indices.reduce(0) { $0 + block(inner[$1], hidden[$1], heads[$1]) }
+      if !use.passes { numbers += again(i, u, h) }
+      numbers += heads.indices.reduce(0) {
+        $0 + block(inner[$1], hidden[$1], heads[$1]) - again(inner[$1], hidden[$1], heads[$1])
+      }
       numbers += n * (max(u, 3 * i) + i + w)
     }
     return numbers
@@ -49,22 +60,27 @@ extension BlockSizes {
 extension TextConfig {
   /// Numbers in the buffers of the tower, of captions with `rows` tokens in all.
   public func bufferNumbers(
-    captions b: Int, rows n: Int, longest: Int, embedding e: Int, threads: Int, use: TowerUse
+    captions b: Int, rows n: Int, longest: Int, embedding e: Int, threads: Int, use: TowerUse,
+    recompute: Recompute = .none
   ) -> Int {
     let ends = (use.keeps ? 4 : 2) * b * width + 2 * b + b * e
     return ends + (use.keeps ? 2 : 1) * n * width
-      + blockSizes.bufferNumbers(width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use)
+      + blockSizes.bufferNumbers(
+        width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use, recompute: recompute)
   }
 }
 
 extension VisionConfig {
   /// Numbers in the buffers of the tower, of `b` pictures.
-  public func bufferNumbers(pictures b: Int, embedding e: Int, threads: Int, use: TowerUse) -> Int {
-    if let stages { return ResNetBuffers(self, stages, pictures: b, use: use).total + b * e }
+  public func bufferNumbers(
+    pictures b: Int, embedding e: Int, threads: Int, use: TowerUse, recompute: Recompute = .none
+  ) -> Int {
+    if let stages { return ResNetBuffers(self, stages, pictures: b, use: use, recompute).total + b * e }
     let (n, w) = (b * tokens, width)
     let patches = b * grid * grid * 3 * patchSize * patchSize
     return patches + (use.keeps ? 4 : 2) * (n + b) * w + 2 * n + 2 * b + b * e
-      + blockSizes.bufferNumbers(width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use)
+      + blockSizes.bufferNumbers(
+        width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use, recompute: recompute)
   }
 }
 
@@ -74,11 +90,13 @@ private struct ResNetBuffers {
   /// Buffers that several layers use hold the largest.
   private var shared: [String: Int] = [:]
   private let use: TowerUse
+  private let recompute: Recompute
 
   var total: Int { kept + shared.values.reduce(0, +) }
 
-  init(_ config: VisionConfig, _ stages: [Int], pictures: Int, use: TowerUse) {
+  init(_ config: VisionConfig, _ stages: [Int], pictures: Int, use: TowerUse, _ recompute: Recompute) {
     self.use = use
+    self.recompute = recompute
     var plane = Plane(pictures: pictures, height: config.imageSize, width: config.imageSize)
     let (width, half) = (config.width, config.width / 2)
     kept += plane.rows * 3
@@ -86,7 +104,8 @@ private struct ResNetBuffers {
       convolve(plane, sizes.0, sizes.1, stride: index == 0 ? 2 : 1)
       if index == 0 { plane = plane.convolved(stride: 2) }
       // z, and y beside it where backward wants it.
-      kept += (use.keeps ? 2 : 1) * plane.rows * sizes.1 + (use.keeps ? 5 : 3) * sizes.1
+      kept += plane.rows * sizes.1 + (use.keeps ? 5 : 3) * sizes.1
+      if use.keeps { hold(plane.rows * sizes.1, "stem's output") }
     }
     if use.keeps {
       grow("wide", plane.rows * width)
@@ -122,10 +141,19 @@ private struct ResNetBuffers {
     convolve(plane, planes, planes, stride: 1)
     if use.keeps {
       // Each batch norm has three numbers a channel, and two for its gradients.
-      kept += 4 * r * planes + 2 * o * 4 * planes + 5 * 6 * planes
-      if halves { kept += o * planes + o * inputs }
+      kept += o * 4 * planes + 5 * 6 * planes
+      for layer in ["reduce", "spread"] {
+        hold(r * planes, layer, isProduct: true)
+        hold(r * planes, "\(layer)'s output")
+      }
+      hold(o * 4 * planes, "expand", isProduct: true)
+      if halves {
+        hold(o * planes, "pooled")
+        hold(o * inputs, "pooled input")
+      }
       if grows {
-        kept += o * 4 * planes + 5 * 4 * planes
+        hold(o * 4 * planes, "downsample", isProduct: true)
+        kept += 5 * 4 * planes
         grow("shortcut", o * 4 * planes)
       }
       grow("wide", o * 4 * planes)
@@ -170,6 +198,11 @@ private struct ResNetBuffers {
     grow("kernel gradient", 9 * inputs * outputs)
     // Pictures are not learned.
     if stride == 1 { unfold(outputs, 1) }
+  }
+
+  /// Numbers that backward needs: of the layer's own, or in memory that all layers share where they are made again.
+  private mutating func hold(_ numbers: Int, _ buffer: String, isProduct: Bool = false) {
+    if recompute == .none || (recompute == .cheap && isProduct) { kept += numbers } else { grow(buffer, numbers) }
   }
 
   private mutating func grow(_ buffer: String, _ numbers: Int) { shared[buffer] = max(shared[buffer] ?? 0, numbers) }

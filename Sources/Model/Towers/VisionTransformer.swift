@@ -36,7 +36,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
 
   init(
     _ store: ParameterStore<S>, _ config: VisionConfig, embedding: Int, activation: Activation,
-    precision: Precision = .fp32
+    precision: Precision = .fp32, recompute: Recompute = .none
   ) {
     self.config = config
     self.precision = precision
@@ -57,7 +57,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
         initial: .init(
           inProjection: .uniform((1.5 / Double(w)).squareRoot()), outProjection: .uniform(scale),
           expand: .uniform(scale), contract: .uniform(1 / Double(config.hidden).squareRoot())),
-        precision: precision))
+        precision: precision, recompute: recompute))
     normAfter = LayerNorm(store, name: "visual.ln_post", width: w, survivors: survivors)
     stages = TowerStages(
       [[classEmbedding, positions, convolution].map(\.extent) + normBefore.extents]

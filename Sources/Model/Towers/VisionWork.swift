@@ -15,6 +15,15 @@ extension VisionConfig {
     return 2 * (products + pool)
   }
 
+  /// The same of what `Recompute.blocks` computes again.
+  fileprivate var repeatedOperations: Double {
+    guard let stages else { return blockSizes.repeatedOperations(length: Double(tokens), width: width) }
+    // Neither the stem nor the last block, whose shortcut has a convolution where it is the first of its stage.
+    return convolutions.dropFirst(3).dropLast(stages.last == 1 ? 4 : 3).reduce(0) {
+      $0 + 2 * Double($1.points * $1.taps * $1.inputs * $1.outputs)
+    }
+  }
+
   /// The convolutions of a ResNet, as matrix products of `points` rows.
   private var convolutions: [(points: Int, taps: Int, inputs: Int, outputs: Int)] {
     var side = (imageSize + 1) / 2
@@ -43,5 +52,11 @@ extension CLIPConfig {
   public func forwardOperations(tokens: Double) -> Double {
     vision.forwardOperations(embedding: embedding)
       + text.blockSizes.forwardOperations(length: tokens, width: text.width) + 2 * Double(text.width * embedding)
+  }
+
+  /// The same of what backward computes again.
+  public func repeatedOperations(tokens: Double, _ recompute: Recompute) -> Double {
+    guard recompute == .blocks else { return 0 }
+    return vision.repeatedOperations + text.blockSizes.repeatedOperations(length: tokens, width: text.width)
   }
 }

@@ -31,13 +31,15 @@ import Testing
   private static let residual = VisionConfig(imageSize: 64, stages: [1, 2, 1, 1], width: 16)
   private static let text = TextConfig(contextLength: 12, vocabularySize: 90, width: 32, heads: 4, layers: 2)
 
-  @Test(arguments: [plain, residual], [1, 3]) func pictures(_ vision: VisionConfig, _ b: Int) {
+  @Test(arguments: Recompute.allCases, [(plain, 1), (plain, 3), (residual, 1), (residual, 3)])
+  func pictures(_ recompute: Recompute, _ size: (vision: VisionConfig, count: Int)) {
+    let (vision, b) = size
     let config = CLIPConfig(embedding: 24, vision: vision, text: Self.text)
     func expected(_ use: TowerUse) -> Int {
-      vision.bufferNumbers(pictures: b, embedding: 24, threads: Threads.count, use: use)
+      vision.bufferNumbers(pictures: b, embedding: 24, threads: Threads.count, use: use, recompute: recompute)
     }
     func model(frozen: Bool) -> CLIP<Float> {
-      let model = CLIP<Float>(config, frozen: frozen)
+      let model = CLIP<Float>(config, frozen: frozen, recompute: recompute)
       model.initialize(seed: 1)
       return model
     }
@@ -61,21 +63,21 @@ import Testing
     #expect(expected(.training) > expected(.forward) && expected(.trainingInPieces) > expected(.training))
   }
 
-  @Test func captions() {
+  @Test(arguments: Recompute.allCases) func captions(_ recompute: Recompute) {
     let config = CLIPConfig(embedding: 24, vision: Self.plain, text: Self.text)
     let captions: [[Int32]] = [[1, 5, 89], [1, 2, 3, 4, 5, 6, 89], [1, 89]]
     func expected(_ use: TowerUse) -> Int {
       Self.text.bufferNumbers(
-        captions: 3, rows: 12, longest: 7, embedding: 24, threads: Threads.count, use: use)
+        captions: 3, rows: 12, longest: 7, embedding: 24, threads: Threads.count, use: use, recompute: recompute)
     }
-    let frozen = CLIP<Float>(config, frozen: true)
+    let frozen = CLIP<Float>(config, frozen: true, recompute: recompute)
     _ = frozen.text.forward(TokenBatch(captions), keeping: false)
     #expect(Self.held(by: frozen.text) == expected(.forward))
-    let trained = CLIP<Float>(config)
+    let trained = CLIP<Float>(config, recompute: recompute)
     _ = trained.text.forward(TokenBatch(captions), keeping: true)
     trained.text.backward(Tensor(Shape(3, 24)))
     #expect(Self.held(by: trained.text) == expected(.training))
-    let pieces = CLIP<Float>(config)
+    let pieces = CLIP<Float>(config, recompute: recompute)
     _ = pieces.text.forward(TokenBatch(captions), keeping: false)
     _ = pieces.text.forward(TokenBatch(captions), keeping: true)
     pieces.text.backward(Tensor(Shape(3, 24)))

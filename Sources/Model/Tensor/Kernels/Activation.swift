@@ -57,6 +57,50 @@ private func biasQuickGELU<S: Scalar>(_ h: Tensor<S>, bias: Tensor<S>, into y: T
   }
 }
 
+/// y = f(h + bias), to the bit what `biasActivation` writes; h stays.
+public func activate<S: Scalar>(
+  _ h: Tensor<S>, bias: Tensor<S>, _ activation: Activation, into y: Tensor<S>
+) {
+  precondition(bias.count == h.columns && y.count == h.count, "activation of \(h.shape) into \(y.shape)")
+  switch activation {
+  case .gelu: gelu(h, bias: bias, into: y)
+  case .quickGELU: quickGELU(h, bias: bias, into: y)
+  }
+}
+
+@specialized(where S == Float)
+@specialized(where S == Double)
+private func gelu<S: Scalar>(_ h: Tensor<S>, bias: Tensor<S>, into y: Tensor<S>) {
+  let w = h.columns
+  let (p, b, q) = (h.pointer, bias.pointer, y.pointer)
+  Threads.split(h.rows, grain: 16) { _, rows in
+    for i in rows {
+      let (source, target) = (p + i * w, q + i * w)
+      for j in 0..<w {
+        let x = source[j] + b[j]
+        target[j] = x * S.gaussian(x).0
+      }
+    }
+  }
+}
+
+@specialized(where S == Float)
+@specialized(where S == Double)
+private func quickGELU<S: Scalar>(_ h: Tensor<S>, bias: Tensor<S>, into y: Tensor<S>) {
+  let w = h.columns
+  let (p, b, q) = (h.pointer, bias.pointer, y.pointer)
+  let slope = S(1.702)
+  Threads.split(h.rows, grain: 16) { _, rows in
+    for i in rows {
+      let (source, target) = (p + i * w, q + i * w)
+      for j in 0..<w {
+        let x = source[j] + b[j]
+        target[j] = x * (1 / (1 + S.exponential(-slope * x)))
+      }
+    }
+  }
+}
+
 /// dy ← dy · derivative, in place, and dbias += Σ_i dy[i, :].
 @specialized(where S == Float)
 @specialized(where S == Double)

@@ -1,0 +1,63 @@
+import Dist
+import Foundation
+import TestSupport
+import Testing
+
+/// Runs that make activations again in backward: the same bits, in less memory, as predicted.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct RecomputeRunTests {
+  let scene: TrainScene
+
+  init() async throws { scene = try await TrainScene() }
+
+  /// The checksums of the last checkpoint's parts: parameters and both moments of every rank.
+  private func parts(_ name: String) throws -> [String] {
+    try Checkpoint.open(scene.checkpoint(name, 4).path).manifest.parts.map(\.sha256)
+  }
+
+  @Test(arguments: [
+    [], ["batch.micro=2", "optimizer.clip_norm=0.5"], ["precision=bf16"],
+    [
+      "model={embed_dim: 20, vision_cfg: {image_size: 32, layers: [1, 1, 2, 1], width: 8, head_width: 32}, "
+        + "text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 2}}", "model.sync_bn=true",
+      "batch.micro=3",
+    ], ["prune={sparsity: 0.4, step: 3, ramp: 0, rate: 1.2}"],
+  ])
+  func theSameBits(values: [String]) async throws {
+    let values = values + ["steps=4"]
+    let kept = try await scene.train("none", values, ranks: 2)
+    for choice in ["cheap", "blocks"] {
+      let run = try await scene.run(["name=\(choice)", "batch.recompute=\(choice)"] + values, ranks: 2)
+      try #require(run.status == 0, "\(run)")
+      #expect(run.output.contains("\nrecompute \(choice): "), "\(run)")
+      #expect(try scene.losses(choice) == kept)
+      #expect(try parts(choice) == parts("none"))
+      let saved = try String(contentsOf: scene.runFolder(choice).appending(path: "run.yaml"), encoding: .utf8)
+      #expect(saved.contains("recompute: \(choice)"), "\(saved)")
+    }
+  }
+
+  @Test func whatIsNoChoiceIsRefused() async throws {
+    let run = try await scene.run(["batch.recompute=all"], ranks: nil)
+    #expect(run.status == 64 && run.errors.contains("recompute"), "\(run)")
+    #expect(run.errors.contains("none") && run.errors.contains("cheap") && run.errors.contains("blocks"), "\(run)")
+  }
+
+  @Test func memoryIsAsPredicted() async throws {
+    let sizes = [
+      "model={embed_dim: 64, vision_cfg: {image_size: 96, patch_size: 8, width: 192, layers: 6}, "
+        + "text_cfg: {context_length: 16, vocab_size: 0, width: 128, heads: 2, layers: 4}}",
+      "batch.global=14", "steps=3", "log.tensorboard=false",
+    ]
+    var peaks: [Double] = []
+    for choice in ["none", "cheap", "blocks"] {
+      let run = try await scene.run(["name=\(choice)", "batch.recompute=\(choice)"] + sizes, ranks: 1)
+      try #require(run.status == 0, "\(run)")
+      let found = try #require(
+        run.output.firstMatch(of: /predicted ([0-9.]+) MiB a rank and .* measured ([0-9.]+) MiB/), "\(run)")
+      let (predicted, measured) = (try #require(Double(found.1)), try #require(Double(found.2)))
+      #expect(abs(predicted / measured - 1) < 0.1, "\(run)")
+      peaks.append(measured)
+    }
+    #expect(peaks[0] > 1.1 * peaks[1] && peaks[1] > 1.1 * peaks[2], "\(peaks)")
+  }
+}
