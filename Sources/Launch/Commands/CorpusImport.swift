@@ -3,10 +3,10 @@ import Dist
 import Foundation
 import Model
 
-/// `kinship corpus import`: tables, lists and picture folders to shards.
+/// `kinship corpus import`: tables, lists, picture folders and tars to shards.
 struct CorpusImport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "import", abstract: "Imports a table or list of pictures and captions, or a folder of pictures.",
+    commandName: "import", abstract: "Imports a table or list of pictures and captions, a folder of pictures, or tars.",
     discussion: """
       A table (CSV, TSV) has a header and one picture a line; paths in it are relative to its folder. A folder holds \
       pictures with their captions in text files beside them (fox.png, fox.txt: a caption a line), or sub-folders that \
@@ -14,6 +14,11 @@ struct CorpusImport: ParsableCommand {
       numbered in the order of their names. Lists are COCO's captions_….json (captions in the file's order), \
       Karpathy's dataset_….json (with --split), Flickr30k's results_20130124.token or results.csv, and ImageNet's \
       LOC_val_solution.csv.
+
+      Tars are webdataset's: files with one name up to the first dot, side by side, are a sample (0017.jpg, 0017.txt, \
+      0017.json with a caption, 0017.cls with a label). Several are named by braces in quotes \
+      ('cc3m-{00000..00331}.tar', '{train,val}-{0..9}.tar'), by a folder, or one by one. Of the folder that \
+      img2dataset leaves, all tars are taken, or all pictures; a shard that it has not finished is an error.
 
       Pictures (JPEG, PNG, WebP) are stored byte for byte. One that is missing or cannot be decoded is left out, \
       counted, and listed with the reason in rejected.tsv beside the index, corpus.json.
@@ -23,7 +28,7 @@ struct CorpusImport: ParsableCommand {
 
   @OptionGroup(title: "Tables") var table: CorpusTableOptions
 
-  @Argument(help: "The table, the list or the folder.") var source: String
+  @Argument(help: "The table, the list, the folder or the tars.") var sources: [String]
 
   @Option(help: ArgumentHelp("The folder for the corpus: new, or empty.", valueName: "folder")) var output: String
 
@@ -61,8 +66,7 @@ struct CorpusImport: ParsableCommand {
     let importer = CorpusImporter(
       name: name, folder: folder, limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
       workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
-    let path = (source as NSString).standardizingPath
-    let outcome = try importer.run(try form.choice(table).open(path, corpus: name))
+    let outcome = try importer.run(try form.choice(table).open(sources, corpus: name))
     print(outcome.summary(name))
   }
 }

@@ -28,10 +28,22 @@ struct CorpusSourceOptions: ParsableArguments {
       """, valueName: "path"))
   var wnids: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      The keys of captions in the .json files of tars and folders, separated by commas; each a string or a list of \
+      strings. Default: the lines of the .txt files, or else the key caption.
+      """, valueName: "names"))
+  var captionKeys: String?
+
+  @Flag(help: "Puts the name of its tar before each sample's key, for tars that begin anew with their names.")
+  var keysByTar = false
+
   /// The choice that these options and a table's make.
   func choice(_ table: CorpusTableOptions) -> SourceChoice {
     SourceChoice(
-      format: format, images: images, splits: split.map(Self.names) ?? [], wnids: wnids, columns: table.columns,
+      format: format, images: images, splits: split.map(Self.names) ?? [], wnids: wnids,
+      captionKeys: captionKeys.map(Self.names) ?? [], keysByTar: keysByTar, columns: table.columns,
       separator: table.separator?.byte, quoted: !table.noQuotes)
   }
 

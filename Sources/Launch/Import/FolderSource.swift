@@ -3,7 +3,8 @@ import Foundation
 
 /// A folder of pictures.
 ///
-/// Captions are the lines of the text file beside a picture (`fox.png`, `fox.txt`). Where pictures lie only in
+/// Captions are the lines of the text file beside a picture (`fox.png`, `fox.txt`), or strings of a JSON file beside it,
+/// where keys are named or img2dataset has written it. Where pictures lie only in
 /// sub-folders and none has such a file, the sub-folders are classes: named by numbers, these are the labels; named by
 /// WordNet ids, their positions among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
 struct FolderSource: ImportSource {
@@ -13,7 +14,9 @@ struct FolderSource: ImportSource {
   private let classes: ClassFolders
   /// The pictures' paths from the folder, in the order of their bytes.
   private let paths: [String]
+  /// The files beside pictures that are read: texts, and JSON where captions may be in it.
   private let sidecars: Set<String>
+  private let captionKeys: [String]
   var labels: [String] { classes.labels }
   var labeled: Bool { !classes.isEmpty }
   var count: Int { paths.count }
@@ -23,8 +26,12 @@ struct FolderSource: ImportSource {
   /// - Parameters:
   ///   - format: what its sub-folders are; nil: by their names.
   ///   - ids: ImageNet's WordNet ids, where its sub-folders are some of them.
-  init(_ folder: String, corpus: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil) throws {
+  ///   - captionKeys: the keys of captions in JSON files; empty: captions are in text files.
+  init(
+    _ folder: String, corpus: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil, captionKeys: [String] = []
+  ) throws {
     self.folder = folder
+    self.captionKeys = captionKeys
     var files: [String] = []
     try Self.list(folder, "", ancestors: [], into: &files)
     paths = files.filter { Self.extensions.contains(($0 as NSString).pathExtension.lowercased()) }
@@ -32,10 +39,11 @@ struct FolderSource: ImportSource {
     guard !paths.isEmpty else {
       throw ImportError(folder, "holds no picture (\(Self.extensions.sorted().joined(separator: ", ")))")
     }
-    let texts = Set(files.filter { $0.hasSuffix(".txt") })
-    sidecars = Set(paths.filter { texts.contains(Self.sidecar($0)) })
+    let endings = captionKeys.isEmpty && format != .img2dataset ? [".txt"] : [".txt", ".json"]
+    let texts = Set(files.filter { file in endings.contains { file.hasSuffix($0) } })
+    sidecars = Set(paths.flatMap { path in endings.map { Self.sidecar(path, $0) } }.filter(texts.contains))
     // With captions beside the pictures, folders are only folders.
-    let named = sidecars.isEmpty || format == .imagenet || format == .imagenetV2
+    let named = sidecars.isEmpty && format != .img2dataset || format == .imagenet || format == .imagenetV2
     classes = try ClassFolders(named ? paths : [], in: folder, format: format, ids: ids)
     if classes.isEmpty, sidecars.isEmpty, paths.allSatisfy(Self.isFlatImageNet) {
       throw ImportError(folder, "holds ImageNet's validation pictures without classes; import LOC_val_solution.csv")
@@ -65,7 +73,9 @@ struct FolderSource: ImportSource {
     }
   }
 
-  private static func sidecar(_ path: String) -> String { (path as NSString).deletingPathExtension + ".txt" }
+  private static func sidecar(_ path: String, _ ending: String) -> String {
+    (path as NSString).deletingPathExtension + ending
+  }
 
   private static func isFlatImageNet(_ path: String) -> Bool {
     (path as NSString).lastPathComponent.wholeMatch(of: /ILSVRC2012_val_[0-9]{8}\.JPEG/) != nil
@@ -81,27 +91,28 @@ struct FolderSource: ImportSource {
       guard at < source.paths.count else { return nil }
       let path = source.paths[at]
       at += 1
-      var item = ImportItem(
-        place: path, path: source.folder + "/" + path, key: SampleKey.from(path: path), captions: [],
-        label: source.classes.label(of: path))
-      if source.sidecars.contains(path) {
-        let name = FolderSource.sidecar(path)
-        let file = source.folder + "/" + name
-        switch RegularFile.read(file, limit: DelimitedReader.longestField) {
-        case .failure(let reason):
-          return .rejected(Rejection(place: path, key: item.key, reason: "its captions, \(name): \(reason.words)"))
-        case .success(let bytes):
-          guard let text = String(validating: bytes, as: UTF8.self), !bytes.contains(0) else {
-            return .rejected(Rejection(place: path, key: item.key, reason: "its captions, \(name), are not UTF-8 text"))
-          }
-          item.captions = text.split(whereSeparator: \.isNewline)
-            .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
-        }
+      let key = SampleKey.from(path: path)
+      func rejected(_ reason: String) -> ImportEntry {
+        .rejected(Rejection(place: path, key: key, reason: reason))
       }
-      guard !item.captions.isEmpty || item.label != nil else {
-        return .rejected(Rejection(place: path, key: item.key, reason: "has neither a caption nor a label"))
+      do throws(SampleTexts.Reason) {
+        let texts = SampleTexts(text: try text(path, ".txt"), json: try text(path, ".json"))
+        let captions = try texts.read(keys: source.captionKeys).captions
+        let label = source.classes.label(of: path)
+        guard !captions.isEmpty || label != nil else { return rejected("has neither a caption nor a label") }
+        return .item(
+          ImportItem(place: path, path: source.folder + "/" + path, key: key, captions: captions, label: label))
+      } catch { return rejected(error.words) }
+    }
+
+    /// The file beside a picture, if it is there and to be read.
+    private func text(_ path: String, _ ending: String) throws(SampleTexts.Reason) -> SampleTexts.File? {
+      let name = FolderSource.sidecar(path, ending)
+      guard source.sidecars.contains(name) else { return nil }
+      switch RegularFile.read(source.folder + "/" + name, limit: SampleTexts.longest) {
+      case .failure(let reason): throw SampleTexts.Reason(words: "its captions, \(name): \(reason.words)")
+      case .success(let bytes): return SampleTexts.File(name: name, bytes: bytes)
       }
-      return .item(item)
     }
   }
 }

@@ -20,12 +20,18 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
   case karpathy
   /// Flickr30k's own lists: `results_20130124.token`, or `results.csv` with bars between the fields.
   case flickr
+  /// Tars of samples: neighbours whose names are equal up to the first dot (`0017.jpg`, `0017.txt`).
+  case webdataset
+  /// What img2dataset leaves: tars, or folders of pictures with texts beside them.
+  case img2dataset
 
   static let words = allCases.map(\.rawValue).joined(separator: ", ")
 
   var isJSON: Bool { self == .coco || self == .karpathy }
   /// Whether the source is a folder.
-  var isFolder: Bool { [.folder, .imagenet, .imagenetV2].contains(self) }
+  var isFolder: Bool { [.folder, .imagenet, .imagenetV2, .img2dataset].contains(self) }
+  /// Whether texts beside the pictures may be JSON.
+  var hasCaptionKeys: Bool { [.folder, .webdataset, .img2dataset].contains(self) }
   /// Whether it names pictures that lie in a folder of their own.
   var hasImages: Bool { [.imagenetSolution, .coco, .karpathy, .flickr].contains(self) }
   /// Whether classes are WordNet ids.
@@ -41,7 +47,7 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
     case .coco:
       let name = URL(filePath: list).deletingPathExtension().lastPathComponent
       return name.hasPrefix("captions_") ? ["../" + name.dropFirst("captions_".count)] : []
-    case .folder, .imagenet, .imagenetV2, .table: return []
+    case .folder, .imagenet, .imagenetV2, .table, .webdataset, .img2dataset: return []
     }
   }
 
@@ -61,8 +67,8 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
         path,
         """
         is a list of captions and addresses, as Conceptual Captions has it, without pictures; fetch them and import \
-        what the fetching leaves: a folder of pictures with text files beside them (img2dataset with output_format \
-        files), or a table with the columns filepath and title
+        what the fetching leaves: img2dataset's folder (its output_format webdataset or files), or a table with the \
+        columns filepath and title
         """)
     }
     return .table

@@ -4,8 +4,10 @@ import Dist
 struct ImportItem: Sendable, Equatable {
   /// Where in the source it stands: "line 17" of a table, or the picture's path in a folder.
   var place: String
-  /// The picture's file.
+  /// The picture's file, or the tar that holds it.
   var path: String
+  /// Where in the tar the picture's bytes are; nil: they are the file.
+  var bytes: Range<Int>?
   var key: String
   var captions: [String]
   var label: Int?

@@ -8,6 +8,8 @@ struct PictureCheck {
 
   private var decoder: ImageDecoder
   private var picture = RGBImage()
+  /// The tar of which the last picture was read: the next one is likely to lie in it too.
+  private var tar: OpenFile?
 
   init(maxPixels: Int) { decoder = ImageDecoder(maxPixels: maxPixels) }
 
@@ -16,7 +18,7 @@ struct PictureCheck {
     switch entry {
     case .rejected(let rejection): return .failure(rejection)
     case .item(let item):
-      switch RegularFile.read(item.path, limit: Self.mostBytes) {
+      switch read(item) {
       case .failure(let reason): return .failure(rejection(item, "\(item.path) \(reason.words)"))
       case .success(let bytes):
         do throws(ImageError) {
@@ -27,6 +29,16 @@ struct PictureCheck {
         return .success(CorpusSample(image: bytes, captions: item.captions, key: item.key, label: item.label))
       }
     }
+  }
+
+  private mutating func read(_ item: ImportItem) -> Result<[UInt8], RegularFile.Reason> {
+    guard let bytes = item.bytes else { return RegularFile.read(item.path, limit: Self.mostBytes) }
+    do throws(FileError) {
+      let file: OpenFile
+      if let tar, tar.path == item.path { file = tar } else { file = try OpenFile.reading(item.path) }
+      tar = file
+      return .success(try file.read(bytes.count, of: UInt8.self, at: bytes.lowerBound))
+    } catch { return .failure(.init(words: "cannot be read: \(error.reason)")) }
   }
 
   private func rejection(_ item: ImportItem, _ reason: String) -> Rejection {

@@ -11,11 +11,33 @@ struct SourceChoice {
   var splits: [String] = []
   /// The list of ImageNet's WordNet ids.
   var wnids: String?
+  /// The keys of captions in JSON files beside pictures; empty: captions are in text files, or under `caption`.
+  var captionKeys: [String] = []
+  /// Whether the name of a sample's tar stands before its key.
+  var keysByTar = false
   var columns = TableColumns()
   var separator: UInt8?
   var quoted = true
 
-  /// Opens the source at `path`; an option that does not belong to its form is an error.
+  /// Opens one source, or tars that make one; an option that does not belong to its form is an error.
+  func open(_ sources: [String], corpus: String) throws -> any ImportSource {
+    let areTars = format == .webdataset || format == nil && TarChoice.isOne(sources)
+    if areTars { return try openTars(sources, corpus) }
+    guard let path = sources.first, sources.count == 1 else {
+      throw ImportError(
+        sources.dropFirst().first ?? "", "only of tars several are imported at once, not of \(format?.rawValue ?? "")",
+        exitCode: 64)
+    }
+    return try open((path as NSString).standardizingPath, corpus: corpus)
+  }
+
+  private func openTars(_ sources: [String], _ corpus: String) throws -> TarSource {
+    try check(.webdataset, sources.first ?? "", wordNetIDs: false)
+    return try TarSource(
+      try TarChoice.paths(sources), corpus: corpus, captionKeys: captionKeys, keysByTar: keysByTar)
+  }
+
+  /// Opens the one source at `path`.
   func open(_ path: String, corpus: String) throws -> any ImportSource {
     var isFolder: ObjCBool = false
     guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -26,11 +48,7 @@ struct SourceChoice {
       throw ImportError(
         path, "--format \(format.rawValue) wants a \(format.isFolder ? "folder" : "file"); this is \(found)")
     }
-    if isFolder.boolValue {
-      try check(format ?? .folder, path, wordNetIDs: format != .imagenetV2 && format != .folder)
-      return try FolderSource(
-        path, corpus: corpus, format: format ?? (wnids == nil ? nil : .imagenet), ids: try wnids.map(WordNetIDs.read))
-    }
+    if isFolder.boolValue { return try openFolder(path, corpus) }
     let known = try format ?? ImportFormat.of(file: path)
     guard let form = known, !form.isJSON else { return try openJSON(path, known, corpus) }
     try check(form, path, wordNetIDs: form.hasWordNetIDs)
@@ -41,6 +59,21 @@ struct SourceChoice {
       try ImageNetSolution.read(path, images: images, corpus: corpus, ids: try wnids.map(WordNetIDs.read))
     default: try TableSource(path, corpus: corpus, columns: columns, separator: separator, quoted: quoted)
     }
+  }
+
+  private func openFolder(_ path: String, _ corpus: String) throws -> any ImportSource {
+    if format == nil || format == .img2dataset {
+      let fetched = try Img2Dataset(path)
+      if fetched.isOne || format == .img2dataset {
+        try check(.img2dataset, path, wordNetIDs: false)
+        return try fetched.open(corpus: corpus, captionKeys: captionKeys, keysByTar: keysByTar)
+      }
+      if try !TarChoice.tars(in: path).isEmpty { return try openTars([path], corpus) }
+    }
+    try check(format ?? .folder, path, wordNetIDs: format != .imagenetV2 && format != .folder)
+    return try FolderSource(
+      path, corpus: corpus, format: format ?? (wnids == nil ? nil : .imagenet), ids: try wnids.map(WordNetIDs.read),
+      captionKeys: captionKeys)
   }
 
   private func openJSON(_ path: String, _ known: ImportFormat?, _ corpus: String) throws -> PictureList {
@@ -56,7 +89,8 @@ struct SourceChoice {
   private func check(_ form: ImportFormat, _ path: String, wordNetIDs: Bool) throws(ImportError) {
     for (option, isGiven, belongs) in [
       ("--images", images != nil, form.hasImages), ("--split", !splits.isEmpty, form == .karpathy),
-      ("--wnids", wnids != nil, wordNetIDs),
+      ("--wnids", wnids != nil, wordNetIDs), ("--caption-keys", !captionKeys.isEmpty, form.hasCaptionKeys),
+      ("--keys-by-tar", keysByTar, form == .webdataset || form == .img2dataset),
     ] where isGiven && !belongs {
       throw ImportError(
         path, "\(option) has no meaning for the format \(form.rawValue); leave it out, or name another with --format",
