@@ -58,13 +58,36 @@ import Testing
       let range = start..<min(start + lines, all)
       let columns = Tensor<Double>(Shape(range.count * output.width, 9 * s.inputs))
       for index in 0..<columns.count { columns[index] = .nan }
-      unfold(x, s.plane, stride: s.stride, lines: range, into: columns)
+      unfold(.exact(x), s.plane, stride: s.stride, lines: range, into: .exact(columns))
       matmul(
         columns, kernel, into: y.rows(range.lowerBound * output.width..<range.upperBound * output.width),
         transposeB: true)
     }
     let deviation = Deviation(y.array, from: plain(x.array, weight.array, s))
     #expect(deviation.absolute <= Double(9 * s.inputs + 2) * 9 * Double(s.inputs) * Double.roundoff, "\(deviation)")
+  }
+
+  /// What was rounded is unfolded as it is: the same as rounding what was unfolded.
+  @Test(arguments: sizes) func unfoldsWhatWasRounded(_ s: Sizes) {
+    let output = s.plane.convolved(stride: s.stride)
+    let x = Tensor<Float>.random(Shape(s.plane.rows, s.inputs), "x")
+    let shape = Shape(output.rows, 9 * s.inputs)
+    let lines = 0..<output.pictures * output.height
+    let columns = Tensor<Float>(shape)
+    unfold(.exact(x), s.plane, stride: s.stride, lines: lines, into: .exact(columns))
+    let (before, after) = (RoundedBuffer().operand(x, .bf16), RoundedBuffer().operand(columns, .bf16))
+    let room = OperandBuffer<Float>()
+    // Filled with other bits first, as memory that is used again is.
+    let dirty = Tensor<Float>(shape)
+    for index in 0..<dirty.count { dirty[index] = 7 }
+    _ = room.keep(dirty, .bf16)
+    let unfolded = room.room(shape, .bf16)
+    unfold(before, s.plane, stride: s.stride, lines: lines, into: unfolded)
+    guard case .rounded(let found) = unfolded, case .rounded(let expected) = after else {
+      Issue.record("not rounded")
+      return
+    }
+    #expect(found.array == expected.array && found.array.count == shape.count)
   }
 
   /// Taps turned around are the way of gradients; there and back is once.

@@ -105,7 +105,7 @@ import Testing
       let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(5), $0) }
       let results = ThreadsTests.onThreads { () -> [[Float]] in
         let unfolded = Tensor<Float>(Shape(69 * 21, 45))
-        unfold(x, plane, stride: 1, lines: 0..<69, into: unfolded)
+        unfold(.exact(x), plane, stride: 1, lines: 0..<69, into: .exact(unfolded))
         let pooled = Tensor<Float>(Shape(plane.halved.rows, 5))
         averagePool(x, plane, into: pooled)
         let spread = Tensor<Float>(x.shape)

@@ -3,7 +3,7 @@ public import Tensor
 /// Scratch that the layers of a ResNet share, and their way to the other ranks.
 final class ConvolutionWorkspace<S: Scalar> {
   /// Unfolded rows, and the weight and its gradient in their order.
-  let columns = Buffer<S>()
+  let columns = OperandBuffer<S>()
   let kernel = Buffer<S>()
   let kernelGradient = Buffer<S>()
   /// A block's shortcut.
@@ -43,16 +43,15 @@ public struct Convolution<S: Scalar> {
 
   /// x [points, inputs] → y [points that come out, outputs].
   func forward(_ x: Tensor<S>, _ plane: Plane, into y: Tensor<S>, workspace: ConvolutionWorkspace<S>) {
-    let precision = workspace.precision
+    let input = workspace.rounding.0.operand(x, workspace.precision)
     if isPoint {
-      let input = workspace.rounding.0.operand(x, precision)
       return matmul(input, weight.operand(like: input).reshaped(Shape(outputs, inputs)), into: y, transposeB: true)
     }
     let unrounded = workspace.kernel.tensor(Shape(outputs, 9 * inputs))
     forwardKernel(weight.value, into: unrounded)
-    let kernel = workspace.rounding.1.operand(unrounded, precision)
-    forEachGroup(x, plane, stride: stride, workspace) { columns, rows in
-      matmul(workspace.rounding.0.operand(columns, precision), kernel, into: y.rows(rows), transposeB: true)
+    let kernel = workspace.rounding.1.operand(unrounded, workspace.precision)
+    forEachGroup(input, plane, stride: stride, workspace) { columns, rows in
+      matmul(columns, kernel, into: y.rows(rows), transposeB: true)
     }
   }
 
@@ -61,38 +60,36 @@ public struct Convolution<S: Scalar> {
     _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, dx: Tensor<S>?, adding: Bool = false,
     workspace: ConvolutionWorkspace<S>
   ) {
-    let precision = workspace.precision
-    let slope = workspace.rounding.1.operand(dy, precision)
+    let slope = workspace.rounding.1.operand(dy, workspace.precision)
+    let input = workspace.rounding.0.operand(x, workspace.precision)
     if isPoint {
       let flat = Shape(outputs, inputs)
-      let input = workspace.rounding.0.operand(x, precision)
       matmul(slope, input, into: weight.gradient.reshaped(flat), transposeA: true, accumulate: true)
       if let dx { matmul(slope, weight.kept(like: input).reshaped(flat), into: dx, accumulate: adding) }
       return
     }
     let gradient = workspace.kernelGradient.tensor(Shape(outputs, 9 * inputs))
     fill(gradient, 0)
-    forEachGroup(x, plane, stride: stride, workspace) { columns, rows in
-      matmul(
-        slope.rows(rows), workspace.rounding.0.operand(columns, precision), into: gradient, transposeA: true,
-        accumulate: true)
+    forEachGroup(input, plane, stride: stride, workspace) { columns, rows in
+      matmul(slope.rows(rows), columns, into: gradient, transposeA: true, accumulate: true)
     }
     addKernel(gradient, to: weight.gradient)
     guard let dx else { return }
     precondition(stride == 1, "the gradient of the input of a convolution that moves by \(stride)")
     let unrounded = workspace.kernel.tensor(Shape(9 * outputs, inputs))
     backwardKernel(weight.value, into: unrounded)
-    let kernel = workspace.rounding.1.operand(unrounded, precision)
-    forEachGroup(dy, plane, stride: 1, workspace) { columns, rows in
-      matmul(workspace.rounding.0.operand(columns, precision), kernel, into: dx.rows(rows), accumulate: adding)
+    // In the input's place, which is not needed any more.
+    let kernel = workspace.rounding.0.operand(unrounded, workspace.precision)
+    forEachGroup(slope, plane, stride: 1, workspace) { columns, rows in
+      matmul(columns, kernel, into: dx.rows(rows), accumulate: adding)
     }
   }
 
   /// Lends the unfolded rows of some lines at a time, with the rows of what comes out to which they belong: so many that
   /// the product is worth its while, and otherwise few enough to stay in the cache.
   private func forEachGroup(
-    _ x: Tensor<S>, _ plane: Plane, stride: Int, _ workspace: ConvolutionWorkspace<S>,
-    _ body: (_ columns: Tensor<S>, _ rows: Range<Int>) -> Void
+    _ x: Operand<S>, _ plane: Plane, stride: Int, _ workspace: ConvolutionWorkspace<S>,
+    _ body: (_ columns: Operand<S>, _ rows: Range<Int>) -> Void
   ) {
     let output = plane.convolved(stride: stride)
     let lines = output.pictures * output.height
@@ -100,7 +97,7 @@ public struct Convolution<S: Scalar> {
     for start in Swift.stride(from: 0, to: lines, by: height) {
       let group = start..<min(start + height, lines)
       let rows = group.lowerBound * output.width..<group.upperBound * output.width
-      let columns = workspace.columns.tensor(Shape(rows.count, 9 * x.columns))
+      let columns = workspace.columns.room(Shape(rows.count, 9 * x.columns), x.precision)
       unfold(x, plane, stride: stride, lines: group, into: columns)
       body(columns, rows)
     }

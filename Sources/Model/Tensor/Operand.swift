@@ -81,6 +81,9 @@ public final class OperandBuffer<S: Scalar> {
   /// Keeps what was written to `place`.
   public func keep(_ placed: Tensor<S>, _ precision: Precision) -> Operand<S> { rounded.operand(placed, precision) }
 
+  /// Room for an operand that is not made by rounding.
+  public func room(_ shape: Shape, _ precision: Precision) -> Operand<S> { kept(shape, precision) }
+
   /// What was kept.
   public func kept(_ shape: Shape, _ precision: Precision) -> Operand<S> {
     precision == .bf16 ? .rounded(rounded.view(shape)) : .exact(exact.tensor(shape))
