@@ -19,7 +19,7 @@ struct Kinship: ParsableCommand {
     version: Release.version,
     subcommands: [
       Train.self, Precompute.self, Plan.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self,
-      EvaluateCommand.self, Merge.self, WeightsCommand.self, EmbedCommand.self,
+      EvaluateCommand.self, Merge.self, WeightsCommand.self, EmbedCommand.self, Report.self,
     ])
 
   static func main() {

@@ -1,0 +1,44 @@
+/// What the evaluations found, in numbers.
+struct EvaluationSection {
+  /// So many rounds are shown; of more, the last ones.
+  private static let shown = 100
+
+  let run: ReportedRun
+  /// Whether the page has other runs.
+  let isNamed: Bool
+
+  var markup: Markup {
+    var markup: Markup = ""
+    for (evaluation, rounds) in run.history.evaluations where !rounds.isEmpty {
+      let figures = run.history.curves(of: evaluation).map(\.name)
+      let best = figures.map { figure in rounds.compactMap { $0.figures[figure] }.filter(\.isFinite).max() }
+      let header = figures.map { figure in
+        let direction: Markup? =
+          figure.contains(" ")
+          ? "<br><small>\(EvaluationNames.direction(String(figure.prefix { $0 != " " })))</small>" : nil
+        return "<th scope=\"col\" class=\"figure\">\(EvaluationNames.short(figure))\(direction)</th>" as Markup
+      }
+      let rows = rounds.suffix(Self.shown).map { round in
+        let cells = zip(figures, best).map { figure, best in
+          let value = round.figures[figure]
+          let isBest = rounds.count > 1 && value != nil && value == best
+          return "<td class=\"figure\(isBest ? " best" : "")\">\(value.map(Self.text) ?? "–")</td>" as Markup
+        }
+        return "<tr><th scope=\"row\">\(Chart.step(round.step))</th>\(cells)</tr>" as Markup
+      }
+      markup += """
+        <h3>\(isNamed ? "\(run.name): " : "")\(evaluation)</h3>
+        <div class="wide" tabindex="0"><table><thead><tr><th scope="col">step</th>\(header)</tr></thead>
+        <tbody>\(rows)</tbody></table></div>
+
+        """
+      if rounds.count > Self.shown {
+        markup += "<p class=\"note\">The last \(Self.shown) of \(rounds.count) rounds.</p>"
+      }
+    }
+    return markup
+  }
+
+  /// Figures of ours are shares.
+  static func text(_ value: Double) -> String { Chart.Form.share.text(value) }
+}

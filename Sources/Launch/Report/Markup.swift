@@ -1,0 +1,58 @@
+/// HTML in which nothing is left unescaped by mistake: what the program writes stands as it is, what is put in with
+/// `\(…)` is text, unless it is markup itself.
+struct Markup: ExpressibleByStringInterpolation, Equatable, Sendable {
+  private(set) var text: String
+
+  init(stringLiteral literal: String) { text = literal }
+
+  init(stringInterpolation: StringInterpolation) { text = stringInterpolation.text }
+
+  /// Text that is known to be markup: a style sheet, or a chart's path.
+  init(trusted text: String) { self.text = text }
+
+  static func += (markup: inout Markup, more: Markup) { markup.text += more.text }
+
+  struct StringInterpolation: StringInterpolationProtocol {
+    fileprivate var text = ""
+
+    init(literalCapacity: Int, interpolationCount: Int) {
+      text.reserveCapacity(literalCapacity + 16 * interpolationCount)
+    }
+
+    mutating func appendLiteral(_ literal: String) { text += literal }
+    mutating func appendInterpolation(_ text: String) { self.text += Markup.escaped(text) }
+    mutating func appendInterpolation(_ number: Int) { text += "\(number)" }
+    mutating func appendInterpolation(_ markup: Markup?) { text += markup?.text ?? "" }
+    mutating func appendInterpolation(_ list: [Markup]) { for markup in list { text += markup.text } }
+  }
+
+  /// The text with everything replaced that has a meaning in HTML, inside of quotes too, and controls that no page may have.
+  static func escaped(_ text: String) -> String {
+    // Bytes that begin no such character are most of all there are; 0xC2 begins the controls beyond ASCII.
+    guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F || $0 == 0xC2 || special[$0] != nil }) else {
+      return text
+    }
+    var escaped = ""
+    for scalar in text.unicodeScalars {
+      if let byte = UInt8(exactly: scalar.value), let entity = special[byte] {
+        escaped += entity
+      } else if scalar.properties.generalCategory == .control, scalar != "\n", scalar != "\t" {
+        escaped.unicodeScalars.append("\u{FFFD}")
+      } else {
+        escaped.unicodeScalars.append(scalar)
+      }
+    }
+    return escaped
+  }
+
+  private static let special: [UInt8: String] = [
+    UInt8(ascii: "&"): "&amp;", UInt8(ascii: "<"): "&lt;", UInt8(ascii: ">"): "&gt;", UInt8(ascii: "\""): "&quot;",
+    UInt8(ascii: "'"): "&#39;",
+  ]
+}
+
+extension [Markup] {
+  func joined(_ separator: Markup) -> Markup {
+    Markup(trusted: map(\.text).joined(separator: separator.text))
+  }
+}
