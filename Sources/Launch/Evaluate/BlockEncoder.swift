@@ -1,6 +1,15 @@
 import Dist
+import Foundation
 import Model
+import Synchronization
 import Tensor
+
+/// A picture file that could not be prepared.
+struct PictureFault: Codable, Equatable, Sendable {
+  /// Its number among the files.
+  let picture: Int
+  let reason: String
+}
 
 /// Embeddings of many pictures or captions, computed by all ranks.
 ///
@@ -21,8 +30,42 @@ struct BlockEncoder {
   func pictures(of corpus: Corpus, samples: [Int]) throws -> Tensor<Float> {
     let loader = PictureBlock.loader(
       corpus, samples: samples, blocks: communicator.slice(of: Self.blocks(samples.count)), options: embedder.image)
-    let name = { (row: Int) in "the picture “\(corpus.key(samples[row]))” of \(corpus.name)" }
-    return try embeddings(samples.count, name) { rows in
+    return try pictures(samples.count, loader) { row in "the picture “\(corpus.key(samples[row]))” of \(corpus.name)" }
+  }
+
+  /// Embeddings [n, d], of length one unless `isRaw`, of picture files, in their order, on every rank; and why some
+  /// could not be read, by their number. The rows of those mean nothing.
+  ///
+  /// - Parameter skipping: whether such pictures are noted; otherwise the first one ends the encoding.
+  func pictures(
+    files: [String], skipping: Bool
+  ) throws -> (rows: Tensor<Float>, faults: [PictureFault]) {
+    let faults = Mutex<[PictureFault]>([])
+    let loader = PictureBlock.loader(
+      count: files.count, blocks: communicator.slice(of: Self.blocks(files.count)), options: embedder.image,
+      read: { index, bytes in
+        switch RegularFile.read(files[index], limit: PictureCheck.mostBytes) {
+        case .success(let read): bytes = read
+        case .failure(let reason): throw reason
+        }
+      },
+      fail: { index, error in
+        let reason = (error as? RegularFile.Reason)?.words ?? "\(error)"
+        guard skipping else { throw EvaluationError.badPicture(path: files[index], reason: reason) }
+        faults.withLock { $0.append(PictureFault(picture: index, reason: reason)) }
+      })
+    let rows = try pictures(files.count, loader) { row in "the picture “\(files[row])”" }
+    let own = try JSONEncoder().encode(faults.withLock { $0 })
+    let all = try communicator.allGather([UInt8](own)).flatMap {
+      try JSONDecoder().decode([PictureFault].self, from: Data($0))
+    }
+    return (rows, all.sorted { $0.picture < $1.picture })
+  }
+
+  private func pictures(
+    _ count: Int, _ loader: Prefetcher<Int, PictureBlock>, _ name: (Int) -> String
+  ) throws -> Tensor<Float> {
+    try embeddings(count, name) { rows in
       guard let block = try loader.next() else { preconditionFailure("a block was planned for each call") }
       defer { loader.recycle(block) }
       return embedder.features(pictures: block.pictures(rows.count))

@@ -12,6 +12,8 @@ enum EvaluationError: ExitCoded, Equatable, CustomStringConvertible {
   case classesAreIDs(corpus: String, first: String)
   case unknownClass(path: String, name: String, known: Int)
   case labelWithoutClass(corpus: String, key: String, label: Int, classes: Int)
+  case badPicture(path: String, reason: String)
+  case nothingAt(path: String, expected: String)
   case noModel(path: String, reason: String)
 
   var exitCode: Int32 {
@@ -48,6 +50,9 @@ enum EvaluationError: ExitCoded, Equatable, CustomStringConvertible {
       the picture “\(key)” of the corpus \(corpus) has label \(label), and there are \(classes) classes, \
       0 to \(classes - 1); give as many names as there are labels
       """
+    case .badPicture(let path, let reason):
+      "the picture “\(path)” cannot be embedded: \(reason); leave it out, or all such pictures with --skip-bad"
+    case .nothingAt(let path, let expected): "\(path): expected \(expected), found nothing"
     case .noModel(let path, let reason): "no model can be loaded from \(path): \(reason)"
     }
   }

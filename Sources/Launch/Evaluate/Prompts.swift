@@ -33,11 +33,11 @@ struct Prompts: Equatable {
     return classes.indices.filter { Set(names).contains(classes[$0]) }
   }
 
-  /// The lines of a text file; at least one, none empty but at the end.
+  /// The lines of a text file, or of standard input (-); at least one, none empty but at the end.
   static func lines(_ path: String) throws -> [String] {
     let data: Data
     do {
-      data = try Data(contentsOf: URL(filePath: path))
+      data = try path == "-" ? FileHandle.standardInput.readToEnd() ?? Data() : Data(contentsOf: URL(filePath: path))
     } catch {
       throw EvaluationError.unreadable(
         path: path, reason: (error as NSError).localizedFailureReason ?? error.localizedDescription)

@@ -32,10 +32,8 @@ struct FolderSource: ImportSource {
   ) throws {
     self.folder = folder
     self.captionKeys = captionKeys
-    var files: [String] = []
-    try Self.list(folder, "", ancestors: [], into: &files)
-    paths = files.filter { Self.extensions.contains(($0 as NSString).pathExtension.lowercased()) }
-      .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    let (paths, files) = try Self.list(folder)
+    self.paths = paths
     guard !paths.isEmpty else {
       throw ImportError(folder, "holds no picture (\(Self.extensions.sorted().joined(separator: ", ")))")
     }
@@ -54,6 +52,14 @@ struct FolderSource: ImportSource {
       throw ImportError(
         folder, "\(paths[earlier]) and \(path) have the same key \"\(SampleKey.from(path: path))\"; rename one")
     }
+  }
+
+  /// The pictures in a folder and those below it, following links, in the order of their bytes; and all files.
+  static func list(_ folder: String) throws -> (pictures: [String], files: [String]) {
+    var files: [String] = []
+    try list(folder, "", ancestors: [], into: &files)
+    let pictures = files.filter { extensions.contains(($0 as NSString).pathExtension.lowercased()) }
+    return (pictures.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }, files)
   }
 
   private static func list(_ folder: String, _ prefix: String, ancestors: [String], into files: inout [String]) throws {
