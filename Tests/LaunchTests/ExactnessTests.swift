@@ -12,11 +12,14 @@ import Testing
     let report = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
     #expect(report["precision"] as? String == (double ? "double" : "float") && report["ranks"] as? Int == ranks)
     let models = try #require(report["models"] as? [[String: Any]])
-    #expect(models.map { $0["model"] as? String } == ["ViT", "ResNet"])
+    #expect(models.map { $0["model"] as? String } == ["ViT", "ResNet", "ResNet, frozen in part"])
     for model in models {
       #expect(try #require(model["loss"] as? Double) < (double ? 1e-9 : 1e-5))
       let parameters = try #require(model["parameters"] as? [[String: Any]])
       #expect(parameters.count > 40)
+      let still = parameters.filter { $0["largest"] as? Double == 0 }.compactMap { $0["name"] as? String }
+      let isFrozen = (model["model"] as? String)?.hasSuffix("frozen in part") == true
+      #expect(isFrozen == still.contains("visual.layer2.1.conv3.weight") && isFrozen == still.contains("ln_final.bias"))
       for parameter in parameters {
         let (largest, most) = (parameter["largest"] as? Double, parameter["most"] as? Double)
         #expect(try #require(largest) < 20 * 1e-4, "\(parameter)")

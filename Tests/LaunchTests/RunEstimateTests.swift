@@ -16,9 +16,10 @@ import Testing
     let run = try RunConfig.load(scene.runFile, overrides: values)
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
     let (student, _) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher?.embedding)
-    return RunEstimate(
+    return try RunEstimate(
       run, config, student.parameters,
-      teacher: teacher.map { ($0, run.teacher?.micro, CLIP<Float>.layout($0).count) }, rank: 0, of: ranks)
+      teacher: teacher.map { ($0, run.teacher?.micro, CLIP<Float>.layout($0).count) },
+      frozen: run.frozen(in: student.parameters), rank: 0, of: ranks)
   }
 
   /// What rank 0 received in each step, as the run's log has it.
@@ -42,6 +43,7 @@ import Testing
     for (name, values, teacher, ranks) in [
       ("alone", ["steps=2"], nil, 1), ("clip2", ["steps=2"], nil, 2), ("all2", learning, config, 2),
       ("all3", learning, config, 3),
+      ("frozen", ["steps=2", "freeze=[visual, transformer.resblocks.0]", "reduce.bucket=0.01"], nil, 3),
     ] {
       try await scene.train(name, values, ranks: ranks)
       let parts = try estimate(values, teacher: teacher, ranks: ranks).received
@@ -54,6 +56,9 @@ import Testing
       }
       #expect(ranks == 1 || bytes > 10_000 && tokens < bytes / 2, "\(name)")
     }
+    // What never moves never travels.
+    let table = try estimate(["freeze=[token_embedding]"], ranks: 2)
+    #expect(!table.received.contains { $0.name == RunEstimate.tokens } && table.tokenRows.received == 0)
   }
 
   @Test func memoryByKind() throws {

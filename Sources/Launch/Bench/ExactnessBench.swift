@@ -12,6 +12,8 @@ struct ExactnessBench {
   var bucket = 0.1
   static let rate = 1e-4
   static let teacherWidth = 10
+  /// A whole tower, and of the other one layers in the middle with their batch norms, through which gradients go on.
+  static let frozen = ["text", "visual.bn2", "visual.layer2", "visual.attnpool.positional_embedding"]
 
   /// What the last line of output says.
   struct Report: Codable {
@@ -47,22 +49,19 @@ struct ExactnessBench {
     let precision = S.self == Double.self ? "double" : "float"
     let alone = try communicator.split(group: communicator.rank)
     let text = TextConfig(contextLength: 9, vocabularySize: 301, width: 24, heads: 3, layers: 2)
+    let transformer = CLIPConfig(
+      embedding: 24, vision: VisionConfig(imageSize: 16, patchSize: 4, width: 40, layers: 2, headWidth: 10), text: text)
+    let resNet = CLIPConfig(
+      embedding: 24, vision: VisionConfig(imageSize: 32, stages: [1, 2, 1, 1], width: 8, headWidth: 32), text: text)
     let models = [
-      (
-        "ViT",
-        CLIPConfig(
-          embedding: 24, vision: VisionConfig(imageSize: 16, patchSize: 4, width: 40, layers: 2, headWidth: 10),
-          text: text)
-      ),
-      (
-        "ResNet",
-        CLIPConfig(
-          embedding: 24, vision: VisionConfig(imageSize: 32, stages: [1, 2, 1, 1], width: 8, headWidth: 32), text: text)
-      ),
+      ("ViT", transformer, [], steps), ("ResNet", resNet, [], steps),
+      ("ResNet, frozen in part", resNet, Self.frozen, (steps + 3) / 4),
     ]
     var report = Report(precision: precision, ranks: communicator.size, steps: steps, models: [])
-    for (name, config) in models {
-      let (found, wanted) = (try train(S.self, config, communicator), try train(S.self, config, alone))
+    for (name, config, freeze, steps) in models {
+      let (found, wanted) = (
+        try train(S.self, config, freeze, steps, communicator), try train(S.self, config, freeze, steps, alone)
+      )
       let loss = zip(found.losses, wanted.losses).map { abs($0 - $1) / abs($1) }.max() ?? 0
       let compared = Compared(model: name, loss: loss, parameters: differences(found.model, wanted.model))
       say("\(name) in \(precision) precision on \(communicator.size) ranks: \(compared.text)")
@@ -77,7 +76,7 @@ struct ExactnessBench {
   }
 
   private func train<S: Scalar>(
-    _ type: S.Type, _ config: CLIPConfig, _ ranks: Communicator
+    _ type: S.Type, _ config: CLIPConfig, _ freeze: [String], _ steps: Int, _ ranks: Communicator
   ) throws -> (losses: [Double], model: CLIP<S>) {
     var options = ObjectivePreset.intra.options
     options.icl = 1
@@ -85,10 +84,12 @@ struct ExactnessBench {
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 5)
     model.visual.synchronize(over: JobRanks(communicator: ranks))
-    var reduce = ReduceConfig()
-    reduce.bucket = bucket
+    var run = RunConfig()
+    run.reduce.bucket = bucket
+    run.freeze = freeze
     let step = try Step(
-      model, objective, AdamW<S>.Options(), clipNorm: 10, micro: nil, reduce: reduce, communicator: ranks)
+      model, objective, AdamW<S>.Options(), clipNorm: 10, micro: nil, reduce: run.reduce,
+      frozen: run.frozen(in: model.parameters), communicator: ranks)
     let rows = ranks.slice(of: pairs)
     let losses = try (0..<steps).map { number in
       let teacher = objective.teacherRows(rows, of: pairs)

@@ -60,6 +60,7 @@ struct RunEstimate {
   ///   - teacher: the teacher's sizes, how many pairs its towers hold at once, and the numbers of its weights that one
   ///     rank has to answer for; nil without one.
   ///   - isCached: whether its embeddings come from a cache, so that it is not there itself.
+  ///   - frozen: what of the student stays as it is.
   ///   - ensemble: widths of the embeddings of teachers beside it.
   ///   - captions: as the run will see them; nil: every caption may fill its context.
   ///   - threads: that compute.
@@ -67,7 +68,8 @@ struct RunEstimate {
   init(
     _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>,
     teacher: (config: CLIPConfig, micro: Int?, weights: Int)?, isCached: Bool = false,
-    ensemble: [Int] = [], captions: CaptionSample? = nil, threads: Int = 1, program: Int = 0, rank: Int, of ranks: Int
+    frozen: Frozen = .none, ensemble: [Int] = [], captions: CaptionSample? = nil, threads: Int = 1, program: Int = 0,
+    rank: Int, of ranks: Int
   ) {
     let rows = Communicator.slice(of: run.batch.global, rank: rank, size: ranks).count
     let plan = parameters.bucketPlan(ranks: ranks, mebibytes: run.reduce.bucket)
@@ -76,7 +78,7 @@ struct RunEstimate {
     let traffic = Traffic(rank: rank, size: ranks)
     let table = plan.buckets[plan.buckets(in: [parameters.tokenTable])[0]]
     func received(_ touched: Int) -> Int {
-      ranks == 1
+      ranks == 1 || frozen.covers(table.range)
         ? 0
         : traffic.touchedRows(
           Array(repeating: touched, count: ranks), width: text.width, pieces: table.piecesInside, stride: 4)
@@ -88,17 +90,19 @@ struct RunEstimate {
       expectedReceived: expected.map { received(Int($0.rounded())) })
     let towers = TowerBuffers(captions: captions, threads: threads)
     memory = Self.memory(
-      run, config, parameters, owned: owned, teacher: isCached ? nil : teacher, teacherWidth: teacher?.config.embedding,
+      run, config, parameters, frozen, owned: owned, teacher: isCached ? nil : teacher,
+      teacherWidth: teacher?.config.embedding,
       ensemble, towers, program: program, rows: rows, ranks: ranks)
     payloads =
       ranks == 1
-      ? [] : Self.payloads(run, config, parameters, plan, teacher: teacher?.config.embedding, ensemble, rank: rank)
+      ? []
+      : Self.payloads(run, config, parameters, frozen, plan, teacher: teacher?.config.embedding, ensemble, rank: rank)
   }
 
   // MARK: Memory
 
   private static func memory(
-    _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>, owned: Int,
+    _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>, _ frozen: Frozen, owned: Int,
     teacher: (config: CLIPConfig, micro: Int?, weights: Int)?, teacherWidth: Int?, _ ensemble: [Int],
     _ towers: TowerBuffers, program: Int, rows: Int, ranks: Int
   ) -> [Part] {
@@ -113,9 +117,10 @@ struct RunEstimate {
     }
     let held = min(rows, run.batch.micro ?? rows)
     let (use, again) = (held < rows ? TowerUse.trainingInPieces : .training, run.batch.recompute)
-    parts.append(Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, use, again)))
+    let (image, text) = (frozen.image ? TowerUse.forward : use, frozen.text ? TowerUse.forward : use)
+    parts.append(Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, image, again)))
     let isBound = towers.captions == nil ? " (at most)" : ""
-    parts.append(Part(name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, use, again)))
+    parts.append(Part(name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, text, again)))
     if let teacher {
       let held = min(rows, teacher.micro ?? rows)
       let buffers =
@@ -162,8 +167,8 @@ struct RunEstimate {
   // MARK: Messages
 
   private static func payloads(
-    _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>, _ plan: BucketPlan, teacher: Int?,
-    _ ensemble: [Int], rank: Int
+    _ run: RunConfig, _ config: CLIPConfig, _ parameters: ParameterStore<Float>, _ frozen: Frozen, _ plan: BucketPlan,
+    teacher: Int?, _ ensemble: [Int], rank: Int
   ) -> [Payload] {
     let traffic = Traffic(rank: rank, size: plan.ranks)
     let asked = ObjectiveTraffic(
@@ -172,7 +177,7 @@ struct RunEstimate {
     var payloads: [Payload] = []
     // The last bucket is the first to leave.
     let table = plan.buckets(in: [parameters.tokenTable])
-    for (index, bucket) in plan.buckets.enumerated().reversed() {
+    for (index, bucket) in plan.buckets.enumerated().reversed() where !frozen.covers(bucket.range) {
       let bytes = 4 * bucket.range.count
       if table.contains(index) {
         let text = config.text
@@ -189,7 +194,7 @@ struct RunEstimate {
           part: "gradients", kind: .reduceScatter, bytes: bytes, handed: bytes,
           received: traffic.reduceScatter(bucket.pieces, stride: 4)))
     }
-    for bucket in plan.buckets {
+    for bucket in plan.buckets where !frozen.covers(bucket.range) {
       payloads.append(
         Payload(
           part: "parameters", kind: .allGather, bytes: 4 * bucket.range.count, handed: 4 * bucket.pieces[rank].count,

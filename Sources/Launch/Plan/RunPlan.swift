@@ -146,7 +146,8 @@ struct Prospect {
     estimate = header.estimate(ranks: cost.ranks, ofNode: cost.ranksOfNode)
     let tokens = header.captions?.mean ?? Double(header.config.text.contextLength)
     work = StepWork(
-      header.run, header.config, teacher: header.teacher?.cache == nil ? header.teacher?.config : nil,
+      header.run, header.config, frozen: header.frozen,
+      teacher: header.teacher?.cache == nil ? header.teacher?.config : nil,
       teacherWidth: header.teacher?.config.embedding, rows: rows, tokens: tokens)
     time = StepTime(work, estimate, cost, rate: rate, overlaps: header.run.reduce.overlap)
   }

@@ -14,16 +14,21 @@ struct StepWork {
   var total: Double { forward + backward + objective + teacher }
 
   /// - Parameters:
+  ///   - frozen: towers that learn nothing run forward once, and never backward.
   ///   - teacher: nil where there is none to compute.
   ///   - rows: b, this rank's pairs of N.
   ///   - tokens: of a caption, on average.
   init(
-    _ run: RunConfig, _ config: CLIPConfig, teacher: CLIPConfig?, teacherWidth: Int?, rows b: Int, tokens: Double
+    _ run: RunConfig, _ config: CLIPConfig, frozen: Frozen, teacher: CLIPConfig?, teacherWidth: Int?, rows b: Int,
+    tokens: Double
   ) {
     let once = Self.forward(config, rows: b, tokens: tokens)
+    let image = Double(b) * config.vision.forwardOperations(embedding: config.embedding)
+    let learning = (frozen.image ? 0 : image) + (frozen.text ? 0 : once - image)
     let inPieces = run.batch.micro.map { $0 < b } ?? false
-    forward = (inPieces ? 2 : 1) * once
-    backward = 2 * once + Double(b) * config.repeatedOperations(tokens: tokens, run.batch.recompute)
+    forward = once + (inPieces ? learning : 0)
+    backward =
+      2 * learning + Double(b) * config.repeatedOperations(tokens: tokens, run.batch.recompute, frozen: frozen)
     self.teacher = teacher.map { Self.forward($0, rows: b, tokens: tokens) } ?? 0
     // Own rows against all N, for both modalities: a product for a softmax in the first pass, and in the second again and for
     // the gradient; with a teacher's softmax beside it, two more.

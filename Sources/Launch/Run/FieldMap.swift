@@ -145,6 +145,12 @@ extension String {
     return best.distance <= max(1, count / 3) ? best.name : nil
   }
 
+  /// The candidates that are written most alike, the nearest first.
+  func nearest(_ count: Int, among candidates: [String]) -> [String] {
+    let ranked = candidates.map { (name: $0, distance: edits(to: $0)) }
+    return ranked.sorted { ($0.distance, $0.name) < ($1.distance, $1.name) }.prefix(count).map(\.name)
+  }
+
   /// Edits between two words: insertions, deletions, replacements, and swaps of neighbours.
   private func edits(to other: String) -> Int {
     let from = Array(self)

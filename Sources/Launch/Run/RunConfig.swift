@@ -15,6 +15,8 @@ struct RunConfig: Section {
   var model = ModelConfig()
   /// What the first step begins with.
   var start = InitConfig()
+  /// Towers, or beginnings of names, whose parameters stay as they are.
+  var freeze: [String] = []
   /// How the model is made smaller while it trains.
   var prune: PruneConfig?
   var data = DataConfig()
@@ -45,6 +47,7 @@ struct RunConfig: Section {
     map.field("seed", &seed)
     map.required("model", &model, "a preset such as ViT-T-16, a .json file, or a section")
     map.field("init", &start)
+    map.field("freeze", &freeze)
     map.optional("prune", &prune, none: "none")
     map.required("data", &data, "a section with corpora")
     map.required("vocabulary", &vocabulary, "the path of a byte-pair vocabulary file")

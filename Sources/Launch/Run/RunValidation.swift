@@ -10,7 +10,8 @@ extension RunConfig {
 
   /// What is wrong, by the path of the key to change.
   private var mistakes: [(path: String, text: String)] {
-    runMistakes + start.mistakes + modelMistakes + (prune?.mistakes(steps: steps) ?? []) + dataMistakes + imageMistakes
+    runMistakes + start.mistakes + freezeMistakes + modelMistakes + (prune?.mistakes(steps: steps) ?? []) + dataMistakes
+      + imageMistakes
       + reduce.mistakes + optimizerMistakes + objective.mistakes
       + teacherMistakes
       + reportMistakes
@@ -171,7 +172,7 @@ extension RunConfig {
 
   /// What is allowed but rarely meant; shown when the run starts.
   func warnings(totalSteps: Int) -> [String] {
-    let found = teacherWarnings + objective.warnings(totalSteps: totalSteps)
+    let found = teacherWarnings + freezeWarnings + objective.warnings(totalSteps: totalSteps)
     guard prune == nil, optimizer.warmup >= totalSteps else { return found }
     return found + [
       "optimizer.warmup (\(optimizer.warmup) steps) does not end within the run (\(totalSteps) steps):"

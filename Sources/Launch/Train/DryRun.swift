@@ -59,7 +59,7 @@ struct DryRun {
     try pruning?.check(config, steps: steps)
     return RunHeader(
       run: run, config: config, parameters: student.parameters, teacher: teacher, corpora: corpora, sampler: sampler,
-      steps: steps, plan: plan, ranks: ranks,
+      steps: steps, plan: plan, ranks: ranks, frozen: try run.frozen(in: student.parameters),
       ensemble: try run.ofFurtherTeachers.compactMap(\.teacher).map {
         try TeacherModel.sizes($0, over: ranks).embedding
       }, notes: [pruning?.text].compactMap { $0 }, warnings: warnings)

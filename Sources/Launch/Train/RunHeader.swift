@@ -16,6 +16,8 @@ struct RunHeader {
   let steps: Int
   let plan: ThreadPlan
   let ranks: Communicator
+  /// What of the model stays as it is.
+  var frozen = Frozen.none
   /// Widths of the embeddings of teachers beside the first.
   var ensemble: [Int] = []
   /// As the run will see them; nil where they are not there.
@@ -65,6 +67,7 @@ struct RunHeader {
       Fact(name: "wire", text: estimate.wireText),
     ]
     if let teacher { facts.insert(Fact(name: "teacher", text: teacherText(teacher)), at: 1) }
+    let notes = [run.freezeText(frozen, parameters)].compactMap { $0 } + notes
     let warnings = run.warnings(totalSteps: steps) + warnings + Set(machine.joined()).sorted()
     let width = 7
     let lines =
@@ -162,7 +165,8 @@ struct RunHeader {
     RunEstimate(
       run, config, parameters,
       teacher: teacher.map { ($0.config, $0.micro, weights(of: $0.config, ranks, nodeSize)) },
-      isCached: teacher?.cache != nil, ensemble: ensemble, captions: captions, threads: plan.compute, program: program,
+      isCached: teacher?.cache != nil, frozen: frozen, ensemble: ensemble, captions: captions, threads: plan.compute,
+      program: program,
       rank: ranks - 1, of: ranks)
   }
 

@@ -13,12 +13,15 @@ final class StageExchange<S: Scalar> {
   /// The buckets of what becomes ready at once and is read at once, and how many such units each bucket belongs to.
   private let bucketsOfUnit: [[Int]]
   private let unitsOfBucket: [Int]
+  /// Which buckets hold nothing that is learned, and never travel; and the units of towers through which nothing runs backward.
+  private let isStill: [Bool]
+  private let stillUnits: [Int]
   /// How many units of each bucket are not ready yet in the backward that is under way; nil where none is.
   private var missing: [Int]?
   private var failure: (any Error)?
 
   /// Every rank must call it.
-  init(_ model: CLIP<S>, _ config: ReduceConfig, over ranks: Communicator) throws {
+  init(_ model: CLIP<S>, _ config: ReduceConfig, frozen: Frozen, over ranks: Communicator) throws {
     self.model = model
     let parameters = model.parameters
     let plan = parameters.bucketPlan(ranks: ranks.size, mebibytes: config.bucket)
@@ -35,6 +38,8 @@ final class StageExchange<S: Scalar> {
     self.bucketsOfUnit = bucketsOfUnit
     unitsOfBucket = plan.buckets.indices.map { bucket in bucketsOfUnit.count { $0.contains(bucket) } }
     let visual = model.visual.stages.extents.count
+    isStill = plan.buckets.map { frozen.covers($0.range) }
+    stillUnits = (frozen.image ? Array(0..<visual) : []) + (frozen.text ? Array(visual..<visual + text.count) : [])
     for (stages, first) in [(model.visual.stages, 0), (model.text.stages, visual)] {
       stages.willRun = { [unowned self] in willRun(first + $0) }
       stages.gradientsReady = { [unowned self] in ready(first + $0) }
@@ -50,16 +55,17 @@ final class StageExchange<S: Scalar> {
   /// The tokens of this rank's captions, whose rows of the table are all that this step touches.
   func touch(_ captions: [[Int32]]) { buckets.touch(Set(captions.joined()).sorted().map(Int.init)) }
 
-  /// From here on stages that become ready leave; what is no tower's is ready.
+  /// From here on stages that become ready leave; what is no tower's is ready, and what no backward will announce.
   func beginReduction() {
     missing = unitsOfBucket
     ready(bucketsOfUnit.count - 1)
+    for unit in stillUnits.reversed() { ready(unit) }
   }
 
   /// All is ready that was not yet.
   func finishReduction() throws {
     if missing == nil { beginReduction() }
-    for bucket in buckets.plan.buckets.indices.reversed() where missing?[bucket] ?? 0 > 0 { buckets.reduce(bucket) }
+    for bucket in buckets.plan.buckets.indices.reversed() where missing?[bucket] ?? 0 > 0 { reduce(bucket) }
     missing = nil
     try buckets.finishReduction()
   }
@@ -68,8 +74,12 @@ final class StageExchange<S: Scalar> {
     guard missing != nil else { return }
     for bucket in bucketsOfUnit[unit].reversed() {
       missing?[bucket] -= 1
-      if missing?[bucket] == 0 { buckets.reduce(bucket) }
+      if missing?[bucket] == 0 { reduce(bucket) }
     }
+  }
+
+  private func reduce(_ bucket: Int) {
+    if !isStill[bucket] { buckets.reduce(bucket) }
   }
 
   // MARK: Values
@@ -79,7 +89,9 @@ final class StageExchange<S: Scalar> {
   func gather() throws {
     var begun: Set<Int> = []
     let scale = buckets.plan.buckets(in: [model.logitScale.extent])
-    for bucket in scale + bucketsOfUnit.joined() where begun.insert(bucket).inserted { try buckets.gather(bucket) }
+    for bucket in scale + bucketsOfUnit.joined() where !isStill[bucket] && begun.insert(bucket).inserted {
+      try buckets.gather(bucket)
+    }
     try buckets.waitForValues(scale)
   }
 

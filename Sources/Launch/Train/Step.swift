@@ -45,6 +45,8 @@ final class Step<S: Scalar> {
   let optimizer: AdamW<S>
   /// Masks that are learned beside the weights until the model is cut.
   var pruning: MaskTraining<S>?
+  /// What stays as it is.
+  let frozen: Frozen
   let clipNorm: Double?
   /// At most so many pairs go through the towers at once; features are then computed first, and the towers run again.
   let micro: Int
@@ -56,16 +58,19 @@ final class Step<S: Scalar> {
   /// Every rank must call it.
   init(
     _ model: CLIP<S>, _ objective: Objective<S>, _ options: AdamW<S>.Options, clipNorm: Double?, micro: Int?,
-    reduce: ReduceConfig = ReduceConfig(), communicator: Communicator
+    reduce: ReduceConfig = ReduceConfig(), frozen: Frozen = .none, communicator: Communicator
   ) throws {
     self.model = model
     self.objective = objective
     self.communicator = communicator
+    self.frozen = frozen
     self.clipNorm = clipNorm
     self.micro = micro ?? Int.max
     ranks = JobRanks(communicator: communicator)
-    exchange = try StageExchange(model, reduce, over: communicator)
-    optimizer = AdamW(model.parameters, options, ranges: exchange.buckets.plan.ranges(of: communicator.rank))
+    exchange = try StageExchange(model, reduce, frozen: frozen, over: communicator)
+    optimizer = AdamW(
+      model.parameters, options, ranges: exchange.buckets.plan.ranges(of: communicator.rank), frozen: frozen)
+    model.visual.freeze(frozen)
   }
 
   /// Whether gradients and parameters travel while the towers compute. It may change between steps, once they have settled;
@@ -134,6 +139,7 @@ final class Step<S: Scalar> {
     let own = exchange.buckets.own
     let norm = try clock(&seconds.communication) {
       try exchange.finishReduction()
+      optimizer.clearFrozen(own)
       var squares = [sumOfSquares(own)]
       try communicator.sum(&squares)
       return squares[0].squareRoot()
@@ -180,9 +186,11 @@ final class Step<S: Scalar> {
     return masks
   }
 
-  /// Keeps the logit scale within its bounds, true where it had to be moved; or at the value that is fixed.
+  /// Keeps the logit scale within its bounds, true where it had to be moved; or at the value that is fixed. A frozen one is left
+  /// as it is.
   @discardableResult
   private func holdLogitScale() -> Bool {
+    if frozen.logitScale { return false }
     guard let fixed = objective.options.fixedLogitScale else { return model.clampLogitScale() }
     fill(model.logitScale.value, S(log(fixed)))
     return false
@@ -193,27 +201,35 @@ final class Step<S: Scalar> {
     _ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>]
   ) -> (Tensor<S>, Tensor<S>) {
     if chunks.count == 1 {
-      return (model.visual.forward(images, keeping: true), model.text.forward(TokenBatch(captions), keeping: true))
+      return (
+        model.visual.forward(images, keeping: !frozen.image),
+        model.text.forward(TokenBatch(captions), keeping: !frozen.text)
+      )
     }
     let shape = Shape(captions.count, model.config.embedding)
     let (image, text) = (raw.0.tensor(shape), raw.1.tensor(shape))
     for chunk in chunks {
-      copy(model.visual.forward(images.pictures(chunk), mode: .rehearsal, observe: nil), into: image.rows(chunk))
+      let mode = frozen.image ? ForwardMode.evaluation : .rehearsal
+      copy(model.visual.forward(images.pictures(chunk), mode: mode, observe: nil), into: image.rows(chunk))
       copy(model.text.forward(TokenBatch(captions[chunk]), keeping: false), into: text.rows(chunk))
     }
     return (image, text)
   }
 
-  /// The towers' gradients from the features'; with `again`, each chunk's forward is repeated first.
+  /// The gradients of the towers that learn from the features'; with `again`, each chunk's forward is repeated first.
   private func backward(_ images: Tensor<S>, _ captions: [[Int32]], _ chunks: [Range<Int>], again: Bool) {
     let (dimage, dtext) = objective.rawGradients()
     for (index, chunk) in chunks.enumerated() {
       // Gradients under masks are not those of the weights yet.
       if index == chunks.count - 1, pruning == nil { exchange.beginReduction() }
-      if again { _ = model.text.forward(TokenBatch(captions[chunk]), keeping: true) }
-      model.text.backward(dtext.rows(chunk))
-      if again { _ = model.visual.forward(images.pictures(chunk), keeping: true) }
-      model.visual.backward(dimage.rows(chunk))
+      if !frozen.text {
+        if again { _ = model.text.forward(TokenBatch(captions[chunk]), keeping: true) }
+        model.text.backward(dtext.rows(chunk))
+      }
+      if !frozen.image {
+        if again { _ = model.visual.forward(images.pictures(chunk), keeping: true) }
+        model.visual.backward(dimage.rows(chunk))
+      }
     }
   }
 

@@ -44,7 +44,7 @@ struct Student {
     if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
     return try Step(
       model, objective, inputs.optimizer.options, clipNorm: inputs.optimizer.clipNorm, micro: run.batch.micro,
-      reduce: run.reduce, communicator: ranks)
+      reduce: run.reduce, frozen: inputs.frozen, communicator: ranks)
   }
 
   /// Becomes what it was after the steps of `checkpoint`, while the data go on after the batch of step `lost`. Every rank

@@ -91,7 +91,7 @@ struct Trainer {
       run: run, config: config, parameters: inputs.student(config).0.parameters,
       teacher: inputs.teacher.map { .init($0) },
       corpora: inputs.data.corpora.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
-      plan: plan, ranks: ranks, ensemble: inputs.further.shapes.map(\.width),
+      plan: plan, ranks: ranks, frozen: inputs.frozen, ensemble: inputs.further.shapes.map(\.width),
       captions: inputs.data.captions(about: 1024),
       notes: [
         inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note,

@@ -9,6 +9,8 @@ struct TrainingInputs {
   /// The model's sizes as the run file has them; a model that was pruned has others.
   let sizes: CLIPConfig
   let pruning: Pruning?
+  /// What of the model stays as it is.
+  let frozen: Frozen
   let teacher: TeacherModel?
   /// Of a teacher that computes its embeddings anew; nil where it was only looked at.
   let weights: TeacherWeights?
@@ -32,6 +34,7 @@ struct TrainingInputs {
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
     sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary)
     try run.checkStatistics(of: sizes, ranks: ranks.size)
+    frozen = try run.frozen(in: CLIP<Float>.layout(sizes))
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: sizes.text.contextLength)
     let isLoaded = checking && run.teacher?.cache == nil
     var teacher = try TeacherModel(run, over: ranks, checksum: isLoaded ? .whenRead : .now)

@@ -21,7 +21,7 @@ final class BatchStatistics<S: Scalar> {
 /// Batch norm over all points of all pictures, with ReLU and the sum with a shortcut: y = f((z − μ)/√(σ² + ε) · weight +
 /// bias + residual), ε = 1e-5.
 ///
-/// To train, μ and σ² (biased) are the batch's, of this rank or of all; otherwise the running ones. Running statistics
+/// To train, μ and σ² (biased) are the batch's, of this rank or of all; otherwise, and where it is frozen, the running ones. Running statistics
 /// move by a tenth of the way once a step, the variance towards the unbiased one.
 public final class BatchNorm<S: Scalar> {
   public let weight: Parameter<S>
@@ -33,6 +33,9 @@ public final class BatchNorm<S: Scalar> {
 
   static var epsilon: Double { 1e-5 }
   static var momentum: Double { 0.1 }
+
+  /// Takes the running statistics to train, too, and leaves them as they are.
+  var isFrozen = false
 
   private let width: Int
   /// Per column: mean and sum of squares; in backward the two sums.
@@ -71,7 +74,9 @@ public final class BatchNorm<S: Scalar> {
     let (mean, scale, reciprocal) = saved.vectors(width)
     let moments = sums.tensor(Shape(2, width))
     let (mu, variance) = (moments.rows(0..<1), moments.rows(1..<2))
-    if mode == .evaluation {
+    if mode == .evaluation || isFrozen {
+      // Not of the batch: no row has a share in them.
+      saved.rows = 0
       copy(runningMean.value, into: mu)
       copy(runningVariance.value, into: variance)
     } else {
@@ -153,7 +158,7 @@ public final class BatchNorm<S: Scalar> {
   /// Adds to the gradients of weight and bias; writes dz, which may be dy.
   ///
   /// With ẑ = (z − μ)·r, h the part of dy that passes the mask, and N rows of all ranks:
-  /// dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N), dweight += Σ h ẑ, dbias += Σ h, where these two are of this rank's rows alone.
+  /// dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N), where the statistics are the batch's, and weight · r h where they are not; dweight += Σ h ẑ, dbias += Σ h, where these two are of this rank's rows alone.
   func backward(
     _ dy: Tensor<S>, z: Tensor<S>, mask: BatchNormMask<S>, saved: Saved, dz: Tensor<S>,
     statistics: BatchStatistics<S>
@@ -168,7 +173,7 @@ public final class BatchNorm<S: Scalar> {
       dweight[j] += S(along[j] * Double(reciprocal[j]))
       dbias[j] += S(sum[j])
     }
-    if statistics.ranks != nil {
+    if statistics.ranks != nil, !isFrozen {
       exchange(statistics) { numbers in
         for j in 0..<2 * width { numbers.append(both[j]) }
       }

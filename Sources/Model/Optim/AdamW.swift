@@ -56,18 +56,25 @@ public final class AdamW<S: Scalar> {
   public let firstMoment: Tensor<S>
   public let secondMoment: Tensor<S>
   private let runs: [Run]
+  /// Where in the moments what is frozen lies.
+  private let still: [Range<Int>]
 
-  /// Scalars that follow one another both in the arena and in the moments, and decay alike.
+  /// Scalars that follow one another both in the arena and in the moments, and decay alike; nil: they do not move.
   private struct Run {
     var range: Range<Int>
     /// Where they begin in the moments.
     var offset: Int
-    var decay: Double
+    var decay: Double?
 
     var own: Range<Int> { offset..<offset + range.count }
   }
 
-  public init(_ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]? = nil) {
+  /// - Parameters:
+  ///   - ranges: what of the arena is updated; nil: all.
+  ///   - frozen: what of it is left as it is, and its moments 0 or what a checkpoint has of them.
+  public init(
+    _ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]? = nil, frozen: Frozen = .none
+  ) {
     let ranges = ranges ?? [0..<store.count]
     precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }, "ranges rise")
     self.options = options
@@ -78,21 +85,22 @@ public final class AdamW<S: Scalar> {
     var runs: [Run] = []
     var offset = 0
     for range in ranges {
-      runs += Self.runs(store, options, within: range, at: offset)
+      runs += Self.runs(store, options, frozen, within: range, at: offset)
       offset += range.count
     }
-    self.runs = runs
+    self.runs = runs.filter { $0.decay != nil }
+    still = runs.filter { $0.decay == nil }.map(\.own)
   }
 
   /// Consecutive parameters of equal decay, as few runs as there can be.
   private static func runs(
-    _ store: ParameterStore<S>, _ options: Options, within range: Range<Int>, at offset: Int
+    _ store: ParameterStore<S>, _ options: Options, _ frozen: Frozen, within range: Range<Int>, at offset: Int
   ) -> [Run] {
     var runs: [Run] = []
     for entry in store.entries {
       let part = entry.range.clamped(to: range)
       guard !part.isEmpty else { continue }
-      let decay = options.decay(of: entry.name, entry.shape)
+      let decay = frozen.contains(entry.name) ? nil : options.decay(of: entry.name, entry.shape)
       if let last = runs.last, last.decay == decay {
         runs[runs.count - 1].range = last.range.lowerBound..<part.upperBound
       } else {
@@ -102,14 +110,21 @@ public final class AdamW<S: Scalar> {
     return runs
   }
 
+  /// Makes the gradient of what is frozen 0, so that it has no part in the norm.
+  public func clearFrozen(_ gradient: Tensor<S>) {
+    precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
+    for place in still { fill(gradient.slice(place), 0) }
+  }
+
   /// One step: `parameters` is the whole arena, `gradient` that of `ranges` alone.
   public func update(_ parameters: Tensor<S>, gradient: Tensor<S>, rate: Double, gradientScale: Double = 1) {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
     step += 1
     for run in runs {
+      guard let decay = run.decay else { continue }
       adamW(
         parameters.slice(run.range), gradient: gradient.slice(run.own), first: firstMoment.slice(run.own),
-        second: secondMoment.slice(run.own), step: step, rate: rate, decay: run.decay, beta1: options.beta1,
+        second: secondMoment.slice(run.own), step: step, rate: rate, decay: decay, beta1: options.beta1,
         beta2: options.beta2, epsilon: options.epsilon, gradientScale: gradientScale)
     }
   }

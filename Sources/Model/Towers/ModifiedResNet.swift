@@ -160,6 +160,10 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
 
   private var norms: [BatchNorm<S>] { stem.map(\.norm) + layers.joined().flatMap(\.norms) }
 
+  public func freeze(_ frozen: Frozen) {
+    for norm in norms { norm.isFrozen = frozen.contains(norm.weight.name) && frozen.contains(norm.bias.name) }
+  }
+
   public func synchronize(over ranks: any Ranks<S>) { workspace.statistics.ranks = ranks }
 
   public func moveStatistics() throws {

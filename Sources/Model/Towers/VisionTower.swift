@@ -31,6 +31,10 @@ public protocol VisionTower<S>: AnyObject {
   /// Adds the gradients of all parameters, given that of the features [b, e] of the last forward with `training`.
   func backward(_ dfeatures: Tensor<S>)
 
+  /// From here on batch norms of which all is frozen take their running statistics in training, too, and leave them as they
+  /// are.
+  func freeze(_ frozen: Frozen)
+
   /// From here on batch norm takes the statistics of all ranks together: each rank calls forward and backward as often
   /// as every other, be it with no pictures.
   func synchronize(over ranks: any Ranks<S>)

@@ -146,6 +146,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   }
 
   /// No layer of it sees more than one picture at a time.
+  public func freeze(_ frozen: Frozen) {}
   public func synchronize(over ranks: any Ranks<S>) {}
   public func moveStatistics() {}
   public func dropStatistics() {}

@@ -54,9 +54,10 @@ extension CLIPConfig {
       + text.blockSizes.forwardOperations(length: tokens, width: text.width) + 2 * Double(text.width * embedding)
   }
 
-  /// The same of what backward computes again.
-  public func repeatedOperations(tokens: Double, _ recompute: Recompute) -> Double {
+  /// The same of what backward computes again, of towers that it runs through.
+  public func repeatedOperations(tokens: Double, _ recompute: Recompute, frozen: Frozen = .none) -> Double {
     guard recompute == .blocks else { return 0 }
-    return vision.repeatedOperations + text.blockSizes.repeatedOperations(length: tokens, width: text.width)
+    return (frozen.image ? 0 : vision.repeatedOperations)
+      + (frozen.text ? 0 : text.blockSizes.repeatedOperations(length: tokens, width: text.width))
   }
 }

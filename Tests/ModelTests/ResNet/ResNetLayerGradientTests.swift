@@ -69,12 +69,22 @@ import Testing
   }
 
   /// Without ReLU and with outputs that ReLU never meets at its kink: the bias is far above all distances.
-  @Test(arguments: [(3, 1), (5, 3), (17, 2)], [(false, false), (false, true), (true, false), (true, true)])
-  func batchNorm(sizes: (n: Int, c: Int), form: (relu: Bool, residual: Bool)) {
-    let (relu, residual) = form
+  @Test(
+    arguments: [(3, 1), (5, 3), (17, 2)],
+    [
+      (false, false, false), (false, true, false), (true, false, false), (true, true, false), (false, true, true),
+      (true, false, true),
+    ])
+  func batchNorm(sizes: (n: Int, c: Int), form: (relu: Bool, residual: Bool, frozen: Bool)) {
+    let (relu, residual, frozen) = form
     var made: BatchNorm<Double>?
     let store = Self.store { made = BatchNorm($0, name: "bn", width: sizes.c) }
     guard let layer = made else { return }
+    layer.isFrozen = frozen
+    if frozen {
+      for j in 0..<sizes.c { (layer.runningMean.value[j], layer.runningVariance.value[j]) = (0.5, 0.25 + Double(j)) }
+    }
+    let before = store.bufferValues.array
     if relu {
       for j in 0..<sizes.c { layer.bias.value[j] = j % 2 == 0 ? 40 : -40 }
     }
@@ -95,6 +105,8 @@ import Testing
       layer.backward(dother, z: z, mask: mask, saved: saved, dz: dz, statistics: statistics)
     }
     #expect(report.passed, "\(report)")
+    layer.move()
+    #expect((store.bufferValues.array == before) == frozen)
   }
 
   @Test(arguments: [(1, 1, 4, 2, 3), (2, 4, 6, 3, 5), (3, 9, 10, 2, 1), (2, 1, 3, 1, 2)])
