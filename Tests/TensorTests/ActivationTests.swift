@@ -28,8 +28,8 @@ import Testing
     let sums = (0..<n * w).map { Double(h[$0] + bias[$0 % w]) }
     let y = Tensor<S>(Shape(n, w))
     let alone = Tensor<S>(y.shape)
-    activate(h, bias: bias, activation, into: alone)
-    biasActivation(h, bias: bias, activation, into: y)
+    activate(.exact(h), bias: bias, activation, into: .exact(alone))
+    biasActivation(.exact(h), bias: bias, activation, into: .exact(y))
     #expect(alone.array == y.array)
     for (index, x) in sums.enumerated() {
       let (value, derivative) = Self.plain(activation, x)
@@ -52,13 +52,13 @@ import Testing
     ]).run {
       let y = Tensor<Double>(shape)
       copy(h, into: derivative)
-      biasActivation(derivative, bias: bias, activation, into: y)
+      biasActivation(.exact(derivative), bias: bias, activation, into: .exact(y))
       return y.array
     } backward: { weights in
       copy(h, into: derivative)
-      biasActivation(derivative, bias: bias, activation, into: Tensor(shape))
+      biasActivation(.exact(derivative), bias: bias, activation, into: .exact(Tensor(shape)))
       copy(Tensor(shape, weights), into: dh)
-      biasActivationBackward(dh, derivative: derivative, dbias: dbias)
+      biasActivationBackward(.exact(dh), derivative: .exact(derivative), dbias: dbias)
     }
     #expect(report.passed, "\(report)")
   }
@@ -71,7 +71,7 @@ import Testing
   private func notFinite<S: Scalar>(_: S.Type, _ activation: Activation) {
     let h = Tensor<S>(Shape(1, 3), [S.nan, S.infinity, 1])
     let y = Tensor<S>(Shape(1, 3))
-    biasActivation(h, bias: Tensor(Shape(3)), activation, into: y)
+    biasActivation(.exact(h), bias: Tensor(Shape(3)), activation, into: .exact(y))
     #expect(y[0].isNaN && h[0].isNaN)
     #expect(!y[1].isFinite)
     #expect(y[2].isFinite && h[2].isFinite)

@@ -31,7 +31,9 @@ import Testing
     let n = sequences.total
     let qkv = Tensor<S>.random(Shape(n, 3 * w), "qkv", bound: 2)
     let (o, lse) = (Tensor<S>(Shape(n, w)), Tensor<S>(Shape(test.heads, n)))
-    attention(qkv, sequences, heads: test.heads, causal: test.causal, into: o, logSumExp: lse, scratch: Buffer())
+    attention(
+      .exact(qkv), sequences, heads: test.heads, causal: test.causal, into: .exact(o), logSumExp: lse,
+      tiles: AttentionTiles())
     let plain = Self.plain(qkv.doubles, test)
     // A score is a sum of d products below 4, scaled: its error is that of each logarithm, and moves probabilities by
     // as much in relative terms; sums over the sequence come on top. Values are below 2.
@@ -73,15 +75,17 @@ import Testing
     let (w, n) = (test.width, test.sequences.total)
     let qkv = Tensor<Double>.random(Shape(n, 3 * w), "qkv")
     let dqkv = Tensor<Double>(qkv.shape)
-    let (o, lse, scratch) = (Tensor<Double>(Shape(n, w)), Tensor<Double>(Shape(test.heads, n)), Buffer<Double>())
+    let (o, lse, tiles) = (Tensor<Double>(Shape(n, w)), Tensor<Double>(Shape(test.heads, n)), AttentionTiles<Double>())
     let report = GradientCheck([.init("qkv", qkv, gradient: dqkv, accumulates: false)]).run {
       attention(
-        qkv, test.sequences, heads: test.heads, causal: test.causal, into: o, logSumExp: lse, scratch: scratch)
+        .exact(qkv), test.sequences, heads: test.heads, causal: test.causal, into: .exact(o), logSumExp: lse,
+        tiles: tiles)
       return o.array
     } backward: { weights in
       attentionBackward(
-        Tensor(Shape(n, w), weights), o: o, qkv: qkv, logSumExp: lse, test.sequences, heads: test.heads,
-        causal: test.causal, into: dqkv, scratch: scratch)
+        .exact(Tensor(Shape(n, w), weights)), o: .exact(o), qkv: .exact(qkv), logSumExp: lse, test.sequences,
+        heads: test.heads,
+        causal: test.causal, into: .exact(dqkv), tiles: tiles)
     }
     #expect(report.passed, "\(report)")
   }
@@ -90,7 +94,9 @@ import Testing
   @Test func largeScores() {
     let qkv = Tensor<Float>(Shape(2, 3), [30, 30, 1, 30, -30, 2])
     let (o, lse) = (Tensor<Float>(Shape(2, 1)), Tensor<Float>(Shape(1, 2)))
-    attention(qkv, Sequences(count: 1, length: 2), heads: 1, causal: false, into: o, logSumExp: lse, scratch: Buffer())
+    attention(
+      .exact(qkv), Sequences(count: 1, length: 2), heads: 1, causal: false, into: .exact(o), logSumExp: lse,
+      tiles: AttentionTiles())
     #expect(o.array == [1, 1] && lse.array == [900, 900])
   }
 
@@ -100,7 +106,8 @@ import Testing
       qkv[position] = .nan
       let (o, lse) = (Tensor<Float>(Shape(2, 1)), Tensor<Float>(Shape(1, 2)))
       attention(
-        qkv, Sequences(count: 1, length: 2), heads: 1, causal: false, into: o, logSumExp: lse, scratch: Buffer())
+        .exact(qkv), Sequences(count: 1, length: 2), heads: 1, causal: false, into: .exact(o), logSumExp: lse,
+        tiles: AttentionTiles())
       #expect(o.array.contains { $0.isNaN }, "position \(position)")
     }
   }

@@ -80,8 +80,8 @@ import Testing
     // Filled with other bits first, as memory that is used again is.
     let dirty = Tensor<Float>(shape)
     for index in 0..<dirty.count { dirty[index] = 7 }
-    _ = room.keep(dirty, .bf16)
-    let unfolded = room.room(shape, .bf16)
+    let unfolded = room.operand(shape, .bf16)
+    if case .rounded(let dirtied) = unfolded { round(dirty, into: dirtied) }
     unfold(before, s.plane, stride: s.stride, lines: lines, into: unfolded)
     guard case .rounded(let found) = unfolded, case .rounded(let expected) = after else {
       Issue.record("not rounded")

@@ -34,7 +34,7 @@ import Testing
 
     let sums = Tensor<S>.random(Shape(w), "sums")
     var (expected, sizes) = (sums.doubles, sums.doubles.map { abs($0) })
-    addColumnSums(of: x, to: sums)
+    addColumnSums(of: .exact(x), to: sums)
     for i in 0..<n {
       for j in 0..<w {
         expected[j] += p[i * w + j]
@@ -77,7 +77,7 @@ import Testing
     } backward: { weights in
       let dy = Tensor(x.shape, weights)
       add(dy, to: dx)
-      addColumnSums(of: dy, to: dbias)
+      addColumnSums(of: .exact(dy), to: dbias)
     }
     #expect(report.passed, "\(report)")
   }

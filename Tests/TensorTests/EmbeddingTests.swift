@@ -58,7 +58,7 @@ import Testing
     let images = Tensor<Float>.random(Shape(b, c, height, width), "images")
     let (down, across) = (height / p, width / p)
     let rows = Tensor<Float>(Shape(b * down * across, c * p * p))
-    patches(of: images, size: p, into: rows)
+    patches(of: images, size: p, into: .exact(rows))
     var at = 0
     for picture in 0..<b {
       for row in 0..<down {

@@ -101,26 +101,68 @@ import Testing
     #expect(c.array == [0, 0])
   }
 
-  /// What a layer keeps is the exact tensor, or its rounding in memory of its own.
-  @Test func keepsWhatItRounded() {
-    let (buffer, scratch) = (OperandBuffer<Float>(), Buffer<Float>())
-    let place = buffer.place(Shape(2, 2), .bf16, scratch: scratch)
-    copy(Tensor(Shape(2, 2), [1, 2.001, 3, 4]), into: place)
-    _ = buffer.keep(place, .bf16)
-    fill(scratch.tensor(Shape(2, 2)), 7)
-    guard case .rounded(let kept) = buffer.kept(Shape(2, 2), .bf16) else {
-      Issue.record("not rounded")
+  /// What a layer keeps is exact or rounded, in memory of its own.
+  @Test func keepsWhatWasWritten() {
+    let buffer = OperandBuffer<Float>()
+    let x = Tensor<Float>(Shape(2, 2), [1, 2.001, 3, 4])
+    guard case .rounded(let rounded) = buffer.operand(x.shape, .bf16),
+      case .exact(let exact) = buffer.operand(x.shape, .fp32)
+    else {
+      Issue.record("not of the precision that was asked for")
       return
     }
-    #expect(kept.array == [1, 2, 3, 4] && kept.rows(1..<2).array == [3, 4])
-    let exact = buffer.place(Shape(1, 2), .fp32, scratch: scratch)
-    copy(Tensor(Shape(1, 2), [0.1, 0.2]), into: exact)
-    _ = buffer.keep(exact, .fp32)
-    fill(scratch.tensor(Shape(2, 2)), 9)
-    guard case .exact(let kept) = buffer.kept(Shape(1, 2), .fp32) else {
-      Issue.record("not exact")
-      return
+    round(x, into: rounded)
+    copy(x, into: exact)
+    #expect(rounded.array == [1, 2, 3, 4] && rounded.rows(1..<2).array == [3, 4])
+    #expect(exact.array == x.array)
+  }
+
+  @Test(arguments: [1, 2, 511, 512, 513, 1000, 1024, 6304, 65535, 1 << 20]) func pieces(rows: Int) {
+    var end = 0
+    var sizes: [Int] = []
+    for piece in ProductPieces(rows) {
+      #expect(piece.lowerBound == end && !piece.isEmpty)
+      end = piece.upperBound
+      sizes.append(piece.count)
     }
-    #expect(kept.array == [0.1, 0.2])
+    #expect(end == rows)
+    // A piece is not cut again, so that what is measured of it is what is computed.
+    for size in sizes { #expect(Array(ProductPieces(size)) == [0..<size]) }
+    #expect(rows <= 512 ? sizes == [rows] : sizes.dropFirst().allSatisfy { $0.nonzeroBitCount == 1 })
+  }
+
+  /// As many rows as are cut in pieces: of the result, and of the sums.
+  @Test func longProducts() {
+    let (rows, columns, inner) = (1157, 3, 2)
+    let (x, y) = (Tensor<Float>.random(Shape(rows, inner), "x"), Tensor<Float>.random(Shape(rows, columns), "y"))
+    let (left, right) = (RoundedBuffer(), RoundedBuffer())
+    let (a, b): (Operand<Float>, Operand<Float>) = (left.operand(x, .bf16), right.operand(y, .bf16))
+    let (p, q) = (rounded(x.array), rounded(y.array))
+    let product = Tensor<Float>(Shape(inner, columns))
+    fill(product, 1)
+    let bias = Tensor<Float>(Shape(columns), [1, 2, 3])
+    matmul(a, b, into: product, transposeA: true, bias: bias, accumulate: true)
+    for i in 0..<inner {
+      for j in 0..<columns {
+        let terms = (0..<rows).map { Double(p[$0 * inner + i] * q[$0 * columns + j]) }
+        let expected = 2 + Double(j) + terms.reduce(0, +)
+        let bound = Float.roundoff * Double(rows) * (4 + terms.reduce(0) { $0 + abs($1) })
+        #expect(abs(Double(product[i * columns + j]) - expected) <= bound)
+      }
+    }
+    let weight = Tensor<Float>.random(Shape(columns, inner), "weight")
+    let w: Operand<Float> = right.operand(weight, .bf16)
+    let v = rounded(weight.array)
+    guard case .rounded(let narrow) = OperandBuffer<Float>().operand(Shape(rows, columns), .bf16) else { return }
+    let exact = Tensor<Float>(Shape(rows, columns))
+    matmul(a, w, into: exact, transposeB: true, bias: bias)
+    matmul(a, w, into: .rounded(narrow), transposeB: true, bias: bias)
+    for i in 0..<rows {
+      for j in 0..<columns {
+        let sum = bias[j] + p[i * inner] * v[j * inner] + p[i * inner + 1] * v[j * inner + 1]
+        #expect(abs(exact[i * columns + j] - sum) <= 4 * Float.ulpOfOne * (3 + abs(sum)))
+      }
+    }
+    #expect(narrow.array == rounded(exact.array))
   }
 }

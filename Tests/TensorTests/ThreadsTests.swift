@@ -76,15 +76,15 @@ import Testing
         scale(y, by: 3)
         add(y, bias: bias, into: y)
         found.append(y.array)
-        addColumnSums(of: x, to: sums)
+        addColumnSums(of: .exact(x), to: sums)
         found.append(sums.array)
         let normed = Tensor<Float>(x.shape)
-        layerNorm(x, weight: bias, bias: bias, into: normed, mean: mean, reciprocal: reciprocal)
+        layerNorm(x, weight: bias, bias: bias, into: .exact(normed), mean: mean, reciprocal: reciprocal)
         found += [normed.array, mean.array, reciprocal.array]
         let h = Tensor(x.shape, x.array)
         for activation in [Activation.gelu, .quickGELU] {
-          biasActivation(h, bias: bias, activation, into: normed)
-          biasActivationBackward(h, derivative: normed, dbias: sums)
+          biasActivation(.exact(h), bias: bias, activation, into: .exact(normed))
+          biasActivationBackward(.exact(h), derivative: .exact(normed), dbias: sums)
           found += [h.array, normed.array, sums.array]
         }
         fill(mean, -.infinity)
@@ -166,7 +166,7 @@ import Testing
       let (x, dy) = (Tensor<Double>.random(Shape(n, w), "x"), Tensor<Double>.random(Shape(n, w), "dy"))
       let weight = Tensor<Double>.random(Shape(w), "weight")
       let (mean, scale) = (Tensor<Double>(Shape(n)), Tensor<Double>(Shape(n)))
-      layerNorm(x, weight: weight, bias: weight, into: Tensor(x.shape), mean: mean, reciprocal: scale)
+      layerNorm(x, weight: weight, bias: weight, into: .exact(Tensor(x.shape)), mean: mean, reciprocal: scale)
       let results = ThreadsTests.onThreads { () -> [[Double]] in
         let (dx, dweight, dbias) = (Tensor<Double>(x.shape), Tensor<Double>(Shape(w)), Tensor<Double>(Shape(w)))
         layerNormBackward(
@@ -190,13 +190,14 @@ import Testing
       let qkv = Tensor<Double>.random(Shape(sequences.total, 3 * w), "qkv")
       let results = ThreadsTests.onThreads { () -> [[Double]] in
         let (o, dqkv) = (Tensor<Double>(Shape(sequences.total, w)), Tensor<Double>(qkv.shape))
-        let (lse, scratch) = (Tensor<Double>(Shape(heads, sequences.total)), Buffer<Double>())
-        attention(qkv, sequences, heads: heads, causal: true, into: o, logSumExp: lse, scratch: scratch)
+        let (lse, tiles) = (Tensor<Double>(Shape(heads, sequences.total)), AttentionTiles<Double>())
+        attention(.exact(qkv), sequences, heads: heads, causal: true, into: .exact(o), logSumExp: lse, tiles: tiles)
         attentionBackward(
-          o, o: o, qkv: qkv, logSumExp: lse, sequences, heads: heads, causal: true, into: dqkv, scratch: scratch)
+          .exact(o), o: .exact(o), qkv: .exact(qkv), logSumExp: lse, sequences, heads: heads, causal: true,
+          into: .exact(dqkv), tiles: tiles)
         let images = Tensor<Double>.random(Shape(5, 3, 6, 6), "images")
         let rows = Tensor<Double>(Shape(5 * 9, 12))
-        patches(of: images, size: 2, into: rows)
+        patches(of: images, size: 2, into: .exact(rows))
         let product = Tensor<Double>(Shape(45, 45))
         matmul(rows, rows, into: product, transposeB: true)
         return [o.array, lse.array, dqkv.array, rows.array, product.array]

@@ -97,7 +97,7 @@ public struct Convolution<S: Scalar> {
     for start in Swift.stride(from: 0, to: lines, by: height) {
       let group = start..<min(start + height, lines)
       let rows = group.lowerBound * output.width..<group.upperBound * output.width
-      let columns = workspace.columns.room(Shape(rows.count, 9 * x.columns), x.precision)
+      let columns = workspace.columns.operand(Shape(rows.count, 9 * x.columns), x.precision)
       unfold(x, plane, stride: stride, lines: group, into: columns)
       body(columns, rows)
     }

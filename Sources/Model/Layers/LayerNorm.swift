@@ -31,19 +31,31 @@ public struct LayerNorm<S: Scalar> {
     self.survivors = survivors
   }
 
-  public func forward(_ x: Tensor<S>, into y: Tensor<S>, saved: Saved) {
+  public func forward(_ x: Tensor<S>, into y: Operand<S>, saved: Saved) {
     let (mean, reciprocal) = saved.rows(x.rows)
     guard let survivors, let units = survivors.units else {
       layerNorm(x, weight: weight.value, bias: bias.value, into: y, mean: mean, reciprocal: reciprocal)
       return
     }
-    guard !units.isEmpty else { return fill(y, 0) }
-    let (narrow, affine) = gather(x, units, survivors.narrow)
-    let out = survivors.narrow.y.tensor(narrow.shape)
-    layerNorm(
-      narrow, weight: affine.rows(0..<1), bias: affine.rows(1..<2), into: out, mean: mean, reciprocal: reciprocal)
-    scatterColumns(out, units, into: y)
+    let exact =
+      switch y {
+      case .exact(let y): y
+      case .rounded(let y): survivors.narrow.whole.tensor(y.shape)
+      }
+    if units.isEmpty {
+      fill(exact, 0)
+    } else {
+      let (narrow, affine) = gather(x, units, survivors.narrow)
+      let out = survivors.narrow.y.tensor(narrow.shape)
+      layerNorm(
+        narrow, weight: affine.rows(0..<1), bias: affine.rows(1..<2), into: .exact(out), mean: mean,
+        reciprocal: reciprocal)
+      scatterColumns(out, units, into: exact)
+    }
+    if case .rounded(let y) = y { round(exact, into: y) }
   }
+
+  public func forward(_ x: Tensor<S>, into y: Tensor<S>, saved: Saved) { forward(x, into: .exact(y), saved: saved) }
 
   /// Adds to dx and to the gradients of weight and bias.
   public func backward(_ dy: Tensor<S>, x: Tensor<S>, saved: Saved, dx: Tensor<S>) {

@@ -10,7 +10,7 @@ public struct MLP<S: Scalar> {
   /// What backward needs beside the input: the activation's derivative and its output, both [n, hidden].
   public final class Saved {
     /// Where the output is not kept, c_fc(x) without its bias, of which backward makes both.
-    let derivative = Buffer<S>()
+    let derivative = OperandBuffer<S>()
     let active: OperandBuffer<S>
     let keepsActive: Bool
 
@@ -38,46 +38,39 @@ public struct MLP<S: Scalar> {
   }
 
   /// y = residual + c_proj(f(c_fc(x))).
-  public func forward(
-    _ x: Operand<S>, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved, workspace: Workspace<S>
-  ) {
-    contract.forward(expanded(x, saved: saved, workspace: workspace), adding: residual, into: y)
+  public func forward(_ x: Operand<S>, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved) {
+    contract.forward(expanded(x, saved: saved), adding: residual, into: y)
   }
 
   /// f(c_fc(x)), with what backward needs of it.
-  func expanded(_ x: Operand<S>, saved: Saved, workspace: Workspace<S>) -> Operand<S> {
+  func expanded(_ x: Operand<S>, saved: Saved) -> Operand<S> {
     let shape = Shape(x.rows, hidden)
-    let h = saved.derivative.tensor(shape)
+    let h = saved.derivative.operand(shape, x.precision)
     matmul(x, expand.weight.operand(like: x), into: h, transposeB: true)
     guard saved.keepsActive else {
-      let active = saved.active.place(shape, x.precision, scratch: workspace.wide)
+      let active = saved.active.operand(shape, x.precision)
       activate(h, bias: expand.bias.value, activation, into: active)
-      return saved.active.keep(active, x.precision)
+      return active
     }
-    return activated(h, x.precision, saved, workspace)
+    return activated(h, saved)
   }
 
   /// The activation's output, given c_fc(x) without its bias, in whose place its derivative comes.
-  private func activated(
-    _ h: Tensor<S>, _ precision: Precision, _ saved: Saved, _ workspace: Workspace<S>
-  ) -> Operand<S> {
-    let active = saved.active.place(h.shape, precision, scratch: workspace.wide)
+  private func activated(_ h: Operand<S>, _ saved: Saved) -> Operand<S> {
+    let active = saved.active.operand(h.shape, h.precision)
     biasActivation(h, bias: expand.bias.value, activation, into: active)
-    return saved.active.keep(active, precision)
+    return active
   }
 
   /// Writes dx, the gradient by way of the MLP alone; adds to the parameters' gradients. Once for each forward.
-  public func backward(_ dy: Tensor<S>, x: Operand<S>, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>) {
+  public func backward(_ dy: Operand<S>, x: Operand<S>, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>) {
     let shape = Shape(x.rows, hidden)
-    let derivative = saved.derivative.tensor(shape)
-    let active =
-      saved.keepsActive
-      ? saved.active.kept(shape, x.precision) : activated(derivative, x.precision, saved, workspace)
-    let dh = workspace.wide.tensor(shape)
-    contract.backward(dy, x: active, dx: dh, rounding: workspace.rounding)
+    let derivative = saved.derivative.operand(shape, x.precision)
+    let active = saved.keepsActive ? saved.active.operand(shape, x.precision) : activated(derivative, saved)
+    let dh = workspace.wide.operand(shape, x.precision)
+    contract.backward(dy, x: active, dx: dh)
     biasActivationBackward(dh, derivative: derivative, dbias: expand.bias.gradient)
-    let slope = workspace.rounding.operand(dh, x.precision)
-    matmul(slope, x, into: expand.weight.gradient, transposeA: true, accumulate: true)
-    matmul(slope, expand.weight.kept(like: x), into: dx)
+    matmul(dh, x, into: expand.weight.gradient, transposeA: true, accumulate: true)
+    matmul(dh, expand.weight.kept(like: x), into: dx)
   }
 }

@@ -55,14 +55,14 @@ public struct ResidualAttentionBlock<S: Scalar> {
   func forward(_ x: Tensor<S>, _ sequences: Sequences, saved: Saved, workspace: Workspace<S>) -> Tensor<S> {
     let (middle, normed) = attend(x, sequences, saved, workspace)
     let output = saved.output.tensor(x.shape)
-    mlp.forward(normed, adding: middle, into: output, saved: saved.mlp, workspace: workspace)
+    mlp.forward(normed, adding: middle, into: output, saved: saved.mlp)
     return output
   }
 
   /// Fills `saved` as the forward of x did, but for the output, which is still there.
   func restore(_ x: Tensor<S>, _ sequences: Sequences, saved: Saved, workspace: Workspace<S>) {
     let (_, normed) = attend(x, sequences, saved, workspace)
-    _ = mlp.expanded(normed, saved: saved.mlp, workspace: workspace)
+    _ = mlp.expanded(normed, saved: saved.mlp)
   }
 
   /// The sum behind the attention, and its norm.
@@ -80,29 +80,30 @@ public struct ResidualAttentionBlock<S: Scalar> {
     _ x: Tensor<S>, by norm: LayerNorm<S>, _ saved: LayerNorm<S>.Saved, into buffer: OperandBuffer<S>,
     _ workspace: Workspace<S>
   ) -> Operand<S> {
-    let place = buffer.place(x.shape, workspace.precision, scratch: workspace.branch)
-    norm.forward(x, into: place, saved: saved)
-    return buffer.keep(place, workspace.precision)
+    let y = buffer.operand(x.shape, workspace.precision)
+    norm.forward(x, into: y, saved: saved)
+    return y
   }
 
   /// dx [n, w] holds the gradient of the output and, on return, that of the input.
   func backward(
     _ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, saved: Saved, workspace: Workspace<S>
   ) {
-    let shape = x.shape
+    let (shape, precision) = (x.shape, workspace.precision)
     let branch = workspace.branch.tensor(shape)
     let middle = saved.middle.tensor(shape)
-    func input(_ x: Tensor<S>, _ norm: LayerNorm<S>, _ kept: LayerNorm<S>.Saved, _ buffer: OperandBuffer<S>) -> Operand<
-      S
-    > {
-      saved.recompute == .cheap
-        ? normed(x, by: norm, kept, into: buffer, workspace) : buffer.kept(shape, workspace.precision)
-    }
+    let isKept = saved.recompute != .cheap
+    let normed2 =
+      isKept
+      ? saved.normed2.operand(shape, precision) : normed(middle, by: norm2, saved.norm2, into: saved.normed2, workspace)
     mlp.backward(
-      dx, x: input(middle, norm2, saved.norm2, saved.normed2), saved: saved.mlp, dx: branch, workspace: workspace)
+      workspace.slope.operand(dx, precision), x: normed2, saved: saved.mlp, dx: branch, workspace: workspace)
     norm2.backward(branch, x: middle, saved: saved.norm2, dx: dx)
+    let normed1 =
+      isKept
+      ? saved.normed1.operand(shape, precision) : normed(x, by: norm1, saved.norm1, into: saved.normed1, workspace)
     attention.backward(
-      dx, x: input(x, norm1, saved.norm1, saved.normed1), sequences, saved: saved.attention, dx: branch,
+      workspace.slope.operand(dx, precision), x: normed1, sequences, saved: saved.attention, dx: branch,
       workspace: workspace)
     norm1.backward(branch, x: x, saved: saved.norm1, dx: dx)
   }

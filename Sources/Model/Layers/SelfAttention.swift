@@ -14,8 +14,8 @@ public struct SelfAttention<S: Scalar> {
 
   /// What backward needs beside the input: q, k, v [n, 3hd], the heads' outputs [n, hd] and log-sum-exps [heads, n].
   public final class Saved {
-    let qkv = Buffer<S>()
-    let heads = Buffer<S>()
+    let qkv = OperandBuffer<S>()
+    let heads = OperandBuffer<S>()
     let logSumExp = Buffer<S>()
     public init() {}
   }
@@ -42,28 +42,28 @@ public struct SelfAttention<S: Scalar> {
     workspace: Workspace<S>
   ) {
     let n = x.rows
-    let qkv = saved.qkv.tensor(Shape(n, 3 * inner))
-    let mixed = saved.heads.tensor(Shape(n, inner))
+    let qkv = saved.qkv.operand(Shape(n, 3 * inner), x.precision)
+    let mixed = saved.heads.operand(Shape(n, inner), x.precision)
     input.forward(x, into: qkv)
     attention(
       qkv, sequences, heads: heads, causal: causal, into: mixed, logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
-      scratch: workspace.tiles)
-    output.forward(workspace.rounding.operand(mixed, x.precision), adding: residual, into: y)
+      tiles: workspace.tiles)
+    output.forward(mixed, adding: residual, into: y)
   }
 
   /// Writes dx, the gradient by way of the attention alone; adds to the parameters' gradients.
   public func backward(
-    _ dy: Tensor<S>, x: Operand<S>, _ sequences: Sequences, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>
+    _ dy: Operand<S>, x: Operand<S>, _ sequences: Sequences, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>
   ) {
     let n = x.rows
-    let mixed = saved.heads.tensor(Shape(n, inner))
-    let dmixed = workspace.narrow.tensor(Shape(n, inner))
-    output.backward(
-      dy, x: workspace.roundingInput.operand(mixed, x.precision), dx: dmixed, rounding: workspace.rounding)
-    let dqkv = workspace.wide.tensor(Shape(n, 3 * inner))
+    let qkv = saved.qkv.operand(Shape(n, 3 * inner), x.precision)
+    let mixed = saved.heads.operand(Shape(n, inner), x.precision)
+    let dmixed = workspace.narrow.operand(Shape(n, inner), x.precision)
+    output.backward(dy, x: mixed, dx: dmixed)
+    let dqkv = workspace.wide.operand(Shape(n, 3 * inner), x.precision)
     attentionBackward(
-      dmixed, o: mixed, qkv: saved.qkv.tensor(Shape(n, 3 * inner)), logSumExp: saved.logSumExp.tensor(Shape(heads, n)),
-      sequences, heads: heads, causal: causal, into: dqkv, scratch: workspace.tiles)
-    input.backward(dqkv, x: x, dx: dx, rounding: workspace.rounding)
+      dmixed, o: mixed, qkv: qkv, logSumExp: saved.logSumExp.tensor(Shape(heads, n)), sequences, heads: heads,
+      causal: causal, into: dqkv, tiles: workspace.tiles)
+    input.backward(dqkv, x: x, dx: .exact(dx))
   }
 }

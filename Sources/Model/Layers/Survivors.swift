@@ -12,6 +12,8 @@ final class Survivors<S: Scalar> {
   struct Narrow {
     let x = Buffer<S>()
     let y = Buffer<S>()
+    /// All columns again, before they are rounded.
+    let whole = Buffer<S>()
     let dx = Buffer<S>()
     let affine = Buffer<S>()
     let daffine = Buffer<S>()

@@ -26,6 +26,6 @@ final class Head<S: Scalar> {
     let dy = rows.rawGradient()
     matmul(dy, linear.weight.value, into: gradient, beta: 1)
     matmul(dy, raw, into: linear.weight.gradient, transposeA: true, beta: 1)
-    addColumnSums(of: dy, to: linear.bias.gradient)
+    addColumnSums(of: .exact(dy), to: linear.bias.gradient)
   }
 }

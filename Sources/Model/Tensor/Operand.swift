@@ -66,57 +66,116 @@ extension RoundedBuffer {
   }
 }
 
-/// What a layer keeps for no other use than to multiply with it again: exact, or rounded and then in half the memory.
+/// Memory for a matrix that nothing but products and the kernels between them reads: exact, or rounded and then in half
+/// the memory. It grows to its high-water mark and stays.
 public final class OperandBuffer<S: Scalar> {
   private let exact = Buffer<S>()
   private let rounded = RoundedBuffer()
 
   public init() {}
 
-  /// Where the numbers are to be written before `keep` is called: memory that stays, or `scratch`.
-  public func place(_ shape: Shape, _ precision: Precision, scratch: Buffer<S>) -> Tensor<S> {
-    (precision == .bf16 ? scratch : exact).tensor(shape)
-  }
-
-  /// Keeps what was written to `place`.
-  public func keep(_ placed: Tensor<S>, _ precision: Precision) -> Operand<S> { rounded.operand(placed, precision) }
-
-  /// Room for an operand that is not made by rounding.
-  public func room(_ shape: Shape, _ precision: Precision) -> Operand<S> { kept(shape, precision) }
-
-  /// What was kept.
-  public func kept(_ shape: Shape, _ precision: Precision) -> Operand<S> {
+  /// A view of `shape` at the buffer's beginning; its contents are whatever was last written there.
+  public func operand(_ shape: Shape, _ precision: Precision) -> Operand<S> {
     precision == .bf16 ? .rounded(rounded.view(shape)) : .exact(exact.tensor(shape))
   }
 }
 
-/// C = op(A) op(B) + β C with β 0 or 1, where op transposes on request; A and B are both exact or both rounded.
+/// C = op(A) op(B) + bias, or added to an exact C, where op transposes on request and the bias has an element for each
+/// column of C. A and B are both exact or both rounded; C may be rounded where they are.
 ///
-/// Sums of rounded operands are kept in the scalar of C, so the result is that of an exact product of the rounded
-/// numbers but for the order of its sums.
+/// Sums of rounded operands are kept in S, so the result is that of an exact product of the rounded numbers but for the
+/// order of its sums; into a rounded C they are rounded once.
+public func matmul<S: Scalar>(
+  _ a: Operand<S>, _ b: Operand<S>, into c: Operand<S>, transposeA: Bool = false, transposeB: Bool = false,
+  bias: Tensor<S>? = nil, accumulate: Bool = false
+) {
+  precondition(bias == nil || bias?.count == c.columns, "a bias of \(bias?.shape ?? Shape(0)) for \(c.shape)")
+  switch (a, b, c) {
+  case (.exact(let a), .exact(let b), .exact(let c)):
+    if let bias { accumulate ? add(c, bias: bias, into: c) : broadcast(bias, into: c) }
+    matmul(
+      a, b, into: c, transposeA: transposeA, transposeB: transposeB, beta: accumulate || bias != nil ? 1 : 0)
+  case (.rounded(let a), .rounded(let b), _):
+    multiply(a, b, into: c, transposeA: transposeA, transposeB: transposeB, bias: bias, accumulate: accumulate)
+  default: preconditionFailure("a product of exact and rounded matrices: \(a.shape), \(b.shape) into \(c.shape)")
+  }
+}
+
 public func matmul<S: Scalar>(
   _ a: Operand<S>, _ b: Operand<S>, into c: Tensor<S>, transposeA: Bool = false, transposeB: Bool = false,
-  accumulate: Bool = false
+  bias: Tensor<S>? = nil, accumulate: Bool = false
 ) {
-  switch (a, b) {
-  case (.exact(let a), .exact(let b)):
-    matmul(a, b, into: c, transposeA: transposeA, transposeB: transposeB, beta: accumulate ? 1 : 0)
-  case (.rounded(let a), .rounded(let b)):
-    let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
-    let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
-    precondition(
-      inner == k && c.rows == m && c.columns == n,
-      "product of \(a.shape)\(transposeA ? "ᵀ" : "") and \(b.shape)\(transposeB ? "ᵀ" : "") into \(c.shape)")
-    guard m > 0, n > 0 else { return }
-    guard k > 0 else {
-      if !accumulate { fill(c, 0) }
-      return
+  matmul(
+    a, b, into: .exact(c), transposeA: transposeA, transposeB: transposeB, bias: bias, accumulate: accumulate)
+}
+
+private func multiply<S: Scalar>(
+  _ a: Rounded, _ b: Rounded, into c: Operand<S>, transposeA: Bool, transposeB: Bool, bias: Tensor<S>?,
+  accumulate: Bool
+) {
+  let (m, n, k) = productSizes(a.shape, b.shape, c.shape, transposeA: transposeA, transposeB: transposeB)
+  guard m > 0, n > 0 else { return }
+  guard k > 0 else { return beginSums(c, bias: bias, accumulate: accumulate) }
+  measureProduct {
+    switch c {
+    case .exact(let c):
+      // Pieces of A's rows as they are stored: of C's rows, or of the sums.
+      for rows in ProductPieces(a.rows) {
+        let isFirst = rows.lowerBound == 0
+        let x = a.pointer + rows.lowerBound * a.columns
+        if transposeA {
+          S.multiplyRounded(
+            transposeA: true, transposeB: transposeB, m, n, rows.count, x, m,
+            b.pointer + rows.lowerBound * (transposeB ? 1 : n), b.columns, bias: isFirst ? bias?.pointer : nil,
+            accumulate: accumulate || !isFirst, c.pointer, n)
+        } else {
+          S.multiplyRounded(
+            transposeA: false, transposeB: transposeB, rows.count, n, k, x, k, b.pointer, b.columns,
+            bias: bias?.pointer, accumulate: accumulate, c.pointer + rows.lowerBound * n, n)
+        }
+      }
+    case .rounded(let c):
+      precondition(!accumulate && !transposeA, "rounded sums cannot be added to")
+      for rows in ProductPieces(m) {
+        S.multiplyRounded(
+          transposeA: false, transposeB: transposeB, rows.count, n, k, a.pointer + rows.lowerBound * k, k, b.pointer,
+          b.columns, bias: bias?.pointer, c.pointer + rows.lowerBound * n, n)
+      }
     }
-    Profile.measure(\.matmul) {
-      S.multiplyRounded(
-        transposeA: transposeA, transposeB: transposeB, m, n, k, a.pointer, b.pointer, accumulate: accumulate,
-        c.pointer)
+  }
+}
+
+/// Ranges that together are 0 ..< rows: up to 512 in one; beyond that the four leading binary digits of the number, and
+/// then the other ones each alone.
+///
+/// Packed captions give another number of rows at every step, and oneDNN makes code for each size that it meets: so it
+/// meets few.
+struct ProductPieces: Sequence, IteratorProtocol {
+  private let rows: Int
+  private var done = 0
+
+  init(_ rows: Int) { self.rows = rows }
+
+  mutating func next() -> Range<Int>? {
+    let rest = rows - done
+    guard rest > 0 else { return nil }
+    let digits = Int.bitWidth - rest.leadingZeroBitCount
+    let count =
+      if rows <= 512 { rows } else if done == 0 { (rest >> (digits - 4)) << (digits - 4) } else { 1 << (digits - 1) }
+    defer { done += count }
+    return done..<done + count
+  }
+}
+
+/// C as a product over nothing leaves it: the bias, or 0, or what it was and the bias.
+private func beginSums<S: Scalar>(_ c: Operand<S>, bias: Tensor<S>?, accumulate: Bool) {
+  switch c {
+  case .exact(let c):
+    if !accumulate { fill(c, 0) }
+    if let bias { add(c, bias: bias, into: c) }
+  case .rounded(let c):
+    for i in 0..<c.rows {
+      for j in 0..<c.columns { c.pointer[i * c.columns + j] = bfloat16(bias?[j] ?? 0) }
     }
-  default: preconditionFailure("a product of an exact and a rounded matrix: \(a.shape), \(b.shape)")
   }
 }

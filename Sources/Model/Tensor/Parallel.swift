@@ -6,13 +6,23 @@ import Synchronization
 /// One number rules kernels and BLAS alike; the program sets it once from the cores that the process is bound to.
 public enum Threads {
   private static let planned = Atomic<Int>(1)
+  private static let plannedForProducts = Atomic<Int>(1)
 
   /// How many threads a kernel may use, the caller's included; at least 1.
   public static var count: Int {
     get { planned.load(ordering: .relaxed) }
     set {
       planned.store(max(newValue, 1), ordering: .relaxed)
-      setMatrixProductThreads(max(newValue, 1))
+      ofProducts = max(newValue, 1)
+    }
+  }
+
+  /// How many threads a matrix product uses: all, or one where several are computed at the same time.
+  private(set) static var ofProducts: Int {
+    get { plannedForProducts.load(ordering: .relaxed) }
+    set {
+      plannedForProducts.store(newValue, ordering: .relaxed)
+      setMatrixProductThreads(newValue)
     }
   }
 
@@ -41,9 +51,9 @@ public enum Threads {
   static func splitProducts(_ n: Int, _ body: (_ part: Int, _ range: Range<Int>) -> Void) {
     let threads = count
     guard threads > 1, n > 1 else { return split(n, body) }
-    setMatrixProductThreads(1)
+    ofProducts = 1
     split(n, body)
-    setMatrixProductThreads(threads)
+    ofProducts = threads
   }
 
   private struct Shared: @unchecked Sendable {

@@ -66,15 +66,10 @@ public final class RoundedBuffer {
 /// y ← x, rounded to nearest, ties to even; what is not a number stays so.
 @specialized(where S == Float)
 @specialized(where S == Double)
-func round<S: Scalar>(_ x: Tensor<S>, into y: Rounded) {
+public func round<S: Scalar>(_ x: Tensor<S>, into y: Rounded) {
   precondition(x.count == y.shape.count, "\(x.shape) rounded into \(y.shape)")
   let (p, q) = (x.pointer, y.pointer)
   Threads.split(x.count, grain: 1 << 15) { _, range in
-    for i in range {
-      let bits = Float(p[i]).bitPattern
-      let nearest = (bits &+ 0x7FFF &+ ((bits &>> 16) & 1)) &>> 16
-      // Adding would carry a NaN's bits into the sign.
-      q[i] = UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? (bits &>> 16) | 0x40 : nearest)
-    }
+    for i in range { q[i] = bfloat16(p[i]) }
   }
 }

@@ -42,6 +42,9 @@ public struct Tensor<S: Scalar>: @unchecked Sendable {
     }
   }
 
+  /// Whether both begin at the same place of the same memory.
+  public func isSameMemory(as other: Tensor) -> Bool { pointer == other.pointer }
+
   /// The same numbers under another shape of equal count.
   public func reshaped(_ shape: Shape) -> Tensor {
     precondition(shape.count == count, "\(self.shape) cannot be seen as \(shape)")

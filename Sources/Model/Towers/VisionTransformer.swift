@@ -17,8 +17,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   public let stages: TowerStages
 
   private let patchRows = OperandBuffer<S>()
-  /// Pictures as patches before they are rounded, and the gradient of one picture's rows after.
-  private let exactPatches = Buffer<S>()
+  /// The gradient of one picture's rows, rounded.
   private let rounding = RoundedBuffer()
   private let precision: Precision
   private let embedded = Buffer<S>()
@@ -77,9 +76,8 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     stages.willRun?(0)
     let (tokens, w) = (config.tokens, config.width)
     let grid = config.grid * config.grid
-    let place = patchRows.place(Shape(b * grid, patchLength), precision, scratch: exactPatches)
-    patches(of: images, size: config.patchSize, into: place)
-    let rows = patchRows.keep(place, precision)
+    let rows = patchRows.operand(Shape(b * grid, patchLength), precision)
+    patches(of: images, size: config.patchSize, into: rows)
 
     // Positions first; then patches accumulate onto theirs and the class embedding onto the first.
     let x = embedded.tensor(Shape(b * tokens, w))
@@ -132,7 +130,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     let dx = dembedded.tensor(Shape(b * tokens, w))
     fill(dx, 0)
     normBefore.backward(dz, x: embedded.tensor(Shape(b * tokens, w)), saved: savedBefore, dx: dx)
-    let rows = patchRows.kept(Shape(b * grid, patchLength), precision)
+    let rows = patchRows.operand(Shape(b * grid, patchLength), precision)
     let dkernel = convolution.gradient.reshaped(Shape(w, patchLength))
     for picture in 0..<b {
       let block = dx.rows(picture * tokens..<(picture + 1) * tokens)

@@ -98,7 +98,8 @@ import Testing
       layer.forward(.exact(x), sequences, adding: residual, into: y, saved: saved, workspace: workspace)
       return y.array
     } backward: { weights in
-      layer.backward(Tensor(shape, weights), x: .exact(x), sequences, saved: saved, dx: dx, workspace: workspace)
+      layer.backward(
+        .exact(Tensor(shape, weights)), x: .exact(x), sequences, saved: saved, dx: dx, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }
@@ -117,10 +118,10 @@ import Testing
     let (saved, workspace) = (MLP<Double>.Saved(), Workspace<Double>())
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(shape)
-      layer.forward(.exact(x), adding: residual, into: y, saved: saved, workspace: workspace)
+      layer.forward(.exact(x), adding: residual, into: y, saved: saved)
       return y.array
     } backward: { weights in
-      layer.backward(Tensor(shape, weights), x: .exact(x), saved: saved, dx: dx, workspace: workspace)
+      layer.backward(.exact(Tensor(shape, weights)), x: .exact(x), saved: saved, dx: dx, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }

@@ -34,8 +34,8 @@ import Testing
       fill(store.gradients, 0.25)
       let (y, dx) = (Tensor<Double>(dy.shape), Tensor<Double>(x.shape))
       let input: Operand<Double> = RoundedBuffer().operand(x, precision)
-      layer.forward(input, into: y)
-      layer.backward(dy, x: input, dx: dx, rounding: RoundedBuffer())
+      layer.forward(input, into: .exact(y))
+      layer.backward(RoundedBuffer().operand(dy, precision), x: input, dx: .exact(dx))
       return [y.array, dx.array, store.gradients.array]
     }
     #expect(results[0] == results[1])
@@ -76,13 +76,13 @@ import Testing
     let (one, y) = (Tensor<Double>(Shape(1, 1), [1]), Tensor<Double>(Shape(1, 1)))
     let input: Operand<Double> = RoundedBuffer().operand(one, .bf16)
     layer.weight.value[0] = 1.001
-    layer.forward(input, into: y)
+    layer.forward(input, into: .exact(y))
     #expect(y[0] == 1)
     layer.weight.value[0] = 1.02
-    layer.forward(input, into: y)
+    layer.forward(input, into: .exact(y))
     #expect(y[0] == 1.0234375)
     layer.weight.value[0] = 5
-    layer.backward(one, x: input, dx: y, rounding: RoundedBuffer())
+    layer.backward(RoundedBuffer().operand(one, .bf16), x: input, dx: .exact(y))
     #expect(y[0] == 1.0234375)
   }
 }

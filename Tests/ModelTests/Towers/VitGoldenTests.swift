@@ -133,7 +133,7 @@ import Testing
     let (b, w, p) = (images.shape[0], kernel.shape[0], kernel.shape[2])
     let grid = (images.shape[2] / p) * (images.shape[3] / p)
     let rows = Tensor<Double>(Shape(b * grid, kernel.count / w))
-    patches(of: images, size: p, into: rows)
+    patches(of: images, size: p, into: .exact(rows))
     let y = Tensor<Double>(Shape(b, w, grid))
     for picture in 0..<b {
       matmul(

@@ -2,132 +2,188 @@ internal import RealModule
 
 // n rows of all sequences together, w = heads · d columns; L is the length of one sequence.
 
-/// o = softmax(Q Kᵀ / √d) V for every sequence and head, by rows of qkv = [Q | K | V] ([n, 3w] to [n, w]).
+/// Scores and probabilities of one head and sequence at a time, for each thread.
+public final class AttentionTiles<S: Scalar> {
+  fileprivate let exact = Buffer<S>()
+  fileprivate let rounded = RoundedBuffer()
+
+  public init() {}
+}
+
+/// o = softmax(Q Kᵀ / √d) V for every sequence and head, by rows of qkv = [Q | K | V] ([n, 3w] to [n, w]); both are exact
+/// or both rounded, and then so are the probabilities.
 ///
 /// `causal` lets a row see itself and the rows before it. No probability is kept: backward needs only the logarithm
 /// of each row's sum of exponentials, `logSumExp` [heads, n], and computes the rest again from qkv, tile by tile.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func attention<S: Scalar>(
-  _ qkv: Tensor<S>, _ sequences: Sequences, heads: Int, causal: Bool, into o: Tensor<S>, logSumExp: Tensor<S>,
-  scratch: Buffer<S>
+  _ qkv: Operand<S>, _ sequences: Sequences, heads: Int, causal: Bool, into o: Operand<S>, logSumExp: Tensor<S>,
+  tiles: AttentionTiles<S>
 ) {
   let (n, w) = (o.rows, o.columns)
-  let d = w / heads
   precondition(
-    qkv.rows == n && qkv.columns == 3 * w && heads * d == w && sequences.total == n && logSumExp.count == heads * n,
+    qkv.rows == n && qkv.columns == 3 * w && w % heads == 0 && sequences.total == n && logSumExp.count == heads * n,
     "attention of \(qkv.shape) with \(heads) heads into \(o.shape)")
-  let scale = 1 / S.sqrt(S(d))
-  let units = sequences.count * heads
   let tile = sequences.longest * sequences.longest
-  let scores = scratch.tensor(Shape(Threads.parts(units, grain: 1), tile)).pointer
-  let (x, out, lse) = (qkv.pointer, o.pointer, logSumExp.pointer)
+  let room = Shape(Threads.parts(sequences.count * heads, grain: 1), tile)
+  let scores = tiles.exact.tensor(room).pointer
+  let units = AttentionUnits(sequences: sequences, heads: heads, n: n, w: w, tile: tile, causal: causal)
   Profile.measure(\.attention) {
-    Threads.splitProducts(units) { part, range in
-      let s = scores + part * tile
-      for unit in range {
-        let (sequence, head) = (unit / heads, unit % heads)
-        let start = sequences.offsets[sequence]
-        let length = sequences.offsets[sequence + 1] - start
-        guard length > 0 else { continue }
-        let q = x + start * 3 * w + head * d
-        S.multiply(
-          transposeA: false, transposeB: true, length, length, d, alpha: scale, q, 3 * w, q + w, 3 * w, beta: 0, s,
-          length
-        )
-        let sums = lse + head * n + start
-        for i in 0..<length {
-          let row = s + i * length
-          let seen = causal ? i + 1 : length
-          sums[i] = softmaxRow(row, seen)
-          for j in seen..<length { row[j] = 0 }
-        }
-        S.multiply(
-          transposeA: false, transposeB: false, length, d, length, alpha: 1, s, length, q + 2 * w, 3 * w,
-          beta: 0, out + start * w + head * d, w)
-      }
+    switch (qkv, o) {
+    case (.exact(let qkv), .exact(let o)):
+      // Probabilities take the place of scores.
+      forward(units, ExactElements(qkv), scores, ExactElements(scores), into: ExactElements(o), logSumExp.pointer)
+    case (.rounded(let qkv), .rounded(let o)):
+      let probabilities = RoundedElements<S>(tiles.rounded.view(room))
+      forward(units, RoundedElements(qkv), scores, probabilities, into: RoundedElements(o), logSumExp.pointer)
+    default: preconditionFailure("an exact and a rounded matrix: \(qkv.shape), \(o.shape)")
     }
   }
 }
 
-/// Writes dqkv (assigned, not added: every element has one origin).
+/// Writes dqkv (assigned, not added: every element has one origin). dO, o, qkv and dqkv are all exact or all rounded.
 ///
-/// With P the probabilities, dP = dO Vᵀ and D_i = ⟨dO_i, O_i⟩: dV = Pᵀ dO; dS = P (dP − D); dQ = dS K / √d; dK = dSᵀ Q / √d.
+/// With P the probabilities, dP = dO Vᵀ and D_i = ⟨dO_i, O_i⟩: dV = Pᵀ dO; dS = P (dP − D) / √d; dQ = dS K; dK = dSᵀ Q.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func attentionBackward<S: Scalar>(
-  _ dO: Tensor<S>, o: Tensor<S>, qkv: Tensor<S>, logSumExp: Tensor<S>, _ sequences: Sequences, heads: Int, causal: Bool,
-  into dqkv: Tensor<S>, scratch: Buffer<S>
+  _ dO: Operand<S>, o: Operand<S>, qkv: Operand<S>, logSumExp: Tensor<S>, _ sequences: Sequences, heads: Int,
+  causal: Bool, into dqkv: Operand<S>, tiles: AttentionTiles<S>
 ) {
   let (n, w) = (o.rows, o.columns)
-  let d = w / heads
   precondition(
-    dO.count == o.count && dqkv.count == qkv.count && qkv.columns == 3 * w && sequences.total == n,
-    "attention backward of \(dO.shape) into \(dqkv.shape)")
-  let scale = 1 / S.sqrt(S(d))
-  let units = sequences.count * heads
+    dO.shape.count == o.shape.count && dqkv.shape.count == qkv.shape.count && qkv.columns == 3 * w
+      && sequences.total == n, "attention backward of \(dO.shape) into \(dqkv.shape)")
   let tile = sequences.longest * sequences.longest
-  let tiles = scratch.tensor(Shape(Threads.parts(units, grain: 1), 2 * tile)).pointer
-  let (x, dx, out, dout, lse) = (qkv.pointer, dqkv.pointer, o.pointer, dO.pointer, logSumExp.pointer)
+  let room = Shape(Threads.parts(sequences.count * heads, grain: 1), 2 * tile)
+  let scores = tiles.exact.tensor(room).pointer
+  let units = AttentionUnits(sequences: sequences, heads: heads, n: n, w: w, tile: tile, causal: causal)
   Profile.measure(\.attention) {
-    Threads.splitProducts(units) { part, range in
-      let p = tiles + part * 2 * tile
-      let ds = p + tile
-      for unit in range {
-        let (sequence, head) = (unit / heads, unit % heads)
-        let start = sequences.offsets[sequence]
-        let length = sequences.offsets[sequence + 1] - start
-        guard length > 0 else { continue }
-        let at = start * 3 * w + head * d
-        let (q, k, v) = (x + at, x + at + w, x + at + 2 * w)
-        let (dq, dk, dv) = (dx + at, dx + at + w, dx + at + 2 * w)
-        let (oUnit, doUnit) = (out + start * w + head * d, dout + start * w + head * d)
-        S.multiply(
-          transposeA: false, transposeB: true, length, length, d, alpha: scale, q, 3 * w, k, 3 * w, beta: 0, p, length)
-        S.multiply(
-          transposeA: false, transposeB: true, length, length, d, alpha: 1, doUnit, w, v, 3 * w, beta: 0, ds, length)
-        let sums = lse + head * n + start
-        for i in 0..<length {
-          let (row, gradient) = (p + i * length, ds + i * length)
-          let seen = causal ? i + 1 : length
-          var along: S = 0
-          for j in 0..<d { along = Relaxed.multiplyAdd(oUnit[i * w + j], doUnit[i * w + j], along) }
-          let sum = sums[i]
-          for j in 0..<seen {
-            let probability = S.exponential(row[j] - sum)
-            row[j] = probability
-            gradient[j] = probability * (gradient[j] - along)
-          }
-          for j in seen..<length {
-            row[j] = 0
-            gradient[j] = 0
-          }
-        }
-        S.multiply(
-          transposeA: true, transposeB: false, length, d, length, alpha: 1, p, length, doUnit, w, beta: 0, dv, 3 * w)
-        S.multiply(
-          transposeA: false, transposeB: false, length, d, length, alpha: scale, ds, length, k, 3 * w, beta: 0, dq,
-          3 * w)
-        S.multiply(
-          transposeA: true, transposeB: false, length, d, length, alpha: scale, ds, length, q, 3 * w, beta: 0, dk, 3 * w
-        )
-      }
+    switch (dO, o, qkv, dqkv) {
+    case (.exact(let dO), .exact(let o), .exact(let qkv), .exact(let dqkv)):
+      backward(
+        units, ExactElements(dO), o: ExactElements(o), qkv: ExactElements(qkv), logSumExp.pointer, scores,
+        ExactElements(scores), into: ExactElements(dqkv))
+    case (.rounded(let dO), .rounded(let o), .rounded(let qkv), .rounded(let dqkv)):
+      backward(
+        units, RoundedElements(dO), o: RoundedElements(o), qkv: RoundedElements(qkv), logSumExp.pointer, scores,
+        RoundedElements(tiles.rounded.view(room)), into: RoundedElements(dqkv))
+    default: preconditionFailure("exact and rounded matrices: \(dO.shape), \(o.shape), \(qkv.shape), \(dqkv.shape)")
     }
   }
 }
 
-/// row ← softmax(row) over its first `count` elements; returns the logarithm of the sum of exponentials.
+/// A unit of work is one head of one sequence.
+private struct AttentionUnits {
+  let sequences: Sequences
+  let heads: Int
+  let n: Int
+  let w: Int
+  /// Scores of the longest sequence.
+  let tile: Int
+  let causal: Bool
+
+  var count: Int { sequences.count * heads }
+  var headWidth: Int { w / heads }
+}
+
+/// `scores` and `probabilities` have a tile a thread, and may be the same memory.
 @inline(__always)
-func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ count: Int) -> S {
+private func forward<E: Elements>(
+  _ units: AttentionUnits, _ qkv: E, _ scores: UnsafeMutablePointer<E.Number>, _ probabilities: E, into o: E,
+  _ logSumExp: UnsafeMutablePointer<E.Number>
+) {
+  let (w, d, heads) = (units.w, units.headWidth, units.heads)
+  let scale = 1 / E.Number.sqrt(E.Number(d))
+  Threads.splitProducts(units.count) { part, range in
+    let (s, p) = (scores + part * units.tile, probabilities.advanced(by: part * units.tile))
+    for unit in range {
+      let (sequence, head) = (unit / heads, unit % heads)
+      let start = units.sequences.offsets[sequence]
+      let length = units.sequences.offsets[sequence + 1] - start
+      guard length > 0 else { continue }
+      let q = qkv.advanced(by: start * 3 * w + head * d)
+      let (k, v) = (q.advanced(by: w), q.advanced(by: 2 * w))
+      E.multiply(transposeA: false, transposeB: true, length, length, d, q, 3 * w, k, 3 * w, into: s, length)
+      let sums = logSumExp + head * units.n + start
+      for i in 0..<length {
+        let (row, target) = (s + i * length, p.advanced(by: i * length))
+        let seen = units.causal ? i + 1 : length
+        sums[i] = softmaxRow(row, seen, scale: scale, into: target)
+        for j in seen..<length { target[j] = 0 }
+      }
+      E.multiply(
+        transposeA: false, transposeB: false, length, d, length, p, length, v, 3 * w,
+        into: o.advanced(by: start * w + head * d), w)
+    }
+  }
+}
+
+/// `scores` and `probabilities` have two tiles a thread, and may be the same memory.
+@inline(__always)
+private func backward<E: Elements>(
+  _ units: AttentionUnits, _ dO: E, o: E, qkv: E, _ logSumExp: UnsafeMutablePointer<E.Number>,
+  _ scores: UnsafeMutablePointer<E.Number>, _ probabilities: E, into dqkv: E
+) {
+  let (w, d, heads, tile) = (units.w, units.headWidth, units.heads, units.tile)
+  let scale = 1 / E.Number.sqrt(E.Number(d))
+  Threads.splitProducts(units.count) { part, range in
+    let (s, p) = (scores + part * 2 * tile, probabilities.advanced(by: part * 2 * tile))
+    let (dP, dS) = (s + tile, p.advanced(by: tile))
+    for unit in range {
+      let (sequence, head) = (unit / heads, unit % heads)
+      let start = units.sequences.offsets[sequence]
+      let length = units.sequences.offsets[sequence + 1] - start
+      guard length > 0 else { continue }
+      let (at, atHead) = (start * 3 * w + head * d, start * w + head * d)
+      let (q, k, v) = (qkv.advanced(by: at), qkv.advanced(by: at + w), qkv.advanced(by: at + 2 * w))
+      let (dq, dk, dv) = (dqkv.advanced(by: at), dqkv.advanced(by: at + w), dqkv.advanced(by: at + 2 * w))
+      let (output, slope) = (o.advanced(by: atHead), dO.advanced(by: atHead))
+      E.multiply(transposeA: false, transposeB: true, length, length, d, q, 3 * w, k, 3 * w, into: s, length)
+      E.multiply(transposeA: false, transposeB: true, length, length, d, slope, w, v, 3 * w, into: dP, length)
+      let sums = logSumExp + head * units.n + start
+      for i in 0..<length {
+        let (row, gradient) = (s + i * length, dP + i * length)
+        let (probability, scoreGradient) = (p.advanced(by: i * length), dS.advanced(by: i * length))
+        let seen = units.causal ? i + 1 : length
+        var along: E.Number = 0
+        for j in 0..<d { along = Relaxed.multiplyAdd(output[i * w + j], slope[i * w + j], along) }
+        let sum = sums[i]
+        for j in 0..<seen {
+          let value = E.Number.exponential(row[j] * scale - sum)
+          let difference = gradient[j] - along
+          probability[j] = value
+          scoreGradient[j] = value * difference * scale
+        }
+        for j in seen..<length {
+          probability[j] = 0
+          scoreGradient[j] = 0
+        }
+      }
+      E.multiply(transposeA: true, transposeB: false, length, d, length, p, length, slope, w, into: dv, 3 * w)
+      E.multiply(transposeA: false, transposeB: false, length, d, length, dS, length, k, 3 * w, into: dq, 3 * w)
+      E.multiply(transposeA: true, transposeB: false, length, d, length, dS, length, q, 3 * w, into: dk, 3 * w)
+    }
+  }
+}
+
+/// target ← softmax(scale · row) over the first `count` elements; returns the logarithm of the sum of exponentials. The
+/// row is overwritten, and may be the target.
+@inline(__always)
+func softmaxRow<E: Elements>(
+  _ row: UnsafeMutablePointer<E.Number>, _ count: Int, scale: E.Number, into target: E
+) -> E.Number {
   var largest = row[0]
   for j in 1..<max(count, 1) { largest = row[j] > largest ? row[j] : largest }
-  var sum: S = 0
+  largest *= scale
+  var sum: E.Number = 0
   for j in 0..<count {
-    let value = S.exponential(row[j] - largest)
+    let value = E.Number.exponential(row[j] * scale - largest)
     row[j] = value
     sum = Relaxed.sum(sum, value)
   }
   let share = 1 / sum
-  for j in 0..<count { row[j] *= share }
-  return largest + S.log(sum)
+  for j in 0..<count { target[j] = row[j] * share }
+  return largest + E.Number.log(sum)
 }

@@ -42,7 +42,7 @@ public func attentionPool<S: Scalar>(
       let (rows, scores) = (tokens + picture * t * c, p + picture * heads * t)
       S.multiply(
         transposeA: false, transposeB: true, heads, t, c, alpha: 1, r + picture * wide, c, rows, c, beta: 0, scores, t)
-      for head in 0..<heads { _ = softmaxRow(scores + head * t, t) }
+      for head in 0..<heads { _ = softmaxRow(scores + head * t, t, scale: 1, into: ExactElements(scores + head * t)) }
       S.multiply(
         transposeA: false, transposeB: false, heads, c, t, alpha: 1, scores, t, rows, c, beta: 0, s + picture * wide, c)
     }
@@ -73,7 +73,7 @@ public func attentionPoolBackward<S: Scalar>(
       && dkey.count == c * c && dvalue.count == c * c, "attention pool backward of \(dy.shape) into \(dx.shape)")
   let scale = 1 / S.sqrt(S(d))
   let wide = heads * c
-  addColumnSums(of: dy, to: dvalueBias)
+  addColumnSums(of: .exact(dy), to: dvalueBias)
   let gradients = scratch.tensor(Shape(b * heads * (c + t)))
   let (ds, dp) = (gradients.pointer, gradients.pointer + b * wide)
   let (tokens, ask, k, v, out) = (x.pointer, q.pointer, key.pointer, value.pointer, dy.pointer)

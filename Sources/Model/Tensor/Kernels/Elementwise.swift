@@ -67,15 +67,21 @@ public func add<S: Scalar>(_ x: Tensor<S>, bias: Tensor<S>, into y: Tensor<S>) {
 /// sums ← sums + Σ_i x[i, :]: the gradient of a bias.
 @specialized(where S == Float)
 @specialized(where S == Double)
-public func addColumnSums<S: Scalar>(of x: Tensor<S>, to sums: Tensor<S>) {
-  let (n, w) = (x.rows, x.columns)
-  precondition(sums.count == w, "column sums of \(x.shape) into \(sums.shape)")
-  let (p, s) = (x.pointer, sums.pointer)
+public func addColumnSums<S: Scalar>(of x: Operand<S>, to sums: Tensor<S>) {
+  precondition(sums.count == x.columns, "column sums of \(x.shape) into \(sums.shape)")
+  switch x {
+  case .exact(let matrix): addColumnSums(ExactElements(matrix), x.rows, x.columns, to: sums.pointer)
+  case .rounded(let matrix): addColumnSums(RoundedElements(matrix), x.rows, x.columns, to: sums.pointer)
+  }
+}
+
+@inline(__always)
+private func addColumnSums<E: Elements>(_ x: E, _ n: Int, _ w: Int, to sums: UnsafeMutablePointer<E.Number>) {
   // Threads take columns, so that each sum is made by one of them.
   Threads.split(w, grain: 64) { _, columns in
     for i in 0..<n {
-      let row = p + i * w
-      for j in columns { s[j] += row[j] }
+      let row = x.advanced(by: i * w)
+      for j in columns { sums[j] += row[j] }
     }
   }
 }

@@ -9,30 +9,40 @@ internal import RealModule
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func layerNorm<S: Scalar>(
-  _ x: Tensor<S>, weight: Tensor<S>, bias: Tensor<S>, epsilon: Double = 1e-5, into y: Tensor<S>,
+  _ x: Tensor<S>, weight: Tensor<S>, bias: Tensor<S>, epsilon: Double = 1e-5, into y: Operand<S>,
   mean: Tensor<S>, reciprocal: Tensor<S>
 ) {
   let (n, w) = (x.rows, x.columns)
   precondition(
-    y.count == x.count && weight.count == w && bias.count == w && mean.count == n && reciprocal.count == n,
+    y.shape.count == x.count && weight.count == w && bias.count == w && mean.count == n && reciprocal.count == n,
     "layer norm of \(x.shape) with \(weight.shape), \(bias.shape), rows \(mean.shape), \(reciprocal.shape)")
-  let (p, g, b, q) = (x.pointer, weight.pointer, bias.pointer, y.pointer)
-  let (m, r) = (mean.pointer, reciprocal.pointer)
-  let share = 1 / S(w)
-  let small = S(epsilon)
+  let (p, g, b, m, r) = (x.pointer, weight.pointer, bias.pointer, mean.pointer, reciprocal.pointer)
+  switch y {
+  case .exact(let y): normalizeRows(p, n, w, g, b, S(epsilon), into: ExactElements(y), m, r)
+  case .rounded(let y): normalizeRows(p, n, w, g, b, S(epsilon), into: RoundedElements(y), m, r)
+  }
+}
+
+@inline(__always)
+private func normalizeRows<E: Elements>(
+  _ p: UnsafeMutablePointer<E.Number>, _ n: Int, _ w: Int, _ g: UnsafeMutablePointer<E.Number>,
+  _ b: UnsafeMutablePointer<E.Number>, _ epsilon: E.Number, into y: E, _ m: UnsafeMutablePointer<E.Number>,
+  _ r: UnsafeMutablePointer<E.Number>
+) {
+  let share = 1 / E.Number(w)
   Threads.split(n, grain: 32) { _, rows in
     for i in rows {
       let source = p + i * w
-      let target = q + i * w
-      var sum: S = 0
+      let target = y.advanced(by: i * w)
+      var sum: E.Number = 0
       for j in 0..<w { sum = Relaxed.sum(sum, source[j]) }
       let mu = sum * share
-      var squares: S = 0
+      var squares: E.Number = 0
       for j in 0..<w {
         let d = source[j] - mu
         squares = Relaxed.multiplyAdd(d, d, squares)
       }
-      let scale = 1 / S.sqrt(squares * share + small)
+      let scale = 1 / E.Number.sqrt(squares * share + epsilon)
       for j in 0..<w { target[j] = b[j].addingProduct((source[j] - mu) * scale, g[j]) }
       m[i] = mu
       r[i] = scale

@@ -42,22 +42,36 @@ public func matmul<S: Scalar>(
   _ a: Tensor<S>, _ b: Tensor<S>, into c: Tensor<S>, transposeA: Bool = false, transposeB: Bool = false,
   alpha: S = 1, beta: S = 0
 ) {
-  let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
-  let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
-  precondition(
-    inner == k && c.rows == m && c.columns == n,
-    "matmul of \(a.shape)\(transposeA ? "ᵀ" : "") and \(b.shape)\(transposeB ? "ᵀ" : "") into \(c.shape)")
+  let (m, n, k) = productSizes(a.shape, b.shape, c.shape, transposeA: transposeA, transposeB: transposeB)
   guard m > 0, n > 0 else { return }
   guard k > 0 else {
     if beta == 0 { fill(c, 0) } else if beta != 1 { scale(c, by: beta) }
     return
   }
-  MatrixProducts.begun.add(1, ordering: .relaxed)
-  Profile.measure(\.matmul) {
+  measureProduct {
     S.multiply(
       transposeA: transposeA, transposeB: transposeB, m, n, k, alpha: alpha, a.pointer, a.columns, b.pointer,
       b.columns, beta: beta, c.pointer, n)
   }
+}
+
+/// The sizes of op(A) [m, k] and op(B) [k, n], which must give C [m, n].
+func productSizes(
+  _ a: Shape, _ b: Shape, _ c: Shape, transposeA: Bool, transposeB: Bool
+) -> (m: Int, n: Int, k: Int) {
+  let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
+  let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
+  precondition(
+    inner == k && c.rows == m && c.columns == n,
+    "product of \(a)\(transposeA ? "ᵀ" : "") and \(b)\(transposeB ? "ᵀ" : "") into \(c)")
+  return (m, n, k)
+}
+
+/// Counts a product and, where somebody wants to know, times it.
+@inline(__always)
+func measureProduct(_ body: () -> Void) {
+  MatrixProducts.begun.add(1, ordering: .relaxed)
+  Profile.measure(\.matmul, body)
 }
 
 /// How many matrix products this process has begun: a sign of life in the longest of steps.

@@ -1,0 +1,92 @@
+/// How a kernel reads and writes a matrix, exact or rounded, element by element: the same source serves both.
+///
+/// Whatever is stored, kernels compute in `Number`.
+protocol Elements<Number> {
+  associatedtype Number: Scalar
+
+  subscript(index: Int) -> Number { get nonmutating set }
+  func advanced(by count: Int) -> Self
+
+  /// C = op(A) op(B) on row-major memory with leading dimensions.
+  static func multiply(
+    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: Self, _ lda: Int, _ b: Self, _ ldb: Int,
+    into c: UnsafeMutablePointer<Number>, _ ldc: Int)
+
+  /// The same into a matrix that is stored as A and B are.
+  static func multiply(
+    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: Self, _ lda: Int, _ b: Self, _ ldb: Int,
+    into c: Self, _ ldc: Int)
+}
+
+struct ExactElements<Number: Scalar>: Elements {
+  let base: UnsafeMutablePointer<Number>
+
+  init(_ base: UnsafeMutablePointer<Number>) { self.base = base }
+  init(_ x: Tensor<Number>) { base = x.pointer }
+
+  @inline(__always)
+  subscript(index: Int) -> Number {
+    get { base[index] }
+    nonmutating set { base[index] = newValue }
+  }
+
+  @inline(__always)
+  func advanced(by count: Int) -> ExactElements { ExactElements(base + count) }
+
+  static func multiply(
+    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: ExactElements, _ lda: Int,
+    _ b: ExactElements, _ ldb: Int, into c: UnsafeMutablePointer<Number>, _ ldc: Int
+  ) {
+    Number.multiply(
+      transposeA: transposeA, transposeB: transposeB, m, n, k, alpha: 1, a.base, lda, b.base, ldb, beta: 0, c, ldc)
+  }
+
+  static func multiply(
+    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: ExactElements, _ lda: Int,
+    _ b: ExactElements, _ ldb: Int, into c: ExactElements, _ ldc: Int
+  ) {
+    multiply(transposeA: transposeA, transposeB: transposeB, m, n, k, a, lda, b, ldb, into: c.base, ldc)
+  }
+}
+
+struct RoundedElements<Number: Scalar>: Elements {
+  let base: UnsafeMutablePointer<UInt16>
+
+  init(_ base: UnsafeMutablePointer<UInt16>) { self.base = base }
+  init(_ x: Rounded) { base = x.pointer }
+
+  @inline(__always)
+  subscript(index: Int) -> Number {
+    get { Number(Float(bitPattern: UInt32(base[index]) &<< 16)) }
+    nonmutating set { base[index] = bfloat16(newValue) }
+  }
+
+  @inline(__always)
+  func advanced(by count: Int) -> RoundedElements { RoundedElements(base + count) }
+
+  static func multiply(
+    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: RoundedElements, _ lda: Int,
+    _ b: RoundedElements, _ ldb: Int, into c: UnsafeMutablePointer<Number>, _ ldc: Int
+  ) {
+    Number.multiplyRounded(
+      transposeA: transposeA, transposeB: transposeB, m, n, k, a.base, lda, b.base, ldb, bias: nil, accumulate: false,
+      c, ldc)
+  }
+
+  static func multiply(
+    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: RoundedElements, _ lda: Int,
+    _ b: RoundedElements, _ ldb: Int, into c: RoundedElements, _ ldc: Int
+  ) {
+    Number.multiplyRounded(
+      transposeA: transposeA, transposeB: transposeB, m, n, k, a.base, lda, b.base, ldb, bias: nil, c.base, ldc)
+  }
+}
+
+/// The upper half of x as a Float, rounded to nearest, ties to even; what is not a number stays so.
+@inline(__always)
+func bfloat16<S: Scalar>(_ x: S) -> UInt16 {
+  let bits = Float(x).bitPattern
+  let nearest = (bits &+ 0x7FFF &+ ((bits &>> 16) & 1)) &>> 16
+  // Adding would carry a NaN's bits into the sign.
+  return UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? (bits &>> 16) | 0x40 : nearest)
+}
