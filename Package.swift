@@ -93,7 +93,8 @@ let package = Package(
     .testTarget(
       name: "LaunchTests",
       dependencies: [
-        "Launch", "Model", "Dist", "Tensor", "TestSupport", .product(name: "Subprocess", package: "swift-subprocess"),
+        "Launch", "Model", "Dist", "Tensor", "TestSupport", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: house),
   ]

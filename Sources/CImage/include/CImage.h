@@ -1,4 +1,4 @@
-/// Pictures from bytes: JPEG (libjpeg-turbo), PNG (libpng) and WebP (libwebp), to 8-bit RGB or RGBA.
+/// Pictures from bytes, and small ones to bytes: JPEG (libjpeg-turbo), PNG (libpng) and WebP (libwebp), to 8-bit RGB or RGBA.
 ///
 /// A C target and not a header, because libjpeg and libpng report errors by longjmp, which must not cross Swift
 /// frames: every setjmp and every longjmp stays inside one call of this file. Nothing is shared between calls, so
@@ -46,5 +46,10 @@ int32_t cimage_probe(const uint8_t *bytes, size_t count, struct cimage_info *inf
 int32_t cimage_decode(
     const uint8_t *bytes, size_t count, const struct cimage_info *info, int32_t alpha, uint8_t *pixels,
     size_t capacity, char *text);
+
+/// Encodes RGB pixels, row-major and without gaps, as lossy WebP of a `quality` from 0 to 100 into `bytes`, of which there
+/// are `capacity`. Returns how many bytes the file has; 0 if it does not fit or cannot be made.
+size_t cimage_encode_webp(
+    const uint8_t *pixels, uint32_t width, uint32_t height, float quality, uint8_t *bytes, size_t capacity);
 
 #endif

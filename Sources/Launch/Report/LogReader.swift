@@ -67,7 +67,9 @@ struct LogReader {
       }
       take(evaluation: name, step, figures.compactMapValues(Self.number))
     case "checkpoint":
-      guard let folder = object["folder"] as? String else { return false }
+      guard let path = object["folder"] as? String else { return false }
+      // The run's folder may be elsewhere now.
+      let folder = URL(filePath: path).lastPathComponent
       history.checkpoints.removeAll { $0.folder == folder }
       history.checkpoints.append(
         .init(

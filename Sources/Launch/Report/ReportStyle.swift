@@ -92,9 +92,10 @@ enum ReportStyle {
     td.figure { overflow-wrap: normal; }
     .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr)); gap: 1.5rem 2.25rem; }
     .example { break-inside: avoid; border-top: 1px solid var(--rule); padding-top: 0.8rem; min-width: 0; }
-    .example h4 { font-weight: 600; }
+    h4.kind { margin: 1.5rem 0 0.9rem; }
+    .query { margin: 0; overflow-wrap: anywhere; }
     .example .verdict { font-size: 0.85rem; margin: 0.1rem 0 0.6rem; }
-    .pictures { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 0.5rem; list-style: none; padding: 0; margin: 0; }
+    .pictures { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.5rem; list-style: none; padding: 0; margin: 0; }
     .pictures li { min-width: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
     .frame { border: 1px solid var(--rule); background: #ffffff; padding: 3px; aspect-ratio: 1; display: flex; }
     .frame img { width: 100%; height: 100%; object-fit: contain; display: block; }
@@ -117,6 +118,7 @@ enum ReportStyle {
       h1 { font-size: 1.6rem; }
       .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
       .asked { grid-template-columns: 5rem minmax(0, 1fr); gap: 0.75rem; }
+      .pictures { grid-template-columns: repeat(3, minmax(0, 1fr)); }
       th, td { padding-right: 0.8rem; }
     }
     @media print {

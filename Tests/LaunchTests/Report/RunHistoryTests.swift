@@ -33,7 +33,7 @@ import Testing
       "samples_per_second":100,"data_wait":0.25,"teacher_share":0.5,"received_bytes":77,"terms":{"clip":3},\
       "term_weights":{"clip":1},\(anchors),"pruning":{"expected":0.1,"target":0.2},"time":"2026-01-01T00:01:00Z"}
       {"event":"evaluation","step":5,"evaluation":"retrieval","figures":{"i2t R@10":0.5,"i2t R@5":0.25}}
-      {"event":"checkpoint","step":5,"folder":"step-00000005","blocked_seconds":0.5,"written_seconds":2}
+      {"event":"checkpoint","step":5,"folder":"runs/x/checkpoints/step-00000005","blocked_seconds":0.5,"written_seconds":2}
       {"event":"note","step":5,"note":"look"}
       {"event":"something of a later release","step":5}
       {"event":"outcome","step":10,"memory_predicted":1e6,"memory_measured":2e6,"step_seconds_predicted":1,\
@@ -53,7 +53,9 @@ import Testing
     for (figure, value) in expected { #expect(history.table[figure]?.values[0] == value, "\(figure)") }
     #expect(Set(history.table.figures) == Set(expected.map(\.0)))
     #expect(history.curves(of: "retrieval").map(\.name) == ["i2t R@5", "i2t R@10"])
-    #expect(history.checkpoints.map(\.writtenSeconds) == [2] && history.notes.map(\.text) == ["look"])
+    #expect(
+      history.checkpoints.map(\.writtenSeconds) == [2] && history.checkpoints[0].folder == "step-00000005"
+        && history.notes.map(\.text) == ["look"])
     #expect(history.outcome?.memory.measured == 2e6 && history.plannedSteps == 10 && history.seconds == 120)
   }
 
