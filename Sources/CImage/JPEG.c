@@ -82,11 +82,17 @@ static int32_t header(struct work *work, struct cimage_info *info) {
   return CIMAGE_OK;
 }
 
-static void decode(struct work *work, uint8_t *pixels) {
+static void decode(struct work *work, uint32_t shrink, uint8_t *pixels) {
   j_decompress_ptr jpeg = &work->jpeg;
   int inks = jpeg->num_components == 4;
   jpeg->out_color_space = inks ? JCS_CMYK : JCS_RGB;
+  jpeg->scale_num = 1;
+  jpeg->scale_denom = shrink;
   jpeg_start_decompress(jpeg);
+  // The caller made room for these sizes and no others.
+  if (jpeg->output_width != (jpeg->image_width - 1) / shrink + 1 ||
+      jpeg->output_height != (jpeg->image_height - 1) / shrink + 1)
+    leave(work, "the library gives another size");
   size_t stride = (size_t)jpeg->output_width * 3;
   JSAMPARRAY row = NULL;
   if (inks) row = jpeg->mem->alloc_sarray((j_common_ptr)jpeg, JPOOL_IMAGE, jpeg->output_width * 4, 1);
@@ -104,7 +110,7 @@ static void decode(struct work *work, uint8_t *pixels) {
 }
 
 /// The part that may be left by a leap; what it touches belongs to the caller, so nothing is lost on the way.
-static int32_t guarded(struct work *work, struct cimage_info *info, uint8_t *pixels) {
+static int32_t guarded(struct work *work, struct cimage_info *info, uint32_t shrink, uint8_t *pixels) {
   if (setjmp(work->escape)) return CIMAGE_DAMAGED;
   jpeg_create_decompress(&work->jpeg);
   work->jpeg.src = &work->source;
@@ -117,11 +123,12 @@ static int32_t guarded(struct work *work, struct cimage_info *info, uint8_t *pix
   else if (found.width != info->width || found.height != info->height)
     return cimage_fail(CIMAGE_MISUSE, work->text, "the bytes are not those that were probed");
   else
-    decode(work, pixels);
+    decode(work, shrink, pixels);
   return CIMAGE_OK;
 }
 
-int32_t cimage_jpeg(const uint8_t *bytes, size_t count, struct cimage_info *info, uint8_t *pixels, char *text) {
+int32_t cimage_jpeg(
+    const uint8_t *bytes, size_t count, struct cimage_info *info, uint32_t shrink, uint8_t *pixels, char *text) {
   struct work work;
   memset(&work, 0, sizeof work);
   work.text = text;
@@ -138,7 +145,7 @@ int32_t cimage_jpeg(const uint8_t *bytes, size_t count, struct cimage_info *info
   work.source.skip_input_data = on_skip;
   work.source.resync_to_restart = jpeg_resync_to_restart;
   work.source.term_source = on_end;
-  int32_t status = guarded(&work, info, pixels);
+  int32_t status = guarded(&work, info, shrink, pixels);
   jpeg_destroy_decompress(&work.jpeg);
   return status;
 }

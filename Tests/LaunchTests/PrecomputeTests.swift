@@ -115,6 +115,9 @@ import Testing
     expect(
       try await train("cache", ["image.scale=[0.75, 1]"]), 65,
       "its teacher's image.scale is [0.5, 1.0], the run asks for [0.75, 1.0]")
+    expect(
+      try await train("cache", ["image.scaled_dct=true"]), 65,
+      "its teacher's image.scaled_dct is not given, the run asks for true")
     expect(try await train("cache", ["data.seed=5"]), 65, "its data.seed is 0, the run asks for 5")
     expect(try await train("cache", ["data.views=3"]), 65, "its data.views is 2, the run asks for 3")
     // More views than are asked for are no harm.

@@ -103,6 +103,7 @@ import Testing
       std: [1, 2e-1, .5]
       color_jitter: {brightness: 0.32, contrast: 0.33, saturation: 0.34, hue: 0.08, probability: 0.8}
       grayscale: 0.2
+      scaled_dct: true
       max_pixels: 1_000_000
     batch: {global: 96, micro: 8}
     epochs: 2
@@ -135,7 +136,7 @@ import Testing
     #expect(run.vocabulary == "it's")
     #expect(run.image.scale == [0.5, 0.75] && run.image.alpha == .drop && run.image.exif == .apply)
     #expect(run.image.std == [1, 0.2, 0.5] && run.image.colorJitter.hue == 0.08 && run.image.grayscale == 0.2)
-    #expect(run.image.maxPixels == 1_000_000)
+    #expect(run.image.scaledDCT && run.image.maxPixels == 1_000_000)
     #expect(run.batch.global == 96 && run.batch.micro == 8 && run.steps == nil && run.epochs == 2)
     #expect(run.optimizer.rate == 1e-3 && run.optimizer.betas == [0.8, 0.9] && run.optimizer.warmup == 1000)
     #expect(run.optimizer.clipNorm == 1 && run.optimizer.decay == .current && run.optimizer.schedule == .constant)

@@ -42,10 +42,12 @@ int32_t cimage_probe(const uint8_t *bytes, size_t count, struct cimage_info *inf
 /// Decodes into `pixels`, row-major and without gaps: RGBA if `alpha` is not 0, else RGB with alpha left out (not
 /// blended). `info` is what `cimage_probe` said of the same bytes, and `capacity` is at least width · height · 4 or 3.
 /// Grey is repeated, 16 bits keep their upper 8, CMYK is taken as Adobe writes it (inverted).
+/// `shrink` is 1, or of a JPEG 2, 4 or 8: width and height are then divided by it and rounded up, and pixel (x, y) is
+/// made of the lowest frequencies of the pixels from (x, y) · shrink to (x + 1, y + 1) · shrink.
 /// On failure the contents of `pixels` are unspecified and `text` says why.
 int32_t cimage_decode(
-    const uint8_t *bytes, size_t count, const struct cimage_info *info, int32_t alpha, uint8_t *pixels,
-    size_t capacity, char *text);
+    const uint8_t *bytes, size_t count, const struct cimage_info *info, int32_t alpha, uint32_t shrink,
+    uint8_t *pixels, size_t capacity, char *text);
 
 /// Encodes RGB pixels, row-major and without gaps, as lossy WebP of a `quality` from 0 to 100 into `bytes`, of which there
 /// are `capacity`. Returns how many bytes the file has; 0 if it does not fit or cannot be made.

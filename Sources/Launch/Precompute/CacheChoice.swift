@@ -31,6 +31,7 @@ extension ImageOptions {
     if crop == .random {
       values["scale"] = "[\(scale.lowerBound), \(scale.upperBound)]"
       values["ratio"] = "[\(ratio.lowerBound), \(ratio.upperBound)]"
+      if scaledDCT { values["scaled_dct"] = "true" }
     }
     return values
   }

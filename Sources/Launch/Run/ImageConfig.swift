@@ -20,6 +20,8 @@ struct ImageConfig: Section {
   var colorJitter = ColorJitterConfig()
   /// Share of training pictures that are turned gray.
   var grayscale = 0.0
+  /// Whether large JPEGs are decoded at a fraction of their size for random crops.
+  var scaledDCT = false
   /// Larger pictures are refused by their header, before they are decoded.
   var maxPixels = ImageDecoder.defaultMaxPixels
 
@@ -39,6 +41,7 @@ struct ImageConfig: Section {
     map.field("std", &std)
     map.field("color_jitter", &colorJitter)
     map.field("grayscale", &grayscale)
+    map.field("scaled_dct", &scaledDCT)
     map.field("max_pixels", &maxPixels)
   }
 

@@ -146,6 +146,7 @@ extension ImageConfig {
     options.colorJitter.hue = colorJitter.hue
     options.colorJitter.probability = colorJitter.probability
     options.grayscale = grayscale
+    options.scaledDCT = scaledDCT
     options.maxPixels = maxPixels
     return options
   }

@@ -57,18 +57,29 @@ public struct ImageDecoder: Sendable {
 
   /// Decodes into `image`, whose storage is reused; after an error its contents are unspecified.
   public mutating func decode(_ bytes: [UInt8], into image: inout RGBImage) throws(ImageError) {
+    try decode(bytes, into: &image) { _, _ in 1 }
+  }
+
+  /// Decodes a picture, or a smaller one of it where its format can give that for less work.
+  ///
+  /// - Parameter shrink: is asked for 1, 2, 4 or 8, given width and height of the picture. Only a JPEG that stays as
+  ///   it is stored can be shrunk; others are not asked about.
+  mutating func decode(
+    _ bytes: [UInt8], into image: inout RGBImage, shrink: (_ width: Int, _ height: Int) -> Int
+  ) throws(ImageError) {
     let header = try Self.header(bytes)
     let format = Self.format(header)
     let (width, height) = (Int(header.width), Int(header.height))
     guard width * height <= maxPixels else {
       throw .tooManyPixels(format: format, width: width, height: height, limit: maxPixels)
     }
+    let orientation =
+      exif == .apply ? ImageOrientation.read(format: format, bytes: bytes.span) : .upright
+    let shrink = format == .jpeg && orientation == .upright ? shrink(width, height) : 1
     let blend = alpha == .white && header.has_alpha != 0
-    image.reshape(width: width, height: height, bytesPerPixel: blend ? 4 : 3)
-    try Self.pixels(bytes, header, format, blend, &image.storage)
+    image.reshape(width: width, height: height, shrink: shrink, bytesPerPixel: blend ? 4 : 3)
+    try Self.pixels(bytes, header, format, blend, shrink, &image.storage)
     if blend { image.composeOnWhite() }
-    guard exif == .apply else { return }
-    let orientation = ImageOrientation.read(format: format, bytes: bytes.span)
     if orientation != .upright {
       spare.take(image, turned: orientation)
       swap(&spare, &image)
@@ -90,14 +101,16 @@ extension ImageDecoder {
   }
 
   private static func pixels(
-    _ bytes: [UInt8], _ header: cimage_info, _ format: ImageFormat, _ alpha: Bool, _ storage: inout [UInt8]
+    _ bytes: [UInt8], _ header: cimage_info, _ format: ImageFormat, _ alpha: Bool, _ shrink: Int,
+    _ storage: inout [UInt8]
   ) throws(ImageError) {
     var info = header
     let (status, reason) = unsafe explained { text in
       unsafe bytes.withUnsafeBufferPointer { input in
         unsafe storage.withUnsafeMutableBufferPointer { output in
           unsafe cimage_decode(
-            input.baseAddress, input.count, &info, alpha ? 1 : 0, output.baseAddress, output.count, text)
+            input.baseAddress, input.count, &info, alpha ? 1 : 0, UInt32(shrink), output.baseAddress, output.count, text
+          )
         }
       }
     }

@@ -20,6 +20,9 @@ public struct ImageOptions: Codable, Equatable, Sendable {
   public var colorJitter = ColorJitter()
   /// The share of training pictures that are turned gray.
   public var grayscale = 0.0
+  /// Whether a JPEG from which a random box is cut is decoded at 1/2, 1/4 or 1/8 of its size, where at least twice as
+  /// many pixels as are wanted remain in each direction. Pictures of evaluations and central crops never are.
+  public var scaledDCT = false
   /// Larger pictures are refused from their header.
   public var maxPixels = ImageDecoder.defaultMaxPixels
 
@@ -38,6 +41,7 @@ public struct ImageOptions: Codable, Equatable, Sendable {
     ratio = try values.decodeIfPresent(ClosedRange<Double>.self, forKey: .ratio) ?? ratio
     colorJitter = try values.decodeIfPresent(ColorJitter.self, forKey: .colorJitter) ?? colorJitter
     grayscale = try values.decodeIfPresent(Double.self, forKey: .grayscale) ?? grayscale
+    scaledDCT = try values.decodeIfPresent(Bool.self, forKey: .scaledDCT) ?? scaledDCT
     maxPixels = try values.decodeIfPresent(Int.self, forKey: .maxPixels) ?? maxPixels
   }
 
@@ -64,4 +68,4 @@ public struct ImageOptions: Codable, Equatable, Sendable {
 }
 
 /// Which part of a training picture is seen: a random box, or the central square of evaluations.
-public enum CropChoice: String, Codable, Sendable { case random, center }
+public enum CropChoice: String, CaseIterable, Codable, Sendable { case random, center }

@@ -12,6 +12,8 @@ public final class ImagePreparation {
   /// The last picture as it was decoded, and what was cut from it.
   private(set) var decoded = RGBImage()
   private(set) var square = RGBImage()
+  /// Whether the last training picture could have been decoded at a fraction of its size.
+  private(set) var canShrink = false
   /// What each byte of each channel becomes, [3, 256].
   private let normalized: [Float]
 
@@ -32,9 +34,26 @@ public final class ImagePreparation {
   public func prepareTraining(
     _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>
   ) throws(ImageError) {
-    try decoder.decode(bytes, into: &decoded)
+    canShrink = false
+    try decoder.decode(bytes, into: &decoded) { width, height in
+      canShrink = true
+      return shrink(width: width, height: height, sampleID: sampleID, view: view)
+    }
     cut(decoded, sampleID: sampleID, view: view)
     normalize(square, into: tensor)
+  }
+
+  /// By how much a picture of this size may be shrunk while it is decoded: the most of 8, 4 and 2 that leaves twice as
+  /// many pixels of the crop as are wanted, or 1.
+  ///
+  /// On photographs the crop then differs from that of the whole picture by a quarter of a grey level of 255, and by
+  /// 1.1 at worst, with 43 dB or more (measured); with one and a half as many left it would be 1.8 at worst. Decoding
+  /// only the box's rows and columns would be exact, but saves no more than 2 to 10 % of decoding: nearly all of it is
+  /// Huffman codes, which must be read to the end to find a file that was cut.
+  func shrink(width: Int, height: Int, sampleID: UInt64, view: Int) -> Int {
+    guard options.scaledDCT, options.crop == .random else { return 1 }
+    let box = cropBox(width: width, height: height, sampleID: sampleID, view: view)
+    return [8, 4, 2].first { min(box.width, box.height) >= 2 * options.size * $0 } ?? 1
   }
 
   /// Leaves the training crop of a decoded picture in `square`.
@@ -42,7 +61,8 @@ public final class ImagePreparation {
     switch options.crop {
     case .random:
       let n = options.size
-      let box = cropBox(width: picture.width, height: picture.height, sampleID: sampleID, view: view)
+      let (width, height) = picture.whole
+      let box = cropBox(width: width, height: height, sampleID: sampleID, view: view)
       resampler.resize(picture, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
     case .center: cutCenter(picture)
     }

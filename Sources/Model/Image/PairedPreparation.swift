@@ -26,10 +26,18 @@ public final class PairedPreparation {
     }
     if first.options.size == second.options.size {
       second.normalize(first.square, into: other)
+    } else if first.canShrink, first.decoded.shrink != shrinkOfSecond(sampleID, view) {
+      try second.prepareTraining(bytes, sampleID: sampleID, view: view, into: other)
     } else {
       second.cut(first.decoded, sampleID: sampleID, view: view)
       second.normalize(second.square, into: other)
     }
+  }
+
+  /// How the second model would have the picture decoded that the first one has.
+  private func shrinkOfSecond(_ sampleID: UInt64, _ view: Int) -> Int {
+    let (width, height) = first.decoded.whole
+    return second.shrink(width: width, height: height, sampleID: sampleID, view: view)
   }
 }
 
@@ -44,6 +52,7 @@ extension ImageOptions {
     options.ratio = other.ratio
     options.colorJitter = other.colorJitter
     options.grayscale = other.grayscale
+    options.scaledDCT = other.scaledDCT
     options.maxPixels = other.maxPixels
     return options
   }

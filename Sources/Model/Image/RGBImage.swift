@@ -5,6 +5,9 @@
 public struct RGBImage: Sendable {
   public private(set) var width = 0
   public private(set) var height = 0
+  /// Width and height of the whole picture, of which `shrink` × `shrink` pixels were made one; else the same.
+  private(set) var whole = (width: 0, height: 0)
+  private(set) var shrink = 1
   /// At least width · height · 3 bytes; what lies beyond is left over from earlier pictures.
   var storage: [UInt8] = []
 
@@ -16,17 +19,21 @@ public struct RGBImage: Sendable {
     precondition(width > 0 && height > 0 && rgb.count == width * height * 3, "\(rgb.count) bytes, \(width) × \(height)")
     self.width = width
     self.height = height
+    whole = (width, height)
     storage = rgb
   }
 
   /// The pixels: [height, width, 3].
   public var rgb: [UInt8] { Array(storage.prefix(width * height * 3)) }
 
-  /// Makes room for a picture of this size with at least `bytesPerPixel` bytes a pixel; the contents are unspecified.
-  mutating func reshape(width: Int, height: Int, bytesPerPixel: Int = 3) {
-    self.width = width
-    self.height = height
-    let needed = width * height * bytesPerPixel
+  /// Makes room for a picture of this size, divided by `shrink` and rounded up, with at least `bytesPerPixel` bytes a
+  /// pixel; the contents are unspecified.
+  mutating func reshape(width: Int, height: Int, shrink: Int = 1, bytesPerPixel: Int = 3) {
+    whole = (width, height)
+    self.shrink = shrink
+    self.width = (width + shrink - 1) / shrink
+    self.height = (height + shrink - 1) / shrink
+    let needed = self.width * self.height * bytesPerPixel
     if storage.count < needed { storage = [UInt8](repeating: 0, count: needed) }
   }
 }

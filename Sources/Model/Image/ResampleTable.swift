@@ -2,7 +2,8 @@
 ///
 /// Output i has its centre at (i + ½) s, s = input / output, in source coordinates, and gathers the samples x with
 /// |x + ½ − centre| < 2 max(s, 1), weighted by k((x + ½ − centre) / max(s, 1)) and divided by their sum. k is the
-/// cubic with a = −½. Weights are rounded to 22 binary places, as PIL rounds them, so that results agree bit for bit.
+/// cubic with a = −½. Of a picture that was shrunk by f, samples are 1/f of the wanted input: it begins within the first
+/// sample and ends within the last one, whose weights are multiplied by the share that belongs to it. Weights are rounded to 22 binary places, as PIL rounds them, so that results agree bit for bit.
 struct ResampleTable {
   /// Binary places of a weight: 32 bits less 8 of a sample, less 2 for sign and overshoot.
   static let precision: Int32 = 22
@@ -18,24 +19,33 @@ struct ResampleTable {
   let stride: Int
 
   /// The table from `input` samples to `output`, of which only `outputs` are wanted.
-  init(input: Int, output: Int, outputs: Range<Int>) {
+  ///
+  /// With `shrink` above 1 the source has one sample for so many of the input, which begins `offset` of them behind the
+  /// beginning of the first one.
+  init(input: Int, offset: Int = 0, shrink: Int = 1, output: Int, outputs: Range<Int>) {
     precondition(input > 0 && output > 0 && outputs.lowerBound >= 0 && outputs.upperBound <= output)
+    precondition(shrink > 0 && offset >= 0 && offset < shrink)
     self.outputs = outputs
-    let scale = Double(input) / Double(output)
+    let start = Double(offset) / Double(shrink)
+    let end = Double(offset + input) / Double(shrink)
+    let samples = (offset + input + shrink - 1) / shrink
+    let scale = Double(input) / Double(shrink) / Double(output)
     let filterScale = max(scale, 1)
     let support = 2 * filterScale
-    stride = min(Int(support.rounded(.up)) * 2 + 1, input)
+    stride = min(Int(support.rounded(.up)) * 2 + 1, samples)
     weights = [Int32](repeating: 0, count: outputs.count * stride)
     firsts.reserveCapacity(outputs.count)
     counts.reserveCapacity(outputs.count)
     var exact = [Double](repeating: 0, count: stride)
     for index in outputs {
-      let center = (Double(index) + 0.5) * scale
+      let center = start + (Double(index) + 0.5) * scale
       let first = max(Int(center - support + 0.5), 0)
-      let count = min(Int(center + support + 0.5), input) - first
+      let count = min(Int(center + support + 0.5), samples) - first
       var sum = 0.0
       for tap in 0..<count {
-        exact[tap] = Self.cubic((Double(tap + first) - center + 0.5) * (1 / filterScale))
+        let sample = Double(tap + first)
+        let share = min(sample + 1, end) - max(sample, start)
+        exact[tap] = Self.cubic((sample - center + 0.5) * (1 / filterScale)) * share
         sum += exact[tap]
       }
       append(first, exact[..<count], sum)

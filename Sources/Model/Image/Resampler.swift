@@ -8,6 +8,8 @@
 public struct Resampler {
   private struct Key: Hashable {
     let input: Int
+    let offset: Int
+    let shrink: Int
     let output: Int
     let outputs: Range<Int>
   }
@@ -31,16 +33,20 @@ public struct Resampler {
   }
 
   /// Resizes `box` of `source` to width × height pixels and puts the columns `across` and rows `down` of that picture
-  /// into `result`.
+  /// into `result`. The box is one of the whole picture, also where `source` is shrunk.
   mutating func resize(
     _ source: RGBImage, box: CropBox, width: Int, height: Int, across: Range<Int>, down: Range<Int>,
     into result: inout RGBImage
   ) {
-    precondition(box.fits(width: source.width, height: source.height), "\(box) in \(source.width) × \(source.height)")
-    let horizontal = table(Key(input: box.width, output: width, outputs: across))
-    let vertical = table(Key(input: box.height, output: height, outputs: down))
+    precondition(box.fits(width: source.whole.width, height: source.whole.height), "\(box) in \(source.whole)")
+    let shrink = source.shrink
+    let horizontal = table(
+      Key(input: box.width, offset: box.left % shrink, shrink: shrink, output: width, outputs: across))
+    let vertical = table(
+      Key(input: box.height, offset: box.top % shrink, shrink: shrink, output: height, outputs: down))
     let (columns, rows) = (horizontal.inputs, vertical.inputs)
-    let corner = ((box.top + rows.lowerBound) * source.width + box.left + columns.lowerBound) * 3
+    let (left, top) = (box.left / shrink + columns.lowerBound, box.top / shrink + rows.lowerBound)
+    let corner = (top * source.width + left) * 3
     let whole = ResamplePasses.Layout(start: corner, rowBytes: source.width * 3)
     result.reshape(width: across.count, height: down.count)
     if height < box.height && box.height - height > 2 * (box.width - width) {
@@ -58,7 +64,8 @@ public struct Resampler {
 
   private mutating func table(_ key: Key) -> ResampleTable {
     if let table = tables[key] { return table }
-    let table = ResampleTable(input: key.input, output: key.output, outputs: key.outputs)
+    let table = ResampleTable(
+      input: key.input, offset: key.offset, shrink: key.shrink, output: key.output, outputs: key.outputs)
     if heldWeights + table.weights.count > Self.weightLimit {
       tables.removeAll(keepingCapacity: true)
       heldWeights = 0
