@@ -162,16 +162,17 @@ struct StepBench {
       kernel: BLAS.kernel)
   }
 
-  /// In the buffers of both towers, by the count that tests hold them to; what is rounded takes half.
+  /// In the buffers of both towers, by the count that tests hold them to.
   private func activationBytes(_ config: CLIPConfig, _ recompute: Recompute) -> Int {
     let held = min(batch, micro ?? batch)
     let use = held < batch ? TowerUse.trainingInPieces : .training
-    return 4
-      * (config.vision.bufferNumbers(
-        pictures: held, embedding: config.embedding, threads: Threads.count, use: use, recompute: recompute)
-        + config.text.bufferNumbers(
-          captions: held, rows: held * captionTokens, longest: captionTokens, embedding: config.embedding,
-          threads: Threads.count, use: use, recompute: recompute))
+    let pictures = config.vision.bufferBytes(
+      pictures: held, embedding: config.embedding, threads: Threads.count, use: use, recompute: recompute,
+      precision: precision)
+    let captions = config.text.bufferBytes(
+      captions: held, rows: held * captionTokens, longest: captionTokens, embedding: config.embedding,
+      threads: Threads.count, use: use, recompute: recompute, precision: precision)
+    return pictures + captions
   }
 
   /// Of this rank's time; data is given here, so its share is 0 by construction and not listed as measured.

@@ -118,14 +118,21 @@ struct RunEstimate {
     let held = min(rows, run.batch.micro ?? rows)
     let (use, again) = (held < rows ? TowerUse.trainingInPieces : .training, run.batch.recompute)
     let (image, text) = (frozen.image ? TowerUse.forward : use, frozen.text ? TowerUse.forward : use)
-    parts.append(Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, image, again)))
+    parts.append(
+      Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, image, again, run.precision)))
     let isBound = towers.captions == nil ? " (at most)" : ""
-    parts.append(Part(name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, text, again)))
+    parts.append(
+      Part(
+        name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, text, again, run.precision)))
     if let teacher {
       let held = min(rows, teacher.micro ?? rows)
+      let precision = run.teacher?.precision ?? .fp32
       let buffers =
-        towers.pictures(held, of: teacher.config, .forward) + towers.captions(held, of: teacher.config, .forward)
-      parts.append(Part(name: "teacher", bytes: 4 * teacher.weights + buffers))
+        towers.pictures(held, of: teacher.config, .forward, .none, precision)
+        + towers.captions(held, of: teacher.config, .forward, .none, precision)
+      // Each rank rounds all weights for itself, wherever they are.
+      let rounded = precision == .bf16 ? 2 * CLIP<Float>.layout(teacher.config).count : 0
+      parts.append(Part(name: "teacher", bytes: 4 * teacher.weights + rounded + buffers))
     }
     let objective = objectiveNumbers(
       run.objective.declared, student: config.embedding, teacher: teacherWidth, ensemble, rows: rows,
@@ -262,19 +269,22 @@ private struct TowerBuffers {
   let captions: CaptionSample?
   let threads: Int
 
-  func pictures(_ count: Int, of config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute = .none) -> Int {
-    4
-      * config.vision.bufferNumbers(
-        pictures: count, embedding: config.embedding, threads: threads, use: use, recompute: recompute)
+  func pictures(
+    _ count: Int, of config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute, _ precision: Precision
+  ) -> Int {
+    config.vision.bufferBytes(
+      pictures: count, embedding: config.embedding, threads: threads, use: use, recompute: recompute,
+      precision: precision)
   }
 
-  func captions(_ count: Int, of config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute = .none) -> Int {
+  func captions(
+    _ count: Int, of config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute, _ precision: Precision
+  ) -> Int {
     let context = config.text.contextLength
-    return 4
-      * config.text.bufferNumbers(
-        captions: count, rows: min(captions?.tokens(of: count) ?? .max, count * context),
-        longest: min(captions?.longest ?? .max, context), embedding: config.embedding, threads: threads, use: use,
-        recompute: recompute)
+    return config.text.bufferBytes(
+      captions: count, rows: min(captions?.tokens(of: count) ?? .max, count * context),
+      longest: min(captions?.longest ?? .max, context), embedding: config.embedding, threads: threads, use: use,
+      recompute: recompute, precision: precision)
   }
 }
 

@@ -1,4 +1,4 @@
-import Tensor
+public import Tensor
 
 /// What a tower's buffers are used for.
 public enum TowerUse: Sendable {
@@ -23,8 +23,31 @@ public enum TowerUse: Sendable {
   }
 }
 
-// The numbers that buffers of layers hold once they have grown, counted from the layers' own code: rows n, width w, heads h
-// of together i columns, hidden units u; b pictures or captions, features of width e. A test holds them to the buffers.
+/// The numbers that buffers of a tower hold once they have grown, counted from the layers' own code: rows n, width w, heads
+/// h of together i columns, hidden units u; b pictures or captions, features of width e. A test holds them to the buffers.
+private struct BufferNumbers {
+  /// Of four bytes whatever the precision of products.
+  var exact = 0
+  /// What products read: of four bytes, or rounded and then of two.
+  var operands = 0
+  /// Copies for products of rounded numbers, which there are none of otherwise.
+  var roundings = 0
+
+  func bytes(_ precision: Precision) -> Int {
+    switch precision {
+    case .fp32: 4 * (exact + operands)
+    case .bf16: 4 * exact + 2 * (operands + roundings)
+    }
+  }
+
+  static func + (a: BufferNumbers, b: BufferNumbers) -> BufferNumbers {
+    BufferNumbers(exact: a.exact + b.exact, operands: a.operands + b.operands, roundings: a.roundings + b.roundings)
+  }
+
+  static func - (a: BufferNumbers, b: BufferNumbers) -> BufferNumbers {
+    BufferNumbers(exact: a.exact - b.exact, operands: a.operands - b.operands, roundings: a.roundings - b.roundings)
+  }
+}
 
 extension BlockSizes {
   /// Of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, one block in passing as much; all share
@@ -32,55 +55,65 @@ extension BlockSizes {
   /// again is not a block's own but in the place of the one in passing: n (2 w + u), or all but n w.
   fileprivate func bufferNumbers(
     width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse, recompute: Recompute
-  ) -> Int {
+  ) -> BufferNumbers {
     let inner = heads.map { $0 * headWidth }
-    func block(_ i: Int, _ u: Int, _ h: Int) -> Int { n * (4 * w + 4 * i + 2 * u + h + 4) }
-    func again(_ i: Int, _ u: Int, _ h: Int) -> Int {
+    func block(_ i: Int, _ u: Int, _ h: Int) -> BufferNumbers {
+      BufferNumbers(exact: n * (2 * w + h + 4), operands: n * (2 * w + 4 * i + 2 * u))
+    }
+    func again(_ i: Int, _ u: Int, _ h: Int) -> BufferNumbers {
       switch recompute {
-      case .none: 0
-      case .cheap: n * (2 * w + u)
-      case .blocks: block(i, u, h) - n * w
+      case .none: BufferNumbers()
+      case .cheap: BufferNumbers(operands: n * (2 * w + u))
+      case .blocks: block(i, u, h) - BufferNumbers(exact: n * w)
       }
     }
     let (i, u, h) = (inner.max() ?? 0, hidden.max() ?? 0, heads.max() ?? 0)
-    let tile = min(threads, sequences * h) * longest * longest
-    var numbers = use.keeps ? 2 * tile : tile
-    if use.passes { numbers += block(i, u, h) }
+    let tiles = (use.keeps ? 2 : 1) * min(threads, sequences * h) * longest * longest
+    var numbers = BufferNumbers(exact: tiles, roundings: tiles)
+    if use.passes { numbers = numbers + block(i, u, h) }
     if use.keeps {
-      if !use.passes { numbers += again(i, u, h) }
-      numbers += heads.indices.reduce(0) {
-        $0 + block(inner[$1], hidden[$1], heads[$1]) - again(inner[$1], hidden[$1], heads[$1])
+      if !use.passes { numbers = numbers + again(i, u, h) }
+      for index in heads.indices {
+        numbers =
+          numbers + block(inner[index], hidden[index], heads[index])
+          - again(inner[index], hidden[index], heads[index])
       }
-      numbers += n * (max(u, 3 * i) + i + w)
+      numbers = numbers + BufferNumbers(exact: n * w, operands: n * (max(u, 3 * i) + i), roundings: n * w)
     }
     return numbers
   }
 }
 
 extension TextConfig {
-  /// Numbers in the buffers of the tower, of captions with `rows` tokens in all.
-  public func bufferNumbers(
+  /// Bytes in the buffers of the tower, of captions with `rows` tokens in all.
+  public func bufferBytes(
     captions b: Int, rows n: Int, longest: Int, embedding e: Int, threads: Int, use: TowerUse,
-    recompute: Recompute = .none
+    recompute: Recompute = .none, precision: Precision = .fp32
   ) -> Int {
     let ends = (use.keeps ? 4 : 2) * b * width + 2 * b + b * e
-    return ends + (use.keeps ? 2 : 1) * n * width
-      + blockSizes.bufferNumbers(
-        width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use, recompute: recompute)
+    let blocks = blockSizes.bufferNumbers(
+      width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use, recompute: recompute)
+    return (BufferNumbers(exact: ends + (use.keeps ? 2 : 1) * n * width) + blocks).bytes(precision)
   }
 }
 
 extension VisionConfig {
-  /// Numbers in the buffers of the tower, of `b` pictures.
-  public func bufferNumbers(
-    pictures b: Int, embedding e: Int, threads: Int, use: TowerUse, recompute: Recompute = .none
+  /// Bytes in the buffers of the tower, of `b` pictures.
+  public func bufferBytes(
+    pictures b: Int, embedding e: Int, threads: Int, use: TowerUse, recompute: Recompute = .none,
+    precision: Precision = .fp32
   ) -> Int {
-    if let stages { return ResNetBuffers(self, stages, pictures: b, use: use, recompute).total + b * e }
+    if let stages {
+      return (ResNetBuffers(self, stages, pictures: b, use: use, recompute).total + BufferNumbers(exact: b * e))
+        .bytes(precision)
+    }
     let (n, w) = (b * tokens, width)
-    let patches = b * grid * grid * 3 * patchSize * patchSize
-    return patches + (use.keeps ? 4 : 2) * (n + b) * w + 2 * n + 2 * b + b * e
-      + blockSizes.bufferNumbers(
-        width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use, recompute: recompute)
+    let blocks = blockSizes.bufferNumbers(
+      width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use, recompute: recompute)
+    let ends = BufferNumbers(
+      exact: (use.keeps ? 4 : 2) * (n + b) * w + 2 * n + 2 * b + b * e,
+      operands: b * grid * grid * 3 * patchSize * patchSize, roundings: use.keeps ? grid * grid * w : 0)
+    return (ends + blocks).bytes(precision)
   }
 }
 
@@ -89,10 +122,16 @@ private struct ResNetBuffers {
   private var kept = 0
   /// Buffers that several layers use hold the largest.
   private var shared: [String: Int] = [:]
+  /// Unfolded rows, and copies of what convolutions read, rounded.
+  private var columns = 0
+  private var roundings = (0, 0)
   private let use: TowerUse
   private let recompute: Recompute
 
-  var total: Int { kept + shared.values.reduce(0, +) }
+  var total: BufferNumbers {
+    BufferNumbers(
+      exact: kept + shared.values.reduce(0, +), operands: columns, roundings: roundings.0 + roundings.1)
+  }
 
   init(_ config: VisionConfig, _ stages: [Int], pictures: Int, use: TowerUse, _ recompute: Recompute) {
     self.use = use
@@ -138,7 +177,10 @@ private struct ResNetBuffers {
   private mutating func add(_ plane: Plane, _ inputs: Int, _ planes: Int, halves: Bool, grows: Bool) {
     let out = halves ? plane.halved : plane
     let (r, o) = (plane.rows, out.rows)
+    point(r, inputs, planes)
     convolve(plane, planes, planes, stride: 1)
+    point(o, planes, 4 * planes)
+    if grows { point(o, inputs, 4 * planes) }
     if use.keeps {
       // Each batch norm has three numbers a channel, and two for its gradients.
       kept += o * 4 * planes + 5 * 6 * planes
@@ -190,14 +232,27 @@ private struct ResNetBuffers {
     func unfold(_ channels: Int, _ stride: Int) {
       let output = plane.convolved(stride: stride)
       let height = max(max(1024, (1 << 18) / (9 * channels)) / max(output.width, 1), 1)
-      grow("columns", min(height, output.pictures * output.height) * output.width * 9 * channels)
+      columns = max(columns, min(height, output.pictures * output.height) * output.width * 9 * channels)
     }
     unfold(inputs, stride)
     grow("kernel", 9 * inputs * outputs)
+    round(plane.rows * inputs, 9 * inputs * outputs)
     guard use.keeps else { return }
     grow("kernel gradient", 9 * inputs * outputs)
+    round(0, plane.convolved(stride: stride).rows * outputs)
     // Pictures are not learned.
-    if stride == 1 { unfold(outputs, 1) }
+    guard stride == 1 else { return }
+    unfold(outputs, 1)
+    round(9 * inputs * outputs, 0)
+  }
+
+  /// A 1 × 1 convolution has no buffers but the rounded input and, with backward, the rounded gradient.
+  private mutating func point(_ rows: Int, _ inputs: Int, _ outputs: Int) {
+    round(rows * inputs, use.keeps ? rows * outputs : 0)
+  }
+
+  private mutating func round(_ first: Int, _ second: Int) {
+    roundings = (max(roundings.0, first), max(roundings.1, second))
   }
 
   /// Numbers that backward needs: of the layer's own, or in memory that all layers share where they are made again.

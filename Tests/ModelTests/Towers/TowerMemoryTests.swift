@@ -4,16 +4,17 @@ import Testing
 
 @testable import Model
 
-/// The counts of `bufferNumbers` beside what the layers' buffers really hold, found by walking through the tower.
+/// The counts of `bufferBytes` beside what the layers' buffers really hold, found by walking through the tower.
 @Suite struct TowerMemoryTests {
-  /// Numbers in all buffers of Float that are reachable from an object, each once.
+  /// Bytes in all buffers of Float and of rounded numbers that are reachable from an object, each once.
   private static func held(by object: Any) -> Int {
     var seen: Set<ObjectIdentifier> = []
     func walk(_ value: Any) -> Int {
       if type(of: value) is AnyClass {
         let object = value as AnyObject
         guard seen.insert(ObjectIdentifier(object)).inserted else { return 0 }
-        if let buffer = object as? Buffer<Float> { return buffer.bytes / 4 }
+        if let buffer = object as? Buffer<Float> { return buffer.bytes }
+        if let buffer = object as? RoundedBuffer { return buffer.bytes }
         if object is ParameterStore<Float> { return 0 }
       }
       var mirror: Mirror? = Mirror(reflecting: value)
@@ -31,15 +32,19 @@ import Testing
   private static let residual = VisionConfig(imageSize: 64, stages: [1, 2, 1, 1], width: 16)
   private static let text = TextConfig(contextLength: 12, vocabularySize: 90, width: 32, heads: 4, layers: 2)
 
-  @Test(arguments: Recompute.allCases, [(plain, 1), (plain, 3), (residual, 1), (residual, 3)])
-  func pictures(_ recompute: Recompute, _ size: (vision: VisionConfig, count: Int)) {
+  private static let choices = Recompute.allCases.flatMap { recompute in Precision.allCases.map { (recompute, $0) } }
+
+  @Test(arguments: choices, [(plain, 1), (plain, 3), (residual, 1), (residual, 3)])
+  func pictures(_ choice: (recompute: Recompute, precision: Precision), _ size: (vision: VisionConfig, count: Int)) {
+    let (recompute, precision) = choice
     let (vision, b) = size
     let config = CLIPConfig(embedding: 24, vision: vision, text: Self.text)
     func expected(_ use: TowerUse) -> Int {
-      vision.bufferNumbers(pictures: b, embedding: 24, threads: Threads.count, use: use, recompute: recompute)
+      vision.bufferBytes(
+        pictures: b, embedding: 24, threads: Threads.count, use: use, recompute: recompute, precision: precision)
     }
     func model(frozen: Bool) -> CLIP<Float> {
-      let model = CLIP<Float>(config, frozen: frozen, recompute: recompute)
+      let model = CLIP<Float>(config, frozen: frozen, precision: precision, recompute: recompute)
       model.initialize(seed: 1)
       return model
     }
@@ -63,21 +68,22 @@ import Testing
     #expect(expected(.training) > expected(.forward) && expected(.trainingInPieces) > expected(.training))
   }
 
-  @Test(arguments: Recompute.allCases) func captions(_ recompute: Recompute) {
+  @Test(arguments: choices) func captions(_ recompute: Recompute, _ precision: Precision) {
     let config = CLIPConfig(embedding: 24, vision: Self.plain, text: Self.text)
     let captions: [[Int32]] = [[1, 5, 89], [1, 2, 3, 4, 5, 6, 89], [1, 89]]
     func expected(_ use: TowerUse) -> Int {
-      Self.text.bufferNumbers(
-        captions: 3, rows: 12, longest: 7, embedding: 24, threads: Threads.count, use: use, recompute: recompute)
+      Self.text.bufferBytes(
+        captions: 3, rows: 12, longest: 7, embedding: 24, threads: Threads.count, use: use, recompute: recompute,
+        precision: precision)
     }
-    let frozen = CLIP<Float>(config, frozen: true, recompute: recompute)
+    let frozen = CLIP<Float>(config, frozen: true, precision: precision, recompute: recompute)
     _ = frozen.text.forward(TokenBatch(captions), keeping: false)
     #expect(Self.held(by: frozen.text) == expected(.forward))
-    let trained = CLIP<Float>(config, recompute: recompute)
+    let trained = CLIP<Float>(config, precision: precision, recompute: recompute)
     _ = trained.text.forward(TokenBatch(captions), keeping: true)
     trained.text.backward(Tensor(Shape(3, 24)))
     #expect(Self.held(by: trained.text) == expected(.training))
-    let pieces = CLIP<Float>(config, recompute: recompute)
+    let pieces = CLIP<Float>(config, precision: precision, recompute: recompute)
     _ = pieces.text.forward(TokenBatch(captions), keeping: false)
     _ = pieces.text.forward(TokenBatch(captions), keeping: true)
     pieces.text.backward(Tensor(Shape(3, 24)))
