@@ -28,8 +28,8 @@ struct PaxRecords {
   /// Takes over what `other` says; an empty value takes a record back.
   mutating func merge(_ other: PaxRecords) { values.merge(other.values) { $1 } }
 
-  /// The member's name, where it is given here.
-  var path: [UInt8]? { values["path"].flatMap { $0.isEmpty ? nil : $0 } }
+  /// The member's name, where it is given here. A sparse file has one of its own, beside one that GNU tar made up.
+  var path: [UInt8]? { (values["GNU.sparse.name"] ?? values["path"]).flatMap { $0.isEmpty ? nil : $0 } }
 
   /// The member's bytes, where they are given here.
   func size() throws(Problem) -> Int? {

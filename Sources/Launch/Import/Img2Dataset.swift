@@ -48,6 +48,9 @@ struct Img2Dataset {
       throw ImportError(folder, "has \(shard)_stats.json but no \(name(shard)); fetch it again, or remove that file")
     }
     guard !tars.isEmpty else {
+      guard !keysByTar else {
+        throw ImportError(folder, "has folders and no tars: --keys-by-tar has no meaning; leave it out", exitCode: 64)
+      }
       return try FolderSource(folder, corpus: corpus, format: .img2dataset, captionKeys: captionKeys)
     }
     let numbers = shards.sorted { ($0.count, $0) < ($1.count, $1) }

@@ -41,7 +41,7 @@ struct SourceChoice {
   func open(_ path: String, corpus: String) throws -> any ImportSource {
     var isFolder: ObjCBool = false
     guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
-      throw ImportError(path, "does not exist; expected a table, a list or a folder")
+      throw ImportError(path, "does not exist; expected a table, a list, a folder or a tar")
     }
     if let format, format.isFolder != isFolder.boolValue {
       let found = isFolder.boolValue ? "a folder" : "a file"

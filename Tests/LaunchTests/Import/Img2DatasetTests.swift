@@ -106,6 +106,8 @@ import Testing
         "00000/000000000: one", "00000/000000001: two\nlines",
         "00000/000000002.jpg: img2dataset says “failed_to_download”", "00001/000010000: from the JSON",
       ])
+    #expect(
+      refusal("f", SourceChoice(keysByTar: true)).contains("has folders and no tars: --keys-by-tar has no meaning"))
     try FileManager.default.removeItem(atPath: folder.path("f/00001_stats.json"))
     #expect(refusal("f").contains("has 00001 but no 00001_stats.json"))
   }
