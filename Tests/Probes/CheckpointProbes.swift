@@ -2,7 +2,8 @@ import Dist
 import Foundation
 import Tensor
 
-/// Checkpoints of a small model whose every number is a function of parameter, element and step.
+/// Checkpoints of a small model whose every number is a function of parameter, element and step. Those of even steps hold a
+/// moving average.
 let checkpointProbes: [String: Scenario] = [
   // FOLDER STEP [KEEP [KEEP-EVERY]]
   "checkpoint-write": { communicator, arguments in
@@ -42,7 +43,7 @@ let checkpointProbes: [String: Scenario] = [
       // The write of the step before goes on, and `save` waits for it.
       if step > 1 { gate.signal() }
       try background.save(arena.state, record(step))
-      for tensor in [arena.values, arena.first, arena.second] { fill(tensor, -.infinity) }
+      for tensor in [arena.values, arena.first, arena.second, arena.average] { fill(tensor, -.infinity) }
       told += try background.finished().map(\.step)
       guard told == Array(1..<step) else { throw Different(what: "step", place: step, found: 0) }
     }
@@ -109,6 +110,7 @@ private enum Kind: Float {
   case value = 1
   case first = 2
   case second = 3
+  case average = 4
 }
 
 private func number(_ kind: Kind, _ parameter: String, _ element: Int, _ step: Int) -> Float {
@@ -134,9 +136,13 @@ private struct Arena {
   let values: Tensor<Float>
   let first: Tensor<Float>
   let second: Tensor<Float>
+  let average: Tensor<Float>
+  let isAveraged: Bool
 
   var state: CheckpointState {
-    CheckpointState(entries: entries, values: values, ranges: ranges, firstMoment: first, secondMoment: second)
+    CheckpointState(
+      entries: entries, values: values, ranges: ranges, firstMoment: first, secondMoment: second,
+      average: isAveraged ? average : nil)
   }
 
   init(_ step: Int, _ communicator: Communicator) {
@@ -151,12 +157,15 @@ private struct Arena {
     }
     let own = ranges.flatMap { Array($0) }
     (values, first, second) = (Tensor(Shape(count)), Tensor(Shape(own.count)), Tensor(Shape(own.count)))
+    average = Tensor(Shape(own.count))
+    isAveraged = step % 2 == 0
     for entry in entries {
       for place in entry.range {
         values[place] = number(.value, entry.name, place - entry.offset, step)
         guard let index = own.firstIndex(of: place) else { continue }
         first[index] = number(.first, entry.name, place - entry.offset, step)
         second[index] = number(.second, entry.name, place - entry.offset, step)
+        average[index] = number(.average, entry.name, place - entry.offset, step)
       }
     }
   }
@@ -188,12 +197,24 @@ private func compare(_ checkpoint: Checkpoint, step: Int, _ communicator: Commun
   try checkpoint.readValues(entries, into: values)
   try checkpoint.readValues(entries, into: shared, over: communicator)
   try checkpoint.readMoments(entries, ranges: ranges, first: first, second: second)
+  guard checkpoint.manifest.isAveraged == (step % 2 == 0) else { throw Different(what: "average", place: -1, found: 0) }
+  let average = checkpoint.manifest.isAveraged ? (all: empty(count), own: empty(own.count)) : nil
+  if let average {
+    try checkpoint.readValues(entries, into: average.all, over: communicator, averaged: true)
+    try checkpoint.readAverage(entries, ranges: ranges, into: average.own)
+  }
   for place in 0..<count {
     let entry = entries.first { $0.range.contains(place) }
     func wanted(_ kind: Kind) -> Float { entry.map { number(kind, $0.name, place - $0.offset, step) } ?? -1 }
     guard values[place] == wanted(.value) else { throw Different(what: "value", place: place, found: values[place]) }
     guard shared[place] == values[place] else { throw Different(what: "share", place: place, found: shared[place]) }
+    if let average, average.all[place] != wanted(.average) {
+      throw Different(what: "average", place: place, found: average.all[place])
+    }
     guard let index = own.firstIndex(of: place) else { continue }
+    if let average, average.own[index] != wanted(.average) {
+      throw Different(what: "own average", place: place, found: average.own[index])
+    }
     let moments = (first[index], second[index])
     guard moments == (wanted(.first), wanted(.second)) else {
       throw Different(what: "moment", place: place, found: moments.0)

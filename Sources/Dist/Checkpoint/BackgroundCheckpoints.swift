@@ -24,7 +24,7 @@ public final class BackgroundCheckpoints {
   private let thread: CommunicationThread
   private let inBackground: Bool
   private let done = Done()
-  /// Values and both moments of what this rank owns.
+  /// Values, both moments and any average of what this rank owns.
   private var buffer = Tensor<Float>(Shape(0))
 
   /// Every rank must call it.
@@ -39,12 +39,19 @@ public final class BackgroundCheckpoints {
     self.inBackground = inBackground
   }
 
-  /// Bytes that the copies of `count` scalars, with both their moments, take.
-  public static func bytes(of count: Int) -> Int { 3 * count * MemoryLayout<Float>.stride }
+  /// Bytes that the copies of `count` scalars, with both their moments, take; with their average too if there is one.
+  public static func bytes(of count: Int, averaged: Bool) -> Int {
+    numbers(of: count, averaged: averaged) * MemoryLayout<Float>.stride
+  }
+
+  private static func numbers(of count: Int, averaged: Bool) -> Int {
+    CheckpointPart.Group.all(averaged: averaged).count * count
+  }
 
   /// Takes the memory for copies of so many scalars, so that the first checkpoint costs no more than the others.
-  public func reserve(_ count: Int) {
-    if inBackground, buffer.count != 3 * count { buffer = Tensor(Shape(3 * count)) }
+  public func reserve(_ count: Int, averaged: Bool) {
+    let numbers = Self.numbers(of: count, averaged: averaged)
+    if inBackground, buffer.count != numbers { buffer = Tensor(Shape(numbers)) }
   }
 
   /// Begins to write a checkpoint. All ranks call it, with their own ranges of one arena and the same record; afterwards
@@ -78,11 +85,8 @@ public final class BackgroundCheckpoints {
   public func wait() throws { try Trace.span("wait for a checkpoint", .wait) { try thread.wait() } }
 
   private func copied(_ state: CheckpointState) -> CheckpointState {
-    let count = state.ownCount
-    reserve(count)
-    return state.copied(
-      values: buffer.slice(0..<count), first: buffer.slice(count..<2 * count),
-      second: buffer.slice(2 * count..<3 * count))
+    reserve(state.ownCount, averaged: state.average != nil)
+    return state.copied(into: buffer)
   }
 
   /// What the thread has to tell.

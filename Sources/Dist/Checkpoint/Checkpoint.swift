@@ -86,11 +86,12 @@ extension Checkpoint {
   ///   - values: the whole arena; what no entry covers is left alone.
   ///   - prefix: parameters whose names begin so may be in the checkpoint and not in the arena: what only training
   ///     needs. Nil: none may.
-  /// - Throws: `CheckpointError` that lists every parameter that is missing, unexpected or of another shape.
+  ///   - averaged: their moving average in place of the parameters themselves.
+  /// - Throws: `CheckpointError` where there is no average; that lists every parameter that is missing, unexpected or of another shape.
   public func readValues(
-    _ entries: [CheckpointEntry], into values: Tensor<Float>, leaving prefix: String? = nil
+    _ entries: [CheckpointEntry], into values: Tensor<Float>, leaving prefix: String? = nil, averaged: Bool = false
   ) throws(CheckpointError) {
-    try read(.parameters, entries, [0..<values.count], into: values, leaving: prefix)
+    try read(averaged ? .average : .parameters, entries, [0..<values.count], into: values, leaving: prefix)
   }
 
   /// The same on all ranks of a communicator: each reads its share, once, and then the shares are exchanged. All ranks
@@ -99,11 +100,11 @@ extension Checkpoint {
   /// - Throws: as above; `MPIError`.
   public func readValues(
     _ entries: [CheckpointEntry], into values: Tensor<Float>, over communicator: Communicator,
-    leaving prefix: String? = nil
+    leaving prefix: String? = nil, averaged: Bool = false
   ) throws {
     let ranges = communicator.slices(of: values.count)
     let own = ranges[communicator.rank]
-    try readValues(entries, range: own, into: values.slice(own), leaving: prefix)
+    try readValues(entries, range: own, into: values.slice(own), leaving: prefix, averaged: averaged)
     if communicator.size > 1 { try communicator.gatherSlices(in: values, ranges: ranges) }
   }
 
@@ -116,9 +117,10 @@ extension Checkpoint {
   ///   - prefix: as above.
   /// - Throws: as above, be a parameter in the range or not.
   public func readValues(
-    _ entries: [CheckpointEntry], range: Range<Int>, into values: Tensor<Float>, leaving prefix: String? = nil
+    _ entries: [CheckpointEntry], range: Range<Int>, into values: Tensor<Float>, leaving prefix: String? = nil,
+    averaged: Bool = false
   ) throws(CheckpointError) {
-    try read(.parameters, entries, [range], into: values, leaving: prefix)
+    try read(averaged ? .average : .parameters, entries, [range], into: values, leaving: prefix)
   }
 
   /// Fills the moments of some ranges of the arena, and reads no more than these.
@@ -135,11 +137,25 @@ extension Checkpoint {
     try read(.moment2, entries, ranges, into: second)
   }
 
+  /// Fills the moving average of some ranges of the arena, and reads no more than these.
+  ///
+  /// - Parameters:
+  ///   - entries: what the arena holds.
+  ///   - average: of the ranges, end to end.
+  public func readAverage(
+    _ entries: [CheckpointEntry], ranges: [Range<Int>], into average: Tensor<Float>
+  ) throws(CheckpointError) {
+    try read(.average, entries, ranges, into: average)
+  }
+
   private func read(
     _ group: CheckpointPart.Group, _ entries: [CheckpointEntry], _ ranges: [Range<Int>], into target: Tensor<Float>,
     leaving prefix: String? = nil
   ) throws(CheckpointError) {
     precondition(target.count == ranges.reduce(0) { $0 + $1.count }, "\(target.shape) for \(ranges)")
+    if group == .average, !manifest.isAveraged {
+      throw CheckpointError(folder, ["it holds no moving average of the weights: its run had no ema"])
+    }
     let problems = mismatches(entries, leaving: prefix)
     guard problems.isEmpty else { throw CheckpointError(folder, problems) }
     let indices = Dictionary(uniqueKeysWithValues: manifest.parameters.enumerated().map { ($1.name, $0) })

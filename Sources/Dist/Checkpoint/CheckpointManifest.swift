@@ -56,6 +56,10 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   public let parts: [Part]
   /// Nil for what a job in training wrote itself.
   public var origin: Origin?
+  /// True where each part holds the moving average of its scalars, too; nil where none does.
+  var ema: Bool?
+
+  public var isAveraged: Bool { ema ?? false }
 
   /// How many ranks the job had that trained it.
   public var ranks: Int { origin?.ranks ?? parts.count }
@@ -114,7 +118,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
 
   /// The same checkpoint in other parts.
   func resharded(_ parts: [Part], origin: Origin) -> CheckpointManifest {
-    CheckpointManifest(format: format, record: record, parameters: parameters, parts: parts, origin: origin)
+    CheckpointManifest(format: format, record: record, parameters: parameters, parts: parts, origin: origin, ema: ema)
   }
 
   /// Writes the manifest and its digest into `folder`, and brings both to the disk.

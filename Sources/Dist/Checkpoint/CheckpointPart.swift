@@ -1,12 +1,17 @@
 internal import Foundation
 internal import Tensor
 
-/// One rank's file of a checkpoint: for each parameter of which the rank owns something, its scalars and both their
-/// moments, as vectors with the attributes `ranges` (which of the parameter's scalars they are) and `shape` (of the
+/// One rank's file of a checkpoint: for each parameter of which the rank owns something, its scalars, both their moments, and
+/// their moving average where the run has one, as vectors with the attributes `ranges` (which of the parameter's scalars they are) and `shape` (of the
 /// whole parameter).
 struct CheckpointPart {
-  enum Group: String, CaseIterable {
+  enum Group: String {
     case parameters, moment1, moment2
+    /// An exponential moving average of the parameters.
+    case average = "ema"
+
+    /// What a part holds of each parameter.
+    static func all(averaged: Bool) -> [Group] { [.parameters, .moment1, .moment2] + (averaged ? [.average] : []) }
 
     func dataset(_ name: String) -> String { "/\(rawValue)/\(name)" }
   }
@@ -34,11 +39,13 @@ struct CheckpointPart {
 
   let path: String
   let slices: [Slice]
+  private let groups: [Group]
   private let numbers: Numbers
 
-  init(_ path: String, _ slices: [Slice], numbers: @escaping Numbers) {
+  init(_ path: String, _ slices: [Slice], averaged: Bool, numbers: @escaping Numbers) {
     self.path = path
     self.slices = slices
+    groups = Group.all(averaged: averaged)
     self.numbers = numbers
   }
 
@@ -46,7 +53,7 @@ struct CheckpointPart {
   var byteBound: Int {
     slices.reduce(Self.overhead.file) {
       let dataset = $1.count * MemoryLayout<Float>.size + Self.overhead.dataset + 2 * $1.text.utf8.count
-      return $0 + Group.allCases.count * dataset
+      return $0 + groups.count * dataset
     }
   }
 
@@ -68,7 +75,7 @@ struct CheckpointPart {
     let file = try HDF5File.create(path)
     try file.attributes.set("schema", "kinship checkpoint part 2")
     for slice in slices {
-      for group in Group.allCases {
+      for group in groups {
         let name = group.dataset(slice.name)
         let dataset = try file.createDataset(name, .float32, shape: [slice.count])
         try Self.forEachPiece(of: slice) { scalars, rows in
@@ -87,7 +94,7 @@ struct CheckpointPart {
     let file = try HDF5File.open(path)
     let buffer = Tensor<Float>(Shape(min(slices.map(\.count).max() ?? 0, Self.piece)))
     for slice in slices {
-      for group in Group.allCases {
+      for group in groups {
         let dataset = try file.dataset(group.dataset(slice.name))
         try Self.forEachPiece(of: slice) { scalars, rows in
           let found = buffer.slice(0..<rows.count)

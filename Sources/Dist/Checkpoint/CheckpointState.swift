@@ -16,7 +16,8 @@ public struct CheckpointEntry: Hashable, Sendable {
   public var range: Range<Int> { offset..<offset + shape.count }
 }
 
-/// What one rank gives to a checkpoint: a flat arena, of which it owns some ranges, and the moments of these.
+/// What one rank gives to a checkpoint: a flat arena, of which it owns some ranges, and the moments of these; where there is
+/// one, their moving average.
 public struct CheckpointState: Sendable {
   /// The parameters, by rising offset; there may be gaps between them, which are not stored.
   public let entries: [CheckpointEntry]
@@ -29,11 +30,13 @@ public struct CheckpointState: Sendable {
   public let firstMoment: Tensor<Float>
   /// AdamW's second moment, likewise.
   public let secondMoment: Tensor<Float>
+  /// The moving average of the ranges' values, likewise; the same ranks have one, or none has.
+  public let average: Tensor<Float>?
 
   /// - Parameter values: the whole arena; only this rank's ranges of it are written.
   public init(
     entries: [CheckpointEntry], values: Tensor<Float>, ranges: [Range<Int>], firstMoment: Tensor<Float>,
-    secondMoment: Tensor<Float>
+    secondMoment: Tensor<Float>, average: Tensor<Float>? = nil
   ) {
     precondition(
       zip(entries, entries.dropFirst()).allSatisfy { $0.range.upperBound <= $1.offset }
@@ -46,21 +49,23 @@ public struct CheckpointState: Sendable {
       zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }
         && ranges.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= values.count },
       "\(ranges) in an arena of \(values.count)")
-    self.init(entries, ranges, values, isPacked: false, firstMoment, secondMoment)
+    self.init(entries, ranges, values, isPacked: false, firstMoment, secondMoment, average)
   }
 
   private init(
     _ entries: [CheckpointEntry], _ ranges: [Range<Int>], _ values: Tensor<Float>, isPacked: Bool,
-    _ firstMoment: Tensor<Float>, _ secondMoment: Tensor<Float>
+    _ firstMoment: Tensor<Float>, _ secondMoment: Tensor<Float>, _ average: Tensor<Float>?
   ) {
     let count = Self.count(ranges)
     precondition(firstMoment.count == count && secondMoment.count == count, "moments of the rank's own ranges")
+    precondition(average.map { $0.count == count } ?? true, "an average of the rank's own ranges")
     self.entries = entries
     self.ranges = ranges
     self.values = values
     self.isPacked = isPacked
     self.firstMoment = firstMoment
     self.secondMoment = secondMoment
+    self.average = average
   }
 
   private static func count(_ ranges: [Range<Int>]) -> Int { ranges.reduce(0) { $0 + $1.count } }
@@ -97,8 +102,13 @@ public struct CheckpointState: Sendable {
     return found
   }
 
-  /// The same numbers in other memory, of as many scalars as this rank owns.
-  func copied(values: Tensor<Float>, first: Tensor<Float>, second: Tensor<Float>) -> CheckpointState {
+  /// The vectors of own scalars that this rank gives.
+  var vectors: Int { CheckpointPart.Group.all(averaged: average != nil).count }
+
+  /// The same numbers in other memory: `vectors` times as many scalars as this rank owns.
+  func copied(into memory: Tensor<Float>) -> CheckpointState {
+    let parts = (0..<vectors).map { memory.slice($0 * ownCount..<($0 + 1) * ownCount) }
+    let (values, first, second) = (parts[0], parts[1], parts[2])
     var start = 0
     for range in ranges {
       let own = start..<start + range.count
@@ -107,19 +117,22 @@ public struct CheckpointState: Sendable {
     }
     copy(firstMoment, into: first)
     copy(secondMoment, into: second)
-    return CheckpointState(entries, ranges, values, isPacked: true, first, second)
+    if let average { copy(average, into: parts[3]) }
+    return CheckpointState(
+      entries, ranges, values, isPacked: true, first, second, average == nil ? nil : parts[3])
   }
 
   /// This rank's part of a checkpoint, to be written to `path`.
   func part(_ path: String) -> CheckpointPart {
     let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
-    return CheckpointPart(path, slices) { group, name, scalars in
+    return CheckpointPart(path, slices, averaged: average != nil) { group, name, scalars in
       guard let offset = places[name] else { preconditionFailure("the state has no parameter \(name)") }
       let place = offset + scalars.lowerBound..<offset + scalars.upperBound
       return switch group {
       case .parameters: values.slice(isPacked ? packed(place) : place)
       case .moment1: firstMoment.slice(packed(place))
       case .moment2: secondMoment.slice(packed(place))
+      case .average: (average ?? values).slice(packed(place))
       }
     }
   }

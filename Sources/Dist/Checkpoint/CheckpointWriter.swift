@@ -92,7 +92,8 @@ public struct CheckpointWriter: Sendable {
         let manifest = CheckpointManifest(
           format: CheckpointManifest.currentFormat, record: record,
           parameters: state.entries.map { .init(name: $0.name, shape: $0.shape.array) },
-          parts: try parts.map { try JSONDecoder().decode(CheckpointManifest.Part.self, from: Data($0)) })
+          parts: try parts.map { try JSONDecoder().decode(CheckpointManifest.Part.self, from: Data($0)) },
+          ema: state.average == nil ? nil : true)
         if let problem = manifest.problem { preconditionFailure("the ranks' ranges of the arena: \(problem)") }
         try manifest.write(into: partial)
         reached(.manifestWritten)

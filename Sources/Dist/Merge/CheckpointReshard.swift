@@ -18,7 +18,10 @@ extension CheckpointMerge {
     func part(_ index: Int) -> CheckpointPart {
       let file = CheckpointManifest.partFile(index, of: parts)
       let own = Communicator.slice(of: count, rank: index, size: parts)
-      return CheckpointPart("\(partial)/\(file)", checkpoint.manifest.slices(own)) { group, name, elements in
+      let averaged = checkpoint.manifest.isAveraged
+      return CheckpointPart(
+        "\(partial)/\(file)", checkpoint.manifest.slices(own), averaged: averaged
+      ) { group, name, elements in
         try scalars(group, name, elements)
       }
     }

@@ -29,9 +29,14 @@ public struct MergedTensor: Sendable {
   public let description: TensorDescription
   let content: Content
 
-  /// A parameter's values, as F32 under its own name.
-  public static func values(of name: String, _ shape: [Int]) -> MergedTensor {
-    MergedTensor(name, .float32, shape, .scalars(.parameters, name))
+  /// A parameter's values, or their moving average, as F32 under its own name.
+  public static func values(of name: String, _ shape: [Int], averaged: Bool) -> MergedTensor {
+    MergedTensor(name, .float32, shape, .scalars(averaged ? .average : .parameters, name))
+  }
+
+  /// The moving average of a parameter beside its values, as F32 under `ema.NAME`.
+  public static func average(of name: String, _ shape: [Int]) -> MergedTensor {
+    MergedTensor("\(averagePrefix)\(name)", .float32, shape, .scalars(.average, name))
   }
 
   /// AdamW's moments of a parameter, as F32 under `optimizer.moment1.NAME` and `optimizer.moment2.NAME`.
@@ -49,6 +54,9 @@ public struct MergedTensor: Sendable {
 
   /// What the names of tensors that only an optimizer needs begin with.
   public static let optimizerPrefix = "optimizer."
+
+  /// What the names of moving averages begin with, where they stand beside the values.
+  public static let averagePrefix = "ema."
 
   private init(_ name: String, _ type: SafetensorsType, _ shape: [Int], _ content: Content) {
     description = TensorDescription(name: name, type: type, shape: shape)

@@ -34,6 +34,9 @@ struct Merge: ParsableCommand {
   @Flag(help: "Everything that the checkpoint holds, not the model alone.")
   var optimizer = false
 
+  @Flag(help: "In place of the weights the moving average of them that a run keeps with ema in its run file.")
+  var emaWeights = false
+
   @OptionGroup var averaging: AverageOptions
 
   @Option(help: ArgumentHelp("Write a checkpoint of so many parts, from which runs resume.", valueName: "parts"))
@@ -45,11 +48,15 @@ struct Merge: ParsableCommand {
       guard (1...99_999).contains(reshard) else {
         throw ValidationError("--reshard: expected 1 to 99999 parts, found \(reshard)")
       }
-      guard average == nil, !optimizer else {
-        throw ValidationError("--reshard keeps all of one checkpoint; leave --optimizer and averages out")
+      guard average == nil, !optimizer, !emaWeights else {
+        throw ValidationError(
+          "--reshard keeps all of one checkpoint; leave --optimizer, --ema-weights and averages out")
       }
     } else {
       _ = try form
+    }
+    guard !emaWeights || !optimizer else {
+      throw ValidationError("--optimizer keeps weights and their moving average side by side; leave --ema-weights out")
     }
     guard average == nil || !optimizer else {
       throw ValidationError("moments of several checkpoints have no average; leave --optimizer out")
@@ -71,7 +78,8 @@ struct Merge: ParsableCommand {
         throw ModelFileError(path: output, exitCode: 64, reason: "is there already; remove it, or name another")
       }
       let start = ContinuousClock.now
-      let plan = try MergePlan(checkpoints, averaging.chosen(for: checkpoints.count), over: communicator)
+      let plan = try MergePlan(
+        checkpoints, averaging.chosen(for: checkpoints.count), emaWeights: emaWeights, over: communicator)
       let contents = try write(plan, over: communicator)
       guard communicator.rank == 0 else { return 0 }
       print(ModelSummary(plan.config).text)

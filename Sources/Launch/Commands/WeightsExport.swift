@@ -29,6 +29,9 @@ struct WeightsExport: ParsableCommand {
 
   @OptionGroup var options: WeightsOptions
 
+  @Flag(help: "Of a run or checkpoint, the moving average of its weights (ema in its run file).")
+  var emaWeights = false
+
   func run() throws {
     let code = Job.run { communicator in
       let (model, preprocessing) = try load(over: communicator)
@@ -58,8 +61,12 @@ struct WeightsExport: ParsableCommand {
         throw ModelFileError(
           path: input, exitCode: 64, reason: "a checkpoint says its sizes itself; leave --config and --preset out")
       }
-      let trained = try TrainedModel(input, over: communicator)
+      let trained = try TrainedModel(input, averaged: emaWeights, over: communicator)
       return (trained.model, trained.saved.image)
+    }
+    guard !emaWeights else {
+      throw ModelFileError(
+        path: input, exitCode: 64, reason: "--ema-weights belongs to a run or a checkpoint; leave it out")
     }
     let source = try ForeignModel(input, config: options.config, preset: options.preset)
     return (try source.load(), source.preprocessing)

@@ -20,16 +20,26 @@ struct ModelSource: ParsableArguments {
   @Option(help: "The vocabulary file. Default: that of the run.")
   var vocabulary: String?
 
+  @Flag(help: "The moving average of the weights that a run or checkpoint keeps beside them (ema in its run file).")
+  var emaWeights = false
+
   /// Every rank must call it.
   func load(over communicator: Communicator) throws -> (embedder: CLIPEmbedder, step: Int?) {
     if WeightsFile.isOne(checkpoint) {
+      guard !emaWeights else {
+        throw EvaluationError.noModel(
+          path: checkpoint,
+          reason:
+            "--ema-weights belongs to a run or a checkpoint; of a run that has ended the average lies in its folder "
+            + "ema, and kinship merge --ema-weights makes a file of any checkpoint's")
+      }
       if model == nil, let merged = try TrainedModel(merged: checkpoint) { return try embedder(of: merged) }
       return (try loadSafetensors(), nil)
     }
     guard model == nil else {
       throw EvaluationError.noModel(path: checkpoint, reason: "--model belongs to a safetensors file; leave it out")
     }
-    return try embedder(of: TrainedModel(checkpoint, over: communicator))
+    return try embedder(of: TrainedModel(checkpoint, averaged: emaWeights, over: communicator))
   }
 
   private func embedder(of trained: TrainedModel) throws -> (embedder: CLIPEmbedder, step: Int?) {

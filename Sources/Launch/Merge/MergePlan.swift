@@ -13,12 +13,14 @@ struct MergePlan {
 
   let inputs: [Input]
   let average: Average?
+  /// Whether what is merged are the moving averages of runs, and not their weights.
+  let emaWeights: Bool
   let config: CLIPConfig
   /// The one with the most steps: its run and its counts stand for all.
   let last: Input
 
   /// Opens the checkpoints; of a run's folder its latest. Every rank must call it.
-  init(_ paths: [String], _ average: Average?, over communicator: Communicator) throws {
+  init(_ paths: [String], _ average: Average?, emaWeights: Bool, over communicator: Communicator) throws {
     let checkpoints = try paths.map {
       try Checkpoint.open(TrainedModel.checkpoint($0), communicator: communicator)
     }
@@ -26,6 +28,11 @@ struct MergePlan {
       if checkpoints[..<index].contains(where: { $0.folder == checkpoint.folder }) {
         throw ModelFileError(path: checkpoint.folder, exitCode: 64, reason: "is named twice; name each checkpoint once")
       }
+    }
+    if emaWeights, let other = checkpoints.first(where: { !$0.manifest.isAveraged }) {
+      throw ModelFileError(
+        path: other.folder, exitCode: 65,
+        reason: "holds no moving average of the weights: its run had no ema; leave --ema-weights out")
     }
     let steps = checkpoints.map(\.manifest.record.step)
     if case .ema = average, let place = steps.indices.dropFirst().first(where: { steps[$0] <= steps[$0 - 1] }) {
@@ -37,6 +44,7 @@ struct MergePlan {
     let weights = average?.weights(of: checkpoints.count) ?? [1]
     inputs = try zip(checkpoints, weights).map { Input(checkpoint: $0, saved: try SavedRun($0), weight: $1) }
     self.average = average
+    self.emaWeights = emaWeights
     config = try CLIPConfig(json: Data(inputs[0].saved.model.utf8))
     let most = steps.max() ?? 0
     last = inputs[steps.lastIndex(of: most) ?? 0]
@@ -83,7 +91,7 @@ struct MergePlan {
     let parameters = last.checkpoint.manifest.parameters
     let layout = CLIP<Float>.layout(config)
     var tensors = parameters.filter { optimizer || !$0.name.hasPrefix(Objective<Float>.prefix) }
-      .map { MergedTensor.values(of: $0.name, $0.shape) }
+      .map { MergedTensor.values(of: $0.name, $0.shape, averaged: emaWeights) }
     tensors += try layout.buffers.map { buffer in
       // A mean of counts counts nothing.
       guard !buffer.isCount else { return .array(try array(buffer.name, in: last), as: .int64) }
@@ -93,6 +101,9 @@ struct MergePlan {
     }
     guard optimizer else { return tensors }
     tensors += parameters.flatMap { MergedTensor.moments(of: $0.name, $0.shape) }
+    if last.checkpoint.manifest.isAveraged {
+      tensors += parameters.map { MergedTensor.average(of: $0.name, $0.shape) }
+    }
     let buffers = Set(layout.buffers.map(\.name))
     tensors += last.checkpoint.manifest.record.arrays.filter { !buffers.contains($0.name) }
       .map { .array($0, as: .float64) }
@@ -101,12 +112,13 @@ struct MergePlan {
 
   private func array(_ name: String, in input: Input) throws -> CheckpointRecord.Array {
     let layout = CLIP<Float>.layout(config)
-    guard let array = input.checkpoint.manifest.record.arrays.first(where: { $0.name == name }),
+    let stored = emaWeights ? MergedTensor.averagePrefix + name : name
+    guard let array = input.checkpoint.manifest.record.arrays.first(where: { $0.name == stored }),
       array.shape == layout.buffer(named: name)?.shape.array
     else {
       throw ModelFileError(
         path: input.checkpoint.folder, exitCode: 65, reason: "does not hold the buffer \(name) of its model")
     }
-    return array
+    return .init(name: name, shape: array.shape, values: array.values)
   }
 }

@@ -21,6 +21,8 @@ struct MergeRecord: Codable {
   /// `none`, `uniform`, `weights`, or `ema` with its decay.
   var average: String
   var optimizer: Bool
+  /// True where the numbers are those of moving averages, nil where they are the weights' own.
+  var emaWeights: Bool?
   /// Of the last source.
   var step: Int
   var sources: [Source]
@@ -28,6 +30,7 @@ struct MergeRecord: Codable {
   init(_ plan: MergePlan, optimizer: Bool) throws {
     average = plan.average?.text ?? "none"
     self.optimizer = optimizer
+    emaWeights = plan.emaWeights ? true : nil
     step = plan.last.checkpoint.manifest.record.step
     sources = try plan.inputs.map { input in
       let record = input.checkpoint.manifest.record

@@ -39,6 +39,8 @@ struct RunEstimate {
   static let tokens = "rows of tokens (at most)"
   /// Numbers whose moments are this rank's.
   let owned: Int
+  /// Bytes that an update of them reads and writes: value, gradient and both moments; and value and average once more.
+  let updated: Int
   /// Rows of the token table that a step touches on this rank.
   let tokenRows: TokenRows
 
@@ -74,6 +76,7 @@ struct RunEstimate {
     let rows = Communicator.slice(of: run.batch.global, rank: rank, size: ranks).count
     let plan = parameters.bucketPlan(ranks: ranks, mebibytes: run.reduce.bucket)
     owned = plan.count(of: rank)
+    updated = owned * (28 + (run.ema == nil ? 0 : 12))
     let text = config.text
     let traffic = Traffic(rank: rank, size: ranks)
     let table = plan.buckets[plan.buckets(in: [parameters.tokenTable])[0]]
@@ -112,8 +115,10 @@ struct RunEstimate {
       Part(name: "gradients", bytes: 4 * (parameters.count + (ranks > 1 ? owned : 0))),
       Part(name: "moments", bytes: 8 * owned),
     ]
+    if run.ema != nil { parts.append(Part(name: "moving average", bytes: 4 * owned)) }
     if run.checkpoint.background {
-      parts.append(Part(name: "checkpoint's copy", bytes: BackgroundCheckpoints.bytes(of: owned)))
+      let bytes = BackgroundCheckpoints.bytes(of: owned, averaged: run.ema != nil)
+      parts.append(Part(name: "checkpoint's copy", bytes: bytes))
     }
     let held = min(rows, run.batch.micro ?? rows)
     let (use, again) = (held < rows ? TowerUse.trainingInPieces : .training, run.batch.recompute)

@@ -27,7 +27,7 @@ struct StepTime {
   init(_ work: StepWork, _ estimate: RunEstimate, _ cost: ClusterCost, rate: Double, overlaps: Bool) {
     let speed = Self.efficiency * rate
     compute = work.total / speed
-    update = Double(estimate.owned * 28) / Self.memoryRate
+    update = Double(estimate.updated) / Self.memoryRate
     guard cost.ranks > 1 else {
       (exchange, embeddings) = (0, 0)
       return

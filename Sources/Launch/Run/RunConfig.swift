@@ -30,6 +30,8 @@ struct RunConfig: Section {
   var epochs: Int?
   var reduce = ReduceConfig()
   var optimizer = OptimizerConfig()
+  /// A moving average of the weights, if one is kept.
+  var ema: EMAConfig?
   var objective = ObjectiveConfig()
   /// The model that a student learns from, for objectives that have one.
   var teacher: TeacherConfig?
@@ -57,6 +59,7 @@ struct RunConfig: Section {
     map.optional("epochs", &epochs, none: "none")
     map.field("reduce", &reduce)
     map.field("optimizer", &optimizer)
+    map.optional("ema", &ema, none: "none")
     map.field("objective", &objective)
     map.optional("teacher", &teacher, none: "none")
     map.field("log", &log)
@@ -75,6 +78,7 @@ struct RunConfig: Section {
     case "objective" where keys.count == 1: ObjectiveConfig.shorthandKey(text)
     case "teacher" where keys.count == 1: TeacherConfig.shorthandKey(text)
     case "teacher" where keys.count == 2 && keys[1] == "cache": CacheConfig.shorthandKey(text)
+    case "ema" where keys.count == 1: EMAConfig.shorthandKey(text)
     case "non_finite" where keys.count == 1: NonFiniteConfig.shorthandKey(text)
     case "data" where keys.count == 3 && keys[1] == "corpora": CorpusConfig.shorthandKey(text)
     default: nil

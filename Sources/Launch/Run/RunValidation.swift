@@ -12,7 +12,7 @@ extension RunConfig {
   private var mistakes: [(path: String, text: String)] {
     runMistakes + start.mistakes + freezeMistakes + modelMistakes + (prune?.mistakes(steps: steps) ?? []) + dataMistakes
       + imageMistakes
-      + reduce.mistakes + optimizerMistakes + objective.mistakes
+      + reduce.mistakes + optimizerMistakes + (ema?.mistakes ?? []) + objective.mistakes
       + teacherMistakes
       + reportMistakes
       + nonFinite.mistakes

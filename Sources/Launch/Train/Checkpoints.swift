@@ -105,7 +105,7 @@ struct Checkpoints {
         runFolder: Self.folder(of: run), retention: .init(newest: keep.keep, every: keep.keepEvery),
         communicator: ranks)
     }
-    writing.reserve(step.optimizer.firstMoment.count)
+    writing.reserve(step.optimizer.firstMoment.count, averaged: step.average != nil)
     clock = CheckpointClock(minutes: ranks.rank == 0 ? keep.minutes : nil)
   }
 
@@ -137,14 +137,15 @@ struct Checkpoints {
     let masks = (step.pruning?.state ?? []).map {
       CheckpointRecord.Array(name: $0.name, shape: [$0.values.count], values: $0.values)
     }
+    let averages = step.average.map { step.model.parameters.bufferArrays(averages: $0) } ?? []
     try writing.save(
       CheckpointState(
         entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values,
         ranges: optimizer.ranges,
-        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment),
+        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment, average: step.average?.values),
       CheckpointRecord(
         step: done, samples: done * run.batch.global, passedOver: passedOver > 0 ? passedOver : nil, run: saved.text,
-        arrays: step.model.parameters.bufferArrays + masks, version: Release.version, kernel: BLAS.kernel,
+        arrays: step.model.parameters.bufferArrays + averages + masks, version: Release.version, kernel: BLAS.kernel,
         threads: Threads.count))
     try tell(log)
   }
@@ -181,6 +182,7 @@ struct Checkpoints {
     try step.model.parameters.readBuffers(from: checkpoint)
     try checkpoint.readMoments(
       entries, ranges: step.optimizer.ranges, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
+    try restoreAverage(checkpoint, say: say)
     let record = checkpoint.manifest.record
     // The optimizer begins anew when the model is cut.
     let cut = Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil }
@@ -205,6 +207,23 @@ struct Checkpoints {
       say("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
     }
     return record.step
+  }
+
+  /// An average that the checkpoint does not hold begins with its weights.
+  private func restoreAverage(_ checkpoint: Checkpoint, say: (String) -> Void) throws {
+    guard let average = step.average else {
+      if checkpoint.manifest.isAveraged {
+        say("warning: \(checkpoint.folder) holds an average of the weights, and this run keeps none: ema is none")
+      }
+      return
+    }
+    guard checkpoint.manifest.isAveraged else {
+      say("\(checkpoint.folder) holds no average of the weights: ema begins with its weights")
+      return average.begin()
+    }
+    let parameters = step.model.parameters
+    try checkpoint.readAverage(parameters.checkpointEntries, ranges: average.ranges, into: average.values)
+    try parameters.readBuffers(from: checkpoint, averaged: true, into: average.bufferValues)
   }
 
   /// What a student has learned from one teacher it does not go on to learn from another under the same name.

@@ -62,7 +62,7 @@ struct DryRun {
       steps: steps, plan: plan, ranks: ranks, frozen: try run.frozen(in: student.parameters),
       ensemble: try run.ofFurtherTeachers.compactMap(\.teacher).map {
         try TeacherModel.sizes($0, over: ranks).embedding
-      }, notes: [pruning?.text].compactMap { $0 }, warnings: warnings)
+      }, notes: [run.ema?.text, pruning?.text].compactMap { $0 }, warnings: warnings)
   }
 
   private func model(_ warnings: inout [String]) throws -> CLIPConfig {

@@ -6,6 +6,9 @@ struct RunFolder: Sendable {
   static let runFile = "run.yaml"
   static let checkpointFolder = "checkpoints"
 
+  /// Where the average of a run's weights lies in open_clip's form.
+  static func average(of run: RunConfig) -> URL { run.folder.appending(path: "ema", directoryHint: .isDirectory) }
+
   let url: URL
   /// What a resumed run changes in the run file that it was last started with: `optimizer.rate: 0.001, was 0.0005`.
   let changes: [String]

@@ -85,11 +85,11 @@ final class StageExchange<S: Scalar> {
   // MARK: Values
 
   /// Shares out what the owners have updated, in the order in which the next forward reads it. The logit scale is here on
-  /// return.
-  func gather() throws {
+  /// return. With `all`, what never moves is shared out too.
+  func gather(all: Bool = false) throws {
     var begun: Set<Int> = []
     let scale = buckets.plan.buckets(in: [model.logitScale.extent])
-    for bucket in scale + bucketsOfUnit.joined() where !isStill[bucket] && begun.insert(bucket).inserted {
+    for bucket in scale + bucketsOfUnit.joined() where (all || !isStill[bucket]) && begun.insert(bucket).inserted {
       try buckets.gather(bucket)
     }
     try buckets.waitForValues(scale)

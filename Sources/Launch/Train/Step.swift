@@ -43,6 +43,8 @@ final class Step<S: Scalar> {
   let objective: Objective<S>
   let communicator: Communicator
   let optimizer: AdamW<S>
+  /// The moving average of what this rank owns of the weights, if one is kept.
+  let average: WeightAverage<S>?
   /// Masks that are learned beside the weights until the model is cut.
   var pruning: MaskTraining<S>?
   /// What stays as it is.
@@ -58,7 +60,8 @@ final class Step<S: Scalar> {
   /// Every rank must call it.
   init(
     _ model: CLIP<S>, _ objective: Objective<S>, _ options: AdamW<S>.Options, clipNorm: Double?, micro: Int?,
-    reduce: ReduceConfig = ReduceConfig(), frozen: Frozen = .none, communicator: Communicator
+    reduce: ReduceConfig = ReduceConfig(), frozen: Frozen = .none, average: WeightAverage<S>.Options? = nil,
+    communicator: Communicator
   ) throws {
     self.model = model
     self.objective = objective
@@ -70,6 +73,8 @@ final class Step<S: Scalar> {
     exchange = try StageExchange(model, reduce, frozen: frozen, over: communicator)
     optimizer = AdamW(
       model.parameters, options, ranges: exchange.buckets.plan.ranges(of: communicator.rank), frozen: frozen)
+    let (parameters, ranges) = (model.parameters, optimizer.ranges)
+    self.average = average.map { WeightAverage(parameters, $0, ranges: ranges) }
     model.visual.freeze(frozen)
   }
 
@@ -85,6 +90,16 @@ final class Step<S: Scalar> {
 
   /// Returns when all ranks' updates are in the model's parameters. Whoever reads them between steps calls it first.
   func settle() throws { try exchange.settle() }
+
+  /// Puts the average of the weights in the model's place, and the weights in the average's, on all ranks; once more puts both
+  /// back. Every rank must call it.
+  func exchangeAverage() throws {
+    guard let average else { preconditionFailure("no average is kept") }
+    try settle()
+    average.exchange()
+    try exchange.gather(all: true)
+    try settle()
+  }
 
   /// Throws `ReplicasDiffer` where not all ranks have the same parameters and running statistics to the bit after `done`
   /// steps. Every rank must call it.
@@ -163,6 +178,7 @@ final class Step<S: Scalar> {
     }
     try clock(&seconds.communication) { try exchange.gather() }
     let clamped = holdLogitScale()
+    clock(&seconds.optimizer) { average?.update(after: optimizer.step) }
     return StepOutcome(
       report: report, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
       received: communicator.ledger.received + exchange.buckets.received - receivedBefore, pruning: masks,

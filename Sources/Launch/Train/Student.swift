@@ -33,6 +33,7 @@ struct Student {
     if checkpoint == nil {
       step.model.initialize(seed: inputs.run.seed)
       try first?.apply(to: step.model)
+      step.average?.begin()
     }
   }
 
@@ -44,7 +45,7 @@ struct Student {
     if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
     return try Step(
       model, objective, inputs.optimizer.options, clipNorm: inputs.optimizer.clipNorm, micro: run.batch.micro,
-      reduce: run.reduce, frozen: inputs.frozen, communicator: ranks)
+      reduce: run.reduce, frozen: inputs.frozen, average: run.ema?.options, communicator: ranks)
   }
 
   /// Becomes what it was after the steps of `checkpoint`, while the data go on after the batch of step `lost`. Every rank
@@ -68,6 +69,7 @@ struct Student {
     try step.settle()
     let smaller = try Self.prepare(pruning.masked.cutConfig(masks.expected), inputs)
     pruning.masked.cut(masks.expected, into: smaller.model)
+    smaller.average?.begin()
     let text = Pruning.text(step.model, smaller.model, masks.sparsity(of: masks.expected))
     step = smaller
     checkpoints = try checkpoints.of(step)

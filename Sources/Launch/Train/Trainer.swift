@@ -62,7 +62,8 @@ struct Trainer {
     if stop != nil { return 75 }
     let outcome = try Outcome(header, seconds: loop.seconds, shared: weights?.shared ?? 0, over: ranks)
     if let outcome { try log.record(outcome, at: inputs.steps) }
-    try export(loop.settledModel(), log)
+    try export(loop.settledModel(), to: run.folder, log)
+    if let average = try loop.averagedModel() { try export(average, to: RunFolder.average(of: run), log) }
     return 0
   }
 
@@ -94,17 +95,18 @@ struct Trainer {
       plan: plan, ranks: ranks, frozen: inputs.frozen, ensemble: inputs.further.shapes.map(\.width),
       captions: inputs.data.captions(about: 1024),
       notes: [
-        inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note,
+        run.ema?.text, inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note,
         run.batch.recompute.note,
         inputs.teacher?.precision.note.map { "teacher's \($0)" },
       ].compactMap { $0 },
       warnings: [inputs.precision.warning, inputs.teacher?.precision.warning].compactMap { $0 })
   }
 
-  /// Rank 0 leaves the trained model in open_clip's form in the run's folder.
-  private func export(_ model: CLIP<Float>, _ log: RunLog) throws {
+  /// Rank 0 leaves a model in open_clip's form in a folder.
+  private func export(_ model: CLIP<Float>, to folder: URL, _ log: RunLog) throws {
     guard ranks.rank == 0 else { return }
-    try ModelFiles.write(model, preprocessing: run.image.options(size: model.config.vision.imageSize), to: run.folder)
-    log.say("the model in open_clip's form: \(run.folder.appending(path: ModelFiles.weights).relativePath)")
+    try Publish.makeFolder(folder.path(percentEncoded: false))
+    try ModelFiles.write(model, preprocessing: run.image.options(size: model.config.vision.imageSize), to: folder)
+    log.say("the model in open_clip's form: \(folder.appending(path: ModelFiles.weights).relativePath)")
   }
 }

@@ -51,7 +51,9 @@ struct TrainingEvaluations {
 
   /// Every rank must call it; the figures are the same on any number of them. A request to stop ends it between two
   /// blocks, by `StopRequest.Interruption`.
-  func run(_ model: CLIP<Float>, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
+  func run(_ model: CLIP<Float>, averaged: Bool, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
+    // Another title: both may stand in the log.
+    let suffix = averaged ? " ema" : ""
     let embedder = CLIPEmbedder(model, image: image, tokenizer: tokenizer)
     let pause = { try StopRequest.check(over: ranks) }
     for evaluation in evaluations {
@@ -59,7 +61,7 @@ struct TrainingEvaluations {
       case .retrieval(let retrieval):
         let figures = try retrieval.run(embedder, over: ranks, pause: pause)
         try log.record(
-          evaluation: Self.title(figures), at: step,
+          evaluation: Self.title(figures) + suffix, at: step,
           [
             ("i2t R@1", figures.imageToText.recall1), ("i2t R@5", figures.imageToText.recall5),
             ("i2t R@10", figures.imageToText.recall10), ("t2i R@1", figures.textToImage.recall1),
@@ -68,7 +70,7 @@ struct TrainingEvaluations {
       case .zeroShot(let zeroShot):
         let figures = try zeroShot.run(embedder, over: ranks, pause: pause)
         try log.record(
-          evaluation: Self.title(figures), at: step, [("top-1", figures.top1), ("top-5", figures.top5)])
+          evaluation: Self.title(figures) + suffix, at: step, [("top-1", figures.top1), ("top-5", figures.top5)])
       }
     }
   }

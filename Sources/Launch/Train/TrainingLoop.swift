@@ -36,6 +36,13 @@ final class TrainingLoop {
     return student.step.model
   }
 
+  /// The model with the average of its weights in their place, for good; nil where none is kept. Every rank must call it.
+  func averagedModel() throws -> CLIP<Float>? {
+    guard student.step.average != nil else { return nil }
+    try student.step.exchangeAverage()
+    return student.step.model
+  }
+
   /// Trains to the end; nil, or the signal that stopped the run, with everything saved. Every rank must call it.
   func train() throws -> String? {
     while true {
@@ -155,15 +162,28 @@ final class TrainingLoop {
   /// How many evaluations there are after so many steps.
   private func evaluationsDue(after done: Int) -> Int {
     let isDue = done == inputs.steps || run.evaluate.every.map { done % $0 == 0 } ?? false
-    return isDue ? run.evaluate.evaluations.count : 0
+    return isDue ? run.evaluate.evaluations.count * run.evaluatedAverages.count : 0
   }
 
-  /// Evaluates the model; returns the signal that ended it early.
+  /// Evaluates the model, its average, or one after the other; returns the signal that ended it early.
   private func evaluate(at done: Int) throws -> String? {
     Progress.enter(.evaluating, after: done)
-    let model = try settledModel()
+    try student.step.settle()
+    for averaged in run.evaluatedAverages {
+      if averaged { try student.step.exchangeAverage() }
+      let signal = try evaluateOnce(at: done, averaged: averaged)
+      if averaged { try student.step.exchangeAverage() }
+      if let signal { return signal }
+    }
+    return nil
+  }
+
+  private func evaluateOnce(at done: Int, averaged: Bool) throws -> String? {
+    let model = student.step.model
     let evaluate = { [inputs, log] in
-      try Trace.span("evaluation", .compute) { try inputs.evaluations.run(model, at: done, over: inputs.ranks, log) }
+      try Trace.span("evaluation", .compute) {
+        try inputs.evaluations.run(model, averaged: averaged, at: done, over: inputs.ranks, log)
+      }
     }
     do {
       // A model that is being pruned is evaluated as what it would be cut to.

@@ -8,9 +8,18 @@ extension ParameterStore {
     buffers.map { .init(name: $0.name, shape: $0.shape.array, values: value(of: $0).array) }
   }
 
-  /// Every buffer that a checkpoint's record lacks or has in another shape.
-  func bufferMismatches(in checkpoint: Checkpoint) -> [String] {
-    let stored = checkpoint.arrays
+  /// Their moving averages likewise, under names of their own.
+  func bufferArrays(averages: WeightAverage<S>) -> [CheckpointRecord.Array] {
+    buffers.map {
+      .init(
+        name: MergedTensor.averagePrefix + $0.name, shape: $0.shape.array,
+        values: averages.bufferValues.slice($0.range).array)
+    }
+  }
+
+  /// Every buffer, or moving average of one, that a checkpoint's record lacks or has in another shape.
+  func bufferMismatches(in checkpoint: Checkpoint, averaged: Bool = false) -> [String] {
+    let stored = checkpoint.arrays(averaged: averaged)
     return buffers.compactMap { buffer in
       guard let array = stored[buffer.name] else { return "buffer \(buffer.name) \(buffer.shape) is missing" }
       return array.shape == buffer.shape.array
@@ -18,24 +27,30 @@ extension ParameterStore {
     }
   }
 
-  /// Fills the buffers from a checkpoint's record. Every missing and misshapen one is listed.
-  func readBuffers(from checkpoint: Checkpoint) throws {
-    let problems = bufferMismatches(in: checkpoint)
+  /// Fills the buffers from a checkpoint's record, or from it what takes their place: their moving averages, or others'
+  /// memory. Every missing and misshapen one is listed.
+  func readBuffers(
+    from checkpoint: Checkpoint, averaged: Bool = false, into values: Tensor<Double>? = nil
+  ) throws {
+    let problems = bufferMismatches(in: checkpoint, averaged: averaged)
     guard problems.isEmpty else {
       throw ModelFileError(
         path: checkpoint.folder, exitCode: 65,
         reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
-    let stored = checkpoint.arrays
+    let stored = checkpoint.arrays(averaged: averaged)
+    let values = values ?? bufferValues
     for buffer in buffers {
-      if let array = stored[buffer.name] { copy(Tensor(buffer.shape, array.values), into: value(of: buffer)) }
+      if let array = stored[buffer.name] { copy(Tensor(buffer.shape, array.values), into: values.slice(buffer.range)) }
     }
   }
 }
 
 extension Checkpoint {
-  /// The arrays of its record by their names.
-  fileprivate var arrays: [String: CheckpointRecord.Array] {
-    Dictionary(manifest.record.arrays.map { ($0.name, $0) }) { first, _ in first }
+  /// The arrays of its record by their names; of moving averages, by the names of what is averaged.
+  fileprivate func arrays(averaged: Bool) -> [String: CheckpointRecord.Array] {
+    let prefix = averaged ? MergedTensor.averagePrefix : ""
+    let arrays = manifest.record.arrays.filter { $0.name.hasPrefix(prefix) }
+    return Dictionary(arrays.map { (String($0.name.dropFirst(prefix.count)), $0) }) { first, _ in first }
   }
 }

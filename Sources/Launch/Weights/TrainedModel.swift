@@ -10,12 +10,13 @@ struct TrainedModel {
   /// The steps it was trained for.
   let step: Int
 
-  /// Opens a checkpoint's folder, or a run's folder, whose latest checkpoint then counts. Every rank must call it.
-  init(_ path: String, over communicator: Communicator) throws {
+  /// Opens a checkpoint's folder, or a run's folder, whose latest checkpoint then counts; `averaged` takes the moving average
+  /// of the weights. Every rank must call it.
+  init(_ path: String, averaged: Bool = false, over communicator: Communicator) throws {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
-    try model.read(checkpoint, over: communicator)
+    try model.read(checkpoint, averaged: averaged, over: communicator)
     step = checkpoint.manifest.record.step
   }
 
@@ -72,10 +73,11 @@ extension CLIP<Float> {
 
   /// Fills parameters and buffers from a checkpoint; what the objective of its run has learned beside them is left.
   /// Every rank must call it.
-  func read(_ checkpoint: Checkpoint, over communicator: Communicator) throws {
+  func read(_ checkpoint: Checkpoint, averaged: Bool = false, over communicator: Communicator) throws {
     try checkpoint.readValues(
-      checkpointEntries, into: parameters.values, over: communicator, leaving: Objective<Float>.prefix)
-    try parameters.readBuffers(from: checkpoint)
+      checkpointEntries, into: parameters.values, over: communicator, leaving: Objective<Float>.prefix,
+      averaged: averaged)
+    try parameters.readBuffers(from: checkpoint, averaged: averaged)
   }
 
   /// The same, or only these parts of the parameters, on this rank alone.

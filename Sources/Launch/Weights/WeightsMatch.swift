@@ -71,7 +71,7 @@ struct WeightsMatch {
 
   /// What the names of tensors begin with that files of ours may have beside the model: what training on from it needs.
   private static let beside = [
-    MergedTensor.optimizerPrefix, Objective<Float>.prefix, MaskTraining<Float>.prefix,
+    MergedTensor.optimizerPrefix, MergedTensor.averagePrefix, Objective<Float>.prefix, MaskTraining<Float>.prefix,
   ]
 
   /// Where files of ours say for which activation the weights are: their numbers do not tell.
