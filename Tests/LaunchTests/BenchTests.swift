@@ -28,6 +28,23 @@ import Testing
     let shares = try #require(report["shares"] as? [String: Double])
     #expect(abs(shares.values.reduce(0, +) - 1) < 0.1, "\(shares)")
     #expect(abs(try number(report, "samples_per_s") * number(report, "step_s") - 8) < 1e-9)
+    #expect(report["model"] as? String == "ViT-64-T-16" && report["precision"] as? String == "fp32")
+    #expect(report["caption_tokens"] as? Int == 5 && shares["rounding"] == 0 && shares["unfolding"] == 0)
+  }
+
+  /// Threads note their products at the same time; the processor may have no products of bfloat16.
+  @Test func stepOfSeveralThreads() async throws {
+    let run = try await MPIRun.kinship(
+      [
+        "bench", "step", "--model", "ViT-64-T-16", "--batch", "4", "--steps", "2", "--caption-tokens", "5",
+        "--precision", "bf16",
+      ], ranks: nil, environment: ["KINSHIP_THREADS": "2"])
+    let report = try lastLine(run)
+    let shares = try #require(report["shares"] as? [String: Double])
+    #expect(abs(shares.values.reduce(0, +) - 1) < 0.1, "\(shares)")
+    let isRounded = report["precision"] as? String == "bf16"
+    #expect((shares["rounding"] ?? 0 > 0) == isRounded, "\(run)")
+    #expect(try number(report, "roof_share") > 0)
   }
 
   @Test func stepWithWhatIsComputedAgain() async throws {

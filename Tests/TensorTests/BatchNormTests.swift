@@ -5,6 +5,7 @@ import Testing
 @Suite struct BatchNormTests {
   static let shapes = [
     Shape(1, 1), Shape(1, 5), Shape(7, 1), Shape(13, 3), Shape(300, 17), Shape(5000, 64), Shape(70, 1031),
+    Shape(900, 150),
   ]
 
   /// Means and sums of squares of columns, beside two passes in Double; far from zero too.

@@ -34,8 +34,15 @@ struct MatrixRoof {
     return operations / total
   }
 
-  /// The seconds of one product: the mean over as many as fill the time, after one to warm up.
+  /// The seconds of one product: the mean over as many as fill the time, after one to warm up. Where threads compute
+  /// products of their own, those of one of them over their number.
   private func time(_ product: Profile.Product, seconds: Double) -> Double {
+    let threads = Threads.count
+    guard threads == 1 || !product.besideOthers else {
+      Threads.count = 1
+      defer { Threads.count = threads }
+      return time(product, seconds: seconds) / Double(threads)
+    }
     let (m, n, k) = (product.m, product.n, product.k)
     let x = a.slice(0..<m * k).reshaped(product.transposeA ? Shape(k, m) : Shape(m, k))
     let y = b.slice(0..<n * k).reshaped(product.transposeB ? Shape(n, k) : Shape(k, n))

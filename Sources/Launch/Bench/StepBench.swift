@@ -27,6 +27,7 @@ struct StepBench {
     var recompute: Recompute
     var ranks: Int
     var batch: Int
+    var captionTokens: Int
     var samplesPerSecond: Double
     /// Operations of the numerator over time, as a share of the roof.
     var roofShare: Double
@@ -59,6 +60,7 @@ struct StepBench {
 
     enum CodingKeys: String, CodingKey {
       case model, objective, precision, recompute, ranks, batch, shares, kernel, choices
+      case captionTokens = "caption_tokens"
       case samplesPerSecond = "samples_per_s"
       case roofShare = "roof_share"
       case stepGflops = "step_gflops"
@@ -119,7 +121,7 @@ struct StepBench {
         teacherScale: given.map { _ in 1 / 0.07 })
     }
     say(
-      "\(preset), objective \(objective.rawValue), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)"
+      "\(preset), objective \(objective.rawValue), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count == 1 ? "1 thread" : "\(Threads.count) threads"), BLAS \(BLAS.kernel)"
         + [products.note, recompute.note].compactMap { $0 }.map { "\n\($0)" }.joined())
     // The first step allocates; the second is recorded for the shapes of its products.
     _ = try once()
@@ -154,7 +156,7 @@ struct StepBench {
     try communicator.maximum(&peak)
     return Report(
       model: preset, objective: objective.rawValue, precision: precision, recompute: recompute,
-      ranks: communicator.size, batch: batch,
+      ranks: communicator.size, batch: batch, captionTokens: captionTokens,
       samplesPerSecond: Double(batch * communicator.size) / slowest[0],
       roofShare: operations / slowest[0] / rate, stepGflops: operations / 1e9, roofGflops: rate / 1e9,
       peakMebibytes: peak[0], activationMebibytes: Double(activationBytes(config, recompute)) / 1_048_576,
@@ -179,12 +181,15 @@ struct StepBench {
   private func shares(_ outcomes: [StepOutcome], _ profile: Profile.Record, _ total: Double) -> [String: Double] {
     func part(_ seconds: (StepSeconds) -> Double) -> Double { outcomes.reduce(0) { $0 + seconds($1.seconds) } / total }
     let towers = part { $0.forward + $0.backward }
-    let products = profile.matmul / total
-    let attention = profile.attention / total
-    return [
-      "matrix_products": products, "attention": attention, "other_kernels": towers - products - attention,
+    let kernels = [
+      "matrix_products": profile.matmul, "attention": profile.attention, "rounding": profile.rounding,
+      "unfolding": profile.unfolding, "batch_norm": profile.batchNorm,
+    ].mapValues { $0 / total }
+    let others = [
+      "other_kernels": towers - kernels.values.reduce(0, +),
       "loss": part(\.loss), "optimizer": part(\.optimizer), "communication": part(\.communication), "data": 0,
-    ].mapValues { ($0 * 1000).rounded() / 1000 }
+    ]
+    return kernels.merging(others) { $1 }.mapValues { ($0 * 1000).rounded() / 1000 }
   }
 
   /// Unit rows, as a teacher gives them.

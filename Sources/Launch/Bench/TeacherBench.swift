@@ -66,7 +66,8 @@ struct TeacherBench {
     let precision = agreed.used
     for text in [agreed.warning.map { "warning: \($0)" }, agreed.note].compactMap({ $0 }) { say(text) }
     say(
-      "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count) thread, BLAS \(BLAS.kernel)")
+      "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count == 1 ? "1 thread" : "\(Threads.count) threads"), BLAS \(BLAS.kernel)"
+    )
     let input = BenchInput(config, rows: communicator.slice(of: batch * communicator.size), tokens: captionTokens)
     var roof: MatrixRoof?
     var rates: [Double] = []

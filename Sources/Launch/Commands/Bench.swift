@@ -17,11 +17,15 @@ struct Bench: ParsableCommand {
     return precision
   }
 
-  /// Runs a benchmark on all ranks; rank 0 prints what it says and, last, its report as one line of JSON.
+  /// Runs a benchmark on all ranks, each with the threads of its cores; rank 0 prints what it says and, last, its report
+  /// as one line of JSON.
   static func run<Report: Encodable>(
     _ bench: @escaping (Communicator, (String) -> Void) throws -> Report
   ) throws {
     let code = Job.run { communicator in
+      let plan = try ThreadPlan.agreed(over: communicator)
+      plan.apply()
+      if communicator.rank == 0 { for warning in plan.warnings { print("warning: \(warning)") } }
       let report = try bench(communicator) { if communicator.rank == 0 { print($0) } }
       if communicator.rank == 0 {
         let encoder = JSONEncoder()

@@ -98,7 +98,7 @@ public struct Convolution<S: Scalar> {
       let group = start..<min(start + height, lines)
       let rows = group.lowerBound * output.width..<group.upperBound * output.width
       let columns = workspace.columns.operand(Shape(rows.count, 9 * x.columns), x.precision)
-      unfold(x, plane, stride: stride, lines: group, into: columns)
+      Profile.measure(\.unfolding) { unfold(x, plane, stride: stride, lines: group, into: columns) }
       body(columns, rows)
     }
   }
@@ -140,8 +140,10 @@ struct NormedConvolution<S: Scalar> {
     let z = saved.z.tensor(shape)
     convolution.forward(x, plane, into: z, workspace: workspace)
     let y = mode.keeps || residual != nil ? (buffer ?? saved.y).tensor(shape) : z
-    norm.forward(
-      z, adding: residual, relu: relu, into: y, mode: mode, saved: saved.norm, statistics: workspace.statistics)
+    Profile.measure(\.batchNorm) {
+      norm.forward(
+        z, adding: residual, relu: relu, into: y, mode: mode, saved: saved.norm, statistics: workspace.statistics)
+    }
     return y
   }
 
@@ -155,7 +157,7 @@ struct NormedConvolution<S: Scalar> {
   func normAgain(_ plane: Plane, saved: Saved) -> Tensor<S> {
     let shape = Shape(convolution.output(plane).rows, convolution.outputs)
     let y = saved.y.tensor(shape)
-    norm.again(saved.z.tensor(shape), into: y, saved: saved.norm)
+    Profile.measure(\.batchNorm) { norm.again(saved.z.tensor(shape), into: y, saved: saved.norm) }
     return y
   }
 
@@ -164,8 +166,10 @@ struct NormedConvolution<S: Scalar> {
     _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, mask: BatchNormMask<S> = .recomputed, saved: Saved, dz: Tensor<S>,
     dx: Tensor<S>?, adding: Bool = false, workspace: ConvolutionWorkspace<S>
   ) {
-    norm.backward(
-      dy, z: saved.z.tensor(dy.shape), mask: mask, saved: saved.norm, dz: dz, statistics: workspace.statistics)
+    Profile.measure(\.batchNorm) {
+      norm.backward(
+        dy, z: saved.z.tensor(dy.shape), mask: mask, saved: saved.norm, dz: dz, statistics: workspace.statistics)
+    }
     convolution.backward(dz, x: x, plane, dx: dx, adding: adding, workspace: workspace)
   }
 }

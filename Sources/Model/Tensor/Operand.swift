@@ -54,7 +54,7 @@ extension RoundedBuffer {
   ) -> Operand<S> {
     guard precision == .bf16 else { return .exact(x) }
     let rounded = view(x.shape, at: offset, of: count)
-    round(x, into: rounded)
+    Profile.measure(\.rounding) { round(x, into: rounded) }
     return .rounded(rounded)
   }
 

@@ -52,7 +52,9 @@ public enum Threads {
     let threads = count
     guard threads > 1, n > 1 else { return split(n, body) }
     ofProducts = 1
+    Profile.besideOthers.store(true, ordering: .relaxed)
     split(n, body)
+    Profile.besideOthers.store(false, ordering: .relaxed)
     ofProducts = threads
   }
 

@@ -1,6 +1,7 @@
 import Dispatch
+import Synchronization
 
-/// Where the time of the kernels goes, for benchmarks: off unless asked for, and then for one thread.
+/// Where the time of the kernels goes, for benchmarks: off unless asked for.
 public enum Profile {
   public struct Product: Hashable, Sendable {
     public let transposeA: Bool
@@ -9,49 +10,70 @@ public enum Profile {
     public let n: Int
     public let k: Int
     public let precision: Precision
+    /// Computed by one thread, while the others compute others.
+    public let besideOthers: Bool
 
     /// Multiply-adds twice.
     public var operations: Double { 2 * Double(m) * Double(n) * Double(k) }
   }
 
-  /// What has been recorded since `start`.
-  public struct Record {
-    /// Seconds in `matmul`.
+  /// What has been recorded since `start`: seconds of the thread that calls the kernels.
+  public struct Record: Sendable {
+    /// In `matmul`.
     public var matmul = 0.0
-    /// Seconds in attention, its products included.
+    /// In attention, its products included.
     public var attention = 0.0
+    /// Rounding operands of products, outside attention.
+    public var rounding = 0.0
+    /// Unfolding pictures for convolutions.
+    public var unfolding = 0.0
+    /// In batch norms, with their activations and residuals.
+    public var batchNorm = 0.0
     /// How often each shape of product was computed, attention's included.
     public var products: [Product: Int] = [:]
   }
 
-  nonisolated(unsafe) private static var record: Record?
+  private static let record = Mutex<Record?>(nil)
+  /// Whether there is one: asked without the lock.
+  private static let isOn = Atomic(false)
+  private static let isWithin = Atomic(false)
+  /// Whether threads compute products of their own.
+  static let besideOthers = Atomic(false)
 
-  /// Begins to record; `Threads.count` must be 1.
+  /// Begins to record.
   public static func start() {
-    precondition(Threads.count == 1, "a profile is of one compute thread")
-    record = Record()
+    record.withLock { $0 = Record() }
+    isOn.store(true, ordering: .relaxed)
   }
 
   /// Ends recording.
   public static func stop() -> Record {
-    defer { record = nil }
-    return record ?? Record()
+    isOn.store(false, ordering: .relaxed)
+    return record.withLock { record in
+      defer { record = nil }
+      return record ?? Record()
+    }
   }
 
+  /// Adds the time of `body` to a part; within another part it counts to that one.
   @inline(__always)
-  static func measure(_ part: WritableKeyPath<Record, Double>, _ body: () -> Void) {
-    guard record != nil else { return body() }
+  package static func measure(_ part: WritableKeyPath<Record, Double>, _ body: () -> Void) {
+    guard isOn.load(ordering: .relaxed), !isWithin.exchange(true, ordering: .relaxed) else { return body() }
     let start = DispatchTime.now().uptimeNanoseconds
     body()
-    record?[keyPath: part] += Double(DispatchTime.now().uptimeNanoseconds - start) * 1e-9
+    let seconds = Double(DispatchTime.now().uptimeNanoseconds - start) * 1e-9
+    isWithin.store(false, ordering: .relaxed)
+    record.withLock { $0?[keyPath: part] += seconds }
   }
 
   @inline(__always)
   static func note(
     _ transposeA: Bool, _ transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ precision: Precision = .fp32
   ) {
-    guard record != nil else { return }
-    let product = Product(transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, precision: precision)
-    record?.products[product, default: 0] += 1
+    guard isOn.load(ordering: .relaxed) else { return }
+    let product = Product(
+      transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, precision: precision,
+      besideOthers: besideOthers.load(ordering: .relaxed))
+    record.withLock { $0?.products[product, default: 0] += 1 }
   }
 }

@@ -56,7 +56,8 @@ private func blockMoments<S: Scalar>(
   _ p: UnsafeMutablePointer<S>, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<S>,
   _ shift: UnsafeMutablePointer<S>, _ spread: UnsafeMutablePointer<S>
 ) {
-  for j in 0..<c {
+  let first = S.self == Float.self ? floatPanels(p, c, rows, center, shift, spread) : 0
+  for j in first..<c {
     center[j] = 0
     shift[j] = 0
     spread[j] = 0
@@ -64,20 +65,20 @@ private func blockMoments<S: Scalar>(
   var i = rows.lowerBound
   while i + 4 <= rows.upperBound {
     let row = p + i * c
-    for j in 0..<c { center[j] += (row[j] + row[c + j]) + (row[2 * c + j] + row[3 * c + j]) }
+    for j in first..<c { center[j] += (row[j] + row[c + j]) + (row[2 * c + j] + row[3 * c + j]) }
     i += 4
   }
   while i < rows.upperBound {
     let row = p + i * c
-    for j in 0..<c { center[j] += row[j] }
+    for j in first..<c { center[j] += row[j] }
     i += 1
   }
   let share = 1 / S(rows.count)
-  for j in 0..<c { center[j] *= share }
+  for j in first..<c { center[j] *= share }
   i = rows.lowerBound
   while i + 4 <= rows.upperBound {
     let row = p + i * c
-    for j in 0..<c {
+    for j in first..<c {
       let mu = center[j]
       let (d0, d1, d2, d3) = (row[j] - mu, row[c + j] - mu, row[2 * c + j] - mu, row[3 * c + j] - mu)
       shift[j] += (d0 + d1) + (d2 + d3)
@@ -87,13 +88,25 @@ private func blockMoments<S: Scalar>(
   }
   while i < rows.upperBound {
     let row = p + i * c
-    for j in 0..<c {
+    for j in first..<c {
       let d = row[j] - center[j]
       shift[j] += d
       spread[j] = spread[j].addingProduct(d, d)
     }
     i += 1
   }
+}
+
+/// `panelMoments` of numbers that are Floats.
+@inline(__always)
+private func floatPanels<S: Scalar>(
+  _ p: UnsafeMutablePointer<S>, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<S>,
+  _ shift: UnsafeMutablePointer<S>, _ spread: UnsafeMutablePointer<S>
+) -> Int {
+  func floats(_ p: UnsafeMutablePointer<S>) -> UnsafeMutablePointer<Float> {
+    UnsafeMutableRawPointer(p).assumingMemoryBound(to: Float.self)
+  }
+  return panelMoments(floats(p), c, rows, floats(center), floats(shift), floats(spread))
 }
 
 /// Joins the moments of `before` rows with those of `count` more.
