@@ -1,0 +1,91 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `scripts/bench` beside PyTorch. Its measurements are real; PyTorch, which no test installs, is a stand-in that says what it
+/// was asked and answers what the real script answers.
+@Suite(.serialized, .timeLimit(.minutes(3))) struct BenchPeerTests {
+  let folder: TemporaryFolder
+  let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().appending(path: "scripts/bench").path
+  static let quick = ["--model", "ViT-64-T-16", "--batch", "4", "--steps", "1", "--caption-tokens", "5"]
+
+  init() throws {
+    folder = try TemporaryFolder()
+    try folder.write(
+      "python",
+      """
+      #!/usr/bin/env bash
+      case $1 in
+        -c) exit 0 ;;
+        *torch_step.py)
+          [[ "$*" != *--help* ]] || { [[ "$*" == *ViT-64-T-16* ]]; exit; }
+          echo "${*:2}" >> "\(folder.path("asked"))"
+          echo '{"torch": "9.9", "threads": 2, "median_s": 0.5, "samples_per_s": 16.0}'
+          ;;
+        *) exec python3 "$@" ;;
+      esac
+      """.utf8)
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder.path("python"))
+  }
+
+  private func bench(_ arguments: [String]) async throws -> MPIRun {
+    try await MPIRun.execute(
+      ["bash", script] + arguments,
+      [
+        "KINSHIP": try MPIRun.path(of: "kinship"), "PYTHON": folder.path("python"),
+        "MPIRUN_FLAGS": "--oversubscribe",
+      ], limit: .seconds(120))
+  }
+
+  private func lastLine(_ run: MPIRun) throws -> [String: Any] {
+    try #require(run.status == 0, "\(run)")
+    let line = try #require(run.output.split(separator: "\n").last)
+    return try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+  }
+
+  private var asked: [String] {
+    get throws {
+      try String(contentsOfFile: folder.path("asked"), encoding: .utf8).split(separator: "\n").map(String.init)
+    }
+  }
+
+  @Test func bothPrecisions() async throws {
+    let report = try lastLine(try await bench(["peer", "--ranks", "2"] + Self.quick))
+    #expect(report["model"] as? String == "ViT-64-T-16" && report["global_batch"] as? Int == 8)
+    #expect(report["peer"] as? String == "PyTorch 9.9" && report["caption_tokens"] as? Int == 5)
+    let precisions = try #require(report["precisions"] as? [String: [String: Any]])
+    // Where the processor has no products of bfloat16 both are fp32.
+    #expect(precisions["fp32"] != nil && Set(precisions.keys).isSubset(of: ["fp32", "bf16"]))
+    for found in precisions.values {
+      let (ours, theirs) = (found["samples_per_s"] as? Double, found["peer_samples_per_s"] as? Double)
+      #expect(theirs == 16 && found["samples_over_peer"] as? Double == (ours ?? 0) / 16, "\(found)")
+    }
+    let questions = try asked
+    #expect(questions.count == 2)
+    #expect(
+      questions[0]
+        == "--student ViT-64-T-16 --teacher cached --precision fp32 --threads 2 --batch 8 --steps 6 --caption-tokens 5")
+  }
+
+  @Test func oneStep() async throws {
+    let arguments = ["step", "--peer", "--ranks", "1", "--objective", "clip", "--precision", "fp32"] + Self.quick
+    let report = try lastLine(try await bench(arguments))
+    #expect(report["precision"] as? String == "fp32" && report["model"] as? String == "ViT-64-T-16")
+    let (ours, ratio) = (report["samples_per_s"] as? Double ?? 0, report["samples_over_peer"] as? Double)
+    #expect(ours > 0 && ratio == ours / 16)
+    #expect(
+      try asked == [
+        "--student ViT-64-T-16 --teacher none --precision fp32 --threads 1 --batch 4 --steps 6 --caption-tokens 5"
+      ])
+  }
+
+  @Test func refusals() async throws {
+    let unknown = try await bench(["peer", "--model", "ViT-L-14"])
+    #expect(unknown.status == 64 && unknown.errors.contains("PyTorch's step has no model ViT-L-14"), "\(unknown)")
+    let other = try await bench(["step", "--peer", "--ranks", "1", "--objective", "tinyclip"] + Self.quick)
+    #expect(other.status != 0 && other.errors.contains("take --objective intra"), "\(other)")
+    let wrong = try await bench(["exact", "--peer"])
+    #expect(wrong.status == 64 && wrong.errors.contains("--peer belongs to"), "\(wrong)")
+  }
+}
