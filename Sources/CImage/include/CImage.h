@@ -1,4 +1,4 @@
-/// Pictures from bytes, and small ones to bytes: JPEG (libjpeg-turbo), PNG (libpng) and WebP (libwebp), to 8-bit RGB or RGBA.
+/// Pictures from bytes: JPEG (libjpeg-turbo), PNG (libpng) and WebP (libwebp), to 8-bit RGB or RGBA; and RGB to such files.
 ///
 /// A C target and not a header, because libjpeg and libpng report errors by longjmp, which must not cross Swift
 /// frames: every setjmp and every longjmp stays inside one call of this file. Nothing is shared between calls, so
@@ -49,9 +49,10 @@ int32_t cimage_decode(
     const uint8_t *bytes, size_t count, const struct cimage_info *info, int32_t alpha, uint32_t shrink,
     uint8_t *pixels, size_t capacity, char *text);
 
-/// Encodes RGB pixels, row-major and without gaps, as lossy WebP of a `quality` from 0 to 100 into `bytes`, of which there
-/// are `capacity`. Returns how many bytes the file has; 0 if it does not fit or cannot be made.
-size_t cimage_encode_webp(
-    const uint8_t *pixels, uint32_t width, uint32_t height, float quality, uint8_t *bytes, size_t capacity);
+/// Writes a file of `format` from RGB pixels, row-major and without gaps. JPEG and WebP lose what `quality`, 1 … 100, lets
+/// them. `bytes` becomes the caller's, to be given to `free`; on failure it is left alone and `text` says why.
+int32_t cimage_encode(
+    int32_t format, const uint8_t *rgb, uint32_t width, uint32_t height, int32_t quality, uint8_t **bytes,
+    size_t *count, char *text);
 
 #endif

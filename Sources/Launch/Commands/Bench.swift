@@ -7,7 +7,7 @@ import Tensor
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure this machine with Kinship's own work; see scripts/bench.",
-    subcommands: [Step.self, Ranks.self, Exact.self, Teacher.self, ObjectiveTerms.self])
+    subcommands: [Step.self, Ranks.self, Exact.self, Teacher.self, ObjectiveTerms.self, Data.self])
 
   /// Reads --precision.
   @Sendable static func precision(_ name: String) throws -> Precision {

@@ -4,11 +4,13 @@ import ArgumentParser
 protocol BenchInputDefaults {
   /// The preset where none is named.
   static var model: String { get }
+  static var batch: Int { get }
   static var batchHelp: String { get }
 }
 
 extension BenchInputDefaults {
   static var model: String { "ViT-T-16" }
+  static var batch: Int { 32 }
   static var batchHelp: String { "Pairs a rank." }
 }
 
@@ -18,7 +20,7 @@ struct BenchInputOptions<Benchmark: BenchInputDefaults>: ParsableArguments {
   var model = Benchmark.model
 
   @Option(help: ArgumentHelp(Benchmark.batchHelp))
-  var batch = 32
+  var batch = Benchmark.batch
 
   @Option(help: "Tokens of a caption, both ends counted.")
   var captionTokens = 16

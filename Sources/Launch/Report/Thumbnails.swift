@@ -21,7 +21,6 @@ struct Thumbnails {
       func scaled(_ size: Int) -> Int { max(1, size * Self.side / longer) }
       picture = resampler.resize(picture, width: scaled(picture.width), height: scaled(picture.height))
     }
-    guard let file = picture.webP(quality: 85) else { preconditionFailure("a small picture has a WebP file") }
-    return "data:image/webp;base64," + Data(file).base64EncodedString()
+    return "data:image/webp;base64," + Data(try picture.encoded(as: .webp)).base64EncodedString()
   }
 }
