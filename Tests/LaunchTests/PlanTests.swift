@@ -45,7 +45,7 @@ import Testing
   @Test func captions() {
     let sample = CaptionSample([[1, 2, 9], [1, 3, 3, 9], [1, 9], [1, 2, 9]])
     #expect(sample.mean == 3 && sample.longest == 4)
-    #expect(sample.tokens(of: 0) == 0 && sample.tokens(of: 100) >= 300 && sample.tokens(of: 100) <= 320)
+    #expect(sample.tokens(of: 0) == 0 && sample.tokens(of: 100) >= 300 && sample.tokens(of: 100) <= 330)
     #expect(sample.tokens(of: 1) == 4)
     // 1 and 9 are in all, 2 in half, 3 in a quarter of them.
     #expect(abs(sample.differentTokens(in: 1) - 2.75) < 1e-9)

@@ -71,8 +71,13 @@ final class TrainScene: Sendable {
   }
 
   /// Runs `kinship train` with values set; whatever comes of it.
-  func run(_ values: [String] = [], _ options: [String] = [], ranks: Int?) async throws -> MPIRun {
-    try await MPIRun.kinship(["train", runFile] + values.flatMap { ["--set", $0] } + options, ranks: ranks)
+  func run(
+    _ values: [String] = [], _ options: [String] = [], ranks: Int?, environment: [String: String] = [:],
+    limit: Duration = .seconds(50)
+  ) async throws -> MPIRun {
+    try await MPIRun.kinship(
+      ["train", runFile] + values.flatMap { ["--set", $0] } + options, ranks: ranks, environment: environment,
+      limit: limit)
   }
 
   /// Trains to the end under a name; returns the loss of every step.

@@ -164,10 +164,19 @@ extension Communicator {
   }
 
   /// Gives each rank a list of its own, and takes one from each. Their lengths may differ.
-  public func exchange(_ lists: [[Int]]) throws(MPIError) -> [[Int]] {
-    precondition(lists.count == size, "\(lists.count) lists for \(size) ranks")
+  ///
+  /// - Parameters:
+  ///   - sent: the lists end to end, `counts[r]` numbers for rank r.
+  ///   - received: gets the others' lists end to end in the order of the ranks, in the memory that it has where that is
+  ///     enough.
+  /// - Returns: where in `received` each rank's list is.
+  public func exchange(
+    _ sent: inout [Int], _ counts: [Int], into received: inout [Int]
+  ) throws(MPIError) -> [Range<Int>] {
+    precondition(
+      counts.count == size && counts.reduce(0, +) == sent.count, "\(counts) of \(sent.count) for \(size) ranks")
+    var counts = counts
     return try collective("exchange") { () throws(MPIError) in
-      var counts = lists.map(\.count)
       var lengths = [Int](repeating: 0, count: size)
       unsafe try lend(&counts) { source, _ throws(MPIError) in
         unsafe try lend(&lengths) { target, _ throws(MPIError) in
@@ -175,15 +184,17 @@ extension Communicator {
         }
       }
       let (out, into) = (Self.endToEnd(counts), Self.endToEnd(lengths))
-      // One more than is sent, for an array without elements has no address.
-      var sent = lists.joined() + [0]
-      var received = [Int](repeating: 0, count: into[size - 1].upperBound + 1)
+      // One more than is exchanged, for an array without elements has no address.
+      sent.append(0)
+      defer { sent.removeLast() }
+      let room = into[size - 1].upperBound + 1
+      while received.count < room { received.append(0) }
       unsafe try lend(&sent) { source, _ throws(MPIError) in
         unsafe try lend(&received) { target, _ throws(MPIError) in
           unsafe try exchangeBlocks(source, out, into: target, into, .integers)
         }
       }
-      return into.map { Array(received[$0]) }
+      return into
     }
   }
 

@@ -66,7 +66,10 @@ public final class BucketExchange<S: Scalar> {
 
   /// Which rows of the matrix this step touches, by rising number: outside of them its gradient is 0. Said before its bucket
   /// leaves.
-  public func touch(_ rows: [Int]) { touched = rows }
+  public func touch(_ rows: [Int]) {
+    touched.removeAll(keepingCapacity: true)
+    touched += rows
+  }
 
   /// Nothing is added to the gradients of a bucket any more: they may leave.
   public func reduce(_ bucket: Int) {

@@ -12,6 +12,9 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
   private let pieces: [Range<Int>]
   private let sent = Buffer<S>()
   private let received = Buffer<S>()
+  /// How many rows the ranks have touched, and which, as they tell each other.
+  private var given: [Int] = []
+  private var taken: [Int] = []
   private let bytes = Mutex(0)
 
   init(width: Int, pieces: [Range<Int>]) {
@@ -31,44 +34,64 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
     let before = ranks.ledger.received
     defer { bytes.withLock { $0 += ranks.ledger.received - before } }
     // All ranks hear of all how many rows they have, and so decide alike.
-    let wanted = try ranks.exchange(pieces.map { [touched.count] + rows(touched, in: $0) })
+    let gives = pieces.map { rows(touched, in: $0) }
+    given.removeAll(keepingCapacity: true)
+    for rows in gives {
+      given.append(touched.count)
+      given += touched[rows]
+    }
+    let takes = try ranks.exchange(&given, gives.map { $0.count + 1 }, into: &taken)
     let stride = MemoryLayout<S>.stride
-    let total = wanted.reduce(0) { $0 + $1[0] } * (width * stride + MemoryLayout<Int>.stride)
-    guard total < matrix.count * stride * ranks.size else {
+    let all = takes.reduce(0) { $0 + taken[$1.lowerBound] }
+    guard all * (width * stride + MemoryLayout<Int>.stride) < matrix.count * stride * ranks.size else {
       return try ranks.reduceScatter(matrix, into: own, ranges: pieces)
     }
 
-    let gives = pieces.map { parts(rows(touched, in: $0), of: $0) }
-    let takes = wanted.map { parts(Array($0.dropFirst()), of: pieces[ranks.rank]) }
-    func counts(_ parts: [[Range<Int>]]) -> [Int] { parts.map { $0.reduce(0) { $0 + $1.count } } }
-    let out = sent.tensor(Shape(counts(gives).reduce(0, +)))
-    let into = received.tensor(Shape(counts(takes).reduce(0, +)))
-    var filled = 0
-    for part in gives.joined() {
-      copy(matrix.slice(part), into: out.slice(filled..<filled + part.count))
-      filled += part.count
+    let piece = pieces[ranks.rank]
+    let lists = takes.map { taken[$0].dropFirst() }
+    let outward = zip(gives, pieces).map { rows, piece in
+      touched[rows].reduce(0) { $0 + part(of: $1, in: piece).count }
     }
-    try ranks.exchange(out, counts(gives), into: into, counts(takes))
+    let inward = lists.map { rows in rows.reduce(0) { $0 + part(of: $1, in: piece).count } }
+    let (out, into) = (room(outward, in: sent), room(inward, in: received))
+    var filled = 0
+    for (rows, piece) in zip(gives, pieces) {
+      for row in touched[rows] {
+        let part = part(of: row, in: piece)
+        copy(matrix.slice(part), into: out.slice(filled..<filled + part.count))
+        filled += part.count
+      }
+    }
+    try ranks.exchange(out, outward, into: into, inward)
     fill(own, 0)
     filled = 0
-    let start = pieces[ranks.rank].lowerBound
-    for part in takes.joined() {
+    for row in lists.joined() {
+      let part = part(of: row, in: piece)
       add(
-        into.slice(filled..<filled + part.count), to: own.slice(part.lowerBound - start..<part.upperBound - start))
+        into.slice(filled..<filled + part.count),
+        to: own.slice(part.lowerBound - piece.lowerBound..<part.upperBound - piece.lowerBound))
       filled += part.count
     }
   }
 
-  /// Those of the touched rows of which something lies in a piece.
-  private func rows(_ touched: [Int], in piece: Range<Int>) -> [Int] {
-    guard !piece.isEmpty else { return [] }
-    let (first, last) = (piece.lowerBound / width, (piece.upperBound - 1) / width)
-    return Array(touched[Self.place(first, in: touched)..<Self.place(last + 1, in: touched)])
+  /// Room for so many numbers in all, in a buffer that grows to powers of two: what the next steps touch has room too.
+  private func room(_ counts: [Int], in buffer: Buffer<S>) -> Tensor<S> {
+    let count = counts.reduce(0, +)
+    var room = 1
+    while room < count { room *= 2 }
+    return buffer.tensor(Shape(room)).slice(0..<count)
   }
 
-  /// What of each row lies in a piece.
-  private func parts(_ rows: [Int], of piece: Range<Int>) -> [Range<Int>] {
-    rows.map { ($0 * width..<($0 + 1) * width).clamped(to: piece) }
+  /// The places among the touched rows of those of which something lies in a piece.
+  private func rows(_ touched: [Int], in piece: Range<Int>) -> Range<Int> {
+    guard !piece.isEmpty else { return 0..<0 }
+    let (first, last) = (piece.lowerBound / width, (piece.upperBound - 1) / width)
+    return Self.place(first, in: touched)..<Self.place(last + 1, in: touched)
+  }
+
+  /// What of a row lies in a piece.
+  private func part(of row: Int, in piece: Range<Int>) -> Range<Int> {
+    (row * width..<(row + 1) * width).clamped(to: piece)
   }
 
   /// How many of the rising numbers are less than `number`.

@@ -3,7 +3,7 @@ internal import Foundation
 /// Prepares batches ahead of their use, in threads, and hands them out in the order of the steps.
 ///
 /// A fixed ring of batches goes round: the consumer gives each back when it is done with it, so that no memory of
-/// pictures is ever allocated anew. The samples of one batch are prepared by all workers together.
+/// pictures is ever allocated anew, and no list of items. The samples of one batch are prepared by all workers together.
 public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
   /// Prepares item number `index` of a batch.
   public typealias Worker = (_ batch: Batch, _ index: Int, _ item: Item) throws -> Void
@@ -18,8 +18,18 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
   ///   - workers: how many threads.
   ///   - plan: the items of a step; called once for each step, in order, by one thread at a time.
   ///   - worker: called once on each thread: makes what that thread prepares with.
-  public init(
+  public convenience init(
     steps: Range<Int>, batches: [Batch], workers: Int, plan: @escaping @Sendable (Int) throws -> [Item],
+    worker: @escaping @Sendable () throws -> Worker
+  ) {
+    self.init(
+      steps: steps, batches: batches, workers: workers, append: { $1 += try plan($0) }, worker: worker)
+  }
+
+  /// The same with a plan that appends the items of a step to a list, which is empty and has memory of earlier steps.
+  public init(
+    steps: Range<Int>, batches: [Batch], workers: Int,
+    append plan: @escaping @Sendable (_ step: Int, _ items: inout [Item]) throws -> Void,
     worker: @escaping @Sendable () throws -> Worker
   ) {
     precondition(batches.count >= 2 && workers >= 1)
@@ -49,7 +59,7 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
   private final class State: @unchecked Sendable {
     private struct Job {
       let batch: Batch
-      let items: [Item]
+      var items: [Item]
       var started = 0
       var finished = 0
       /// What failed, of the first item that did, whichever thread came first.
@@ -57,20 +67,23 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
     }
 
     private let condition = NSCondition()
-    private let plan: @Sendable (Int) throws -> [Item]
+    private let plan: @Sendable (Int, inout [Item]) throws -> Void
     private let steps: Range<Int>
     private var free: [Batch]
     private var jobs: [Int: Job] = [:]
+    /// Empty lists that steps have left, one for each batch of the ring; they take turns.
+    private var lists: [[Item]]
     /// The step that the consumer gets next, and the one that is planned next.
     private var wanted: Int
     private var planned: Int
     private var failure: (any Error)?
     private var cancelled = false
 
-    init(steps: Range<Int>, batches: [Batch], plan: @escaping @Sendable (Int) throws -> [Item]) {
+    init(steps: Range<Int>, batches: [Batch], plan: @escaping @Sendable (Int, inout [Item]) throws -> Void) {
       self.steps = steps
       self.plan = plan
       free = batches
+      lists = batches.map { _ in [] }
       wanted = steps.lowerBound
       planned = steps.lowerBound
     }
@@ -105,7 +118,9 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
         if planned == steps.upperBound { return nil }
         if let batch = free.popLast() {
           do {
-            jobs[planned] = Job(batch: batch, items: try plan(planned))
+            var items = lists.removeFirst()
+            try plan(planned, &items)
+            jobs[planned] = Job(batch: batch, items: items)
             planned += 1
           } catch {
             failure = error
@@ -139,17 +154,35 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       defer { condition.unlock() }
       guard wanted < steps.upperBound else { return nil }
       while true {
-        if let job = jobs[wanted], job.finished == job.items.count {
-          if let failure = job.failure { throw failure.error }
-          jobs[wanted] = nil
-          wanted += 1
+        if let batch = try takeFinished() {
           condition.broadcast()
-          return job.batch
+          return batch
         }
         // What concerns no single step stops all workers: a batch that is not finished by now never will be.
         if let failure { throw failure }
         condition.wait()
       }
+    }
+
+    /// The wanted step's batch, if it is finished.
+    private func takeFinished() throws -> Batch? {
+      guard isFinished, var job = jobs.removeValue(forKey: wanted) else { return nil }
+      if let failure = job.failure {
+        jobs[wanted] = job
+        throw failure.error
+      }
+      wanted += 1
+      // Taken out of the job, the list is nobody else's and keeps its memory.
+      var list: [Item] = []
+      swap(&list, &job.items)
+      list.removeAll(keepingCapacity: true)
+      lists.append(list)
+      return job.batch
+    }
+
+    private var isFinished: Bool {
+      guard let job = jobs[wanted] else { return false }
+      return job.finished == job.items.count
     }
 
     func recycle(_ batch: Batch) {

@@ -25,7 +25,15 @@ public final class Sampler: Sendable {
   private static let longestEpoch = 0x1p31
   private let seed: UInt64
   private let corpora: [(count: Int, share: Int)]
-  private let latest = Mutex<(number: Int, draws: [Draw])?>(nil)
+  private let latest = Mutex(Epoch())
+
+  /// The order of an epoch, in memory that the next one uses again.
+  private struct Epoch {
+    var number: Int?
+    var draws: [Draw] = []
+    /// Of one pass through a corpus.
+    var order: [Int] = []
+  }
 
   /// - Parameters:
   ///   - corpora: how many samples each has, and its weight.
@@ -49,24 +57,35 @@ public final class Sampler: Sendable {
 
   /// What stands in `rows` of the global batch of step `step`, counted from 0.
   public func draws(at step: Int, rows: Range<Int>) -> [Draw] {
+    var list: [Draw] = []
+    appendDraws(at: step, rows: rows, to: &list)
+    return list
+  }
+
+  /// The same, behind what a list has already.
+  public func appendDraws(at step: Int, rows: Range<Int>, to list: inout [Draw]) {
     let number = epoch(of: step)
     let start = step % stepsPerEpoch * batch
-    return latest.withLock { latest in
-      let draws = latest?.number == number ? latest?.draws ?? [] : mixed(number)
-      latest = (number, draws)
-      return rows.map { draws[(start + $0) % draws.count] }
+    latest.withLock { latest in
+      if latest.number != number {
+        mix(number, &latest.draws, &latest.order)
+        latest.number = number
+      }
+      for row in rows { list.append(latest.draws[(start + row) % samplesPerEpoch]) }
     }
   }
 
-  private func mixed(_ epoch: Int) -> [Draw] {
-    var draws: [Draw] = []
+  private func mix(_ epoch: Int, _ draws: inout [Draw], _ order: inout [Int]) {
+    draws.removeAll(keepingCapacity: true)
     draws.reserveCapacity(samplesPerEpoch)
     for (corpus, (count, share)) in corpora.enumerated() where count > 0 {
       var position = epoch * share
       let end = position + share
       while position < end {
         let pass = position / count
-        let order = shuffled(Array(0..<count), "order of a corpus", UInt64(corpus), UInt64(pass))
+        order.removeAll(keepingCapacity: true)
+        order.append(contentsOf: 0..<count)
+        shuffle(&order, "order of a corpus", UInt64(corpus), UInt64(pass))
         let next = min(end, (pass + 1) * count)
         for place in position..<next {
           draws.append(Draw(corpus: corpus, sample: order[place - pass * count], pass: pass))
@@ -74,12 +93,12 @@ public final class Sampler: Sendable {
         position = next
       }
     }
-    return shuffled(draws, "order of an epoch", UInt64(epoch), 0)
+    shuffle(&draws, "order of an epoch", UInt64(epoch), 0)
   }
 
-  private func shuffled<Element>(_ list: [Element], _ purpose: String, _ a: UInt64, _ b: UInt64) -> [Element] {
+  private func shuffle<Element>(_ list: inout [Element], _ purpose: String, _ a: UInt64, _ b: UInt64) {
     var random = KeyedRandom(seed: seed, purpose: purpose, a, b)
-    return list.shuffled(using: &random)
+    list.shuffle(using: &random)
   }
 }
 

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Numbers as people read them, the same in every locale.
+/// Numbers as people read them, the same in every locale: formats that name none take no part in them.
 enum Figures {
   /// `64 MiB`, `1.9 GiB`.
   static func bytes(_ count: Int) -> String {
@@ -17,12 +17,12 @@ enum Figures {
 
   /// With a fixed number of digits after the point.
   static func fixed(_ value: Double, _ digits: Int) -> String {
-    String(format: "%.\(digits)f", locale: Locale(identifier: "en_US_POSIX"), value)
+    String(format: "%.\(digits)f", value)
   }
 
   /// With a number of significant digits, without trailing zeros: `0.0005`, `1e-06`.
   static func significant(_ value: Double, _ digits: Int) -> String {
-    String(format: "%.\(digits)g", locale: Locale(identifier: "en_US_POSIX"), value)
+    String(format: "%.\(digits)g", value)
   }
 
   /// `42s`, `3m07s`, `2h05m`, `3d04h`.

@@ -18,11 +18,11 @@ struct CaptionSample: Sendable {
   var mean: Double { Double(lengths.reduce(0, +)) / Double(max(lengths.count, 1)) }
   var longest: Int { lengths.max() ?? 0 }
 
-  /// Tokens of `b` captions that hardly any step exceeds: b mean + 2 √b deviation, at most b times the longest.
+  /// Tokens of `b` captions that hardly any step exceeds: b mean + 4 √b deviation, at most b times the longest.
   func tokens(of b: Int) -> Int {
     let mean = mean
     let variance = lengths.reduce(0.0) { $0 + pow(Double($1) - mean, 2) } / Double(max(lengths.count, 1))
-    return min(Int((Double(b) * mean + 2 * (Double(b) * variance).squareRoot()).rounded(.up)), b * longest)
+    return min(Int((Double(b) * mean + 4 * (Double(b) * variance).squareRoot()).rounded(.up)), b * longest)
   }
 
   /// The expected number of different tokens in `b` captions, each with a token in a share q of them independently:

@@ -5,17 +5,17 @@ import Foundation
 struct Outcome {
   /// Bytes of the rank that held most, resident at the peak, with its part of what its node shares.
   var memory: (predicted: Int, measured: Int)
-  /// Seconds of a step: the median, without the first.
+  /// Seconds of a step: the median of the last few hundred.
   var step: (predicted: Double, measured: Double)
 
   /// Measures what a prediction needs, the matrix rate and the way between ranks, for some tenths of a second. Nil of a run of
   /// fewer than two steps. Every rank must call it.
   ///
   /// - Parameters:
-  ///   - seconds: of each step.
+  ///   - seconds: of the steps.
   ///   - shared: bytes of the windows that this rank sees.
-  init?(_ header: RunHeader, seconds: [Double], shared: Int, over ranks: Communicator) throws {
-    guard seconds.count >= 2 else { return nil }
+  init?(_ header: RunHeader, seconds: StepTimes, shared: Int, over ranks: Communicator) throws {
+    guard let median = seconds.median else { return nil }
     let own = Int(ProcessMemory.peak * 1_048_576) - shared + shared / ranks.nodeSize
     let peaks = ranks.slices(of: ranks.size).map { $0.contains(ranks.rank) ? [own, header.program] : [0, 0] }
     var held = peaks.flatMap { $0 }
@@ -30,8 +30,7 @@ struct Outcome {
     try ranks.maximum(&slowest)
     let cost = try ClusterCost(measuredOver: ranks)
     let prospect = Prospect(header, cost, batch: header.run.batch.global, rate: -1e9 * slowest[0])
-    let sorted = seconds.dropFirst().sorted()
-    step = (prospect.time.total, sorted[sorted.count / 2])
+    step = (prospect.time.total, median)
   }
 
   var text: String {

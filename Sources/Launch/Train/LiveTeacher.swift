@@ -21,6 +21,13 @@ final class LiveTeacher: TeacherSource {
   var width: Int { model.config.embedding }
   var scale: Float { exp(model.logitScale.value[0]) }
 
+  func reserve(_ captions: CaptionSample, rows: Int) {
+    let held = min(rows, micro)
+    guard held > 0, captions.longest > 0 else { return }
+    model.text.reserve(
+      captions: held, tokens: captions.tokens(of: held), longest: captions.longest, keeping: false)
+  }
+
   func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws {
     guard let input = batch.teacher else { preconditionFailure("a batch that was not prepared for a teacher") }
     let captions = input.captions
@@ -30,7 +37,7 @@ final class LiveTeacher: TeacherSource {
       let rows = start..<start + min(micro, captions.count - start)
       let forward = { [self] in
         normalize(model.visual.forward(input.images.pictures(rows), keeping: false), into: image.rows(rows))
-        normalize(model.text.forward(TokenBatch(captions[rows]), keeping: false), into: text.rows(rows))
+        normalize(model.text.forward(captions[rows], keeping: false), into: text.rows(rows))
       }
       if let spread { try spread.pass(Array(captions[rows]), forward) } else { forward() }
       passes += 1

@@ -19,6 +19,9 @@ final class StageExchange<S: Scalar> {
   /// How many units of each bucket are not ready yet in the backward that is under way; nil where none is.
   private var missing: [Int]?
   private var failure: (any Error)?
+  /// The rows of the table that a step touches; a mark for each row, none between two steps.
+  private var touched: [Int] = []
+  private var isTouched: [Bool]
 
   /// Every rank must call it.
   init(_ model: CLIP<S>, _ config: ReduceConfig, frozen: Frozen, over ranks: Communicator) throws {
@@ -26,6 +29,7 @@ final class StageExchange<S: Scalar> {
     let parameters = model.parameters
     let plan = parameters.bucketPlan(ranks: ranks.size, mebibytes: config.bucket)
     let table = model.text.table
+    isTouched = Array(repeating: false, count: table.shape[0])
     buckets = try BucketExchange(
       plan, gradients: parameters.gradients, values: parameters.values,
       matrix: (plan.buckets(in: [table.extent])[0], table.shape[1]), over: ranks, overlaps: config.overlap)
@@ -53,7 +57,15 @@ final class StageExchange<S: Scalar> {
   // MARK: Gradients
 
   /// The tokens of this rank's captions, whose rows of the table are all that this step touches.
-  func touch(_ captions: [[Int32]]) { buckets.touch(Set(captions.joined()).sorted().map(Int.init)) }
+  func touch(_ captions: [[Int32]]) {
+    touched.removeAll(keepingCapacity: true)
+    for caption in captions { for token in caption { isTouched[Int(token)] = true } }
+    for row in isTouched.indices where isTouched[row] {
+      touched.append(row)
+      isTouched[row] = false
+    }
+    buckets.touch(touched)
+  }
 
   /// From here on stages that become ready leave; what is no tower's is ready, and what no backward will announce.
   func beginReduction() {

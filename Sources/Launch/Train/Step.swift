@@ -88,6 +88,17 @@ final class Step<S: Scalar> {
   /// Who owns what of the parameters.
   var plan: BucketPlan { exchange.buckets.plan }
 
+  /// Takes all memory at once that steps need for their captions, of which this rank has `rows` of `count`, so that a step
+  /// with more tokens than those before it takes none.
+  func reserve(_ captions: CaptionSample, rows: Int, of count: Int) {
+    let chunks = chunks(rows, of: count)
+    guard let held = chunks.map(\.count).max(), held > 0, captions.longest > 0 else { return }
+    for keeping in frozen.text ? [false] : chunks.count == 1 ? [true] : [false, true] {
+      model.text.reserve(
+        captions: held, tokens: captions.tokens(of: held), longest: captions.longest, keeping: keeping)
+    }
+  }
+
   /// Returns when all ranks' updates are in the model's parameters. Whoever reads them between steps calls it first.
   func settle() throws { try exchange.settle() }
 
@@ -219,7 +230,7 @@ final class Step<S: Scalar> {
     if chunks.count == 1 {
       return (
         model.visual.forward(images, keeping: !frozen.image),
-        model.text.forward(TokenBatch(captions), keeping: !frozen.text)
+        model.text.forward(captions, keeping: !frozen.text)
       )
     }
     let shape = Shape(captions.count, model.config.embedding)
@@ -227,7 +238,7 @@ final class Step<S: Scalar> {
     for chunk in chunks {
       let mode = frozen.image ? ForwardMode.evaluation : .rehearsal
       copy(model.visual.forward(images.pictures(chunk), mode: mode, observe: nil), into: image.rows(chunk))
-      copy(model.text.forward(TokenBatch(captions[chunk]), keeping: false), into: text.rows(chunk))
+      copy(model.text.forward(captions[chunk], keeping: false), into: text.rows(chunk))
     }
     return (image, text)
   }
@@ -239,7 +250,7 @@ final class Step<S: Scalar> {
       // Gradients under masks are not those of the weights yet.
       if index == chunks.count - 1, pruning == nil { exchange.beginReduction() }
       if !frozen.text {
-        if again { _ = model.text.forward(TokenBatch(captions[chunk]), keeping: true) }
+        if again { _ = model.text.forward(captions[chunk], keeping: true) }
         model.text.backward(dtext.rows(chunk))
       }
       if !frozen.image {

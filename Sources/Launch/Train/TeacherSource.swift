@@ -7,6 +7,14 @@ protocol TeacherSource {
   /// β = e^logit_scale, by which the teacher's similarities are multiplied.
   var scale: Float { get }
 
+  /// Takes all memory at once that it needs for such captions, `rows` at a time.
+  func reserve(_ captions: CaptionSample, rows: Int)
+
   /// Writes the unit rows [b, d] of the batch's pictures and captions, whose order they have.
   func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws
+}
+
+extension TeacherSource {
+  /// What does not look at captions needs nothing.
+  func reserve(_ captions: CaptionSample, rows: Int) {}
 }

@@ -54,7 +54,7 @@ final class TrainingData: Sendable {
     }
     return Prefetcher(
       steps: steps, batches: batches, workers: workers,
-      plan: { [sampler] in sampler.draws(at: $0, rows: rows) },
+      append: { [sampler] in sampler.appendDraws(at: $0, rows: rows, to: &$1) },
       worker: { [self] in
         let prepare = try preparation()
         var bytes: [UInt8] = []
@@ -103,8 +103,9 @@ final class TrainingData: Sendable {
     if let teacher { batch.teacher?.setCaption(row, teacher.tokenizer.encode(caption)) }
   }
 
-  /// Captions as the first steps show them, about so many: whole global batches.
-  func captions(about count: Int) -> CaptionSample {
+  /// Captions as the first steps show them to the student, or to its teacher, about so many: whole global batches.
+  func captions(about count: Int, teachers: Bool = false) -> CaptionSample {
+    let tokenizer = (teachers ? teacher ?? student : student).tokenizer
     var captions: [[Int32]] = []
     var step = 0
     repeat {
@@ -112,7 +113,7 @@ final class TrainingData: Sendable {
         let corpus = corpora[draw.corpus]
         let view = data.views == 0 ? draw.pass : draw.pass % data.views
         let choice = choice(of: draw, id: corpus.sampleID(draw.sample), view: view)
-        captions.append(student.tokenizer.encode(corpus.caption(draw.sample, choice)))
+        captions.append(tokenizer.encode(corpus.caption(draw.sample, choice)))
       }
       step += 1
     } while captions.count < count && step < 64

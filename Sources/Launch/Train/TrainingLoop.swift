@@ -12,8 +12,8 @@ final class TrainingLoop {
   private let loaders: Int
   private let log: RunLog
   private var nonFinite: NonFiniteCount
-  /// What each step has taken.
-  private(set) var seconds: [Double] = []
+  /// What steps have taken.
+  private(set) var seconds = StepTimes()
   /// The rows of a global batch that this rank has.
   private let rows: Range<Int>
   private var run: RunConfig { inputs.run }
@@ -63,11 +63,15 @@ final class TrainingLoop {
       if let signal = try evaluate(at: steps.lowerBound) { return try stopped(by: signal, after: steps.lowerBound) }
     }
     if let signal = try StopRequest.agreed(over: ranks) { return try stopped(by: signal, after: steps.lowerBound) }
+    reserve()
     let ahead = student.passedOver
     let loader = inputs.data.loader(
       steps: steps.lowerBound + ahead..<steps.upperBound + ahead, rows: rows, workers: loaders)
     for number in steps {
-      if number == run.prune?.step, let text = try student.cut() { try log.note(text, at: number) }
+      if number == run.prune?.step, let text = try student.cut() {
+        try log.note(text, at: number)
+        reserve()
+      }
       let done = number + 1
       let report = try takeOrSkip(number, loader)
       if let report { seconds.append(report.seconds) }
@@ -85,6 +89,12 @@ final class TrainingLoop {
       return try stopped(by: signal, after: done)
     }
     return nil
+  }
+
+  /// Takes the memory that captions need.
+  private func reserve() {
+    student.step.reserve(inputs.data.captions(about: 1024), rows: rows.count, of: run.batch.global)
+    teachers?.first.reserve(inputs.data.captions(about: 1024, teachers: true), rows: rows.count)
   }
 
   private func stopped(by signal: String, after done: Int) throws -> String {

@@ -6,21 +6,10 @@
 /// resize followed by a crop gives), without either intermediate picture. One resampler serves one thread; it keeps
 /// its scratch and the tables of recent sizes.
 public struct Resampler {
-  private struct Key: Hashable {
-    let input: Int
-    let offset: Int
-    let shrink: Int
-    let output: Int
-    let outputs: Range<Int>
-  }
-  private var tables: [Key: ResampleTable] = [:]
-  private var heldWeights = 0
+  private var tables = ResampleTables()
   private var passes = ResamplePasses()
-  /// Rows between the passes.
+  /// Rows between the passes, with room for those of whole pictures: boxes are large and small by chance.
   private var between: [UInt8] = []
-
-  /// Weights kept in tables before all are dropped: 4 MB.
-  private static let weightLimit = 1 << 20
 
   public init() {}
 
@@ -40,38 +29,27 @@ public struct Resampler {
   ) {
     precondition(box.fits(width: source.whole.width, height: source.whole.height), "\(box) in \(source.whole)")
     let shrink = source.shrink
-    let horizontal = table(
-      Key(input: box.width, offset: box.left % shrink, shrink: shrink, output: width, outputs: across))
-    let vertical = table(
-      Key(input: box.height, offset: box.top % shrink, shrink: shrink, output: height, outputs: down))
+    let (horizontal, vertical) = tables.pair(
+      ResampleTable.Key(
+        input: box.width, offset: box.left % shrink, shrink: shrink, output: width, outputs: across),
+      ResampleTable.Key(
+        input: box.height, offset: box.top % shrink, shrink: shrink, output: height, outputs: down))
     let (columns, rows) = (horizontal.inputs, vertical.inputs)
     let (left, top) = (box.left / shrink + columns.lowerBound, box.top / shrink + rows.lowerBound)
     let corner = (top * source.width + left) * 3
     let whole = ResamplePasses.Layout(start: corner, rowBytes: source.width * 3)
     result.reshape(width: across.count, height: down.count)
+    passes.reserve(sourceWidth: source.width, width: across.count)
     if height < box.height && box.height - height > 2 * (box.width - width) {
-      between.grow(to: down.count * columns.count * 3)
-      passes.vertical(source.storage, whole, vertical, count: columns.count * 3, into: &between)
+      between.grow(to: down.count * source.width * 3)
+      passes.vertical(source.storage, whole, vertical, of: tables, count: columns.count * 3, into: &between)
       let layout = ResamplePasses.Layout(start: 0, rowBytes: columns.count * 3)
-      passes.horizontal(between, layout, horizontal, rows: down.count, into: &result.storage)
+      passes.horizontal(between, layout, horizontal, of: tables, rows: down.count, into: &result.storage)
     } else {
-      between.grow(to: rows.count * across.count * 3)
-      passes.horizontal(source.storage, whole, horizontal, rows: rows.count, into: &between)
+      between.grow(to: source.height * across.count * 3)
+      passes.horizontal(source.storage, whole, horizontal, of: tables, rows: rows.count, into: &between)
       let layout = ResamplePasses.Layout(start: 0, rowBytes: across.count * 3)
-      passes.vertical(between, layout, vertical, count: across.count * 3, into: &result.storage)
+      passes.vertical(between, layout, vertical, of: tables, count: across.count * 3, into: &result.storage)
     }
-  }
-
-  private mutating func table(_ key: Key) -> ResampleTable {
-    if let table = tables[key] { return table }
-    let table = ResampleTable(
-      input: key.input, offset: key.offset, shrink: key.shrink, output: key.output, outputs: key.outputs)
-    if heldWeights + table.weights.count > Self.weightLimit {
-      tables.removeAll(keepingCapacity: true)
-      heldWeights = 0
-    }
-    tables[key] = table
-    heldWeights += table.weights.count
-    return table
   }
 }

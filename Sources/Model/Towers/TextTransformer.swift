@@ -4,30 +4,30 @@ public import Tensor
 
 /// Captions laid end to end without padding.
 public struct TokenBatch: Sendable, Equatable {
-  public let ids: [Int32]
-  public let sequences: Sequences
+  public private(set) var ids: [Int32] = []
+  public private(set) var sequences = Sequences(lengths: [])
   /// The row of each caption's end-of-text token: its last.
-  let endRows: [Int]
+  private(set) var endRows: [Int] = []
+  private var lengths: [Int] = []
 
   /// Each caption is cut after the first occurrence of its largest id, which is where open_clip reads it: with a causal
   /// mask nothing behind that row can matter, padding least of all. A caption without tokens is a mistake.
-  public init(_ captions: some Collection<[Int32]>) {
-    var ids: [Int32] = []
-    var lengths: [Int] = []
-    var ends: [Int] = []
-    lengths.reserveCapacity(captions.count)
-    ends.reserveCapacity(captions.count)
+  public init(_ captions: some Collection<[Int32]>) { become(captions) }
+
+  /// Other captions, in the same memory.
+  mutating func become(_ captions: some Collection<[Int32]>) {
+    ids.removeAll(keepingCapacity: true)
+    endRows.removeAll(keepingCapacity: true)
+    lengths.removeAll(keepingCapacity: true)
     for caption in captions {
       guard let largest = caption.max(), let end = caption.firstIndex(of: largest) else {
         preconditionFailure("a caption without tokens")
       }
       ids += caption[...end]
       lengths.append(end + 1)
-      ends.append(ids.count - 1)
+      endRows.append(ids.count - 1)
     }
-    self.ids = ids
-    sequences = Sequences(lengths: lengths)
-    endRows = ends
+    sequences.become(lengths: lengths)
   }
 
   public var count: Int { sequences.count }
@@ -81,15 +81,46 @@ public final class TextTransformer<S: Scalar> {
       [[positions.extent]] + transformer.extents.map { [$0] } + [norm.extents + [projection.extent]])
   }
 
+  /// `forward` of captions, whose tokens are laid out in memory of the tower's own.
+  public func forward(_ captions: some Collection<[Int32]>, keeping: Bool) -> Tensor<S> {
+    if batch == nil { batch = TokenBatch([]) }
+    batch?.become(captions)
+    return forward(keeping: keeping, observe: nil)
+  }
+
+  /// Takes memory for any captions of so many tokens in all, none longer than `longest`: what they need later is here
+  /// then. `keeping` as for `forward`; the parameters' gradients stay as they are where the parameters are finite.
+  public func reserve(captions count: Int, tokens: Int, longest: Int, keeping: Bool) {
+    precondition(
+      count <= tokens && tokens <= count * longest, "\(count) captions of \(tokens) tokens, up to \(longest)")
+    // Nobody needs to hear of parameters that are read for nothing.
+    let (willRun, ready) = (stages.willRun, stages.gradientsReady)
+    (stages.willRun, stages.gradientsReady) = (nil, nil)
+    defer { (stages.willRun, stages.gradientsReady) = (willRun, ready) }
+    var left = tokens
+    let captions = (0..<count).map { index in
+      let length = min(longest, left - (count - 1 - index))
+      left -= length
+      return Array(repeating: Int32(0), count: length - 1) + [Int32(min(1, config.vocabularySize - 1))]
+    }
+    let features = forward(captions, keeping: keeping)
+    if keeping { backward(Tensor(features.shape)) }
+  }
+
   /// Captions to raw features [b, e], which stay until the next forward. With `keeping`, what backward needs is kept.
   /// `observe` sees each layer's output under the layer's name.
   public func forward(
     _ batch: TokenBatch, keeping: Bool, observe: ((String, Tensor<S>) -> Void)? = nil
   ) -> Tensor<S> {
+    self.batch = batch
+    return forward(keeping: keeping, observe: observe)
+  }
+
+  private func forward(keeping: Bool, observe: ((String, Tensor<S>) -> Void)?) -> Tensor<S> {
+    guard let batch else { preconditionFailure("forward without captions") }
     precondition(
       batch.sequences.longest <= config.contextLength,
       "a caption of \(batch.sequences.longest) tokens for a context of \(config.contextLength)")
-    self.batch = batch
     stages.willRun?(0)
     let w = config.width
     let x = embedded.tensor(Shape(batch.sequences.total, w))

@@ -32,6 +32,9 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   private let dclass = Buffer<S>()
   private let dclassNormed = Buffer<S>()
   private var pictures = 0
+  /// The tokens of so many pictures, and the class tokens' rows.
+  private var sequences = Sequences(lengths: [])
+  private var classTokens: [Int] = []
 
   init(
     _ store: ParameterStore<S>, _ config: VisionConfig, embedding: Int, activation: Activation,
@@ -64,7 +67,14 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   }
 
   private var patchLength: Int { 3 * config.patchSize * config.patchSize }
-  private func classRowNumbers(_ b: Int) -> [Int] { (0..<b).map { $0 * config.tokens } }
+
+  private func arrange(pictures count: Int) {
+    pictures = count
+    guard sequences.count != count else { return }
+    sequences.become(lengths: repeatElement(config.tokens, count: count))
+    classTokens.removeAll(keepingCapacity: true)
+    for picture in 0..<count { classTokens.append(picture * config.tokens) }
+  }
 
   public func forward(
     _ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)? = nil
@@ -72,7 +82,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     let b = images.shape[0]
     precondition(
       images.shape == Shape(b, 3, config.imageSize, config.imageSize), "pictures of \(images.shape) for \(config)")
-    pictures = b
+    arrange(pictures: b)
     stages.willRun?(0)
     let (tokens, w) = (config.tokens, config.width)
     let grid = config.grid * config.grid
@@ -94,13 +104,12 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     normBefore.forward(x, into: y, saved: savedBefore)
     observe?("visual.ln_pre", y)
 
-    let sequences = Sequences(count: b, length: tokens)
     let z = transformer.forward(
       y, sequences, keeping: mode.keeps, willRun: { stages.willRun?(1 + $0) },
       observe: { observe?("visual.transformer.resblocks.\($0)", $1) })
     stages.willRun?(stages.extents.count - 1)
     let first = classRows.tensor(Shape(b, w))
-    gatherRows(z, classRowNumbers(b), into: first)
+    gatherRows(z, classTokens, into: first)
     let last = classNormed.tensor(Shape(b, w))
     normAfter.forward(first, into: last, saved: savedAfter)
     let out = features.tensor(Shape(b, projection.shape[1]))
@@ -123,9 +132,9 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     stages.gradientsReady?(stages.extents.count - 1)
 
     let dz = dtokens.tensor(Shape(b * tokens, w))
-    scatterRows(dfirst, classRowNumbers(b), into: dz)
+    scatterRows(dfirst, classTokens, into: dz)
     let y = normed.tensor(Shape(b * tokens, w))
-    transformer.backward(dz, x: y, Sequences(count: b, length: tokens)) { stages.gradientsReady?(1 + $0) }
+    transformer.backward(dz, x: y, sequences) { stages.gradientsReady?(1 + $0) }
 
     let dx = dembedded.tensor(Shape(b * tokens, w))
     fill(dx, 0)

@@ -1,25 +1,27 @@
 /// Sequences laid end to end without padding: row `offsets[i] ..< offsets[i + 1]` of a matrix are sequence i.
 public struct Sequences: Sendable, Equatable {
   /// One more than there are sequences, from 0, never falling.
-  public let offsets: [Int]
+  public private(set) var offsets: [Int] = []
   /// The length of the longest.
-  public let longest: Int
+  public private(set) var longest = 0
 
-  public init(lengths: some Sequence<Int>) {
-    var offsets = [0]
-    var longest = 0
+  public init(lengths: some Sequence<Int>) { become(lengths: lengths) }
+
+  /// `count` sequences of equal length.
+  public init(count: Int, length: Int) {
+    self.init(lengths: repeatElement(length, count: count))
+  }
+
+  /// Other sequences, in the same memory.
+  public mutating func become(lengths: some Sequence<Int>) {
+    offsets.removeAll(keepingCapacity: true)
+    offsets.append(0)
+    longest = 0
     for length in lengths {
       precondition(length >= 0, "a sequence of length \(length)")
       offsets.append(offsets[offsets.count - 1] + length)
       longest = max(longest, length)
     }
-    self.offsets = offsets
-    self.longest = longest
-  }
-
-  /// `count` sequences of equal length.
-  public init(count: Int, length: Int) {
-    self.init(lengths: repeatElement(length, count: count))
   }
 
   public var count: Int { offsets.count - 1 }

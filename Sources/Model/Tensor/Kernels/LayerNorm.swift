@@ -100,12 +100,3 @@ public func layerNormBackward<S: Scalar>(
     }
   }
 }
-
-/// Zeroed scratch for the sums of each part; on the stack where it is small.
-@inline(__always)
-func withPartialSums<S: Scalar>(of type: S.Type, count: Int, _ body: (UnsafeMutablePointer<S>) -> Void) {
-  withUnsafeTemporaryAllocation(of: S.self, capacity: count) { buffer in
-    buffer.initialize(repeating: 0)
-    body(buffer.baseAddress!)
-  }
-}

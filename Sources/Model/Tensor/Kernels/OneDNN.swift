@@ -101,6 +101,7 @@ final class OneDNN: @unchecked Sendable {
 
   private init(threads: Int) {
     self.threads = threads
+    made.reserveCapacity(Self.most)
     Self.check(dnnl_engine_create(&engine, dnnl_cpu, 0), "dnnl_engine_create")
     Self.check(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags.rawValue), "dnnl_stream_create")
   }
@@ -137,7 +138,7 @@ final class OneDNN: @unchecked Sendable {
         dnnl_primitive_destroy(code.primitive)
         for memory in [code.a, code.b, code.c, code.bias, code.scratch] { dnnl_memory_destroy(memory) }
       }
-      made = [:]
+      made.removeAll(keepingCapacity: true)
     }
     let code = make(product)
     made[product] = code
@@ -214,7 +215,7 @@ final class OneDNN: @unchecked Sendable {
 }
 
 /// Memory without contents that grows to its high-water mark.
-private struct ScratchMemory {
+struct ScratchMemory {
   private var memory: UnsafeMutableRawPointer?
   private var bytes = 0
 

@@ -1,0 +1,93 @@
+import Foundation
+import Tensor
+import TestSupport
+import Testing
+
+/// From the fourth step on training asks the heap for no block beyond 4 KiB: counted in real runs, rank by rank.
+@Suite(.serialized, .timeLimit(.minutes(6))) struct HeapTests {
+  /// Runs with a log line every third step, of which those of steps 3 and 9 are the window's ends, and demands that there is
+  /// nothing in it by code of ours.
+  private func demandNothing(_ heap: HeapCount, ranks: Int, _ run: ([String], [String: String]) async throws -> MPIRun)
+    async throws
+  {
+    let values = [
+      "name=counted", "steps=12", "log={every: 3, tensorboard: false}", "checkpoint.every=none", "data.workers=1",
+    ]
+    let found = try await run(values, heap.environment(from: 3, to: 9))
+    try #require(found.status == 0, "\(found)")
+    let processes = try heap.processes().filter { $0.program == "kinship" }
+    #expect(processes.count == ranks)
+    for (_, places) in processes {
+      let own = places.filter { $0.owner == "kinship" }
+      let within = own.filter(\.isWithin)
+      #expect(
+        within.isEmpty,
+        "\(within.map(\.description).joined(separator: "\n")): addr2line -e kinship shows the lines")
+      // Outside of the window there is much, and within it libraries decode pictures: so both are seen.
+      #expect(own.contains { !$0.isWithin && $0.bytes > 1 << 16 })
+      #expect(places.contains { $0.isWithin && $0.owner.hasPrefix("libpng") })
+    }
+  }
+
+  /// Pictures of many sizes, all larger than 4 KiB.
+  private func pictures(_ scene: TrainScene) async throws -> String {
+    var table = "filepath,title\n"
+    for index in 0..<11 {
+      var random = KeyedRandom(seed: 12, purpose: "large picture", UInt64(index))
+      let (width, height) = (random.below(60) + 50, random.below(60) + 50)
+      let rgb = (0..<3 * width * height).map { _ in UInt8(random.below(256)) }
+      try scene.folder.write("large/\(index).png", PNGPicture.encode(width: width, height: height, rgb: rgb))
+      table += "large/\(index).png,\(Array(repeating: "red", count: 1 + index % 5).joined(separator: " "))\n"
+    }
+    try scene.folder.write("large.csv", table.utf8)
+    let corpus = scene.folder.path("large-corpus")
+    let imported = try await MPIRun.kinship(
+      ["corpus", "import", scene.folder.path("large.csv"), "--output", corpus, "--caption-columns", "title"], ranks: nil
+    )
+    try #require(imported.status == 0, "\(imported)")
+    return corpus
+  }
+
+  /// More than 512 pairs: lists of a number for each exceed 4 KiB. Every step but a few begins another epoch.
+  @Test func manyPairs() async throws {
+    let scene = try await TrainScene()
+    try await demandNothing(HeapCount(), ranks: 1) { values, environment in
+      try await scene.run(
+        values + ["batch.global=601", "data.corpora=[{path: \"\(scene.corpus)\", weight: 30}]"], ranks: 1,
+        environment: environment, limit: .seconds(150))
+    }
+  }
+
+  /// On two ranks of different pairs, with a live teacher that has words and pictures of its own, and all terms.
+  @Test func aStudentOnTwoRanks() async throws {
+    let scene = try await TeacherScene()
+    let objective = "objective={preset: intra, fd: 20, icl: 1, affinity: 1, gd: 1, afd: 1, cross_kd: 1}"
+    try await demandNothing(HeapCount(), ranks: 2) { values, environment in
+      try await scene.scene.run(
+        values + [
+          "teacher=\"\(scene.teacher)\"", objective, "batch.global=701",
+          "data.corpora=[{path: \"\(scene.scene.corpus)\", weight: 100}]",
+        ], ranks: 2, environment: environment, limit: .seconds(150))
+    }
+  }
+
+  /// Pieces of towers that run their blocks again, in bf16 where the processor has it; sums over more than 512 columns exceed
+  /// 4 KiB. Captions are of one length: oneDNN makes code for every other.
+  @Test(arguments: [
+    "vision_cfg: {image_size: 32, layers: [1, 1, 2, 1], width: 8, head_width: 32}",
+    "vision_cfg: {image_size: 48, patch_size: 8, width: 544, layers: 1, head_width: 32}",
+  ])
+  func pieces(vision: String) async throws {
+    let scene = try await TrainScene()
+    let corpus = try await pictures(scene)
+    let text = "text_cfg: {context_length: 3, vocab_size: 0, width: 32, heads: 2, layers: 2}"
+    try await demandNothing(HeapCount(), ranks: 2) { values, environment in
+      try await scene.run(
+        values + [
+          "model={embed_dim: 16, \(vision), \(text)}", "batch={global: 29, micro: 6, recompute: blocks}",
+          "precision=bf16",
+          "data.corpora=[{path: \"\(corpus)\", weight: 5}]",
+        ], ranks: 2, environment: environment, limit: .seconds(150))
+    }
+  }
+}
