@@ -45,7 +45,7 @@ struct Report: ParsableCommand {
 
   func run() throws {
     // Before the job begins: who has mistyped a name wants to read that, and not how a job ends.
-    let found = Machine.isFirstRank ? try runs.map { try ReportedRun($0) } : []
+    let found = Machine.isFirstRank ? try ReportedRun.read(runs) : []
     let code = Job.run { ranks in
       try ThreadPlan.agreed(over: ranks).apply()
       let own = try ranks.split(group: ranks.rank)

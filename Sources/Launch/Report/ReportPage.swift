@@ -42,7 +42,7 @@ struct ReportPage {
       <header>
       <h1>\(title)</h1>
       \(runs.count == 1 ? "<p class=\"state quiet\">\(runs[0].state)</p>" : nil)
-      \(runs.count == 1 ? tiles(runs[0]) : comparison)
+      \(runs.count == 1 ? tiles(runs[0]) : RunComparison(runs: runs).markup)
       \(troubles)
       <nav aria-label="Contents"><ul>\(contents)</ul></nav>
       </header>
@@ -127,31 +127,6 @@ struct ReportPage {
       return "<div><dt>\(figure.name)</dt><dd>\(figure.text)<small>\(about)</small></dd></div>" as Markup
     }
     return "<dl class=\"tiles\">\(figures)</dl>"
-  }
-
-  /// The runs side by side in a few numbers.
-  private var comparison: Markup {
-    let lists = runs.map { RunFigures($0).list }
-    var columns: [RunFigures.Figure] = []
-    for figure in lists.joined() where !columns.contains(where: figure.isSame) { columns.append(figure) }
-    let header = columns.map { column in
-      let of: Markup? = column.of.map { "<br><small>\($0)</small>" }
-      return "<th scope=\"col\" class=\"figure\">\(column.name)\(of)</th>" as Markup
-    }
-    let rows = zip(runs, lists).enumerated().map { index, row in
-      let cells = columns.map { column in
-        "<td class=\"figure\">\(row.1.first(where: column.isSame)?.text ?? "–")</td>" as Markup
-      }
-      let color = index % ChartDrawing.colors
-      return """
-        <tr><th scope="row"><i class="swatch c\(color)\(index >= ChartDrawing.colors ? " dashed" : "")"></i>\
-        <bdi>\(row.0.name)</bdi></th><td>\(row.0.state)</td>\(cells)</tr>
-        """ as Markup
-    }
-    return """
-      <div class="wide" tabindex="0"><table><thead><tr><th scope="col">run</th><th scope="col">state</th>\(header)</tr></thead>
-      <tbody>\(rows)</tbody></table></div>
-      """
   }
 }
 

@@ -90,6 +90,7 @@ enum ReportStyle {
     td.best { font-weight: 700; }
     td { overflow-wrap: anywhere; }
     td.figure { overflow-wrap: normal; }
+    .runs { margin-top: 1.25rem; }
     .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr)); gap: 1.5rem 2.25rem; }
     .example { break-inside: avoid; border-top: 1px solid var(--rule); padding-top: 0.8rem; min-width: 0; }
     h4.kind { margin: 1.5rem 0 0.9rem; }
@@ -130,6 +131,9 @@ enum ReportStyle {
       h2, h3 { break-after: avoid; }
       tr { break-inside: avoid; }
       .wide { overflow: visible; }
+      table { font-size: 8.5pt; }
+      th, td { padding-right: 0.6rem; }
+      .examples { grid-template-columns: repeat(2, minmax(0, 1fr)); }
     }
     """
 }

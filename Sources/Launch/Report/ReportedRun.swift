@@ -11,7 +11,8 @@ struct ReportedRun {
 
   /// As the user has named the folder.
   let path: String
-  let name: String
+  /// The run's own, unless others of the report have the same.
+  private(set) var name: String
   let history: RunHistory
   /// The resolved run file; nil where it cannot be read.
   let yaml: String?
@@ -36,6 +37,16 @@ struct ReportedRun {
       } ?? [:]
     name = config?.name ?? settings["name"] ?? folder.standardizedFileURL.lastPathComponent
     checkpoints = Self.checkpoints(in: folder.appending(path: RunFolder.checkpointFolder))
+  }
+
+  /// Runs of a report; those of one name are told apart by their folders.
+  static func read(_ paths: [String]) throws -> [ReportedRun] {
+    var runs = try paths.map { try ReportedRun($0) }
+    let names = Dictionary(grouping: runs, by: \.name)
+    for index in runs.indices where names[runs[index].name]?.count ?? 0 > 1 {
+      runs[index].name += " (\(runs[index].path))"
+    }
+    return runs
   }
 
   private static func checkpoints(in folder: URL) -> [Checkpoint] {

@@ -11,45 +11,21 @@ import Testing
   let folder: TemporaryFolder
   /// A page with every kind of chart and with pictures.
   let page: String
+  /// The same run beside itself.
+  let pair: String
 
   init() async throws {
     let scene = try await TrainScene()
     folder = scene.folder
     try await scene.train("look", ["steps=60"], ranks: nil)
-    let log = scene.runFolder("look").appending(path: "log.jsonl")
-    // As a run with a teacher, with two evaluations, and with a step that went wrong would have written them.
-    var lines = try String(contentsOf: log, encoding: .utf8).split(separator: "\n").map(String.init)
-    for step in [30, 60] {
-      let figures = ["i2t R@1", "i2t R@5", "t2i R@1", "t2i R@5"].enumerated().map {
-        "\"\($1)\":\(Double($0 + 1) * Double(step) / 300)"
-      }
-      lines.append(
-        #"{"event":"evaluation","step":\#(step),"evaluation":"retrieval x","figures":{\#(figures.joined(separator: ","))}}"#
-      )
-    }
-    lines = lines.map { line in
-      guard line.contains(#""event":"step""#),
-        let step = line.firstMatch(of: #/"step":([0-9]+)/#).flatMap({ Double($0.1) })
-      else {
-        return line
-      }
-      let anchors = ["image", "text"].enumerated().map {
-        #""\#($1)":{"divergence_mean":\#(3 + Double($0) - step / 40),"divergence_deviation":0.5,"weight_mean":1,"weight_deviation":\#(step / 100 + Double($0) / 5)}"#
-      }
-      let terms = #""terms":{"clip":\#(100 / step),"fd":\#(1 / step),"a\u005f<b>\"&'":\#(step)}"#
-      let norm =
-        step == 40 ? #""gradient_norm":"nan""# : #""gradient_norm":\#(1 + step.truncatingRemainder(dividingBy: 7))"#
-      return line.replacing(#/"terms":\{[^}]*\}/#, with: #"\#(terms),"anchors":{\#(anchors.joined(separator: ","))}"#)
-        .replacing(#/"gradient_norm":[^,]*/#, with: norm)
-    }
-    // Lines after the last step would end the run's time: evaluations come in between.
-    let (evaluations, others) = (
-      lines.filter { $0.contains("retrieval x") }, lines.filter { !$0.contains("retrieval x") }
-    )
-    try (others + evaluations).joined(separator: "\n").appending("\n").write(to: log, atomically: true, encoding: .utf8)
+    try RichLog.enrich(scene.runFolder("look").appending(path: RunLog.fileName))
     page = folder.path("page.html")
+    pair = folder.path("pair.html")
+    let run = scene.runFolder("look").path
+    let both = try await MPIRun.kinship(["report", run, run, "--output", pair], ranks: nil)
+    try #require(both.status == 0, "\(both)")
     let written = try await MPIRun.kinship(
-      ["report", scene.runFolder("look").path, "--corpus", scene.corpus, "--examples", "3", "--output", page],
+      ["report", run, "--corpus", scene.corpus, "--examples", "3", "--output", page],
       ranks: nil)
     try #require(written.status == 0, "\(written)")
   }
@@ -161,6 +137,17 @@ import Testing
     }
   }
 
+  @Test func runsSideBySideFitTheScreen() async throws {
+    for width in [1280, 390] {
+      let browser = Browser(width: width)
+      let layout = try await layout(pair, browser)
+      #expect(
+        layout.scrollWidth <= width && layout.charts.count >= 10 && layout.charts.allSatisfy { $0.colors.count == 2 })
+      let sight = try await browser.open(pair, in: folder)
+      #expect(sight.console == [] && sight.requests == [])
+    }
+  }
+
   private func look(width: Int, isDark: Bool) async throws {
     var browser = Browser(width: width, isDark: isDark)
     let layout = try await layout(page, browser)
@@ -169,7 +156,8 @@ import Testing
       "wider than the screen: \(layout.scrollWidth)")
     let titles = layout.charts.map(\.title)
     for title in [
-      "loss", "clip", "fd", "a_<b>\"&'", "learning rate", "logit scale", "gradient norm", "divergence", "throughput",
+      "loss", "clip", "fd", RichLog.hostileTerm, "learning rate", "logit scale", "gradient norm", "divergence",
+      "throughput",
     ] {
       #expect(titles.contains(title), "\(title) of \(titles)")
     }

@@ -83,9 +83,19 @@ import Testing
     #expect(Self.outsideReferences(page) == [] && Self.unbalanced(page) == [])
     #expect(page.contains("<h1>2 runs: slow, fast</h1>"))
     for line in ["slow", "fast"] { #expect(page.matches(of: try Regex("data-name=\"\(line)\"")).count >= 5) }
+    #expect(page.contains(#/<tr><th scope="row">state<\/th><td class="figure">all 4 steps[^<]*<\/td>/#))
     let rows = page.matches(
       of: #/<tr><th scope="row"><code>([a-z_.]+)</code></th><td>([^<]*)</td><td>([^<]*)</td></tr>/#)
     #expect(rows.map { "\($0.1) \($0.2) \($0.3)" } == ["optimizer.rate 0.0005 0.002", "steps 4 6"])
+    // Two folders with a run of one name.
+    try FileManager.default.copyItem(atPath: runs[0], toPath: scene.folder.path("copy"))
+    let twins = try await report([runs[0], scene.folder.path("copy"), "--output", output])
+    try #require(twins.status == 0, "\(twins)")
+    let both = try self.page(output)
+    for path in [runs[0], scene.folder.path("copy")] {
+      #expect(both.contains("data-name=\"slow (\(path))\""), "\(path)")
+    }
+    #expect(both.contains("All values of the run files are equal"))
   }
 
   /// What a run says is shown as it is, and does nothing.
