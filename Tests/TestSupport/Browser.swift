@@ -27,7 +27,10 @@ public struct Browser: Sendable {
     let run = try await MPIRun.execute([
       "chromium-headless-shell", "--headless", "--disable-gpu", "--hide-scrollbars",
       // Its sandbox wants another user than root, which is who runs tests in containers.
-      "--no-sandbox", "--user-data-dir=\(folder.path(name))", "--enable-logging=stderr", "--log-net-log=\(network)",
+      "--no-sandbox",
+      // Containers have little shared memory.
+      "--disable-dev-shm-usage", "--user-data-dir=\(folder.path(name))", "--enable-logging=stderr",
+      "--log-net-log=\(network)",
       "--host-resolver-rules=MAP * ~NOTFOUND", "--blink-settings=preferredColorScheme=\(isDark ? 0 : 1)",
       "--window-size=\(width),\(height)", "--screenshot=\(screenshot)", "--dump-dom",
       URL(filePath: path).absoluteString,

@@ -17,8 +17,9 @@ struct Column: Sendable {
     return values[line]
   }
 
-  /// Takes the value of a line that lies beyond all that are there.
+  /// Takes the value of a line that lies beyond all that are there; the first value of a line counts.
   mutating func append(_ value: Double, at line: Int) {
+    guard values.count <= line else { return }
     while values.count < line { values.append(Self.absent) }
     values.append(value)
   }

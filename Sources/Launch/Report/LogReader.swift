@@ -33,7 +33,7 @@ struct LogReader {
       let object = try? JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any],
       let event = object["event"] as? String, let step = Self.step(object["step"]), take(event, step, object)
     {
-      history.lastTime = object["time"] as? String ?? history.lastTime
+      history.lastTime = Self.text(object["time"], Self.name) ?? history.lastTime
       return
     }
     history.unreadable += 1
@@ -46,30 +46,35 @@ struct LogReader {
     switch event {
     case "start":
       endSegment()
-      segmentBegin = object["time"] as? String
+      segmentBegin = Self.text(object["time"], Self.name)
       goBack(to: step)
+      let changes = object["changes"] as? [Any] ?? []
       history.starts.append(
         .init(
-          step: step, ranks: object["ranks"] as? Int, version: object["version"] as? String,
-          changes: object["changes"] as? [String] ?? [], time: object["time"] as? String))
+          step: step, ranks: object["ranks"] as? Int, version: Self.text(object["version"], Self.name),
+          changes: changes.prefix(100).compactMap { Self.text($0, 500) }, time: segmentBegin))
+      if history.starts.count > Self.kept { history.starts.remove(at: 1) }
     case "header":
       let facts = object["facts"] as? [[String: Any]] ?? []
-      history.facts = facts.prefix(Self.kept).compactMap { fact in
-        guard let name = fact["name"] as? String, let text = fact["text"] as? String else { return nil }
+      history.facts = facts.prefix(100).compactMap { fact in
+        guard let name = Self.text(fact["name"], Self.name), let text = Self.text(fact["text"], 2000) else {
+          return nil
+        }
         return RunHeader.Fact(name: name, text: text)
       }
     case "step":
       guard Self.number(object["loss"]) != nil else { return false }
       takeStep(step, object)
     case "evaluation":
-      guard let name = object["evaluation"] as? String, let figures = object["figures"] as? [String: Any] else {
+      guard let name = Self.text(object["evaluation"], Self.name), let figures = object["figures"] as? [String: Any]
+      else {
         return false
       }
       take(evaluation: name, step, figures.compactMapValues(Self.number))
     case "checkpoint":
-      guard let path = object["folder"] as? String else { return false }
+      guard let path = Self.text(object["folder"], 4096) else { return false }
       // The run's folder may be elsewhere now.
-      let folder = URL(filePath: path).lastPathComponent
+      let folder = String(URL(filePath: path).lastPathComponent.prefix(Self.name))
       history.checkpoints.removeAll { $0.folder == folder }
       history.checkpoints.append(
         .init(
@@ -77,7 +82,7 @@ struct LogReader {
           writtenSeconds: Self.number(object["written_seconds"])))
       if history.checkpoints.count > Self.kept { history.checkpoints.removeFirst() }
     case "note":
-      guard let text = object["note"] as? String else { return false }
+      guard let text = Self.text(object["note"], 2000) else { return false }
       history.notes.append(.init(step: step, text: text))
       if history.notes.count > Self.kept { history.notes.removeFirst() }
     case "outcome":
@@ -96,13 +101,13 @@ struct LogReader {
       if let number = Self.number(value) { values.append((figure, number)) }
     }
     func addAll(_ key: String, _ figure: (String) -> StepTable.Figure) {
-      for (name, value) in object[key] as? [String: Any] ?? [:] { add(figure(name), value) }
+      for (name, value) in object[key] as? [String: Any] ?? [:] { add(figure(Self.short(name, Self.name)), value) }
     }
     for (figure, key) in Self.plain { add(figure, object[key]) }
     addAll("terms", StepTable.Figure.term)
     addAll("term_weights", StepTable.Figure.termWeight)
     for (name, found) in object["anchors"] as? [String: Any] ?? [:] {
-      let found = found as? [String: Any] ?? [:]
+      let (name, found) = (Self.short(name, Self.name), found as? [String: Any] ?? [:])
       add(.divergence(name), found["divergence_mean"])
       add(.divergenceDeviation(name), found["divergence_deviation"])
       add(.anchorWeight(name), found["weight_mean"])
@@ -140,12 +145,11 @@ struct LogReader {
       history.evaluations.removeLast()
       return
     }
-    history.evaluations[place].rounds.removeAll { $0.step >= step }
-    history.evaluations[place].rounds.append(
-      .init(
-        step: step,
-        figures: Dictionary(
-          uniqueKeysWithValues: figures.sorted { $0.key < $1.key }.prefix(32).map { ($0.key, $0.value) })))
+    while let last = history.evaluations[place].rounds.last, last.step >= step {
+      history.evaluations[place].rounds.removeLast()
+    }
+    let kept = figures.sorted { $0.key < $1.key }.prefix(32).map { (Self.short($0.key, Self.name), $0.value) }
+    history.evaluations[place].rounds.append(.init(step: step, figures: Dictionary(kept) { first, _ in first }))
   }
 
   private mutating func goBack(to step: Int) {
@@ -186,6 +190,16 @@ struct LogReader {
   private static func step(_ value: Any?) -> Int? {
     guard let number = number(value), number >= 0, number < 0x1p53, number == number.rounded() else { return nil }
     return Int(number)
+  }
+
+  /// So much is kept of a name.
+  private static let name = 200
+
+  /// A text, of a long one its beginning.
+  private static func text(_ value: Any?, _ longest: Int) -> String? { (value as? String).map { short($0, longest) } }
+
+  private static func short(_ text: String, _ longest: Int) -> String {
+    text.utf8.count > longest && text.count > longest ? text.prefix(longest - 1) + "…" : text
   }
 
   private static func pair(_ object: [String: Any], _ prefix: String) -> (predicted: Double, measured: Double)? {

@@ -144,6 +144,27 @@ import Testing
     #expect(page.contains("1 value not finite") && page.contains("run.yaml is not there"))
   }
 
+  /// Names and texts of any length leave a page that can be read.
+  @Test func longTexts() async throws {
+    let folder = try TemporaryFolder()
+    let long = String(repeating: "<é ", count: 200_000)
+    var lines = [
+      #"{"event":"start","step":0,"changes":["\#(long)","b"],"version":"\#(long)"}"#,
+      #"{"event":"header","step":0,"facts":[{"name":"\#(long)","text":"x"},{"name":"y","text":"\#(long)"}]}"#,
+      #"{"event":"step","step":1,"loss":2,"terms":{"\#(long)1":1,"x":3}}"#,
+      #"{"event":"step","step":2,"loss":2,"terms":{"\#(long)2":1,"x":3}}"#,
+      #"{"event":"evaluation","step":1,"evaluation":"\#(long)","figures":{"a":0.5}}"#,
+      #"{"event":"checkpoint","step":1,"folder":"step-00000001\#(long)"}"#,
+    ]
+    lines += [String](repeating: #"{"event":"note","step":1,"note":"\#(long)"}"#, count: 30)
+    try folder.write("run/log.jsonl", lines.joined(separator: "\n").utf8)
+    let written = try await report([folder.path("run")])
+    try #require(written.status == 0, "\(written)")
+    let page = try page(folder.path("run/report.html"))
+    #expect(page.utf8.count < 600_000, "\(page.utf8.count)")
+    #expect(page.contains(">x</h4>") && page.contains("…") && Self.unbalanced(page) == [])
+  }
+
   @Test func whatCannotBeReported() async throws {
     let folder = try TemporaryFolder()
     let missing = try await report([folder.path("nothing")])

@@ -123,6 +123,18 @@ import Testing
     #expect(try read(bytes).unreadable == 1)
   }
 
+  /// Of two names that begin alike, and so are one once cut, the line says one thing.
+  @Test func namesThatAreCutAreOne() throws {
+    let long = String(repeating: "t", count: 1000)
+    let line = { (step: Int) in
+      #"{"event":"step","step":\#(step),"loss":\#(step),"terms":{"\#(long)a":5,"\#(long)b":5}}"#
+    }
+    let history = try read([Self.start, line(1), line(2)].joined(separator: "\n"))
+    let names = history.table.names { if case .term(let name) = $0 { name } else { nil } }
+    #expect(names.count == 1 && names[0].count == 200)
+    #expect(history.table[.term(names[0])]?.finite.map(\.step) == [1, 2] && losses(history) == [1, 2])
+  }
+
   @Test func moreFiguresThanAnybodyReads() throws {
     let terms = (0..<1000).map { "\"t\($0)\":1" }.joined(separator: ",")
     let history = try read(
