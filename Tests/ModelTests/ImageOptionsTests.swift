@@ -47,7 +47,7 @@ import Testing
     }
   }
 
-  @Test func messagesSayWhatToDo() {
+  @Test func messagesNameTheRemedy() {
     let error = ImageError.tooManyPixels(format: .jpeg, width: 90_000, height: 80_000, limit: 1000)
     #expect(
       "\(error)"
