@@ -50,7 +50,10 @@ struct MatrixRoof {
     let (left, right) = (RoundedBuffer(), RoundedBuffer())
     let operands = (left.operand(x, product.precision), right.operand(y, product.precision))
     func multiply() {
-      matmul(operands.0, operands.1, into: z, transposeA: product.transposeA, transposeB: product.transposeB)
+      // As one: the step's own products are noted as the pieces that they were cut into.
+      matmul(
+        operands.0, operands.1, into: .exact(z), transposeA: product.transposeA, transposeB: product.transposeB,
+        inPieces: false)
     }
     multiply()
     var runs = 0

@@ -85,9 +85,11 @@ public final class OperandBuffer<S: Scalar> {
 ///
 /// Sums of rounded operands are kept in S, so the result is that of an exact product of the rounded numbers but for the
 /// order of its sums; into a rounded C they are rounded once.
+///
+/// Long rounded matrices are multiplied `inPieces` of few sizes (`ProductPieces`).
 public func matmul<S: Scalar>(
   _ a: Operand<S>, _ b: Operand<S>, into c: Operand<S>, transposeA: Bool = false, transposeB: Bool = false,
-  bias: Tensor<S>? = nil, accumulate: Bool = false
+  bias: Tensor<S>? = nil, accumulate: Bool = false, inPieces: Bool = true
 ) {
   precondition(bias == nil || bias?.count == c.columns, "a bias of \(bias?.shape ?? Shape(0)) for \(c.shape)")
   switch (a, b, c) {
@@ -96,7 +98,9 @@ public func matmul<S: Scalar>(
     matmul(
       a, b, into: c, transposeA: transposeA, transposeB: transposeB, beta: accumulate || bias != nil ? 1 : 0)
   case (.rounded(let a), .rounded(let b), _):
-    multiply(a, b, into: c, transposeA: transposeA, transposeB: transposeB, bias: bias, accumulate: accumulate)
+    multiply(
+      a, b, into: c, transposeA: transposeA, transposeB: transposeB, bias: bias, accumulate: accumulate,
+      inPieces: inPieces)
   default: preconditionFailure("a product of exact and rounded matrices: \(a.shape), \(b.shape) into \(c.shape)")
   }
 }
@@ -111,7 +115,7 @@ public func matmul<S: Scalar>(
 
 private func multiply<S: Scalar>(
   _ a: Rounded, _ b: Rounded, into c: Operand<S>, transposeA: Bool, transposeB: Bool, bias: Tensor<S>?,
-  accumulate: Bool
+  accumulate: Bool, inPieces: Bool
 ) {
   let (m, n, k) = productSizes(a.shape, b.shape, c.shape, transposeA: transposeA, transposeB: transposeB)
   guard m > 0, n > 0 else { return }
@@ -120,7 +124,7 @@ private func multiply<S: Scalar>(
     switch c {
     case .exact(let c):
       // Pieces of A's rows as they are stored: of C's rows, or of the sums.
-      for rows in ProductPieces(a.rows) {
+      for rows in inPieces ? ProductPieces(a.rows) : ProductPieces(whole: a.rows) {
         let isFirst = rows.lowerBound == 0
         let x = a.pointer + rows.lowerBound * a.columns
         if transposeA {
@@ -136,7 +140,7 @@ private func multiply<S: Scalar>(
       }
     case .rounded(let c):
       precondition(!accumulate && !transposeA, "rounded sums cannot be added to")
-      for rows in ProductPieces(m) {
+      for rows in inPieces ? ProductPieces(m) : ProductPieces(whole: m) {
         S.multiplyRounded(
           transposeA: false, transposeB: transposeB, rows.count, n, k, a.pointer + rows.lowerBound * k, k, b.pointer,
           b.columns, bias: bias?.pointer, c.pointer + rows.lowerBound * n, n)
@@ -145,23 +149,25 @@ private func multiply<S: Scalar>(
   }
 }
 
-/// Ranges that together are 0 ..< rows: up to 512 in one; beyond that the four leading binary digits of the number, and
-/// then the other ones each alone.
+/// Ranges that together are 0 ..< rows: as many of 2,048 as there are, and then the binary digits of what is left, each
+/// alone; up to 512 rows the four leading digits together.
 ///
-/// Packed captions give another number of rows at every step, and oneDNN makes code for each size that it meets: so it
-/// meets few.
+/// Packed captions give another number of rows at every step, and oneDNN makes code for each size that it meets, up to
+/// 0.5 MiB: so it meets few, and goes on at the same pace.
 struct ProductPieces: Sequence, IteratorProtocol {
   private let rows: Int
+  private let isWhole: Bool
   private var done = 0
 
-  init(_ rows: Int) { self.rows = rows }
+  init(_ rows: Int) { (self.rows, isWhole) = (rows, false) }
+  init(whole rows: Int) { (self.rows, isWhole) = (rows, true) }
 
   mutating func next() -> Range<Int>? {
     let rest = rows - done
     guard rest > 0 else { return nil }
     let digits = Int.bitWidth - rest.leadingZeroBitCount
-    let count =
-      if rows <= 512 { rows } else if done == 0 { (rest >> (digits - 4)) << (digits - 4) } else { 1 << (digits - 1) }
+    let together = rows <= 512 && done == 0 ? Swift.min(digits, 4) : 1
+    let count = isWhole ? rest : Swift.min(2048, (rest >> (digits - together)) << (digits - together))
     defer { done += count }
     return done..<done + count
   }
