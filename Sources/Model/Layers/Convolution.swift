@@ -13,9 +13,9 @@ final class ConvolutionWorkspace<S: Scalar> {
   let narrow = (Buffer<S>(), Buffer<S>())
   let blocks = [Buffer<S>(), Buffer<S>()]
   let statistics = BatchStatistics<S>()
-  /// How products read their operands, and those that are rounded for one product.
+  /// How products read their operands, and those that are rounded for one product or two.
   let precision: Precision
-  let rounding = (RoundedBuffer(), RoundedBuffer())
+  let rounding = (input: RoundedBuffer(), other: RoundedBuffer())
 
   init(_ precision: Precision = .fp32) { self.precision = precision }
 }
@@ -43,13 +43,13 @@ public struct Convolution<S: Scalar> {
 
   /// x [points, inputs] → y [points that come out, outputs].
   func forward(_ x: Tensor<S>, _ plane: Plane, into y: Tensor<S>, workspace: ConvolutionWorkspace<S>) {
-    let input = workspace.rounding.0.operand(x, workspace.precision)
+    let input = workspace.rounding.input.operand(x, workspace.precision)
     if isPoint {
       return matmul(input, weight.operand(like: input).reshaped(Shape(outputs, inputs)), into: y, transposeB: true)
     }
     let unrounded = workspace.kernel.tensor(Shape(outputs, 9 * inputs))
     forwardKernel(weight.value, into: unrounded)
-    let kernel = workspace.rounding.1.operand(unrounded, workspace.precision)
+    let kernel = workspace.rounding.other.operand(unrounded, workspace.precision)
     forEachGroup(input, plane, stride: stride, workspace) { columns, rows in
       matmul(columns, kernel, into: y.rows(rows), transposeB: true)
     }
@@ -60,8 +60,8 @@ public struct Convolution<S: Scalar> {
     _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, dx: Tensor<S>?, adding: Bool = false,
     workspace: ConvolutionWorkspace<S>
   ) {
-    let slope = workspace.rounding.1.operand(dy, workspace.precision)
-    let input = workspace.rounding.0.operand(x, workspace.precision)
+    let slope = workspace.rounding.other.operand(dy, workspace.precision)
+    let input = workspace.rounding.input.operand(x, workspace.precision)
     if isPoint {
       let flat = Shape(outputs, inputs)
       matmul(slope, input, into: weight.gradient.reshaped(flat), transposeA: true, accumulate: true)
@@ -79,7 +79,7 @@ public struct Convolution<S: Scalar> {
     let unrounded = workspace.kernel.tensor(Shape(9 * outputs, inputs))
     backwardKernel(weight.value, into: unrounded)
     // In the input's place, which is not needed any more.
-    let kernel = workspace.rounding.0.operand(unrounded, workspace.precision)
+    let kernel = workspace.rounding.input.operand(unrounded, workspace.precision)
     forEachGroup(slope, plane, stride: 1, workspace) { columns, rows in
       matmul(columns, kernel, into: dx.rows(rows), accumulate: adding)
     }
