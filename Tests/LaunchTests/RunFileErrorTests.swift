@@ -20,8 +20,8 @@ import Testing
       text: least + "\nseeed: 1",
       messages: [
         "run.yaml:6:1: unknown key \"seeed\" in the run file; did you mean \"seed\"? Known keys: name, output, seed,"
-          + " model, init, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, objective, teacher, log,"
-          + " checkpoint, evaluate, non_finite, watchdog, precision"
+          + " model, init, freeze, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, ema, objective,"
+          + " teacher, log, checkpoint, evaluate, non_finite, watchdog, precision"
       ]),
     Case(
       text: least + "\nprune: {sparsity: 1, start_sparsity: 2, step: 10, ramp: -1, rate: 0}",
@@ -40,7 +40,9 @@ import Testing
       ]),
     Case(
       text: least + "\nlog: {every: 1}\nbatch: {global: 2, golbal: 3}",
-      messages: ["run.yaml:7:20: unknown key \"golbal\" in batch; did you mean \"global\"? Known keys: global, micro"]),
+      messages: [
+        "run.yaml:7:20: unknown key \"golbal\" in batch; did you mean \"global\"? Known keys: global, micro, recompute"
+      ]),
     Case(
       text: least + "\nname: again",
       messages: ["run.yaml:1:1: key \"name\" given twice in one section; keep one"]),
@@ -116,8 +118,8 @@ import Testing
         "--set optimizer.rte=1: unknown key \"rte\" in optimizer; did you mean \"rate\"? Known keys: rate,"
           + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
-          + " name, output, seed, model, init, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, objective,"
-          + " teacher, log, checkpoint, evaluate, non_finite, watchdog, precision",
+          + " name, output, seed, model, init, freeze, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer,"
+          + " ema, objective, teacher, log, checkpoint, evaluate, non_finite, watchdog, precision",
         "--set steps=many: steps: expected a whole number or none, found the text \"many\"",
       ]),
     Case(

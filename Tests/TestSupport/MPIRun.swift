@@ -18,12 +18,12 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     "status \(status) after \(seconds) s\n--- output\n\(output)\n--- errors\n\(errors)"
   }
 
-  /// Runs `Probes NAME ARGUMENT…`.
+  /// Runs `Probes NAME ARGUMENT…`, at once: suites of probes run one after the other and have limits of their own.
   public static func probe(
     _ name: String, _ arguments: [String] = [], ranks: Int?, environment: [String: String] = [:],
     limit: Duration = .seconds(50)
   ) async throws -> MPIRun {
-    try await run("Probes", [name] + arguments, ranks: ranks, environment: environment, limit: limit)
+    try await start(command("Probes", [name] + arguments, ranks: ranks), environment, without: [], limit: limit)
   }
 
   /// Runs the program `kinship`; the variables `without` are taken out of its environment.
@@ -31,26 +31,36 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     _ arguments: [String], ranks: Int?, environment: [String: String] = [:], without: [String] = [],
     limit: Duration = .seconds(50)
   ) async throws -> MPIRun {
-    try await run("kinship", arguments, ranks: ranks, environment: environment, without: without, limit: limit)
+    try await execute(command("kinship", arguments, ranks: ranks), environment, without: without, limit: limit)
   }
 
-  /// Runs a program found beside the test bundle; with `ranks` nil it is started directly, not under `mpirun`.
-  static func run(
-    _ program: String, _ arguments: [String], ranks: Int?, environment: [String: String], without: [String] = [],
-    limit: Duration
-  ) async throws -> MPIRun {
+  /// A program found beside the test bundle; with `ranks` nil it is started directly, not under `mpirun`.
+  private static func command(_ program: String, _ arguments: [String], ranks: Int?) throws -> [String] {
     let path = try path(of: program)
-    let command =
-      ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
-    return try await execute(command, environment, without: without, limit: limit)
+    return ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
   }
 
   /// Runs any command in the environment that tests give to programs.
   ///
-  /// Whatever has not ended within `limit` is ended, launcher and ranks, and the error says what they were doing.
+  /// Whatever has not ended within `limit` is ended, launcher and ranks, and the error says what they were doing. The
+  /// clock starts when it is the command's turn.
   public static func execute(
     _ command: [String], _ environment: [String: String] = [:], without: [String] = [],
     limit: Duration = .seconds(50)
+  ) async throws -> MPIRun {
+    await Turns.shared.take()
+    do {
+      let run = try await start(command, environment, without: without, limit: limit)
+      await Turns.shared.give()
+      return run
+    } catch {
+      await Turns.shared.give()
+      throw error
+    }
+  }
+
+  private static func start(
+    _ command: [String], _ environment: [String: String], without: [String], limit: Duration
   ) async throws -> MPIRun {
     let started = Stragglers(mark: UUID().uuidString)
     let marked = environment.merging([Stragglers.variable: started.mark]) { $1 }
