@@ -52,6 +52,7 @@ import Testing
       while running; do
         until partial; do running || break 2; done
         all STOP $ranks
+        sleep 0.1 # a rank may still publish before the signal reaches it
         if partial; then break; fi
         all CONT $ranks
       done
