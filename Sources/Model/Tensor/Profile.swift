@@ -33,8 +33,9 @@ public enum Profile {
     public var products: [Product: Int] = [:]
   }
 
-  private static let record = Mutex<Record?>(nil)
-  /// Whether there is one: asked without the lock.
+  /// Not an optional: what is changed behind one is copied first, the table of products at every product.
+  private static let record = Mutex(Record())
+  /// Whether it is being written: asked without the lock.
   private static let isOn = Atomic(false)
   private static let isWithin = Atomic(false)
   /// Whether threads compute products of their own.
@@ -50,8 +51,8 @@ public enum Profile {
   public static func stop() -> Record {
     isOn.store(false, ordering: .relaxed)
     return record.withLock { record in
-      defer { record = nil }
-      return record ?? Record()
+      defer { record = Record() }
+      return record
     }
   }
 
@@ -63,7 +64,7 @@ public enum Profile {
     body()
     let seconds = Double(DispatchTime.now().uptimeNanoseconds - start) * 1e-9
     isWithin.store(false, ordering: .relaxed)
-    record.withLock { $0?[keyPath: part] += seconds }
+    record.withLock { $0[keyPath: part] += seconds }
   }
 
   @inline(__always)
@@ -74,6 +75,6 @@ public enum Profile {
     let product = Product(
       transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, precision: precision,
       besideOthers: besideOthers.load(ordering: .relaxed))
-    record.withLock { $0?.products[product, default: 0] += 1 }
+    record.withLock { $0.products[product, default: 0] += 1 }
   }
 }
