@@ -1,3 +1,5 @@
+internal import RealModule
+
 /// How a kernel reads and writes a matrix, exact or rounded, element by element: the same source serves both.
 ///
 /// Whatever is stored, kernels compute in `Number`.
@@ -6,6 +8,9 @@ protocol Elements<Number> {
 
   subscript(index: Int) -> Number { get nonmutating set }
   func advanced(by count: Int) -> Self
+
+  /// Writes `count` numbers, nothing where they are in place already.
+  func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int)
 
   /// C = op(A) op(B) on row-major memory with leading dimensions.
   static func multiply(
@@ -16,6 +21,16 @@ protocol Elements<Number> {
   static func multiply(
     transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: Self, _ lda: Int, _ b: Self, _ ldb: Int,
     into c: Self, _ ldc: Int)
+}
+
+extension Elements {
+  /// Σ a_j b_j, in a function of its own: within a large kernel the sum is left one number at a time.
+  @inline(never)
+  static func dot(_ a: Self, _ b: Self, _ count: Int) -> Number {
+    var sum: Number = 0
+    for j in 0..<count { sum = Relaxed.multiplyAdd(a[j], b[j], sum) }
+    return sum
+  }
 }
 
 struct ExactElements<Number: Scalar>: Elements {
@@ -32,6 +47,11 @@ struct ExactElements<Number: Scalar>: Elements {
 
   @inline(__always)
   func advanced(by count: Int) -> ExactElements { ExactElements(base + count) }
+
+  @inline(__always)
+  func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int) {
+    if base != numbers { base.update(from: numbers, count: count) }
+  }
 
   static func multiply(
     transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: ExactElements, _ lda: Int,
@@ -63,6 +83,11 @@ struct RoundedElements<Number: Scalar>: Elements {
 
   @inline(__always)
   func advanced(by count: Int) -> RoundedElements { RoundedElements(base + count) }
+
+  @inline(__always)
+  func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int) {
+    for j in 0..<count { base[j] = bfloat16(numbers[j]) }
+  }
 
   static func multiply(
     transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: RoundedElements, _ lda: Int,

@@ -108,10 +108,9 @@ private func forward<E: Elements>(
       E.multiply(transposeA: false, transposeB: true, length, length, d, q, 3 * w, k, 3 * w, into: s, length)
       let sums = logSumExp + head * units.n + start
       for i in 0..<length {
-        let (row, target) = (s + i * length, p.advanced(by: i * length))
-        let seen = units.causal ? i + 1 : length
-        sums[i] = softmaxRow(row, seen, scale: scale, into: target)
-        for j in seen..<length { target[j] = 0 }
+        let row = s + i * length
+        sums[i] = softmaxRow(row, units.causal ? i + 1 : length, length, scale: scale)
+        p.advanced(by: i * length).take(row, length)
       }
       E.multiply(
         transposeA: false, transposeB: false, length, d, length, p, length, v, 3 * w,
@@ -145,21 +144,11 @@ private func backward<E: Elements>(
       let sums = logSumExp + head * units.n + start
       for i in 0..<length {
         let (row, gradient) = (s + i * length, dP + i * length)
-        let (probability, scoreGradient) = (p.advanced(by: i * length), dS.advanced(by: i * length))
         let seen = units.causal ? i + 1 : length
-        var along: E.Number = 0
-        for j in 0..<d { along = Relaxed.multiplyAdd(output[i * w + j], slope[i * w + j], along) }
-        let sum = sums[i]
-        for j in 0..<seen {
-          let value = E.Number.exponential(row[j] * scale - sum)
-          let difference = gradient[j] - along
-          probability[j] = value
-          scoreGradient[j] = value * difference * scale
-        }
-        for j in seen..<length {
-          probability[j] = 0
-          scoreGradient[j] = 0
-        }
+        let along = E.dot(output.advanced(by: i * w), slope.advanced(by: i * w), d)
+        softmaxRowBackward(row, gradient, seen, length, scale: scale, logSumExp: sums[i], along: along)
+        p.advanced(by: i * length).take(row, length)
+        dS.advanced(by: i * length).take(gradient, length)
       }
       E.multiply(transposeA: true, transposeB: false, length, d, length, p, length, slope, w, into: dv, 3 * w)
       E.multiply(transposeA: false, transposeB: false, length, d, length, dS, length, k, 3 * w, into: dq, 3 * w)
@@ -168,22 +157,41 @@ private func backward<E: Elements>(
   }
 }
 
-/// target ← softmax(scale · row) over the first `count` elements; returns the logarithm of the sum of exponentials. The
-/// row is overwritten, and may be the target.
+/// row ← softmax(scale · row) over the first `seen` elements, 0 for the rest; returns the logarithm of the sum of
+/// exponentials.
 @inline(__always)
-func softmaxRow<E: Elements>(
-  _ row: UnsafeMutablePointer<E.Number>, _ count: Int, scale: E.Number, into target: E
-) -> E.Number {
+func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ seen: Int, _ count: Int, scale: S) -> S {
   var largest = row[0]
-  for j in 1..<max(count, 1) { largest = row[j] > largest ? row[j] : largest }
+  for j in 1..<max(seen, 1) { largest = row[j] > largest ? row[j] : largest }
   largest *= scale
-  var sum: E.Number = 0
-  for j in 0..<count {
-    let value = E.Number.exponential(row[j] * scale - largest)
+  var sum: S = 0
+  for j in 0..<seen {
+    let value = S.exponential(row[j] * scale - largest)
     row[j] = value
     sum = Relaxed.sum(sum, value)
   }
   let share = 1 / sum
-  for j in 0..<count { target[j] = row[j] * share }
-  return largest + E.Number.log(sum)
+  for j in 0..<seen { row[j] *= share }
+  for j in seen..<count { row[j] = 0 }
+  return largest + S.log(sum)
+}
+
+/// row ← P = exp(scale · row − logSumExp) and gradient ← P (gradient − along) scale over the first `seen` elements, 0 for
+/// the rest.
+///
+/// Each is changed in place: a loop that reads one pointer and writes another that may be the same is not vectorised.
+@inline(__always)
+private func softmaxRowBackward<S: Scalar>(
+  _ row: UnsafeMutablePointer<S>, _ gradient: UnsafeMutablePointer<S>, _ seen: Int, _ count: Int, scale: S,
+  logSumExp: S, along: S
+) {
+  for j in 0..<seen {
+    let value = S.exponential(row[j] * scale - logSumExp)
+    row[j] = value
+    gradient[j] = value * (gradient[j] - along) * scale
+  }
+  for j in seen..<count {
+    row[j] = 0
+    gradient[j] = 0
+  }
 }

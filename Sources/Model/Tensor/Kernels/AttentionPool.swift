@@ -42,7 +42,7 @@ public func attentionPool<S: Scalar>(
       let (rows, scores) = (tokens + picture * t * c, p + picture * heads * t)
       S.multiply(
         transposeA: false, transposeB: true, heads, t, c, alpha: 1, r + picture * wide, c, rows, c, beta: 0, scores, t)
-      for head in 0..<heads { _ = softmaxRow(scores + head * t, t, scale: 1, into: ExactElements(scores + head * t)) }
+      for head in 0..<heads { _ = softmaxRow(scores + head * t, t, t, scale: 1) }
       S.multiply(
         transposeA: false, transposeB: false, heads, c, t, alpha: 1, scores, t, rows, c, beta: 0, s + picture * wide, c)
     }
