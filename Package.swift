@@ -14,8 +14,9 @@ let house: [SwiftSetting] =
 /// Outside Tensor and the C borders a pointer is a mistake, and the compiler says so.
 let safe: [SwiftSetting] = house + [.strictMemorySafety()]
 
-/// Arithmetic is optimized in debug builds too: a debug loop is fifty times slower.
-let fast: [SwiftSetting] = house + [.unsafeFlags(["-O"])]
+/// Arithmetic is optimized in debug builds too: a debug loop is fifty times slower. Square roots do not tell C's errno of
+/// negative numbers, or each would be a call where the loop could have been of vectors.
+let fast: [SwiftSetting] = house + [.unsafeFlags(["-O", "-Xcc", "-fno-math-errno"])]
 
 /// The flag that reaches Swift's code generator. The building machine's own instructions by default; set
 /// KINSHIP_MARCH=x86-64-v3 for a binary that runs on any processor with AVX2 and FMA. Baseline x86-64 has no FMA
