@@ -129,6 +129,8 @@ public final class ParameterStore<S: Scalar> {
     }
   }
 
+  @specialized(where S == Float)
+  @specialized(where S == Double)
   private func draw(_ entry: Entry, _ seed: UInt64, _ elements: Range<Int>) {
     let value = value(of: entry)
     var random = KeyedRandom(seed: seed, purpose: entry.name)

@@ -28,7 +28,7 @@ public struct KeyedRandom: RandomNumberGenerator, Sendable {
       return value
     }
     let word = Self.philox(
-      [UInt32(truncatingIfNeeded: block), UInt32(truncatingIfNeeded: block >> 32), upper.x, upper.y], key)
+      SIMD4(UInt32(truncatingIfNeeded: block), UInt32(truncatingIfNeeded: block >> 32), upper.x, upper.y), key)
     block &+= 1
     held = UInt64(word.z) | UInt64(word.w) << 32
     return UInt64(word.x) | UInt64(word.y) << 32
@@ -64,11 +64,11 @@ public struct KeyedRandom: RandomNumberGenerator, Sendable {
     for _ in 0..<10 {
       let a = 0xD251_1F53 as UInt64 * UInt64(c.x)
       let b = 0xCD9E_8D57 as UInt64 * UInt64(c.z)
-      c = [
+      // Not as array literals, which are arrays first.
+      c = SIMD4(
         UInt32(truncatingIfNeeded: b >> 32) ^ c.y ^ k.x, UInt32(truncatingIfNeeded: b),
-        UInt32(truncatingIfNeeded: a >> 32) ^ c.w ^ k.y, UInt32(truncatingIfNeeded: a),
-      ]
-      k = [k.x &+ 0x9E37_79B9, k.y &+ 0xBB67_AE85]
+        UInt32(truncatingIfNeeded: a >> 32) ^ c.w ^ k.y, UInt32(truncatingIfNeeded: a))
+      k = SIMD2(k.x &+ 0x9E37_79B9, k.y &+ 0xBB67_AE85)
     }
     return c
   }
