@@ -122,11 +122,11 @@ import Testing
     let plane = Plane(pictures: pictures, height: height, width: width)
     let x = Tensor<Double>.random(Shape(plane.rows, channels), "x")
     let y = Tensor<Double>(Shape(plane.halved.rows, channels))
-    averagePool(x, plane, into: y)
+    averagePool(.exact(x), plane, into: .exact(y))
     let dy = Tensor<Double>.random(y.shape, "dy")
     let dx = Tensor<Double>(x.shape)
     for index in 0..<dx.count { dx[index] = .nan }
-    averagePoolBackward(dy, plane, into: dx)
+    averagePoolBackward(.exact(dy), plane, into: .exact(dx))
     var expected = [Double](repeating: 0, count: x.count)
     for p in 0..<pictures {
       for oy in 0..<height / 2 {

@@ -107,15 +107,17 @@ import Testing
         let unfolded = Tensor<Float>(Shape(69 * 21, 45))
         unfold(.exact(x), plane, stride: 1, lines: 0..<69, into: .exact(unfolded))
         let pooled = Tensor<Float>(Shape(plane.halved.rows, 5))
-        averagePool(x, plane, into: pooled)
+        averagePool(.exact(x), plane, into: .exact(pooled))
         let spread = Tensor<Float>(x.shape)
-        averagePoolBackward(pooled, plane, into: spread)
+        averagePoolBackward(.exact(pooled), plane, into: .exact(spread))
         let normed = Tensor<Float>(x.shape)
-        batchNorm(x, mean: columns[0], scale: columns[1], bias: columns[2], adding: spread, relu: true, into: normed)
+        batchNorm(
+          .exact(x), mean: columns[0], scale: columns[1], bias: columns[2], adding: .exact(spread), relu: true,
+          into: .exact(normed))
         let back = Tensor<Float>(x.shape)
         batchNormBackward(
-          spread, z: x, recomputed: true, mean: columns[0], scale: columns[1], bias: columns[2], offset: columns[2],
-          slope: columns[0], into: back)
+          .exact(spread), z: .exact(x), recomputed: true, mean: columns[0], scale: columns[1], bias: columns[2],
+          offset: columns[2], slope: columns[0], into: .exact(back))
         return [unfolded.array, pooled.array, spread.array, normed.array, back.array]
       }
       #expect(results[0] == results[1] && results[0] == results[2])
@@ -130,9 +132,10 @@ import Testing
       let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(c), $0) }
       let results = ThreadsTests.onThreads { () -> [Double] in
         let found = (0..<4).map { _ in Tensor<Double>(Shape(c)) }
-        columnMoments(x, mean: found[0], squares: found[1])
+        columnMoments(.exact(x), mean: found[0], squares: found[1])
         batchNormBackwardSums(
-          dy, z: x, mask: .recomputed, mean: columns[0], scale: columns[1], bias: columns[2], sum: found[2],
+          .exact(dy), z: .exact(x), mask: .recomputed, mean: columns[0], scale: columns[1], bias: columns[2],
+          sum: found[2],
           along: found[3])
         return found.flatMap(\.array)
       }

@@ -68,8 +68,8 @@ public final class BatchNorm<S: Scalar> {
 
   /// z [n, width] → y, which may be z.
   func forward(
-    _ z: Tensor<S>, adding residual: Tensor<S>? = nil, relu: Bool, into y: Tensor<S>, mode: ForwardMode, saved: Saved,
-    statistics: BatchStatistics<S>
+    _ z: Operand<S>, adding residual: Operand<S>? = nil, relu: Bool, into y: Operand<S>, mode: ForwardMode,
+    saved: Saved, statistics: BatchStatistics<S>
   ) {
     let (mean, scale, reciprocal) = saved.vectors(width)
     let moments = sums.tensor(Shape(2, width))
@@ -93,14 +93,14 @@ public final class BatchNorm<S: Scalar> {
   }
 
   /// y = ReLU(batchNorm(z)) once more: `saved` has the batch's statistics, which are not counted again.
-  func again(_ z: Tensor<S>, into y: Tensor<S>, saved: Saved) {
+  func again(_ z: Operand<S>, into y: Operand<S>, saved: Saved) {
     let (mean, scale, _) = saved.vectors(width)
     batchNorm(z, mean: mean, scale: scale, bias: bias.value, adding: nil, relu: true, into: y)
   }
 
   /// Mean and biased variance of every column over the rows of all ranks, or of this one; returns how many rows those are.
   private func batchMoments(
-    of z: Tensor<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>, _ statistics: BatchStatistics<S>
+    of z: Operand<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>, _ statistics: BatchStatistics<S>
   ) -> Double {
     columnMoments(z, mean: mean, squares: variance)
     var rows = Double(z.rows)
@@ -160,7 +160,7 @@ public final class BatchNorm<S: Scalar> {
   /// With ẑ = (z − μ)·r, h the part of dy that passes the mask, and N rows of all ranks:
   /// dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N), where the statistics are the batch's, and weight · r h where they are not; dweight += Σ h ẑ, dbias += Σ h, where these two are of this rank's rows alone.
   func backward(
-    _ dy: Tensor<S>, z: Tensor<S>, mask: BatchNormMask<S>, saved: Saved, dz: Tensor<S>,
+    _ dy: Operand<S>, z: Operand<S>, mask: BatchNormMask<S>, saved: Saved, dz: Operand<S>,
     statistics: BatchStatistics<S>
   ) {
     let (mean, scale, reciprocal) = saved.vectors(width)

@@ -17,9 +17,9 @@ struct Bottleneck<S: Scalar> {
     let recompute: Recompute
     let reduce: NormedConvolution<S>.Saved
     let spread: NormedConvolution<S>.Saved
-    let pooled: Buffer<S>
+    let pooled: OperandBuffer<S>
     let expand: NormedConvolution<S>.Saved
-    let pooledInput: Buffer<S>
+    let pooledInput: OperandBuffer<S>
     let downsample: NormedConvolution<S>.Saved
 
     /// What is made again has its place in `passing`, whose memory the blocks of a tower share. Statistics never are.
@@ -28,9 +28,9 @@ struct Bottleneck<S: Scalar> {
       self.recompute = recompute
       reduce = NormedConvolution<S>.Saved(z: block?.reduce.z, y: shared?.reduce.y)
       spread = NormedConvolution<S>.Saved(z: block?.spread.z, y: shared?.spread.y)
-      pooled = shared?.pooled ?? Buffer()
+      pooled = shared?.pooled ?? OperandBuffer()
       expand = NormedConvolution<S>.Saved(z: block?.expand.z)
-      pooledInput = shared?.pooledInput ?? Buffer()
+      pooledInput = shared?.pooledInput ?? OperandBuffer()
       downsample = NormedConvolution<S>.Saved(z: block?.downsample.z)
     }
   }
@@ -61,8 +61,8 @@ struct Bottleneck<S: Scalar> {
   /// x [points, inputs] → [points that come out, 4 planes], in a buffer of `saved`; x may be that very buffer, where nothing
   /// is kept for backward.
   func forward(
-    _ x: Tensor<S>, _ plane: Plane, mode: ForwardMode, saved: Saved, workspace: ConvolutionWorkspace<S>
-  ) -> Tensor<S> {
+    _ x: Operand<S>, _ plane: Plane, mode: ForwardMode, saved: Saved, workspace: ConvolutionWorkspace<S>
+  ) -> Operand<S> {
     let out = output(plane)
     let y1 = reduce.forward(x, plane, mode: mode, saved: saved.reduce, workspace: workspace)
     let y2 = spread.forward(y1, plane, mode: mode, saved: saved.spread, workspace: workspace)
@@ -78,63 +78,68 @@ struct Bottleneck<S: Scalar> {
   }
 
   /// Fills `saved` as the forward of x did, but for the output, which is still there.
-  func restore(_ x: Tensor<S>, _ plane: Plane, saved: Saved, workspace: ConvolutionWorkspace<S>) {
+  func restore(_ x: Operand<S>, _ plane: Plane, saved: Saved, workspace: ConvolutionWorkspace<S>) {
     let out = output(plane)
-    func convolve(_ layer: NormedConvolution<S>, _ x: Tensor<S>, _ plane: Plane, _ part: NormedConvolution<S>.Saved) {
+    func convolve(_ layer: NormedConvolution<S>, _ x: Operand<S>, _ plane: Plane, _ part: NormedConvolution<S>.Saved) {
       if saved.recompute == .blocks { layer.convolveAgain(x, plane, saved: part, workspace: workspace) }
     }
     convolve(reduce, x, plane, saved.reduce)
-    let y1 = reduce.normAgain(plane, saved: saved.reduce)
+    let y1 = reduce.normAgain(plane, saved: saved.reduce, x.precision)
     convolve(spread, y1, plane, saved.spread)
-    let y2 = spread.normAgain(plane, saved: saved.spread)
+    let y2 = spread.normAgain(plane, saved: saved.spread, x.precision)
     if let downsample { convolve(downsample, pooled(x, plane, into: saved.pooledInput), out, saved.downsample) }
     convolve(expand, pooled(y2, plane, into: saved.pooled), out, saved.expand)
   }
 
-  private func pooled(_ x: Tensor<S>, _ plane: Plane, into buffer: Buffer<S>) -> Tensor<S> {
+  private func pooled(_ x: Operand<S>, _ plane: Plane, into buffer: OperandBuffer<S>) -> Operand<S> {
     guard halves else { return x }
-    let y = buffer.tensor(Shape(plane.halved.rows, x.columns))
+    let y = buffer.operand(Shape(plane.halved.rows, x.columns), x.precision)
     averagePool(x, plane, into: y)
     return y
   }
 
-  /// The gradient of x, given dy, which is used up: in dy's own memory where the shortcut is the input itself, and in
-  /// `target` otherwise. Adds to the parameters' gradients.
+  /// The gradient of x as what came by the shortcut and what came by the convolutions, whose sum it is, given the two of y;
+  /// both are used up. Adds to the parameters' gradients.
+  ///
+  /// `buffers` are the memory of the two, of dy first; where the shortcut is the input itself, dy's own memory has its
+  /// gradient.
   func backward(
-    _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, saved: Saved, into target: Buffer<S>,
-    workspace: ConvolutionWorkspace<S>
-  ) -> Tensor<S> {
+    _ dy: Operand<S>, adding other: Operand<S>?, x: Operand<S>, _ plane: Plane, saved: Saved,
+    buffers: (OperandBuffer<S>, OperandBuffer<S>), workspace: ConvolutionWorkspace<S>
+  ) -> (shortcut: Operand<S>, convolved: Operand<S>) {
     let out = output(plane)
-    let planes = reduce.convolution.outputs
-    let y1 = saved.reduce.y.tensor(Shape(plane.rows, planes))
-    let y2 = halves ? saved.pooled.tensor(Shape(out.rows, planes)) : saved.spread.y.tensor(Shape(plane.rows, planes))
-    let dpooled = workspace.narrow.0.tensor(Shape(out.rows, planes))
+    let (planes, precision) = (reduce.convolution.outputs, x.precision)
+    let (outer, inner) = (Shape(out.rows, planes), Shape(plane.rows, planes))
+    let y1 = saved.reduce.y.operand(inner, precision)
+    let y2 = halves ? saved.pooled.operand(outer, precision) : saved.spread.y.operand(inner, precision)
+    let dpooled = workspace.narrow.0.operand(outer, precision)
     // After this dy is the gradient of the sum, and so of the shortcut.
     expand.backward(
-      dy, x: y2, out, mask: .output(saved.expand.y.tensor(dy.shape)), saved: saved.expand,
-      dz: workspace.wide.tensor(dy.shape), dx: dpooled, workspace: workspace)
+      dy, x: y2, out, mask: .output(saved.expand.y.operand(dy.shape, precision), adding: other), saved: saved.expand,
+      dz: workspace.wide.operand(dy.shape, precision), dx: dpooled, workspace: workspace)
     let d2 = unpooled(dpooled, plane, into: workspace.narrow.1)
-    let d1 = (halves ? workspace.narrow.0 : workspace.narrow.1).tensor(Shape(plane.rows, planes))
+    let d1 = (halves ? workspace.narrow.0 : workspace.narrow.1).operand(inner, precision)
     spread.backward(d2, x: y1, plane, saved: saved.spread, dz: d2, dx: d1, workspace: workspace)
 
     guard let downsample else {
-      reduce.backward(
-        d1, x: x, plane, saved: saved.reduce, dz: d1, dx: dy, adding: true, workspace: workspace)
-      return dy
+      let convolved = buffers.1.operand(x.shape, precision)
+      reduce.backward(d1, x: x, plane, saved: saved.reduce, dz: d1, dx: convolved, workspace: workspace)
+      return (dy, convolved)
     }
-    let dx = target.tensor(x.shape)
-    let input = halves ? saved.pooledInput.tensor(Shape(out.rows, x.columns)) : x
-    let dinput = halves ? workspace.wide.tensor(input.shape) : dx
+    let shortcut = buffers.1.operand(x.shape, precision)
+    let input = halves ? saved.pooledInput.operand(Shape(out.rows, x.columns), precision) : x
+    let dinput = halves ? workspace.wide.operand(input.shape, precision) : shortcut
     downsample.backward(
       dy, x: input, out, mask: .none, saved: saved.downsample, dz: dy, dx: dinput, workspace: workspace)
-    if halves { averagePoolBackward(dinput, plane, into: dx) }
-    reduce.backward(d1, x: x, plane, saved: saved.reduce, dz: d1, dx: dx, adding: true, workspace: workspace)
-    return dx
+    if halves { averagePoolBackward(dinput, plane, into: shortcut) }
+    let convolved = buffers.0.operand(x.shape, precision)
+    reduce.backward(d1, x: x, plane, saved: saved.reduce, dz: d1, dx: convolved, workspace: workspace)
+    return (shortcut, convolved)
   }
 
-  private func unpooled(_ dy: Tensor<S>, _ plane: Plane, into buffer: Buffer<S>) -> Tensor<S> {
+  private func unpooled(_ dy: Operand<S>, _ plane: Plane, into buffer: OperandBuffer<S>) -> Operand<S> {
     guard halves else { return dy }
-    let dx = buffer.tensor(Shape(plane.rows, dy.columns))
+    let dx = buffer.operand(Shape(plane.rows, dy.columns), dy.precision)
     averagePoolBackward(dy, plane, into: dx)
     return dx
   }

@@ -5,17 +5,17 @@ final class ConvolutionWorkspace<S: Scalar> {
   /// Unfolded rows, and the weight and its gradient in their order.
   let columns = OperandBuffer<S>()
   let kernel = Buffer<S>()
+  let roundedKernel = RoundedBuffer()
   let kernelGradient = Buffer<S>()
   /// A block's shortcut.
-  let shortcut = Buffer<S>()
-  /// Gradients between the layers of a block, and of blocks.
-  let wide = Buffer<S>()
-  let narrow = (Buffer<S>(), Buffer<S>())
-  let blocks = [Buffer<S>(), Buffer<S>()]
+  let shortcut = OperandBuffer<S>()
+  /// Gradients between the layers of a block, and of blocks: there of both ways that lead back from a block's input.
+  let wide = OperandBuffer<S>()
+  let narrow = (OperandBuffer<S>(), OperandBuffer<S>())
+  let blocks = [OperandBuffer<S>(), OperandBuffer<S>()]
   let statistics = BatchStatistics<S>()
-  /// How products read their operands, and those that are rounded for one product or two.
+  /// How all that products read is kept.
   let precision: Precision
-  let rounding = (input: RoundedBuffer(), other: RoundedBuffer())
 
   init(_ precision: Precision = .fp32) { self.precision = precision }
 }
@@ -42,65 +42,81 @@ public struct Convolution<S: Scalar> {
   func output(_ plane: Plane) -> Plane { isPoint ? plane : plane.convolved(stride: stride) }
 
   /// x [points, inputs] → y [points that come out, outputs].
-  func forward(_ x: Tensor<S>, _ plane: Plane, into y: Tensor<S>, workspace: ConvolutionWorkspace<S>) {
-    let input = workspace.rounding.input.operand(x, workspace.precision)
+  func forward(_ x: Operand<S>, _ plane: Plane, into y: Operand<S>, workspace: ConvolutionWorkspace<S>) {
     if isPoint {
-      return matmul(input, weight.operand(like: input).reshaped(Shape(outputs, inputs)), into: y, transposeB: true)
+      let kernel = weight.operand(like: x).reshaped(Shape(outputs, inputs))
+      return matmul(x, kernel, into: y, transposeB: true, inPieces: false)
     }
     let unrounded = workspace.kernel.tensor(Shape(outputs, 9 * inputs))
     forwardKernel(weight.value, into: unrounded)
-    let kernel = workspace.rounding.other.operand(unrounded, workspace.precision)
-    forEachGroup(input, plane, stride: stride, workspace) { columns, rows in
-      matmul(columns, kernel, into: y.rows(rows), transposeB: true)
+    let kernel = workspace.roundedKernel.operand(unrounded, x.precision)
+    forEachGroup(x, plane, stride: stride, workspace) { columns, rows in
+      matmul(columns, kernel, into: y.rows(rows), transposeB: true, inPieces: false)
     }
   }
 
-  /// Adds to the weight's gradient; writes dx, or adds to it, where it is wanted.
+  /// Adds to the weight's gradient; writes dx, where it is wanted.
   func backward(
-    _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, dx: Tensor<S>?, adding: Bool = false,
-    workspace: ConvolutionWorkspace<S>
+    _ dy: Operand<S>, x: Operand<S>, _ plane: Plane, dx: Operand<S>?, workspace: ConvolutionWorkspace<S>
   ) {
-    let slope = workspace.rounding.other.operand(dy, workspace.precision)
-    let input = workspace.rounding.input.operand(x, workspace.precision)
     if isPoint {
       let flat = Shape(outputs, inputs)
-      matmul(slope, input, into: weight.gradient.reshaped(flat), transposeA: true, accumulate: true)
-      if let dx { matmul(slope, weight.kept(like: input).reshaped(flat), into: dx, accumulate: adding) }
+      matmul(
+        dy, x, into: .exact(weight.gradient.reshaped(flat)), transposeA: true, accumulate: true, inPieces: false)
+      if let dx { matmul(dy, weight.kept(like: x).reshaped(flat), into: dx, inPieces: false) }
       return
     }
     let gradient = workspace.kernelGradient.tensor(Shape(outputs, 9 * inputs))
     fill(gradient, 0)
-    forEachGroup(input, plane, stride: stride, workspace) { columns, rows in
-      matmul(slope.rows(rows), columns, into: gradient, transposeA: true, accumulate: true)
+    forEachGroup(x, plane, stride: stride, workspace) { columns, rows in
+      matmul(dy.rows(rows), columns, into: .exact(gradient), transposeA: true, accumulate: true, inPieces: false)
     }
     addKernel(gradient, to: weight.gradient)
     guard let dx else { return }
     precondition(stride == 1, "the gradient of the input of a convolution that moves by \(stride)")
     let unrounded = workspace.kernel.tensor(Shape(9 * outputs, inputs))
     backwardKernel(weight.value, into: unrounded)
-    // In the input's place, which is not needed any more.
-    let kernel = workspace.rounding.input.operand(unrounded, workspace.precision)
-    forEachGroup(slope, plane, stride: 1, workspace) { columns, rows in
-      matmul(columns, kernel, into: dx.rows(rows), accumulate: adding)
+    let kernel = workspace.roundedKernel.operand(unrounded, dy.precision)
+    forEachGroup(dy, plane, stride: 1, workspace) { columns, rows in
+      matmul(columns, kernel, into: dx.rows(rows), inPieces: false)
     }
   }
 
-  /// Lends the unfolded rows of some lines at a time, with the rows of what comes out to which they belong: so many that
-  /// the product is worth its while, and otherwise few enough to stay in the cache.
+  /// Lends the unfolded rows of some lines at a time, with the rows of what comes out to which they belong.
   private func forEachGroup(
     _ x: Operand<S>, _ plane: Plane, stride: Int, _ workspace: ConvolutionWorkspace<S>,
     _ body: (_ columns: Operand<S>, _ rows: Range<Int>) -> Void
   ) {
     let output = plane.convolved(stride: stride)
-    let lines = output.pictures * output.height
-    let height = max(max(1024, (1 << 18) / (9 * x.columns)) / max(output.width, 1), 1)
-    for start in Swift.stride(from: 0, to: lines, by: height) {
-      let group = start..<min(start + height, lines)
-      let rows = group.lowerBound * output.width..<group.upperBound * output.width
+    for lines in LineGroups(output, channels: x.columns) {
+      let rows = lines.lowerBound * output.width..<lines.upperBound * output.width
       let columns = workspace.columns.operand(Shape(rows.count, 9 * x.columns), x.precision)
-      Profile.measure(\.unfolding) { unfold(x, plane, stride: stride, lines: group, into: columns) }
+      Profile.measure(\.unfolding) { unfold(x, plane, stride: stride, lines: lines, into: columns) }
       body(columns, rows)
     }
+  }
+}
+
+/// The lines of what a 3 × 3 convolution gives, over all pictures, in groups that differ by one line at most: so many together
+/// that the product is worth its while, and otherwise few enough that their unfolded rows stay in the cache.
+struct LineGroups: Sequence, IteratorProtocol {
+  private let lines: Int
+  private let groups: Int
+  private var group = 0
+
+  init(_ output: Plane, channels: Int) {
+    lines = output.pictures * output.height
+    let height = Swift.max(Swift.max(1024, (1 << 18) / (9 * channels)) / Swift.max(output.width, 1), 1)
+    groups = (lines + height - 1) / height
+  }
+
+  /// The lines of the largest group.
+  var height: Int { groups == 0 ? 0 : (lines + groups - 1) / groups }
+
+  mutating func next() -> Range<Int>? {
+    guard group < groups else { return nil }
+    defer { group += 1 }
+    return group * lines / groups..<(group + 1) * lines / groups
   }
 }
 
@@ -111,14 +127,14 @@ struct NormedConvolution<S: Scalar> {
 
   /// What backward needs beside the input: z, and y for those after it.
   final class Saved {
-    let z: Buffer<S>
-    let y: Buffer<S>
+    let z: OperandBuffer<S>
+    let y: OperandBuffer<S>
     let norm = BatchNorm<S>.Saved()
 
     /// What is made again has its place in memory that others use too.
-    init(z: Buffer<S>? = nil, y: Buffer<S>? = nil) {
-      self.z = z ?? Buffer()
-      self.y = y ?? Buffer()
+    init(z: OperandBuffer<S>? = nil, y: OperandBuffer<S>? = nil) {
+      self.z = z ?? OperandBuffer()
+      self.y = y ?? OperandBuffer()
     }
   }
 
@@ -131,15 +147,16 @@ struct NormedConvolution<S: Scalar> {
     self.norm = BatchNorm(store, name: norm, width: outputs, weight: normWeight)
   }
 
+  private func output(_ plane: Plane) -> Shape { Shape(convolution.output(plane).rows, convolution.outputs) }
+
   /// y, in the given buffer or one of `saved`; x may lie in that very buffer where nothing is kept.
   func forward(
-    _ x: Tensor<S>, _ plane: Plane, adding residual: Tensor<S>? = nil, relu: Bool = true, into buffer: Buffer<S>? = nil,
-    mode: ForwardMode, saved: Saved, workspace: ConvolutionWorkspace<S>
-  ) -> Tensor<S> {
-    let shape = Shape(convolution.output(plane).rows, convolution.outputs)
-    let z = saved.z.tensor(shape)
+    _ x: Operand<S>, _ plane: Plane, adding residual: Operand<S>? = nil, relu: Bool = true,
+    into buffer: OperandBuffer<S>? = nil, mode: ForwardMode, saved: Saved, workspace: ConvolutionWorkspace<S>
+  ) -> Operand<S> {
+    let z = saved.z.operand(output(plane), x.precision)
     convolution.forward(x, plane, into: z, workspace: workspace)
-    let y = mode.keeps || residual != nil ? (buffer ?? saved.y).tensor(shape) : z
+    let y = mode.keeps || residual != nil ? (buffer ?? saved.y).operand(output(plane), x.precision) : z
     Profile.measure(\.batchNorm) {
       norm.forward(
         z, adding: residual, relu: relu, into: y, mode: mode, saved: saved.norm, statistics: workspace.statistics)
@@ -148,28 +165,27 @@ struct NormedConvolution<S: Scalar> {
   }
 
   /// z once more.
-  func convolveAgain(_ x: Tensor<S>, _ plane: Plane, saved: Saved, workspace: ConvolutionWorkspace<S>) {
-    let z = saved.z.tensor(Shape(convolution.output(plane).rows, convolution.outputs))
-    convolution.forward(x, plane, into: z, workspace: workspace)
+  func convolveAgain(_ x: Operand<S>, _ plane: Plane, saved: Saved, workspace: ConvolutionWorkspace<S>) {
+    convolution.forward(x, plane, into: saved.z.operand(output(plane), x.precision), workspace: workspace)
   }
 
   /// y = ReLU(batchNorm(z)) once more, of x in `plane`.
-  func normAgain(_ plane: Plane, saved: Saved) -> Tensor<S> {
-    let shape = Shape(convolution.output(plane).rows, convolution.outputs)
-    let y = saved.y.tensor(shape)
-    Profile.measure(\.batchNorm) { norm.again(saved.z.tensor(shape), into: y, saved: saved.norm) }
+  func normAgain(_ plane: Plane, saved: Saved, _ precision: Precision) -> Operand<S> {
+    let y = saved.y.operand(output(plane), precision)
+    Profile.measure(\.batchNorm) { norm.again(saved.z.operand(output(plane), precision), into: y, saved: saved.norm) }
     return y
   }
 
-  /// Adds to the parameters' gradients; dz [as dy] becomes the gradient of z (and may be dy), dx is written or added to.
+  /// Adds to the parameters' gradients; dz [as dy] becomes the gradient of z (and may be dy), dx is written.
   func backward(
-    _ dy: Tensor<S>, x: Tensor<S>, _ plane: Plane, mask: BatchNormMask<S> = .recomputed, saved: Saved, dz: Tensor<S>,
-    dx: Tensor<S>?, adding: Bool = false, workspace: ConvolutionWorkspace<S>
+    _ dy: Operand<S>, x: Operand<S>, _ plane: Plane, mask: BatchNormMask<S> = .recomputed, saved: Saved,
+    dz: Operand<S>, dx: Operand<S>?, workspace: ConvolutionWorkspace<S>
   ) {
     Profile.measure(\.batchNorm) {
       norm.backward(
-        dy, z: saved.z.tensor(dy.shape), mask: mask, saved: saved.norm, dz: dz, statistics: workspace.statistics)
+        dy, z: saved.z.operand(dy.shape, dy.precision), mask: mask, saved: saved.norm, dz: dz,
+        statistics: workspace.statistics)
     }
-    convolution.backward(dz, x: x, plane, dx: dx, adding: adding, workspace: workspace)
+    convolution.backward(dz, x: x, plane, dx: dx, workspace: workspace)
   }
 }

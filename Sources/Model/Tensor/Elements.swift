@@ -6,11 +6,23 @@ internal import RealModule
 protocol Elements<Number> {
   associatedtype Number: Scalar
 
+  /// A matrix that is kept in this way; of any other the program is wrong.
+  init(_ x: Operand<Number>)
+
   subscript(index: Int) -> Number { get nonmutating set }
   func advanced(by count: Int) -> Self
+  /// Whether both begin at the same place.
+  func isSame(as other: Self) -> Bool
 
   /// Writes `count` numbers, nothing where they are in place already.
   func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int)
+
+  /// Some columns of a row, of numbers that are Floats.
+  func panel(at index: Int, _ count: Int) -> Panel
+  func take(_ panel: Panel, at index: Int, _ count: Int)
+  /// Exact columns in the order that panels of these elements have, and back.
+  static func panel(of columns: UnsafePointer<Float>, _ count: Int) -> Panel
+  static func put(_ panel: Panel, into columns: UnsafeMutablePointer<Float>, _ count: Int)
 
   /// C = op(A) op(B) on row-major memory with leading dimensions.
   static func multiply(
@@ -39,6 +51,11 @@ struct ExactElements<Number: Scalar>: Elements {
   init(_ base: UnsafeMutablePointer<Number>) { self.base = base }
   init(_ x: Tensor<Number>) { base = x.pointer }
 
+  init(_ x: Operand<Number>) {
+    guard case .exact(let x) = x else { preconditionFailure("a rounded matrix of \(x.shape) beside exact ones") }
+    base = x.pointer
+  }
+
   @inline(__always)
   subscript(index: Int) -> Number {
     get { base[index] }
@@ -49,8 +66,25 @@ struct ExactElements<Number: Scalar>: Elements {
   func advanced(by count: Int) -> ExactElements { ExactElements(base + count) }
 
   @inline(__always)
+  func isSame(as other: ExactElements) -> Bool { base == other.base }
+
+  @inline(__always)
   func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int) {
     if base != numbers { base.update(from: numbers, count: count) }
+  }
+
+  @inline(__always)
+  func panel(at index: Int, _ count: Int) -> Panel { Panel(floats(base) + index, count) }
+
+  @inline(__always)
+  func take(_ panel: Panel, at index: Int, _ count: Int) { panel.store(floats(base) + index, count) }
+
+  @inline(__always)
+  static func panel(of columns: UnsafePointer<Float>, _ count: Int) -> Panel { Panel(columns, count) }
+
+  @inline(__always)
+  static func put(_ panel: Panel, into columns: UnsafeMutablePointer<Float>, _ count: Int) {
+    panel.store(columns, count)
   }
 
   static func multiply(
@@ -75,6 +109,11 @@ struct RoundedElements<Number: Scalar>: Elements {
   init(_ base: UnsafeMutablePointer<UInt16>) { self.base = base }
   init(_ x: Rounded) { base = x.pointer }
 
+  init(_ x: Operand<Number>) {
+    guard case .rounded(let x) = x else { preconditionFailure("an exact matrix of \(x.shape) beside rounded ones") }
+    base = x.pointer
+  }
+
   @inline(__always)
   subscript(index: Int) -> Number {
     get { Number(Float(bitPattern: UInt32(base[index]) &<< 16)) }
@@ -85,8 +124,27 @@ struct RoundedElements<Number: Scalar>: Elements {
   func advanced(by count: Int) -> RoundedElements { RoundedElements(base + count) }
 
   @inline(__always)
+  func isSame(as other: RoundedElements) -> Bool { base == other.base }
+
+  @inline(__always)
   func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int) {
     for j in 0..<count { base[j] = bfloat16(numbers[j]) }
+  }
+
+  @inline(__always)
+  func panel(at index: Int, _ count: Int) -> Panel { Panel(rounded: base + index, count) }
+
+  @inline(__always)
+  func take(_ panel: Panel, at index: Int, _ count: Int) { panel.store(rounded: base + index, count) }
+
+  @inline(__always)
+  static func panel(of columns: UnsafePointer<Float>, _ count: Int) -> Panel {
+    Panel(inOrderOfRounded: columns, count)
+  }
+
+  @inline(__always)
+  static func put(_ panel: Panel, into columns: UnsafeMutablePointer<Float>, _ count: Int) {
+    panel.store(fromOrderOfRounded: columns, count)
   }
 
   static func multiply(
@@ -114,4 +172,10 @@ func bfloat16<S: Scalar>(_ x: S) -> UInt16 {
   let nearest = (bits &+ 0x7FFF &+ ((bits &>> 16) & 1)) &>> 16
   // Adding would carry a NaN's bits into the sign.
   return UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? (bits &>> 16) | 0x40 : nearest)
+}
+
+/// Numbers that are Floats, as such.
+@inline(__always)
+func floats<S: Scalar>(_ p: UnsafeMutablePointer<S>) -> UnsafeMutablePointer<Float> {
+  UnsafeMutableRawPointer(p).assumingMemoryBound(to: Float.self)
 }

@@ -80,6 +80,40 @@ public final class OperandBuffer<S: Scalar> {
   }
 }
 
+/// y ← x, rounded where y is.
+public func copy<S: Scalar>(_ x: Tensor<S>, into y: Operand<S>) {
+  switch y {
+  case .exact(let y): copy(x, into: y)
+  case .rounded(let y): Profile.measure(\.rounding) { round(x, into: y) }
+  }
+}
+
+/// y ← x.
+public func copy<S: Scalar>(_ x: Operand<S>, into y: Tensor<S>) {
+  switch x {
+  case .exact(let x): copy(x, into: y)
+  case .rounded(let x): widen(x, into: y)
+  }
+}
+
+/// y ← y + x; both exact or both rounded.
+@specialized(where S == Float)
+@specialized(where S == Double)
+public func add<S: Scalar>(_ x: Operand<S>, to y: Operand<S>) {
+  let count = x.shape.count
+  precondition(count == y.shape.count, "add of \(x.shape) to \(y.shape)")
+  switch x {
+  case .exact: add(ExactElements(x), count, to: ExactElements(y))
+  case .rounded: add(RoundedElements(x), count, to: RoundedElements(y))
+  }
+}
+
+private func add<E: Elements>(_ x: E, _ count: Int, to y: E) {
+  Threads.split(count, grain: 1 << 16) { _, range in
+    for i in range { y[i] += x[i] }
+  }
+}
+
 /// C = op(A) op(B) + bias, or added to an exact C, where op transposes on request and the bias has an element for each
 /// column of C. A and B are both exact or both rounded; C may be rounded where they are.
 ///

@@ -73,3 +73,14 @@ public func round<S: Scalar>(_ x: Tensor<S>, into y: Rounded) {
     for i in range { q[i] = bfloat16(p[i]) }
   }
 }
+
+/// y ← x.
+@specialized(where S == Float)
+@specialized(where S == Double)
+func widen<S: Scalar>(_ x: Rounded, into y: Tensor<S>) {
+  precondition(x.shape.count == y.count, "\(x.shape) copied into \(y.shape)")
+  let (p, q) = (RoundedElements<S>(x), y.pointer)
+  Threads.split(y.count, grain: 1 << 15) { _, range in
+    for i in range { q[i] = p[i] }
+  }
+}

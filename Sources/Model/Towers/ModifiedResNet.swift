@@ -13,12 +13,15 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
   public let stages: TowerStages
 
   private let pixels = Buffer<S>()
+  private let roundedPixels = RoundedBuffer()
   private let savedStem: [NormedConvolution<S>.Saved]
   /// Whether the outputs of the stem's layers are kept, and not made again of what their norms had.
   private let stemIsKept: Bool
-  private let stemOutput = Buffer<S>()
+  private let stemOutput = OperandBuffer<S>()
   private let savedBlocks: [[Bottleneck<S>.Saved]]
   private let passing = Bottleneck<S>.Saved()
+  /// What the pool sees, and its gradient.
+  private let points = Buffer<S>()
   private let savedPool = AttentionPool<S>.Saved()
   private let features = Buffer<S>()
   private let workspace: ConvolutionWorkspace<S>
@@ -56,7 +59,7 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
       embedding: embedding, heads: config.heads)
     ends.append(store.count)
     self.stages = TowerStages(zip(ends, ends.dropFirst()).map { [$0..<$1] })
-    let stemActive = recompute == .none ? nil : Buffer<S>()
+    let stemActive = recompute == .none ? nil : OperandBuffer<S>()
     savedStem = stem.map { _ in NormedConvolution<S>.Saved(y: stemActive) }
     stemIsKept = stemActive == nil
     savedBlocks = layers.map { [passing] in $0.map { _ in Bottleneck<S>.Saved(recompute, passing: passing) } }
@@ -75,18 +78,22 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     precondition(
       images.shape == Shape(pictures, 3, config.imageSize, config.imageSize),
       "pictures of \(images.shape) for \(config)")
-    func see(_ name: String, _ x: Tensor<S>, _ plane: Plane) {
-      observe?(name, x.reshaped(Shape(plane.pictures, plane.height, plane.width, x.columns)))
+    func see(_ name: String, _ x: Operand<S>, _ plane: Plane) {
+      guard let observe else { return }
+      let seen = Tensor<S>(Shape(plane.pictures, plane.height, plane.width, x.columns))
+      copy(x, into: seen)
+      observe(name, seen)
     }
     stages.willRun?(0)
     var plane = planes.input
-    var x = pixels.tensor(Shape(plane.rows, 3))
-    channelsLast(images, into: x)
+    let rows = pixels.tensor(Shape(plane.rows, 3))
+    channelsLast(images, into: rows)
+    var x = roundedPixels.operand(rows, workspace.precision)
     for (layer, saved) in zip(stem, savedStem) {
       x = layer.forward(x, plane, mode: mode, saved: saved, workspace: workspace)
       plane = layer.convolution.output(plane)
     }
-    let pooled = stemOutput.tensor(Shape(plane.halved.rows, x.columns))
+    let pooled = stemOutput.operand(Shape(plane.halved.rows, x.columns), workspace.precision)
     averagePool(x, plane, into: pooled)
     (x, plane) = (pooled, plane.halved)
     see("visual.avgpool", x, plane)
@@ -104,26 +111,31 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     }
     stages.willRun?(part + 1)
     let out = features.tensor(Shape(pictures, pool.output.weight.shape[0]))
-    pool.forward(x, pictures: pictures, into: out, saved: savedPool)
+    let last = points.tensor(x.shape)
+    copy(x, into: last)
+    pool.forward(last, pictures: pictures, into: out, saved: savedPool)
     return out
   }
 
   public func backward(_ dfeatures: Tensor<S>) {
     precondition(dfeatures.rows == pictures, "a gradient of \(dfeatures.shape) for \(pictures) pictures")
     let stemPlane = planes.stem.halved
+    let precision = workspace.precision
     // Each block with the points that it sees, and its input.
-    var steps: [(block: Bottleneck<S>, saved: Bottleneck<S>.Saved, plane: Plane, x: Tensor<S>)] = []
+    var steps: [(block: Bottleneck<S>, saved: Bottleneck<S>.Saved, plane: Plane, x: Operand<S>)] = []
     var plane = stemPlane
-    var x = stemOutput.tensor(Shape(plane.rows, config.width))
+    var x = stemOutput.operand(Shape(plane.rows, config.width), precision)
     for (block, saved) in zip(layers.joined(), savedBlocks.joined()) {
       steps.append((block, saved, plane, x))
       plane = block.output(plane)
-      x = saved.expand.y.tensor(Shape(plane.rows, block.expand.convolution.outputs))
+      x = saved.expand.y.operand(Shape(plane.rows, block.expand.convolution.outputs), precision)
     }
 
-    var current = 0
-    var d = workspace.blocks[current].tensor(x.shape)
-    pool.backward(dfeatures, pictures: pictures, saved: savedPool, dx: d)
+    let dpoints = points.tensor(x.shape)
+    pool.backward(dfeatures, pictures: pictures, saved: savedPool, dx: dpoints)
+    var buffers = (workspace.blocks[0], workspace.blocks[1])
+    var d: (Operand<S>, Operand<S>?) = (buffers.0.operand(x.shape, precision), nil)
+    copy(dpoints, into: d.0)
     stages.gradientsReady?(1 + steps.count)
     for (index, step) in steps.enumerated().reversed() {
       // Of the last block all is still there.
@@ -131,28 +143,33 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
         step.block.restore(step.x, step.plane, saved: step.saved, workspace: workspace)
       }
       d = step.block.backward(
-        d, x: step.x, step.plane, saved: step.saved, into: workspace.blocks[1 - current], workspace: workspace)
-      if step.block.downsample != nil { current = 1 - current }
+        d.0, adding: d.1, x: step.x, step.plane, saved: step.saved, buffers: buffers, workspace: workspace)
+      if step.block.downsample != nil { swap(&buffers.0, &buffers.1) }
       stages.gradientsReady?(1 + index)
     }
-    backwardStem(d)
+    if let other = d.1 { add(other, to: d.0) }
+    backwardStem(d.0)
     stages.gradientsReady?(0)
   }
 
-  private func backwardStem(_ dpooled: Tensor<S>) {
+  private func backwardStem(_ dpooled: Operand<S>) {
     let (input, plane) = planes
-    var d = workspace.wide.tensor(Shape(plane.rows, config.width))
+    let precision = workspace.precision
+    var d = workspace.wide.operand(Shape(plane.rows, config.width), precision)
     averagePoolBackward(dpooled, plane, into: d)
     for (index, layer) in stem.enumerated().reversed() {
       let isFirst = index == 0
       let (from, inputs) = (isFirst ? input : plane, layer.convolution.inputs)
       if !isFirst, !stemIsKept {
-        _ = stem[index - 1].normAgain(index == 1 ? input : plane, saved: savedStem[index - 1])
+        _ = stem[index - 1].normAgain(index == 1 ? input : plane, saved: savedStem[index - 1], precision)
       }
-      let x = (isFirst ? pixels : savedStem[index - 1].y).tensor(Shape(from.rows, inputs))
+      let shape = Shape(from.rows, inputs)
+      let x =
+        isFirst
+        ? roundedPixels.kept(pixels.tensor(shape), precision) : savedStem[index - 1].y.operand(shape, precision)
       // Pictures are not learned.
       let buffer = index == 2 ? workspace.narrow.0 : workspace.narrow.1
-      let dx = isFirst ? nil : buffer.tensor(Shape(from.rows, inputs))
+      let dx = isFirst ? nil : buffer.operand(shape, precision)
       layer.backward(d, x: x, from, saved: savedStem[index], dz: d, dx: dx, workspace: workspace)
       if let dx { d = dx }
     }

@@ -119,18 +119,22 @@ extension VisionConfig {
 
 /// The buffers of a ModifiedResNet, in the order in which its forward and backward ask for them.
 private struct ResNetBuffers {
-  private var kept = 0
+  /// Of four bytes.
+  private var exact = 0
+  /// Of what products read.
+  private var operands = 0
   /// Buffers that several layers use hold the largest.
-  private var shared: [String: Int] = [:]
-  /// Unfolded rows, and copies of what convolutions read, rounded.
-  private var columns = 0
-  private var roundings = (0, 0)
+  private var sharedExact: [String: Int] = [:]
+  private var sharedOperands: [String: Int] = [:]
+  /// The rounded pictures, and the largest kernel.
+  private var pixels = 0
   private let use: TowerUse
   private let recompute: Recompute
 
   var total: BufferNumbers {
     BufferNumbers(
-      exact: kept + shared.values.reduce(0, +), operands: columns, roundings: roundings.0 + roundings.1)
+      exact: exact + sharedExact.values.reduce(0, +), operands: operands + sharedOperands.values.reduce(0, +),
+      roundings: pixels + (sharedExact["kernel"] ?? 0))
   }
 
   init(_ config: VisionConfig, _ stages: [Int], pictures: Int, use: TowerUse, _ recompute: Recompute) {
@@ -138,12 +142,14 @@ private struct ResNetBuffers {
     self.recompute = recompute
     var plane = Plane(pictures: pictures, height: config.imageSize, width: config.imageSize)
     let (width, half) = (config.width, config.width / 2)
-    kept += plane.rows * 3
+    exact += plane.rows * 3
+    pixels = plane.rows * 3
     for (index, sizes) in [(3, half), (half, half), (half, width)].enumerated() {
       convolve(plane, sizes.0, sizes.1, stride: index == 0 ? 2 : 1)
       if index == 0 { plane = plane.convolved(stride: 2) }
       // z, and y beside it where backward wants it.
-      kept += plane.rows * sizes.1 + (use.keeps ? 5 : 3) * sizes.1
+      operands += plane.rows * sizes.1
+      exact += (use.keeps ? 5 : 3) * sizes.1
       if use.keeps { hold(plane.rows * sizes.1, "stem's output") }
     }
     if use.keeps {
@@ -152,24 +158,32 @@ private struct ResNetBuffers {
       grow("narrow1", plane.rows * half)
     }
     plane = plane.halved
-    kept += plane.rows * width
+    operands += plane.rows * width
     var inputs = width
-    var inputsOfGrowing: [Int] = []
+    // Of each block: the numbers of its input, and whether the input is the shortcut itself.
+    var blocksInOrder: [(numbers: Int, grows: Bool)] = []
     for (stage, blocks) in stages.enumerated() {
       let planes = width << stage
       for place in 0..<blocks {
         let halves = place == 0 && stage > 0
         let grows = halves || inputs != 4 * planes
-        if grows { inputsOfGrowing.append(plane.rows * inputs) }
+        blocksInOrder.append((plane.rows * inputs, grows))
         add(plane, inputs, planes, halves: halves, grows: grows)
         if halves { plane = plane.halved }
         inputs = 4 * planes
       }
     }
+    exact += plane.rows * inputs
     if use.keeps {
-      // Gradients between blocks take turns where a block's input has another shape than its output.
+      // The two gradients of each block's input; what came by the shortcut is where the other one was, if it is not in place.
+      var first = 0
       grow("blocks0", plane.rows * inputs)
-      for (turn, numbers) in inputsOfGrowing.reversed().enumerated() { grow("blocks\((turn + 1) % 2)", numbers) }
+      for block in blocksInOrder.reversed() {
+        grow("blocks\(1 - first)", block.numbers)
+        guard block.grows else { continue }
+        grow("blocks\(first)", block.numbers)
+        first = 1 - first
+      }
     }
     addPool(pictures, points: config.grid * config.grid, width: config.outputWidth, heads: config.heads)
   }
@@ -177,13 +191,11 @@ private struct ResNetBuffers {
   private mutating func add(_ plane: Plane, _ inputs: Int, _ planes: Int, halves: Bool, grows: Bool) {
     let out = halves ? plane.halved : plane
     let (r, o) = (plane.rows, out.rows)
-    point(r, inputs, planes)
     convolve(plane, planes, planes, stride: 1)
-    point(o, planes, 4 * planes)
-    if grows { point(o, inputs, 4 * planes) }
     if use.keeps {
       // Each batch norm has three numbers a channel, and two for its gradients.
-      kept += o * 4 * planes + 5 * 6 * planes
+      operands += o * 4 * planes
+      exact += 5 * 6 * planes
       for layer in ["reduce", "spread"] {
         hold(r * planes, layer, isProduct: true)
         hold(r * planes, "\(layer)'s output")
@@ -195,7 +207,7 @@ private struct ResNetBuffers {
       }
       if grows {
         hold(o * 4 * planes, "downsample", isProduct: true)
-        kept += 5 * 4 * planes
+        exact += 5 * 4 * planes
         grow("shortcut", o * 4 * planes)
       }
       grow("wide", o * 4 * planes)
@@ -208,14 +220,14 @@ private struct ResNetBuffers {
       grow("spread", r * planes)
       grow("expand", o * 4 * planes)
       grow("output", o * 4 * planes)
-      grow("columns of three", 3 * 6 * planes)
+      growExact("columns of three", 3 * 6 * planes)
       if halves {
         grow("pooled", o * planes)
         grow("pooled input", o * inputs)
       }
       if grows {
         grow("downsample", o * 4 * planes)
-        grow("its columns", 3 * 4 * planes)
+        growExact("its columns", 3 * 4 * planes)
       }
     }
   }
@@ -223,42 +235,34 @@ private struct ResNetBuffers {
   /// The tokens; of the first one query and mixture; with backward, their gradients.
   private mutating func addPool(_ b: Int, points: Int, width c: Int, heads h: Int) {
     let t = points + 1
-    kept += b * t * c + 3 * b * c + 2 * b * h * c + b * h * t
-    if use.keeps { kept += b * h * (c + t) + 3 * b * c + b * t * c }
+    exact += b * t * c + 3 * b * c + 2 * b * h * c + b * h * t
+    if use.keeps { exact += b * h * (c + t) + 3 * b * c + b * t * c }
   }
 
   /// The unfolded rows of a 3 × 3 convolution and its weights in their order.
   private mutating func convolve(_ plane: Plane, _ inputs: Int, _ outputs: Int, stride: Int) {
     func unfold(_ channels: Int, _ stride: Int) {
       let output = plane.convolved(stride: stride)
-      let height = max(max(1024, (1 << 18) / (9 * channels)) / max(output.width, 1), 1)
-      columns = max(columns, min(height, output.pictures * output.height) * output.width * 9 * channels)
+      grow("columns", LineGroups(output, channels: channels).height * output.width * 9 * channels)
     }
     unfold(inputs, stride)
-    grow("kernel", 9 * inputs * outputs)
-    round(plane.rows * inputs, 9 * inputs * outputs)
+    growExact("kernel", 9 * inputs * outputs)
     guard use.keeps else { return }
-    grow("kernel gradient", 9 * inputs * outputs)
-    round(0, plane.convolved(stride: stride).rows * outputs)
+    growExact("kernel gradient", 9 * inputs * outputs)
     // Pictures are not learned.
-    guard stride == 1 else { return }
-    unfold(outputs, 1)
-    round(9 * inputs * outputs, 0)
-  }
-
-  /// A 1 × 1 convolution has no buffers but the rounded input and, with backward, the rounded gradient.
-  private mutating func point(_ rows: Int, _ inputs: Int, _ outputs: Int) {
-    round(rows * inputs, use.keeps ? rows * outputs : 0)
-  }
-
-  private mutating func round(_ first: Int, _ second: Int) {
-    roundings = (max(roundings.0, first), max(roundings.1, second))
+    if stride == 1 { unfold(outputs, 1) }
   }
 
   /// Numbers that backward needs: of the layer's own, or in memory that all layers share where they are made again.
   private mutating func hold(_ numbers: Int, _ buffer: String, isProduct: Bool = false) {
-    if recompute == .none || (recompute == .cheap && isProduct) { kept += numbers } else { grow(buffer, numbers) }
+    if recompute == .none || (recompute == .cheap && isProduct) { operands += numbers } else { grow(buffer, numbers) }
   }
 
-  private mutating func grow(_ buffer: String, _ numbers: Int) { shared[buffer] = max(shared[buffer] ?? 0, numbers) }
+  private mutating func grow(_ buffer: String, _ numbers: Int) {
+    sharedOperands[buffer] = max(sharedOperands[buffer] ?? 0, numbers)
+  }
+
+  private mutating func growExact(_ buffer: String, _ numbers: Int) {
+    sharedExact[buffer] = max(sharedExact[buffer] ?? 0, numbers)
+  }
 }

@@ -1,9 +1,11 @@
 internal import RealModule
 
-// n rows (points of all pictures), c columns (channels). Statistics are held in Double, whatever the rows are.
+// n rows (points of all pictures), c columns (channels), exact or rounded. Statistics are held in Double, whatever the rows
+// are.
 
-/// Scalars of a block of rows that stays in the cache while it is read twice.
-private let blockScalars = 1 << 16
+/// Rows of a block: so few that it stays in the cache while it is read twice, and that sums of a Float's digits over it lose
+/// hardly any.
+func batchNormBlock(_ c: Int) -> Int { min(max((1 << 16) / max(c, 1), 8), 128) }
 
 /// mean[j] = mean of column j, squares[j] = Σ_i (x[i, j] − mean[j])²; both 0 where there are no rows.
 ///
@@ -11,12 +13,11 @@ private let blockScalars = 1 << 16
 /// Blocks are merged in Double, so neither a far mean nor many rows cost digits.
 @specialized(where S == Float)
 @specialized(where S == Double)
-public func columnMoments<S: Scalar>(_ x: Tensor<S>, mean: Tensor<Double>, squares: Tensor<Double>) {
+public func columnMoments<S: Scalar>(_ x: Operand<S>, mean: Tensor<Double>, squares: Tensor<Double>) {
   let (n, c) = (x.rows, x.columns)
   precondition(mean.count == c && squares.count == c, "moments of \(x.shape) into \(mean.shape), \(squares.shape)")
   let parts = Threads.parts(n, grain: 256)
-  let height = max(blockScalars / max(c, 1), 8)
-  let p = x.pointer
+  let height = batchNormBlock(c)
   let (m, q) = (mean.pointer, squares.pointer)
   withPartialSums(of: Double.self, count: parts * 2 * c) { partial in
     withPartialSums(of: S.self, count: parts * 3 * c) { scratch in
@@ -26,7 +27,10 @@ public func columnMoments<S: Scalar>(_ x: Tensor<S>, mean: Tensor<Double>, squar
         var start = rows.lowerBound
         while start < rows.upperBound {
           let end = min(start + height, rows.upperBound)
-          blockMoments(p, c, start..<end, center, shift, spread)
+          switch x {
+          case .exact: blockMoments(ExactElements(x), c, start..<end, center, shift, spread)
+          case .rounded: blockMoments(RoundedElements(x), c, start..<end, center, shift, spread)
+          }
           let count = Double(end - start)
           merge(
             mu, square, Double(start - rows.lowerBound), c, count,
@@ -51,62 +55,24 @@ public func columnMoments<S: Scalar>(_ x: Tensor<S>, mean: Tensor<Double>, squar
 }
 
 /// The rows' mean, and the sums of distances and of squared distances from it.
-@inline(__always)
-private func blockMoments<S: Scalar>(
-  _ p: UnsafeMutablePointer<S>, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<S>,
-  _ shift: UnsafeMutablePointer<S>, _ spread: UnsafeMutablePointer<S>
+private func blockMoments<E: Elements>(
+  _ x: E, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<E.Number>,
+  _ shift: UnsafeMutablePointer<E.Number>, _ spread: UnsafeMutablePointer<E.Number>
 ) {
-  let first = S.self == Float.self ? floatPanels(p, c, rows, center, shift, spread) : 0
-  for j in first..<c {
-    center[j] = 0
-    shift[j] = 0
-    spread[j] = 0
+  if E.Number.self == Float.self {
+    return panelMoments(x, c, rows, floats(center), floats(shift), floats(spread))
   }
-  var i = rows.lowerBound
-  while i + 4 <= rows.upperBound {
-    let row = p + i * c
-    for j in first..<c { center[j] += (row[j] + row[c + j]) + (row[2 * c + j] + row[3 * c + j]) }
-    i += 4
-  }
-  while i < rows.upperBound {
-    let row = p + i * c
-    for j in first..<c { center[j] += row[j] }
-    i += 1
-  }
-  let share = 1 / S(rows.count)
-  for j in first..<c { center[j] *= share }
-  i = rows.lowerBound
-  while i + 4 <= rows.upperBound {
-    let row = p + i * c
-    for j in first..<c {
-      let mu = center[j]
-      let (d0, d1, d2, d3) = (row[j] - mu, row[c + j] - mu, row[2 * c + j] - mu, row[3 * c + j] - mu)
-      shift[j] += (d0 + d1) + (d2 + d3)
-      spread[j] += (d0 * d0).addingProduct(d1, d1) + (d2 * d2).addingProduct(d3, d3)
+  let share = 1 / E.Number(rows.count)
+  for j in 0..<c {
+    (center[j], shift[j], spread[j]) = (0, 0, 0)
+    for i in rows { center[j] += x[i * c + j] }
+    center[j] *= share
+    for i in rows {
+      let distance = x[i * c + j] - center[j]
+      shift[j] += distance
+      spread[j] = spread[j].addingProduct(distance, distance)
     }
-    i += 4
   }
-  while i < rows.upperBound {
-    let row = p + i * c
-    for j in first..<c {
-      let d = row[j] - center[j]
-      shift[j] += d
-      spread[j] = spread[j].addingProduct(d, d)
-    }
-    i += 1
-  }
-}
-
-/// `panelMoments` of numbers that are Floats.
-@inline(__always)
-private func floatPanels<S: Scalar>(
-  _ p: UnsafeMutablePointer<S>, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<S>,
-  _ shift: UnsafeMutablePointer<S>, _ spread: UnsafeMutablePointer<S>
-) -> Int {
-  func floats(_ p: UnsafeMutablePointer<S>) -> UnsafeMutablePointer<Float> {
-    UnsafeMutableRawPointer(p).assumingMemoryBound(to: Float.self)
-  }
-  return panelMoments(floats(p), c, rows, floats(center), floats(shift), floats(spread))
 }
 
 /// Joins the moments of `before` rows with those of `count` more.
@@ -125,185 +91,75 @@ private func merge(
 }
 
 /// y = f((z − mean) · scale + bias + residual), column by column, where f is max(·, 0) with `relu` and nothing without; y may
-/// be z or the residual.
+/// be z or the residual. All are exact or all rounded.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func batchNorm<S: Scalar>(
-  _ z: Tensor<S>, mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>, adding residual: Tensor<S>? = nil, relu: Bool,
-  into y: Tensor<S>
+  _ z: Operand<S>, mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>, adding residual: Operand<S>? = nil, relu: Bool,
+  into y: Operand<S>
 ) {
   let c = z.columns
   precondition(
-    y.count == z.count && mean.count == c && scale.count == c && bias.count == c
-      && (residual.map { $0.count == z.count } ?? true),
+    y.shape.count == z.shape.count && mean.count == c && scale.count == c && bias.count == c
+      && (residual.map { $0.shape.count == z.shape.count } ?? true),
     "batch norm of \(z.shape) with \(mean.shape), \(scale.shape), \(bias.shape) into \(y.shape)")
-  let (p, m, a, b, q) = (z.pointer, mean.pointer, scale.pointer, bias.pointer, y.pointer)
-  let r = residual?.pointer
-  Threads.split(z.rows, grain: 64) { _, rows in
+  let columns = NormedColumns(c: c, mean: mean.pointer, scale: scale.pointer, bias: bias.pointer, relu: relu)
+  switch z {
+  case .exact: norm(ExactElements(z), residual.map(ExactElements.init), columns, y.rows, into: ExactElements(y))
+  case .rounded: norm(RoundedElements(z), residual.map(RoundedElements.init), columns, y.rows, into: RoundedElements(y))
+  }
+}
+
+private struct NormedColumns<S: Scalar> {
+  let c: Int
+  let mean: UnsafeMutablePointer<S>
+  let scale: UnsafeMutablePointer<S>
+  let bias: UnsafeMutablePointer<S>
+  let relu: Bool
+}
+
+private func norm<E: Elements>(
+  _ z: E, _ residual: E?, _ columns: NormedColumns<E.Number>, _ rows: Int, into y: E
+) {
+  let c = columns.c
+  Threads.split(rows, grain: 64) { _, rows in
     for i in rows {
-      let (source, target) = (p + i * c, q + i * c)
-      // Where two pointers are one, the loop must know it, or it takes the slow way of loops that may overlap.
-      if let r {
-        let other = r + i * c
-        if other == target {
-          normRow(source, target, m, a, b, c, target, relu)
+      let (source, target) = (z.advanced(by: i * c), y.advanced(by: i * c))
+      // Where two matrices are one, the loop must know it, or it takes the slow way of loops that may overlap.
+      if let residual {
+        let other = residual.advanced(by: i * c)
+        if other.isSame(as: target) {
+          normRow(source, target, columns, target)
         } else {
-          normRow(source, other, m, a, b, c, target, relu)
+          normRow(source, other, columns, target)
         }
-      } else if source == target {
-        normRow(target, nil, m, a, b, c, target, relu)
+      } else if source.isSame(as: target) {
+        normRow(target, nil, columns, target)
       } else {
-        normRow(source, nil, m, a, b, c, target, relu)
+        normRow(source, nil, columns, target)
       }
     }
   }
 }
 
 @inline(__always)
-private func normRow<S: Scalar>(
-  _ source: UnsafeMutablePointer<S>, _ other: UnsafeMutablePointer<S>?, _ m: UnsafeMutablePointer<S>,
-  _ a: UnsafeMutablePointer<S>, _ b: UnsafeMutablePointer<S>, _ c: Int, _ target: UnsafeMutablePointer<S>, _ relu: Bool
-) {
+private func normRow<E: Elements>(_ source: E, _ other: E?, _ columns: NormedColumns<E.Number>, _ target: E) {
+  let (m, a, b) = (columns.mean, columns.scale, columns.bias)
   if let other {
-    if relu {
-      for j in 0..<c {
+    if columns.relu {
+      for j in 0..<columns.c {
         let value = b[j].addingProduct(source[j] - m[j], a[j]) + other[j]
         target[j] = value < 0 ? 0 : value
       }
     } else {
-      for j in 0..<c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) + other[j] }
+      for j in 0..<columns.c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) + other[j] }
     }
-  } else if relu {
-    for j in 0..<c {
+  } else if columns.relu {
+    for j in 0..<columns.c {
       let value = b[j].addingProduct(source[j] - m[j], a[j])
       target[j] = value < 0 ? 0 : value
     }
   } else {
-    for j in 0..<c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) }
-  }
-}
-
-/// Where the gradient of `batchNorm`'s output passes its activation.
-public enum BatchNormMask<S: Scalar> {
-  /// There was none.
-  case none
-  /// Where (z − mean) · scale + bias > 0: ReLU without a residual, found again from z.
-  case recomputed
-  /// Where this output is > 0: ReLU after a residual. What does not pass is set to zero in dy, which then also is the
-  /// gradient of the residual.
-  case output(Tensor<S>)
-}
-
-/// sum[j] = Σ_i h, along[j] = Σ_i h (z − mean[j]), with h the part of dy that passes the mask.
-@specialized(where S == Float)
-@specialized(where S == Double)
-public func batchNormBackwardSums<S: Scalar>(
-  _ dy: Tensor<S>, z: Tensor<S>, mask: BatchNormMask<S>, mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>,
-  sum: Tensor<Double>, along: Tensor<Double>
-) {
-  let (n, c) = (z.rows, z.columns)
-  precondition(
-    dy.count == z.count && scale.count == c && bias.count == c && mean.count == c && sum.count == c
-      && along.count == c, "batch norm backward of \(dy.shape), \(z.shape) into \(sum.shape), \(along.shape)")
-  let (d, p, a, b, m) = (dy.pointer, z.pointer, scale.pointer, bias.pointer, mean.pointer)
-  let (s, t) = (sum.pointer, along.pointer)
-  let parts = Threads.parts(n, grain: 256)
-  let height = max(blockScalars / max(c, 1), 8)
-  withPartialSums(of: Double.self, count: parts * 2 * c) { partial in
-    withPartialSums(of: S.self, count: parts * 2 * c) { scratch in
-      Threads.split(n, grain: 256) { part, rows in
-        let (total, totalAlong) = (partial + part * 2 * c, partial + part * 2 * c + c)
-        let (block, blockAlong) = (scratch + part * 2 * c, scratch + part * 2 * c + c)
-        var start = rows.lowerBound
-        while start < rows.upperBound {
-          let end = min(start + height, rows.upperBound)
-          for j in 0..<2 * c { block[j] = 0 }
-          for i in start..<end {
-            let (gradient, row) = (d + i * c, p + i * c)
-            switch mask {
-            case .none:
-              for j in 0..<c {
-                block[j] += gradient[j]
-                blockAlong[j] = blockAlong[j].addingProduct(gradient[j], row[j] - m[j])
-              }
-            case .recomputed:
-              for j in 0..<c {
-                let d = row[j] - m[j]
-                let h: S = b[j].addingProduct(d, a[j]) <= 0 ? 0 : gradient[j]
-                block[j] += h
-                blockAlong[j] = blockAlong[j].addingProduct(h, d)
-              }
-            case .output(let y):
-              let output = y.pointer + i * c
-              for j in 0..<c {
-                let h: S = output[j] <= 0 ? 0 : gradient[j]
-                gradient[j] = h
-                block[j] += h
-                blockAlong[j] = blockAlong[j].addingProduct(h, row[j] - m[j])
-              }
-            }
-          }
-          for j in 0..<c {
-            total[j] += Double(block[j])
-            totalAlong[j] += Double(blockAlong[j])
-          }
-          start = end
-        }
-      }
-    }
-    for j in 0..<c {
-      s[j] = 0
-      t[j] = 0
-    }
-    for part in 0..<parts {
-      for j in 0..<c {
-        s[j] += partial[part * 2 * c + j]
-        t[j] += partial[part * 2 * c + c + j]
-      }
-    }
-  }
-}
-
-/// dz = scale (h − offset − slope (z − mean)), with h the part of dy that passes the mask (`recomputed`: see
-/// `BatchNormMask`; otherwise all of it); dz may be dy.
-@specialized(where S == Float)
-@specialized(where S == Double)
-public func batchNormBackward<S: Scalar>(
-  _ dy: Tensor<S>, z: Tensor<S>, recomputed: Bool, mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>,
-  offset: Tensor<S>, slope: Tensor<S>, into dz: Tensor<S>
-) {
-  let c = z.columns
-  precondition(
-    dy.count == z.count && dz.count == z.count
-      && [mean, scale, bias, offset, slope].allSatisfy { $0.count == c },
-    "batch norm backward of \(dy.shape), \(z.shape) into \(dz.shape)")
-  let (d, p, a, b, m) = (dy.pointer, z.pointer, scale.pointer, bias.pointer, mean.pointer)
-  let (o, k, q) = (offset.pointer, slope.pointer, dz.pointer)
-  Threads.split(z.rows, grain: 64) { _, rows in
-    for i in rows {
-      let (gradient, row, target) = (d + i * c, p + i * c, q + i * c)
-      if gradient == target {
-        backwardRow(target, row, recomputed, m, a, b, o, k, c, target)
-      } else {
-        backwardRow(gradient, row, recomputed, m, a, b, o, k, c, target)
-      }
-    }
-  }
-}
-
-@inline(__always)
-private func backwardRow<S: Scalar>(
-  _ gradient: UnsafeMutablePointer<S>, _ row: UnsafeMutablePointer<S>, _ recomputed: Bool, _ m: UnsafeMutablePointer<S>,
-  _ a: UnsafeMutablePointer<S>, _ b: UnsafeMutablePointer<S>, _ o: UnsafeMutablePointer<S>,
-  _ k: UnsafeMutablePointer<S>, _ c: Int, _ target: UnsafeMutablePointer<S>
-) {
-  if recomputed {
-    for j in 0..<c {
-      let d = row[j] - m[j]
-      let h: S = b[j].addingProduct(d, a[j]) <= 0 ? 0 : gradient[j]
-      target[j] = a[j] * (h - o[j]).addingProduct(-k[j], d)
-    }
-  } else {
-    for j in 0..<c { target[j] = a[j] * (gradient[j] - o[j]).addingProduct(-k[j], row[j] - m[j]) }
+    for j in 0..<columns.c { target[j] = b[j].addingProduct(source[j] - m[j], a[j]) }
   }
 }

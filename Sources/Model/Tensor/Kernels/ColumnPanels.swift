@@ -1,94 +1,218 @@
-/// Four vectors side by side: 64 columns of a row, or their sums, which stay in registers while the rows pass by.
-private struct Panel {
+// Sums over the rows of many columns, of numbers that are Floats: 64 columns at a time stay in registers while the rows pass
+// by. Five times as fast as loops over one row after the other, which load and store their sums for every row.
+
+/// Up to 64 columns of a row, or their sums.
+struct Panel {
   typealias Lanes = SIMD16<Float>
   static let columns = 64
 
-  private var lanes = (Lanes(), Lanes(), Lanes(), Lanes())
+  fileprivate var lanes = (Lanes(), Lanes(), Lanes(), Lanes())
 
   @inline(__always)
   init() {}
 
+  /// Columns beyond `count` are 0.
   @inline(__always)
-  init(at p: UnsafePointer<Float>) {
+  init(_ p: UnsafePointer<Float>, _ count: Int) {
     let raw = UnsafeRawPointer(p)
+    if count >= Self.columns {
+      lanes = (
+        raw.loadUnaligned(as: Lanes.self), raw.loadUnaligned(fromByteOffset: 64, as: Lanes.self),
+        raw.loadUnaligned(fromByteOffset: 128, as: Lanes.self), raw.loadUnaligned(fromByteOffset: 192, as: Lanes.self)
+      )
+    } else {
+      withUnsafeMutableBytes(of: &lanes) { $0.copyMemory(from: UnsafeRawBufferPointer(start: raw, count: 4 * count)) }
+    }
+  }
+
+  /// Of rounded numbers, two in a word of 32 bits: the even columns of 32, the odd ones, and so on. Taken apart so they need
+  /// no more than a shift or a mask.
+  @inline(__always)
+  init(rounded p: UnsafePointer<UInt16>, _ count: Int) {
+    typealias Words = SIMD16<UInt32>
+    var words = (Words(), Words())
+    let raw = UnsafeRawPointer(p)
+    if count >= Self.columns {
+      words = (raw.loadUnaligned(as: Words.self), raw.loadUnaligned(fromByteOffset: 64, as: Words.self))
+    } else {
+      withUnsafeMutableBytes(of: &words) { $0.copyMemory(from: UnsafeRawBufferPointer(start: raw, count: 2 * count)) }
+    }
     lanes = (
-      raw.loadUnaligned(as: Lanes.self), raw.loadUnaligned(fromByteOffset: 64, as: Lanes.self),
-      raw.loadUnaligned(fromByteOffset: 128, as: Lanes.self), raw.loadUnaligned(fromByteOffset: 192, as: Lanes.self)
+      unsafeBitCast(words.0 &<< 16, to: Lanes.self), unsafeBitCast(words.0 & 0xFFFF_0000, to: Lanes.self),
+      unsafeBitCast(words.1 &<< 16, to: Lanes.self), unsafeBitCast(words.1 & 0xFFFF_0000, to: Lanes.self)
     )
   }
 
+  /// Exact columns in that order.
   @inline(__always)
-  func store(at p: UnsafeMutablePointer<Float>) {
+  init(inOrderOfRounded p: UnsafePointer<Float>, _ count: Int) {
+    withUnsafeMutableBytes(of: &lanes) { bytes in
+      let lanes = bytes.assumingMemoryBound(to: Float.self)
+      for column in 0..<min(count, Self.columns) { lanes[Self.place(column)] = p[column] }
+    }
+  }
+
+  @inline(__always)
+  private static func place(_ column: Int) -> Int { column & 32 | (column & 1) << 4 | (column & 31) >> 1 }
+
+  @inline(__always)
+  func store(_ p: UnsafeMutablePointer<Float>, _ count: Int) {
     let raw = UnsafeMutableRawPointer(p)
-    raw.storeBytes(of: lanes.0, as: Lanes.self)
-    raw.storeBytes(of: lanes.1, toByteOffset: 64, as: Lanes.self)
-    raw.storeBytes(of: lanes.2, toByteOffset: 128, as: Lanes.self)
-    raw.storeBytes(of: lanes.3, toByteOffset: 192, as: Lanes.self)
+    if count >= Self.columns {
+      raw.storeBytes(of: lanes.0, as: Lanes.self)
+      raw.storeBytes(of: lanes.1, toByteOffset: 64, as: Lanes.self)
+      raw.storeBytes(of: lanes.2, toByteOffset: 128, as: Lanes.self)
+      raw.storeBytes(of: lanes.3, toByteOffset: 192, as: Lanes.self)
+    } else {
+      withUnsafeBytes(of: lanes) { raw.copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: 4 * count) }
+    }
+  }
+
+  /// Back from the order of rounded numbers.
+  @inline(__always)
+  func store(fromOrderOfRounded p: UnsafeMutablePointer<Float>, _ count: Int) {
+    withUnsafeBytes(of: lanes) { bytes in
+      let lanes = bytes.assumingMemoryBound(to: Float.self)
+      for column in 0..<min(count, Self.columns) { p[column] = lanes[Self.place(column)] }
+    }
+  }
+
+  /// Rounded to nearest, ties to even. What is not a number stays so as long as its lower half is 0, as in sums of rounded
+  /// numbers: then nothing is carried into its sign.
+  @inline(__always)
+  func store(rounded p: UnsafeMutablePointer<UInt16>, _ count: Int) {
+    let words = (
+      Self.upper(lanes.0) &>> 16 | Self.upper(lanes.1) & 0xFFFF_0000,
+      Self.upper(lanes.2) &>> 16 | Self.upper(lanes.3) & 0xFFFF_0000
+    )
+    let raw = UnsafeMutableRawPointer(p)
+    if count >= Self.columns {
+      raw.storeBytes(of: words.0, as: SIMD16<UInt32>.self)
+      raw.storeBytes(of: words.1, toByteOffset: 64, as: SIMD16<UInt32>.self)
+    } else {
+      withUnsafeBytes(of: words) { raw.copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: 2 * count) }
+    }
+  }
+
+  /// The rounded number in the upper half of each word; the lower half is not 0.
+  @inline(__always)
+  private static func upper(_ x: Lanes) -> SIMD16<UInt32> {
+    let bits = unsafeBitCast(x, to: SIMD16<UInt32>.self)
+    return bits &+ 0x7FFF &+ ((bits &>> 16) & 1)
+  }
+
+  /// Each column by itself.
+  @inline(__always)
+  func map(_ f: (Lanes) -> Lanes) -> Panel {
+    var result = Panel()
+    result.lanes = (f(lanes.0), f(lanes.1), f(lanes.2), f(lanes.3))
+    return result
   }
 
   @inline(__always)
-  mutating func add(_ x: Panel) {
-    lanes.0 += x.lanes.0
-    lanes.1 += x.lanes.1
-    lanes.2 += x.lanes.2
-    lanes.3 += x.lanes.3
+  func with(_ x: Panel, _ f: (Lanes, Lanes) -> Lanes) -> Panel {
+    var result = Panel()
+    result.lanes = (
+      f(lanes.0, x.lanes.0), f(lanes.1, x.lanes.1), f(lanes.2, x.lanes.2), f(lanes.3, x.lanes.3)
+    )
+    return result
+  }
+
+  /// Where the condition is above 0, and 0 elsewhere. By arithmetic on bits: comparisons of vectors go lane by lane.
+  @inline(__always)
+  func passing(_ condition: Panel) -> Panel {
+    with(condition) {
+      let (value, sign) = (unsafeBitCast($0, to: SIMD16<Int32>.self), unsafeBitCast($1, to: SIMD16<Int32>.self))
+      // The upper bit of both where sign > 0; of neither zero is it.
+      let passes = (~sign & (0 &- sign)) &>> 31
+      return unsafeBitCast(value & passes, to: Lanes.self)
+    }
   }
 
   @inline(__always)
-  mutating func subtract(_ x: Panel) {
-    lanes.0 -= x.lanes.0
-    lanes.1 -= x.lanes.1
-    lanes.2 -= x.lanes.2
-    lanes.3 -= x.lanes.3
-  }
-
+  static func + (a: Panel, b: Panel) -> Panel { a.with(b) { $0 + $1 } }
   @inline(__always)
-  mutating func addSquares(of x: Panel) {
-    lanes.0.addProduct(x.lanes.0, x.lanes.0)
-    lanes.1.addProduct(x.lanes.1, x.lanes.1)
-    lanes.2.addProduct(x.lanes.2, x.lanes.2)
-    lanes.3.addProduct(x.lanes.3, x.lanes.3)
-  }
+  static func - (a: Panel, b: Panel) -> Panel { a.with(b) { $0 - $1 } }
 
+  /// self + a · b.
   @inline(__always)
-  mutating func scale(by factor: Float) {
-    lanes.0 *= factor
-    lanes.1 *= factor
-    lanes.2 *= factor
-    lanes.3 *= factor
+  func addingProduct(_ a: Panel, _ b: Panel) -> Panel {
+    var result = Panel()
+    result.lanes = (
+      lanes.0.addingProduct(a.lanes.0, b.lanes.0), lanes.1.addingProduct(a.lanes.1, b.lanes.1),
+      lanes.2.addingProduct(a.lanes.2, b.lanes.2), lanes.3.addingProduct(a.lanes.3, b.lanes.3)
+    )
+    return result
   }
 }
 
-/// Of the columns that make up whole panels: the rows' mean, and the sums of distances and of squared distances from it.
-/// Returns how many columns those are.
-///
-/// Five times as fast as loops over one row after the other, which load and store their sums for every four rows.
-func panelMoments(
-  _ p: UnsafePointer<Float>, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<Float>,
-  _ shift: UnsafeMutablePointer<Float>, _ spread: UnsafeMutablePointer<Float>
-) -> Int {
-  let done = c - c % Panel.columns
-  for j in stride(from: 0, to: done, by: Panel.columns) {
-    let first = p + rows.lowerBound * c + j
+/// The rows' mean, and the sums of distances and of squared distances from it.
+func panelMoments<E: Elements>(
+  _ x: E, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<Float>, _ shift: UnsafeMutablePointer<Float>,
+  _ spread: UnsafeMutablePointer<Float>
+) {
+  let share = 1 / Float(rows.count)
+  @inline(__always)
+  func moments(_ j: Int, _ count: Int) {
     var mean = Panel()
-    var row = first
-    for _ in rows {
-      mean.add(Panel(at: row))
-      row += c
-    }
-    mean.scale(by: 1 / Float(rows.count))
+    for i in rows { mean = mean + x.panel(at: i * c + j, count) }
+    mean = mean.map { $0 * share }
     var (distances, squares) = (Panel(), Panel())
-    row = first
-    for _ in rows {
-      var distance = Panel(at: row)
-      distance.subtract(mean)
-      distances.add(distance)
-      squares.addSquares(of: distance)
-      row += c
+    for i in rows {
+      let distance = x.panel(at: i * c + j, count) - mean
+      distances = distances + distance
+      squares = squares.addingProduct(distance, distance)
     }
-    mean.store(at: center + j)
-    distances.store(at: shift + j)
-    squares.store(at: spread + j)
+    E.put(mean, into: center + j, count)
+    E.put(distances, into: shift + j, count)
+    E.put(squares, into: spread + j, count)
   }
-  return done
+  let whole = c - c % Panel.columns
+  for j in stride(from: 0, to: whole, by: Panel.columns) { moments(j, Panel.columns) }
+  if whole < c { moments(whole, c - whole) }
+}
+
+/// `BatchNormSums` of some rows.
+func panelSums<E: Elements>(
+  _ sums: BatchNormSums<E>, _ rows: Range<Int>, _ sum: UnsafeMutablePointer<Float>,
+  _ along: UnsafeMutablePointer<Float>
+) {
+  let c = sums.c
+  @inline(__always)
+  func add(_ j: Int, _ count: Int) {
+    let mean = E.panel(of: floats(sums.mean) + j, count)
+    var (total, totalAlong) = (Panel(), Panel())
+    switch sums.mask {
+    case .none:
+      for i in rows {
+        let h = sums.gradient.panel(at: i * c + j, count)
+        total = total + h
+        totalAlong = totalAlong.addingProduct(h, sums.z.panel(at: i * c + j, count) - mean)
+      }
+    case .recomputed:
+      let (scale, bias) = (E.panel(of: floats(sums.scale) + j, count), E.panel(of: floats(sums.bias) + j, count))
+      for i in rows {
+        let distance = sums.z.panel(at: i * c + j, count) - mean
+        let h = sums.gradient.panel(at: i * c + j, count).passing(bias.addingProduct(distance, scale))
+        total = total + h
+        totalAlong = totalAlong.addingProduct(h, distance)
+      }
+    case .output(let y, let other):
+      for i in rows {
+        let at = i * c + j
+        var h = sums.gradient.panel(at: at, count)
+        if let other { h = h + other.panel(at: at, count) }
+        sums.gradient.take(h.passing(y.panel(at: at, count)), at: at, count)
+        // As it is kept.
+        h = sums.gradient.panel(at: at, count)
+        total = total + h
+        totalAlong = totalAlong.addingProduct(h, sums.z.panel(at: at, count) - mean)
+      }
+    }
+    E.put(total, into: sum + j, count)
+    E.put(totalAlong, into: along + j, count)
+  }
+  let whole = c - c % Panel.columns
+  for j in stride(from: 0, to: whole, by: Panel.columns) { add(j, Panel.columns) }
+  if whole < c { add(whole, c - whole) }
 }
