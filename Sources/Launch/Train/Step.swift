@@ -142,6 +142,9 @@ final class Step<S: Scalar> {
       try settle()
       pruning.wear()
     }
+    // From here to the end of backward no weight changes.
+    parameters.holdsValues = true
+    defer { parameters.holdsValues = false }
     let (image, text) = clock(&seconds.forward, "forward") {
       fill(parameters.gradients, 0)
       return forward(images, captions, chunks)
@@ -160,6 +163,7 @@ final class Step<S: Scalar> {
     }
     if objective.options.fixedLogitScale != nil { fill(model.logitScale.gradient, 0) }
     clock(&seconds.backward, "backward") { backward(images, captions, chunks, again: !whole) }
+    parameters.holdsValues = false
     let slopes = try clock(&seconds.communication) { try takeOffMasks() }
 
     let own = exchange.buckets.own

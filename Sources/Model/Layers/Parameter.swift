@@ -53,6 +53,12 @@ public final class ParameterStore<S: Scalar> {
   private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
   /// Parameters rounded for products, each at its place in the layout; without memory until one is.
   fileprivate let rounded = RoundedBuffer()
+  /// Of each entry, whether that has happened since values began to be held.
+  fileprivate var isRounded: [Bool] = []
+  /// Whether no value changes for now: then a parameter is rounded for products when it is first read, and not each time.
+  public var holdsValues = false {
+    didSet { for index in isRounded.indices { isRounded[index] = false } }
+  }
   /// The values of all buffers as one vector, of the precision of S but held in Double, where any count has room.
   public private(set) var bufferValues = Tensor<Double>(Shape(0))
 
@@ -83,6 +89,7 @@ public final class ParameterStore<S: Scalar> {
     let values = values ?? Tensor(Shape(count))
     precondition(values.count == count, "an arena of \(values.count) scalars for a layout of \(count)")
     held = (values, gradients ? Tensor(Shape(count)) : nil)
+    isRounded = [Bool](repeating: false, count: entries.count)
     bufferValues = Tensor(Shape(buffers.last?.range.upperBound ?? 0))
     resetBuffers()
   }
@@ -162,9 +169,12 @@ public struct Parameter<S: Scalar> {
   public var value: Tensor<S> { store.value(of: store.entries[index]) }
   public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
 
-  /// The value as a product with such an operand reads it: rounded now, for it may have changed since the last time.
+  /// The value as a product with such an operand reads it: rounded now, for it may have changed since the last time, unless the
+  /// store holds its values.
   func operand(like other: Operand<S>) -> Operand<S> {
-    store.rounded.operand(value, other.precision, at: extent.lowerBound, of: store.count)
+    if store.holdsValues, store.isRounded[index] { return kept(like: other) }
+    store.isRounded[index] = true
+    return store.rounded.operand(value, other.precision, at: extent.lowerBound, of: store.count)
   }
 
   /// What `operand` last gave: backward multiplies by what forward did.

@@ -85,4 +85,30 @@ import Testing
     layer.backward(RoundedBuffer().operand(one, .bf16), x: input, dx: .exact(y))
     #expect(y[0] == 1.0234375)
   }
+
+  /// While values are held, the first reader's rounding serves all; after that each rounds again.
+  @Test func weightsAreRoundedOnceWhileTheyAreHeld() {
+    let store = ParameterStore<Double>()
+    let layer = Linear(
+      weight: store.declare("weight", Shape(1, 1), .zeros), bias: store.declare("bias", Shape(1), .zeros))
+    store.allocate(gradients: false)
+    let (one, y) = (Tensor<Double>(Shape(1, 1), [1]), Tensor<Double>(Shape(1, 1)))
+    func output(of input: Operand<Double>) -> Double {
+      layer.forward(input, into: .exact(y))
+      return y[0]
+    }
+    let input: Operand<Double> = RoundedBuffer().operand(one, .bf16)
+    layer.weight.value[0] = 2
+    store.holdsValues = true
+    #expect(output(of: input) == 2)
+    layer.weight.value[0] = 3
+    #expect(output(of: input) == 2 && output(of: .exact(one)) == 3)
+    store.holdsValues = false
+    #expect(output(of: input) == 3)
+    layer.weight.value[0] = 4
+    #expect(output(of: input) == 4)
+    store.holdsValues = true
+    layer.weight.value[0] = 5
+    #expect(output(of: input) == 5)
+  }
 }
