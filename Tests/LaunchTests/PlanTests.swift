@@ -137,6 +137,19 @@ import Testing
     #expect(narrow.seconds.total > plan.seconds.total && narrow.seconds.compute == plan.seconds.compute)
   }
 
+  /// The towers' products at the rate of rounded ones, the objective's and an exact teacher's at that of exact ones.
+  @Test func precisions() async throws {
+    let rates = ["--ranks", "4", "--gflops", "80", "--gflops-bf16", "320"]
+    let exact = try await plan([Self.recipe] + rates)
+    let rounded = try await plan([Self.recipe] + rates + ["--set", "precision=bf16"])
+    #expect(exact.gflopsBf16 == nil && rounded.gflopsBf16 == 320 && rounded.gflops == 80)
+    let towers = rounded.gflop.forward + rounded.gflop.backward
+    let others = rounded.gflop.objective + rounded.gflop.teacher
+    let seconds = towers / (320 * StepTime.efficiency(.bf16)) + others / (80 * StepTime.efficiency(.fp32))
+    #expect(towers > 0 && others > 0 && abs(rounded.seconds.compute / seconds - 1) < 1e-9)
+    #expect(rounded.seconds.compute < exact.seconds.compute)
+  }
+
   @Test func figuresOfTheDoctor() async throws {
     let folder = try TemporaryFolder()
     let doctor = try await MPIRun.kinship(["doctor", "--json"], ranks: 2)
@@ -152,7 +165,7 @@ import Testing
     for (arguments, status, words) in [
       (["--doctor", try folder.write("other.json", "{}".utf8)], 65, "is not what kinship doctor --json prints"),
       (["--nodes", "2"], 64, "expected at least one rank on each node"),
-      (["--gflops", "0"], 64, "expected more than 0"),
+      (["--gflops", "0"], 64, "expected more than 0"), (["--gflops-bf16", "-1"], 64, "expected more than 0"),
       (["--bandwidth", "fast"], 64, "--bandwidth"), (["--latency", "5"], 64, "--latency"),
     ] {
       let run = try await MPIRun.kinship(["plan", Self.recipe] + arguments, ranks: nil)

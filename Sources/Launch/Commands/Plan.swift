@@ -35,6 +35,9 @@ struct Plan: ParsableCommand {
   @Option(help: "Matrix products of a rank, in GFLOP/s; by default measured here and now.")
   var gflops: Double?
 
+  @Option(help: "The same of operands rounded to bfloat16; as --gflops if only that is given.")
+  var gflopsBf16: Double?
+
   @Option(
     help: ArgumentHelp(
       "What kinship doctor --json printed on the cluster: the rate of its slowest rank, latency and bandwidth, for those "
@@ -48,7 +51,9 @@ struct Plan: ParsableCommand {
     guard ranks >= 1, nodes >= 1, nodes <= ranks else {
       throw ValidationError("--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node")
     }
-    guard gflops ?? 1 > 0 else { throw ValidationError("--gflops \(gflops ?? 0): expected more than 0") }
+    for (option, value) in [("--gflops", gflops), ("--gflops-bf16", gflopsBf16)] {
+      guard value ?? 1 > 0 else { throw ValidationError("\(option) \(value ?? 0): expected more than 0") }
+    }
   }
 
   func run() throws {
@@ -61,8 +66,11 @@ struct Plan: ParsableCommand {
         bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? 1.25e9)
       let cost = ClusterCost(
         ranks: self.ranks, nodes: nodes, network: network, memory: found?.memory ?? .sharedMemory)
-      let rate = gflops.map { $0 * 1e9 } ?? found?.rate ?? 1e9 * MatrixRate.measure(threads: header.plan.compute)
-      let plan = RunPlan(header, cost, rate: rate)
+      var rates =
+        gflops.map { ProductRates(fp32: $0 * 1e9, bf16: $0 * 1e9) } ?? found?.rates
+        ?? .measure(threads: header.plan.compute, header.precisions)
+      if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
+      let plan = RunPlan(header, cost, rates)
       if ranks.rank == 0 {
         for warning in header.warnings { FileHandle.standardError.write(Data("warning: \(warning)\n".utf8)) }
         print(try json ? plan.json : plan.text(model: header.modelText))

@@ -34,7 +34,7 @@ struct DoctorReport: Codable {
     for node in nodes {
       lines +=
         [""] + facts(of: node[0]) + [
-          "", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all  bound to",
+          "", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all   bf16  bound to",
         ]
       lines += node.map(line)
     }
@@ -93,6 +93,7 @@ struct DoctorReport: Codable {
     return right("\(report.rank)", 6) + right("\(report.cores.bound.count)", 7) + right("\(report.plan.compute)", 9)
       + right("\(report.plan.loaders)", 9) + "  " + report.kernel.padding(toLength: 14, withPad: " ", startingAt: 0)
       + right(Figures.fixed(report.oneCore, 1), 15) + right(Figures.fixed(report.allCores, 1), 7)
+      + right(report.allCoresRounded.map { Figures.fixed($0, 1) } ?? "–", 7)
       + "  \(Diagnosis.spans(report.cores.bound))"
   }
 }

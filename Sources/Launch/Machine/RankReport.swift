@@ -19,6 +19,8 @@ struct RankReport: Sendable, Codable, Equatable {
   /// Billions of operations a second of a single-precision matrix product: on one core, and on all of the plan.
   var oneCore: Double
   var allCores: Double
+  /// The same on all of the plan's cores with operands rounded to bfloat16; nil where the processor has no such products.
+  var allCoresRounded: Double?
   var mpi: String
   var hdf5: String
 
@@ -33,6 +35,8 @@ struct RankReport: Sendable, Codable, Equatable {
     let oneCore = MatrixRate.measure(threads: 1)
     try ranks.barrier()
     let allCores = plan.compute == 1 ? oneCore : MatrixRate.measure(threads: plan.compute)
+    try ranks.barrier()
+    let rounded = RoundedProducts.instructions.map { _ in MatrixRate.measure(threads: plan.compute, .bf16) }
     let given = ProcessInfo.processInfo.environment[BLASKernel.variable].map { !$0.isEmpty } ?? false
     return RankReport(
       rank: ranks.rank, hostname: ranks.hostname, node: node,
@@ -40,7 +44,7 @@ struct RankReport: Sendable, Codable, Equatable {
       built: Machine.builtLevel, kernel: BLAS.kernel,
       kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,
       blas: BLAS.configuration.split(separator: " ").joined(separator: " "), oneCore: oneCore, allCores: allCores,
-      mpi: Libraries.mpi, hdf5: Libraries.hdf5)
+      allCoresRounded: rounded, mpi: Libraries.mpi, hdf5: Libraries.hdf5)
   }
 
   /// The reports of all ranks, in rank order, on every rank. Every rank must call it.

@@ -26,10 +26,11 @@ struct Outcome {
     memory = (header.estimate(ranks: ranks.size, ofNode: ranks.nodeSize).memoryBytes, held[2 * fullest])
 
     try ranks.barrier()
-    var slowest = [-MatrixRate.measure(threads: header.plan.compute, seconds: 0.05)]
+    let rates = ProductRates.measure(threads: header.plan.compute, header.precisions, seconds: 0.05)
+    var slowest = [-rates.fp32, -rates.bf16]
     try ranks.maximum(&slowest)
     let cost = try ClusterCost(measuredOver: ranks)
-    let prospect = Prospect(header, cost, batch: header.run.batch.global, rate: -1e9 * slowest[0])
+    let prospect = Prospect(header, cost, batch: header.run.batch.global, rates: ProductRates(fp32: -slowest[0], bf16: -slowest[1]))
     step = (prospect.time.total, median)
   }
 

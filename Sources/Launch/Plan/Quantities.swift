@@ -47,14 +47,17 @@ extension Wire {
 
 /// What a plan takes from the doctor's JSON.
 struct DoctorFigures {
-  /// Operations a second of the slowest rank's matrix products.
-  var rate: Double
+  /// Of the slowest rank.
+  var rates: ProductRates
   var network: Wire?
   var memory: Wire?
 
   init(contentsOf path: String) throws {
     struct Report: Decodable {
-      struct Rank: Decodable { var allCores: Double }
+      struct Rank: Decodable {
+        var allCores: Double
+        var allCoresRounded: Double?
+      }
       var ranks: [Rank]
       var network: NetworkReport?
     }
@@ -70,7 +73,8 @@ struct DoctorFigures {
     guard let slowest = report.ranks.map(\.allCores).min(), slowest > 0 else {
       throw ModelFileError(path: path, exitCode: 65, reason: "has no rank with a rate of matrix products")
     }
-    rate = 1e9 * slowest
+    let rounded = report.ranks.map { $0.allCoresRounded ?? $0.allCores }.min() ?? slowest
+    rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * rounded)
     network = Wire(report.network?.pairs.filter { !$0.sharesNode } ?? [])
     memory = Wire(report.network?.pairs.filter(\.sharesNode) ?? [])
   }

@@ -1,4 +1,5 @@
 import Foundation
+import Tensor
 
 extension RunPlan {
   /// The plan for people; `model` is what the header says of it.
@@ -34,8 +35,7 @@ extension RunPlan {
         + "; of others' it receives at most \(Figures.bytes(tokenRows.received))"
         + (tokenRows.expectedReceived.map { ", \(Figures.bytes($0)) expected" } ?? ""))
     lines.append(
-      "step   \(short(seconds.total)) s: computing \(short(seconds.compute)) (at \(Figures.fixed(100 * StepTime.efficiency, 0)) % "
-        + "of \(short(gflops)) GFLOP/s), updating \(short(seconds.update)), waiting for gradients and parameters "
+      "step   \(short(seconds.total)) s: computing \(short(seconds.compute)) (\(ratesText)), updating \(short(seconds.update)), waiting for gradients and parameters "
         + "\(short(seconds.exchange)), for embeddings and sums \(short(seconds.embeddings))")
     lines.append(
       "       \(short(samplesPerSecond)) samples/s, efficiency \(Figures.fixed(100 * efficiency, 0)) % of one rank's")
@@ -51,6 +51,13 @@ extension RunPlan {
         + right(short(scale.batchSeconds), 9) + right("\(Figures.fixed(100 * scale.batchEfficiency, 0)) %", 12)
     }
     return lines.joined(separator: "\n")
+  }
+
+  private var ratesText: String {
+    func of(_ rate: Double, _ precision: Precision) -> String {
+      "\(Figures.fixed(100 * StepTime.efficiency(precision), 0)) % of \(Figures.significant(rate, 3)) GFLOP/s"
+    }
+    return "at " + of(gflops, .fp32) + (gflopsBf16.map { ", in bf16 \(of($0, .bf16))" } ?? "")
   }
 
   private var rowsText: String { "\((batch + ranks - 1) / ranks)" }

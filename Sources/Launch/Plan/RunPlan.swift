@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Tensor
 import Model
 
 /// What a run will need on so many ranks of so many nodes, and how long its steps will take.
@@ -59,17 +60,17 @@ struct RunPlan: Codable {
   var gflop: Work
   /// Of one rank's matrix products, a second.
   var gflops: Double
+  /// The same of rounded operands; nil where the run has none.
+  var gflopsBf16: Double?
   var seconds: Time
   var samplesPerSecond: Double
   var efficiency: Double
   var scaling: [Scale]
 
-  /// - Parameters:
-  ///   - rate: operations a second of one rank's matrix products.
-  ///   - cost: ranks, nodes and what is between them.
-  init(_ header: RunHeader, _ cost: ClusterCost, rate: Double) {
+  /// - Parameter cost: ranks, nodes and what is between them.
+  init(_ header: RunHeader, _ cost: ClusterCost, _ rates: ProductRates) {
     let batch = header.run.batch.global
-    let plan = Prospect(header, cost, batch: batch, rate: rate)
+    let plan = Prospect(header, cost, batch: batch, rates: rates)
     run = header.run.name
     (ranks, nodes, self.batch) = (cost.ranks, cost.nodes, batch)
     parameters = header.parameters.parameterCount
@@ -81,20 +82,21 @@ struct RunPlan: Codable {
     gflop = Work(
       forward: work.forward / 1e9, backward: work.backward / 1e9, objective: work.objective / 1e9,
       teacher: work.teacher / 1e9)
-    gflops = rate / 1e9
+    gflops = rates.fp32 / 1e9
+    gflopsBf16 = header.precisions.contains(.bf16) ? rates.bf16 / 1e9 : nil
     let time = plan.time
     seconds = Time(
       compute: time.compute, update: time.update, exchange: time.exchange, embeddings: time.embeddings,
       total: time.total)
     samplesPerSecond = Double(batch) / time.total
-    let alone = Prospect(header, cost.with(ranks: 1), batch: batch, rate: rate).time.total
+    let alone = Prospect(header, cost.with(ranks: 1), batch: batch, rates: rates).time.total
     efficiency = alone / (Double(cost.ranks) * time.total)
     scaling = Self.scales(upTo: batch, cost.ranks).map { ranks in
       let other = cost.with(ranks: ranks)
-      let same = Prospect(header, other, batch: batch, rate: rate)
+      let same = Prospect(header, other, batch: batch, rates: rates)
       let grown = plan.rows * ranks
-      let weak = Prospect(header, other, batch: grown, rate: rate)
-      let one = Prospect(header, cost.with(ranks: 1), batch: plan.rows, rate: rate).time.total
+      let weak = Prospect(header, other, batch: grown, rates: rates)
+      let one = Prospect(header, cost.with(ranks: 1), batch: plan.rows, rates: rates).time.total
       return Scale(
         ranks: ranks, nodes: other.nodes, rows: same.rows, memory: same.estimate.memoryBytes,
         seconds: same.time.total, efficiency: alone / (Double(ranks) * same.time.total), batch: grown,
@@ -139,7 +141,7 @@ struct Prospect {
   let work: StepWork
   let time: StepTime
 
-  init(_ header: RunHeader, _ cost: ClusterCost, batch: Int, rate: Double) {
+  init(_ header: RunHeader, _ cost: ClusterCost, batch: Int, rates: ProductRates) {
     var header = header
     header.run.batch.global = batch
     rows = (batch + cost.ranks - 1) / cost.ranks
@@ -149,7 +151,7 @@ struct Prospect {
       header.run, header.config, frozen: header.frozen,
       teacher: header.teacher?.cache == nil ? header.teacher?.config : nil,
       teacherWidth: header.teacher?.config.embedding, rows: rows, tokens: tokens)
-    time = StepTime(work, estimate, cost, rate: rate, overlaps: header.run.reduce.overlap)
+    time = StepTime(work, estimate, cost, rates, overlaps: header.run.reduce.overlap)
   }
 }
 

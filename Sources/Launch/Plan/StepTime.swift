@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Tensor
 
 /// How long a step takes, by a model of its parts.
 ///
@@ -8,11 +9,11 @@ import Foundation
 /// what exceeds that of the towers is waited for, and the last and the first bucket. Embeddings are gathered with nothing else
 /// to do. Decoding of pictures goes on beside, in threads of its own, and is not counted.
 struct StepTime {
-  /// The share of the matrix rate that a step reaches (`scripts/bench step`: 0.79 to 0.85 of the rate at its own shapes,
-  /// which is a little below that of large squares).
-  static let efficiency = 0.75
-  /// Bytes a second that an update reads and writes.
-  static let memoryRate = 5e9
+  /// The share of the matrix rate that a step reaches (`scripts/bench step`: 0.8 of the rate at its own shapes in fp32, 0.65 to
+  /// 0.75 in bf16; those rates are a little below that of large squares).
+  static func efficiency(_ precision: Precision) -> Double { precision == .bf16 ? 0.6 : 0.75 }
+  /// Bytes a second that an update reads and writes; 35 to 60 GB/s where two ranks have a socket to themselves.
+  static let memoryRate = 2e10
 
   var compute: Double
   var update: Double
@@ -23,10 +24,13 @@ struct StepTime {
   var total: Double { compute + update + exchange + embeddings }
 
   /// - Parameters:
-  ///   - rate: operations a second of one rank's matrix products.
-  init(_ work: StepWork, _ estimate: RunEstimate, _ cost: ClusterCost, rate: Double, overlaps: Bool) {
-    let speed = Self.efficiency * rate
-    compute = work.total / speed
+  ///   - rates: of one rank's matrix products.
+  init(_ work: StepWork, _ estimate: RunEstimate, _ cost: ClusterCost, _ rates: ProductRates, overlaps: Bool) {
+    func speed(_ precision: Precision) -> Double { Self.efficiency(precision) * rates[precision] }
+    let towers = speed(work.precision)
+    compute =
+      (work.forward + work.backward) / towers + work.objective / speed(.fp32)
+      + work.teacher / speed(work.teacherPrecision)
     update = Double(estimate.updated) / Self.memoryRate
     guard cost.ranks > 1 else {
       (exchange, embeddings) = (0, 0)
@@ -40,8 +44,8 @@ struct StepTime {
     let (reduced, gathered) = (buckets.reduce(0, +), values.reduce(0, +))
     if overlaps {
       exchange =
-        max(buckets.last ?? 0, reduced - work.backward / speed)
-        + max(values.first ?? 0, gathered - work.forward / speed)
+        max(buckets.last ?? 0, reduced - work.backward / towers)
+        + max(values.first ?? 0, gathered - work.forward / towers)
     } else {
       exchange = reduced + gathered
     }

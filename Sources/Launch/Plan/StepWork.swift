@@ -11,6 +11,10 @@ struct StepWork {
   /// The teacher's forward; 0 where its embeddings come from a cache.
   var teacher: Double
 
+  /// Of the towers' products, and of the teacher's; the objective's are exact.
+  var precision: Precision
+  var teacherPrecision: Precision
+
   var total: Double { forward + backward + objective + teacher }
 
   /// - Parameters:
@@ -22,6 +26,8 @@ struct StepWork {
     _ run: RunConfig, _ config: CLIPConfig, frozen: Frozen, teacher: CLIPConfig?, teacherWidth: Int?, rows b: Int,
     tokens: Double
   ) {
+    precision = run.precision
+    teacherPrecision = run.teacher?.precision ?? .fp32
     let once = Self.forward(config, rows: b, tokens: tokens)
     let image = Double(b) * config.vision.forwardOperations(embedding: config.embedding)
     let learning = (frozen.image ? 0 : image) + (frozen.text ? 0 : once - image)

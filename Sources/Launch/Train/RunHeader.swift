@@ -41,6 +41,9 @@ struct RunHeader {
     var cache: String?
   }
 
+  /// Those of the model's products and of a teacher's that is computed.
+  var precisions: [Precision] { [run.precision, run.teacher?.precision ?? .fp32] }
+
   /// One thing that is said of the run.
   struct Fact: Codable, Equatable {
     var name: String
