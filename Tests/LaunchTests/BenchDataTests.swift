@@ -20,7 +20,7 @@ import Testing
 
   @Test(arguments: [1, 2]) func madePictures(ranks: Int) async throws {
     let (report, run) = try await report(["--sides", "24", "60", "--pictures", "2", "--crop", "32"], ranks: ranks)
-    #expect(report.ranks == ranks && report.crop == 32 && report.corpus == nil)
+    #expect(report.ranks == ranks && report.crop == 32 && report.corpus == nil && !report.scaledDCT)
     #expect(report.pictures.map(\.side) == [24, 24, 24, 60, 60, 60])
     #expect(report.pictures.map(\.format) == [.jpeg, .png, .webp, .jpeg, .png, .webp])
     for rate in report.pictures {
@@ -32,6 +32,14 @@ import Testing
     #expect(feed.model == "ViT-64-T-16" && feed.batch == 4 && feed.ranks == ranks && feed.loaders >= 1)
     #expect(feed.neededPerSecond > 0 && feed.givenPerSecond > 0 && feed.fedPerSecond > 0)
     #expect(0..<1 ~= feed.waitShare && feed.isFed == (feed.waitShare < FeedBench.waitLimit))
+  }
+
+  /// A crop to 32 pixels of 512 needs an eighth of them: fewer, at least, than all.
+  @Test func scaledDecoding() async throws {
+    let arguments = ["--formats", "jpeg", "--sides", "512", "--pictures", "2", "--crop", "32"]
+    let (whole, _) = try await report(arguments, ranks: 1)
+    let (scaled, _) = try await report(arguments + ["--scaled-dct"], ranks: 1)
+    #expect(scaled.scaledDCT && scaled.pictures[0].trainingPerSecond > whole.pictures[0].trainingPerSecond)
   }
 
   @Test func picturesOfACorpus() async throws {

@@ -14,6 +14,8 @@ struct DataBench {
   var count = 8
   /// Side of what is prepared.
   var crop = 224
+  /// Decodes large JPEGs for random crops at a part of their size.
+  var scaledDCT = false
   /// Seconds for each figure.
   var seconds = 0.5
   var feed = FeedBench()
@@ -22,10 +24,16 @@ struct DataBench {
   struct Report: Codable {
     var ranks: Int
     var crop: Int
+    var scaledDCT: Bool
     var corpus: String?
     /// Of one core, while every rank's core does the same.
     var pictures: [Rate]
     var feed: FeedBench.Report
+
+    enum CodingKeys: String, CodingKey {
+      case ranks, crop, corpus, pictures, feed
+      case scaledDCT = "scaled_dct"
+    }
   }
 
   struct Rate: Codable {
@@ -66,13 +74,15 @@ struct DataBench {
       say(rate.text)
       rates.append(rate)
     }
-    let feed = try feed.run(corpus, communicator, say: say)
-    return Report(ranks: communicator.size, crop: crop, corpus: corpus, pictures: rates, feed: feed)
+    let feed = try feed.run(corpus, scaledDCT: scaledDCT, communicator, say: say)
+    return Report(
+      ranks: communicator.size, crop: crop, scaledDCT: scaledDCT, corpus: corpus, pictures: rates, feed: feed)
   }
 
   private func measure(_ set: PictureSet, _ communicator: Communicator) throws -> Rate {
     var options = ImageOptions()
     options.size = crop
+    options.scaledDCT = scaledDCT
     let preparation = try ImagePreparation(options, seed: 0)
     let target = Tensor<Float>(Shape(3, crop, crop))
     let training = try rate(set.files, communicator) {

@@ -50,7 +50,9 @@ struct FeedBench {
   }
 
   /// Every rank must call it.
-  func run(_ corpus: String?, _ communicator: Communicator, say: (String) -> Void) throws -> Report {
+  func run(
+    _ corpus: String?, scaledDCT: Bool, _ communicator: Communicator, say: (String) -> Void
+  ) throws -> Report {
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let loaders = try ThreadPlan.agreed(over: communicator).loaders
     let read = try source(corpus)
@@ -66,7 +68,9 @@ struct FeedBench {
       _ = try step.run(images: images, captions: input.captions, rows: rows, count: count, rate: 1e-4)
     }
 
-    func loader() -> Prefetcher<Int, Batch> { self.loader(read, config.vision.imageSize, rows, workers: loaders) }
+    func loader() -> Prefetcher<Int, Batch> {
+      self.loader(read, config.vision.imageSize, scaledDCT: scaledDCT, rows, workers: loaders)
+    }
     // The first step allocates.
     try train(on: input.images)
     let alone = try times(communicator) { try train(on: input.images) }
@@ -102,10 +106,12 @@ struct FeedBench {
   }
 
   private func loader(
-    _ read: @escaping @Sendable (Int, inout [UInt8]) throws -> Void, _ size: Int, _ rows: Range<Int>, workers: Int
+    _ read: @escaping @Sendable (Int, inout [UInt8]) throws -> Void, _ size: Int, scaledDCT: Bool, _ rows: Range<Int>,
+    workers: Int
   ) -> Prefetcher<Int, Batch> {
     var options = ImageOptions()
     options.size = size
+    options.scaledDCT = scaledDCT
     return Prefetcher(
       // One more for the first, which is waited for.
       steps: 0..<steps + 1,

@@ -37,6 +37,11 @@ extension Bench {
     @Option(help: "Side of the prepared pictures, in pixels.")
     var crop = 224
 
+    @Flag(
+      name: .customLong("scaled-dct"),
+      help: "Decodes large JPEGs for random crops as image.scaled_dct does, where a part of their size is enough.")
+    var scaledDCT = false
+
     @Option(help: "Seconds for each figure.")
     var seconds = 0.5
 
@@ -61,7 +66,7 @@ extension Bench {
     func run() throws {
       let bench = DataBench(
         formats: formats, sides: sides, corpus: corpus, count: pictures ?? (corpus == nil ? 8 : 512), crop: crop,
-        seconds: seconds,
+        scaledDCT: scaledDCT, seconds: seconds,
         feed: FeedBench(
           preset: input.model, batch: input.batch, captionTokens: input.captionTokens, steps: steps, side: feedSide))
       try Bench.run { try bench.run($0, say: $1) }

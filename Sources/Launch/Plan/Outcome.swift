@@ -30,7 +30,8 @@ struct Outcome {
     var slowest = [-rates.fp32, -rates.bf16]
     try ranks.maximum(&slowest)
     let cost = try ClusterCost(measuredOver: ranks)
-    let prospect = Prospect(header, cost, batch: header.run.batch.global, rates: ProductRates(fp32: -slowest[0], bf16: -slowest[1]))
+    let prospect = Prospect(
+      header, cost, batch: header.run.batch.global, rates: ProductRates(fp32: -slowest[0], bf16: -slowest[1]))
     step = (prospect.time.total, median)
   }
 

@@ -1,7 +1,7 @@
 import Dist
 import Foundation
-import Tensor
 import Model
+import Tensor
 
 /// What a run will need on so many ranks of so many nodes, and how long its steps will take.
 struct RunPlan: Codable {
