@@ -1,7 +1,8 @@
 import Foundation
-import Tensor
 import TestSupport
 import Testing
+
+@testable import Tensor
 
 /// Float's own polynomials against Double's C library, over the whole range.
 @Suite struct VectorMathTests {
@@ -99,5 +100,26 @@ import Testing
       let sum = Float.gaussian(x).cumulative + Float.gaussian(-x).cumulative
       #expect(abs(sum - 1) <= Float.ulpOfOne, "\(x)")
     }
+  }
+
+  // MARK: largest
+
+  @Test(arguments: [1, 2, 15, 16, 17, 64, 197, 1000]) func largestOfAll(count: Int) {
+    func check<S: Scalar>(_: S.Type) {
+      for offset in [-3, 0, 3] {
+        let x = Tensor<S>.random(Shape(count), "x\(offset)")
+        for index in 0..<count { x[index] += S(offset) }
+        #expect(S.largest(x.pointer, count) == x.array.max())
+      }
+      let x = Tensor<S>(Shape(count))
+      fill(x, -.infinity)
+      #expect(S.largest(x.pointer, count) == -.infinity && S.largest(x.pointer, 0) == -.infinity)
+      x[count / 2] = -.greatestFiniteMagnitude
+      #expect(S.largest(x.pointer, count) == -.greatestFiniteMagnitude)
+      x[count - 1] = .infinity
+      #expect(S.largest(x.pointer, count) == .infinity)
+    }
+    check(Float.self)
+    check(Double.self)
   }
 }

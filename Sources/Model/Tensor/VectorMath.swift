@@ -10,6 +10,9 @@ public protocol VectorMath: Real {
 
   /// The standard normal distribution at x: Φ(x) = ½(1 + erf(x/√2)), and its density φ(x) = e^(−x²/2)/√(2π).
   static func gaussian(_ x: Self) -> (cumulative: Self, density: Self)
+
+  /// The largest of `count` numbers, −∞ of none.
+  static func largest(_ numbers: UnsafePointer<Self>, _ count: Int) -> Self
 }
 
 extension Double: VectorMath {
@@ -19,6 +22,12 @@ extension Double: VectorMath {
   public static func gaussian(_ x: Double) -> (cumulative: Double, density: Double) {
     // The complementary function keeps the relative precision of the lower tail.
     (0.5 * Double.erfc(-x * 0.7071067811865476), Double.exp(-0.5 * x * x) * 0.3989422804014327)
+  }
+
+  public static func largest(_ numbers: UnsafePointer<Double>, _ count: Int) -> Double {
+    var largest = -Double.infinity
+    for j in 0..<count { largest = numbers[j] > largest ? numbers[j] : largest }
+    return largest
   }
 }
 
@@ -67,5 +76,17 @@ extension Float: VectorMath {
     let e = exponential(-0.5 * magnitude * magnitude)
     let tail = 0.5 * e * p
     return (x < 0 ? tail : 1 - tail, 0.39894228 * e)
+  }
+
+  /// By integers of the same order: those of numbers are compared one after the other, for the sake of what is not a number.
+  @inline(__always)
+  public static func largest(_ numbers: UnsafePointer<Float>, _ count: Int) -> Float {
+    func mirrored(_ bits: Int32) -> Int32 { bits ^ ((bits &>> 31) & 0x7FFF_FFFF) }
+    var key = mirrored(Int32(bitPattern: (-Float.infinity).bitPattern))
+    for j in 0..<count {
+      let other = mirrored(Int32(bitPattern: numbers[j].bitPattern))
+      key = other > key ? other : key
+    }
+    return Float(bitPattern: UInt32(bitPattern: mirrored(key)))
   }
 }

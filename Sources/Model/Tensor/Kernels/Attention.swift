@@ -161,9 +161,7 @@ private func backward<E: Elements>(
 /// exponentials.
 @inline(__always)
 func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ seen: Int, _ count: Int, scale: S) -> S {
-  var largest = row[0]
-  for j in 1..<max(seen, 1) { largest = row[j] > largest ? row[j] : largest }
-  largest *= scale
+  let largest = S.largest(row, seen) * scale
   var sum: S = 0
   for j in 0..<seen {
     let value = S.exponential(row[j] * scale - largest)

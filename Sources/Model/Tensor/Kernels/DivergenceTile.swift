@@ -55,11 +55,8 @@ public func foldDivergence<S: Scalar>(
       var (largest, highest) = (m[i], n[i])
       for half in 0..<2 {
         let part = half == 0 ? before : after
-        for j in part {
-          let (z, y) = (studentScale * student[j], teacherScale * teacher[j])
-          largest = z > largest ? z : largest
-          highest = y > highest ? y : highest
-        }
+        largest = max(largest, scaledLargest(student, part, scale: studentScale))
+        highest = max(highest, scaledLargest(teacher, part, scale: teacherScale))
       }
       // What was summed before was relative to other maxima.
       if s[i] > 0 {

@@ -21,10 +21,7 @@ public func foldLogSumExp<S: Scalar>(
       let (before, after) = candidates(t, without: diagonal.map { $0 + i })
       var largest = m[i]
       for half in 0..<2 {
-        for j in half == 0 ? before : after {
-          let z = scale * row[j]
-          largest = z > largest ? z : largest
-        }
+        largest = max(largest, scaledLargest(row, half == 0 ? before : after, scale: scale))
       }
       var total: S = 0
       for half in 0..<2 {
@@ -36,6 +33,12 @@ public func foldLogSumExp<S: Scalar>(
       m[i] = largest
     }
   }
+}
+
+/// The largest of scale · row over a part of it, for a scale above 0; −∞ of none.
+@inline(__always)
+func scaledLargest<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ part: Range<Int>, scale: S) -> S {
+  part.isEmpty ? -.infinity : scale * S.largest(row + part.lowerBound, part.count)
 }
 
 /// lse_i = m_i + ln sum_i, written over the maximum.
