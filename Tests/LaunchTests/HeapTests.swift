@@ -71,6 +71,18 @@ import Testing
     }
   }
 
+  /// With one tower and a part of the other frozen, and an average of the weights.
+  @Test func aFrozenTowerAndAnAverage() async throws {
+    let scene = try await TrainScene()
+    try await demandNothing(HeapCount(), ranks: 2) { values, environment in
+      try await scene.run(
+        values + [
+          "freeze=[visual, transformer.resblocks.0]", "ema=0.9", "batch.global=601",
+          "data.corpora=[{path: \"\(scene.corpus)\", weight: 30}]",
+        ], ranks: 2, environment: environment, limit: .seconds(150))
+    }
+  }
+
   /// Pieces of towers that run their blocks again, in bf16 where the processor has it; sums over more than 512 columns exceed
   /// 4 KiB. Captions are of one length: oneDNN makes code for every other.
   @Test(arguments: [
