@@ -10,8 +10,11 @@ public final class CommunicationThread: Sendable {
   /// - Parameter ranks: used by nobody else while something is under way.
   public init(_ name: String, over ranks: Communicator) {
     Thread.detachNewThread { [state] in
-      // A thread that does not run yet takes no name.
-      Thread.current.name = name
+      // A thread takes no name before whoever starts it has noted that it runs.
+      while Thread.current.name != name {
+        Thread.current.name = name
+        Thread.sleep(forTimeInterval: 1e-5)
+      }
       state.work(ranks)
     }
   }

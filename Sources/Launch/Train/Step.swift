@@ -142,7 +142,7 @@ final class Step<S: Scalar> {
       try settle()
       pruning.wear()
     }
-    // From here to the end of backward no weight changes.
+    // A weight that is still on its way is first read when its stage has arrived; from then to the end of backward it stays.
     parameters.holdsValues = true
     defer { parameters.holdsValues = false }
     let (image, text) = clock(&seconds.forward, "forward") {

@@ -57,6 +57,8 @@ struct TeacherWeights {
     }
     self.spread = spread
     self.shared = shared
+    // Spread weights come and go; all others are what they are, and rounded when they are first read.
+    model.parameters.holdsValues = spread == nil
     let whole = Figures.bytes(count * MemoryLayout<Float>.stride)
     var measured = "\(Figures.bytes(try memory.most(over: ranks))) a node"
     if let spread {

@@ -157,7 +157,7 @@ public final class BatchNorm<S: Scalar> {
 
   /// Adds to the gradients of weight and bias; writes dz, which may be dy.
   ///
-  /// With ẑ = (z − μ)·r, h the part of dy that passes the mask, and N rows of all ranks:
+  /// With ẑ = (z − μ)·r, h the part of dy (and of what the mask adds to it) that passes the mask, and N rows of all ranks:
   /// dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N), where the statistics are the batch's, and weight · r h where they are not; dweight += Σ h ẑ, dbias += Σ h, where these two are of this rank's rows alone.
   func backward(
     _ dy: Operand<S>, z: Operand<S>, mask: BatchNormMask<S>, saved: Saved, dz: Operand<S>,

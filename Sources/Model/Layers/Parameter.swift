@@ -55,7 +55,7 @@ public final class ParameterStore<S: Scalar> {
   fileprivate let rounded = RoundedBuffer()
   /// Of each entry, whether that has happened since values began to be held.
   fileprivate var isRounded: [Bool] = []
-  /// Whether no value changes for now: then a parameter is rounded for products when it is first read, and not each time.
+  /// Whether no value changes from its first reading on: then a parameter is rounded for products at that, and not each time.
   public var holdsValues = false {
     didSet { for index in isRounded.indices { isRounded[index] = false } }
   }
@@ -169,9 +169,10 @@ public struct Parameter<S: Scalar> {
   public var value: Tensor<S> { store.value(of: store.entries[index]) }
   public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
 
-  /// The value as a product with such an operand reads it: rounded now, for it may have changed since the last time, unless the
-  /// store holds its values.
+  /// The value as a product with such an operand reads it: rounded now, for it may have changed since the last time,
+  /// unless the store holds its values.
   func operand(like other: Operand<S>) -> Operand<S> {
+    guard other.precision == .bf16 else { return .exact(value) }
     if store.holdsValues, store.isRounded[index] { return kept(like: other) }
     store.isRounded[index] = true
     return store.rounded.operand(value, other.precision, at: extent.lowerBound, of: store.count)

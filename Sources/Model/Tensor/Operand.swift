@@ -1,4 +1,5 @@
-/// How matrix products take their operands. Whatever they read, they add up and give back in the model's own scalar.
+/// How matrix products take their operands. Whatever they read, they add up in the model's own scalar, and may round what
+/// they give back.
 public enum Precision: String, Sendable, CaseIterable, Codable {
   /// As they are.
   case fp32
@@ -100,17 +101,11 @@ public func copy<S: Scalar>(_ x: Operand<S>, into y: Tensor<S>) {
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func add<S: Scalar>(_ x: Operand<S>, to y: Operand<S>) {
-  let count = x.shape.count
-  precondition(count == y.shape.count, "add of \(x.shape) to \(y.shape)")
-  switch x {
-  case .exact: add(ExactElements(x), count, to: ExactElements(y))
-  case .rounded: add(RoundedElements(x), count, to: RoundedElements(y))
-  }
-}
-
-private func add<E: Elements>(_ x: E, _ count: Int, to y: E) {
-  Threads.split(count, grain: 1 << 16) { _, range in
-    for i in range { y[i] += x[i] }
+  precondition(x.shape.count == y.shape.count, "add of \(x.shape) to \(y.shape)")
+  if case (.exact(let x), .exact(let y)) = (x, y) { return add(x, to: y) }
+  let (p, q) = (RoundedElements(x), RoundedElements(y))
+  Threads.split(x.shape.count, grain: 1 << 16) { _, range in
+    for i in range { q[i] += p[i] }
   }
 }
 
@@ -139,6 +134,7 @@ public func matmul<S: Scalar>(
   }
 }
 
+/// The same into an exact C.
 public func matmul<S: Scalar>(
   _ a: Operand<S>, _ b: Operand<S>, into c: Tensor<S>, transposeA: Bool = false, transposeB: Bool = false,
   bias: Tensor<S>? = nil, accumulate: Bool = false
@@ -194,6 +190,7 @@ struct ProductPieces: Sequence, IteratorProtocol {
   private var done = 0
 
   init(_ rows: Int) { (self.rows, isWhole) = (rows, false) }
+  /// One piece: rows of pictures, whose number hardly ever changes.
   init(whole rows: Int) { (self.rows, isWhole) = (rows, true) }
 
   mutating func next() -> Range<Int>? {

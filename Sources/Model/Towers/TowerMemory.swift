@@ -126,7 +126,7 @@ private struct ResNetBuffers {
   /// Buffers that several layers use hold the largest.
   private var sharedExact: [String: Int] = [:]
   private var sharedOperands: [String: Int] = [:]
-  /// The rounded pictures, and the largest kernel.
+  /// The rounded pictures.
   private var pixels = 0
   private let use: TowerUse
   private let recompute: Recompute

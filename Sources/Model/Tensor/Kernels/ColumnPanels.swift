@@ -118,7 +118,8 @@ struct Panel {
     return result
   }
 
-  /// Where the condition is above 0, and 0 elsewhere. By arithmetic on bits: comparisons of vectors go lane by lane.
+  /// Where the condition is above 0, and 0 elsewhere; what is not a number may be either, and shows in the other factor. By
+  /// arithmetic on bits: comparisons of vectors go lane by lane.
   @inline(__always)
   func passing(_ condition: Panel) -> Panel {
     with(condition) {
