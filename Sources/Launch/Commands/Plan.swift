@@ -35,7 +35,9 @@ struct Plan: ParsableCommand {
   @Option(help: "Matrix products of a rank, in GFLOP/s; by default measured here and now.")
   var gflops: Double?
 
-  @Option(help: "The same of operands rounded to bfloat16; as --gflops if only that is given.")
+  @Option(
+    name: .customLong("gflops-bf16"),
+    help: "The same of operands rounded to bfloat16, for runs in bf16; as --gflops if nothing else says it.")
   var gflopsBf16: Double?
 
   @Option(
@@ -52,7 +54,9 @@ struct Plan: ParsableCommand {
       throw ValidationError("--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node")
     }
     for (option, value) in [("--gflops", gflops), ("--gflops-bf16", gflopsBf16)] {
-      guard value ?? 1 > 0 else { throw ValidationError("\(option) \(value ?? 0): expected more than 0") }
+      guard 1e-6...1e12 ~= value ?? 1 else {
+        throw ValidationError("\(option) \(value ?? 0): expected more than 0, 1e12 at most")
+      }
     }
   }
 
@@ -66,9 +70,11 @@ struct Plan: ParsableCommand {
         bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? 1.25e9)
       let cost = ClusterCost(
         ranks: self.ranks, nodes: nodes, network: network, memory: found?.memory ?? .sharedMemory)
+      let exact = gflops.map { $0 * 1e9 }
       var rates =
-        gflops.map { ProductRates(fp32: $0 * 1e9, bf16: $0 * 1e9) } ?? found?.rates
+        found?.rates ?? exact.map { ProductRates(fp32: $0, bf16: $0) }
         ?? .measure(threads: header.plan.compute, header.precisions)
+      if let exact { rates.fp32 = exact }
       if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
       let plan = RunPlan(header, cost, rates)
       if ranks.rank == 0 {

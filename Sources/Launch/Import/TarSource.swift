@@ -33,7 +33,7 @@ struct TarSource: ImportSource {
         let key = key(sample, in: tar)
         if let earlier = ledger.note(key, at: count) {
           let other = tars[(before.firstIndex { $0 > earlier } ?? before.count) - 1]
-          throw ImportError(tar, Self.twice(key, other == tar ? nil : other))
+          throw ImportError(tar, Self.twice(key, other == tar ? nil : other, keysByTar: keysByTar))
         }
         if sample.file("cls") != nil { labeled = true }
         count += 1
@@ -52,10 +52,14 @@ struct TarSource: ImportSource {
     }
   }
 
-  private static func twice(_ key: String, _ other: String?) -> String {
+  private static func twice(_ key: String, _ other: String?, keysByTar: Bool) -> String {
     guard let other else {
-      return "two samples have the name “\(key)”; the files of a sample must follow one another in the tar"
+      return """
+        two samples have the name “\(key)”; the files of a sample must follow one another in the tar, and a tar be \
+        named once
+        """
     }
+    if keysByTar { return "has a sample “\(key)”, and so has \(other); rename one of the tars, or import them apart" }
     return "has a sample “\(key)”, and so has \(other); with --keys-by-tar the tars' names stand before the samples'"
   }
 

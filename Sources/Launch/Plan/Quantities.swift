@@ -73,8 +73,10 @@ struct DoctorFigures {
     guard let slowest = report.ranks.map(\.allCores).min(), slowest > 0 else {
       throw ModelFileError(path: path, exitCode: 65, reason: "has no rank with a rate of matrix products")
     }
-    let rounded = report.ranks.map { $0.allCoresRounded ?? $0.allCores }.min() ?? slowest
-    rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * rounded)
+    // Where one rank has no such products, no rank uses them.
+    let rounded = report.ranks.compactMap(\.allCoresRounded)
+    let bf16 = rounded.count == report.ranks.count ? rounded.min() : nil
+    rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * (bf16 ?? slowest))
     network = Wire(report.network?.pairs.filter { !$0.sharesNode } ?? [])
     memory = Wire(report.network?.pairs.filter(\.sharesNode) ?? [])
   }

@@ -145,7 +145,7 @@ struct RunEstimate {
     parts.append(Part(name: "objective", bytes: 4 * objective))
     parts.append(Part(name: "prepared batches", bytes: batches(run, config, teacher?.config, rows: rows)))
     if ranks > 1 { parts.append(Part(name: "messages", bytes: ProgramMemory.messages(of: 4 * parameters.count))) }
-    if run.precision == .bf16 || run.teacher?.precision == .bf16 {
+    if run.precision == .bf16 || teacher != nil && run.teacher?.precision == .bf16 {
       parts.append(Part(name: "oneDNN's code", bytes: ProgramMemory.roundedProducts))
     }
     if program > 0 { parts.append(Part(name: "program, libraries and data's index", bytes: program)) }

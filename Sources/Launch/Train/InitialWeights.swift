@@ -78,15 +78,22 @@ struct InitialWeights: FirstWeights {
     return .file(file, WeightsForm(of: file))
   }
 
-  /// The rows of the source's table of positions in pictures; nil where it has none.
+  /// The rows of the source's table of positions in pictures; nil where it has none, or what cannot be one.
   private static func positions(in source: Source) throws -> Int? {
+    guard let shape = try positionsShape(in: source), shape.count == 2, shape[1] > 0, 0..<1 << 24 ~= shape[0] else {
+      return nil
+    }
+    return shape[0]
+  }
+
+  private static func positionsShape(in source: Source) throws -> [Int]? {
     let name = VisionConfig.positions
     switch source {
     case .checkpoint(let checkpoint):
-      return checkpoint.manifest.parameters.first { $0.name == name }?.shape.first
+      return checkpoint.manifest.parameters.first { $0.name == name }?.shape
     case .file(let file, let form):
       let theirs = form == .huggingFace ? HuggingFaceNames.place(of: name)?.names.first ?? name : name
-      return file.contains(theirs) ? (try? file.shape(of: theirs))?.array.first : nil
+      return file.contains(theirs) ? (try? file.shape(of: theirs))?.array : nil
     }
   }
 

@@ -42,7 +42,7 @@ struct RunHeader {
   }
 
   /// Those of the model's products and of a teacher's that is computed.
-  var precisions: [Precision] { [run.precision, run.teacher?.precision ?? .fp32] }
+  var precisions: [Precision] { [run.precision] + (teacher?.cache == nil ? [run.teacher?.precision ?? .fp32] : []) }
 
   /// One thing that is said of the run.
   struct Fact: Codable, Equatable {

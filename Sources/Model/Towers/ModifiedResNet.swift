@@ -133,6 +133,9 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
 
     let dpoints = points.tensor(x.shape)
     pool.backward(dfeatures, pictures: pictures, saved: savedPool, dx: dpoints)
+    // At once as large as they get: one that grew later would be held beside what it was.
+    let most = steps.reduce(x.shape.count) { max($0, $1.x.shape.count) }
+    for buffer in workspace.blocks { _ = buffer.operand(Shape(most), precision) }
     var buffers = (workspace.blocks[0], workspace.blocks[1])
     var d: (Operand<S>, Operand<S>?) = (buffers.0.operand(x.shape, precision), nil)
     copy(dpoints, into: d.0)

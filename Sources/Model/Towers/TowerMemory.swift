@@ -160,14 +160,13 @@ private struct ResNetBuffers {
     plane = plane.halved
     operands += plane.rows * width
     var inputs = width
-    // Of each block: the numbers of its input, and whether the input is the shortcut itself.
-    var blocksInOrder: [(numbers: Int, grows: Bool)] = []
+    var largestInput = 0
     for (stage, blocks) in stages.enumerated() {
       let planes = width << stage
       for place in 0..<blocks {
         let halves = place == 0 && stage > 0
         let grows = halves || inputs != 4 * planes
-        blocksInOrder.append((plane.rows * inputs, grows))
+        largestInput = max(largestInput, plane.rows * inputs)
         add(plane, inputs, planes, halves: halves, grows: grows)
         if halves { plane = plane.halved }
         inputs = 4 * planes
@@ -175,15 +174,8 @@ private struct ResNetBuffers {
     }
     exact += plane.rows * inputs
     if use.keeps {
-      // The two gradients of each block's input; what came by the shortcut is where the other one was, if it is not in place.
-      var first = 0
-      grow("blocks0", plane.rows * inputs)
-      for block in blocksInOrder.reversed() {
-        grow("blocks\(1 - first)", block.numbers)
-        guard block.grows else { continue }
-        grow("blocks\(first)", block.numbers)
-        first = 1 - first
-      }
+      // Of a block's input, or of the last output, the gradients of both ways that lead to it.
+      for buffer in ["blocks0", "blocks1"] { grow(buffer, max(largestInput, plane.rows * inputs)) }
     }
     addPool(pictures, points: config.grid * config.grid, width: config.outputWidth, heads: config.heads)
   }
