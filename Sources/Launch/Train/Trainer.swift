@@ -36,6 +36,9 @@ struct Trainer {
       return 75
     }
     var header = try header(inputs, inputs.config(in: checkpoint), plan)
+    // What is foretold is of what is computed, which is exact where a processor has no rounded products.
+    header.run.precision = inputs.precision.used
+    if let teacher = inputs.teacher { header.run.teacher?.precision = teacher.precision.used }
     let weights = inputs.weights
     header.measureProgram(beside: weights)
     let source: (any TeacherSource)? =
