@@ -18,6 +18,12 @@ let safe: [SwiftSetting] = house + [.strictMemorySafety()]
 /// negative numbers, or each would be a call where the loop could have been of vectors.
 let fast: [SwiftSetting] = house + [.unsafeFlags(["-O", "-Xcc", "-fno-math-errno"])]
 
+/// Launch has more code than all others and few loops: compiled file by file it keeps every core busy, where optimizing it
+/// as a whole runs on one.
+let parallel: [SwiftSetting] = [
+  .unsafeFlags(["-no-whole-module-optimization", "-enable-batch-mode"], .when(configuration: .release))
+]
+
 /// The flag that reaches Swift's code generator. The building machine's own instructions by default; set
 /// KINSHIP_MARCH=x86-64-v3 for a binary that runs on any processor with AVX2 and FMA. Baseline x86-64 has no FMA
 /// and is a hundred times slower in the vector loops, so it is never the default.
@@ -37,7 +43,6 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-numerics", from: "1.1.0"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
     .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
   ],
@@ -49,6 +54,7 @@ let package = Package(
     .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
     .systemLibrary(name: "CMachine"),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .target(
       name: "CImage",
       linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png16"), .linkedLibrary("webp")]),
@@ -64,37 +70,38 @@ let package = Package(
       path: "Sources/Model", exclude: ["Tensor"],
       swiftSettings: safe + [.unsafeFlags(["-O"])]),
     // Processes, files, shards, checkpoints. Knows nothing of layers.
-    .target(
-      name: "Dist", dependencies: ["Tensor", "CMPI", "CHDF5", .product(name: "Crypto", package: "swift-crypto")],
-      swiftSettings: safe),
+    .target(name: "Dist", dependencies: ["Tensor", "CMPI", "CHDF5", "CCrypto"], swiftSettings: safe),
     // Commands, run files, the trainer, evaluators. Model and Dist meet only here.
     .executableTarget(
       name: "Launch",
       dependencies: [
-        "Model", "Dist", "Tensor", "CMachine", "Yams", .product(name: "Crypto", package: "swift-crypto"),
+        "Model", "Dist", "Tensor", "CMachine", "Yams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: safe),
+      swiftSettings: safe + parallel),
 
+    // A border of tests alone: process descriptors.
+    .systemLibrary(name: "CProcess", path: "Tests/CProcess"),
     .target(
       name: "TestSupport",
-      dependencies: ["Tensor", "Dist", .product(name: "Subprocess", package: "swift-subprocess")],
+      dependencies: ["Tensor", "Dist", "CProcess", .product(name: "Subprocess", package: "swift-subprocess")],
       path: "Tests/TestSupport", swiftSettings: house),
     .executableTarget(
       name: "Probes", dependencies: ["Dist", "Model", "Tensor"], path: "Tests/Probes", swiftSettings: safe),
+    // What scripts inside tests wait with.
+    .executableTarget(name: "Await", dependencies: ["CProcess"], path: "Tests/Await", swiftSettings: safe),
     .testTarget(name: "TensorTests", dependencies: ["Tensor", "TestSupport"], swiftSettings: house),
     .testTarget(name: "ModelTests", dependencies: ["Model", "Tensor", "Dist", "TestSupport"], swiftSettings: house),
     .testTarget(
       name: "DistTests",
       dependencies: [
-        "Dist", "Tensor", "TestSupport", "Probes", .product(name: "Crypto", package: "swift-crypto"),
-        .product(name: "Subprocess", package: "swift-subprocess"),
+        "Dist", "Tensor", "TestSupport", "Probes", "Await", .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: house),
     .testTarget(
       name: "LaunchTests",
       dependencies: [
-        "Launch", "Model", "Dist", "Tensor", "TestSupport", .product(name: "Crypto", package: "swift-crypto"),
+        "Launch", "Model", "Dist", "Tensor", "TestSupport", "Await",
         .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: house),

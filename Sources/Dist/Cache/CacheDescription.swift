@@ -1,4 +1,3 @@
-internal import Crypto
 internal import Foundation
 
 /// What the embeddings in a teacher cache are functions of.
@@ -97,7 +96,7 @@ public struct CacheDescription: Codable, Hashable, Sendable {
     var copy = self
     copy.teacher.path = ""
     guard let text = try? CacheManifest.encoder.encode(copy) else { preconditionFailure("text that cannot be encoded") }
-    return SHA256.hash(data: text).hexadecimal
+    return SHA256.hash(text).hexadecimal
   }
 }
 

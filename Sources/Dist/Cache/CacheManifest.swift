@@ -1,4 +1,3 @@
-internal import Crypto
 internal import Foundation
 
 /// How the numbers of a cache are stored.
@@ -104,14 +103,14 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   func write(into folder: String) throws {
     var copy = self
     copy.digest = ""
-    copy.digest = SHA256.hash(data: try Self.encoder.encode(copy)).hexadecimal
+    copy.digest = SHA256.hash(try Self.encoder.encode(copy)).hexadecimal
     let text = [UInt8](try Self.encoder.encode(copy)) + [UInt8(ascii: "\n")]
     try Publish.file(
       "\(folder)/\(Self.file)", raising: { $0 }, body: { (file) throws(FileError) in try file.append(text) })
   }
 
   /// Reads the manifest of `folder` and proves that it is unaltered and makes sense; nil where there is none.
-  static func read(_ folder: String) throws -> CacheManifest? {
+  public static func read(_ folder: String) throws -> CacheManifest? {
     let path = "\(folder)/\(file)"
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let source = try OpenFile.reading(path)
@@ -126,7 +125,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     }
     var copy = manifest
     copy.digest = ""
-    guard SHA256.hash(data: try encoder.encode(copy)).hexadecimal == manifest.digest else {
+    guard SHA256.hash(try encoder.encode(copy)).hexadecimal == manifest.digest else {
       throw CacheError(folder, ["\(file) was altered: its contents are not those of its digest"], advice: advice)
     }
     if let problem = manifest.problem { throw CacheError(folder, ["\(file): \(problem)"], advice: advice) }

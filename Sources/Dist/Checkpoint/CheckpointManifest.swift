@@ -1,4 +1,3 @@
-internal import Crypto
 internal import Foundation
 internal import Tensor
 
@@ -130,7 +129,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     do {
       text = Array(try encoder.encode(self)) + Array("\n".utf8)
     } catch { throw FileError(action: "encode", path: "\(folder)/\(Self.file)", reason: "\(error)") }
-    let digest = "\(SHA256.hash(data: text).hexadecimal)  \(Self.file)\n"
+    let digest = "\(SHA256.hash(text).hexadecimal)  \(Self.file)\n"
     for (name, bytes) in [(Self.digestFile, Array(digest.utf8)), (Self.file, text)] {
       try Publish.file("\(folder)/\(name)", raising: { $0 }, body: { file throws(FileError) in try file.append(bytes) })
     }
@@ -141,7 +140,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     let (text, digest) = try CheckpointError.naming(folder) {
       (try contents("\(folder)/\(file)"), try contents("\(folder)/\(digestFile)"))
     }
-    guard digest == Array("\(SHA256.hash(data: text).hexadecimal)  \(file)\n".utf8) else {
+    guard digest == Array("\(SHA256.hash(text).hexadecimal)  \(file)\n".utf8) else {
       throw CheckpointError(folder, ["\(file) was altered: its SHA-256 is not the one in \(digestFile)"])
     }
     let decoder = JSONDecoder()

@@ -1,4 +1,3 @@
-internal import Crypto
 public import Tensor
 
 extension SafetensorsFile {
@@ -6,19 +5,19 @@ extension SafetensorsFile {
   /// tensor of 32-bit floats, as it was read, is not read again.
   public func sha256(having values: (_ name: String) -> Tensor<Float>?) throws(SafetensorsError) -> String {
     var hasher = SHA256()
-    func addFile(_ range: Range<Int>) throws(SafetensorsError) {
+    func add(_ range: Range<Int>, to hasher: inout SHA256) throws(SafetensorsError) {
       try SafetensorsError.naming(path) { () throws(FileError) in try file.hash(range, into: &hasher) }
     }
-    try addFile(0..<start)
+    try add(0..<start, to: &hasher)
     // In the order of their bytes, which leave no holes.
     for name in names {
       let entry = try entry(name)
       if entry.type == .float32, let tensor = values(name) {
         precondition(tensor.count * 4 == entry.range.count, "\(name) of \(entry.shape) is not \(tensor.shape)")
         // The file's byte order is that of every processor we build for.
-        unsafe tensor.withUnsafeMutableBuffer { unsafe hasher.update(bufferPointer: UnsafeRawBufferPointer($0)) }
+        unsafe tensor.withUnsafeMutableBuffer { unsafe hasher.update(UnsafeRawBufferPointer($0)) }
       } else {
-        try addFile(start + entry.range.lowerBound..<start + entry.range.upperBound)
+        try add(start + entry.range.lowerBound..<start + entry.range.upperBound, to: &hasher)
       }
     }
     return hasher.finalize().hexadecimal

@@ -1,4 +1,3 @@
-internal import Crypto
 internal import Foundation
 
 /// A file of named tensors that all ranks write together.
@@ -84,7 +83,7 @@ public struct SharedTensorFile {
         let place = layout.offsets[index] + start * tensor.type.size
         try unsafe numbers(index, elements).withBytes { bytes in
           precondition(bytes.count == elements.count * tensor.type.size, "numbers of \(tensor.name)")
-          unsafe hasher.update(bufferPointer: bytes)
+          unsafe hasher.update(bytes)
           try unsafe file.overwrite(bytes, at: place)
         }
         written.append(place..<place + elements.count * tensor.type.size)

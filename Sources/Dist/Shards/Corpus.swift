@@ -1,4 +1,3 @@
-internal import Crypto
 internal import Foundation
 
 /// A corpus opened to read: samples 0 ..< count over all its shards, in the order of import.
@@ -50,8 +49,8 @@ public final class Corpus: Sendable {
   /// SHA-256 over the corpus's name and its shards' own, in hexadecimal digits: the same contents have the same.
   public var fingerprint: String {
     var hasher = SHA256()
-    hasher.update(data: [UInt8](index.name.utf8))
-    for shard in index.shards { hasher.update(data: [UInt8]("\0\(shard.sha256)".utf8)) }
+    hasher.update(index.name.utf8)
+    for shard in index.shards { hasher.update("\0\(shard.sha256)".utf8) }
     return hasher.finalize().hexadecimal
   }
 
@@ -120,10 +119,10 @@ public final class Corpus: Sendable {
 
   private static func sampleID(corpus: [UInt8], key: ArraySlice<UInt8>) -> UInt64 {
     var hasher = SHA256()
-    hasher.update(data: corpus)
-    hasher.update(data: [0])
-    hasher.update(data: key)
-    return hasher.finalize().prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+    hasher.update(corpus)
+    hasher.update([0])
+    hasher.update(key)
+    return hasher.finalize().bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
   }
 
   private func at<R>(_ sample: Int, _ body: (Shard, Int) -> R) -> R {

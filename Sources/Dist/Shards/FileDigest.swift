@@ -1,5 +1,3 @@
-internal import Crypto
-
 extension OpenFile {
   /// Reads `count` bytes at `offset` into `bytes`, whose memory is kept.
   func read(_ count: Int, at offset: Int, into bytes: inout [UInt8]) throws(FileError) {
@@ -24,7 +22,7 @@ extension OpenFile {
     var at = range.lowerBound
     while at < range.upperBound {
       try read(min(block, range.upperBound - at), at: at, into: &bytes)
-      hasher.update(data: bytes)
+      hasher.update(bytes)
       at += bytes.count
     }
   }
@@ -35,15 +33,5 @@ extension OpenFile {
     try hash(0..<gap.lowerBound, into: &hasher)
     try hash(gap.upperBound..<max(try size(), gap.upperBound), into: &hasher)
     return hasher.finalize().hexadecimal
-  }
-}
-
-extension SHA256.Digest {
-  /// The digest in 64 hexadecimal digits.
-  var hexadecimal: String {
-    map { byte in
-      let digits = String(byte, radix: 16)
-      return digits.count == 1 ? "0" + digits : digits
-    }.joined()
   }
 }

@@ -1,5 +1,3 @@
-internal import Crypto
-
 /// One shard, opened to read. Captions and keys are in memory; pictures are read at need, past the HDF5 library.
 struct Shard: Sendable {
   let path: String

@@ -1,5 +1,3 @@
-internal import Crypto
-
 /// The samples of one shard, gathered in memory in the form of the file.
 struct ShardBuilder {
   private var images = Strings()
@@ -40,20 +38,20 @@ struct ShardBuilder {
     let file = try HDF5File.create(path)
     var hasher = SHA256()
     @discardableResult
-    func put<T: HDF5Element>(_ name: String, _ values: [T]) throws(HDF5Error) -> HDF5Dataset {
+    func put<T: HDF5Element>(_ name: String, _ values: [T], _ hasher: inout SHA256) throws(HDF5Error) -> HDF5Dataset {
       let dataset = try file.createDataset(name, T.hdf5Type, shape: [values.count])
       try dataset.write(values)
       hasher.update(numbers: values)
       return dataset
     }
-    let pictures = try put(ShardLayout.imageBytes, images.bytes)
-    try put(ShardLayout.imageOffsets, images.offsets)
-    try put(ShardLayout.captionBytes, captions.bytes)
-    try put(ShardLayout.captionOffsets, captions.offsets)
-    try put(ShardLayout.captionFirst, captionFirst)
-    try put(ShardLayout.keyBytes, keys.bytes)
-    try put(ShardLayout.keyOffsets, keys.offsets)
-    if labeled { try put(ShardLayout.labels, labels) }
+    let pictures = try put(ShardLayout.imageBytes, images.bytes, &hasher)
+    try put(ShardLayout.imageOffsets, images.offsets, &hasher)
+    try put(ShardLayout.captionBytes, captions.bytes, &hasher)
+    try put(ShardLayout.captionOffsets, captions.offsets, &hasher)
+    try put(ShardLayout.captionFirst, captionFirst, &hasher)
+    try put(ShardLayout.keyBytes, keys.bytes, &hasher)
+    try put(ShardLayout.keyOffsets, keys.offsets, &hasher)
+    if labeled { try put(ShardLayout.labels, labels, &hasher) }
     let digest = hasher.finalize().hexadecimal
     try file.attributes.set(ShardLayout.Attribute.schema, ShardLayout.schema)
     try file.attributes.set(ShardLayout.Attribute.corpus, corpus)

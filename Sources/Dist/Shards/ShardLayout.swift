@@ -1,5 +1,3 @@
-internal import Crypto
-
 /// The names in a corpus shard, and the order in which its contents are hashed.
 ///
 /// Bytes of all samples stand end to end; sample i's are `offsets[i]` ..< `offsets[i + 1]`. The captions of sample i are
@@ -30,6 +28,6 @@ enum ShardLayout {
 extension SHA256 {
   /// Adds numbers in their stored form, little-endian.
   mutating func update<T: HDF5Element>(numbers: [T]) {
-    unsafe numbers.withUnsafeBytes { unsafe update(bufferPointer: $0) }
+    unsafe numbers.withUnsafeBytes { unsafe update($0) }
   }
 }

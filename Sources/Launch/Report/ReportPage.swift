@@ -1,4 +1,3 @@
-import Crypto
 import Dist
 import Foundation
 
@@ -58,7 +57,7 @@ struct ReportPage {
   }
 
   private static func digest(_ markup: Markup) -> Markup {
-    Markup(trusted: "sha256-" + Data(SHA256.hash(data: Data(markup.text.utf8))).base64EncodedString())
+    Markup(trusted: "sha256-" + Data(SHA256.hash(markup.text.utf8).bytes).base64EncodedString())
   }
 
   private var sections: [(id: String, title: String, body: Markup)] {

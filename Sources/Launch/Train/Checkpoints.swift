@@ -1,4 +1,3 @@
-import Crypto
 import Dist
 import Foundation
 import Model
@@ -54,10 +53,8 @@ struct SavedRun: Codable {
       defer { try? file.close() }
       var hasher = SHA256()
       // Files of weights are larger than a rank's memory may be.
-      while let piece = try file.read(upToCount: 1 << 20), !piece.isEmpty { hasher.update(data: piece) }
-      return hasher.finalize().map { byte in
-        String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
-      }.joined()
+      while let piece = try file.read(upToCount: 1 << 20), !piece.isEmpty { hasher.update(piece) }
+      return hasher.finalize().hexadecimal
     } catch {
       throw ModelFileError(
         path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")

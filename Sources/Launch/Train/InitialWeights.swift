@@ -1,4 +1,3 @@
-import Crypto
 import Dist
 import Foundation
 import Model
@@ -100,9 +99,7 @@ struct InitialWeights: FirstWeights {
   private static func sha256(of file: any NamedTensors) throws -> String {
     guard let sharded = file as? ShardedSafetensors else { return try SavedRun.sha256(of: file.path) }
     let sums = try sharded.parts.map { try SavedRun.sha256(of: $0) }
-    return SHA256.hash(data: Data(sums.joined(separator: "\n").utf8)).map { byte in
-      String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
-    }.joined()
+    return SHA256.hash(sums.joined(separator: "\n").utf8).hexadecimal
   }
 
   /// Differences that no shape shows.

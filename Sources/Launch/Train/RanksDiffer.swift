@@ -1,6 +1,4 @@
-import Crypto
 import Dist
-import Foundation
 
 extension Communicator {
   /// Refuses ranks that hold another `text` than rank 0. Every rank must call it.
@@ -8,7 +6,7 @@ extension Communicator {
   /// Ranks that were told or hold different things would wait for each other in different collectives, or train on
   /// what no run file says: each rank may have its own disk.
   func requireSame(_ what: String, _ text: String) throws {
-    let all = try allGather([UInt8](SHA256.hash(data: Data(text.utf8))) + [UInt8](hostname.utf8))
+    let all = try allGather(SHA256.hash(text.utf8).bytes + [UInt8](hostname.utf8))
     let length = SHA256.byteCount
     let others = all.indices.filter { all[$0].prefix(length) != all[0].prefix(length) }
     guard !others.isEmpty else { return }

@@ -1,4 +1,3 @@
-import Crypto
 import Dist
 import Foundation
 import TestSupport
@@ -16,9 +15,7 @@ import Testing
     "threads":1,"version":"9.9"}}
     """.replacing("SHA", with: digest(Array("abc".utf8)))
 
-  static func digest(_ bytes: [UInt8]) -> String {
-    SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
-  }
+  static func digest(_ bytes: [UInt8]) -> String { SHA256.hash(bytes).hexadecimal }
 
   private func checkpoint(_ manifest: String) throws -> Checkpoint {
     let bytes = Array(manifest.utf8)

@@ -1,4 +1,3 @@
-import Crypto
 import Dist
 import Foundation
 import Subprocess
@@ -81,8 +80,8 @@ import Testing
   }
 
   @Test func identityIsOfCorpusAndKeyAlone() throws {
-    let digest = SHA256.hash(data: Data("noto\0u1f98a".utf8))
-    let expected = digest.prefix(8).reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
+    let digest = SHA256.hash("noto\0u1f98a".utf8)
+    let expected = digest.bytes.prefix(8).reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
     #expect(Corpus.sampleID(corpus: "noto", key: "u1f98a") == expected)
     let samples = Self.samples(9)
     _ = try write("c", samples, perShard: 2)

@@ -1,4 +1,4 @@
-import Crypto
+import Dist
 import Foundation
 import Model
 import TestSupport
@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// How a report looks, in a real browser.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct ReportLookTests {
+@Suite(.serialized, .requires(.browser)) struct ReportLookTests {
   let folder: TemporaryFolder
   /// A page with every kind of chart and with pictures.
   let page: String
@@ -94,7 +94,7 @@ import Testing
 
   /// Opens a copy of the page that also runs the probe.
   private func layout(_ page: String, _ browser: Browser) async throws -> Layout {
-    let hash = Data(SHA256.hash(data: Data(Self.probe.utf8))).base64EncodedString()
+    let hash = Data(SHA256.hash(Self.probe.utf8).bytes).base64EncodedString()
     let text = try String(contentsOf: URL(filePath: page), encoding: .utf8)
       .replacing("script-src ", with: "script-src 'sha256-\(hash)' ", maxReplacements: 1)
       .replacing("</body>", with: "<script>\(Self.probe)</script></body>")
