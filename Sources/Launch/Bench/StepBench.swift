@@ -94,7 +94,7 @@ struct StepBench {
     ProcessMemory.resetPeak()
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let products = try ProductPrecision.agreed(precision, over: communicator)
-    if let warning = products.warning { say("warning: \(warning)") }
+    for warning in products.warnings { say("warning: \(warning)") }
     let precision = products.used
     let options = objective.options
     let (model, terms) = CLIP<Float>.student(

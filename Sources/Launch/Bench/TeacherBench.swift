@@ -64,7 +64,7 @@ struct TeacherBench {
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let agreed = try ProductPrecision.agreed(precision, over: communicator)
     let precision = agreed.used
-    for text in [agreed.warning.map { "warning: \($0)" }, agreed.note].compactMap({ $0 }) { say(text) }
+    for text in agreed.warnings.map({ "warning: \($0)" }) + [agreed.note].compactMap({ $0 }) { say(text) }
     say(
       "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count == 1 ? "1 thread" : "\(Threads.count) threads"), BLAS \(BLAS.kernel)"
     )

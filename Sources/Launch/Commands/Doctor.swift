@@ -7,8 +7,8 @@ struct Doctor: ParsableCommand {
     abstract: "Says what this machine or cluster is, and what is wrong with it.",
     discussion: """
       Start it as a run would be started (mpirun -n 4 kinship doctor): processor, BLAS kernel and its measured speed, \
-      cores and threads of every rank, libraries, shared memory; latency and bandwidth between ranks, clocks; then what is \
-      wrong, with the command that mends it.
+      what precision: auto takes and why, cores and threads of every rank, libraries, shared memory; latency and \
+      bandwidth between ranks, clocks; then what is wrong, with the command that mends it.
       """)
 
   @Flag(help: "Prints one JSON object instead of text.")

@@ -43,7 +43,7 @@ struct Plan: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "What kinship doctor --json printed on the cluster: the rate of its slowest rank, latency and bandwidth, for those "
-        + "that are not given here.", valueName: "file"))
+        + "that are not given here; and its processors, which decide precision: auto.", valueName: "file"))
   var doctor: String?
 
   @Flag(help: "Prints one JSON object instead of text.")
@@ -64,7 +64,7 @@ struct Plan: ParsableCommand {
     let run = try RunConfig.load(file, overrides: overrides)
     let found = try doctor.map { try DoctorFigures(contentsOf: $0) }
     let code = Job.run { ranks in
-      let header = try Trainer(run: run, ranks: ranks).prospect()
+      let header = try Trainer(run: run, ranks: ranks, processors: found?.processors).prospect()
       let network = Wire(
         latency: latency?.seconds ?? found?.network?.latency ?? 30e-6,
         bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? 1.25e9)
@@ -76,7 +76,8 @@ struct Plan: ParsableCommand {
         ?? .measure(threads: header.plan.compute, header.precisions)
       if let exact { rates.fp32 = exact }
       if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
-      let plan = RunPlan(header, cost, rates)
+      let source = found?.processors == nil ? "this machine" : "the hosts of \(doctor ?? "")"
+      let plan = RunPlan(header, cost, rates, on: source)
       if ranks.rank == 0 {
         for warning in header.warnings { FileHandle.standardError.write(Data("warning: \(warning)\n".utf8)) }
         print(try json ? plan.json : plan.text(model: header.modelText))

@@ -1,4 +1,5 @@
 import Foundation
+import Tensor
 
 /// What `doctor` says: the facts of every rank, and what is wrong.
 struct DoctorReport: Codable {
@@ -8,6 +9,8 @@ struct DoctorReport: Codable {
   var network: NetworkReport?
   /// Nil where no folder was asked for.
   var folder: FolderReport?
+  /// What `precision: auto` takes in a run on all of these ranks.
+  var precision: PrecisionDecision?
   var findings: [String]
 
   init(_ reports: [RankReport], network: NetworkReport? = nil, folder: FolderReport? = nil) {
@@ -15,6 +18,8 @@ struct DoctorReport: Codable {
     ranks = reports
     self.network = network
     self.folder = folder
+    let processors = reports.compactMap(\.identified)
+    precision = processors.count == reports.count ? PrecisionDecision(on: processors) : nil
     findings =
       Diagnosis.findings(reports) + (network?.findings(reports) ?? []) + (folder?.findings(reports) ?? [])
   }
@@ -72,6 +77,9 @@ struct DoctorReport: Codable {
       ("MPI", report.mpi),
       ("HDF5", "\(report.hdf5), file locking \(host.fileLocking.map { "HDF5_USE_FILE_LOCKING=\($0)" } ?? "as built")"),
     ]
+    if let precision, let processor = report.identified {
+      facts.append(("precision", "auto takes \(precisionText(precision, on: processor))"))
+    }
     if let size = host.sharedMemory, let free = host.sharedMemoryFree {
       facts.append(("shared memory", "\(Figures.bytes(size)), \(Figures.bytes(free)) free"))
     }
@@ -84,6 +92,13 @@ struct DoctorReport: Codable {
     }
     return ["node \(report.hostname)"]
       + facts.map { "  " + $0.0.padding(toLength: 15, withPad: " ", startingAt: 0) + $0.1 }
+  }
+
+  /// What `precision: auto` takes on all ranks and why; and what this host would take alone, where that is another.
+  private func precisionText(_ decision: PrecisionDecision, on processor: RankProcessor) -> String {
+    let alone = PrecisionDecision(processor.processor)
+    return "\(decision.used.rawValue): \(decision.reason)"
+      + (alone.used == decision.used ? "" : "; this host alone would take \(alone.used.rawValue): \(alone.reason)")
   }
 
   private func line(_ report: RankReport) -> String {

@@ -6,6 +6,8 @@ struct Host: Sendable, Equatable, Codable {
   /// Tells nodes apart where host names do not: the same for all containers on one kernel.
   var boot: String
   var processor: String
+  /// What tells the processor apart, for `precision: auto`; nil where a file of an earlier version does not say it.
+  var identity: Processor?
   var level: BLASKernel.Level
   /// Size and free space of the shared-memory file system in bytes, where there is one.
   var sharedMemory: Int?
@@ -31,7 +33,7 @@ struct Host: Sendable, Equatable, Codable {
     if container { wanted += ["OMPI_MCA_btl_vader_single_copy_mechanism=none"] }
     return Host(
       boot: boot.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) } ?? ProcessInfo.processInfo.hostName,
-      processor: Machine.processorName, level: Machine.level,
+      processor: Machine.processorName, identity: .current, level: Machine.level,
       sharedMemory: (space?[.systemSize] as? NSNumber)?.intValue,
       sharedMemoryFree: (space?[.systemFreeSize] as? NSNumber)?.intValue,
       fileLocking: environment["HDF5_USE_FILE_LOCKING"].flatMap { $0.isEmpty ? nil : $0 },

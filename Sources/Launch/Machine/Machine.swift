@@ -64,11 +64,14 @@ enum Machine {
       Data("kinship: cannot start \(program) anew for better BLAS kernels (\(reason)); it will be slow\n".utf8))
   }
 
+  /// The name of a processor that the kernel does not tell.
+  static let unknownProcessor = "unknown"
+
   /// The processor's name as the kernel tells it.
   static var processorName: String {
     let lines = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
     let line = lines.split(separator: "\n").first { $0.hasPrefix("model name") }
     let name = line?.split(separator: ":", maxSplits: 1).last.map { $0.trimmingCharacters(in: .whitespaces) }
-    return name ?? "unknown"
+    return name ?? unknownProcessor
   }
 }

@@ -9,11 +9,11 @@ enum MatrixRate {
     let before = Threads.count
     Threads.count = threads
     defer { Threads.count = before }
-    var random = KeyedRandom(seed: 0, purpose: "matrix rate")
-    let values = (0..<n * n).map { _ in Float(random.uniform(-1, 1)) }
+    let values = Tensor<Float>(Shape(n, n))
+    fill(values, 0.5)
     let (left, right) = (RoundedBuffer(), RoundedBuffer())
-    let a = left.operand(Tensor(Shape(n, n), values), precision)
-    let b = right.operand(Tensor(Shape(n, n), values), precision)
+    let a = left.operand(values, precision)
+    let b = right.operand(values, precision)
     let c = Tensor<Float>(Shape(n, n))
     // The first product pays for threads and buffers.
     matmul(a, b, into: c)

@@ -24,6 +24,9 @@ struct RankReport: Sendable, Codable, Equatable {
   var mpi: String
   var hdf5: String
 
+  /// The rank's processor, for `precision: auto`; nil where it is not known.
+  var identified: RankProcessor? { host.identity.map { RankProcessor(hostname: hostname, processor: $0) } }
+
   /// Who chose the BLAS kernel.
   enum KernelChoice: String, Sendable, Codable { case openblas, kinship, user }
 

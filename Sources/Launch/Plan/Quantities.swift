@@ -51,12 +51,22 @@ struct DoctorFigures {
   var rates: ProductRates
   var network: Wire?
   var memory: Wire?
+  /// Those of all ranks, which decide `precision: auto`; nil where an earlier version has not written them.
+  var processors: [RankProcessor]?
 
   init(contentsOf path: String) throws {
     struct Report: Decodable {
       struct Rank: Decodable {
+        struct Host: Decodable { var identity: Processor? }
         var allCores: Double
         var allCoresRounded: Double?
+        var hostname: String?
+        var host: Host?
+
+        var processor: RankProcessor? {
+          guard let hostname, let identity = host?.identity else { return nil }
+          return RankProcessor(hostname: hostname, processor: identity)
+        }
       }
       var ranks: [Rank]
       var network: NetworkReport?
@@ -77,6 +87,8 @@ struct DoctorFigures {
     let rounded = report.ranks.compactMap(\.allCoresRounded)
     let bf16 = rounded.count == report.ranks.count ? rounded.min() : nil
     rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * (bf16 ?? slowest))
+    let known = report.ranks.compactMap(\.processor)
+    processors = known.count == report.ranks.count ? known : nil
     network = Wire(report.network?.pairs.filter { !$0.sharesNode } ?? [])
     memory = Wire(report.network?.pairs.filter(\.sharesNode) ?? [])
   }

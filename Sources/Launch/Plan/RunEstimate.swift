@@ -123,15 +123,16 @@ struct RunEstimate {
     let held = min(rows, run.batch.micro ?? rows)
     let (use, again) = (held < rows ? TowerUse.trainingInPieces : .training, run.batch.recompute)
     let (image, text) = (frozen.image ? TowerUse.forward : use, frozen.text ? TowerUse.forward : use)
+    let precision = run.precision.used
     parts.append(
-      Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, image, again, run.precision)))
+      Part(name: "pictures' activations", bytes: towers.pictures(held, of: config, image, again, precision)))
     let isBound = towers.captions == nil ? " (at most)" : ""
     parts.append(
       Part(
-        name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, text, again, run.precision)))
+        name: "captions' activations\(isBound)", bytes: towers.captions(held, of: config, text, again, precision)))
     if let teacher {
       let held = min(rows, teacher.micro ?? rows)
-      let precision = run.teacher?.precision ?? .fp32
+      let precision = run.teacher?.precision.used ?? .fp32
       let buffers =
         towers.pictures(held, of: teacher.config, .forward, .none, precision)
         + towers.captions(held, of: teacher.config, .forward, .none, precision)

@@ -13,8 +13,9 @@ extension RunPlan {
       "kinship \(version)  plan of \(run)  \(ranks) \(ranks == 1 ? "rank" : "ranks") on \(nodes) "
         + "\(nodes == 1 ? "node" : "nodes"), \(batch) pairs a step",
       "model  \(model)",
-      "memory \(Figures.bytes(memoryTotal)) a rank",
     ]
+    if let precision { lines.append("precision \(precision)") }
+    lines.append("memory \(Figures.bytes(memoryTotal)) a rank")
     lines += memory.map { "         " + column($0.name, 38) + right(Figures.bytes($0.bytes), 10) }
     lines.append(
       "work   \(short(gflop.forward + gflop.backward + gflop.objective + gflop.teacher)) GFLOP a rank and step: forward "

@@ -53,6 +53,8 @@ struct RunPlan: Codable {
   var nodes: Int
   var batch: Int
   var parameters: Int
+  /// What `precision: auto` takes, and by which processors; nil where the run file names a precision.
+  var precision: String?
   var memory: [RunEstimate.Part]
   var memoryTotal: Int
   var collectives: [Collective]
@@ -67,13 +69,16 @@ struct RunPlan: Codable {
   var efficiency: Double
   var scaling: [Scale]
 
-  /// - Parameter cost: ranks, nodes and what is between them.
-  init(_ header: RunHeader, _ cost: ClusterCost, _ rates: ProductRates) {
+  /// - Parameters:
+  ///   - cost: ranks, nodes and what is between them.
+  ///   - source: where the processors are whose rates are taken: `this machine`.
+  init(_ header: RunHeader, _ cost: ClusterCost, _ rates: ProductRates, on source: String = "this machine") {
     let batch = header.run.batch.global
     let plan = Prospect(header, cost, batch: batch, rates: rates)
     run = header.run.name
     (ranks, nodes, self.batch) = (cost.ranks, cost.nodes, batch)
     parameters = header.parameters.parameterCount
+    precision = header.precision.isEmpty ? nil : header.precision.joined(separator: "; ") + ", as on \(source)"
     memory = plan.estimate.memory
     memoryTotal = plan.estimate.memoryBytes
     collectives = Self.collectives(plan.estimate.payloads)

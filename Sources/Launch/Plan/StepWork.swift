@@ -26,8 +26,8 @@ struct StepWork {
     _ run: RunConfig, _ config: CLIPConfig, frozen: Frozen, teacher: CLIPConfig?, teacherWidth: Int?, rows b: Int,
     tokens: Double
   ) {
-    precision = run.precision
-    teacherPrecision = run.teacher?.precision ?? .fp32
+    precision = run.precision.used
+    teacherPrecision = run.teacher?.precision.used ?? .fp32
     let once = Self.forward(config, rows: b, tokens: tokens)
     let image = Double(b) * config.vision.forwardOperations(embedding: config.embedding)
     let learning = (frozen.image ? 0 : image) + (frozen.text ? 0 : once - image)

@@ -16,9 +16,23 @@ final class CachedTeacher: TeacherSource {
   ) throws {
     guard let cache = run.teacher?.cache else { return nil }
     caches = try corpora.map { corpus in
-      try TeacherCache(
-        cache.folder(of: corpus), wanted: teacher.cacheDescription(run, corpus),
-        check: checking && run.data.verify == .checksums ? .checksums : .sizes, communicator: ranks)
+      let folder = cache.folder(of: corpus)
+      var wanted = try teacher.cacheDescription(run, corpus)
+      // What is there is taken: `auto` asks for the quicker of two precisions, and nothing is computed.
+      if run.teacher?.precision == .auto, let found = try CacheManifest.read(folder) {
+        wanted.teacher.precision = found.description.teacher.precision
+      }
+      return try TeacherCache(
+        folder, wanted: wanted, check: checking && run.data.verify == .checksums ? .checksums : .sizes,
+        communicator: ranks)
+    }
+    let precisions = caches.map { $0.manifest.description.teacher.precision ?? Precision.fp32.rawValue }
+    guard Set(precisions).count <= 1 else {
+      let list = zip(corpora, precisions).map { "\($0.name) in \($1)" }.joined(separator: ", ")
+      throw ModelFileError(
+        path: cache.path, exitCode: 65,
+        reason: "holds the embeddings of \(list), and a run takes them in one precision; name a new folder in "
+          + "teacher.cache and run kinship precompute, which takes one precision for all corpora")
     }
     for cache in caches { try ranks.requireSame("cache \(cache.folder)", "\(cache.manifest.parts.map(\.sha256))") }
   }

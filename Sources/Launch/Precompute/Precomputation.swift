@@ -28,6 +28,8 @@ struct Precomputation {
 
   /// Embeds all corpora by the teacher of `run`.
   private func embed(_ corpora: [Corpus], as run: RunConfig, _ loaders: Int) throws {
+    let decided = try decided(run, corpora)
+    let run = decided.run
     guard var model = try TeacherModel(run, over: ranks, checksum: .whenRead), let cache = run.teacher?.cache else {
       return
     }
@@ -44,8 +46,9 @@ struct Precomputation {
       "kinship \(Release.version)  teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding); "
         + "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks") of one compute thread each, BLAS kernel \(BLAS.kernel)")
     say(weights.text)
+    for text in decided.precision { say("precision \(text)") }
     if let note = model.precision.note { say(note) }
-    if let warning = model.precision.warning { say("warning: \(warning)") }
+    for warning in model.precision.warnings { say("warning: \(warning)") }
     let teacher = PrecomputingTeacher(weights.model, model.input, seed: run.data.seed)
     for corpus in corpora {
       try CorpusPrecomputation(
@@ -56,6 +59,23 @@ struct Precomputation {
         loaders: loaders, ranks: ranks, say: say
       ).run()
     }
+  }
+
+  /// The run without `precision: auto` of its teacher. Every rank must call it.
+  private func decided(_ run: RunConfig, _ corpora: [Corpus]) throws -> DecidedRun {
+    guard let teacher = run.teacher, teacher.precision == .auto, let cache = teacher.cache else {
+      return DecidedRun(precomputing: run, on: [], begun: nil)
+    }
+    // As one rank sees the cache: others may look while it is made.
+    var begun: [UInt8] = []
+    if ranks.rank == 0 {
+      let found = try corpora.compactMap { try CacheManifest.read(cache.folder(of: $0)) }.first
+      begun = [UInt8]((found.map { $0.description.teacher.precision ?? Precision.fp32.rawValue } ?? "").utf8)
+    }
+    try ranks.broadcast(&begun)
+    return DecidedRun(
+      precomputing: run, on: try RankProcessor.all(over: ranks),
+      begun: Precision(rawValue: String(decoding: begun, as: UTF8.self)))
   }
 
   /// One rank reads every byte; what it finds stops all.

@@ -31,14 +31,60 @@ extension RunNode {
 /// Numbers as they may be written in a run file: decimal, `_` between digits allowed, `1e-3` too.
 enum YAMLNumber {
   static func integer<I: FixedWidthInteger>(_ text: String) -> I? {
-    guard text.wholeMatch(of: #/[-+]?(0|[1-9][0-9]*(_[0-9]+)*)/#) != nil else { return nil }
+    var scanner = NumberScanner(text)
+    scanner.skipSign()
+    let hasLeadingZero = scanner.next == UInt8(ascii: "0")
+    let digits = scanner.skipDigits(grouped: true)
+    guard digits > 0, scanner.isAtEnd, !hasLeadingZero || digits == 1 else { return nil }
     return I(text.replacing("_", with: ""))
   }
 
   static func double(_ text: String) -> Double? {
-    let pattern = #/[-+]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?/#
-    guard text.wholeMatch(of: pattern) != nil, let value = Double(text.replacing("_", with: "")) else { return nil }
+    var scanner = NumberScanner(text)
+    scanner.skipSign()
+    let whole = scanner.skipDigits(grouped: true)
+    let fraction = scanner.skip(UInt8(ascii: ".")) ? scanner.skipDigits(grouped: false) : 0
+    guard whole + fraction > 0 else { return nil }
+    if scanner.skip(UInt8(ascii: "e")) || scanner.skip(UInt8(ascii: "E")) {
+      scanner.skipSign()
+      guard scanner.skipDigits(grouped: false) > 0 else { return nil }
+    }
+    guard scanner.isAtEnd, let value = Double(text.replacing("_", with: "")) else { return nil }
     return value.isFinite ? value : nil
+  }
+}
+
+/// Goes through the characters of a number. By hand: a regular expression is made anew at each use, and a run file has
+/// hundreds of values.
+private struct NumberScanner {
+  private var rest: Substring.UTF8View
+
+  init(_ text: String) { rest = text[...].utf8 }
+
+  var isAtEnd: Bool { rest.isEmpty }
+  var next: UInt8? { rest.first }
+
+  /// Passes over one character if it is the next.
+  mutating func skip(_ character: UInt8) -> Bool {
+    guard rest.first == character else { return false }
+    rest.removeFirst()
+    return true
+  }
+
+  mutating func skipSign() { _ = skip(UInt8(ascii: "-")) || skip(UInt8(ascii: "+")) }
+
+  /// Passes over digits, between which there may be a `_` where they are grouped; returns how many digits there were.
+  mutating func skipDigits(grouped: Bool) -> Int {
+    func isDigit(_ character: UInt8?) -> Bool { character.map { (48...57).contains($0) } ?? false }
+    var count = 0
+    while true {
+      if isDigit(rest.first) {
+        count += 1
+      } else if !grouped || count == 0 || rest.first != UInt8(ascii: "_") || !isDigit(rest.dropFirst().first) {
+        return count
+      }
+      rest.removeFirst()
+    }
   }
 }
 

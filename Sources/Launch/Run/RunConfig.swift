@@ -41,7 +41,7 @@ struct RunConfig: Section {
   var nonFinite = NonFiniteConfig()
   var watchdog = WatchdogConfig()
   /// How the towers' matrix products read their operands.
-  var precision = Precision.fp32
+  var precision = PrecisionChoice.fp32
 
   mutating func fields(_ map: FieldMap) {
     map.required("name", &name, "the run's name; its folder is output/name")

@@ -20,7 +20,7 @@ struct TeacherConfig: Section {
   /// With `spread`: over how many ranks; every so many that follow one another hold the weights once. `all`: over all.
   var spreadOver: Int?
   /// How its towers' matrix products read their operands.
-  var precision = Precision.fp32
+  var precision = PrecisionChoice.fp32
   /// Where `kinship precompute` keeps its embeddings, for training to take them from there; none: it is computed live.
   var cache: CacheConfig?
   /// Further teachers with caches of their own, whose soft targets are averaged with this one's.

@@ -54,9 +54,24 @@ extension RunTree {
   private static func text(_ text: String, quoted: Bool) -> String {
     guard quoted else { return text.isEmpty ? "null" : text }
     let words = ["true", "false", "null", "yes", "no", "on", "off", "none", "auto", "all", "y", "n"]
-    let bare = text.wholeMatch(of: #/[A-Za-z_.\/][A-Za-z0-9_.\/+-]*/#) != nil
-    if bare, !words.contains(text.lowercased()), YAMLNumber.double(text) == nil, !isSpecialNumber(text) { return text }
+    let isNumber = YAMLNumber.double(text) != nil || isSpecialNumber(text)
+    if isBare(text), !words.contains(text.lowercased()), !isNumber { return text }
     return "\"" + text.unicodeScalars.map(escaped).joined() + "\""
+  }
+
+  /// Whether the text begins with a letter, `_`, `.` or `/`, and goes on with these, digits, `+` and `-`.
+  private static func isBare(_ text: String) -> Bool {
+    func isLetter(_ character: UInt8) -> Bool {
+      switch character {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
+      case UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "/"): true
+      default: false
+      }
+    }
+    guard let first = text.utf8.first, isLetter(first) else { return false }
+    return text.utf8.dropFirst().allSatisfy {
+      isLetter($0) || (48...57).contains($0) || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "-")
+    }
   }
 
   private static func isSpecialNumber(_ text: String) -> Bool { [".inf", ".nan"].contains(text.lowercased()) }

@@ -28,6 +28,8 @@ struct RunHeader {
   var notes: [String] = []
   /// What the user should look at, beside what the run file itself shows.
   var warnings: [String] = []
+  /// Which precision `precision: auto` takes and why; empty where the run file names one.
+  var precision: [String] = []
 
   /// What is said of a teacher.
   struct Teacher {
@@ -42,7 +44,9 @@ struct RunHeader {
   }
 
   /// Those of the model's products and of a teacher's that is computed.
-  var precisions: [Precision] { [run.precision] + (teacher?.cache == nil ? [run.teacher?.precision ?? .fp32] : []) }
+  var precisions: [Precision] {
+    [run.precision.used] + (teacher?.cache == nil ? [run.teacher?.precision.used ?? .fp32] : [])
+  }
 
   /// One thing that is said of the run.
   struct Fact: Codable, Equatable {
@@ -70,6 +74,7 @@ struct RunHeader {
       Fact(name: "wire", text: estimate.wireText),
     ]
     if let teacher { facts.insert(Fact(name: "teacher", text: teacherText(teacher)), at: 1) }
+    if !precision.isEmpty { facts.append(Fact(name: "precision", text: precision.joined(separator: "; "))) }
     let notes = [run.freezeText(frozen, parameters)].compactMap { $0 } + notes
     let warnings = run.warnings(totalSteps: steps) + warnings + Set(machine.joined()).sorted()
     let width = 7

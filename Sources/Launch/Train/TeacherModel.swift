@@ -30,7 +30,9 @@ struct TeacherModel {
     path = teacher.model
     micro = teacher.micro
     placement = teacher.placement
-    precision = try ranks.map { try .agreed(teacher.precision, over: $0) } ?? ProductPrecision(used: teacher.precision)
+    let wanted = teacher.precision.used
+    precision =
+      try ranks.map { try .agreed(wanted, key: "teacher.precision", over: $0) } ?? ProductPrecision(used: wanted)
     cache = teacher.cache?.path
     spreadOver = teacher.spreadOver
     let words: Vocabulary

@@ -7,6 +7,16 @@ import Tensor
 struct Trainer {
   let run: RunConfig
   let ranks: Communicator
+  /// The processors that a plan is for, where they are others than those under the ranks.
+  var processors: [RankProcessor]?
+  /// What the header says of `precision: auto`, once that is decided.
+  private(set) var precision: [String] = []
+
+  init(run: RunConfig, ranks: Communicator, processors: [RankProcessor]? = nil) {
+    self.run = run
+    self.ranks = ranks
+    self.processors = processors
+  }
 
   /// Builds the parts and trains; with `dryRun`, only says what would be done. Returns the exit code: 0, or 75 after a
   /// signal, when all is saved and the run can go on.
@@ -19,11 +29,28 @@ struct Trainer {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     if dryRun {
-      try prospect(resume, plan).say()
+      try decided().prospect(resume, plan).say()
       return 0
     }
     var notes: [String] = []
     let checkpoint = try Checkpoints.find(resume, of: run, over: ranks) { notes.append($0) }
+    return try decided(resuming: checkpoint).train(
+      from: checkpoint, isResumed: resume != nil, plan, notes: notes, trace: trace)
+  }
+
+  /// The trainer of the run without any `precision: auto`. Every rank must call it.
+  private func decided(resuming checkpoint: Checkpoint? = nil) throws -> Trainer {
+    let decided = try DecidedRun(run, resuming: checkpoint, on: processors, over: ranks)
+    var trainer = Trainer(run: decided.run, ranks: ranks, processors: processors)
+    trainer.precision = decided.precision
+    return trainer
+  }
+
+  /// Trains a run whose precision is decided. `notes` are what the log has to say of the checkpoint.
+  private func train(
+    from checkpoint: Checkpoint?, isResumed: Bool, _ plan: ThreadPlan, notes: [String], trace: String?
+  ) throws -> Int32 {
+    var notes = notes
     let inputs: TrainingInputs
     do {
       inputs = try TrainingInputs(run, checking: true, over: ranks)
@@ -37,15 +64,15 @@ struct Trainer {
     }
     var header = try header(inputs, inputs.config(in: checkpoint), plan)
     // What is foretold is of what is computed, which is exact where a processor has no rounded products.
-    header.run.precision = inputs.precision.used
-    if let teacher = inputs.teacher { header.run.teacher?.precision = teacher.precision.used }
+    header.run.precision = PrecisionChoice(inputs.precision.used)
+    if let teacher = inputs.teacher { header.run.teacher?.precision = PrecisionChoice(teacher.precision.used) }
     let weights = inputs.weights
     header.measureProgram(beside: weights)
     let source: (any TeacherSource)? =
       inputs.cached ?? weights.map { LiveTeacher($0.model, micro: inputs.teacher?.micro, spread: $0.spread) }
     let teachers = source.map { Teachers(first: $0, further: inputs.further) }
     let student = try Student(inputs, from: checkpoint) { notes.append($0) }
-    let folder = try RunFolder.prepare(run, resuming: resume != nil, over: ranks)
+    let folder = try RunFolder.prepare(run, resuming: isResumed, over: ranks)
     if let weights { header.notes.append(weights.text) }
     if let pruning = inputs.pruning { header.notes.append(pruning.text) }
     let facts = try header.say()
@@ -74,14 +101,16 @@ struct Trainer {
   func prospect() throws -> RunHeader {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
-    var header = try prospect(nil, plan)
+    var header = try decided().prospect(nil, plan)
     header.measureProgram(beside: nil)
     return header
   }
 
   private func prospect(_ resume: Resume?, _ plan: ThreadPlan) throws -> RunHeader {
     if let absent = try AbsentFiles(run, over: ranks) {
-      return try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).header()
+      var header = try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).header()
+      header.precision = precision
+      return header
     }
     let inputs = try TrainingInputs(run, checking: false, over: ranks)
     var header = try header(inputs, inputs.sizes, plan)
@@ -91,7 +120,11 @@ struct Trainer {
   }
 
   private func header(_ inputs: TrainingInputs, _ config: CLIPConfig, _ plan: ThreadPlan) throws -> RunHeader {
-    RunHeader(
+    // Embeddings from a cache take no products.
+    let computed = inputs.cached == nil ? inputs.teacher?.precision : nil
+    var products = [inputs.precision, computed].compactMap { $0 }
+    if let processors { products = [ProductPrecision(run.precision.used, on: processors)] }
+    return RunHeader(
       run: run, config: config, parameters: inputs.student(config).0.parameters,
       teacher: inputs.teacher.map { .init($0) },
       corpora: inputs.data.corpora.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
@@ -102,7 +135,7 @@ struct Trainer {
         run.batch.recompute.note,
         inputs.teacher?.precision.note.map { "teacher's \($0)" },
       ].compactMap { $0 },
-      warnings: [inputs.precision.warning, inputs.teacher?.precision.warning].compactMap { $0 })
+      warnings: products.flatMap(\.warnings), precision: precision)
   }
 
   /// Rank 0 leaves a model in open_clip's form in a folder.

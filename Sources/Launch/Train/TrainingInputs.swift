@@ -30,7 +30,7 @@ struct TrainingInputs {
   init(_ run: RunConfig, checking: Bool, over ranks: Communicator) throws {
     self.run = run
     self.ranks = ranks
-    precision = try ProductPrecision.agreed(run.precision, over: ranks)
+    precision = try ProductPrecision.agreed(run.precision.used, over: ranks)
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
     sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary)
     try run.checkStatistics(of: sizes, ranks: ranks.size)
