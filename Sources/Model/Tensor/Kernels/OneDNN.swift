@@ -99,6 +99,20 @@ final class OneDNN: @unchecked Sendable {
     return UnsafePointer(copy)
   }
 
+  /// Whether oneDNN has products of bfloat16 for this processor: it has none below AVX-512.
+  static let hasRoundedProducts: Bool = {
+    let worker = OneDNN(threads: 1)
+    var a = worker.describe(1, 1, transposed: false, dnnl_bf16)
+    var c = worker.describe(1, 1, transposed: false, dnnl_f32)
+    var operation = dnnl_matmul_desc_t()
+    var description: dnnl_primitive_desc_t?
+    guard withUnsafePointer(to: &a, { dnnl_matmul_desc_init(&operation, $0, $0, nil, &c) }) == dnnl_success,
+      dnnl_primitive_desc_create(&description, &operation, nil, worker.engine, nil) == dnnl_success
+    else { return false }
+    dnnl_primitive_desc_destroy(description)
+    return true
+  }()
+
   private init(threads: Int) {
     self.threads = threads
     made.reserveCapacity(Self.most)
