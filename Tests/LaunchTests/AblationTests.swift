@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// The scripts around the ablation; what they train is tried by `scripts/test`.
-@Suite(.timeLimit(.minutes(2))) struct AblationTests {
+@Suite struct AblationTests {
   private static let scripts = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts", directoryHint: .isDirectory)
 

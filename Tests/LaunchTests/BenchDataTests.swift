@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// What `kinship bench data` prints, of pictures it makes and of a corpus.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct BenchDataTests {
+@Suite(.serialized) struct BenchDataTests {
   static let quick = [
     "--seconds", "0.05", "--steps", "3", "--batch", "4", "--caption-tokens", "5", "--feed-side", "40",
   ]

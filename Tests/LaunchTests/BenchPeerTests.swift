@@ -4,7 +4,7 @@ import Testing
 
 /// `scripts/bench` beside PyTorch. Its measurements are real; PyTorch, which no test installs, is a stand-in that says what it
 /// was asked and answers what the real script answers.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct BenchPeerTests {
+@Suite(.serialized) struct BenchPeerTests {
   let folder: TemporaryFolder
   let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/bench").path
@@ -29,13 +29,15 @@ import Testing
     try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder.path("python"))
   }
 
-  private func bench(_ arguments: [String]) async throws -> MPIRun {
+  private func bench(
+    _ arguments: [String], _ environment: [String: String] = [:], ranks: Int = 1
+  ) async throws -> MPIRun {
     try await MPIRun.execute(
       ["bash", script] + arguments,
       [
         "KINSHIP": try MPIRun.path(of: "kinship"), "PYTHON": folder.path("python"),
         "MPIRUN_FLAGS": "--oversubscribe",
-      ], limit: .seconds(120))
+      ].merging(environment) { $1 }, ranks: ranks)
   }
 
   private func lastLine(_ run: MPIRun) throws -> [String: Any] {
@@ -56,13 +58,17 @@ import Testing
     return abs(found - ours / 16) <= 1e-14 * ours
   }
 
-  @Test func bothPrecisions() async throws {
-    let report = try lastLine(try await bench(["peer", "--ranks", "2"] + Self.quick))
+  @Test(.bfloat16Products) func bothPrecisions() async throws { try await compare(["fp32", "bf16"]) }
+
+  /// Both steps are in fp32.
+  @Test func anOlderProcessor() async throws { try await compare(["fp32"], OlderProcessor.environment) }
+
+  private func compare(_ expected: Set<String>, _ environment: [String: String] = [:]) async throws {
+    let report = try lastLine(try await bench(["peer", "--ranks", "2"] + Self.quick, environment, ranks: 2))
     #expect(report["model"] as? String == "ViT-64-T-16" && report["global_batch"] as? Int == 8)
     #expect(report["peer"] as? String == "PyTorch 9.9" && report["caption_tokens"] as? Int == 5)
     let precisions = try #require(report["precisions"] as? [String: [String: Any]])
-    // Where the processor has no products of bfloat16 both are fp32.
-    #expect(precisions["fp32"] != nil && Set(precisions.keys).isSubset(of: ["fp32", "bf16"]))
+    #expect(Set(precisions.keys) == expected)
     for found in precisions.values {
       let (ours, theirs) = (found["samples_per_s"] as? Double, found["peer_samples_per_s"] as? Double)
       #expect(theirs == 16 && Self.isRatio(found["samples_over_peer"], of: ours ?? 0), "\(found)")

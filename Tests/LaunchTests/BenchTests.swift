@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What `kinship bench` prints, in real jobs of small sizes: that its figures fit one another, not how fast it is.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct BenchTests {
+@Suite(.serialized) struct BenchTests {
   @Test(arguments: [1, 2]) func objective(ranks: Int) async throws {
     let run = try await MPIRun.kinship(
       ["bench", "objective", "--pairs", "300", "600", "--student", "24", "--teacher", "40"], ranks: ranks)
@@ -32,17 +32,25 @@ import Testing
     #expect(report["caption_tokens"] as? Int == 5 && shares["rounding"] == 0 && shares["unfolding"] == 0)
   }
 
-  /// Threads note their products at the same time; the processor may have no products of bfloat16.
-  @Test func stepOfSeveralThreads() async throws {
+  /// Threads note their products at the same time.
+  @Test(.bfloat16Products) func stepOfSeveralThreads() async throws {
+    try await stepOfSeveralThreads(isRounded: true)
+  }
+
+  @Test func stepOfSeveralThreadsOnAnOlderProcessor() async throws {
+    try await stepOfSeveralThreads(isRounded: false, OlderProcessor.environment)
+  }
+
+  private func stepOfSeveralThreads(isRounded: Bool, _ environment: [String: String] = [:]) async throws {
     let run = try await MPIRun.kinship(
       [
         "bench", "step", "--model", "ViT-64-T-16", "--batch", "4", "--steps", "2", "--caption-tokens", "5",
         "--precision", "bf16",
-      ], ranks: nil, environment: ["KINSHIP_THREADS": "2"])
+      ], ranks: nil, environment: environment.merging(["KINSHIP_THREADS": "2"]) { $1 })
     let report = try lastLine(run)
     let shares = try #require(report["shares"] as? [String: Double])
     #expect(abs(shares.values.reduce(0, +) - 1) < 0.1, "\(shares)")
-    let isRounded = report["precision"] as? String == "bf16"
+    #expect(report["precision"] as? String == (isRounded ? "bf16" : "fp32"))
     #expect((shares["rounding"] ?? 0 > 0) == isRounded, "\(run)")
     #expect(try number(report, "roof_share") > 0)
   }

@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// What `kinship doctor` measures between ranks, on one machine and over virtual hosts.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct DoctorNetworkTests {
+@Suite(.serialized) struct DoctorNetworkTests {
   private struct Report: Decodable {
     var network: NetworkReport?
     var folder: FolderReport?
@@ -48,11 +48,11 @@ import Testing
     #expect(alone.findings.contains { $0.hasPrefix("/nowhere cannot be written: ") }, "\(alone.findings)")
   }
 
-  @Test func hostsOfACluster() async throws {
+  @Test(.requires(.hostsWithBandwidth)) func hostsOfACluster() async throws {
     let folder = try TemporaryFolder()
     let command = try VirtualCluster.mpirun(["doctor", "--json", "--folder", folder.url.path], ranks: 4)
-    guard let run = try await VirtualCluster.run(2, ["--slots", "2", "--bandwidth", "400mbit"], command) else { return }
-    let report = try Report(run)
+    let report = try Report(
+      try await VirtualCluster.run(2, ["--slots", "2", "--bandwidth", "400mbit"], command))
     let network = try #require(report.network)
     #expect(network.pairs.filter(\.sharesNode).map { [$0.first, $0.second] } == [[0, 1], [2, 3]])
     // 400 Mb/s are 0.05 GB/s.
@@ -63,7 +63,7 @@ import Testing
 
     // Each host has shared memory of its own.
     let blind = try VirtualCluster.mpirun(["doctor", "--folder", "/dev/shm"], ranks: 2)
-    let second = try #require(try await VirtualCluster.run(2, [], blind))
+    let second = try await VirtualCluster.run(2, [], blind)
     #expect(second.output.contains("node node-1") && second.output.contains("node node-2"), "\(second)")
     #expect(second.output.contains("rank 1 (node-2) does not see what rank 0 writes to /dev/shm"), "\(second)")
     #expect(second.output.contains("  between nodes  latency "), "\(second)")

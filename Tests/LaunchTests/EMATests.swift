@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Runs that keep a moving average of their weights, through the program: what it is, where it is, and what takes it.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct EMATests {
+@Suite(.serialized) struct EMATests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

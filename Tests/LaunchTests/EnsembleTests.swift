@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Several teachers with caches side by side, in real jobs.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct EnsembleTests {
+@Suite(.serialized) struct EnsembleTests {
   let scene: CacheScene
   /// A second teacher: of another width, and with the student's words.
   let second: String

@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// `kinship evaluate` on what `kinship train` wrote.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct EvaluationOfRunsTests {
+@Suite(.serialized) struct EvaluationOfRunsTests {
   let scene: EvaluationScene
   let run: String
 

@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// `kinship evaluate` with real towers, pictures and ranks, against embeddings made one at a time and sorted plainly.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct EvaluationTests {
+@Suite(.serialized) struct EvaluationTests {
   func evaluate<Figures: Decodable>(
     _ scene: EvaluationScene, _ arguments: [String], ranks: Int?, as _: Figures.Type
   ) async throws -> Figures {

@@ -3,10 +3,10 @@ import TestSupport
 import Testing
 
 /// Twenty steps of small models of both kinds on several ranks, held to the same steps on one by `kinship bench exact`.
-@Suite(.serialized, .timeLimit(.minutes(15))) struct ExactnessTests {
+@Suite(.serialized) struct ExactnessTests {
   @Test(arguments: [2, 3, 4], [false, true]) func ranksComputeWhatOneDoes(ranks: Int, double: Bool) async throws {
     let run = try await MPIRun.kinship(
-      ["bench", "exact"] + (double ? ["--double"] : []), ranks: ranks, limit: .seconds(200))
+      ["bench", "exact"] + (double ? ["--double"] : []), ranks: ranks)
     try #require(run.status == 0, "\(run)")
     let line = try #require(run.output.split(separator: "\n").last)
     let report = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Runs of which some parameters stay as they are, through the program.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct FreezeTests {
+@Suite(.serialized) struct FreezeTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// From the fourth step on training asks the heap for no block beyond 4 KiB: counted in real runs, rank by rank.
-@Suite(.serialized, .timeLimit(.minutes(6))) struct HeapTests {
+@Suite(.serialized) struct HeapTests {
   /// Runs with a log line every third step, of which those of steps 3 and 9 are the window's ends, and demands that there is
   /// nothing in it by code of ours.
   private func demandNothing(_ heap: HeapCount, ranks: Int, _ run: ([String], [String: String]) async throws -> MPIRun)
@@ -54,7 +54,7 @@ import Testing
     try await demandNothing(HeapCount(), ranks: 1) { values, environment in
       try await scene.run(
         values + ["batch.global=601", "data.corpora=[{path: \"\(scene.corpus)\", weight: 30}]"], ranks: 1,
-        environment: environment, limit: .seconds(150))
+        environment: environment)
     }
   }
 
@@ -67,7 +67,7 @@ import Testing
         values + [
           "teacher=\"\(scene.teacher)\"", objective, "batch.global=701",
           "data.corpora=[{path: \"\(scene.scene.corpus)\", weight: 100}]",
-        ], ranks: 2, environment: environment, limit: .seconds(150))
+        ], ranks: 2, environment: environment)
     }
   }
 
@@ -79,17 +79,24 @@ import Testing
         values + [
           "freeze=[visual, transformer.resblocks.0]", "ema=0.9", "batch.global=601",
           "data.corpora=[{path: \"\(scene.corpus)\", weight: 30}]",
-        ], ranks: 2, environment: environment, limit: .seconds(150))
+        ], ranks: 2, environment: environment)
     }
   }
 
-  /// Pieces of towers that run their blocks again, in bf16 where the processor has it; sums over more than 512 columns exceed
-  /// 4 KiB. Captions are of one length: oneDNN makes code for every other.
-  @Test(arguments: [
+  /// Sums over more than 512 columns exceed 4 KiB.
+  static let towers = [
     "vision_cfg: {image_size: 32, layers: [1, 1, 2, 1], width: 8, head_width: 32}",
     "vision_cfg: {image_size: 48, patch_size: 8, width: 544, layers: 1, head_width: 32}",
-  ])
-  func pieces(vision: String) async throws {
+  ]
+
+  @Test(arguments: towers) func pieces(vision: String) async throws { try await pieces(vision, "fp32") }
+
+  @Test(.bfloat16Products, arguments: towers) func piecesOfRoundedProducts(vision: String) async throws {
+    try await pieces(vision, "bf16")
+  }
+
+  /// Pieces of towers that run their blocks again. Captions are of one length: oneDNN makes code for every other.
+  private func pieces(_ vision: String, _ precision: String) async throws {
     let scene = try await TrainScene()
     let corpus = try await pictures(scene)
     let text = "text_cfg: {context_length: 3, vocab_size: 0, width: 32, heads: 2, layers: 2}"
@@ -97,9 +104,9 @@ import Testing
       try await scene.run(
         values + [
           "model={embed_dim: 16, \(vision), \(text)}", "batch={global: 29, micro: 6, recompute: blocks}",
-          "precision=bf16",
+          "precision=\(precision)",
           "data.corpora=[{path: \"\(corpus)\", weight: 5}]",
-        ], ranks: 2, environment: environment, limit: .seconds(150))
+        ], ranks: 2, environment: environment)
     }
   }
 }

@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Students that inherit from a trained run, through the program: what they begin with, and what is refused.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct InheritTests {
+@Suite(.serialized) struct InheritTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

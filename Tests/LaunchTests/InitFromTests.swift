@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Runs that begin with another model's weights, through the program: in which forms, with what, and what is refused.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct InitFromTests {
+@Suite(.serialized) struct InitFromTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

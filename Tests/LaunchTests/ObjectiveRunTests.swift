@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Objectives of run files in real jobs: what the log says of terms, schedules and anchors.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct ObjectiveRunTests {
+@Suite(.serialized) struct ObjectiveRunTests {
   let scene: TrainScene
 
   init() async throws {

@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// The paper's protocols through the program, on sets of the public layouts, against embeddings made one at a time.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct PaperEvaluationTests {
+@Suite(.serialized) struct PaperEvaluationTests {
   let scene: PaperScene
 
   init() throws { scene = try PaperScene() }

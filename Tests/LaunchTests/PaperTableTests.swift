@@ -5,15 +5,15 @@ import Testing
 @testable import Launch
 
 /// `scripts/evaluate-paper`: the row of the paper's table, over the sets that are there.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct PaperTableTests {
+@Suite(.serialized) struct PaperTableTests {
   let scene: PaperScene
   let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/evaluate-paper").path
 
   init() throws { scene = try PaperScene() }
 
-  func table(_ arguments: [String]) async throws -> MPIRun {
-    try await MPIRun.execute(["bash", script] + arguments, ["KINSHIP": try MPIRun.path(of: "kinship")])
+  func table(_ arguments: [String], ranks: Int = 1) async throws -> MPIRun {
+    try await MPIRun.execute(["bash", script] + arguments, ["KINSHIP": try MPIRun.path(of: "kinship")], ranks: ranks)
   }
 
   /// The script's arguments: everything but the ranks.
@@ -52,7 +52,7 @@ import Testing
     var first: [[String]] = []
     for ranks in 1...3 {
       let json = scene.folder.path("paper.json")
-      let run = try await table(arguments + ["--ranks", "\(ranks)", "--json", json])
+      let run = try await table(arguments + ["--ranks", "\(ranks)", "--json", json], ranks: ranks)
       try #require(run.status == 0, "\(run)")
       let rows = rows(run, 3)
       if first.isEmpty { first = rows }

@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// `kinship precompute` in real jobs, and students of what it leaves.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct PrecomputeTests {
+@Suite(.serialized) struct PrecomputeTests {
   let scene: CacheScene
 
   init() async throws { scene = try await CacheScene() }

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Runs that prune their model, through the program: the cut, the way on from any checkpoint around it, and the next stage.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct PruneTests {
+@Suite(.serialized) struct PruneTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// File systems that may only be read, and files that another process has locked.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct ReadOnlyTests {
+@Suite(.serialized) struct ReadOnlyTests {
   let scene: TrainScene
 
   init() async throws {
@@ -20,7 +20,7 @@ import Testing
   private func unprivileged(_ arguments: [String]) async throws -> MPIRun {
     let drop = geteuid() == 0 ? ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
     return try await MPIRun.execute(
-      drop + ["mpirun", "--oversubscribe", "-n", "2", MPIRun.path(of: "kinship")] + arguments)
+      drop + ["mpirun", "--oversubscribe", "-n", "2", MPIRun.path(of: "kinship")] + arguments, ranks: 2)
   }
 
   private func change(_ mode: String, _ paths: [String]) async throws {

@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// What is said of a run before it starts, held to what it does.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct RunEstimateTests {
+@Suite(.serialized) struct RunEstimateTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
@@ -122,7 +122,7 @@ import Testing
 }
 
 /// `scripts/recipes/paper`: a run for each row of the paper's tables.
-@Suite(.timeLimit(.minutes(5))) struct PaperRecipeTests {
+@Suite struct PaperRecipeTests {
   private static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/recipes/paper", directoryHint: .isDirectory)
 

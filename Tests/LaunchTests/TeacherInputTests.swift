@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// What a live teacher is shown and what it makes of it, against preparation and towers used plainly.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct TeacherInputTests {
+@Suite(.serialized) struct TeacherInputTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }

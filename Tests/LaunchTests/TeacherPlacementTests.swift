@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Where a teacher's weights are, in real jobs: it changes memory and nothing else.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct TeacherPlacementTests {
+@Suite(.serialized) struct TeacherPlacementTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }

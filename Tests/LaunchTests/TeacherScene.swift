@@ -11,7 +11,7 @@ import Testing
 final class TeacherScene: Sendable {
   let scene: TrainScene
   /// The teacher's vocabulary.
-  var words: String { scene.folder.path("words.txt.gz") }
+  var words: String { scene.words }
   var teacher: String { scene.runFolder("teacher").path(percentEncoded: false) }
   /// The teacher as it is left in its run's folder in open_clip's form.
   var weights: String { scene.runFolder("teacher").appending(path: ModelFiles.weights).path(percentEncoded: false) }
@@ -24,9 +24,6 @@ final class TeacherScene: Sendable {
 
   init() async throws {
     scene = try await TrainScene()
-    let learned = try await MPIRun.kinship(
-      ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", words], ranks: nil)
-    try #require(learned.status == 0, "\(learned)")
     try await scene.train(
       "teacher",
       [

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Students of a live teacher, in real jobs.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct TeacherTests {
+@Suite(.serialized) struct TeacherTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }

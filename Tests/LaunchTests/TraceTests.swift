@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// `kinship train --trace`: what the ranks' files say of where time goes.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct TraceTests {
+@Suite(.serialized) struct TraceTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
@@ -90,12 +90,16 @@ import Testing
     let prefix = scene.folder.path("trace")
     let train = ["train", scene.runFile, "--set", "steps=1_000_000", "--trace", prefix]
     let script = """
-      mpirun --oversubscribe --timeout 40 -n 2 "$@" &
-      until grep -q '"step":9,' "$LOG" 2>/dev/null; do sleep 0.1; kill -0 $! || break; done
-      kill -KILL $!; sleep 1
+      mpirun --oversubscribe -n 2 sh -c 'echo $$ >> "$0"; exec "$@"' "$PIDS" "$@" &
+      "$AWAIT" lines "$LOG" 1 '"step":9,' --while $!
+      kill -KILL $!; "$AWAIT" gone $(cat "$PIDS")
       """
-    let log = scene.runFolder("tiny").appending(path: "log.jsonl").path
-    _ = try await MPIRun.execute(["sh", "-c", script, "sh", try MPIRun.path(of: "kinship")] + train, ["LOG": log])
+    _ = try await MPIRun.execute(
+      ["sh", "-c", script, "sh", try MPIRun.path(of: "kinship")] + train,
+      [
+        "LOG": scene.runFolder("tiny").appending(path: "log.jsonl").path, "PIDS": scene.folder.path("pids"),
+        "AWAIT": try MPIRun.path(of: "Await"),
+      ], ranks: 2)
     for rank in 0..<2 { #expect(try read(prefix, rank: rank).spans.count { $0.name == "backward" } >= 8) }
   }
 

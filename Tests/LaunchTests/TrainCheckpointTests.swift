@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// When a run saves, what it keeps, and what that costs.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct TrainCheckpointTests {
+@Suite(.serialized) struct TrainCheckpointTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// What was trained is used: measured while it is trained, from its checkpoints, and from open_clip's files.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct TrainEvaluationTests {
+@Suite(.serialized) struct TrainEvaluationTests {
   let scene: TrainScene
   /// More pictures than are encoded at once, so that several ranks have something to do.
   let other: EvaluationScene

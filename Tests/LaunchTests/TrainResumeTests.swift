@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Runs that stop and go on: from which checkpoint, with which bits, and what is refused.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct TrainResumeTests {
+@Suite(.serialized) struct TrainResumeTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
@@ -125,17 +125,17 @@ import Testing
     let train = ["train", scene.runFile] + (set + ["steps=1_000_000"]).flatMap { ["--set", $0] }
     // mpirun hands SIGUSR1 on to its ranks. Its own SIGTERM it follows with a kill, so that goes to one rank.
     let script = """
-      mpirun --oversubscribe --timeout 40 -n 2 sh -c 'echo $$ > "$0.$OMPI_COMM_WORLD_RANK"; exec "$@"' "$PIDS" "$@" &
-      until grep -q '"step":5,' "$LOG" 2>/dev/null; do sleep 0.1; kill -0 $! || break; done
+      mpirun --oversubscribe -n 2 sh -c 'echo $$ > "$0.$OMPI_COMM_WORLD_RANK"; exec "$@"' "$PIDS" "$@" &
+      "$AWAIT" lines "$LOG" 1 '"step":5,' --while $!
       if [ $SIGNAL = USR1 ]; then kill -USR1 $!; else kill -TERM $(cat "$PIDS.1"); fi
       wait $!
       """
     let run = try await MPIRun.execute(
       ["sh", "-c", script, "sh", try MPIRun.path(of: "kinship")] + train,
       [
-        "SIGNAL": signal, "PIDS": scene.folder.path("pid"),
+        "SIGNAL": signal, "PIDS": scene.folder.path("pid"), "AWAIT": try MPIRun.path(of: "Await"),
         "LOG": scene.runFolder("stopped").appending(path: "log.jsonl").path,
-      ])
+      ], ranks: 2)
     #expect(run.status == 75, "\(run)")
     #expect(run.output.contains("stopped by SIG\(signal) after step"), "\(run)")
     let done = try scene.losses("stopped").count

@@ -14,10 +14,25 @@ final class TrainScene: Sendable {
 
   var corpus: String { folder.path("corpus") }
   var vocabulary: String { folder.path("vocabulary.txt.gz") }
+  /// A smaller vocabulary of the same captions.
+  var words: String { folder.path("words.txt.gz") }
   var runFile: String { folder.path("run.yaml") }
 
+  /// Copies what the first scene had the commands make, for they make the same every time.
   init() async throws {
     folder = try TemporaryFolder()
+    let made = try await Self.made.value
+    for name in ["pictures", "table.csv", "corpus", "vocabulary.txt.gz", "words.txt.gz"] {
+      try FileManager.default.copyItem(atPath: made.path(name), toPath: folder.path(name))
+    }
+    try folder.write("run.yaml", Self.run(corpus: corpus, vocabulary: vocabulary, output: folder.path("runs")).utf8)
+  }
+
+  private static let made = Task { try await make() }
+
+  private static func make() async throws -> TemporaryFolder {
+    let folder = try TemporaryFolder.untilExit()
+    let corpus = folder.path("corpus")
     let classes = ["circle", "square", "stripe"]
     let colors = ["red", "green", "blue", "gray"]
     var table = "filepath,title,keywords,kind\n"
@@ -42,12 +57,13 @@ final class TrainScene: Sendable {
       [
         "corpus", "import", folder.path("table.csv"), "--output", corpus, "--shard-samples", "8",
         "--caption-columns", "title,keywords", "--label-column", "kind",
-      ], ["vocabulary", "train", corpus, "--merges", "40", "--output", vocabulary],
+      ], ["vocabulary", "train", corpus, "--merges", "40", "--output", folder.path("vocabulary.txt.gz")],
+      ["vocabulary", "train", corpus, "--merges", "20", "--output", folder.path("words.txt.gz")],
     ] {
       let run = try await MPIRun.kinship(command, ranks: nil)
       try #require(run.status == 0, "\(run)")
     }
-    try folder.write("run.yaml", Self.run(corpus: corpus, vocabulary: vocabulary, output: folder.path("runs")).utf8)
+    return folder
   }
 
   private static func run(corpus: String, vocabulary: String, output: String) -> String {
@@ -72,12 +88,10 @@ final class TrainScene: Sendable {
 
   /// Runs `kinship train` with values set; whatever comes of it.
   func run(
-    _ values: [String] = [], _ options: [String] = [], ranks: Int?, environment: [String: String] = [:],
-    limit: Duration = .seconds(50)
+    _ values: [String] = [], _ options: [String] = [], ranks: Int?, environment: [String: String] = [:]
   ) async throws -> MPIRun {
     try await MPIRun.kinship(
-      ["train", runFile] + values.flatMap { ["--set", $0] } + options, ranks: ranks, environment: environment,
-      limit: limit)
+      ["train", runFile] + values.flatMap { ["--set", $0] } + options, ranks: ranks, environment: environment)
   }
 
   /// Trains to the end under a name; returns the loss of every step.

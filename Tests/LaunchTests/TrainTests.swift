@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What `kinship train` computes, in real jobs: the losses of a known run, on any number of ranks and in pieces.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct TrainTests {
+@Suite(.serialized) struct TrainTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

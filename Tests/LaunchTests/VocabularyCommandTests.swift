@@ -6,7 +6,7 @@ import Testing
 
 @testable import Launch
 
-@Suite(.serialized, .timeLimit(.minutes(3))) struct VocabularyCommandTests {
+@Suite(.serialized) struct VocabularyCommandTests {
   @Test func learnsTheSameFileOnAnyNumberOfRanks() async throws {
     let scene = try EvaluationScene(count: 40)
     var files: [Data] = []

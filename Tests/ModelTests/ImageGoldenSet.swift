@@ -38,7 +38,7 @@ struct ImageGoldenSet {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
     meta = try decoder.decode(Meta.self, from: Data(contentsOf: folder.appending(path: "meta.json")))
-    names = meta.images.keys.sorted()
+    names = try Fixture.required(meta.images.keys.sorted(), "pictures in preprocess/meta.json")
     expected = try SafetensorsFile(folder.appending(path: "expected.safetensors"))
   }
 

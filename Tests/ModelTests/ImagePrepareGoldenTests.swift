@@ -1,5 +1,6 @@
 import Model
 import Tensor
+import TestSupport
 import Testing
 
 /// Resize, crop and normalisation are those of PIL and open_clip, on the golden set.
@@ -10,8 +11,7 @@ import Testing
   /// Crops: from the decoded pixels that the set holds, so that a decoder cannot hide a resize or the other way round.
   @Test func crops() throws {
     var resampler = Resampler()
-    #expect(!golden.meta.crops.isEmpty)
-    for crop in golden.meta.crops {
+    for crop in try Fixture.required(golden.meta.crops, "crops in preprocess/meta.json") {
       let expected = try #require(try golden.bytes(crop.tensor))
       let source = try picture(crop.image)
       let box = CropBox(left: crop.left, top: crop.top, width: crop.width, height: crop.height)
@@ -39,7 +39,7 @@ import Testing
       #expect(found.count == expected.count && worst ?? 1 <= level, "\(tensor): off by up to \(worst ?? -1)")
       compared += 1
     }
-    #expect(compared >= golden.names.count)
+    #expect(compared >= golden.names.count, "the golden set has fewer evaluation transforms than pictures")
   }
 
   private func options(_ size: Int) -> ImageOptions {

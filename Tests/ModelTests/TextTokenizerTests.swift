@@ -89,7 +89,7 @@ import Testing
     }
   }
 
-  @Test(.timeLimit(.minutes(1)), arguments: ["x", "&amp;", "<", "Σ", "가\u{11A8}", "'", "e\u{301}", "&#", "\u{1B}["])
+  @Test(.timeLimit(.minutes(10)), arguments: ["x", "&amp;", "<", "Σ", "가\u{11A8}", "'", "e\u{301}", "&#", "\u{1B}["])
   func takesHostileTextInItsStride(_ part: String) {
     #expect(tokenizer.encode(String(repeating: part, count: 100_000)).count <= 8)
     #expect(tokenizer.encode("a" + String(repeating: part + " ", count: 50_000)).count <= 8)

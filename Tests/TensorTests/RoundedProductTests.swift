@@ -154,7 +154,10 @@ import Testing
     let weight = Tensor<Float>.random(Shape(columns, inner), "weight")
     let w: Operand<Float> = right.operand(weight, .bf16)
     let v = rounded(weight.array)
-    guard case .rounded(let narrow) = OperandBuffer<Float>().operand(Shape(rows, columns), .bf16) else { return }
+    guard case .rounded(let narrow) = OperandBuffer<Float>().operand(Shape(rows, columns), .bf16) else {
+      Issue.record("not of the precision that was asked for")
+      return
+    }
     let exact = Tensor<Float>(Shape(rows, columns))
     matmul(a, w, into: exact, transposeB: true, bias: bias)
     matmul(a, w, into: .rounded(narrow), transposeB: true, bias: bias)

@@ -6,6 +6,8 @@ public struct Browser: Sendable {
   public var height = 900
   public var isDark = false
 
+  public static let program = "chromium-headless-shell"
+
   public init(width: Int, isDark: Bool = false) { (self.width, self.isDark) = (width, isDark) }
 
   /// What it saw.
@@ -25,7 +27,7 @@ public struct Browser: Sendable {
     let name = UUID().uuidString
     let (screenshot, network) = (folder.path("\(name).png"), folder.path("\(name).json"))
     let run = try await MPIRun.execute([
-      "chromium-headless-shell", "--headless", "--disable-gpu", "--hide-scrollbars",
+      Self.program, "--headless", "--disable-gpu", "--hide-scrollbars",
       // Its sandbox wants another user than root, which is who runs tests in containers.
       "--no-sandbox",
       // Containers have little shared memory.

@@ -7,8 +7,9 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   public let status: Int
   public let output: String
   public let errors: String
+  /// How long it took, for whoever reads a failure; no test asserts it.
   public let seconds: Double
-  /// What had not ended five seconds after the command, and what it was doing.
+  /// What had not ended a while after the command, and what it was doing.
   public internal(set) var leftBehind: [String] = []
 
   /// The lines of standard output, in alphabetic order, since ranks write in no fixed order.
@@ -18,20 +19,27 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     "status \(status) after \(seconds) s\n--- output\n\(output)\n--- errors\n\(errors)"
   }
 
-  /// Runs `Probes NAME ARGUMENT…`, at once: suites of probes run one after the other and have limits of their own.
+  /// After this long a command hangs: the slowest that tests have takes a tenth of it on the slowest machine seen. No
+  /// limit says that something is slow.
+  public static let hang = Duration.seconds(1200)
+
+  /// For how long processes may outlive the command that started them: until a launcher that was killed has been missed.
+  private static let grace = Duration.seconds(60)
+
+  /// Runs `Probes NAME ARGUMENT…`.
   public static func probe(
     _ name: String, _ arguments: [String] = [], ranks: Int?, environment: [String: String] = [:],
-    limit: Duration = .seconds(50)
+    limit: Duration = MPIRun.hang
   ) async throws -> MPIRun {
-    try await start(command("Probes", [name] + arguments, ranks: ranks), environment, without: [], limit: limit)
+    try await execute(
+      command("Probes", [name] + arguments, ranks: ranks), environment, ranks: ranks ?? 1, limit: limit)
   }
 
   /// Runs the program `kinship`; the variables `without` are taken out of its environment.
   public static func kinship(
-    _ arguments: [String], ranks: Int?, environment: [String: String] = [:], without: [String] = [],
-    limit: Duration = .seconds(50)
+    _ arguments: [String], ranks: Int?, environment: [String: String] = [:], without: [String] = []
   ) async throws -> MPIRun {
-    try await execute(command("kinship", arguments, ranks: ranks), environment, without: without, limit: limit)
+    try await execute(command("kinship", arguments, ranks: ranks), environment, without: without, ranks: ranks ?? 1)
   }
 
   /// A program found beside the test bundle; with `ranks` nil it is started directly, not under `mpirun`.
@@ -40,23 +48,26 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     return ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
   }
 
-  /// Runs any command in the environment that tests give to programs.
+  /// Runs any command in the environment that tests give to programs, once there is a core for each of its ranks.
   ///
   /// Whatever has not ended within `limit` is ended, launcher and ranks, and the error says what they were doing. The
   /// clock starts when it is the command's turn.
+  ///
+  /// - Parameter ranks: how many ranks the command starts at a time, directly or through a script; 1 for a program that
+  ///   is no rank.
   public static func execute(
-    _ command: [String], _ environment: [String: String] = [:], without: [String] = [],
-    limit: Duration = .seconds(50)
+    _ command: [String], _ environment: [String: String] = [:], without: [String] = [], ranks: Int = 1,
+    limit: Duration = MPIRun.hang
   ) async throws -> MPIRun {
-    await Turns.shared.take()
+    await Cores.shared.take(for: ranks)
+    let run: Result<MPIRun, any Error>
     do {
-      let run = try await start(command, environment, without: without, limit: limit)
-      await Turns.shared.give()
-      return run
+      run = .success(try await start(command, environment, without: without, limit: limit))
     } catch {
-      await Turns.shared.give()
-      throw error
+      run = .failure(error)
     }
+    await Cores.shared.give(back: ranks)
+    return try run.get()
   }
 
   private static func start(
@@ -64,7 +75,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   ) async throws -> MPIRun {
     let started = Stragglers(mark: UUID().uuidString)
     let marked = environment.merging([Stragglers.variable: started.mark]) { $1 }
-    // Not a child task: a test that runs out of its own time must be rid of its processes too.
+    // Not a child task: a test that is cancelled must be rid of its processes too.
     let watch = Task { () -> [String]? in
       do { try await Task.sleep(for: limit) } catch { return nil }
       return await started.end()
@@ -78,7 +89,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
       throw error
     }
     watch.cancel()
-    run.leftBehind = await started.remaining(after: .seconds(5))
+    run.leftBehind = await started.remaining(after: grace)
     if let processes = await watch.value { throw Overdue(command: command, limit: limit, processes: processes) }
     return run
   }
@@ -92,6 +103,8 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     let settings = [
       "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
       "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OPENBLAS_NUM_THREADS": "1",
+      // Looking for fast networks, of which these ranks use none, takes half of the time that a small job takes.
+      "OMPI_MCA_pml": "ob1",
       "SWIFT_BACKTRACE": "enable=no",
     ].merging(environment) { $1 }
     var inherited = Environment.inherit

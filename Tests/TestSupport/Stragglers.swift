@@ -1,3 +1,4 @@
+internal import CProcess
 import Foundation
 
 /// Processes that a test started, directly or through others, found by a mark in their environment.
@@ -14,21 +15,19 @@ struct Stragglers {
   func end(grace: Duration = .seconds(3)) async -> [String] {
     let states = found.map { "\($0) \(Self.state(of: $0))" }
     for process in found { kill(process, SIGTERM) }
-    let deadline = ContinuousClock.now + grace
-    while !found.isEmpty, ContinuousClock.now < deadline { await Self.pause() }
+    await areGone(by: .now + grace)
     // One that is being killed may be starting another.
-    while !found.isEmpty {
-      for process in found { kill(process, SIGKILL) }
-      await Self.pause()
+    while !isEmpty {
+      let processes = found
+      for process in processes { kill(process, SIGKILL) }
+      await Self.oneEnds(of: processes, by: nil)
     }
     return states
   }
 
   /// Ends what is there after `grace`, and says what each was doing; they may end by themselves before.
   func remaining(after grace: Duration) async -> [String] {
-    let deadline = ContinuousClock.now + grace
-    while !found.isEmpty, ContinuousClock.now < deadline { await Self.pause() }
-    return found.isEmpty ? [] : await end()
+    await areGone(by: .now + grace) ? [] : await end()
   }
 
   /// The living processes with the mark.
@@ -42,6 +41,10 @@ struct Stragglers {
     }
   }
 
+  /// Whether none is left. A process may start another after the list of all was read, and end before it is looked at
+  /// itself: only the second look sees the other.
+  private var isEmpty: Bool { found.isEmpty && found.isEmpty }
+
   /// What it runs, whether it sleeps, and where in the kernel.
   private static func state(of process: pid_t) -> String {
     func read(_ name: String) -> String {
@@ -52,8 +55,44 @@ struct Stragglers {
     return "\(read("cmdline")): \(state) in \(read("wchan"))"
   }
 
-  /// Cancelled or not, the processes must end.
-  private static func pause() async {
-    await Task.detached { try? await Task.sleep(for: .milliseconds(50)) }.value
+  /// Returns true when none is left, or false at the deadline.
+  @discardableResult
+  private func areGone(by deadline: ContinuousClock.Instant) async -> Bool {
+    // Whoever ends may have started another, so each end is a reason to look again.
+    while !isEmpty {
+      guard await Self.oneEnds(of: found, by: deadline) else { return isEmpty }
+    }
+    return true
+  }
+
+  /// Returns true when one of the processes has ended, or false at the deadline. It waits in a thread of its own and
+  /// ignores cancellation: cancelled or not, the processes must end.
+  @discardableResult
+  private static func oneEnds(of processes: [pid_t], by deadline: ContinuousClock.Instant?) async -> Bool {
+    var ends: [pollfd] = []
+    defer { for end in ends { close(end.fd) } }
+    for process in processes {
+      let descriptor = kinship_process_descriptor(process)
+      if descriptor < 0, errno == ESRCH { return true }
+      precondition(descriptor >= 0, "pidfd_open of process \(process): \(String(cString: strerror(errno)))")
+      ends.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
+    }
+    if ends.isEmpty { return true }
+    let list = ends
+    return await withCheckedContinuation { continuation in
+      Thread.detachNewThread { continuation.resume(returning: isReady(list, by: deadline)) }
+    }
+  }
+
+  /// Returns true when one of the descriptors can be read, or false at the deadline.
+  private static func isReady(_ descriptors: [pollfd], by deadline: ContinuousClock.Instant?) -> Bool {
+    var list = descriptors
+    while true {
+      // Rounded up: at the deadline nothing is left.
+      let left = deadline.map { Int32(clamping: Int(((.now - $0) * -1000) / .seconds(1)) + 1) }
+      let count = poll(&list, nfds_t(list.count), left.map { max($0, 0) } ?? -1)
+      if count > 0 { return true }
+      if count == 0, let deadline, ContinuousClock.now >= deadline { return false }
+    }
   }
 }

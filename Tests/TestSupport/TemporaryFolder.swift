@@ -1,4 +1,5 @@
 public import Foundation
+internal import Synchronization
 
 /// A folder of a test's own, removed with everything in it when the last reference is gone.
 public final class TemporaryFolder: Sendable {
@@ -10,10 +11,29 @@ public final class TemporaryFolder: Sendable {
     try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
   }
 
+  /// A folder that all tests share, removed when the process ends.
+  public static func untilExit() throws -> TemporaryFolder {
+    let folder = try TemporaryFolder()
+    shared.withLock {
+      if $0.isEmpty { atexit { TemporaryFolder.shared.withLock { $0.removeAll() } } }
+      $0.append(folder)
+    }
+    return folder
+  }
+
+  private static let shared = Mutex<[TemporaryFolder]>([])
+
   deinit { try? FileManager.default.removeItem(at: url) }
 
   /// The path of `name` in the folder.
   public func path(_ name: String) -> String { url.appending(path: name).path(percentEncoded: false) }
+
+  /// Makes a pipe with a name and returns its path. Whoever opens one end waits until somebody opens the other.
+  public func pipe(_ name: String) throws -> String {
+    let path = path(name)
+    guard mkfifo(path, 0o600) == 0 else { throw CocoaError(.fileWriteUnknown) }
+    return path
+  }
 
   /// Writes `bytes` to `name`, making folders on the way, and returns its path.
   @discardableResult

@@ -10,15 +10,25 @@ public enum Watchdog {
   ///
   /// - Parameter deadline: seconds without any progress; some activities may take several. 0: nothing is watched.
   public static func start(deadline: Double, over ranks: Communicator) {
-    precondition(deadline >= 0 && deadline.isFinite, "a deadline of \(deadline) s")
-    guard deadline > 0 else { return }
-    let who = "rank \(ranks.rank) of \(ranks.size) on \(ranks.hostname)"
-    let thread = Thread { watch(deadline, who) }
-    thread.name = "watchdog"
-    thread.start()
+    start(deadline: deadline, over: ranks, report: Job.report)
   }
 
-  private static func watch(_ deadline: Double, _ who: String) {
+  /// Does the same, with messages that go to `report`, which runs on the watchdog's thread: while it runs, nothing is
+  /// watched and the job goes on. Returns whether anything is watched.
+  @discardableResult
+  package static func start(
+    deadline: Double, over ranks: Communicator, report: @escaping @Sendable (String) -> Void
+  ) -> Bool {
+    precondition(deadline >= 0 && deadline.isFinite, "a deadline of \(deadline) s")
+    guard deadline > 0 else { return false }
+    let who = "rank \(ranks.rank) of \(ranks.size) on \(ranks.hostname)"
+    let thread = Thread { watch(deadline, who, report) }
+    thread.name = "watchdog"
+    thread.start()
+    return true
+  }
+
+  private static func watch(_ deadline: Double, _ who: String, _ report: (String) -> Void) {
     let interval = min(deadline / 20, 1)
     // Ranks do not fall still at the same moment: each is to get to say where it is.
     let grace = min(max(deadline / 10, 1), 30)
@@ -29,13 +39,13 @@ public enum Watchdog {
       guard stillness.seconds >= deadline * activity.patience else { continue }
       let reached = stillness.seconds
       let still = Int(reached.rounded())
-      Job.report("kinship: \(who): no progress for \(still) s, \(activity.words) after step \(steps); \(collectives)")
+      report("kinship: \(who): no progress for \(still) s, \(activity.words) after step \(steps); \(collectives)")
       while stillness.seconds >= reached, stillness.seconds < reached + grace { look(&stillness, every: interval) }
       guard stillness.seconds >= reached else {
-        Job.report("kinship: \(who): goes on")
+        report("kinship: \(who): goes on")
         continue
       }
-      Job.report(
+      report(
         "kinship: \(who): the watchdog ends the job: look at the rank that says nothing, or whose numbers are lowest, at "
           + "its host, disk and network; watchdog.deadline in the run file is \(deadline.formatted()) s")
       Job.abort(77)

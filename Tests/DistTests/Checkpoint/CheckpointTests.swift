@@ -6,7 +6,7 @@ import Testing
 
 extension MPITests {
   /// Checkpoints written and read by any number of ranks, and what becomes of a run's folder when ranks die.
-  @Suite(.serialized, .timeLimit(.minutes(2)))
+  @Suite(.serialized)
   struct CheckpointTests {
     let folder = try! TemporaryFolder()
     var run: String { folder.path("run") }

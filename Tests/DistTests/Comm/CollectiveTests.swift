@@ -5,7 +5,7 @@ import Testing
 extension MPITests {
   /// Each collective on 1, 2 and 3 ranks, with blocks of unequal size (7 rows; 3 does not divide them) and with fewer
   /// rows than ranks, against numbers computed here from the probes' rule: element i of rank r is 1000 (r + 1) + i.
-  @Suite(.serialized, .timeLimit(.minutes(1)))
+  @Suite(.serialized)
   struct CollectiveTests {
     @Test(arguments: [1, 2, 3], ["sum-float", "sum-double"])
     func sumsTensors(ranks: Int, probe: String) async throws {

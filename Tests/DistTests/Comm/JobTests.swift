@@ -2,16 +2,17 @@ import TestSupport
 import Testing
 
 extension MPITests {
-  /// How jobs end: with the right code, in seconds, and with a message that says who and where.
-  @Suite(.serialized, .timeLimit(.minutes(1)))
+  /// How jobs end: with the right code, and with a message that says who and where.
+  @Suite(.serialized)
   struct JobTests {
+    let folder = try! TemporaryFolder()
+
     @Test(arguments: [1, 2, 3])
     func throwingRankEndsTheJob(ranks: Int) async throws {
       let run = try await MPIRun.probe("throw", ["65"], ranks: ranks)
       #expect(run.status == 65, "\(run)")
       #expect(run.errors.contains("kinship: rank \(ranks - 1) of \(ranks) on "))
       #expect(run.errors.contains(": no bread in the house\n"))
-      #expect(run.seconds < 10)
     }
 
     @Test func errorWithoutCodeIsInternal() async throws {
@@ -24,19 +25,17 @@ extension MPITests {
     func killedRankEndsTheJob(ranks: Int) async throws {
       let run = try await MPIRun.probe("killed", ranks: ranks)
       #expect(run.status == 137, "\(run)")
-      #expect(run.seconds < 10)
     }
 
     @Test func rankThatLeavesEndsTheJob() async throws {
       let run = try await MPIRun.probe("leave", ranks: 3)
       #expect(run.status != 0, "\(run)")
-      #expect(run.seconds < 10)
     }
 
-    /// The last rank is done two seconds before the others: its code must not cost them their end.
+    /// The last rank is done before the others, who come when it waits for them: its code must not cost them their end.
     @Test(arguments: [1, 2, 3])
     func orderlyCodeWaitsForAll(ranks: Int) async throws {
-      let run = try await MPIRun.probe("orderly", ["75"], ranks: ranks)
+      let run = try await MPIRun.probe("orderly", ["75", folder.pipe("pipe")], ranks: ranks)
       #expect(run.status == 75, "\(run)")
       #expect(run.lines == (0..<ranks - 1).map { "\($0) came" })
     }
@@ -71,7 +70,7 @@ extension MPITests {
 
     @Test func overdueRunsAreStopped() async throws {
       await #expect(throws: MPIRun.Overdue.self) {
-        try await MPIRun.probe("orderly", ["0"], ranks: 2, limit: .milliseconds(700))
+        try await MPIRun.probe("endless", ranks: 2, limit: .milliseconds(700))
       }
     }
 

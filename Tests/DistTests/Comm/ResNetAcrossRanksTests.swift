@@ -4,7 +4,7 @@ import Testing
 extension MPITests {
   /// A ResNet with statistics of all ranks on R ranks against one rank: batches that R does not divide, and ranks without
   /// a picture.
-  @Suite(.serialized, .timeLimit(.minutes(2)))
+  @Suite(.serialized)
   struct ResNetAcrossRanksTests {
     @Test(arguments: [1, 2, 3], [("resnet-float", 1e-4), ("resnet-double", 1e-9)])
     func featuresGradientsAndStatisticsEqualOneRank(

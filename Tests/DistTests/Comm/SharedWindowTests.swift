@@ -3,7 +3,7 @@ import Testing
 
 extension MPITests {
   /// One copy of a model's weights for the ranks of a node: the machine as it is, and split as if it were several.
-  @Suite(.serialized, .timeLimit(.minutes(1)))
+  @Suite(.serialized)
   struct SharedWindowTests {
     @Test(arguments: [[1], [2], [3], [2, 1], [1, 1, 1]])
     func ranksOfANodeComputeFromOneCopy(nodes: [Int]) async throws {

@@ -5,7 +5,7 @@ import Testing
 
 extension MPITests {
   /// Buckets and touched rows in real jobs, against sums computed here; what the probes say is in `ReduceProbes`.
-  @Suite(.serialized, .timeLimit(.minutes(1)))
+  @Suite(.serialized)
   struct ReduceTests {
     /// Sums, values and bytes are the same with overlap and without, and in short messages.
     @Test(arguments: [1, 2, 3]) func bucketsTravel(ranks: Int) async throws {

@@ -3,7 +3,7 @@ import Foundation
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct PrefetcherTests {
+@Suite(.timeLimit(.minutes(10))) struct PrefetcherTests {
   /// Which item each slot was last filled with.
   final class Batch: Sendable {
     let slots: Mutex<[Int]>
@@ -13,12 +13,42 @@ import Testing
 
   struct Failure: Error, Equatable { let item: Int }
 
+  /// What threads have done, by numbers that other threads wait for: so a test forces an order.
+  final class Reports: @unchecked Sendable {
+    private let condition = NSCondition()
+    private var numbers: Set<Int> = []
+
+    func add(_ number: Int) {
+      condition.lock()
+      defer { condition.unlock() }
+      numbers.insert(number)
+      condition.broadcast()
+    }
+
+    /// Returns true when all of them are there; false when something hangs.
+    @discardableResult
+    func wait(for wanted: some Sequence<Int>) -> Bool {
+      let limit = Date(timeIntervalSinceNow: PrefetcherTests.hang)
+      condition.lock()
+      defer { condition.unlock() }
+      while !numbers.isSuperset(of: wanted) {
+        guard condition.wait(until: limit) else { return false }
+      }
+      return true
+    }
+  }
+
   static let width = 6
+  /// After so many seconds something hangs.
+  static let hang = 600.0
 
   /// Item numbers run through: step s has the items s · width ..< (s + 1) · width.
+  ///
+  /// - Parameter work: prepares an item; with the item that the same thread prepared before.
   func prefetcher(
     steps: Range<Int>, ring: [Batch]? = nil, workers: Int = 3,
-    work: @escaping @Sendable (Int) throws -> Void = { _ in }, planned: (@Sendable (Int) throws -> Void)? = nil
+    work: @escaping @Sendable (Int, Int?) throws -> Void = { _, _ in },
+    planned: (@Sendable (Int) throws -> Void)? = nil
   ) -> Prefetcher<Int, Batch> {
     Prefetcher(
       steps: steps, batches: ring ?? (0..<3).map { _ in Batch(Self.width) }, workers: workers,
@@ -27,8 +57,10 @@ import Testing
         return Array(step * Self.width..<(step + 1) * Self.width)
       },
       worker: {
-        { batch, index, item in
-          try work(item)
+        var last: Int?
+        return { batch, index, item in
+          defer { last = item }
+          try work(item, last)
           batch.slots.withLock { $0[index] = item }
         }
       })
@@ -37,9 +69,11 @@ import Testing
   @Test(arguments: [1, 2, 5, 16])
   func batchesComeInOrderAndWhole(workers: Int) throws {
     let ring = (0..<3).map { _ in Batch(Self.width) }
-    let loader = prefetcher(steps: 4..<40, ring: ring, workers: workers) { item in
-      // Early items take longest, so that later steps would overtake if they could.
-      if item % 7 == 0 { Thread.sleep(forTimeInterval: 0.002) }
+    let started = Reports()
+    let loader = prefetcher(steps: 4..<40, ring: ring, workers: workers) { item, _ in
+      started.add(item)
+      // Every fourth step's first item waits for the next step, which would overtake if it could.
+      if workers > 1, item % (4 * Self.width) == 0 { started.wait(for: item + Self.width..<item + Self.width + 2) }
     }
     for step in 4..<40 {
       let batch = try #require(try loader.next())
@@ -61,34 +95,45 @@ import Testing
   }
 
   @Test func neverFurtherAheadThanTheRing() throws {
-    let planned = Mutex(0)
-    let loader = prefetcher(steps: 0..<100, planned: { step in planned.withLock { $0 = step + 1 } })
+    // How many batches were in use each time that a step was planned.
+    let used = Mutex<[Int]>([])
+    let recycled = Mutex(0)
+    let finished = Reports()
+    let loader = prefetcher(
+      steps: 0..<100, work: { item, _ in finished.add(item) },
+      planned: { step in used.withLock { $0.append(step - recycled.withLock { $0 }) } })
+    func recycle(_ batch: Batch) {
+      recycled.withLock { $0 += 1 }
+      loader.recycle(batch)
+    }
     func expectPlanned(_ count: Int, _ comment: Comment) {
-      wait { planned.withLock { $0 } == count }
-      Thread.sleep(forTimeInterval: 0.05)
-      #expect(planned.withLock { $0 } == count, comment)
+      #expect(finished.wait(for: 0..<count * Self.width))
+      #expect(used.withLock { $0.count } == count, comment)
     }
     expectPlanned(3, "the ring has three")
     let first = try #require(try loader.next())
     let second = try #require(try loader.next())
     expectPlanned(3, "batches in use are not filled again")
-    #expect(first.values == Array(0..<6))
-    loader.recycle(first)
-    loader.recycle(second)
+    recycle(first)
+    recycle(second)
     expectPlanned(5, "given back, they are")
-  }
-
-  /// Waits for what threads bring about, ten seconds at most.
-  func wait(until done: () -> Bool) {
-    let limit = ContinuousClock.now + .seconds(10)
-    while !done() && ContinuousClock.now < limit { Thread.sleep(forTimeInterval: 0.005) }
+    for step in 2..<100 {
+      let batch = try #require(try loader.next())
+      #expect(batch.values == Array(step * Self.width..<(step + 1) * Self.width))
+      recycle(batch)
+    }
+    // Whenever it was that it would have run ahead.
+    #expect(used.withLock { $0.count == 100 && $0.allSatisfy { $0 < 3 } })
   }
 
   @Test(arguments: [1, 4])
   func anErrorComesWhenItsStepIsDue(workers: Int) throws {
-    // Items 27 and 25 of step 4 fail; the later one first.
-    let loader = prefetcher(steps: 0..<10, workers: workers) { item in
-      if item == 25 { Thread.sleep(forTimeInterval: 0.02) }
+    // Items 27 and 25 of step 4 fail; the later one first where there are several threads.
+    let failed = Reports()
+    let loader = prefetcher(steps: 0..<10, workers: workers) { item, last in
+      // The thread's next item comes when the failure of the last one is known.
+      if last == 27 { failed.add(27) }
+      if workers > 1, item == 25 || item > 27 { failed.wait(for: [27]) }
       if item == 25 || item == 27 { throw Failure(item: item) }
     }
     for _ in 0..<4 { loader.recycle(try #require(try loader.next())) }
@@ -105,35 +150,57 @@ import Testing
     #expect(throws: Failure(item: -1)) { try workless.next() }
   }
 
+  /// What it says that `next` has waited lies within what the caller's own clock says.
   @Test func waitingIsMeasured() throws {
-    let done = Mutex(0)
-    let loader = prefetcher(steps: 0..<2, workers: 1) { _ in
-      Thread.sleep(forTimeInterval: 0.02)
-      done.withLock { $0 += 1 }
+    let (gate, finished) = (Reports(), Reports())
+    let loader = prefetcher(steps: 0..<2, workers: 1) { item, _ in
+      gate.wait(for: [0])
+      finished.add(item)
     }
-    let first = try #require(try loader.next())
-    #expect(loader.waited > 0.08, "six items of 20 ms: \(loader.waited)")
-    wait { done.withLock { $0 } == 12 }
-    let before = loader.waited
-    loader.recycle(first)
-    _ = try loader.next()
-    #expect(loader.waited - before < 0.06, "the second was ready, and takes 120 ms where it is not")
+    func next() throws -> (batch: Batch?, waited: Double, most: Double) {
+      let before = loader.waited
+      let start = ContinuousClock.now
+      let batch = try loader.next()
+      return (batch, loader.waited - before, (ContinuousClock.now - start) / .seconds(1) + 1e-9)
+    }
+    #expect(loader.waited == 0)
+    // Nothing is ready before this.
+    gate.add(0)
+    let first = try next()
+    #expect(first.waited > 0 && first.waited <= first.most, "\(first)")
+    // This wait is not one for a batch.
+    #expect(finished.wait(for: 0..<2 * Self.width))
+    loader.recycle(try #require(first.batch))
+    let second = try next()
+    #expect(second.batch != nil && second.waited <= second.most, "\(second)")
   }
 
-  /// Threads hold what they work with; when the prefetcher goes they let go of it, wherever they are.
-  @Test(arguments: [0, 1, 5])
-  func threadsEndWithThePrefetcher(taken: Int) throws {
-    final class Witness: Sendable {}
-    weak var gone: Witness?
-    do {
-      let witness = Witness()
-      gone = witness
-      let loader = prefetcher(steps: 0..<1_000_000) { [witness] _ in
-        withExtendedLifetime(witness) { Thread.sleep(forTimeInterval: 0.001) }
-      }
-      for _ in 0..<taken { loader.recycle(try #require(try loader.next())) }
+  /// Threads hold what they work with; when the prefetcher goes they let go of it, wherever they are: waiting for a
+  /// batch to be given back, or at work.
+  @Test(arguments: [0, 1, 5], [false, true])
+  func threadsEndWithThePrefetcher(taken: Int, working: Bool) throws {
+    final class Witness: Sendable {
+      let gone: DispatchSemaphore
+      init(_ gone: DispatchSemaphore) { self.gone = gone }
+      deinit { gone.signal() }
     }
-    wait { gone == nil }
-    #expect(gone == nil)
+    let gone = DispatchSemaphore(value: 0)
+    let (started, gate) = (Reports(), Reports())
+    let rest = taken * Self.width
+    do {
+      let witness = Witness(gone)
+      let loader = prefetcher(steps: 0..<1_000_000) { [witness] item, _ in
+        withExtendedLifetime(witness) {
+          started.add(item)
+          if working, item >= rest { gate.wait(for: [0]) }
+        }
+      }
+      try withExtendedLifetime(loader) {
+        for _ in 0..<taken { loader.recycle(try #require(try loader.next())) }
+        #expect(started.wait(for: rest..<rest + (working ? 1 : 3 * Self.width)))
+      }
+    }
+    gate.add(0)
+    #expect(gone.wait(timeout: .now() + Self.hang) == .success)
   }
 }

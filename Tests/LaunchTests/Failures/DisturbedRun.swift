@@ -6,18 +6,25 @@ import Testing
 
 /// Things that happen to a run from outside, in a shell beside it.
 ///
-/// `$job` is the process that was started, `rank R` prints that of a rank; `steps N` waits until this start has logged N
-/// steps, `all SIGNAL RANK…` sends a signal. Whatever else a script says is bash.
+/// `$job` is the process that was started, `rank R` prints that of a rank, `processes` prints those of all;
+/// `all SIGNAL RANK…` sends a signal. `steps N` waits until this start has logged N steps, `logged EVENT` until it has
+/// logged an event, `exists PATH` for a file and `said TEXT` for a line on standard error; each fails when the job ends
+/// first. Whatever else a script says is bash.
 extension TrainScene {
   private static let words = """
     set -m
+    rm -f "$PIDS".*
+    exec 2> >(exec tee "$PIDS.errors" >&2)
     rank() { cat "$PIDS.$1"; }
+    processes() { local r; for r in $ranks; do rank "$r"; done; }
     all() { local signal=$1 r; shift; for r in "$@"; do kill -"$signal" "$(rank "$r")"; done; }
-    running() { kill -0 "$job" 2>/dev/null; }
     ranks=$(seq 0 $((RANKS - 1)))
     lines() { cat "$RUN/log.jsonl" 2>/dev/null; }
     before=$(lines | wc -l)
-    steps() { until [ $(lines | tail -n +$((before + 1)) | grep -c '"event":"step"') -ge $1 ]; do running || return; sleep 0.03; done; }
+    logged() { "$AWAIT" lines "$RUN/log.jsonl" "${2:-1}" '"event":"'"$1"'"' --after "$before" --while "$job"; }
+    steps() { logged step "$1"; }
+    exists() { "$AWAIT" path "$1" --while "$job"; }
+    said() { "$AWAIT" lines "$PIDS.errors" 1 "$1" --while "$job"; }
     # The ranks note their numbers and become the program.
     note='echo $$ > "$PIDS.$OMPI_COMM_WORLD_RANK"; exec "$KINSHIP_PROGRAM" "$@"'
     """
@@ -45,9 +52,8 @@ extension TrainScene {
   ) async throws -> MPIRun {
     // The ranks may outlive what started them for a moment.
     let end = """
-      event=$SECONDS; wait $job; status=$?
-      for r in $ranks; do while kill -0 "$(rank $r)" 2>/dev/null; do sleep 0.03; done; done
-      echo "ended $((SECONDS - event)) s after the event" >&2
+      wait $job; status=$?
+      "$AWAIT" gone $(processes)
       exit $status
       """
     let shell = [Self.words, launch, "job=$!", script, end].joined(separator: "\n")
@@ -56,7 +62,8 @@ extension TrainScene {
       [
         "PIDS": folder.path("pid"), "RUN": runFolder(name).path(percentEncoded: false), "RANKS": "\(ranks)",
         "SCRIPTS": Self.scripts, "KINSHIP_PROGRAM": try MPIRun.path(of: "kinship"),
-      ], limit: .seconds(100))
+        "AWAIT": try MPIRun.path(of: "Await"),
+      ], ranks: ranks)
   }
 
   /// Lets the run go on from its newest sound checkpoint for some steps more, and compares all losses in its log with

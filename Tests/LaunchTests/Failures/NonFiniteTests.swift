@@ -7,7 +7,7 @@ import Testing
 
 /// What is not finite on one rank stops all, or is passed over by all: here an embedding in a teacher's cache, which is
 /// looked at without its checksums.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct NonFiniteTests {
+@Suite(.serialized) struct NonFiniteTests {
   let caches: CacheScene
   var scene: TrainScene { caches.scene }
   /// The corpus's sample whose embedding is not a number; it is once in each epoch of three steps, of which two batches

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// `kinship merge` on what `kinship train` wrote: one file, the same whoever makes it, that is as good as the checkpoint.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct MergeTests {
+@Suite(.serialized) struct MergeTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// The examples of a report, against embeddings that `kinship embed` has written.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct ReportExamplesTests {
+@Suite(.serialized) struct ReportExamplesTests {
   let scene: TrainScene
 
   init() async throws {

@@ -5,7 +5,7 @@ import Testing
 @testable import Launch
 
 /// `kinship report` on runs of `kinship train`.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct ReportTests {
+@Suite(.serialized) struct ReportTests {
   /// All of a page that could make a browser ask for something else: none may be there.
   static func outsideReferences(_ page: String) -> [String] {
     let patterns = [

@@ -7,24 +7,29 @@ import Testing
 
 /// Every loss and every case of the golden set, in Double and in Float.
 @Suite struct ObjectiveGoldenTests {
-  static let sets = ["d10", "d14"]
+  /// The presets that the set and the program have in common mean the same in both.
+  @Test func presetsAreDefinedAlike() throws {
+    let defined = try LossGoldenSet.meta().presets
+    let common = ObjectivePreset.allCases.filter { defined[$0.rawValue] != nil }
+    for preset in try Fixture.required(common, "presets of ours in losses/meta.json") {
+      #expect(try defined[preset.rawValue]?.options() == preset.options, "\(preset)")
+    }
+  }
 
-  @Test(arguments: sets) func lossesInDouble(set: String) throws {
+  @Test(arguments: try LossGoldenSet.sets()) func lossesInDouble(set: String) throws {
     try compareLosses(set, Double.self, value: 1e-10, gradient: 1e-10)
   }
 
-  @Test(arguments: sets) func lossesInSinglePrecision(set: String) throws {
+  @Test(arguments: try LossGoldenSet.sets()) func lossesInSinglePrecision(set: String) throws {
     try compareLosses(set, Float.self, value: 1e-5, gradient: 1e-4)
   }
 
   private func compareLosses<S: Scalar>(_ set: String, _: S.Type, value: Double, gradient: Double) throws {
     let file = try SafetensorsFile(LossGoldenSet.file("\(set).safetensors"))
     let scene = try LossGoldenSet.scene(file, S.self)
-    let names = file.names.filter { $0.hasSuffix(".value") }.map { String($0.dropLast(".value".count)) }
-    #expect(!names.isEmpty)
-    for name in names {
-      let options = try #require(LossGoldenSet.options(name), "\(name) is not known")
-      let outcome = try scene.run(options)
+    let meta = try LossGoldenSet.meta()
+    for name in try LossGoldenSet.losses(of: set, in: file) {
+      let outcome = try scene.run(LossGoldenSet.options(name, meta))
       let expected = try file.tensor("\(name).value", as: Double.self)
       #expect(Deviation([outcome.total], from: expected.array).relative <= value, "\(set) \(name)")
       var found = [("image", outcome.image), ("text", outcome.text), ("logit_scale", [outcome.logitScale])]
@@ -48,11 +53,11 @@ import Testing
     }
   }
 
-  @Test(arguments: sets) func intraCasesInDouble(set: String) throws {
+  @Test(arguments: try LossGoldenSet.sets()) func intraCasesInDouble(set: String) throws {
     try compareIntra(set, Double.self, value: 1e-10, gradient: 1e-10)
   }
 
-  @Test(arguments: sets) func intraCasesInSinglePrecision(set: String) throws {
+  @Test(arguments: try LossGoldenSet.sets()) func intraCasesInSinglePrecision(set: String) throws {
     try compareIntra(set, Float.self, value: 1e-5, gradient: 1e-4)
   }
 
@@ -60,22 +65,27 @@ import Testing
     let scene = try LossGoldenSet.scene(SafetensorsFile(LossGoldenSet.file("\(set).safetensors")), S.self)
     let file = try SafetensorsFile(LossGoldenSet.file("\(set)_intra.safetensors"))
     let cases = try LossGoldenSet.cases()
-    func rows(_ name: String) throws -> [[Double]] {
+    let indices = try Fixture.required(file.integers("case_index"), "cases in losses/\(set)_intra.safetensors")
+    func rows(_ name: String, ofCases: Bool = true) throws -> [[Double]] {
       let tensor = try file.tensor(name, as: Double.self)
-      let length = tensor.count / tensor.shape[0]
-      return (0..<tensor.shape[0]).map { Array(tensor.array[$0 * length..<($0 + 1) * length]) }
+      let count = tensor.shape[0]
+      try #require(ofCases ? count == indices.count : count > 0, "\(set) \(name) has \(count) rows")
+      let (numbers, length) = (tensor.array, tensor.count / count)
+      return (0..<count).map { Array(numbers[$0 * length..<($0 + 1) * length]) }
     }
     let (values, images, texts) = (try rows("value"), try rows("grad_image"), try rows("grad_text"))
     let slopes = try rows("grad_logit_scale").map { $0[0] }
     let (weights, divergences) = (
       Modalities(image: try rows("w_image"), text: try rows("w_text")),
-      Modalities(image: try rows("D_image"), text: try rows("D_text"))
+      Modalities(image: try rows("D_image", ofCases: false), text: try rows("D_text", ofCases: false))
     )
     let divergenceRows = try file.integers("D_row")
-    for (row, index) in try file.integers("case_index").enumerated() {
-      let options = cases[index].options
-      let outcome = try scene.run(options)
-      let name = "\(set) case \(index), \(cases[index])"
+    try #require(divergenceRows.count == indices.count && divergenceRows.allSatisfy(divergences.image.indices.contains))
+    for (row, index) in indices.enumerated() {
+      let intra = try #require(cases[index], "intra_cases.json has no case \(index), which \(set) has")
+      let options = try intra.options()
+      let outcome = try scene.run(.intra { $0 = options })
+      let name = "\(set) case \(index), \(intra)"
       let terms = [outcome.total, outcome.value("intra_image") ?? .nan, outcome.value("intra_text") ?? .nan]
       for (found, wanted) in zip(terms, values[row]) {
         #expect(Deviation([found], from: [wanted]).relative <= value, "\(name)")
@@ -108,15 +118,17 @@ import Testing
     }
   }
 
-  @Test(arguments: sets, [2, 3]) func presetsOnSeveralRanks(set: String, ranks: Int) throws {
+  @Test(arguments: try LossGoldenSet.sets(), [2, 3]) func presetsOnSeveralRanks(set: String, ranks: Int) throws {
     let file = try SafetensorsFile(LossGoldenSet.file("\(set).safetensors"))
     let scene = try LossGoldenSet.scene(file, Double.self)
-    for preset in ObjectivePreset.allCases {
-      let outcome = ObjectiveScene.joined(try scene.run(preset.options, ranks: ranks))
-      let expected = try file.tensor("preset.\(preset.rawValue).value", as: Double.self)
+    let meta = try LossGoldenSet.meta()
+    let losses = try LossGoldenSet.losses(of: set, in: file).filter { $0.hasPrefix(LossGoldenSet.presetPrefix) }
+    for preset in try Fixture.required(losses, "presets for \(set) in losses/meta.json") {
+      let outcome = ObjectiveScene.joined(try scene.run(LossGoldenSet.options(preset, meta), ranks: ranks))
+      let expected = try file.tensor("\(preset).value", as: Double.self)
       #expect(Deviation([outcome.total], from: expected.array).relative <= 1e-10, "\(preset)")
       for (key, numbers) in [("image", outcome.image), ("text", outcome.text)] {
-        let wanted = try file.tensor("preset.\(preset.rawValue).grad.\(key)", as: Double.self)
+        let wanted = try file.tensor("\(preset).grad.\(key)", as: Double.self)
         #expect(Deviation(numbers, from: wanted.array).relative <= 1e-10, "\(preset) \(key)")
       }
     }

@@ -81,11 +81,10 @@ import Testing
       Golden.self, from: Data(contentsOf: Fixture.golden.appending(path: "adamw_schedule.json")))
   }
 
-  @Test func cosine() {
-    #expect(!golden.cosine.isEmpty)
-    for run in golden.cosine {
+  @Test func cosine() throws {
+    for run in try Fixture.required(golden.cosine, "schedules in adamw_schedule.json") {
       let schedule = Schedule(base: run.baseLr, warmup: run.warmup, total: run.total)
-      for point in run.points {
+      for point in try Fixture.required(run.points, "points of a schedule in adamw_schedule.json") {
         let rate = schedule.rate(at: point.step)
         #expect(
           abs(rate - point.lr) <= Self.tolerance * point.lr,
@@ -95,11 +94,10 @@ import Testing
   }
 
   /// Scalars with scripted gradients; the last is clamped after each step, as the logit scale is.
-  @Test func adamWOfScalars() {
-    #expect(!golden.adamwScalars.isEmpty)
-    for run in golden.adamwScalars {
+  @Test func adamWOfScalars() throws {
+    for run in try Fixture.required(golden.adamwScalars, "runs of AdamW in adamw_schedule.json") {
       let model = Scalars(run)
-      for (index, step) in run.steps.enumerated() {
+      for (index, step) in try Fixture.required(run.steps, "steps of AdamW in adamw_schedule.json").enumerated() {
         model.update(step.grads, rate: step.lr)
         let deviation = Deviation(model.values, from: step.params)
         for (found, expected) in zip(model.values, step.params) {

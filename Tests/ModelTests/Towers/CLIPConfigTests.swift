@@ -192,10 +192,16 @@ import Testing
 }
 
 @Suite struct CLIPConfigGoldenTests {
-  @Test(arguments: [
-    "vit/open_clip_config.json", "vit/open_clip_config_quickgelu.json", "resnet/open_clip_config.json",
-  ])
-  func readsTheFile(path: String) throws {
+  /// The set's configs of towers, as paths within it.
+  static func configs() throws -> [String] {
+    let paths = try FileManager.default.subpathsOfDirectory(atPath: Fixture.golden.path).filter {
+      let name = $0.split(separator: "/").last ?? ""
+      return name.hasPrefix("open_clip_config") && name.hasSuffix(".json")
+    }
+    return try Fixture.required(paths.sorted(), "open_clip_config*.json")
+  }
+
+  @Test(arguments: try configs()) func readsTheFile(path: String) throws {
     let data = try Data(contentsOf: Fixture.golden.appending(path: path))
     let config = try CLIPConfig(json: data)
     let top = try #require(JSONSerialization.jsonObject(with: data) as? [String: Any])

@@ -18,15 +18,23 @@ import Testing
     let golden = try TowerGoldenSet(set)
     let model: CLIP<S> = try golden.model(precision: .bf16)
     let batch: (images: Tensor<S>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
+    let bound = 2e-2 * growth(model.config)
     for (role, result) in [
       ("image_features", model.visual.forward(batch.images, keeping: false)),
       ("text_features", model.text.forward(batch.tokens, keeping: false)),
     ] {
       let expected = try golden.outputs.tensor("f64.\(set == "vit" ? "" : "eval.")\(role)", as: Double.self)
       let deviation = Deviation(result.array, from: expected.array)
-      #expect(deviation.relative <= 2e-2, "\(role): \(deviation)")
+      #expect(deviation.relative <= bound, "\(role): \(deviation)")
       #expect(deviation.relative > 1e-5, "\(role): nothing was rounded")
     }
+  }
+
+  /// Returns by what deeper towers' errors may exceed those of `Tests/Fixtures/golden`, whose towers have 3 blocks, or 5
+  /// in the ResNet: independent errors grow as the root of their number.
+  private func growth(_ config: CLIPConfig) -> Double {
+    let blocks = max(config.vision.layers, config.text.layers)
+    return max(1, Double(blocks) / (config.vision.stages == nil ? 3 : 5)).squareRoot()
   }
 
   /// Each gradient as a whole. Some 24 operands a block are rounded on the way there and back, each number by 2⁻⁹ of
@@ -40,6 +48,7 @@ import Testing
     _ = try rounded.accumulate(golden.batch(golden.mainBatch))
     _ = try exact.accumulate(golden.batch(golden.mainBatch))
     let (found, expected) = (rounded.model.parameters, exact.model.parameters)
+    let bound = 4e-2 * growth(exact.model.config)
     for (index, entry) in expected.entries.enumerated() {
       let (a, b) = (found.gradient(of: found.entries[index]).array, expected.gradient(of: entry).array)
       var (distance, length) = (0.0, 0.0)
@@ -48,7 +57,7 @@ import Testing
         length += y * y
       }
       let relative = (distance / length).squareRoot()
-      #expect(relative <= 4e-2 && relative > 1e-5, "\(entry.name): \(relative)")
+      #expect(relative <= bound && relative > 1e-5, "\(entry.name): \(relative)")
     }
   }
 }

@@ -54,6 +54,13 @@ struct TowerGoldenSet {
     images = try inputs.tensor("images")
     tokens = try Self.rows(inputs, "tokens").map { $0.map(Int32.init) }
     steps = try Self.rows(inputs, "step_index")
+    let pool = 0..<min(images.shape[0], tokens.count)
+    guard meta.batch > 0, meta.batch <= pool.count, steps.count == meta.adamw.steps,
+      steps.joined().allSatisfy(pool.contains)
+    else {
+      throw Fixture.Incomplete(
+        description: "\(folder)/meta.json asks for other batches than \(folder)/inputs.safetensors has")
+    }
   }
 
   private static func file(_ folder: String, _ name: String) -> URL {
