@@ -16,10 +16,11 @@ actor Cores {
   /// Returns when there is a core for each of the ranks. A job of more ranks than cores waits for all of them and
   /// runs alone.
   ///
-  /// Jobs get their turn in the order of asking, so that small ones cannot keep a large one waiting for ever.
+  /// Of those that wait the first one that fits gets the free cores: no core is idle for the sake of a large job, which
+  /// can wait until there are no small ones any more, for nobody limits the time that it waits.
   func take(for ranks: Int) async {
     let wanted = min(ranks, count)
-    if waiting.isEmpty, wanted <= free {
+    if wanted <= free {
       free -= wanted
     } else {
       await withCheckedContinuation { waiting.append((wanted, $0)) }
@@ -29,9 +30,9 @@ actor Cores {
   /// Hands the cores of a job that has ended to those that wait.
   func give(back ranks: Int) {
     free += min(ranks, count)
-    while let next = waiting.first, next.ranks <= free {
-      free -= next.ranks
-      waiting.removeFirst().turn.resume()
+    while let next = waiting.firstIndex(where: { $0.ranks <= free }) {
+      free -= waiting[next].ranks
+      waiting.remove(at: next).turn.resume()
     }
   }
 }

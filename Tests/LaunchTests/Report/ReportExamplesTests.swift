@@ -128,7 +128,7 @@ import Testing
     let wrong = try await report(["--corpus", scene.folder.path("nowhere")])
     #expect(wrong.status == 74 || wrong.status == 65, "\(wrong)")
 
-    let words = scene.folder.path("words.txt.gz")
+    let words = scene.folder.path("elsewhere.txt.gz")
     try files.moveItem(atPath: scene.vocabulary, toPath: words)
     #expect(try await page().contains("No examples: "))
     #expect(try await page(["--corpus", corpus, "--vocabulary", words]).contains("class=\"pictures\""))
