@@ -63,19 +63,21 @@ let package = Package(
     .target(
       name: "Tensor", dependencies: ["COpenBLAS", "COneDNN", .product(name: "RealModule", package: "swift-numerics")],
       path: "Sources/Model/Tensor", swiftSettings: fast),
+    // What run files hold: sections, values and schedules, which options of Model and Dist declare beside themselves.
+    .target(name: "Settings", path: "Sources/Model/Settings", swiftSettings: safe),
     // Layers, towers, losses, optimizer, text, pictures. Knows nothing of other processes.
     .target(
       name: "Model",
-      dependencies: ["Tensor", "CImage", "CZlib", .product(name: "RealModule", package: "swift-numerics")],
-      path: "Sources/Model", exclude: ["Tensor"],
+      dependencies: ["Settings", "Tensor", "CImage", "CZlib", .product(name: "RealModule", package: "swift-numerics")],
+      path: "Sources/Model", exclude: ["Settings", "Tensor"],
       swiftSettings: safe + [.unsafeFlags(["-O"])]),
     // Processes, files, shards, checkpoints. Knows nothing of layers.
-    .target(name: "Dist", dependencies: ["Tensor", "CMPI", "CHDF5", "CCrypto"], swiftSettings: safe),
+    .target(name: "Dist", dependencies: ["Settings", "Tensor", "CMPI", "CHDF5", "CCrypto"], swiftSettings: safe),
     // Commands, run files, the trainer, evaluators. Model and Dist meet only here.
     .executableTarget(
       name: "Launch",
       dependencies: [
-        "Model", "Dist", "Tensor", "CMachine", "Yams",
+        "Model", "Dist", "Settings", "Tensor", "CMachine", "Yams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: safe + parallel),
@@ -84,14 +86,18 @@ let package = Package(
     .systemLibrary(name: "CProcess", path: "Tests/CProcess"),
     .target(
       name: "TestSupport",
-      dependencies: ["Tensor", "Dist", "CProcess", .product(name: "Subprocess", package: "swift-subprocess")],
+      dependencies: [
+        "Model", "Settings", "Tensor", "Dist", "CProcess",
+        .product(name: "Subprocess", package: "swift-subprocess"),
+      ],
       path: "Tests/TestSupport", swiftSettings: house),
     .executableTarget(
-      name: "Probes", dependencies: ["Dist", "Model", "Tensor"], path: "Tests/Probes", swiftSettings: safe),
+      name: "Probes", dependencies: ["Dist", "Model", "Settings", "Tensor"], path: "Tests/Probes", swiftSettings: safe),
     // What scripts inside tests wait with.
     .executableTarget(name: "Await", dependencies: ["CProcess"], path: "Tests/Await", swiftSettings: safe),
     .testTarget(name: "TensorTests", dependencies: ["Tensor", "TestSupport"], swiftSettings: house),
-    .testTarget(name: "ModelTests", dependencies: ["Model", "Tensor", "Dist", "TestSupport"], swiftSettings: house),
+    .testTarget(
+      name: "ModelTests", dependencies: ["Model", "Settings", "Tensor", "Dist", "TestSupport"], swiftSettings: house),
     .testTarget(
       name: "DistTests",
       dependencies: [
@@ -101,7 +107,7 @@ let package = Package(
     .testTarget(
       name: "LaunchTests",
       dependencies: [
-        "Launch", "Model", "Dist", "Tensor", "TestSupport", "Await",
+        "Launch", "Model", "Dist", "Settings", "Tensor", "TestSupport", "Await",
         .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: house),

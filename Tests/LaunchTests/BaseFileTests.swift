@@ -37,7 +37,7 @@ import Testing
     #expect(run.name == "row" && run.output == "elsewhere" && run.seed == 5 && run.epochs == 2)
     #expect(run.data.corpora.map(\.path) == ["c"] && run.data.corpora[0].weight == 2 && run.data.workers == 3)
     #expect(run.optimizer.rate == 2e-3 && run.optimizer.warmup == 7 && run.optimizer.betas == nil)
-    #expect(run.objective.preset == .intra && run.objective.options(at: 0).fd == 10)
+    #expect(run.objective.preset == .intra && run.objective.at(0).fd == 10)
     #expect(run.log.every == 3 && run.model.preset == "ViT-T-16" && run.model.quickGELU == true)
     // The resolved run needs no other file.
     #expect(try RunFileTests.decode(run.yaml) == run)

@@ -60,7 +60,7 @@ import Testing
     let run = try RunConfig.load(scene.scene.runFile, overrides: scene.settings("a") + [both])
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
     let teacher = try ModelFiles.sizes(scene.teacher.sizes)
-    let (student, _) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher.embedding)
+    let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher.embedding)
     let bytes = [[20], []].map { ensemble in
       RunEstimate(
         run, config, student.parameters, teacher: (teacher, nil, 0), isCached: true, ensemble: ensemble, rank: 0, of: 3

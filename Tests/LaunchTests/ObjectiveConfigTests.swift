@@ -1,23 +1,25 @@
 import Model
+import Settings
+import TestSupport
 import Testing
 
 @testable import Launch
 
 /// The run file's `objective`: presets, what is set beside them, schedules, and what is refused.
 @Suite struct ObjectiveConfigTests {
-  static func decode(_ text: String, set: [String] = []) throws(RunFileError) -> ObjectiveConfig {
+  static func decode(_ text: String, set: [String] = []) throws(RunFileError) -> ObjectiveOptions {
     try RunFileTests.decode(RunFileTests.least + "\n" + text + "\nteacher: a/run", set: set).objective
   }
 
   @Test(arguments: ObjectivePreset.allCases) func everyPresetIsWrittenOutAndReadsBack(preset: ObjectivePreset) throws {
     let run = try RunFileTests.decode(RunFileTests.least + "\nteacher: a/run\nobjective: \(preset.rawValue)")
-    #expect(run.objective == ObjectiveConfig(preset))
-    for step in [0, 7, 1_000_000] { #expect(run.objective.options(at: step) == preset.options) }
-    #expect(run.objective.declared == preset.options)
+    #expect(run.objective == ObjectiveOptions(preset))
+    for step in [0, 7, 1_000_000] { #expect(run.objective.at(step) == preset.options) }
+    #expect(run.objective == preset.options)
     #expect(try RunFileTests.decode(run.yaml) == run)
     // The resolved run does not lean on the preset: with another name in its place, its values still stand.
     let renamed = run.yaml.replacing("preset: \(preset.rawValue)\n", with: "preset: clip\n")
-    #expect(try RunFileTests.decode(renamed).objective.options(at: 0) == preset.options)
+    #expect(try RunFileTests.decode(renamed).objective.at(0) == preset.options)
   }
 
   @Test func keysBesideAPresetWin() throws {
@@ -26,11 +28,11 @@ import Testing
     var expected = ObjectivePreset.intraNoGradient.options
     expected.intra = 0.5
     expected.icl = 2
-    expected.fixedLogitScale = 50
+    expected.fixedLogitScale = Scheduled(50)
     expected.intraOptions.tau = 0.07
-    #expect(objective.options(at: 3) == expected)
+    #expect(objective.at(3) == expected)
     let learned = try Self.decode("objective: {preset: tinyclip, logit_scale: learned, affinity_scale: own}")
-    #expect(learned.options(at: 0).fixedLogitScale == nil && learned.options(at: 0).affinityScale == nil)
+    #expect(learned.at(0).fixedLogitScale == nil && learned.at(0).affinityScale == nil)
   }
 
   @Test(arguments: ["", "objective: standard", "objective: {preset: standard, fd: 1}"])
@@ -40,8 +42,8 @@ import Testing
     var expected = ObjectivePreset.intra.options
     expected.fd = 1000
     expected.intraOptions.source = .crossKL
-    #expect(objective.options(at: 0) == expected)
-    #expect(try Self.decode(text, set: ["objective=clip-kd"]) == ObjectiveConfig(.clipKD))
+    #expect(objective.at(0) == expected)
+    #expect(try Self.decode(text, set: ["objective=clip-kd"]) == ObjectiveOptions(.clipKD))
   }
 
   @Test func otherShortFormsCanBeReachedIntoToo() throws {
@@ -66,12 +68,12 @@ import Testing
 
   @Test func numbersGoInLinesAndSwitchesHold() throws {
     let objective = try Self.decode(Self.scheduled)
-    let fd = [0, 100, 150, 300, 1_000_000].map { objective.options(at: $0).fd }
+    let fd = [0, 100, 150, 300, 1_000_000].map { objective.at($0).fd }
     #expect(fd == [0, 0, 500, 2000, 2000])
-    #expect([0, 5, 10].map { objective.options(at: $0).crd } == [3, 3, 3])
-    #expect([0, 5, 10, 11, 12].map { objective.options(at: $0).gd } == [0, 5e7, 1e8, 0, 0])
-    #expect([0, 1, 10, 99].map { objective.options(at: $0).fixedLogitScale } == [10, 11, 20, 20])
-    let intra = [0, 1, 49, 50, 59, 60].map { objective.options(at: $0).intraOptions }
+    #expect([0, 5, 10].map { objective.at($0).crd } == [3, 3, 3])
+    #expect([0, 5, 10, 11, 12].map { objective.at($0).gd } == [0, 5e7, 1e8, 0, 0])
+    #expect([0, 1, 10, 99].map { objective.at($0).fixedLogitScale?.wrappedValue } == [10, 11, 20, 20])
+    let intra = [0, 1, 49, 50, 59, 60].map { objective.at($0).intraOptions }
     #expect(intra.map(\.weighting) == [.uniform, .uniform, .uniform, .sum, .sum, .sum])
     #expect(intra.map(\.weightGradient) == [false, false, false, false, false, true])
     #expect(intra.map(\.image) == [0, 0.25, 1, 1, 1, 1])
@@ -112,7 +114,7 @@ import Testing
     #expect(run.yaml.contains("  fd:\n    - step: 100\n      value: 0.0\n    - step: 300\n"))
     #expect(run.yaml.contains("\n  crd: 3.0\n"), "one point is a constant")
     let later = try RunFileTests.decode(run.yaml, set: ["objective.fd.1.value=500"])
-    #expect(later.objective.options(at: 200).fd == 250)
+    #expect(later.objective.at(200).fd == 250)
   }
 
   /// What is written under `objective:`, and what must be said of it.
@@ -209,14 +211,14 @@ import Testing
 
   /// A contradiction among switches of a term that is not used harms nobody.
   @Test func switchesOfAnUnusedTermMayStand() throws {
-    let options = try Self.decode("objective: {intra_options: {granularity: pair, image: 0, text: 0}}").options(at: 0)
+    let options = try Self.decode("objective: {intra_options: {granularity: pair, image: 0, text: 0}}").at(0)
     #expect(options.intraOptions.granularity == .pair)
   }
 
   @Test func pairsAndModalitiesAsTheyAreMeant() throws {
     let pair = try Self.decode("objective: {preset: intra-no-grad, intra_options: {granularity: pair}}")
-    #expect(pair.options(at: 0).intraOptions.granularity == .pair)
+    #expect(pair.at(0).intraOptions.granularity == .pair)
     let modality = try Self.decode("objective: {preset: intra, intra_options: {granularity: modality, divergence: js}}")
-    #expect(modality.options(at: 0).intraOptions.divergence == .jensenShannon)
+    #expect(modality.at(0).intraOptions.divergence == .jensenShannon)
   }
 }

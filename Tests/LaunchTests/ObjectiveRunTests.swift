@@ -52,7 +52,7 @@ import Testing
     let objective = try RunConfig.load(scene.runFolder("scheduled").appending(path: RunFolder.runFile).path).objective
     #expect(lines.count == 6)
     for line in lines {
-      let options = objective.options(at: line.step - 1)
+      let options = objective.at(line.step - 1)
       var weights = ["clip": 1, "crd": 0.5]
       if options.fd != 0 { weights["fd"] = options.fd }
       if options.intra != 0 {

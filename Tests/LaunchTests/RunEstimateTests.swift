@@ -15,7 +15,7 @@ import Testing
   private func estimate(_ values: [String], teacher: CLIPConfig? = nil, ranks: Int) throws -> RunEstimate {
     let run = try RunConfig.load(scene.runFile, overrides: values)
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
-    let (student, _) = CLIP<Float>.student(config, run.objective.declared, teacherWidth: teacher?.embedding)
+    let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.embedding)
     return try RunEstimate(
       run, config, student.parameters,
       teacher: teacher.map { ($0, run.teacher?.micro, CLIP<Float>.layout($0).count) },
@@ -147,7 +147,7 @@ import Testing
     let run = try RunConfig.load(Self.folder.appending(path: "\(row).yaml").path)
     let parts = row.split(separator: "_").map(String.init)
     #expect(run.name == row && run.model.preset == presets[parts[0]])
-    #expect(run.objective == ObjectiveConfig(try #require(ObjectivePreset(rawValue: parts[1]))))
+    #expect(run.objective == ObjectiveOptions(try #require(ObjectivePreset(rawValue: parts[1]))))
     #expect(run.teacher?.preset == (parts.count > 2 ? presets[parts[2]] : nil))
     #expect(run.batch.global == 1024 && run.epochs == 32 && run.steps == nil && run.seed == 0)
     #expect(run.optimizer.rate == 1e-3 && run.optimizer.weightDecay == 0.1 && run.optimizer.warmup == 10_000)

@@ -1,5 +1,6 @@
 import Dist
 import Model
+import Settings
 import Tensor
 
 /// A whole step's objective and gradients on the ranks of the job beside those of one rank; arguments: pairs, tile.
@@ -13,9 +14,9 @@ let lossProbes: [String: Scenario] = [
 /// The ranks of a job, as the model sees them.
 struct JobRanks<S: Scalar>: Ranks {
   let communicator: Communicator
-  func gatherRows(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.gatherRows(local, into: all) }
-  func sum(_ numbers: inout [Double]) throws { try communicator.sum(&numbers) }
-  func maximum(_ numbers: inout [Double]) throws { try communicator.maximum(&numbers) }
+  func allGather(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.gatherRows(local, into: all) }
+  func allReduce(_ numbers: inout [Double]) throws { try communicator.sum(&numbers) }
+  func allReduceMaximum(_ numbers: inout [Double]) throws { try communicator.maximum(&numbers) }
 }
 
 private func compareWithOneRank<S: Scalar>(
@@ -32,7 +33,12 @@ private func compareWithOneRank<S: Scalar>(
   let captions = (0..<pairs).map { _ in (0..<random.below(8)).map { _ in Int32(random.below(29)) } + [30] }
 
   var options = ObjectivePreset.intra.options
-  (options.icl, options.crossKD, options.gd, options.afd, options.affinity, options.fd) = (1, 0.5, 100, 0.5, 0.5, 20)
+  options[ICLSettings.self].weight = Scheduled(1)
+  options[CrossKDSettings.self].weight = Scheduled(0.5)
+  options[GDSettings.self].weight = Scheduled(100)
+  options[AFDSettings.self].weight = Scheduled(0.5)
+  options[AffinitySettings.self].weight = Scheduled(0.5)
+  options[FDSettings.self].weight = Scheduled(20)
   func unit() -> Tensor<S> {
     let raw = Tensor(Shape(pairs, 10), (0..<pairs * 10).map { _ in S(random.normal()) })
     normalizeRows(raw, into: raw, reciprocal: Tensor(Shape(pairs)))

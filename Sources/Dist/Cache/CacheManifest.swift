@@ -1,7 +1,8 @@
 internal import Foundation
+public import Settings
 
 /// How the numbers of a cache are stored.
-public enum CacheType: String, CaseIterable, Codable, Sendable {
+public enum CacheType: String, CaseIterable, Codable, FieldValue {
   case fp32, fp16, bf16
 
   var stored: HDF5Type {

@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Settings
 import Tensor
 
 /// Holds training steps on all ranks to the same steps on one: the losses, and every parameter after the last step.
@@ -79,7 +80,7 @@ struct ExactnessBench {
     _ type: S.Type, _ config: CLIPConfig, _ freeze: [String], _ steps: Int, _ ranks: Communicator
   ) throws -> (losses: [Double], model: CLIP<S>) {
     var options = ObjectivePreset.intra.options
-    options.icl = 1
+    options[ICLSettings.self].weight = Scheduled(1)
     let (model, objective) = CLIP<S>.student(config, options, teacherWidth: Self.teacherWidth)
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 5)

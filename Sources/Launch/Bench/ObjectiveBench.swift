@@ -108,24 +108,11 @@ struct ObjectiveBench {
     let rate = figures[0] / Double(communicator.size)
     var memory = [peak, base]
     try communicator.maximum(&memory)
-    let once = operationsOnce(Double(share.count), Double(count))
+    let size = ObjectiveSize(rows: share.count, count: count, student: studentWidth, teacher: teacherWidth)
+    let once = options.operationsOnce(size)
     return Batch(
       pairs: count, seconds: seconds, gflops: roof.operations / 1e9, roofShare: roof.operations / seconds / rate,
       roofShareOnce: once / seconds / rate, peakMebibytes: memory[0], baseMebibytes: memory[1])
-  }
-
-  /// Products of own rows and all, each once: similarities of student and teacher, and gradients from them.
-  private func operationsOnce(_ own: Double, _ all: Double) -> Double {
-    let (s, t) = (Double(studentWidth), Double(teacherWidth))
-    var widths = 0.0
-    if options.clip != 0 { widths += 2 * (s + s) }
-    if options.crd != 0 { widths += 2 * (s + t + s) }
-    if options.icl != 0 { widths += 2 * (t + t) }
-    if options.intra != 0 {
-      let modalities = [options.intraOptions.image, options.intraOptions.text].count { $0 != 0 }
-      widths += Double(modalities) * (s + t + s)
-    }
-    return 2 * own * all * widths
   }
 
   private func features(_ name: String, _ rows: Range<Int>) -> Tensor<Float> {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Model
+import Settings
 
 extension Bench {
   struct ObjectiveTerms: ParsableCommand {
@@ -31,7 +32,7 @@ extension Bench {
 
     func run() throws {
       var bench = ObjectiveBench(studentWidth: student, teacherWidth: teacher, pairs: pairs)
-      bench.options.icl = icl
+      bench.options[ICLSettings.self].weight = Scheduled(icl)
       try Bench.run { [bench] in try bench.run($0, say: $1) }
     }
   }

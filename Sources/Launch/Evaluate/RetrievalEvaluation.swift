@@ -1,6 +1,7 @@
 import ArgumentParser
 import Dist
 import Model
+import Settings
 import Tensor
 
 /// Recall of captions by pictures and of pictures by captions.

@@ -1,3 +1,5 @@
+import Settings
+
 /// Names written as one, as webdataset's library and shells have it: `a-{00..11}.tar`, `{train,val}/{0..9}.tar`.
 ///
 /// `{x..y}` counts from x to y, up or down, with as many digits as the longer one where either begins with 0;

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 
 /// An object of a JSON file that nobody vouches for: what is missing or of another type is said by name.
 struct JSONRecord {

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 
 /// What the files beside a picture say of it: `.txt` (a caption a line), `.json` and `.cls` (a label).
 struct SampleTexts {

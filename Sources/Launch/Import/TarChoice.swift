@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 
 /// Which tars a source's names stand for.
 enum TarChoice {

@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Settings
 
 /// What a merged file says of where it comes from: the text of its metadata, or attribute, `kinship_merge`.
 struct MergeRecord: Codable {

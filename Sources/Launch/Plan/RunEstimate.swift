@@ -140,9 +140,9 @@ struct RunEstimate {
       let rounded = precision == .bf16 ? 2 * CLIP<Float>.layout(teacher.config).count : 0
       parts.append(Part(name: "teacher", bytes: 4 * teacher.weights + rounded + buffers))
     }
-    let objective = objectiveNumbers(
-      run.objective.declared, student: config.embedding, teacher: teacherWidth, ensemble, rows: rows,
-      of: run.batch.global)
+    let size = ObjectiveSize(
+      rows: rows, count: run.batch.global, student: config.embedding, teacher: teacherWidth ?? config.embedding)
+    let objective = run.objective.numbers(size, others: ensemble)
     parts.append(Part(name: "objective", bytes: 4 * objective))
     parts.append(Part(name: "prepared batches", bytes: batches(run, config, teacher?.config, rows: rows)))
     if ranks > 1 { parts.append(Part(name: "messages", bytes: ProgramMemory.messages(of: 4 * parameters.count))) }
@@ -151,26 +151,6 @@ struct RunEstimate {
     }
     if program > 0 { parts.append(Part(name: "program, libraries and data's index", bytes: program)) }
     return parts
-  }
-
-  /// Embeddings of all ranks, gradients of own rows, tiles of similarities.
-  private static func objectiveNumbers(
-    _ options: ObjectiveOptions, student: Int, teacher: Int?, _ ensemble: [Int], rows: Int, of count: Int
-  ) -> Int {
-    // Pictures and captions; of all rows the values, of own rows the gradient.
-    func embeddings(_ width: Int) -> Int { 2 * (count + rows) * width }
-    var numbers = embeddings(student)
-    let tile = Tiles<Float>()
-    // Two beside them where softmaxes of several teachers are averaged.
-    numbers += (ensemble.isEmpty ? 2 : 4) * min(tile.rows, rows) * min(tile.columns, count)
-    guard let teacher, options.needsTeacher else { return numbers }
-    numbers += 2 * count * ensemble.reduce(teacher, +)
-    if teacher != student, options.fd + options.icl + options.crossKD + options.gd != 0 {
-      numbers += embeddings(teacher) + 2 * rows * teacher
-    }
-    if options.gd != 0 { numbers += 2 * embeddings(teacher) }
-    if options.afd != 0 { numbers += embeddings(student) + 4 * rows * (student + teacher) }
-    return numbers
   }
 
   /// Pictures that are prepared ahead, and the step's own; the teacher's beside them where it wants others.
@@ -188,7 +168,7 @@ struct RunEstimate {
   ) -> [Payload] {
     let traffic = Traffic(rank: rank, size: plan.ranks)
     let asked = ObjectiveTraffic(
-      run.objective.declared, studentWidth: config.embedding, teacherWidth: teacher, others: ensemble)
+      run.objective, studentWidth: config.embedding, teacherWidth: teacher, others: ensemble)
     let rows = (0..<plan.ranks).map { Communicator.slice(of: run.batch.global, rank: $0, size: plan.ranks) }
     var payloads: [Payload] = []
     // The last bucket is the first to leave.

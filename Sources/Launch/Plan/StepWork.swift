@@ -36,18 +36,9 @@ struct StepWork {
     backward =
       2 * learning + Double(b) * config.repeatedOperations(tokens: tokens, run.batch.recompute, frozen: frozen)
     self.teacher = teacher.map { Self.forward($0, rows: b, tokens: tokens) } ?? 0
-    // Own rows against all N, for both modalities: a product for a softmax in the first pass, and in the second again and for
-    // the gradient; with a teacher's softmax beside it, two more.
-    let options = run.objective.declared
-    let rowsByAll = 2 * Double(b) * Double(run.batch.global)
-    let (own, other) = (Double(config.embedding), Double(teacherWidth ?? config.embedding))
-    let alone = 2 * rowsByAll * 3 * own
-    let beside = 2 * rowsByAll * (3 * own + 2 * other)
-    objective =
-      (options.clip != 0 ? alone : 0)
-      + [options.crd, options.intra, options.affinity].reduce(0) {
-        $0 + ($1 != 0 ? beside : 0)
-      } + [options.icl, options.crossKD, options.gd].reduce(0) { $0 + ($1 != 0 ? 2 * rowsByAll * 3 * other : 0) }
+    objective = run.objective.operations(
+      ObjectiveSize(
+        rows: b, count: run.batch.global, student: config.embedding, teacher: teacherWidth ?? config.embedding))
   }
 
   private static func forward(_ config: CLIPConfig, rows b: Int, tokens: Double) -> Double {

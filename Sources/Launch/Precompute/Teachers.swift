@@ -50,13 +50,8 @@ struct FurtherTeachers {
   /// Who says what, for the run's header; nil where there is one teacher only.
   func text(_ first: TeacherModel?, _ options: ObjectiveOptions) -> String? {
     guard let first, !models.isEmpty else { return nil }
-    func terms(_ all: [(name: String, weight: Double)]) -> String {
-      all.filter { $0.weight != 0 }.map(\.name).joined(separator: ", ")
-    }
-    let soft = terms([
-      ("crd", options.crd), ("cross_kd", options.crossKD), ("affinity", options.affinity), ("intra", options.intra),
-    ])
-    let single = terms([("fd", options.fd), ("icl", options.icl), ("gd", options.gd), ("afd", options.afd)])
+    let soft = options.keys(needing: .teacherSoftmaxes).joined(separator: ", ")
+    let single = options.keys(needing: .teacherEmbeddings).joined(separator: ", ")
     return
       "ensemble: \(soft) \(soft.contains(",") ? "follow" : "follows") the mean softmax of \(models.count + 1) teachers: "
       + ([first] + models).map { "\($0.path) from \($0.cache ?? "")" }.joined(separator: ", ")

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 
 /// A run as a report sees it: its folder, as far as it can be read.
 struct ReportedRun {

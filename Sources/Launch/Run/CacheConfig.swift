@@ -1,4 +1,5 @@
 import Dist
+import Settings
 
 /// A teacher cache: embeddings that are computed once. The short form `cache: PATH` names its folder.
 struct CacheConfig: Section {
@@ -27,7 +28,6 @@ struct CacheConfig: Section {
   }
 }
 
-extension CacheType: FieldValue {}
 
 extension RunConfig {
   /// What is wrong with the teacher's cache, by the path of the key to change.

@@ -1,3 +1,5 @@
+import Settings
+
 /// What is trained on, and how it is read.
 struct DataConfig: Section {
   /// Several corpora are mixed by weight.

@@ -1,4 +1,5 @@
 import Model
+import Settings
 
 /// An exponential moving average of the weights beside them. The short form `ema: 0.9999` gives the decay.
 struct EMAConfig: Section {

@@ -23,11 +23,12 @@ extension RunConfig {
             + "kinship precompute, which computes them all"
         ))
     }
-    if usesTeacher, !objective.declared.followsSoftmaxes {
+    let followers = ObjectiveOptions.allKeys(needing: .teacherSoftmaxes).joined(separator: ", ")
+    if usesTeacher, objective.keys(needing: .teacherSoftmaxes).isEmpty {
       found.append(
         (
           "teacher.ensemble",
-          "no term of the objective follows softmaxes (crd, cross_kd, affinity, intra), of which alone several "
+          "no term of the objective follows softmaxes (\(followers)), of which alone several "
             + "teachers' are averaged; give one of them a weight, or take ensemble out"
         ))
     }
@@ -46,9 +47,4 @@ extension RunConfig {
     }
     return found
   }
-}
-
-extension ObjectiveOptions {
-  /// Whether any term's targets are softmaxes of the teacher's similarities.
-  var followsSoftmaxes: Bool { [crd, crossKD, affinity, intra].contains { $0 != 0 } }
 }

@@ -1,4 +1,5 @@
 import Model
+import Settings
 import Tensor
 
 /// `freeze` in a run file: towers (`visual`, `text`), or beginnings of open_clip's names that end where a part of the name ends

@@ -1,4 +1,5 @@
 import Model
+import Settings
 
 /// How pictures are prepared. Their size is the model's.
 struct ImageConfig: Section {

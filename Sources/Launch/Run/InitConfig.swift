@@ -1,4 +1,5 @@
 import Model
+import Settings
 
 /// What a run begins with, at its first step only; a run that is resumed has its own weights.
 struct InitConfig: Section {
@@ -37,4 +38,3 @@ struct InitConfig: Section {
   }
 }
 
-extension Towers: FieldValue {}

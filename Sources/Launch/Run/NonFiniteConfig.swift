@@ -1,3 +1,5 @@
+import Settings
+
 /// What happens where a loss or gradient is not finite. The short form `non_finite: skip` names the policy.
 struct NonFiniteConfig: Section {
   var policy = Policy.stop

@@ -1,4 +1,5 @@
 import Model
+import Settings
 
 /// AdamW, its schedule and the clipping of gradients.
 struct OptimizerConfig: Section {
@@ -63,7 +64,7 @@ struct BatchConfig: Section {
   }
 }
 
-extension Recompute: FieldValue {
+extension Recompute {
   /// What a run's header says of it.
   var note: String? {
     switch self {

@@ -1,3 +1,5 @@
+import Settings
+
 /// `--set path=value`: one value of the run file, given on the command line.
 struct Override: Sendable {
   /// The keys on the way, `["optimizer", "rate"]`; a number names an element of a list.

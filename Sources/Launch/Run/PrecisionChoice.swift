@@ -1,3 +1,4 @@
+import Settings
 import Tensor
 
 /// The precision that a run file asks of matrix products.

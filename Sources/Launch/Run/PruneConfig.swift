@@ -1,4 +1,5 @@
 import Model
+import Settings
 
 /// TinyCLIP's automatic weight inheritance: hidden units, heads and MLP units that the model learns to do without are cut.
 struct PruneConfig: Section {

@@ -1,3 +1,5 @@
+import Settings
+
 /// How gradients and parameters travel between ranks. Nothing of it changes what a run computes but by rounding.
 struct ReduceConfig: Section {
   /// Whether they travel while the towers compute.

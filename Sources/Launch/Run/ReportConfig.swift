@@ -1,3 +1,5 @@
+import Settings
+
 /// How often a line is logged.
 struct LogConfig: Section {
   /// Steps between two lines.

@@ -1,5 +1,7 @@
 import Dist
 import Foundation
+import Model
+import Settings
 import Tensor
 
 /// A run, as its file describes it: every value has its default here and its key in `fields`, nowhere else.
@@ -32,7 +34,7 @@ struct RunConfig: Section {
   var optimizer = OptimizerConfig()
   /// A moving average of the weights, if one is kept.
   var ema: EMAConfig?
-  var objective = ObjectiveConfig()
+  var objective = ObjectiveOptions()
   /// The model that a student learns from, for objectives that have one.
   var teacher: TeacherConfig?
   var log = LogConfig()
@@ -75,7 +77,7 @@ struct RunConfig: Section {
     let keys = path.split(separator: ".")
     return switch keys.first {
     case "model" where keys.count == 1: ModelConfig.shorthandKey(text)
-    case "objective" where keys.count == 1: ObjectiveConfig.shorthandKey(text)
+    case "objective" where keys.count == 1: ObjectiveOptions.shorthandKey(text)
     case "teacher" where keys.count == 1: TeacherConfig.shorthandKey(text)
     case "teacher" where keys.count == 2 && keys[1] == "cache": CacheConfig.shorthandKey(text)
     case "ema" where keys.count == 1: EMAConfig.shorthandKey(text)

@@ -1,3 +1,5 @@
+import Settings
+
 extension RunConfig {
   /// Checks what no single value shows: ranges, combinations, and what belongs together. Every message names the key
   /// to change.

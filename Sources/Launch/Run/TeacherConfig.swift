@@ -1,4 +1,5 @@
 import Model
+import Settings
 import Tensor
 
 /// The frozen model that a run learns from. The short form `teacher: PATH` names its weights.
@@ -90,7 +91,7 @@ extension RunConfig {
   /// What is wrong with the teacher, or with its absence, by the path of the key to change.
   var teacherMistakes: [(path: String, text: String)] {
     guard let teacher else {
-      guard objective.declared.needsTeacher else { return [] }
+      guard objective.needsTeacher else { return [] }
       return [
         (
           "teacher",
@@ -152,7 +153,7 @@ extension RunConfig {
   }
 
   /// Whether the run has a teacher that some term looks at.
-  var usesTeacher: Bool { teacher != nil && objective.declared.needsTeacher }
+  var usesTeacher: Bool { teacher != nil && objective.needsTeacher }
 
   /// A teacher that nothing looks at is rarely meant.
   var teacherWarnings: [String] {

@@ -1,3 +1,5 @@
+import Settings
+
 /// When a job that stands still is ended.
 struct WatchdogConfig: Section {
   /// Seconds without any progress of a rank; 0: never.

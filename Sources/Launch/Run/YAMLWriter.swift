@@ -1,3 +1,5 @@
+import Settings
+
 extension RunTree {
   /// The tree as a YAML document: sections in block form, short lists in brackets; reads back as the same tree.
   var yaml: String {

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 import Tensor
 
 /// A run whose `precision: auto` is decided: it is computed, estimated and saved in one precision, the same on all ranks.

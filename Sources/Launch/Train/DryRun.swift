@@ -53,7 +53,7 @@ struct DryRun {
     if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
     if let source = run.start.from { warnings.append("\(source), with whose weights the run begins, is not looked at") }
     let (student, _) = CLIP<Float>.student(
-      config, run.objective.declared, teacherWidth: teacher?.config.embedding)
+      config, run.objective, teacherWidth: teacher?.config.embedding)
     let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch
     let pruning = Pruning(run)
     try pruning?.check(config, steps: steps)

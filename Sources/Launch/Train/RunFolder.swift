@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 
 /// The folder of a run: `run.yaml` (the resolved run), `log.jsonl`, and `checkpoints`.
 struct RunFolder: Sendable {

@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Settings
 import Tensor
 
 /// What one step of all ranks found: the same numbers on every rank, but for the seconds.
@@ -222,7 +223,7 @@ final class Step<S: Scalar> {
   @discardableResult
   private func holdLogitScale() -> Bool {
     if frozen.logitScale { return false }
-    guard let fixed = objective.options.fixedLogitScale else { return model.clampLogitScale() }
+    guard let fixed = objective.options.fixedLogitScale?.wrappedValue else { return model.clampLogitScale() }
     fill(model.logitScale.value, S(log(fixed)))
     return false
   }

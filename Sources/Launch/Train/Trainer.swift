@@ -131,7 +131,7 @@ struct Trainer {
       plan: plan, ranks: ranks, frozen: inputs.frozen, ensemble: inputs.further.shapes.map(\.width),
       captions: inputs.data.captions(about: 1024),
       notes: [
-        run.ema?.text, inputs.further.text(inputs.teacher, run.objective.declared), inputs.precision.note,
+        run.ema?.text, inputs.further.text(inputs.teacher, run.objective), inputs.precision.note,
         run.batch.recompute.note,
         inputs.teacher?.precision.note.map { "teacher's \($0)" },
       ].compactMap { $0 },

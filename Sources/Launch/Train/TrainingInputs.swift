@@ -70,7 +70,7 @@ struct TrainingInputs {
   /// A model of such sizes with the objective that trains it; without memory.
   func student(_ config: CLIPConfig) -> (CLIP<Float>, Objective<Float>) {
     CLIP<Float>.student(
-      config, run.objective.declared, teacherWidth: teacher?.config.embedding, others: further.shapes,
+      config, run.objective, teacherWidth: teacher?.config.embedding, others: further.shapes,
       precision: precision.used, recompute: run.batch.recompute)
   }
 

@@ -1,5 +1,6 @@
 import Dist
 import Model
+import Settings
 import Tensor
 
 /// The steps of a run, with what goes on between them: the log, checkpoints, evaluations, and requests to stop.
@@ -142,7 +143,7 @@ final class TrainingLoop {
     Progress.enter(number == student.start ? .preparing : .training, after: number)
     let step = student.step
     let rate = inputs.schedule.rate(at: number)
-    step.objective.options = run.objective.options(at: number)
+    step.objective.options = run.objective.at(number)
     var teacherSeconds: Double?
     if let teachers {
       var seconds = 0.0

@@ -1,3 +1,5 @@
+import Settings
+
 /// Names and layouts of Hugging Face's `CLIPModel`, beside open_clip's.
 enum HuggingFaceNames {
   /// Where the numbers of one of our tensors are.

@@ -1,5 +1,7 @@
+public import Settings
+
 /// Which towers of a model something concerns.
-public enum Towers: String, Sendable, CaseIterable {
+public enum Towers: String, CaseIterable, FieldValue {
   case both, image, text
 
   public var image: Bool { self != .text }

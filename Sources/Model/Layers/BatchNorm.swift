@@ -10,7 +10,7 @@ final class BatchStatistics<S: Scalar> {
   /// Each number ← its sum over the ranks.
   func sum(_ numbers: inout [Double]) {
     guard let ranks, failure == nil else { return }
-    do { try ranks.sum(&numbers) } catch { failure = error }
+    do { try ranks.allReduce(&numbers) } catch { failure = error }
   }
 
   func check() throws {

@@ -1,4 +1,31 @@
-internal import Tensor
+public import Settings
+public import Tensor
+
+/// The settings of TinyCLIP's affinity mimicking.
+public struct AffinitySettings: TermSettings {
+  public static let key = "affinity"
+  public static let needs: TermNeeds = [.teacherSoftmaxes]
+
+  public var weight = Scheduled(0.0)
+  /// Both scales; nil: each model's own.
+  public var scale: Scheduled<Double>?
+
+  public init() {}
+
+  public mutating func options(_ map: FieldMap) { map.optional("affinity_scale", &scale, none: "own") }
+
+  public var mistakes: [(path: String, text: String)] {
+    scale?.mistakes("affinity_scale", expected: "own, or more than 0") { $0 > 0 } ?? []
+  }
+
+  public func products(_ size: ObjectiveSize) -> TermProducts {
+    TermProducts(similarities: size.student + size.teacher, gradients: size.student)
+  }
+
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
+    Affinity(parameters.tiles)
+  }
+}
 
 /// TinyCLIP's affinity mimicking: soft cross entropy of the cross-modal softmaxes, without the teacher's entropy taken
 /// off.
@@ -6,20 +33,30 @@ internal import Tensor
 /// L = 1/(2N) Σ_i [ −Σ_j q_ij ln p_ij + the same of captions against pictures ], p of α u vᵀ, q of β x yᵀ; with a fixed
 /// scale it is both α and β, and no scale learns from it. Its gradients are CRD's, for the entropy does not depend on
 /// the student.
-final class Affinity<S: Scalar> {
+final class Affinity<S: Scalar>: DistillationTerm {
+  var weights: Modalities<RowVector<S>>? { rowWeight }
+
   private let divergence: CRD<S>
-  private let weights = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private var share = 0.0
 
   init(_ tiles: Tiles<S>) { divergence = CRD(tiles) }
 
-  /// Adds weight · ∂L to this rank's rows; returns this rank's shares of L and of weight · ∂L/∂(student scale).
-  func accumulate(
-    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Taught<S>], weight: Double, _ share: BatchShare,
-    _ ranks: some Ranks<S>
-  ) throws -> (value: Double, slope: Double) {
-    let value = try divergence.measure(student, scale: scale, teachers, share, ranks) + divergence.entropy
-    weights.image.set(S(weight / Double(2 * share.count)), share)
-    weights.text.set(S(weight / Double(2 * share.count)), share)
-    return (value, divergence.accumulate(student, scale: scale, weights: weights))
+  func rowLosses(_ context: LossContext<S>) throws {
+    let settings = context.options[AffinitySettings.self]
+    let fixed = settings.scale.map { S($0.wrappedValue) }
+    share =
+      try divergence.measure(
+        context.student, scale: fixed ?? context.scale, context.teachers.scaled(fixed), context.batch, context.ranks)
+      + divergence.entropy
+    rowWeight.set(context.share(of: settings.weight.wrappedValue), context.batch)
+  }
+
+  func accumulate(_ context: LossContext<S>) -> TermOutcome {
+    let settings = context.options[AffinitySettings.self]
+    let scale = settings.scale.map { S($0.wrappedValue) } ?? context.scale
+    let gradient = divergence.accumulate(context.student, scale: scale, weights: rowWeight)
+    if settings.scale == nil { context.scaleGradient += gradient }
+    return TermOutcome(settings, share: share)
   }
 }

@@ -1,4 +1,23 @@
-internal import Tensor
+public import Settings
+public import Tensor
+
+/// The settings of contrastive relational distillation.
+public struct CRDSettings: TermSettings {
+  public static let key = "crd"
+  public static let needs: TermNeeds = [.teacherSoftmaxes]
+
+  public var weight = Scheduled(0.0)
+
+  public init() {}
+
+  public func products(_ size: ObjectiveSize) -> TermProducts {
+    TermProducts(similarities: size.student + size.teacher, gradients: size.student)
+  }
+
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
+    CRDTerm(CRD(parameters.tiles))
+  }
+}
 
 /// Contrastive relational distillation (CLIP-KD): the student's cross-modal softmaxes follow the teacher's.
 ///
@@ -26,11 +45,11 @@ final class CRD<S: Scalar> {
 
   /// First pass; returns this rank's share of L.
   func measure(
-    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Taught<S>], _ share: BatchShare, _ ranks: some Ranks<S>
+    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Teacher<S>], _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> Double {
-    count = share.count
-    strips.image.fold((student.image.own, student.text.all), scale: scale, teachers.map(\.across.image), share)
-    strips.text.fold((student.text.own, student.image.all), scale: scale, teachers.map(\.across.text), share)
+    count = batch.count
+    strips.image.fold((student.image.own, student.text.all), scale: scale, teachers.map(\.across.image), batch)
+    strips.text.fold((student.text.own, student.image.all), scale: scale, teachers.map(\.across.text), batch)
     for strip in [strips.image, strips.text] { try strip.gather(ranks) }
     return (sum(own.image) + sum(own.text)) / Double(2 * count)
   }
@@ -45,6 +64,28 @@ final class CRD<S: Scalar> {
     _ = strips.text.accumulate(
       student.text, student.image.all, scale: scale, weights.text, across: (strips.image, weights.image))
     return slope
+  }
+}
+
+/// CRD of the student's own rows.
+private final class CRDTerm<S: Scalar>: DistillationTerm {
+  var weights: Modalities<RowVector<S>>? { rowWeight }
+  var localLosses: Modalities<Tensor<S>>? { crd.own }
+
+  private let crd: CRD<S>
+  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private var share = 0.0
+
+  init(_ crd: CRD<S>) { self.crd = crd }
+
+  func rowLosses(_ context: LossContext<S>) throws {
+    share = try crd.measure(context.student, scale: context.scale, context.teachers, context.batch, context.ranks)
+    rowWeight.set(context.share(of: context.options[CRDSettings.self].weight.wrappedValue), context.batch)
+  }
+
+  func accumulate(_ context: LossContext<S>) -> TermOutcome {
+    context.scaleGradient += crd.accumulate(context.student, scale: context.scale, weights: rowWeight)
+    return TermOutcome(context.options[CRDSettings.self], share: share)
   }
 }
 
@@ -68,14 +109,14 @@ final class DivergenceStrip<S: Scalar> {
   }
 
   /// Folds the strips of student and teachers, each own rows and everybody's.
-  func fold(_ own: (Tensor<S>, Tensor<S>), scale: S, _ taught: [TeacherStrip<S>], _ share: BatchShare) {
-    targets.place(taught, share)
-    student.place(share)
-    teacher.place(share)
+  func fold(_ own: (Tensor<S>, Tensor<S>), scale: S, _ taught: [TeacherStrip<S>], _ batch: LocalBatch) {
+    targets.place(taught, batch)
+    student.place(batch)
+    teacher.place(batch)
     let state = DivergenceRows(
-      count: share.rows.count, scratch: scratch, studentLSE: student.own, teacherLSE: teacher.own)
+      count: batch.rows.count, scratch: scratch, studentLSE: student.own, teacherLSE: teacher.own)
     self.state = state
-    tiles.forEach(share.rows.count, share.count) { rows, columns in
+    tiles.forEach(batch.rows.count, batch.count) { rows, columns in
       let c = tiles.products(own.0.rows(rows), own.1.rows(columns))
       foldDivergence(
         c, studentScale: scale, targets.logits(rows, columns).rows, teacherScale: targets.scale, rows: rows, of: state,

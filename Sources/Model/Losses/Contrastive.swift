@@ -1,4 +1,23 @@
-internal import Tensor
+public import Settings
+public import Tensor
+
+/// The settings of CLIP's own loss.
+public struct ContrastiveSettings: TermSettings {
+  public static let key = "clip"
+  public static let needs: TermNeeds = []
+
+  public var weight = Scheduled(1.0)
+
+  public init() {}
+
+  public func products(_ size: ObjectiveSize) -> TermProducts {
+    TermProducts(similarities: size.student, gradients: size.student)
+  }
+
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
+    ContrastiveTerm(Contrastive(parameters.tiles))
+  }
+}
 
 /// CLIP's symmetric cross entropy over the global batch.
 ///
@@ -14,30 +33,30 @@ final class Contrastive<S: Scalar> {
   private let lse = Modalities(image: RowVector<S>(), text: RowVector<S>())
   private let losses = Modalities(image: Buffer<S>(), text: Buffer<S>())
   private let sums = Buffer<S>()
-  private var share = BatchShare(rows: 0..<0, count: 0)
+  private var batch = LocalBatch(rows: 0..<0, count: 0)
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
 
   /// ℓ of this rank's pictures and captions [b], after `measure`.
   var own: Modalities<Tensor<S>> {
-    Modalities(image: losses.image.tensor(Shape(share.rows.count)), text: losses.text.tensor(Shape(share.rows.count)))
+    Modalities(image: losses.image.tensor(Shape(batch.rows.count)), text: losses.text.tensor(Shape(batch.rows.count)))
   }
 
   /// First pass; returns this rank's share of L.
   func measure(
-    _ rows: Modalities<UnitRows<S>>, scale: S, _ share: BatchShare, _ ranks: some Ranks<S>
+    _ rows: Modalities<UnitRows<S>>, scale: S, _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> Double {
-    self.share = share
+    self.batch = batch
     try measure(rows.image, rows.text, scale, lse.image, own.image, ranks)
     try measure(rows.text, rows.image, scale, lse.text, own.text, ranks)
-    return (sum(own.image) + sum(own.text)) / Double(2 * share.count)
+    return (sum(own.image) + sum(own.text)) / Double(2 * batch.count)
   }
 
   private func measure(
     _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ lse: RowVector<S>, _ losses: Tensor<S>,
     _ ranks: some Ranks<S>
   ) throws {
-    lse.place(share)
+    lse.place(batch)
     tiles.normalizers(anchors.own, keys.all, scale: scale, into: lse.own, sums: sums)
     for i in 0..<losses.count {
       losses[i] = lse.own[i] - scale * S(dot(anchors.own.rows(i..<i + 1), keys.own.rows(i..<i + 1)))
@@ -59,13 +78,35 @@ final class Contrastive<S: Scalar> {
     _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ lse: Modalities<RowVector<S>>,
     _ weights: Modalities<RowVector<S>>
   ) -> Double {
-    let first = share.first
+    let first = batch.first
     return tiles.gradient(anchors.own, keys.all, scale: scale, into: anchors.gradient) { tile, rows, columns, along in
       contrastiveGradient(
         tile, scale: scale, rowLSE: lse.image.own.slice(rows), rowWeight: weights.image.own.slice(rows),
         columns: (lse.text.all.slice(columns), weights.text.all.slice(columns)),
         diagonal: first + rows.lowerBound - columns.lowerBound, along: along)
     }
+  }
+}
+
+/// CLIP's loss of the student's own rows.
+private final class ContrastiveTerm<S: Scalar>: DistillationTerm {
+  var weights: Modalities<RowVector<S>>? { rowWeight }
+  var localLosses: Modalities<Tensor<S>>? { contrastive.own }
+
+  private let contrastive: Contrastive<S>
+  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private var share = 0.0
+
+  init(_ contrastive: Contrastive<S>) { self.contrastive = contrastive }
+
+  func rowLosses(_ context: LossContext<S>) throws {
+    share = try contrastive.measure(context.student, scale: context.scale, context.batch, context.ranks)
+    rowWeight.set(context.share(of: context.options[ContrastiveSettings.self].weight.wrappedValue), context.batch)
+  }
+
+  func accumulate(_ context: LossContext<S>) -> TermOutcome {
+    context.scaleGradient += contrastive.accumulate(context.student, scale: context.scale, weights: rowWeight)
+    return TermOutcome(context.options[ContrastiveSettings.self], share: share)
   }
 }
 

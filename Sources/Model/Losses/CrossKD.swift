@@ -1,30 +1,66 @@
-internal import Tensor
+public import Settings
+public import Tensor
+
+/// The settings of cross-KD.
+public struct CrossKDSettings: TermSettings {
+  public static let key = "cross_kd"
+  public static let needs: TermNeeds = [.teacherSoftmaxes, .projection]
+
+  public var weight = Scheduled(0.0)
+  /// How the learned scale γ, which it shares with ICL, is used.
+  @Scheduled public var form = CrossScaleForm.raw
+
+  public init() {}
+
+  public mutating func options(_ map: FieldMap) { map.field(CrossScaleForm.key, &$form) }
+
+  public func products(_ size: ObjectiveSize) -> TermProducts {
+    TermProducts(similarities: size.teacher, gradients: size.teacher)
+  }
+
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
+    CrossKD(parameters)
+  }
+}
 
 /// CLIP-KD's cross-KD: student anchors rank the teacher's rows of the other modality as the teacher's own anchors do.
 ///
 /// L = 1/(2N) Σ_i [ KL(softmax_j β x_i·y_j ‖ softmax_j γ ũ_i·y_j) + KL(softmax_j β y_i·x_j ‖ softmax_j γ ṽ_i·x_j) ];
-/// G = (1/2N)(p − q), dŨ = γ G Y. γ is ICL's.
-final class CrossKD<S: Scalar> {
-  private let strip: DivergenceStrip<S>
-  private let weight = RowVector<S>()
+/// G = (1/2N)(p − q), dŨ = γ G Y. γ is ICL's. Keys are the first teacher's, targets
+/// all teachers'.
+final class CrossKD<S: Scalar>: DistillationTerm {
+  var weights: Modalities<RowVector<S>>? { rowWeight }
+  var localLosses: Modalities<Tensor<S>>? {
+    Modalities(image: strips.image.rows.divergence, text: strips.text.rows.divergence)
+  }
 
-  init(_ tiles: Tiles<S>) { strip = DivergenceStrip(tiles) }
+  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private let gamma: CrossScale<S>
+  private let strips: Modalities<DivergenceStrip<S>>
 
-  /// Adds weight · ∂L to this rank's rows; returns this rank's shares of L and of weight · ∂L/∂γ. Keys are the first
-  /// teacher's, targets all teachers'.
-  func accumulate(
-    _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Taught<S>], weight: Double, _ share: BatchShare
-  ) -> (value: Double, slope: Double) {
-    self.weight.set(S(weight / Double(2 * share.count)), share)
-    var (value, slope) = (0.0, 0.0)
-    for (anchors, taught) in [
-      (student.image, teachers.map(\.across.image)), (student.text, teachers.map(\.across.text)),
-    ] {
-      let keys = taught[0].all
-      strip.fold((anchors.own, keys), scale: scale, taught, share)
-      value += sum(strip.rows.divergence) / Double(2 * share.count)
-      slope += strip.accumulate(anchors, keys, scale: scale, self.weight, across: nil)
-    }
-    return (value, slope)
+  init(_ parameters: ObjectiveParameters<S>) {
+    gamma = parameters.sharedCrossScale()
+    strips = Modalities(image: DivergenceStrip(parameters.tiles), text: DivergenceStrip(parameters.tiles))
+  }
+
+  func rowLosses(_ context: LossContext<S>) {
+    let settings = context.options[CrossKDSettings.self]
+    let (scale, teachers, batch) = (gamma.value(settings.form), context.teachers, context.batch)
+    let student = context.projected
+    let (image, text) = (teachers.map(\.across.image), teachers.map(\.across.text))
+    strips.image.fold((student.image.own, image[0].all), scale: scale, image, batch)
+    strips.text.fold((student.text.own, text[0].all), scale: scale, text, batch)
+    rowWeight.set(context.share(of: settings.weight.wrappedValue), batch)
+  }
+
+  func accumulate(_ context: LossContext<S>) -> TermOutcome {
+    let settings = context.options[CrossKDSettings.self]
+    let (scale, student, keys) = (gamma.value(settings.form), context.projected, context.teachers[0].rows)
+    let n = Double(2 * context.batch.count)
+    let share = sum(strips.image.rows.divergence) / n + sum(strips.text.rows.divergence) / n
+    let image = strips.image.accumulate(student.image, keys.text.all, scale: scale, rowWeight.image, across: nil)
+    let text = strips.text.accumulate(student.text, keys.image.all, scale: scale, rowWeight.text, across: nil)
+    gamma.add(image + text)
+    return TermOutcome(settings, share: share)
   }
 }

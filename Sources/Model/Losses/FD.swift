@@ -1,19 +1,34 @@
-internal import Tensor
+public import Settings
+public import Tensor
+
+/// The settings of feature distillation.
+public struct FDSettings: TermSettings {
+  public static let key = "fd"
+  public static let needs: TermNeeds = [.teacherEmbeddings, .projection]
+
+  public var weight = Scheduled(0.0)
+
+  public init() {}
+
+  public func products(_ size: ObjectiveSize) -> TermProducts { TermProducts(similarities: 0, gradients: 0) }
+
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> { FD<S>() }
+}
 
 /// Feature distillation (CLIP-KD): the student's rows, in the teacher's width, lie where the teacher's do.
 ///
-/// L = 1/(N d) Σ_i ( ‖ũ_i − x_i‖² + ‖ṽ_i − y_i‖² ); dũ = 2 (ũ − x)/(N d). Nothing of other ranks is needed.
-enum FD {
-  /// Adds weight · ∂L to this rank's rows; returns this rank's share of L.
-  static func accumulate<S: Scalar>(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, weight: Double, _ share: BatchShare
-  ) -> Double {
-    let entries = Double(share.count * teacher.image.own.columns)
-    let factor = S(weight / entries)
+/// L = 1/(N d) Σ_i ( ‖ũ_i − x_i‖² + ‖ṽ_i − y_i‖² ); dũ = 2 (ũ − x)/(N d). Nothing of other ranks is needed, and value and
+/// gradient come from one pass.
+final class FD<S: Scalar>: DistillationTerm {
+  func accumulate(_ context: LossContext<S>) -> TermOutcome {
+    let settings = context.options[FDSettings.self]
+    let (student, teacher) = (context.projected, context.teachers[0].rows)
+    let entries = Double(context.batch.count * teacher.image.own.columns)
+    let factor = S(settings.weight.wrappedValue / entries)
     let image = squaredDistance(
       student.image.own, to: teacher.image.own, factor: factor, gradient: student.image.gradient)
     let text = squaredDistance(
       student.text.own, to: teacher.text.own, factor: factor, gradient: student.text.gradient)
-    return (image + text) / entries
+    return TermOutcome(settings, share: (image + text) / entries)
   }
 }

@@ -1,4 +1,33 @@
-internal import Tensor
+public import Settings
+public import Tensor
+
+/// The settings of gradient distillation.
+public struct GDSettings: TermSettings {
+  public static let key = "gd"
+  public static let needs: TermNeeds = [.teacherEmbeddings, .globalProjection]
+
+  public var weight = Scheduled(0.0)
+  /// By what the similarities are multiplied.
+  @Scheduled public var scale = GDScale.reciprocal
+
+  public init() {}
+
+  public mutating func options(_ map: FieldMap) { map.field("gd_scale", &$scale) }
+
+  public func products(_ size: ObjectiveSize) -> TermProducts {
+    TermProducts(similarities: size.teacher, gradients: size.teacher)
+  }
+
+  /// The errors E and F of all ranks, for both directions.
+  public func numbers(_ size: ObjectiveSize) -> Int { 2 * size.embeddings(size.teacher) }
+
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
+    GD(parameters.tiles)
+  }
+}
+
+/// As CLIP-KD has it, GD divides by the scale; or it multiplies, as the loss itself does.
+public enum GDScale: String, CaseIterable, Schedulable { case reciprocal, proper }
 
 /// Gradient distillation (CLIP-KD): the gradients of the student's contrastive loss follow those of the teacher's.
 ///
@@ -13,8 +42,9 @@ internal import Tensor
 ///
 ///     dA = (s/N) W + s dZ K        dK = (s/N) Mᵀ E + s dZᵀ A        ds = (E·g + F·h)/s + Σ dZ · A Kᵀ
 ///
-/// and everything is matrix products of tiles. Rows E and F are gathered, as are the two vectors lse and σ.
-final class GD<S: Scalar> {
+/// and everything is matrix products of tiles. Rows E and F are gathered, as are the two vectors lse and σ. The loss is of
+/// gradients, not of rows, so that it has no weights of rows.
+final class GD<S: Scalar>: DistillationTerm {
   private let tiles: Tiles<S>
   private let directions: (Direction<S>, Direction<S>)
 
@@ -23,14 +53,20 @@ final class GD<S: Scalar> {
     directions = (Direction(tiles), Direction(tiles))
   }
 
-  /// Adds weight · ∂L to this rank's rows; returns this rank's shares of L and of weight · ∂L/∂s.
-  func accumulate(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scales: Scales<S>, weight: Double,
-    _ share: BatchShare, _ ranks: some Ranks<S>
-  ) throws -> (value: Double, slope: Double) {
-    let image = try directions.0.accumulate(student, teacher, scales, weight, share, ranks)
-    let text = try directions.1.accumulate(student.swapped, teacher.swapped, scales, weight, share, ranks)
-    return (image.value + text.value, image.slope + text.slope)
+  func accumulate(_ context: LossContext<S>) throws -> TermOutcome {
+    let settings = context.options[GDSettings.self]
+    let isReciprocal = settings.scale == .reciprocal
+    let (student, teacher, alpha) = (context.projected, context.teachers[0], context.scale)
+    let scales =
+      isReciprocal ? Scales(student: 1 / alpha, teacher: 1 / teacher.scale) : Scales(student: alpha, teacher: teacher.scale)
+    let weight = settings.weight.wrappedValue
+    let image = try directions.0.accumulate(
+      student, teacher.rows, scales, weight, context.batch, context.ranks)
+    let text = try directions.1.accumulate(
+      student.swapped, teacher.rows.swapped, scales, weight, context.batch, context.ranks)
+    let gradient = image.slope + text.slope
+    context.scaleGradient += isReciprocal ? -gradient * Double(scales.student * scales.student) : gradient
+    return TermOutcome(settings, share: image.value + text.value)
   }
 }
 
@@ -52,17 +88,17 @@ private final class Direction<S: Scalar> {
   /// Pictures stand for anchors here, captions for keys.
   func accumulate(
     _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, _ scales: Scales<S>, _ weight: Double,
-    _ share: BatchShare, _ ranks: some Ranks<S>
+    _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> (value: Double, slope: Double) {
-    let (n, s) = (Double(share.count), scales.student)
+    let (n, s) = (Double(batch.count), scales.student)
     let shape = student.image.own.shape
     let g = Modalities(image: gradients.image.tensor(shape), text: gradients.text.tensor(shape))
-    errors.image.place(share, width: shape.columns)
-    errors.text.place(share, width: shape.columns)
+    errors.image.place(batch, width: shape.columns)
+    errors.text.place(batch, width: shape.columns)
     try analytic(
-      teacher, scales.teacher, teacherLSE, into: Modalities(image: errors.image.own, text: errors.text.own), share,
+      teacher, scales.teacher, teacherLSE, into: Modalities(image: errors.image.own, text: errors.text.own), batch,
       ranks)
-    try analytic(student, s, lse, into: g, share, ranks)
+    try analytic(student, s, lse, into: g, batch, ranks)
 
     let entries = n * Double(shape.columns)
     var value = 0.0
@@ -79,11 +115,11 @@ private final class Direction<S: Scalar> {
     // W = M F, and with it σ.
     let w = mixed.tensor(shape)
     fill(w, 0)
-    residuals(student.image.own, student.text.all, s, lse.own, .rows, share) { residual, rows, columns in
+    residuals(student.image.own, student.text.all, s, lse.own, .rows, batch) { residual, rows, columns in
       matmul(residual, errors.text.all.rows(columns), into: w.rows(rows), beta: 1)
     }
     add(w, times: s / S(n), to: student.image.gradient)
-    sigma.place(share)
+    sigma.place(batch)
     for i in 0..<shape.rows {
       func row(_ x: Tensor<S>) -> Tensor<S> { x.rows(i..<i + 1) }
       let (e, f) = (row(errors.image.own), row(errors.text.own))
@@ -92,44 +128,44 @@ private final class Direction<S: Scalar> {
         * S(dot(e, row(student.text.own)) + dot(row(student.image.own), row(w)) + dot(row(student.image.own), f))
     }
     try sigma.gather(ranks)
-    residuals(student.text.own, student.image.all, s, lse.all, .columns, share) { residual, rows, columns in
+    residuals(student.text.own, student.image.all, s, lse.all, .columns, batch) { residual, rows, columns in
       matmul(
         residual, errors.image.all.rows(columns), into: student.text.gradient.rows(rows), alpha: s / S(n), beta: 1)
     }
-    slope += throughSoftmax(student.image, student.text.all, (errors.image.own, errors.text.all), s, .rows, share)
-    _ = throughSoftmax(student.text, student.image.all, (errors.text.own, errors.image.all), s, .columns, share)
+    slope += throughSoftmax(student.image, student.text.all, (errors.image.own, errors.text.all), s, .rows, batch)
+    _ = throughSoftmax(student.text, student.image.all, (errors.text.own, errors.image.all), s, .columns, batch)
     return (value, slope)
   }
 
   /// g and h of one model, own rows.
   private func analytic(
     _ rows: Modalities<UnitRows<S>>, _ s: S, _ lse: RowVector<S>, into result: Modalities<Tensor<S>>,
-    _ share: BatchShare, _ ranks: some Ranks<S>
+    _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws {
-    lse.place(share)
+    lse.place(batch)
     tiles.normalizers(rows.image.own, rows.text.all, scale: s, into: lse.own, sums: sums)
     try lse.gather(ranks)
-    let factor = s / S(share.count)
+    let factor = s / S(batch.count)
     fill(result.image, 0)
     fill(result.text, 0)
-    residuals(rows.image.own, rows.text.all, s, lse.own, .rows, share) { residual, own, columns in
+    residuals(rows.image.own, rows.text.all, s, lse.own, .rows, batch) { residual, own, columns in
       matmul(residual, rows.text.all.rows(columns), into: result.image.rows(own), alpha: factor, beta: 1)
     }
-    residuals(rows.text.own, rows.image.all, s, lse.all, .columns, share) { residual, own, columns in
+    residuals(rows.text.own, rows.image.all, s, lse.all, .columns, batch) { residual, own, columns in
       matmul(residual, rows.image.all.rows(columns), into: result.text.rows(own), alpha: factor, beta: 1)
     }
   }
 
   /// Tiles of P − 1, or of its transpose where anchors are the columns.
   private func residuals(
-    _ own: Tensor<S>, _ all: Tensor<S>, _ s: S, _ lse: Tensor<S>, _ anchors: Anchors, _ share: BatchShare,
+    _ own: Tensor<S>, _ all: Tensor<S>, _ s: S, _ lse: Tensor<S>, _ anchors: Anchors, _ batch: LocalBatch,
     _ body: (Tensor<S>, Range<Int>, Range<Int>) -> Void
   ) {
     tiles.forEach(own.rows, all.rows) { rows, columns in
       let tile = tiles.products(own.rows(rows), all.rows(columns))
       softmaxResidual(
         tile, scale: s, lse: lse.slice(anchors == .rows ? rows : columns), of: anchors,
-        diagonal: share.first + rows.lowerBound - columns.lowerBound)
+        diagonal: batch.first + rows.lowerBound - columns.lowerBound)
       body(tile, rows, columns)
     }
   }
@@ -137,7 +173,7 @@ private final class Direction<S: Scalar> {
   /// Adds s dZ K (or s dZᵀ A) to the rows' gradient; returns Σ dZ · A Kᵀ over the tiles.
   private func throughSoftmax(
     _ rows: UnitRows<S>, _ all: Tensor<S>, _ errors: (own: Tensor<S>, all: Tensor<S>), _ s: S, _ anchors: Anchors,
-    _ share: BatchShare
+    _ batch: LocalBatch
   ) -> Double {
     let along = sums.tensor(Shape(rows.own.rows))
     fill(along, 0)
@@ -148,7 +184,7 @@ private final class Direction<S: Scalar> {
       let part = anchors == .rows ? own : columns
       let (lse, sigma) = anchors == .rows ? (self.lse.own, self.sigma.own) : (self.lse.all, self.sigma.all)
       softmaxBackward(
-        x, factor: s / S(share.count), products: c, scale: s, lse: lse.slice(part), sigma: sigma.slice(part),
+        x, factor: s / S(batch.count), products: c, scale: s, lse: lse.slice(part), sigma: sigma.slice(part),
         of: anchors, along: along.slice(own))
       matmul(x, all.rows(columns), into: rows.gradient.rows(own), alpha: s, beta: 1)
     }

@@ -7,16 +7,13 @@ final class Head<S: Scalar> {
   let rows = UnitRows<S>()
   private let linear: Linear<S>
 
-  init(_ store: ParameterStore<S>, name: String, from inputs: Int, to outputs: Int) {
-    let bound = Initial.uniform(1 / Double(inputs).squareRoot())
-    linear = Linear(
-      weight: store.declare("\(name).weight", Shape(outputs, inputs), bound),
-      bias: store.declare("\(name).bias", Shape(outputs), bound))
+  init(_ parameters: ObjectiveParameters<S>, _ name: String) {
+    linear = parameters.linear(name, from: parameters.studentWidth, to: parameters.teacherWidth)
   }
 
   /// Raw rows [b, d_s] to unit rows [b, d_t] in `rows`; alone, there is no room to gather those of others.
-  func forward(_ raw: Tensor<S>, _ share: BatchShare, alone: Bool) {
-    rows.place(share, width: linear.bias.shape.count, alone: alone)
+  func forward(_ raw: Tensor<S>, _ batch: LocalBatch, alone: Bool) {
+    rows.place(batch, width: linear.bias.shape.count, alone: alone)
     linear.forward(raw, into: rows.own)
     rows.normalizeInPlace()
   }

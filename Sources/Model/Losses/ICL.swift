@@ -1,44 +1,89 @@
-internal import Tensor
+public import Settings
+public import Tensor
+
+/// The settings of interactive contrastive learning.
+public struct ICLSettings: TermSettings {
+  public static let key = "icl"
+  public static let needs: TermNeeds = [.teacherEmbeddings, .projection]
+
+  public var weight = Scheduled(0.0)
+  /// How its learned scale γ is used.
+  @Scheduled public var form = CrossScaleForm.raw
+
+  public init() {}
+
+  public mutating func options(_ map: FieldMap) { map.field(CrossScaleForm.key, &$form) }
+
+  public func products(_ size: ObjectiveSize) -> TermProducts {
+    TermProducts(similarities: size.teacher, gradients: size.teacher)
+  }
+
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
+    ICL(parameters)
+  }
+}
 
 /// Interactive contrastive learning (CLIP-KD): student anchors find their partner among the teacher's rows of the other
 /// modality.
 ///
 /// L = 1/(2N) Σ_i [ lse_j(γ ũ_i·y_j) − γ ũ_i·y_i + lse_j(γ ṽ_i·x_j) − γ ṽ_i·x_i ]. Keys are the teacher's, so
 /// G_ij = (1/2N)(softmax_ij − [i = j]), dŨ = γ G Y, and strips suffice.
-final class ICL<S: Scalar> {
+final class ICL<S: Scalar>: DistillationTerm {
+  var weights: Modalities<RowVector<S>>? { rowWeight }
+
   private let tiles: Tiles<S>
-  private let lse = Buffer<S>()
+  private let gamma: CrossScale<S>
+  private let lse = Modalities(image: Buffer<S>(), text: Buffer<S>())
   private let sums = Buffer<S>()
-  private let weight = RowVector<S>()
+  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private var share = 0.0
 
-  init(_ tiles: Tiles<S>) { self.tiles = tiles }
-
-  /// Adds weight · ∂L to this rank's rows; returns this rank's shares of L and of weight · ∂L/∂γ.
-  func accumulate(
-    _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, scale: S, weight: Double,
-    _ share: BatchShare
-  ) -> (value: Double, slope: Double) {
-    self.weight.set(S(weight / Double(2 * share.count)), share)
-    let image = accumulate(student.image, teacher.text, scale, share)
-    let text = accumulate(student.text, teacher.image, scale, share)
-    return ((image.loss + text.loss) / Double(2 * share.count), image.slope + text.slope)
+  init(_ parameters: ObjectiveParameters<S>) {
+    tiles = parameters.tiles
+    gamma = parameters.sharedCrossScale()
   }
 
-  private func accumulate(
-    _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ share: BatchShare
-  ) -> (loss: Double, slope: Double) {
-    let b = share.rows.count
-    let lse = lse.tensor(Shape(b))
+  func rowLosses(_ context: LossContext<S>) {
+    let settings = context.options[ICLSettings.self]
+    let scale = gamma.value(settings.form)
+    let (student, teacher) = (context.projected, context.teachers[0].rows)
+    let image = loss(student.image, teacher.text, scale, lse.image)
+    let text = loss(student.text, teacher.image, scale, lse.text)
+    share = (image + text) / Double(2 * context.batch.count)
+    rowWeight.set(context.share(of: settings.weight.wrappedValue), context.batch)
+  }
+
+  /// The sum of the local anchors' losses.
+  private func loss(_ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ memory: Buffer<S>) -> Double {
+    let b = anchors.own.rows
+    let lse = memory.tensor(Shape(b))
     tiles.normalizers(anchors.own, keys.all, scale: scale, into: lse, sums: sums)
-    let loss = (0..<b).reduce(0.0) {
+    return (0..<b).reduce(0.0) {
       $0 + Double(lse[$1]) - Double(scale) * dot(anchors.own.rows($1..<$1 + 1), keys.own.rows($1..<$1 + 1))
     }
-    let slope = tiles.gradient(anchors.own, keys.all, scale: scale, into: anchors.gradient) {
-      tile, rows, columns, along in
+  }
+
+  func accumulate(_ context: LossContext<S>) -> TermOutcome {
+    let settings = context.options[ICLSettings.self]
+    let scale = gamma.value(settings.form)
+    let (student, teacher) = (context.projected, context.teachers[0].rows)
+    let image = gradient(student.image, teacher.text, scale, (lse.image, rowWeight.image), context.batch)
+    let text = gradient(student.text, teacher.image, scale, (lse.text, rowWeight.text), context.batch)
+    gamma.add(image + text)
+    return TermOutcome(settings, share: share)
+  }
+
+  /// Adds to the anchors' gradient; returns this rank's share of the scale's.
+  private func gradient(
+    _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ rows: (lse: Buffer<S>, weight: RowVector<S>),
+    _ batch: LocalBatch
+  ) -> Double {
+    let lse = rows.lse.tensor(Shape(anchors.own.rows))
+    return tiles.gradient(anchors.own, keys.all, scale: scale, into: anchors.gradient) {
+      tile, own, columns, along in
       contrastiveGradient(
-        tile, scale: scale, rowLSE: lse.slice(rows), rowWeight: weight.own.slice(rows), columns: nil,
-        diagonal: share.first + rows.lowerBound - columns.lowerBound, along: along)
+        tile, scale: scale, rowLSE: lse.slice(own), rowWeight: rows.weight.own.slice(own), columns: nil,
+        diagonal: batch.first + own.lowerBound - columns.lowerBound, along: along)
     }
-    return (loss, slope)
   }
 }

@@ -20,7 +20,7 @@ final class Intra<S: Scalar> {
   private let targets: SoftTargets<S>
   private let scratch = Buffer<S>()
   private let sums = Buffer<S>()
-  private var share = BatchShare(rows: 0..<0, count: 0)
+  private var batch = LocalBatch(rows: 0..<0, count: 0)
   private var state: DivergenceRows<S>?
   private var form = IntraForm.forward
   private var masked = true
@@ -41,22 +41,22 @@ final class Intra<S: Scalar> {
 
   /// Of pair weights, after `measure`: Σ_j t_ij q_ij ln(q_ij/p_ij) and Σ_j t_ij of this rank's anchors.
   var pairs: (loss: Tensor<S>, weight: Tensor<S>) {
-    let b = share.rows.count
+    let b = batch.rows.count
     let memory = sums.tensor(Shape(3 * b))
     return (memory.slice(b..<2 * b), memory.slice(2 * b..<3 * b))
   }
 
   /// First pass: the divergences of this rank's anchors, and what their gradient needs.
   func measure(
-    _ student: UnitRows<S>, scale: S, _ teachers: [TeacherStrip<S>], _ options: IntraOptions, _ share: BatchShare
+    _ student: UnitRows<S>, scale: S, _ teachers: [TeacherStrip<S>], _ options: IntraOptions, _ batch: LocalBatch
   ) {
-    self.share = share
+    self.batch = batch
     masked = options.diagonal == .mask
     form = options.granularity == .pair ? .pairs : options.divergence.form
-    for vector in [studentLSE, teacherLSE, number, factor] { vector.place(share) }
-    targets.place(teachers, masked: masked, share)
+    for vector in [studentLSE, teacherLSE, number, factor] { vector.place(batch) }
+    targets.place(teachers, masked: masked, batch)
     let state = DivergenceRows(
-      count: share.rows.count, scratch: scratch, studentLSE: studentLSE.own, teacherLSE: teacherLSE.own)
+      count: batch.rows.count, scratch: scratch, studentLSE: studentLSE.own, teacherLSE: teacherLSE.own)
     self.state = state
     let isReversed = form == .reverse
     forEachTile(student) { c, r, rows, diagonal in
@@ -74,7 +74,7 @@ final class Intra<S: Scalar> {
 
   /// The sums that need finished log-sum-exps.
   private func sumAgain(_ student: UnitRows<S>, _ scale: S, _ state: DivergenceRows<S>) {
-    let b = share.rows.count
+    let b = batch.rows.count
     let memory = sums.tensor(Shape(3 * b))
     fill(memory, 0)
     forEachTile(student) { c, r, rows, diagonal in
@@ -98,24 +98,24 @@ final class Intra<S: Scalar> {
     try targets.gather(ranks)
     let anchors = IntraAnchors(
       studentLSE: studentLSE.all, teacherLSE: teacherLSE.all, factor: factor.all, number: number.all)
-    let own = anchors.slice(share.rows)
+    let own = anchors.slice(batch.rows)
     return tiles.gradient(student.own, student.all, scale: scale, into: student.gradient) {
       tile, rows, columns, along in
       let logits = targets.logits(rows, columns, seenBy: targets)
       intraGradient(
         tile, studentScale: scale, logits.rows, teacherScale: targets.scale, rows: own.slice(rows),
         columns: anchors.slice(columns), columnTeacher: logits.columns,
-        diagonal: share.first + rows.lowerBound - columns.lowerBound, masked: masked, form: form, along: along)
+        diagonal: batch.first + rows.lowerBound - columns.lowerBound, masked: masked, form: form, along: along)
     }
   }
 
   private func forEachTile(
     _ student: UnitRows<S>, _ body: (_ c: Tensor<S>, _ r: Tensor<S>, _ rows: Range<Int>, _ diagonal: Int) -> Void
   ) {
-    tiles.forEach(share.rows.count, share.count) { rows, columns in
+    tiles.forEach(batch.rows.count, batch.count) { rows, columns in
       body(
         tiles.products(student.own.rows(rows), student.all.rows(columns)), targets.logits(rows, columns).rows, rows,
-        share.first + rows.lowerBound - columns.lowerBound)
+        batch.first + rows.lowerBound - columns.lowerBound)
     }
   }
 }

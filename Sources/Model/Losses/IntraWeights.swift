@@ -32,7 +32,7 @@ struct IntraWeights {
     let temperature = options.softmaxTemperature
     func total(_ numbers: [Double]) throws -> Double {
       var total = [numbers.reduce(0, +)]
-      try ranks.sum(&total)
+      try ranks.allReduce(&total)
       return total[0]
     }
     switch options.weighting {
@@ -50,7 +50,7 @@ struct IntraWeights {
     case .softmax:
       // NaN must stay NaN, so it is not left to `max`.
       var largest = [a.reduce(-Double.infinity) { $0 > $1 ? $0 : $1 }]
-      try ranks.maximum(&largest)
+      try ranks.allReduceMaximum(&largest)
       let powers = a.map { Double.exp(($0 - largest[0]) / temperature) }
       let sum = try total(powers)
       weights = powers.map { $0 / sum }

@@ -1,100 +1,121 @@
-/// What is minimised: a sum of weighted terms, each over the global batch. A weight of 0 leaves a term out.
+public import Settings
+
+/// What is minimised: a sum of weighted terms, each over the global batch: a preset, and any weight, temperature or switch of
+/// it set otherwise. The short form `objective: NAME` is a preset.
 ///
-/// Words: u, v are the student's unit rows of pictures and captions, x, y the teacher's, ũ, ṽ the student's in the
-/// teacher's width (through heads where the widths differ), α and β the scales of student and teacher.
-public struct ObjectiveOptions: Equatable, Sendable {
-  /// CLIP's symmetric cross entropy of α u vᵀ.
-  public var clip = 1.0
-  /// Feature distillation: squared distance of ũ to x and of ṽ to y.
-  public var fd = 0.0
-  /// Contrastive relational distillation: divergence of the student's cross-modal softmaxes from the teacher's.
-  public var crd = 0.0
-  /// Interactive contrastive learning: student anchors against teacher keys of the other modality.
-  public var icl = 0.0
-  /// The divergence of ICL's softmaxes from the teacher's.
-  public var crossKD = 0.0
-  /// Gradient distillation: squared distance of the contrastive loss's gradients.
-  public var gd = 0.0
-  /// Augmented feature distillation: contrastive loss of student and teacher rows fused.
-  public var afd = 0.0
-  /// TinyCLIP's affinity mimicking: soft cross entropy of the cross-modal softmaxes.
-  public var affinity = 0.0
-  /// Intra-modal divergence-weighted distillation.
-  public var intra = 0.0
+/// The preset's own values are the defaults of all other keys, and stand in the resolved run. Words: u, v are the student's
+/// unit rows of pictures and captions, x, y the teacher's, ũ, ṽ the student's in the teacher's width (through heads where the
+/// widths differ), α and β the scales of student and teacher.
+public struct ObjectiveOptions: Section {
+  public private(set) var preset = ObjectivePreset.clip
+  /// One of each of the registry's terms, in its order.
+  private(set) var all = TermRegistry.all.map { $0.init() as any TermSettings }
+  /// The student's scale e^logit_scale where it is not learned: the parameter is held at its logarithm.
+  public var fixedLogitScale: Scheduled<Double>?
 
-  /// How ICL's and cross-KD's learned scale γ is used.
-  public var iclScale = ICLScale.raw
-  /// By what GD's similarities are multiplied.
-  public var gdScale = GDScale.reciprocal
-  /// Both scales of affinity mimicking; nil: each model's own.
-  public var affinityScale: Double? = nil
-  public var intraOptions = IntraOptions()
-  /// The student's scale where it is not learned: the parameter is held at its logarithm.
-  public var fixedLogitScale: Double? = nil
-
+  /// CLIP's loss alone.
   public init() {}
 
-  /// As CLIP-KD has it, γ multiplies as it is (2.66 at the start); or its exponential does (14.3).
-  public enum ICLScale: String, CaseIterable, Sendable { case raw, exp }
+  public init(_ preset: ObjectivePreset) {
+    self.preset = preset
+    preset.set(&self)
+  }
 
-  /// As CLIP-KD has it, GD divides by the scale; or it multiplies, as the loss itself does.
-  public enum GDScale: String, CaseIterable, Sendable { case reciprocal, proper }
+  /// The settings of one term.
+  public subscript<Settings: TermSettings>(_ type: Settings.Type) -> Settings {
+    get {
+      for case let settings as Settings in all { return settings }
+      preconditionFailure("\(Settings.key) is not in the registry of terms")
+    }
+    set {
+      for index in all.indices where all[index] is Settings { all[index] = newValue }
+    }
+  }
 
-  /// Whether any term looks at a teacher.
-  public var needsTeacher: Bool { [fd, crd, icl, crossKD, gd, afd, affinity, intra].contains { $0 != 0 } }
+  public mutating func fields(_ map: FieldMap) {
+    map.field("preset", &preset)
+    if map.isReading { self = ObjectiveOptions(preset) }
+    for index in all.indices { map.field(type(of: all[index]).key, &all[index].weight) }
+    for index in all.indices { all[index].options(map) }
+    map.optional("logit_scale", &fixedLogitScale, none: "learned")
+  }
+
+  public static var expectation: String { "the name of a preset, or a section" }
+
+  public static func shorthandKey(_ text: String) -> String? { "preset" }
+
+  /// Whether the same is minimised in every step, whatever preset the settings began with.
+  public static func == (one: ObjectiveOptions, other: ObjectiveOptions) -> Bool {
+    func own(_ options: ObjectiveOptions) -> RunTree {
+      var options = options
+      options.preset = .clip
+      return options.tree
+    }
+    return own(one) == own(other)
+  }
 }
 
-/// The switches of the intra-modal term. Defaults are the reading that the method's tables support best.
-public struct IntraOptions: Equatable, Sendable {
-  /// Weight of the pictures' part, and of the captions'; 0 leaves a part out.
-  public var image = 1.0
-  public var text = 1.0
-  public var granularity = Granularity.row
-  public var weighting = Weighting.sum
-  /// Whether gradient flows through the weights.
-  public var weightGradient = true
-  public var source = Source.intraKL
-  public var divergence = Divergence.forward
-  public var diagonal = Diagonal.mask
-  public var temperature = Temperature.ownScales
-  /// The temperature of `fixedTau`: both scales are 1/τ.
-  public var tau = 0.1
-  /// T of the weighting `softmax`.
-  public var softmaxTemperature = 1.0
+// MARK: What others ask of the terms
 
-  public init() {}
+extension ObjectiveOptions {
+  /// The terms that have a weight in some step.
+  var used: [any TermSettings] { all.filter(\.weight.isEverUsed) }
 
-  /// What a weight belongs to: an anchor, a pair of anchor and candidate, or a modality.
-  public enum Granularity: String, CaseIterable, Sendable { case row, pair, modality }
-
-  /// How N anchors' sources a become weights w: 1/N; a/Σa; a/N; softmax(a/T); (1 − e^−a)/N; (1 + a)/N.
-  public enum Weighting: String, CaseIterable, Sendable {
-    case uniform, sum, raw, softmax, expsat
-    case onePlus = "one_plus"
+  /// The keys of the terms that are computed in this step: those with a weight, and those whose rows' losses weigh the rows
+  /// of one.
+  func isActive(_ key: String) -> Bool {
+    all.contains { $0.weight.wrappedValue != 0 && (type(of: $0).key == key || $0.weighedBy.contains(key)) }
   }
 
-  /// Whose disagreement weighs an anchor: the term's own divergence, the cross-modal one, or CLIP's cross entropy.
-  public enum Source: String, CaseIterable, Sendable {
-    case intraKL = "intra_kl"
-    case crossKL = "cross_kl"
-    case clip
+  /// The terms to be made: in some step each of them is active.
+  var declared: [any TermSettings] {
+    let sources = used.flatMap(\.everWeighedBy)
+    return all.filter { $0.weight.isEverUsed || sources.contains(type(of: $0).key) }
   }
 
-  /// KL(teacher ‖ student), KL(student ‖ teacher), or Jensen and Shannon's.
-  public enum Divergence: String, CaseIterable, Sendable {
-    case forward = "kl_fwd"
-    case reverse = "kl_rev"
-    case jensenShannon = "js"
+  /// What the terms need that are used in some step.
+  public var needs: TermNeeds { used.reduce([]) { $0.union(type(of: $1).needs) } }
+
+  /// Whether any term looks at a teacher.
+  public var needsTeacher: Bool { needs.teacher }
+
+  /// The keys of the terms that are used in some step and have all of these needs.
+  public func keys(needing needs: TermNeeds) -> [String] {
+    used.map { type(of: $0) }.filter { $0.needs.isSuperset(of: needs) }.map { $0.key }
   }
 
-  /// Whether an anchor is a candidate of its own.
-  public enum Diagonal: String, CaseIterable, Sendable { case mask, keep }
+  /// The keys of all terms that there are and that have all of these needs.
+  public static func allKeys(needing needs: TermNeeds = []) -> [String] {
+    TermRegistry.all.filter { $0.needs.isSuperset(of: needs) }.map { $0.key }
+  }
 
-  /// The scales of student and teacher: α and β; the same without gradient to α; β for both; 1/τ for both.
-  public enum Temperature: String, CaseIterable, Sendable {
-    case ownScales = "own_scales"
-    case ownDetached = "own_detached"
-    case teacherScaleBoth = "teacher_scale_both"
-    case fixedTau = "fixed_tau"
+  /// The terms, in the words of `ObjectiveReport`, whose weights change over the steps.
+  public var scheduledTerms: Set<String> { Set(all.flatMap(\.scheduled)) }
+
+  /// Operations of the matrix products of a step; multiply-adds count twice.
+  public func operations(_ size: ObjectiveSize) -> Double {
+    used.reduce(0) { $0 + $1.products(size).operations(size) }
+  }
+
+  /// The same if no tile were computed twice.
+  public func operationsOnce(_ size: ObjectiveSize) -> Double {
+    used.reduce(0) { $0 + $1.products(size).operationsOnce(size) }
+  }
+
+  /// How many numbers the objective keeps: embeddings of all ranks, gradients of local rows, tiles of similarities, and what
+  /// its terms need.
+  ///
+  /// - Parameter others: the widths of teachers beside the first.
+  public func numbers(_ size: ObjectiveSize, others: [Int]) -> Int {
+    let tile = Tiles<Float>()
+    // Two beside those of student and teacher where softmaxes of several teachers are averaged.
+    let tiles = (others.isEmpty ? 2 : 4) * min(tile.rows, size.rows) * min(tile.columns, size.count)
+    var numbers = size.embeddings(size.student) + tiles
+    guard needsTeacher else { return numbers }
+    numbers += 2 * size.count * others.reduce(size.teacher, +)
+    if size.teacher != size.student, needs.contains(.projection) {
+      numbers += size.embeddings(size.teacher) + 2 * size.rows * size.teacher
+    }
+    return used.reduce(numbers) { $0 + $1.numbers(size) }
   }
 }

@@ -1,5 +1,7 @@
+public import Settings
+
 /// The objectives of the method's tables and of the systems that it is compared with, by name.
-public enum ObjectivePreset: String, CaseIterable, Sendable {
+public enum ObjectivePreset: String, CaseIterable, FieldValue {
   /// No teacher.
   case clip
   /// CLIP + 2000 FD + CRD.
@@ -21,33 +23,34 @@ public enum ObjectivePreset: String, CaseIterable, Sendable {
   /// Without the captions' part.
   case intraNoText = "intra-no-text"
 
-  public var options: ObjectiveOptions {
-    var options = ObjectiveOptions()
+  public var options: ObjectiveOptions { ObjectiveOptions(self) }
+
+  /// Sets what the preset has beside CLIP's loss.
+  func set(_ options: inout ObjectiveOptions) {
     switch self {
-    case .clip: return options
+    case .clip: return
     case .tinyCLIP:
-      options.clip = 0
-      options.affinity = 1
-      options.affinityScale = 50
-      options.fixedLogitScale = 50
-      return options
+      options[ContrastiveSettings.self].weight = Scheduled(0)
+      options[AffinitySettings.self].weight = Scheduled(1)
+      options[AffinitySettings.self].scale = Scheduled(50)
+      options.fixedLogitScale = Scheduled(50)
+      return
     default: break
     }
-    options.fd = 2000
-    options.crd = 1
+    options[FDSettings.self].weight = Scheduled(2000)
+    options[CRDSettings.self].weight = Scheduled(1)
     switch self {
-    case .standard: return options
-    case .clipKD: options.icl = 1
-    default: options.intra = 1
+    case .standard: return
+    case .clipKD: options[ICLSettings.self].weight = Scheduled(1)
+    default: options[IntraSettings.self].weight = Scheduled(1)
     }
     switch self {
-    case .intraUniform: options.intraOptions.weighting = .uniform
-    case .intraNoGradient: options.intraOptions.weightGradient = false
-    case .intraCLIPWeighted: options.intraOptions.source = .clip
-    case .intraNoImage: options.intraOptions.image = 0
-    case .intraNoText: options.intraOptions.text = 0
+    case .intraUniform: options[IntraSettings.self].switches.weighting = .uniform
+    case .intraNoGradient: options[IntraSettings.self].switches.weightGradient = false
+    case .intraCLIPWeighted: options[IntraSettings.self].switches.source = .clip
+    case .intraNoImage: options[IntraSettings.self].switches.image = 0
+    case .intraNoText: options[IntraSettings.self].switches.text = 0
     default: break
     }
-    return options
   }
 }

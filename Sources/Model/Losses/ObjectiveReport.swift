@@ -1,7 +1,7 @@
 /// What a step's objective came to: the same on every rank.
 public struct ObjectiveReport: Equatable, Sendable {
   public struct Term: Equatable, Sendable {
-    /// `clip`, `crd`, `affinity`, `fd`, `icl`, `cross_kd`, `gd`, `afd`, `intra_image`, `intra_text`.
+    /// The key of the term; of the intra-modal term `intra_image` or `intra_text`.
     public var name: String
     /// 0 for a term that only weighs the anchors of another.
     public var weight: Double

@@ -54,10 +54,10 @@ private final class CountingRank: Ranks {
   private(set) var gathered: [Int] = []
   private(set) var reduced: [Int] = []
 
-  func gatherRows(_ local: Tensor<Float>, into all: Tensor<Float>) {
+  func allGather(_ local: Tensor<Float>, into all: Tensor<Float>) {
     gathered.append(all.columns)
     copy(local, into: all)
   }
-  func sum(_ numbers: inout [Double]) { reduced.append(numbers.count) }
-  func maximum(_ numbers: inout [Double]) { reduced.append(numbers.count) }
+  func allReduce(_ numbers: inout [Double]) { reduced.append(numbers.count) }
+  func allReduceMaximum(_ numbers: inout [Double]) { reduced.append(numbers.count) }
 }

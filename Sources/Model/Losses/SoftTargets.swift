@@ -1,7 +1,7 @@
 internal import Tensor
 
 /// One teacher, as terms see it.
-struct Taught<S: Scalar> {
+struct Teacher<S: Scalar> {
   let rows: Modalities<UnitRows<S>>
   /// β, what its similarities are multiplied by.
   let scale: S
@@ -23,8 +23,8 @@ struct Taught<S: Scalar> {
 
 extension Array {
   /// The same teachers with another scale; nil for their own.
-  func scaled<S>(_ scale: S?) -> Self where Element == Taught<S> {
-    map { Taught(rows: $0.rows, scale: scale ?? $0.scale) }
+  func scaled<S>(_ scale: S?) -> Self where Element == Teacher<S> {
+    map { Teacher(rows: $0.rows, scale: scale ?? $0.scale) }
   }
 }
 
@@ -56,14 +56,14 @@ final class SoftTargets<S: Scalar> {
   var scale: S { strips.count == 1 ? strips[0].scale : 1 }
 
   /// Sets the teachers; with `masked` no anchor is a candidate of its own.
-  func place(_ strips: [TeacherStrip<S>], masked: Bool = false, _ share: BatchShare) {
+  func place(_ strips: [TeacherStrip<S>], masked: Bool = false, _ batch: LocalBatch) {
     self.strips = strips
     guard strips.count > 1 else { return }
     while lse.count < strips.count { lse.append(RowVector()) }
     for (strip, lse) in zip(strips, lse) {
-      lse.place(share)
+      lse.place(batch)
       tiles.normalizers(
-        strip.own, strip.all, scale: strip.scale, into: lse.own, sums: sums, leavingOut: masked ? share.first : nil)
+        strip.own, strip.all, scale: strip.scale, into: lse.own, sums: sums, leavingOut: masked ? batch.first : nil)
     }
   }
 

@@ -1,4 +1,4 @@
-internal import Tensor
+public import Tensor
 
 /// The unit rows of one modality: this rank's, everybody's, and the gradient with respect to this rank's.
 final class UnitRows<S: Scalar> {
@@ -14,11 +14,11 @@ final class UnitRows<S: Scalar> {
   private let gradients = Buffer<S>()
 
   /// Room for this rank's rows within everybody's, for others to fill; then `gather`. Alone, there are no others.
-  func place(_ share: BatchShare, width: Int, alone: Bool = false) { rows.place(share, width: width, alone: alone) }
+  func place(_ batch: LocalBatch, width: Int, alone: Bool = false) { rows.place(batch, width: width, alone: alone) }
 
   /// own ← raw rows [b, e] over their lengths; the gradient is cleared.
-  func normalize(_ raw: Tensor<S>, _ share: BatchShare) {
-    place(share, width: raw.columns)
+  func normalize(_ raw: Tensor<S>, _ batch: LocalBatch) {
+    place(batch, width: raw.columns)
     normalize(raw)
   }
 
@@ -49,37 +49,45 @@ final class GlobalRows<S: Scalar> {
   private let memory = Buffer<S>()
 
   /// Alone, there is memory for this rank's rows only.
-  func place(_ share: BatchShare, width: Int, alone: Bool = false) {
+  func place(_ batch: LocalBatch, width: Int, alone: Bool = false) {
     if alone {
-      own = memory.tensor(Shape(share.rows.count, width))
+      own = memory.tensor(Shape(batch.rows.count, width))
       all = Tensor(Shape(0, width))
     } else {
-      all = memory.tensor(Shape(share.count, width))
-      own = all.rows(share.rows)
+      all = memory.tensor(Shape(batch.count, width))
+      own = all.rows(batch.rows)
     }
   }
 
-  func gather(_ ranks: some Ranks<S>) throws { try ranks.gatherRows(own, into: all) }
+  func gather(_ ranks: some Ranks<S>) throws { try ranks.allGather(own, into: all) }
 }
 
 /// A number for each row of the global batch, of which each rank computes its own.
-final class RowVector<S: Scalar> {
+public final class RowVector<S: Scalar> {
   private(set) var own = Tensor<S>(Shape(0))
   private(set) var all = Tensor<S>(Shape(0))
   private let memory = Buffer<S>()
 
-  func place(_ share: BatchShare) {
-    all = memory.tensor(Shape(share.count))
-    own = all.slice(share.rows)
+  func place(_ batch: LocalBatch) {
+    all = memory.tensor(Shape(batch.count))
+    own = all.slice(batch.rows)
   }
 
   func gather(_ ranks: some Ranks<S>) throws {
-    try ranks.gatherRows(own.reshaped(Shape(own.count, 1)), into: all.reshaped(Shape(all.count, 1)))
+    try ranks.allGather(own.reshaped(Shape(own.count, 1)), into: all.reshaped(Shape(all.count, 1)))
   }
 
   /// The same number for every row.
-  func set(_ value: S, _ share: BatchShare) {
-    place(share)
+  func set(_ value: S, _ batch: LocalBatch) {
+    place(batch)
     fill(all, value)
+  }
+}
+
+extension Modalities {
+  /// The same weight for every row of both modalities.
+  func set<S: Scalar>(_ value: S, _ batch: LocalBatch) where T == RowVector<S> {
+    image.set(value, batch)
+    text.set(value, batch)
   }
 }

@@ -64,14 +64,14 @@ struct ThreadRanks<S: Scalar>: Ranks {
   let rank: Int
   let meeting: Meeting
 
-  func gatherRows(_ local: Tensor<S>, into all: Tensor<S>) {
+  func allGather(_ local: Tensor<S>, into all: Tensor<S>) {
     let numbers = meeting.exchange(rank, local.array.map { Double($0) }).flatMap { $0 }
     precondition(numbers.count == all.count, "\(numbers.count) numbers for \(all.shape)")
     for (index, number) in numbers.enumerated() { all[index] = S(number) }
   }
 
-  func sum(_ numbers: inout [Double]) { reduce(&numbers, +) }
-  func maximum(_ numbers: inout [Double]) { reduce(&numbers, max) }
+  func allReduce(_ numbers: inout [Double]) { reduce(&numbers, +) }
+  func allReduceMaximum(_ numbers: inout [Double]) { reduce(&numbers, max) }
 
   private func reduce(_ numbers: inout [Double], _ operation: (Double, Double) -> Double) {
     let all = meeting.exchange(rank, numbers)

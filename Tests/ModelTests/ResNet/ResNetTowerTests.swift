@@ -197,9 +197,9 @@ import Testing
   private struct Broken: Ranks {
     typealias S = Double
     struct Lost: Error {}
-    func gatherRows(_ local: Tensor<Double>, into all: Tensor<Double>) throws { throw Lost() }
-    func sum(_ numbers: inout [Double]) throws { throw Lost() }
-    func maximum(_ numbers: inout [Double]) throws { throw Lost() }
+    func allGather(_ local: Tensor<Double>, into all: Tensor<Double>) throws { throw Lost() }
+    func allReduce(_ numbers: inout [Double]) throws { throw Lost() }
+    func allReduceMaximum(_ numbers: inout [Double]) throws { throw Lost() }
   }
 
   @Test func aRankThatIsLostIsAnError() {

@@ -1,15 +1,21 @@
 /// A value that stands in a run file.
-protocol FieldValue: Sendable, Equatable {
+public protocol FieldValue: Sendable, Equatable {
   /// What is expected here, for messages: "a number", "cosine or constant".
   static var expectation: String { get }
   /// Reads a node; tells `problems` and returns nil if it is of another type.
   static func read(_ node: RunNode, _ problems: Problems) -> Self?
   var tree: RunTree { get }
+  /// What changes over the steps becomes what holds in one, counted from 0.
+  mutating func advance(to step: Int)
+}
+
+extension FieldValue {
+  public mutating func advance(to step: Int) {}
 }
 
 extension RunNode {
   /// What a reader of the file sees here, for messages.
-  var kind: String {
+  public var kind: String {
     switch value {
     case .list: return "a list"
     case .section: return "a section"
@@ -22,15 +28,15 @@ extension RunNode {
   }
 
   /// Unquoted text, if the node is that.
-  var plain: String? {
+  public var plain: String? {
     if case .scalar(let text, false) = value { return text }
     return nil
   }
 }
 
 /// Numbers as they may be written in a run file: decimal, `_` between digits allowed, `1e-3` too.
-enum YAMLNumber {
-  static func integer<I: FixedWidthInteger>(_ text: String) -> I? {
+public enum YAMLNumber {
+  public static func integer<I: FixedWidthInteger>(_ text: String) -> I? {
     var scanner = NumberScanner(text)
     scanner.skipSign()
     let hasLeadingZero = scanner.next == UInt8(ascii: "0")
@@ -39,7 +45,7 @@ enum YAMLNumber {
     return I(text.replacing("_", with: ""))
   }
 
-  static func double(_ text: String) -> Double? {
+  public static func double(_ text: String) -> Double? {
     var scanner = NumberScanner(text)
     scanner.skipSign()
     let whole = scanner.skipDigits(grouped: true)
@@ -89,15 +95,15 @@ private struct NumberScanner {
 }
 
 extension Int: FieldValue {
-  static var expectation: String { "a whole number" }
-  static func read(_ node: RunNode, _ problems: Problems) -> Int? { .readInteger(node, problems) }
-  var tree: RunTree { .scalar("\(self)", quoted: false) }
+  public static var expectation: String { "a whole number" }
+  public static func read(_ node: RunNode, _ problems: Problems) -> Int? { .readInteger(node, problems) }
+  public var tree: RunTree { .scalar("\(self)", quoted: false) }
 }
 
 extension UInt64: FieldValue {
-  static var expectation: String { "a whole number from 0" }
-  static func read(_ node: RunNode, _ problems: Problems) -> UInt64? { .readInteger(node, problems) }
-  var tree: RunTree { .scalar("\(self)", quoted: false) }
+  public static var expectation: String { "a whole number from 0" }
+  public static func read(_ node: RunNode, _ problems: Problems) -> UInt64? { .readInteger(node, problems) }
+  public var tree: RunTree { .scalar("\(self)", quoted: false) }
 }
 
 extension FixedWidthInteger where Self: FieldValue {
@@ -110,19 +116,19 @@ extension FixedWidthInteger where Self: FieldValue {
 }
 
 extension Double: FieldValue {
-  static var expectation: String { "a number" }
-  static func read(_ node: RunNode, _ problems: Problems) -> Double? {
+  public static var expectation: String { "a number" }
+  public static func read(_ node: RunNode, _ problems: Problems) -> Double? {
     problems.note(node)
     if let value = node.plain.flatMap(YAMLNumber.double) { return value }
     problems.wrongType(node, expected: expectation)
     return nil
   }
-  var tree: RunTree { .scalar("\(self)", quoted: false) }
+  public var tree: RunTree { .scalar("\(self)", quoted: false) }
 }
 
 extension Bool: FieldValue {
-  static var expectation: String { "true or false" }
-  static func read(_ node: RunNode, _ problems: Problems) -> Bool? {
+  public static var expectation: String { "true or false" }
+  public static func read(_ node: RunNode, _ problems: Problems) -> Bool? {
     problems.note(node)
     switch node.plain {
     case "true": return true
@@ -132,12 +138,12 @@ extension Bool: FieldValue {
       return nil
     }
   }
-  var tree: RunTree { .scalar("\(self)", quoted: false) }
+  public var tree: RunTree { .scalar("\(self)", quoted: false) }
 }
 
 extension String: FieldValue {
-  static var expectation: String { "text" }
-  static func read(_ node: RunNode, _ problems: Problems) -> String? {
+  public static var expectation: String { "text" }
+  public static func read(_ node: RunNode, _ problems: Problems) -> String? {
     problems.note(node)
     guard case .scalar(let text, let quoted) = node.value, !node.isNothing else {
       problems.wrongType(node, expected: expectation)
@@ -150,16 +156,16 @@ extension String: FieldValue {
     }
     return text
   }
-  var tree: RunTree { .scalar(self, quoted: true) }
+  public var tree: RunTree { .scalar(self, quoted: true) }
 }
 
 /// Enumerations of words: the known ones are listed when another is found.
 extension FieldValue where Self: RawRepresentable & CaseIterable, RawValue == String {
-  static var expectation: String {
+  public static var expectation: String {
     let words = allCases.map(\.rawValue)
     return words.count < 2 ? words.joined() : "\(words.dropLast().joined(separator: ", ")) or \(words.last ?? "")"
   }
-  static func read(_ node: RunNode, _ problems: Problems) -> Self? {
+  public static func read(_ node: RunNode, _ problems: Problems) -> Self? {
     problems.note(node)
     var guess: String?
     if case .scalar(let text, _) = node.value {
@@ -169,12 +175,12 @@ extension FieldValue where Self: RawRepresentable & CaseIterable, RawValue == St
     problems.wrongType(node, expected: expectation, guess: guess)
     return nil
   }
-  var tree: RunTree { .scalar(rawValue, quoted: false) }
+  public var tree: RunTree { .scalar(rawValue, quoted: false) }
 }
 
 extension Array: FieldValue where Element: FieldValue {
-  static var expectation: String { "a list" }
-  static func read(_ node: RunNode, _ problems: Problems) -> [Element]? {
+  public static var expectation: String { "a list" }
+  public static func read(_ node: RunNode, _ problems: Problems) -> [Element]? {
     problems.note(node)
     guard case .list(let nodes) = node.value else {
       problems.wrongType(node, expected: expectation)
@@ -183,5 +189,5 @@ extension Array: FieldValue where Element: FieldValue {
     let values = nodes.map { Element.read($0, problems) }
     return values.contains(nil) ? nil : values.compactMap { $0 }
   }
-  var tree: RunTree { .list(map(\.tree)) }
+  public var tree: RunTree { .list(map(\.tree)) }
 }

@@ -1,5 +1,5 @@
 /// The rows of a global batch that one rank owns.
-public struct BatchShare: Equatable, Sendable {
+public struct LocalBatch: Equatable, Sendable {
   public let rows: Range<Int>
   /// N, the pairs of all ranks.
   public let count: Int

@@ -1,6 +1,6 @@
 /// A section of the run file. `fields` names each key once, beside its property; reading, writing, the list of known
 /// keys and the defaults (the properties' initial values) all come from there.
-protocol Section: FieldValue {
+public protocol Section: FieldValue {
   init()
   mutating func fields(_ map: FieldMap)
   /// The key whose value a plain text in place of the section is, where there is such a short form.
@@ -8,14 +8,14 @@ protocol Section: FieldValue {
 }
 
 extension Section {
-  static func shorthandKey(_ text: String) -> String? { nil }
+  public static func shorthandKey(_ text: String) -> String? { nil }
 
-  static var expectation: String { "a section (keys and values)" }
+  public static var expectation: String { "a section (keys and values)" }
 
-  static func read(_ node: RunNode, _ problems: Problems) -> Self? { read(node, over: Self(), problems) }
+  public static func read(_ node: RunNode, _ problems: Problems) -> Self? { read(node, over: Self(), problems) }
 
   /// What the node does not give is as in `defaults`.
-  static func read(_ node: RunNode, over defaults: Self, _ problems: Problems) -> Self? {
+  public static func read(_ node: RunNode, over defaults: Self, _ problems: Problems) -> Self? {
     problems.note(node)
     var section = defaults
     switch node.value {
@@ -39,7 +39,16 @@ extension Section {
     return nil
   }
 
-  var tree: RunTree {
+  public mutating func advance(to step: Int) { fields(FieldMap(advancingTo: step)) }
+
+  /// The same settings, with what holds in a step, counted from 0.
+  public func at(_ step: Int) -> Self {
+    var copy = self
+    copy.advance(to: step)
+    return copy
+  }
+
+  public var tree: RunTree {
     let map = FieldMap()
     var copy = self
     copy.fields(map)
@@ -47,18 +56,23 @@ extension Section {
   }
 }
 
-/// The keys of one section, being read from a node or written to a tree.
-final class FieldMap {
+/// The keys of one section, being read from a node, written to a tree, or advanced to a step.
+public final class FieldMap {
   private var node: RunNode?
   private var entries: [RunNode.Entry] = []
   private var problems = Problems()
   private var known: [String] = []
-  private(set) var written: [RunTree.Entry] = []
+  public private(set) var written: [RunTree.Entry] = []
+
+  private var step: Int?
 
   /// For writing.
-  init() {}
+  public init() {}
 
-  var isReading: Bool { node != nil }
+  /// For going on to a step.
+  init(advancingTo step: Int) { self.step = step }
+
+  public var isReading: Bool { node != nil }
 
   /// For reading.
   init(reading node: RunNode, _ entries: [RunNode.Entry], _ problems: Problems) {
@@ -68,16 +82,18 @@ final class FieldMap {
   }
 
   /// A key with a default: the value that is there.
-  func field<Value: FieldValue>(_ key: String, _ value: inout Value) {
+  public func field<Value: FieldValue>(_ key: String, _ value: inout Value) {
+    if let step { return value.advance(to: step) }
     if let given = take(key) {
       if let read = Value.read(given, problems) { value = read }
     } else if node == nil {
-      written.append(.init(key: key, value: value.tree))
+      write(key, value.tree)
     }
   }
 
   /// A section that has defaults of its own here.
-  func section<Value: Section>(_ key: String, _ value: inout Value) {
+  public func section<Value: Section>(_ key: String, _ value: inout Value) {
+    if let step { return value.advance(to: step) }
     if let given = take(key) {
       if let read = Value.read(given, over: value, problems) { value = read }
     } else if node == nil {
@@ -86,13 +102,13 @@ final class FieldMap {
   }
 
   /// A key that must be given; `what` says what it is for.
-  func required<Value: FieldValue>(_ key: String, _ value: inout Value, _ what: String) {
+  public func required<Value: FieldValue>(_ key: String, _ value: inout Value, _ what: String) {
     demand(key, what)
     field(key, &value)
   }
 
   /// The same, for a value that has no default.
-  func required<Value: FieldValue>(_ key: String, _ value: inout Value?, _ what: String) {
+  public func required<Value: FieldValue>(_ key: String, _ value: inout Value?, _ what: String) {
     demand(key, what)
     optional(key, &value)
   }
@@ -103,7 +119,11 @@ final class FieldMap {
   }
 
   /// A key that may hold nothing: `none` is the word for it in the file; without a word the key is left out.
-  func optional<Value: FieldValue>(_ key: String, _ value: inout Value?, none: String? = nil) {
+  public func optional<Value: FieldValue>(_ key: String, _ value: inout Value?, none: String? = nil) {
+    if let step {
+      value?.advance(to: step)
+      return
+    }
     if let given = take(key) {
       if let none, case .scalar(none, false) = given.value {
         problems.note(given)
@@ -120,7 +140,7 @@ final class FieldMap {
   }
 
   /// Tells of every key that no field claimed.
-  func finish() {
+  public func finish() {
     guard let node else { return }
     let section = node.path.isEmpty ? "the run file" : node.path
     for entry in entries where !known.contains(entry.key) {
@@ -131,22 +151,27 @@ final class FieldMap {
     }
   }
 
+  /// A key that two fields share is written once.
+  private func write(_ key: String, _ tree: RunTree) {
+    if !written.contains(where: { $0.key == key }) { written.append(.init(key: key, value: tree)) }
+  }
+
   private func take(_ key: String) -> RunNode? {
-    known.append(key)
+    if !known.contains(key) { known.append(key) }
     return entries.first { $0.key == key }?.value
   }
 }
 
 extension String {
   /// The candidate that is written most alike, if it is near enough to be what was meant.
-  func closest(among candidates: [String]) -> String? {
+  public func closest(among candidates: [String]) -> String? {
     let ranked = candidates.map { (name: $0, distance: edits(to: $0)) }
     guard let best = ranked.min(by: { $0.distance < $1.distance }) else { return nil }
     return best.distance <= max(1, count / 3) ? best.name : nil
   }
 
   /// The candidates that are written most alike, the nearest first.
-  func nearest(_ count: Int, among candidates: [String]) -> [String] {
+  public func nearest(_ count: Int, among candidates: [String]) -> [String] {
     let ranked = candidates.map { (name: $0, distance: edits(to: $0)) }
     return ranked.sorted { ($0.distance, $0.name) < ($1.distance, $1.name) }.prefix(count).map(\.name)
   }

@@ -1,74 +1,8 @@
+import Settings
 import Yams
 
-/// Where a value of the resolved run was written: in the run file, or on the command line.
-enum Place: Sendable, Equatable {
-  case file(String, line: Int, column: Int)
-  case override(String)
-
-  var text: String {
-    switch self {
-    case .file(let name, let line, let column): "\(name):\(line):\(column)"
-    case .override(let argument): "--set \(argument)"
-    }
-  }
-}
-
-/// What a YAML document holds, without places and styles.
-indirect enum RunTree: Sendable, Equatable {
-  /// Text as written; `quoted` text is text even where it looks like a number.
-  case scalar(String, quoted: Bool)
-  case list([RunTree])
-  case section([Entry])
-
-  struct Entry: Sendable, Equatable {
-    var key: String
-    var value: RunTree
-  }
-}
-
-/// A node of the run file: a value, where it was written, and its dotted path from the top.
-///
-/// Yams keeps line and column; what it accepts beyond this format (tags, merge keys, keys that are not text) is
-/// refused here, so that nothing is read other than it looks.
-struct RunNode: Sendable {
-  var place: Place
-  /// `optimizer.rate`, `data.corpora.0.path`; empty for the top.
-  var path: String
-  var value: Value
-
-  indirect enum Value: Sendable {
-    case scalar(String, quoted: Bool)
-    case list([RunNode])
-    case section([Entry])
-  }
-
-  struct Entry: Sendable {
-    var key: String
-    var place: Place
-    var value: RunNode
-  }
-
-  /// The path of a child of this node.
-  func path(of key: String) -> String { Self.join(path, key) }
-
-  static func join(_ path: String, _ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
-
-  /// The node without its places.
-  var tree: RunTree {
-    switch value {
-    case .scalar(let text, let quoted): .scalar(text, quoted: quoted)
-    case .list(let nodes): .list(nodes.map(\.tree))
-    case .section(let entries): .section(entries.map { .init(key: $0.key, value: $0.value.tree) })
-    }
-  }
-
-  /// Whether the document says nothing here: an empty value, `~` or `null`.
-  var isNothing: Bool {
-    if case .scalar(let text, false) = value { return ["", "~", "null", "Null", "NULL"].contains(text) }
-    return false
-  }
-}
-
+/// Yams keeps line and column; what it accepts beyond this format (tags, merge keys, keys that are not text) is refused
+/// here, so that nothing is read other than it looks.
 extension RunNode {
   /// Deepest nesting that is read; a run file needs four levels.
   private static let deepest = 32
@@ -93,9 +27,7 @@ extension RunNode {
   }
 
   private init(_ node: Node, path: String, place: (Mark?) -> Place, depth: Int, _ problems: Problems) {
-    self.place = place(node.mark)
-    self.path = path
-    self.value = .scalar("", quoted: false)
+    self.init(place: place(node.mark), path: path, value: .scalar("", quoted: false))
     guard depth < Self.deepest else {
       problems.add(self.place, "nested more than \(Self.deepest) levels deep")
       return

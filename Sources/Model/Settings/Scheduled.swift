@@ -1,57 +1,83 @@
 /// A value that a run file may change over the steps.
-protocol Schedulable: FieldValue {
+public protocol Schedulable: FieldValue {
   /// What holds between two points, `share` of the way from one to the next, 0 ..< 1. A word or switch holds until the
   /// next point.
   static func between(_ from: Self, _ to: Self, _ share: Double) -> Self
 }
 
 extension Schedulable {
-  static func between(_ from: Self, _ to: Self, _ share: Double) -> Self { from }
+  public static func between(_ from: Self, _ to: Self, _ share: Double) -> Self { from }
 }
 
 extension Double: Schedulable {
   /// On the line between the two.
-  static func between(_ from: Double, _ to: Double, _ share: Double) -> Double { from + (to - from) * share }
+  public static func between(_ from: Double, _ to: Double, _ share: Double) -> Double { from + (to - from) * share }
 }
 
 extension Bool: Schedulable {}
 
 /// One value for the whole run, or points: `[{step: 0, value: 0}, {step: 1000, value: 2000}]`.
 ///
-/// Before the first point its value holds, after the last one that one's; steps are counted from 0.
-struct Scheduled<Value: Schedulable>: FieldValue {
-  struct Point: Sendable, Equatable {
-    var step: Int
-    var value: Value
+/// Before the first point its value holds, after the last one that one's; steps are counted from 0. As a property wrapper
+/// it reads as the value of the step to which it was last advanced, at first step 0; `$name` is the schedule itself.
+@propertyWrapper
+public struct Scheduled<Value: Schedulable>: FieldValue {
+  public struct Point: Sendable, Equatable {
+    public var step: Int
+    public var value: Value
+
+    public init(step: Int, value: Value) { (self.step, self.value) = (step, value) }
   }
 
   /// At least one, in rising order of steps. One alone is a constant, and stands at step 0.
-  let points: [Point]
+  public let points: [Point]
+  private var step = 0
 
-  init(_ constant: Value) { points = [Point(step: 0, value: constant)] }
+  public init(_ constant: Value) { points = [Point(step: 0, value: constant)] }
+
+  public init(wrappedValue: Value) { self.init(wrappedValue) }
 
   /// `points` must rise in their steps and be at least one.
-  init(points: [Point]) {
+  public init(points: [Point]) {
     precondition(!points.isEmpty && zip(points, points.dropFirst()).allSatisfy { $0.step < $1.step })
     self.points = points.count == 1 ? [Point(step: 0, value: points[0].value)] : points
   }
 
-  var changes: Bool { points.count > 1 }
+  /// The value of the step to which the schedule was advanced. Setting it makes it a constant.
+  public var wrappedValue: Value {
+    get { value(at: step) }
+    set { self = Scheduled(newValue) }
+  }
 
-  func value(at step: Int) -> Value {
+  /// The schedule itself.
+  public var projectedValue: Scheduled {
+    get { self }
+    set { self = newValue }
+  }
+
+  public mutating func advance(to step: Int) { self.step = step }
+
+  public var changes: Bool { points.count > 1 }
+
+  /// The steps of the points.
+  public var steps: [Int] { points.map(\.step) }
+
+  public func value(at step: Int) -> Value {
     guard let next = points.firstIndex(where: { $0.step > step }) else { return points[points.count - 1].value }
     guard next > 0 else { return points[0].value }
     let (from, to) = (points[next - 1], points[next])
     return .between(from.value, to.value, Double(step - from.step) / Double(to.step - from.step))
   }
 
+  public static func == (one: Scheduled, other: Scheduled) -> Bool { one.points == other.points }
+
   // MARK: In the run file
 
-  static var expectation: String { "\(Value.expectation) or \(alternative)" }
+  public static var expectation: String { "\(Value.expectation) or \(alternative)" }
 
   private static var alternative: String { "a list of points (step, value)" }
 
-  static func read(_ node: RunNode, _ problems: Problems) -> Scheduled? {
+  public static func read(_ node: RunNode, _ problems: Problems) -> Scheduled? {
     guard case .list(let nodes) = node.value else {
       problems.allow(alternative, at: node)
       return Value.read(node, problems).map { Scheduled($0) }
@@ -78,7 +104,7 @@ struct Scheduled<Value: Schedulable>: FieldValue {
     return Scheduled(points: points)
   }
 
-  var tree: RunTree {
+  public var tree: RunTree {
     guard changes else { return points[0].value.tree }
     return .list(
       points.map { point in
@@ -96,6 +122,23 @@ struct Scheduled<Value: Schedulable>: FieldValue {
     mutating func fields(_ map: FieldMap) {
       map.required("step", &step, "the step from which the value holds, counted from 0")
       map.required("value", &value, Value.expectation)
+    }
+  }
+}
+
+extension Scheduled<Double> {
+  /// The largest value that it ever has.
+  public var largest: Double { points.map(\.value).max() ?? 0 }
+
+  /// Whether it is ever other than 0.
+  public var isEverUsed: Bool { points.contains { $0.value != 0 } }
+
+  /// What is wrong with its numbers, by the path of the key to change.
+  public func mistakes(
+    _ path: String, expected: String, _ isRight: (Double) -> Bool
+  ) -> [(path: String, text: String)] {
+    points.enumerated().filter { !isRight($0.element.value) }.map { index, point in
+      ("\(path)\(changes ? ".\(index).value" : "")", "expected \(expected), found \(point.value)")
     }
   }
 }

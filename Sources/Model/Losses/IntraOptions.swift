@@ -1,0 +1,152 @@
+public import Settings
+
+/// The switches of the intra-modal term, each of which may change over the steps. Defaults are the reading that the
+/// method's tables support best.
+public struct IntraOptions: Section {
+  /// Weight of the pictures' part, and of the captions'; 0 leaves a part out.
+  @Scheduled public var image = 1.0
+  @Scheduled public var text = 1.0
+  @Scheduled public var granularity = Granularity.row
+  @Scheduled public var weighting = Weighting.sum
+  /// Whether gradient flows through the weights.
+  @Scheduled public var weightGradient = true
+  @Scheduled public var source = Source.intraKL
+  @Scheduled public var divergence = Divergence.forward
+  @Scheduled public var diagonal = Diagonal.mask
+  @Scheduled public var temperature = Temperature.ownScales
+  /// The temperature of `fixedTau`: both scales are 1/τ.
+  @Scheduled public var tau = 0.1
+  /// T of the weighting `softmax`.
+  @Scheduled public var softmaxTemperature = 1.0
+
+  public init() {}
+
+  public mutating func fields(_ map: FieldMap) {
+    map.field("image", &$image)
+    map.field("text", &$text)
+    map.field("granularity", &$granularity)
+    map.field("weighting", &$weighting)
+    map.field("weight_grad", &$weightGradient)
+    map.field("source", &$source)
+    map.field("divergence", &$divergence)
+    map.field("diagonal", &$diagonal)
+    map.field("temperature", &$temperature)
+    map.field("tau", &$tau)
+    map.field("softmax_temperature", &$softmaxTemperature)
+  }
+
+  /// What a weight belongs to: an anchor, a pair of anchor and candidate, or a modality.
+  public enum Granularity: String, CaseIterable, Schedulable { case row, pair, modality }
+
+  /// How N anchors' sources a become weights w: 1/N; a/Σa; a/N; softmax(a/T); (1 − e^−a)/N; (1 + a)/N.
+  public enum Weighting: String, CaseIterable, Schedulable {
+    case uniform, sum, raw, softmax, expsat
+    case onePlus = "one_plus"
+  }
+
+  /// Whose disagreement weighs an anchor: the term's own divergence, the cross-modal one, or CLIP's cross entropy.
+  public enum Source: String, CaseIterable, Schedulable {
+    case intraKL = "intra_kl"
+    case crossKL = "cross_kl"
+    case clip
+
+    /// The key of the term whose losses they are; nil for the term's own divergence.
+    var term: String? {
+      switch self {
+      case .intraKL: nil
+      case .crossKL: CRDSettings.key
+      case .clip: ContrastiveSettings.key
+      }
+    }
+  }
+
+  /// KL(teacher ‖ student), KL(student ‖ teacher), or Jensen and Shannon's.
+  public enum Divergence: String, CaseIterable, Schedulable {
+    case forward = "kl_fwd"
+    case reverse = "kl_rev"
+    case jensenShannon = "js"
+  }
+
+  /// Whether an anchor is a candidate of its own.
+  public enum Diagonal: String, CaseIterable, Schedulable { case mask, keep }
+
+  /// The scales of student and teacher: α and β; the same without gradient to α; β for both; 1/τ for both.
+  public enum Temperature: String, CaseIterable, Schedulable {
+    case ownScales = "own_scales"
+    case ownDetached = "own_detached"
+    case teacherScaleBoth = "teacher_scale_both"
+    case fixedTau = "fixed_tau"
+  }
+}
+
+// MARK: Mistakes
+
+extension IntraOptions {
+  /// What is wrong in itself, by the path of the key to change; contradictions only of a term that is used.
+  func mistakes(isUsed: Bool) -> [(path: String, text: String)] {
+    numberMistakes + (isUsed ? emptyMistakes + switchMistakes.map { ("intra_options.\($0.path)", $0.text) } : [])
+  }
+
+  private var numberMistakes: [(path: String, text: String)] {
+    let temperatures =
+      $tau.mistakes("intra_options.tau", expected: "a temperature of more than 0") { $0 > 0 }
+      + $softmaxTemperature.mistakes("intra_options.softmax_temperature", expected: "more than 0") { $0 > 0 }
+    let weights = [("image", $image), ("text", $text)].flatMap { key, weight in
+      weight.mistakes("intra_options.\(key)", expected: "a weight of 0 or more") { $0 >= 0 }
+    }
+    return weights + temperatures
+  }
+
+  private var emptyMistakes: [(path: String, text: String)] {
+    guard !$image.isEverUsed, !$text.isEverUsed else { return [] }
+    let (key, own) = (IntraSettings.key, "objective.\(IntraSettings.key)")
+    return [
+      (
+        "intra_options",
+        "image and text are both 0, so \(key) has no part; give one of them a weight, or set \(own) to 0"
+      )
+    ]
+  }
+
+  /// Switches that contradict each other, in the first step in which they do.
+  private var switchMistakes: [(path: String, text: String)] {
+    for step in changes {
+      let found = at(step).contradictions
+      let when = step == 0 ? "" : " (from step \(step) on)"
+      if !found.isEmpty { return found.map { ($0.path, $0.text + when) } }
+    }
+    return []
+  }
+
+  /// The steps at which a switch changes, and the first.
+  var changes: [Int] {
+    let steps =
+      $granularity.steps + $weighting.steps + $weightGradient.steps + $source.steps + $divergence.steps
+      + $diagonal.steps + $temperature.steps
+    return Set([0] + steps).sorted()
+  }
+
+  private var contradictions: [(path: String, text: String)] {
+    var found: [(path: String, text: String)] = []
+    func only(_ key: String, _ value: String, _ wanted: String, _ why: String) {
+      if value != wanted { found.append((key, "\(why); set \(key) to \(wanted), found \(value)")) }
+    }
+    switch granularity {
+    case .row:
+      if weighting == .uniform {
+        only("source", source.rawValue, "intra_kl", "equal weights have no source")
+      }
+    case .pair:
+      let why = "pairs are weighed by |p − q| over its sum, without gradient, on KL(teacher ‖ student)"
+      only("weighting", weighting.rawValue, "sum", why)
+      only("weight_grad", "\(weightGradient)", "false", why)
+      only("source", source.rawValue, "intra_kl", why)
+      only("divergence", divergence.rawValue, "kl_fwd", why)
+    case .modality:
+      let why = "a modality is weighed by its mean divergence over the sum of both"
+      only("weighting", weighting.rawValue, "sum", why)
+      only("source", source.rawValue, "intra_kl", why)
+    }
+    return found
+  }
+}

@@ -1,0 +1,75 @@
+/// Where a value of the resolved run was written: in the run file, or on the command line.
+public enum Place: Sendable, Equatable {
+  case file(String, line: Int, column: Int)
+  case override(String)
+
+  public var text: String {
+    switch self {
+    case .file(let name, let line, let column): "\(name):\(line):\(column)"
+    case .override(let argument): "--set \(argument)"
+    }
+  }
+}
+
+/// What a YAML document holds, without places and styles.
+public indirect enum RunTree: Sendable, Equatable {
+  /// Text as written; `quoted` text is text even where it looks like a number.
+  case scalar(String, quoted: Bool)
+  case list([RunTree])
+  case section([Entry])
+
+  public struct Entry: Sendable, Equatable {
+    public var key: String
+    public var value: RunTree
+
+    public init(key: String, value: RunTree) { (self.key, self.value) = (key, value) }
+  }
+}
+
+/// A node of the run file: a value, where it was written, and its dotted path from the top.
+public struct RunNode: Sendable {
+  public var place: Place
+  /// `optimizer.rate`, `data.corpora.0.path`; empty for the top.
+  public var path: String
+  public var value: Value
+
+  public indirect enum Value: Sendable {
+    case scalar(String, quoted: Bool)
+    case list([RunNode])
+    case section([Entry])
+  }
+
+  public struct Entry: Sendable {
+    public var key: String
+    public var place: Place
+    public var value: RunNode
+
+    public init(key: String, place: Place, value: RunNode) {
+      (self.key, self.place, self.value) = (key, place, value)
+    }
+  }
+
+  public init(place: Place, path: String, value: Value) {
+    (self.place, self.path, self.value) = (place, path, value)
+  }
+
+  /// The path of a child of this node.
+  public func path(of key: String) -> String { Self.join(path, key) }
+
+  public static func join(_ path: String, _ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+
+  /// The node without its places.
+  public var tree: RunTree {
+    switch value {
+    case .scalar(let text, let quoted): .scalar(text, quoted: quoted)
+    case .list(let nodes): .list(nodes.map(\.tree))
+    case .section(let entries): .section(entries.map { .init(key: $0.key, value: $0.value.tree) })
+    }
+  }
+
+  /// Whether the document says nothing here: an empty value, `~` or `null`.
+  public var isNothing: Bool {
+    if case .scalar(let text, false) = value { return ["", "~", "null", "Null", "NULL"].contains(text) }
+    return false
+  }
+}
