@@ -39,6 +39,14 @@ extension ObjectiveOptions {
     get { self[IntraSettings.self].weight.wrappedValue }
     set { self[IntraSettings.self].weight = Scheduled(newValue) }
   }
+  public var rkd: Double {
+    get { self[RKDSettings.self].weight.wrappedValue }
+    set { self[RKDSettings.self].weight = Scheduled(newValue) }
+  }
+  public var rkdBeta: Double {
+    get { self[RKDSettings.self].beta }
+    set { self[RKDSettings.self].beta = newValue }
+  }
 
   /// How γ is used, by both terms that share it.
   public var iclScale: CrossScaleForm {

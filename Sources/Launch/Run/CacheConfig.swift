@@ -28,7 +28,6 @@ struct CacheConfig: Section {
   }
 }
 
-
 extension RunConfig {
   /// What is wrong with the teacher's cache, by the path of the key to change.
   func cacheMistakes(_ teacher: TeacherConfig, _ section: String) -> [(path: String, text: String)] {

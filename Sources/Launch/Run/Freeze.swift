@@ -12,7 +12,7 @@ extension RunConfig {
     var found: [(path: String, text: String)] = []
     for (index, prefix) in freeze.enumerated() {
       if prefix.isEmpty { found.append(("freeze.\(index)", "expected a tower or the beginning of a name, found \"\"")) }
-      if prefix == "logit_scale", objective.logitScale != nil {
+      if prefix == "logit_scale", objective.fixedLogitScale != nil {
         found.append(
           (
             "freeze.\(index)",

@@ -37,4 +37,3 @@ struct InitConfig: Section {
     return found
   }
 }
-

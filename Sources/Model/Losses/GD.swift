@@ -57,8 +57,8 @@ final class GD<S: Scalar>: DistillationTerm {
     let settings = context.options[GDSettings.self]
     let isReciprocal = settings.scale == .reciprocal
     let (student, teacher, alpha) = (context.projected, context.teachers[0], context.scale)
-    let scales =
-      isReciprocal ? Scales(student: 1 / alpha, teacher: 1 / teacher.scale) : Scales(student: alpha, teacher: teacher.scale)
+    let scales = Scales(
+      student: isReciprocal ? 1 / alpha : alpha, teacher: isReciprocal ? 1 / teacher.scale : teacher.scale)
     let weight = settings.weight.wrappedValue
     let image = try directions.0.accumulate(
       student, teacher.rows, scales, weight, context.batch, context.ranks)

@@ -153,7 +153,8 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     let source = settings.weighedBy.first.map { context.term($0) }
     for part in used {
       let found = try IntraWeights(
-        source: source?.localLosses.map(part.own) ?? part.intra.divergence, divergence: part.intra.divergence, switches, count: context.batch.count,
+        source: source?.localLosses.map(part.own) ?? part.intra.divergence, divergence: part.intra.divergence, switches,
+        count: context.batch.count,
         context.ranks)
       values[keyPath: part.path] = found.loss
       let factor = settings.weight.wrappedValue * part.mu

@@ -4,6 +4,6 @@ public enum TermRegistry {
   /// the end.
   static let all: [any TermSettings.Type] = [
     IntraSettings.self, ContrastiveSettings.self, CRDSettings.self, AffinitySettings.self, FDSettings.self,
-    ICLSettings.self, CrossKDSettings.self, GDSettings.self, AFDSettings.self,
+    ICLSettings.self, CrossKDSettings.self, GDSettings.self, AFDSettings.self, RKDSettings.self,
   ]
 }

@@ -152,6 +152,7 @@ let checkedObjectives: [(name: String, options: ObjectiveOptions)] = {
   var list: [(String, ObjectiveOptions)] = [
     ("clip", .only(\.clip)), ("fd", .only(\.fd)), ("crd", .only(\.crd)), ("icl", .only(\.icl)),
     ("cross_kd", .only(\.crossKD)), ("gd", .only(\.gd, 1e4)), ("afd", .only(\.afd)), ("affinity", .only(\.affinity)),
+    ("rkd", .only(\.rkd)),
   ]
   func vary(_ name: String, _ options: ObjectiveOptions, _ change: (inout ObjectiveOptions) -> Void) {
     var options = options
@@ -161,6 +162,7 @@ let checkedObjectives: [(name: String, options: ObjectiveOptions)] = {
   vary("icl exp", .only(\.icl)) { $0.iclScale = .exp }
   vary("cross_kd exp", .only(\.crossKD)) { $0.iclScale = .exp }
   vary("gd proper", .only(\.gd)) { $0.gdScale = .proper }
+  vary("rkd, mostly linear", .only(\.rkd)) { $0.rkdBeta = 0.05 }
   vary("affinity fixed", .only(\.affinity)) { $0.affinityScale = 5 }
   for weighting in IntraOptions.Weighting.allCases {
     for source in IntraOptions.Source.allCases {

@@ -121,6 +121,24 @@ struct PlainObjective {
         return bothWays(
           Self.divergences, Self.logits(projected.image, y[0], scale), Self.logits(projected.text, x[0], scale))
       } + used(options.gd) { gd(options) } + used(options.afd) { afd } + used(options.intra) { intra(options) }
+      + used(options.rkd) { rkd(u, x[0], options.rkdBeta) + rkd(v, y[0], options.rkdBeta) }
+  }
+
+  private func rkd(_ student: Matrix, _ teacher: Matrix, _ beta: Double) -> Double {
+    func distances(_ rows: Matrix) -> [Double] {
+      let all = rows.indices.flatMap { i in
+        rows.indices.map { j in
+          i == j ? 0 : zip(rows[i], rows[j]).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
+        }
+      }
+      let positive = all.filter { $0 > 0 }
+      return all.map { $0 / Self.mean(positive) }
+    }
+    return Self.mean(
+      zip(distances(student), distances(teacher)).map {
+        let error = abs($0 - $1)
+        return error < beta ? error * error / (2 * beta) : error - beta / 2
+      })
   }
 
   private func gamma(_ options: ObjectiveOptions) -> Double {
