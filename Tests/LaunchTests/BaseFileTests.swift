@@ -1,5 +1,6 @@
 import Foundation
 import Model
+import Settings
 import TestSupport
 import Testing
 

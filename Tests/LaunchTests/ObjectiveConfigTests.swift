@@ -81,11 +81,11 @@ import Testing
   }
 
   @Test func aTermThatIsEverUsedIsDeclared() throws {
-    let declared = try Self.decode(Self.scheduled).declared
-    #expect(declared.fd == 2000 && declared.gd == 1e8 && declared.icl == 0 && declared.needsTeacher)
-    #expect(declared.intraOptions.image == 1)
-    #expect(try !Self.decode("objective: {fd: [{step: 3, value: 0}, {step: 9, value: 0}]}").declared.needsTeacher)
-    #expect(try Self.decode("objective: {fd: [{step: 3, value: 0}, {step: 9, value: 1}]}").declared.needsTeacher)
+    let objective = try Self.decode(Self.scheduled)
+    #expect(objective.needsTeacher && objective.keys(needing: []).sorted() == ["clip", "crd", "fd", "gd", "intra"])
+    #expect(objective[FDSettings.self].weight.largest == 2000 && objective.intraOptions.$image.largest == 1)
+    #expect(try !Self.decode("objective: {fd: [{step: 3, value: 0}, {step: 9, value: 0}]}").needsTeacher)
+    #expect(try Self.decode("objective: {fd: [{step: 3, value: 0}, {step: 9, value: 1}]}").needsTeacher)
   }
 
   @Test func theLogShowsWeightsThatChange() throws {
@@ -142,8 +142,8 @@ import Testing
     (
       "objective: {clip: 0}",
       [
-        "6:12: objective: every weight is 0, so nothing is learned; give one of clip, fd, crd, icl, cross_kd, gd, afd,"
-          + " affinity, intra a weight"
+        "6:12: objective: every weight is 0, so nothing is learned; give one of intra, clip, crd, affinity, fd, icl,"
+          + " cross_kd, gd, afd, rkd a weight"
       ]
     ),
     (
@@ -193,10 +193,14 @@ import Testing
     (
       "objective: {fd: [{step: 0, value: 1}, {step: 3, value: -1}], intra_option: {}}",
       [
-        "6:62: unknown key \"intra_option\" in objective; did you mean \"intra_options\"? Known keys: preset, clip, fd,"
-          + " crd, icl, cross_kd, gd, afd, affinity, intra, icl_scale, gd_scale, affinity_scale, logit_scale,"
-          + " intra_options"
+        "6:62: unknown key \"intra_option\" in objective; did you mean \"intra_options\"? Known keys: preset, intra,"
+          + " clip, crd, affinity, fd, icl, cross_kd, gd, afd, rkd, intra_options, affinity_scale, icl_scale, gd_scale,"
+          + " rkd_beta, logit_scale"
       ]
+    ),
+    (
+      "objective: {rkd: 1, rkd_beta: [{step: 0, value: 1}, {step: 4, value: 0}]}",
+      ["6:70: objective.rkd_beta.1.value: expected more than 0, found 0.0"]
     ),
     (
       "objective: {fd: [{step: 0, value: 1}, {step: 3, value: -1}]}",

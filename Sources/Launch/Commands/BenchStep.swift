@@ -1,5 +1,6 @@
 import ArgumentParser
 import Model
+import Settings
 import Tensor
 
 extension Bench {

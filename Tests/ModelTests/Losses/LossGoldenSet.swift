@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Settings
 import Tensor
 import TestSupport
 
@@ -97,7 +98,7 @@ enum LossGoldenSet {
     func options() throws -> ObjectiveOptions {
       var options = ObjectiveOptions()
       if let softCe { (options.clip, options.affinity) = (0, softCe) }
-      (options.affinityScale, options.fixedLogitScale) = (scaleBoth, scaleBoth)
+      (options.affinityScale, options.fixedLogitScale) = (scaleBoth, scaleBoth.map { Scheduled($0) })
       (options.fd, options.crd, options.icl) = (fd ?? 0, crd ?? 0, icl ?? 0)
       if let intra { (options.intra, options.intraOptions) = (1, try intra.options()) }
       return options

@@ -125,14 +125,15 @@ struct PlainObjective {
   }
 
   private func rkd(_ student: Matrix, _ teacher: Matrix, _ beta: Double) -> Double {
+    func distance(_ a: [Double], _ b: [Double]) -> Double {
+      let square: Double = zip(a, b).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+      // Rows that are equal but for rounding.
+      return square < 1e-14 ? 0 : square.squareRoot()
+    }
     func distances(_ rows: Matrix) -> [Double] {
-      let all = rows.indices.flatMap { i in
-        rows.indices.map { j in
-          i == j ? 0 : zip(rows[i], rows[j]).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
-        }
-      }
-      let positive = all.filter { $0 > 0 }
-      return all.map { $0 / Self.mean(positive) }
+      let all: [Double] = rows.flatMap { row in rows.map { distance(row, $0) } }
+      let mean = Self.mean(all.filter { $0 > 0 })
+      return all.map { $0 / mean }
     }
     return Self.mean(
       zip(distances(student), distances(teacher)).map {

@@ -1,5 +1,6 @@
 import Model
 import Tensor
+import TestSupport
 
 /// A model with what a training step needs beside it, on one rank: CLIP's own loss, which declares no parameters.
 struct Learner<S: Scalar> {
