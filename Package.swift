@@ -14,12 +14,12 @@ let house: [SwiftSetting] =
 /// Outside Tensor and the C borders a pointer is a mistake, and the compiler says so.
 let safe: [SwiftSetting] = house + [.strictMemorySafety()]
 
-/// Arithmetic is optimized in debug builds too: a debug loop is fifty times slower. Square roots do not tell C's errno of
-/// negative numbers, or each would be a call where the loop could have been of vectors.
+/// Arithmetic is optimized in debug builds too: a debug loop is fifty times slower. Square roots do not tell C's errno
+/// of negative numbers, or each would be a call where the loop could have been of vectors.
 let fast: [SwiftSetting] = house + [.unsafeFlags(["-O", "-Xcc", "-fno-math-errno"])]
 
-/// Launch has more code than all others and few loops: compiled file by file it keeps every core busy, where optimizing it
-/// as a whole runs on one.
+/// Launch has more code than all others and few loops: compiled file by file it keeps every core busy, where optimizing
+/// it as a whole runs on one.
 let parallel: [SwiftSetting] = [
   .unsafeFlags(["-no-whole-module-optimization", "-enable-batch-mode"], .when(configuration: .release))
 ]

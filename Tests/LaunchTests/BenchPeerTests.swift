@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `scripts/bench` beside PyTorch. Its measurements are real; PyTorch, which no test installs, is a stand-in that says what it
-/// was asked and answers what the real script answers.
+/// `scripts/bench` beside PyTorch. Its measurements are real; PyTorch, which no test installs, is a stand-in that says
+/// what it was asked and answers what the real script answers.
 @Suite(.serialized) struct BenchPeerTests {
   let folder: TemporaryFolder
   let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()

@@ -39,8 +39,8 @@ import Testing
     try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
   }
 
-  /// The average of all steps' weights, from what checkpoints have of the weights themselves, to the bit; on other ranks but for
-  /// rounding.
+  /// The average of all steps' weights, from what checkpoints have of the weights themselves, to the bit; on other
+  /// ranks but for rounding.
   @Test func isTheAverageOfEveryStepsWeights() async throws {
     try await scene.train("source", ["steps=1"], ranks: 1)
     let source = scene.runFolder("source").appending(path: ModelFiles.weights)

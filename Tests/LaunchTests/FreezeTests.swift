@@ -30,8 +30,8 @@ import Testing
 
   private func from(_ name: String) -> String { "init.from=\"\(scene.runFolder(name).path)\"" }
 
-  /// A whole tower, parts of both, in pieces and in many buckets: the frozen keep every bit, all others move, and ranks make
-  /// no difference.
+  /// A whole tower, parts of both, in pieces and in many buckets: the frozen keep every bit, all others move, and ranks
+  /// make no difference.
   @Test(arguments: [
     (["visual"], ["visual."]),
     (["text", "visual.ln_pre"], ["t", "positional_embedding", "ln_final", "visual.ln_pre."]),

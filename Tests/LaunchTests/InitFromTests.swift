@@ -65,8 +65,8 @@ import Testing
     #expect(log.contains("\"note\":\"begins with the weights of"), "\(log)")
   }
 
-  /// The moments and the schedule begin anew too: two runs from the same weights, of which one's source had been training,
-  /// are the same run.
+  /// The moments and the schedule begin anew too: two runs from the same weights, of which one's source had been
+  /// training, are the same run.
   @Test func theOptimizerIsFreshAndTheWayOnNeedsNoSource() async throws {
     try await scene.train("source", ["steps=3"], ranks: 2)
     let merged = scene.folder.path("merged.safetensors")

@@ -7,7 +7,8 @@ import Testing
 
 @testable import Launch
 
-/// Runs that prune their model, through the program: the cut, the way on from any checkpoint around it, and the next stage.
+/// Runs that prune their model, through the program: the cut, the way on from any checkpoint around it, and the next
+/// stage.
 @Suite(.serialized) struct PruneTests {
   let scene: TrainScene
 

@@ -77,7 +77,8 @@ import Testing
     for name in ["pictures' activations", "captions' activations (at most)"] {
       let bytes = try #require(one[name])
       let (half, quarter) = (try #require(two[name]), try #require(pieces[name]))
-      // Scores of a sequence and head take the same room for any number of pairs; features of pieces pass through one block.
+      // Scores of a sequence and head take the same room for any number of pairs; features of pieces pass through one
+      // block.
       #expect(bytes > 0 && half >= bytes / 2 && half < bytes * 11 / 20, "\(name)")
       #expect(quarter > bytes / 4 && quarter < bytes / 2, "\(name)")
     }

@@ -56,7 +56,8 @@ import Testing
     #expect(lines[3]["figures"] as? [String: Double] == ["image to text R@1": 0.125, "text to image R@1": 0.5])
   }
 
-  /// The teacher's share is that of the slowest rank over the steps since the last line; without a teacher there is none.
+  /// The teacher's share is that of the slowest rank over the steps since the last line; without a teacher there is
+  /// none.
   @Test func howMuchOfTheTimeTheTeacherTakes() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: "log.jsonl")

@@ -28,8 +28,8 @@ import Testing
     }
   }
 
-  /// Groups of ranks that each hold the weights once, the last one smaller; and a ResNet, whose running statistics every
-  /// rank has.
+  /// Groups of ranks that each hold the weights once, the last one smaller; and a ResNet, whose running statistics
+  /// every rank has.
   @Test func weightsSpreadOverSomeRanks() async throws {
     try await scene.scene.train(
       "resnet",

@@ -6,8 +6,8 @@ import Testing
 
 @testable import Launch
 
-/// A trained teacher beside the scene of a training run: other sizes than the student's, other words, another picture size,
-/// normalisation and handling of transparency.
+/// A trained teacher beside the scene of a training run: other sizes than the student's, other words, another picture
+/// size, normalisation and handling of transparency.
 final class TeacherScene: Sendable {
   let scene: TrainScene
   /// The teacher's vocabulary.

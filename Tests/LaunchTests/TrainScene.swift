@@ -5,8 +5,8 @@ import Testing
 
 @testable import Launch
 
-/// What a training run needs, made by the commands that users make it with: a corpus imported from a table of pictures, a
-/// vocabulary learned from it, and a run file of a tiny model.
+/// What a training run needs, made by the commands that users make it with: a corpus imported from a table of pictures,
+/// a vocabulary learned from it, and a run file of a tiny model.
 ///
 /// 23 pictures in three shards and 7 pairs in a step: three steps an epoch, and neither 2 nor 3 ranks divide a step.
 final class TrainScene: Sendable {

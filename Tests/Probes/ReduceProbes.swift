@@ -1,8 +1,8 @@
 import Dist
 import Tensor
 
-/// Gradients and values on their way between ranks. The last argument, where there is one more than is said, is the limit of a
-/// message.
+/// Gradients and values on their way between ranks. The last argument, where there is one more than is said, is the
+/// limit of a message.
 let reduceProbes: [String: Scenario] = [
   /// Several steps of a plan with a matrix in it; arguments: together or apart.
   "buckets": { communicator, arguments in
@@ -49,8 +49,8 @@ let reduceProbes: [String: Scenario] = [
     say("\(ranks.rank): \(exchange.received) bytes, sums \(areSums) values \(values.array == wanted)")
     return 0
   },
-  /// A matrix alone; arguments: how many of its 40 rows each rank touches, other ones and some shared; rank 1 touches none
-  /// unless it is all.
+  /// A matrix alone; arguments: how many of its 40 rows each rank touches, other ones and some shared; rank 1 touches
+  /// none unless it is all.
   "rows": { communicator, arguments in
     let ranks = try limited(communicator, arguments.dropFirst().first)
     guard let count = arguments.first.flatMap(Int.init) else { return 64 }

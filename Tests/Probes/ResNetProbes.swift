@@ -2,8 +2,9 @@ import Dist
 import Model
 import Tensor
 
-/// A ResNet's forward and backward with statistics of all ranks, beside one rank that has all pictures; argument: pictures.
-/// Rank 0 prints the largest relative difference of the features, of each parameter's gradient and of each buffer.
+/// A ResNet's forward and backward with statistics of all ranks, beside one rank that has all pictures; argument:
+/// pictures. Rank 0 prints the largest relative difference of the features, of each parameter's gradient and of each
+/// buffer.
 let resNetProbes: [String: Scenario] = [
   "resnet-float": { try compareWithOneRank(Float.self, $0, $1) },
   "resnet-double": { try compareWithOneRank(Double.self, $0, $1) },

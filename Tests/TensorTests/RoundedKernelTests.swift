@@ -3,7 +3,8 @@ import Testing
 
 @testable import Tensor
 
-/// Kernels that read and write rounded numbers: what they give is the exact kernel's result on the same numbers, rounded.
+/// Kernels that read and write rounded numbers: what they give is the exact kernel's result on the same numbers,
+/// rounded.
 @Suite struct RoundedKernelTests {
   /// Numbers that rounding leaves as they are.
   private static func coarse<S: Scalar>(_ shape: Shape, _ name: String, bound: Double = 1) -> Tensor<S> {
@@ -103,8 +104,8 @@ import Testing
     // Scores are sums of products that no rounding touches.
     #expect(Deviation(rounded.lse, from: exact.lse).absolute <= 64 * S.roundoff * 8)
     // dV: a sum of probabilities, each rounded, times slopes below 1, and the result; a column of probabilities adds up
-    // to at most L. dS = P (dP − D)/√d, whose D holds the rounded output: |dP|, |D| ≤ d, and rounding P, D's outputs and
-    // dS itself moves each by 3 · 2⁻⁹ of 2d/√d; dQ and dK add up at most L of them times numbers below 1.
+    // to at most L. dS = P (dP − D)/√d, whose D holds the rounded output: |dP|, |D| ≤ d, and rounding P, D's outputs
+    // and dS itself moves each by 3 · 2⁻⁹ of 2d/√d; dQ and dK add up at most L of them times numbers below 1.
     let (length, d) = (Double(sequences.longest), Double(test.headWidth))
     let bound = unit * (2.1 * length + 3.1 * 2 * d.squareRoot() * length)
     #expect(Deviation(rounded.dqkv, from: exact.dqkv).absolute <= bound)

@@ -3,7 +3,8 @@ import Testing
 
 @testable import Tensor
 
-/// Products of numbers rounded to bfloat16: the rounding bit by bit, the sums against plain loops over what was rounded.
+/// Products of numbers rounded to bfloat16: the rounding bit by bit, the sums against plain loops over what was
+/// rounded.
 @Suite struct RoundedProductTests {
   private func rounded(_ values: [Float]) -> [Float] {
     let view = RoundedBuffer().view(Shape(values.count))

@@ -3,8 +3,8 @@ import Foundation
 /// Counts the blocks beyond 4 KiB that a program asks the heap for between two lines of a run's log, by the places that
 /// ask: a library that is put before the C library's.
 ///
-/// What the Swift runtime, Foundation and Dispatch allocate counts as their caller's. The lines are written by one rank; the
-/// others see by files that they were.
+/// What the Swift runtime, Foundation and Dispatch allocate counts as their caller's. The lines are written by one
+/// rank; the others see by files that they were.
 public struct HeapCount: Sendable {
   /// A place in a program that has asked for memory.
   public struct Place: Sendable, CustomStringConvertible {

@@ -23,7 +23,8 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   /// limit says that something is slow.
   public static let hang = Duration.seconds(1200)
 
-  /// For how long processes may outlive the command that started them: until a launcher that was killed has been missed.
+  /// For how long processes may outlive the command that started them: until a launcher that was killed has been
+  /// missed.
   private static let grace = Duration.seconds(60)
 
   /// Runs `Probes NAME ARGUMENT…`.

@@ -4,9 +4,9 @@ internal import Tensor
 
 /// Writes the checkpoints of a run in a thread, while the ranks go on.
 ///
-/// What is saved is a copy: `save` returns when this rank has made it, in memory that stays and that is as large as what the
-/// rank writes. The threads of all ranks meet over a communicator of their own; a checkpoint that is still being written
-/// holds the next one up. What goes wrong is thrown by the call after that.
+/// What is saved is a copy: `save` returns when this rank has made it, in memory that stays and that is as large as
+/// what the rank writes. The threads of all ranks meet over a communicator of their own; a checkpoint that is still
+/// being written holds the next one up. What goes wrong is thrown by the call after that.
 public final class BackgroundCheckpoints {
   /// A checkpoint that is in its place.
   public struct Saved: Sendable {
@@ -54,8 +54,8 @@ public final class BackgroundCheckpoints {
     if inBackground, buffer.count != numbers { buffer = Tensor(Shape(numbers)) }
   }
 
-  /// Begins to write a checkpoint. All ranks call it, with their own ranges of one arena and the same record; afterwards
-  /// the arena may change.
+  /// Begins to write a checkpoint. All ranks call it, with their own ranges of one arena and the same record;
+  /// afterwards the arena may change.
   ///
   /// - Throws: `CheckpointError` of this checkpoint or an earlier one, exit code 74; `MPIError`.
   public func save(_ state: CheckpointState, _ record: CheckpointRecord) throws {

@@ -87,7 +87,8 @@ extension Checkpoint {
   ///   - prefix: parameters whose names begin so may be in the checkpoint and not in the arena: what only training
   ///     needs. Nil: none may.
   ///   - averaged: their moving average in place of the parameters themselves.
-  /// - Throws: `CheckpointError` where there is no average; that lists every parameter that is missing, unexpected or of another shape.
+  /// - Throws: `CheckpointError` where there is no average; that lists every parameter that is missing, unexpected or
+  ///   of another shape.
   public func readValues(
     _ entries: [CheckpointEntry], into values: Tensor<Float>, leaving prefix: String? = nil, averaged: Bool = false
   ) throws(CheckpointError) {
@@ -177,8 +178,8 @@ extension Checkpoint {
     }
   }
 
-  /// Every parameter that is missing, unexpected or of another shape than in an arena of these entries; those whose names
-  /// begin with `prefix` may be in the checkpoint alone.
+  /// Every parameter that is missing, unexpected or of another shape than in an arena of these entries; those whose
+  /// names begin with `prefix` may be in the checkpoint alone.
   public func mismatches(_ entries: [CheckpointEntry], leaving prefix: String? = nil) -> [String] {
     let stored = Dictionary(uniqueKeysWithValues: manifest.parameters.map { ($0.name, $0.shape) })
     let expected = Set(entries.map(\.name))

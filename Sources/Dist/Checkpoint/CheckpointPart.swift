@@ -1,9 +1,9 @@
 internal import Foundation
 internal import Tensor
 
-/// One rank's file of a checkpoint: for each parameter of which the rank owns something, its scalars, both their moments, and
-/// their moving average where the run has one, as vectors with the attributes `ranges` (which of the parameter's scalars they are) and `shape` (of the
-/// whole parameter).
+/// One rank's file of a checkpoint: for each parameter of which the rank owns something, its scalars, both their
+/// moments, and their moving average where the run has one, as vectors with the attributes `ranges` (which of the
+/// parameter's scalars they are) and `shape` (of the whole parameter).
 struct CheckpointPart {
   enum Group: String {
     case parameters, moment1, moment2
@@ -28,8 +28,8 @@ struct CheckpointPart {
     var text: String { ranges.map { "\($0.lowerBound):\($0.upperBound)" }.joined(separator: " ") }
   }
 
-  /// Gives scalars of a parameter, by its name, of one of the slice's ranges. They are asked for some at a time, and what
-  /// was given may be overwritten by the next call.
+  /// Gives scalars of a parameter, by its name, of one of the slice's ranges. They are asked for some at a time, and
+  /// what was given may be overwritten by the next call.
   typealias Numbers = (_ group: Group, _ name: String, _ scalars: Range<Int>) throws -> Tensor<Float>
 
   /// At least what the HDF5 library takes beside the numbers, for each data set and for a file.

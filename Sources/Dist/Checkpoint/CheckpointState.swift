@@ -16,8 +16,8 @@ public struct CheckpointEntry: Hashable, Sendable {
   public var range: Range<Int> { offset..<offset + shape.count }
 }
 
-/// What one rank gives to a checkpoint: a flat arena, of which it owns some ranges, and the moments of these; where there is
-/// one, their moving average.
+/// What one rank gives to a checkpoint: a flat arena, of which it owns some ranges, and the moments of these; where
+/// there is one, their moving average.
 public struct CheckpointState: Sendable {
   /// The parameters, by rising offset; there may be gaps between them, which are not stored.
   public let entries: [CheckpointEntry]

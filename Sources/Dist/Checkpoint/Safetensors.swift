@@ -74,7 +74,8 @@ public struct SafetensorsFile: Sendable {
     try read(name, numbers(entry), into: tensor)
   }
 
-  /// Fills a vector with some of a tensor's numbers, row-major; reads no more than these. Converts like `tensor(_:as:)`.
+  /// Fills a vector with some of a tensor's numbers, row-major; reads no more than these. Converts like
+  /// `tensor(_:as:)`.
   public func read<S: Scalar>(
     _ name: String, elements: Range<Int>, into tensor: Tensor<S>
   ) throws(SafetensorsError) {

@@ -1,8 +1,8 @@
 public import Tensor
 
 extension SafetensorsFile {
-  /// SHA-256 of the whole file, in hexadecimal digits, for one who has read its numbers already: what `values` gives of a
-  /// tensor of 32-bit floats, as it was read, is not read again.
+  /// SHA-256 of the whole file, in hexadecimal digits, for one who has read its numbers already: what `values` gives of
+  /// a tensor of 32-bit floats, as it was read, is not read again.
   public func sha256(having values: (_ name: String) -> Tensor<Float>?) throws(SafetensorsError) -> String {
     var hasher = SHA256()
     func add(_ range: Range<Int>, to hasher: inout SHA256) throws(SafetensorsError) {

@@ -2,8 +2,8 @@ internal import Foundation
 
 /// A thread that meets other ranks while the caller computes, for MPI does nothing by itself.
 ///
-/// What is submitted runs in its order, one after another: every rank must submit the same. The thread waits for work without
-/// taking time, and for other ranks within MPI, which yields its core to whoever computes (`Job.run`).
+/// What is submitted runs in its order, one after another: every rank must submit the same. The thread waits for work
+/// without taking time, and for other ranks within MPI, which yields its core to whoever computes (`Job.run`).
 public final class CommunicationThread: Sendable {
   private let state = State()
 
@@ -25,8 +25,8 @@ public final class CommunicationThread: Sendable {
   @discardableResult
   public func submit(_ work: @escaping @Sendable (Communicator) throws -> Void) -> Int { state.submit(work) }
 
-  /// Returns when the work of this number, and so all before it, is done; nil: when all is. Throws what first went wrong, after
-  /// which nothing runs any more.
+  /// Returns when the work of this number, and so all before it, is done; nil: when all is. Throws what first went
+  /// wrong, after which nothing runs any more.
   public func wait(for number: Int? = nil) throws { try state.wait(for: number) }
 
   /// Throws what has gone wrong so far; does not wait.

@@ -2,8 +2,8 @@ public import Tensor
 
 /// Brings together, a stage at a time, numbers of which each rank keeps a part, while the caller computes.
 ///
-/// Every rank must start the same stages in the same order. Nothing is under way once all that was started has been waited
-/// for.
+/// Every rank must start the same stages in the same order. Nothing is under way once all that was started has been
+/// waited for.
 public final class GatherAhead<S: Scalar>: Sendable {
   private let values: Tensor<S>
   private let stages: [[Range<Int>]]

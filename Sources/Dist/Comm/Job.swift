@@ -65,13 +65,13 @@ public enum Job {
     precondition(initialized == 0, "a process is one rank of one job: Job.run is called once")
     // A waiting rank must leave its core to its own threads and to its neighbours; the user's own setting wins.
     unsafe setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0)
-    // Where the system forbids ranks to read each other's memory, as containers do, a large message crosses shared memory in
-    // fragments, by default three at a time. Ranks whose cores are busy have to take turns for each three: with 64 a step on busy
-    // cores was more than three times as quick (measured on two ranks).
+    // Where the system forbids ranks to read each other's memory, as containers do, a large message crosses shared
+    // memory in fragments, by default three at a time. Ranks whose cores are busy have to take turns for each three:
+    // with 64 a step on busy cores was more than three times as quick (measured on two ranks).
     unsafe setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0)
     if !isLaunched {
-      // A process that nobody launched has no other ranks: it needs neither Open MPI's daemon nor a look for fast networks,
-      // which take three quarters of the start (0.43 s and 0.08 s, measured).
+      // A process that nobody launched has no other ranks: it needs neither Open MPI's daemon nor a look for fast
+      // networks, which take three quarters of the start (0.43 s and 0.08 s, measured).
       unsafe setenv("OMPI_MCA_ess_singleton_isolated", "1", 0)
       unsafe setenv("OMPI_MCA_pml", "ob1", 0)
     }

@@ -17,8 +17,8 @@ public enum Progress {
       }
     }
 
-    /// How many deadlines it may stand still. Before the first step all ranks wait for the one whose share of the corpora
-    /// or of a teacher's file comes last; a disk may take minutes to take in a large file.
+    /// How many deadlines it may stand still. Before the first step all ranks wait for the one whose share of the
+    /// corpora or of a teacher's file comes last; a disk may take minutes to take in a large file.
     var patience: Double {
       switch self {
       case .preparing: 10

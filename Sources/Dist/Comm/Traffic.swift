@@ -18,8 +18,8 @@ public struct Traffic: Sendable, Equatable {
     (ranges.reduce(0) { $0 + $1.count } - ranges[rank].count) * stride
   }
 
-  /// Rows of a matrix to those who own something of them (`TouchedRows`), at most: with `touched` rows of each rank, `width` wide,
-  /// as far as they can lie in the piece of this rank; and their numbers.
+  /// Rows of a matrix to those who own something of them (`TouchedRows`), at most: with `touched` rows of each rank,
+  /// `width` wide, as far as they can lie in the piece of this rank; and their numbers.
   public func touchedRows(_ touched: [Int], width: Int, pieces: [Range<Int>], stride: Int) -> Int {
     let integer = MemoryLayout<Int>.stride
     let own = pieces[rank].count

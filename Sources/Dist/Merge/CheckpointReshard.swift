@@ -2,8 +2,8 @@ internal import Foundation
 internal import Tensor
 
 extension CheckpointMerge {
-  /// Writes the checkpoint again as one of `parts` parts, with the same numbers and the same record; ranks take turns at
-  /// the parts. All ranks call it. It can be resumed from like any other.
+  /// Writes the checkpoint again as one of `parts` parts, with the same numbers and the same record; ranks take turns
+  /// at the parts. All ranks call it. It can be resumed from like any other.
   ///
   /// - Parameter folder: must not be there; it appears at once, when all is written, read back and compared.
   /// - Throws: `MergeError`, the same on all ranks; nothing is left behind. `MPIError`.

@@ -5,8 +5,8 @@ public struct MergeError: Error, ExitCoded, Hashable, CustomStringConvertible {
 }
 
 extension Communicator {
-  /// Runs `body`, then waits for the other ranks and learns how they fared: where any has failed, all throw what the first
-  /// of them has to say. Every rank must call it.
+  /// Runs `body`, then waits for the other ranks and learns how they fared: where any has failed, all throw what the
+  /// first of them has to say. Every rank must call it.
   package func together<R>(_ body: () throws -> R) throws -> R {
     let outcome = Result { try body() }
     var words: [UInt8] = []

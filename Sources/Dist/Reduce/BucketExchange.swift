@@ -2,12 +2,13 @@ public import Tensor
 
 /// Sums gradients into what each rank owns, a bucket at a time, and shares out the values that the owners have updated.
 ///
-/// Every rank must call the same methods for the same buckets in the same order. When a bucket travels makes no difference to
-/// the numbers: the same collectives run in the same order, on the communication thread or, without overlap, on the
-/// caller's.
+/// Every rank must call the same methods for the same buckets in the same order. When a bucket travels makes no
+/// difference to the numbers: the same collectives run in the same order, on the communication thread or, without
+/// overlap, on the caller's.
 public final class BucketExchange<S: Scalar> {
   public let plan: BucketPlan
-  /// The sums of what this rank owns, in the order of `plan.ranges(of:)`, end to end. On one rank the gradients themselves.
+  /// The sums of what this rank owns, in the order of `plan.ranges(of:)`, end to end. On one rank the gradients
+  /// themselves.
   public let own: Tensor<S>
   /// Whether buckets travel while the caller computes. It may change while nothing is under way.
   public var overlaps: Bool
@@ -30,8 +31,8 @@ public final class BucketExchange<S: Scalar> {
 
   /// Every rank must call it: buckets travel over a communicator of their own.
   ///
-  /// - Parameter matrix: a bucket that is a matrix, and the width of its rows, of which few are touched in a step: those
-  ///   alone travel where that is less.
+  /// - Parameter matrix: a bucket that is a matrix, and the width of its rows, of which few are touched in a step:
+  ///   those alone travel where that is less.
   public init(
     _ plan: BucketPlan, gradients: Tensor<S>, values: Tensor<S>, matrix: (bucket: Int, width: Int)?,
     over ranks: Communicator, overlaps: Bool
@@ -64,8 +65,8 @@ public final class BucketExchange<S: Scalar> {
 
   // MARK: Gradients
 
-  /// Which rows of the matrix this step touches, by rising number: outside of them its gradient is 0. Said before its bucket
-  /// leaves.
+  /// Which rows of the matrix this step touches, by rising number: outside of them its gradient is 0. Said before its
+  /// bucket leaves.
   public func touch(_ rows: [Int]) {
     touched.removeAll(keepingCapacity: true)
     touched += rows

@@ -12,9 +12,9 @@ public struct Bucket: Sendable, Equatable {
 
 /// How an arena is cut into buckets, and who owns what of it.
 ///
-/// A rank owns a piece of every bucket and not one slice of the arena: each bucket is then a reduce-scatter of equal shares. Were
-/// it wholly one rank's, all of the bucket would go down that rank's wire while the others' are idle: with P ranks P times
-/// as slow, whatever the sums over a step are.
+/// A rank owns a piece of every bucket and not one slice of the arena: each bucket is then a reduce-scatter of equal
+/// shares. Were it wholly one rank's, all of the bucket would go down that rank's wire while the others' are idle: with
+/// P ranks P times as slow, whatever the sums over a step are.
 public struct BucketPlan: Sendable, Equatable {
   /// Consecutive numbers of the arena that are not cut.
   public struct Part: Sendable, Equatable {

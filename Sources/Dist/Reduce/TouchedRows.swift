@@ -1,11 +1,11 @@
 internal import Synchronization
 internal import Tensor
 
-/// Sums a matrix over the ranks of which each has touched few rows: only those travel, with their numbers, each to the ranks
-/// that own something of it.
+/// Sums a matrix over the ranks of which each has touched few rows: only those travel, with their numbers, each to the
+/// ranks that own something of it.
 ///
-/// An owner adds what comes in the order of the ranks, so the sum is the dense one but for the order, and the same on every
-/// run. Where the touched rows are no smaller than the matrix, it travels as any other bucket.
+/// An owner adds what comes in the order of the ranks, so the sum is the dense one but for the order, and the same on
+/// every run. Where the touched rows are no smaller than the matrix, it travels as any other bucket.
 final class TouchedRows<S: Scalar>: @unchecked Sendable {
   private let width: Int
   /// What each rank owns, in numbers of the matrix.

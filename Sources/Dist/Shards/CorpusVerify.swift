@@ -23,8 +23,8 @@ extension Corpus {
     }
   }
 
-  /// Reads every byte of the corpora once, each shard by one rank. Every rank must call it, and all call `pause` equally
-  /// often, after each of their shards: by that the others see that this rank gets on.
+  /// Reads every byte of the corpora once, each shard by one rank. Every rank must call it, and all call `pause`
+  /// equally often, after each of their shards: by that the others see that this rank gets on.
   ///
   /// - Throws: `CorpusError` of the first shard of this rank's that is altered, and what `pause` throws.
   public static func verify(_ corpora: [Corpus], over ranks: Communicator, pause: () throws -> Void) throws {

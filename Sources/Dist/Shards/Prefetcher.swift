@@ -3,7 +3,8 @@ internal import Foundation
 /// Prepares batches ahead of their use, in threads, and hands them out in the order of the steps.
 ///
 /// A fixed ring of batches goes round: the consumer gives each back when it is done with it, so that no memory of
-/// pictures is ever allocated anew, and no list of items. The samples of one batch are prepared by all workers together.
+/// pictures is ever allocated anew, and no list of items. The samples of one batch are prepared by all workers
+/// together.
 public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
   /// Prepares item number `index` of a batch.
   public typealias Worker = (_ batch: Batch, _ index: Int, _ item: Item) throws -> Void

@@ -1,7 +1,7 @@
 /// The names in a corpus shard, and the order in which its contents are hashed.
 ///
-/// Bytes of all samples stand end to end; sample i's are `offsets[i]` ..< `offsets[i + 1]`. The captions of sample i are
-/// those numbered `first[i]` ..< `first[i + 1]`.
+/// Bytes of all samples stand end to end; sample i's are `offsets[i]` ..< `offsets[i + 1]`. The captions of sample i
+/// are those numbered `first[i]` ..< `first[i + 1]`.
 enum ShardLayout {
   static let schema = "kinship/corpus-shard/1"
 

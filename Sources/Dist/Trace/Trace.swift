@@ -3,8 +3,8 @@ internal import Synchronization
 
 /// What a rank does when, as spans that chrome://tracing and Perfetto show; off unless started.
 ///
-/// Every collective of every communicator is a span of the thread that calls it; what contains them is added by whoever computes
-/// or waits. Off, a span costs one load.
+/// Every collective of every communicator is a span of the thread that calls it; what contains them is added by whoever
+/// computes or waits. Off, a span costs one load.
 public enum Trace {
   /// What kind of time a span is; the viewer colours by it.
   public enum Kind: String, Sendable {

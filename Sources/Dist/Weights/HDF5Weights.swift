@@ -116,8 +116,8 @@ public struct HDF5Weights: NamedTensors {
 // MARK: Writing
 
 extension HDF5Weights {
-  /// Makes a file with room for the tensors' numbers, which are undefined until they are written; returns where those of
-  /// each tensor begin. The file is no good before `seal`.
+  /// Makes a file with room for the tensors' numbers, which are undefined until they are written; returns where those
+  /// of each tensor begin. The file is no good before `seal`.
   static func create(_ tensors: [TensorDescription], metadata: [String: String], at path: String) throws -> [Int] {
     let file = try HDF5File.create(path, userBlock: front)
     for (name, text) in metadata.sorted(by: { $0.key < $1.key }) { try file.attributes.set(name, text) }

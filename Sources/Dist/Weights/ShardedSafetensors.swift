@@ -18,8 +18,8 @@ public struct ShardedSafetensors: NamedTensors {
   /// The paths of the files that hold the numbers.
   public var parts: [String] { Set(files.values.map(\.path)).sorted() }
 
-  /// Opens the index at `path` and every file that it names. A file outside of its folder, a tensor that is not where the
-  /// index has it or that a file has beside the index is refused.
+  /// Opens the index at `path` and every file that it names. A file outside of its folder, a tensor that is not where
+  /// the index has it or that a file has beside the index is refused.
   public init(_ path: String) throws(SafetensorsError) {
     self.path = path
     let places = try Self.places(path)

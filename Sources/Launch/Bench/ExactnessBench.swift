@@ -38,8 +38,8 @@ struct ExactnessBench {
     var largest: Double
     /// Of 99 in 100 of them.
     var most: Double
-    /// Whether its gradient is 0 but for rounding, which AdamW blows up to steps of full size: biases of keys, which shift
-    /// all of a softmax's scores alike.
+    /// Whether its gradient is 0 but for rounding, which AdamW blows up to steps of full size: biases of keys, which
+    /// shift all of a softmax's scores alike.
     var isFree: Bool
   }
 

@@ -1,8 +1,9 @@
 import Model
 import Tensor
 
-/// Pictures with about the detail of photographs, made of nothing but a number: soft noise at every scale from the whole picture
-/// down to two pixels, finer scales weaker. As JPEG of quality 85 they take 1 to 2 bits a pixel, as photographs do.
+/// Pictures with about the detail of photographs, made of nothing but a number: soft noise at every scale from the
+/// whole picture down to two pixels, finer scales weaker. As JPEG of quality 85 they take 1 to 2 bits a pixel, as
+/// photographs do.
 enum MadePicture {
   static func make(width: Int, height: Int, number: Int) -> RGBImage {
     var values = [Float](repeating: 0, count: width * height * 3)
@@ -17,8 +18,8 @@ enum MadePicture {
     return RGBImage(width: width, height: height, rgb: values.map { UInt8(min(max($0 + 128, 0), 255)) })
   }
 
-  /// Adds a grid of random heights, joined by straight lines: light that is common to the colours, and a third as much of
-  /// each colour's own.
+  /// Adds a grid of random heights, joined by straight lines: light that is common to the colours, and a third as much
+  /// of each colour's own.
   private static func add(
     _ values: inout [Float], _ width: Int, _ height: Int, cell: Int, strength: Float, _ random: inout KeyedRandom
   ) {

@@ -25,7 +25,8 @@ struct PictureSet {
     return sets
   }
 
-  /// At most `count` pictures of a corpus, from all of it, by format and by the smallest power of two that no side exceeds.
+  /// At most `count` pictures of a corpus, from all of it, by format and by the smallest power of two that no side
+  /// exceeds.
   static func of(_ corpus: Corpus, count: Int) throws -> [PictureSet] {
     var sets: [PictureSet] = []
     let chosen = min(count, corpus.count)

@@ -3,8 +3,8 @@ import Foundation
 import Model
 import Tensor
 
-/// Times training steps on rising numbers of ranks with the same work a rank, with gradients and parameters that travel while
-/// the towers compute and without.
+/// Times training steps on rising numbers of ranks with the same work a rank, with gradients and parameters that travel
+/// while the towers compute and without.
 struct RanksBench {
   var preset = "ViT-T-16"
   /// Pairs a rank.

@@ -41,8 +41,8 @@ struct TeacherBench {
     var pairsPerSecond: Double
     var picturesPerSecond: Double
     var captionsPerSecond: Double
-    /// The forward's matrix operations of packed tokens, attention included, over the time of pictures and captions, as a
-    /// share of the roof.
+    /// The forward's matrix operations of packed tokens, attention included, over the time of pictures and captions, as
+    /// a share of the roof.
     var roofShare: Double
     /// Waiting for weights, as a share of the time.
     var waitShare: Double

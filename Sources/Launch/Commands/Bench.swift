@@ -17,8 +17,8 @@ struct Bench: ParsableCommand {
     return precision
   }
 
-  /// Runs a benchmark on all ranks, each with the threads of its cores; rank 0 prints what it says and, last, its report
-  /// as one line of JSON.
+  /// Runs a benchmark on all ranks, each with the threads of its cores; rank 0 prints what it says and, last, its
+  /// report as one line of JSON.
   static func run<Report: Encodable>(
     _ bench: @escaping (Communicator, (String) -> Void) throws -> Report
   ) throws {

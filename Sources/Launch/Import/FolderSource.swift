@@ -3,10 +3,10 @@ import Foundation
 
 /// A folder of pictures.
 ///
-/// Captions are the lines of the text file beside a picture (`fox.png`, `fox.txt`), or strings of a JSON file beside it,
-/// where keys are named or img2dataset has written it. Where pictures lie only in
-/// sub-folders and none has such a file, the sub-folders are classes: named by numbers, these are the labels; named by
-/// WordNet ids, their positions among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
+/// Captions are the lines of the text file beside a picture (`fox.png`, `fox.txt`), or strings of a JSON file beside
+/// it, where keys are named or img2dataset has written it. Where pictures lie only in sub-folders and none has such a
+/// file, the sub-folders are classes: named by numbers, these are the labels; named by WordNet ids, their positions
+/// among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
 struct FolderSource: ImportSource {
   static let extensions: Set = ["jpg", "jpeg", "png", "webp"]
 

@@ -10,7 +10,8 @@ struct FolderReport: Sendable, Codable, Equatable {
     var free: Int?
     /// Seconds until this rank saw what rank 0 had written, the bytes and not only the name; nil: not within the time.
     var seen: Double?
-    /// What this rank got when rank 0 had locked the file, and rank 0 what it got at first; nothing where it sees no file.
+    /// What this rank got when rank 0 had locked the file, and rank 0 what it got at first; nothing where it sees no
+    /// file.
     var locks: [String: LockTrial.Outcome] = [:]
     /// Whether rank 0 saw what this rank had written.
     var isSeen = false
@@ -26,8 +27,8 @@ struct FolderReport: Sendable, Codable, Equatable {
 extension FolderReport {
   /// Tries the folder, in which files are made and removed again. Every rank must call it.
   ///
-  /// - Parameter patience: how long a rank waits for what another has written. Network file systems remember for seconds
-  ///   that a file was not there.
+  /// - Parameter patience: how long a rank waits for what another has written. Network file systems remember for
+  ///   seconds that a file was not there.
   init(_ folder: String, over ranks: Communicator, patience: Double = 5) throws {
     self.folder = folder
     var token = [UInt8](UUID().uuidString.utf8)

@@ -2,8 +2,8 @@ import Tensor
 
 /// How fast matrix products are here.
 enum MatrixRate {
-  /// Billions of floating-point operations a second of C = A·B with 768 × 768 matrices, of Floats or of Floats rounded before,
-  /// on `threads` threads, measured for at least `seconds`. The number of compute threads is put back.
+  /// Billions of floating-point operations a second of C = A·B with 768 × 768 matrices, of Floats or of Floats rounded
+  /// before, on `threads` threads, measured for at least `seconds`. The number of compute threads is put back.
   static func measure(threads: Int, _ precision: Precision = .fp32, seconds: Double = 0.3) -> Double {
     let n = 768
     let before = Threads.count

@@ -11,8 +11,8 @@ enum ProcessMemory {
   /// What of it is memory that processes share, as windows are.
   static var windows: Double { figure("RssShmem:", in: "/proc/self/status") }
 
-  /// What is resident now, where memory that n processes have mapped counts one nth: the sum over processes is what they
-  /// hold together.
+  /// What is resident now, where memory that n processes have mapped counts one nth: the sum over processes is what
+  /// they hold together.
   static var share: Double { figure("Pss:", in: "/proc/self/smaps_rollup") }
 
   /// Makes the peak what is resident now, where the system allows it.

@@ -19,7 +19,8 @@ struct RankReport: Sendable, Codable, Equatable {
   /// Billions of operations a second of a single-precision matrix product: on one core, and on all of the plan.
   var oneCore: Double
   var allCores: Double
-  /// The same on all of the plan's cores with operands rounded to bfloat16; nil where the processor has no such products.
+  /// The same on all of the plan's cores with operands rounded to bfloat16; nil where the processor has no such
+  /// products.
   var allCoresRounded: Double?
   var mpi: String
   var hdf5: String

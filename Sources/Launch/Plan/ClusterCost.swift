@@ -8,9 +8,9 @@ struct Wire: Equatable {
   var bandwidth: Double
 }
 
-/// The time of collectives on P ranks, R of them on each node, by the usual model of a message of n bytes: α + n β, with the α
-/// and β of the network between nodes and of shared memory within one. Of two ways the quicker counts: MPI's own choice by
-/// size and number of ranks is near it.
+/// The time of collectives on P ranks, R of them on each node, by the usual model of a message of n bytes: α + n β,
+/// with the α and β of the network between nodes and of shared memory within one. Of two ways the quicker counts: MPI's
+/// own choice by size and number of ranks is near it.
 struct ClusterCost {
   var ranks: Int
   var nodes: Int
@@ -27,8 +27,9 @@ struct ClusterCost {
     return Double(ranks - 1) * (wire.latency + n / Double(ranks) / wire.bandwidth)
   }
 
-  /// The same by halving (and doubling) distances, of which Rabenseifner's all-reduce is made: log₂ P messages of n/2, n/4, …,
-  /// log₂ P α + (1 − 1/P) n β. As long as the other half is on other nodes, all R ranks of a node send at once: R β.
+  /// The same by halving (and doubling) distances, of which Rabenseifner's all-reduce is made: log₂ P messages of n/2,
+  /// n/4, …, log₂ P α + (1 − 1/P) n β. As long as the other half is on other nodes, all R ranks of a node send at once:
+  /// R β.
   func halving(_ n: Double) -> Double {
     var (seconds, distance, bytes) = (0.0, Double(ranks), n)
     while distance > 1 {
@@ -45,7 +46,8 @@ struct ClusterCost {
   /// Reduce-scatter or all-gather.
   func share(_ n: Double) -> Double { ranks == 1 ? 0 : min(ring(n), halving(n)) }
 
-  /// Everybody to everybody, of whom each receives `n` bytes: (P − 1) α + R n β, for all ranks of a node receive at once.
+  /// Everybody to everybody, of whom each receives `n` bytes: (P − 1) α + R n β, for all ranks of a node receive at
+  /// once.
   func exchange(_ n: Double) -> Double {
     guard ranks > 1 else { return 0 }
     let wire = nodes > 1 ? network : memory

@@ -8,8 +8,8 @@ struct Outcome {
   /// Seconds of a step: the median of the last few hundred.
   var step: (predicted: Double, measured: Double)
 
-  /// Measures what a prediction needs, the matrix rate and the way between ranks, for some tenths of a second. Nil of a run of
-  /// fewer than two steps. Every rank must call it.
+  /// Measures what a prediction needs, the matrix rate and the way between ranks, for some tenths of a second. Nil of a
+  /// run of fewer than two steps. Every rank must call it.
   ///
   /// - Parameters:
   ///   - seconds: of the steps.
@@ -42,8 +42,8 @@ struct Outcome {
 }
 
 extension ClusterCost {
-  /// The ranks as they are, with what a few messages take between rank 0 and another of its node, and one of another node.
-  /// Every rank must call it.
+  /// The ranks as they are, with what a few messages take between rank 0 and another of its node, and one of another
+  /// node. Every rank must call it.
   init(measuredOver ranks: Communicator) throws {
     let nodes = try ranks.nodes()
     func wire(to peer: Int?, or usual: Wire) throws -> Wire {

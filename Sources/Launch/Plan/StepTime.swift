@@ -4,17 +4,17 @@ import Tensor
 
 /// How long a step takes, by a model of its parts.
 ///
-/// compute = operations / (η · matrix rate), η = `efficiency`; the update passes seven numbers a parameter over memory, ten
-/// with a moving average.
-/// Gradients leave bucket by bucket while backward runs, and parameters come in while the next forward does: of their time only
-/// what exceeds that of the towers is waited for, and the last and the first bucket. Embeddings are gathered with nothing else
-/// to do. Decoding of pictures goes on beside, in threads of its own, and is not counted.
+/// compute = operations / (η · matrix rate), η = `efficiency`; the update passes seven numbers a parameter over memory,
+/// ten with a moving average. Gradients leave bucket by bucket while backward runs, and parameters come in while the
+/// next forward does: of their time only what exceeds that of the towers is waited for, and the last and the first
+/// bucket. Embeddings are gathered with nothing else to do. Decoding of pictures goes on beside, in threads of its own,
+/// and is not counted.
 struct StepTime {
-  /// The share of the matrix rate that a step reaches (`scripts/bench step`: 0.8 of the rate at its own shapes in fp32, 0.65 to
-  /// 0.75 in bf16; those rates are a little below that of large squares).
+  /// The share of the matrix rate that a step reaches (`scripts/bench step`: 0.8 of the rate at its own shapes in fp32,
+  /// 0.65 to 0.75 in bf16; those rates are a little below that of large squares).
   static func efficiency(_ precision: Precision) -> Double { precision == .bf16 ? 0.6 : 0.75 }
-  /// Bytes a second that an update reads and writes. Two ranks with a socket to themselves reach 35 to 60 GB/s; where more
-  /// share its memory each has less.
+  /// Bytes a second that an update reads and writes. Two ranks with a socket to themselves reach 35 to 60 GB/s; where
+  /// more share its memory each has less.
   static let memoryRate = 2e10
 
   var compute: Double

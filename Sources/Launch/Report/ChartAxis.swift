@@ -62,8 +62,8 @@ struct ChartAxis {
     return min(max(place, 0), 1)
   }
 
-  /// 1, 2 or 5 times a power of ten, of which about so many lie in a range; nil where numbers are too large, too small or
-  /// too close to each other for that.
+  /// 1, 2 or 5 times a power of ten, of which about so many lie in a range; nil where numbers are too large, too small
+  /// or too close to each other for that.
   private static func roundStep(_ low: Double, _ high: Double, about count: Int) -> Double? {
     let raw = (high / 2 - low / 2) / Double(count) * 2
     guard raw > 1e-300, raw < 1e300, max(abs(low), abs(high)) / raw < 1e9 else { return nil }

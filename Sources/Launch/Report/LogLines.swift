@@ -1,8 +1,8 @@
 import Dist
 import Foundation
 
-/// The lines of a file, one after the other, in bounded memory however long the file or a line is. What is written to the
-/// file meanwhile is not seen.
+/// The lines of a file, one after the other, in bounded memory however long the file or a line is. What is written to
+/// the file meanwhile is not seen.
 struct LogLines {
   /// A line.
   enum Line {
@@ -19,7 +19,8 @@ struct LogLines {
   private let size: Int
   private var offset = 0
   private var chunk: ArraySlice<UInt8> = []
-  /// Whether the last line that was given lacks its end: it was being written when the run died, or is being written now.
+  /// Whether the last line that was given lacks its end: it was being written when the run died, or is being written
+  /// now.
   private(set) var isTorn = false
 
   init(_ path: String) throws(FileError) {

@@ -1,8 +1,8 @@
 import Dist
 import Foundation
 
-/// Reads a run's log, whatever its state: a line that cannot be understood is counted and left out, and where steps were
-/// done twice the later line counts.
+/// Reads a run's log, whatever its state: a line that cannot be understood is counted and left out, and where steps
+/// were done twice the later line counts.
 struct LogReader {
   /// So many of each that may come without end are kept, the last ones.
   static let kept = 1000

@@ -26,7 +26,8 @@ struct Markup: ExpressibleByStringInterpolation, Equatable, Sendable {
     mutating func appendInterpolation(_ list: [Markup]) { for markup in list { text += markup.text } }
   }
 
-  /// The text with everything replaced that has a meaning in HTML, inside of quotes too, and controls that no page may have.
+  /// The text with everything replaced that has a meaning in HTML, inside of quotes too, and controls that no page may
+  /// have.
   static func escaped(_ text: String) -> String {
     // Bytes that begin no such character are most of all there are; 0xC2 begins the controls beyond ASCII.
     guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F || $0 == 0xC2 || special[$0] != nil }) else {

@@ -1,5 +1,5 @@
-/// What a report's script adds: the values of curves under the pointer, read back from what is drawn. Without it nothing is
-/// missing, for every curve has its course in words below it.
+/// What a report's script adds: the values of curves under the pointer, read back from what is drawn. Without it
+/// nothing is missing, for every curve has its course in words below it.
 enum ReportScript {
   static let source = """
     "use strict";

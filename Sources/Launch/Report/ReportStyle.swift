@@ -1,5 +1,5 @@
-/// How a report looks: on screens light and dark, wide and narrow, and on paper. The colours of curves are told apart with
-/// any colour vision, and each stands out from its ground by three to one or more.
+/// How a report looks: on screens light and dark, wide and narrow, and on paper. The colours of curves are told apart
+/// with any colour vision, and each stands out from its ground by three to one or more.
 enum ReportStyle {
   static let sheet = """
     :root {

@@ -1,5 +1,5 @@
-/// What of a curve can be seen on a screen: of the points that share a column of pixels the first, the lowest, the highest
-/// and the last. No spike is lost, and a run of a million lines draws no more than a few thousand points.
+/// What of a curve can be seen on a screen: of the points that share a column of pixels the first, the lowest, the
+/// highest and the last. No spike is lost, and a run of a million lines draws no more than a few thousand points.
 struct Thinning {
   struct Point: Equatable {
     var x: Double
@@ -78,14 +78,14 @@ struct Thinning {
 }
 
 extension Curve {
-  /// The mean of each value and its neighbours, a fiftieth of the curve on either side, over the finite ones; nil of a curve
-  /// too short to have a trend.
+  /// The mean of each value and its neighbours, a fiftieth of the curve on either side, over the finite ones; nil of a
+  /// curve too short to have a trend.
   var smoothed: Curve? {
     guard steps.count >= 50 else { return nil }
     let reach = steps.count / 50
     let width = 2 * reach + 1
-    // Sums to and from the bounds of blocks as wide as a window, so that a window is two of them: differences of sums over
-    // all that came before would keep nothing of the values behind a spike.
+    // Sums to and from the bounds of blocks as wide as a window, so that a window is two of them: differences of sums
+    // over all that came before would keep nothing of the values behind a spike.
     var toHere = [(sum: Double, count: Int)](repeating: (0, 0), count: steps.count)
     var fromHere = toHere
     func scaled(_ line: Int) -> (sum: Double, count: Int) {

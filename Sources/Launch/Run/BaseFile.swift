@@ -3,8 +3,8 @@ import Foundation
 import Settings
 
 /// `base: FILE` at the top of a run file: what the file does not say is as that file says, key by key. Lists and short
-/// forms are replaced as a whole. A relative path is looked up from the folder of the file that names it, and a base may
-/// have a base of its own. The resolved run has no base: it stands alone.
+/// forms are replaced as a whole. A relative path is looked up from the folder of the file that names it, and a base
+/// may have a base of its own. The resolved run has no base: it stands alone.
 enum BaseFile {
   private static let key = "base"
 

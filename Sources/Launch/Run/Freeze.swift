@@ -2,8 +2,8 @@ import Model
 import Settings
 import Tensor
 
-/// `freeze` in a run file: towers (`visual`, `text`), or beginnings of open_clip's names that end where a part of the name ends
-/// (`visual.conv1`, `transformer.resblocks.0`, `logit_scale`).
+/// `freeze` in a run file: towers (`visual`, `text`), or beginnings of open_clip's names that end where a part of the
+/// name ends (`visual.conv1`, `transformer.resblocks.0`, `logit_scale`).
 extension RunConfig {
   private static let textTower = "text"
 

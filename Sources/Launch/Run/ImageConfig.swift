@@ -3,7 +3,8 @@ import Settings
 
 /// How pictures are prepared. Their size is the model's.
 struct ImageConfig: Section {
-  /// Which part of a training picture is seen: a box drawn anew for each view, or always the center, as evaluations see it.
+  /// Which part of a training picture is seen: a box drawn anew for each view, or always the center, as evaluations see
+  /// it.
   var crop = Crop.random
   /// Area of a training crop as a share of the picture, from and to.
   var scale = [0.9, 1.0]

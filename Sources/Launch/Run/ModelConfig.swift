@@ -19,7 +19,8 @@ struct ModelConfig: Section {
   var text: TextConfig?
   /// x·σ(1.702x) in place of GELU; `auto`: as the preset or the file has it.
   var quickGELU: Bool?
-  /// Whether a ResNet's batch norm takes the statistics of all ranks together, and not those of each rank's own pictures.
+  /// Whether a ResNet's batch norm takes the statistics of all ranks together, and not those of each rank's own
+  /// pictures.
   var syncBatchNorm = false
 
   mutating func fields(_ map: FieldMap) {

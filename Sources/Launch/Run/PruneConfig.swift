@@ -1,7 +1,8 @@
 import Model
 import Settings
 
-/// TinyCLIP's automatic weight inheritance: hidden units, heads and MLP units that the model learns to do without are cut.
+/// TinyCLIP's automatic weight inheritance: hidden units, heads and MLP units that the model learns to do without are
+/// cut.
 struct PruneConfig: Section {
   /// Share of the blocks' parameters that is gone after the cut, counted from the model before any pruning.
   var sparsity = 0.0

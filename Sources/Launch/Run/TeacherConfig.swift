@@ -11,8 +11,8 @@ struct TeacherConfig: Section {
   var config: String?
   /// For a safetensors file without such a JSON: the preset with the sizes.
   var preset: String?
-  /// The vocabulary that it was trained with. Left out: the run's own where the teacher has the same one, or the one that
-  /// the teacher's run had.
+  /// The vocabulary that it was trained with. Left out: the run's own where the teacher has the same one, or the one
+  /// that the teacher's run had.
   var vocabulary: String?
   var image = TeacherImageConfig()
   /// Pairs that the teacher's towers hold at once, which bounds memory; `all`: the rank's whole share.

@@ -125,8 +125,8 @@ struct Checkpoints {
   /// Whether so much time has gone by that a checkpoint is due; rank 0 alone knows.
   var isDue: Bool { clock.isDue }
 
-  /// Begins to write the state after `done` steps, which the data are `passedOver` batches ahead of. Every rank must call
-  /// it.
+  /// Begins to write the state after `done` steps, which the data are `passedOver` batches ahead of. Every rank must
+  /// call it.
   func save(_ done: Int, passedOver: Int, _ log: RunLog) throws {
     clock.restart()
     try step.settle()

@@ -3,7 +3,8 @@ import Foundation
 import Settings
 import Tensor
 
-/// A run whose `precision: auto` is decided: it is computed, estimated and saved in one precision, the same on all ranks.
+/// A run whose `precision: auto` is decided: it is computed, estimated and saved in one precision, the same on all
+/// ranks.
 ///
 /// A run that goes on from a checkpoint keeps to the precision in which it began. A teacher with a cache stays `auto`,
 /// since its embeddings are taken in the precision that the cache has.

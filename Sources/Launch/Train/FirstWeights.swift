@@ -23,8 +23,8 @@ struct SavedStart: Codable, Equatable {
 }
 
 extension TrainingInputs {
-  /// The weights with which the run file has a model of such sizes begin, found to fit; nil where all are drawn. The same on
-  /// every rank. Every rank must call it.
+  /// The weights with which the run file has a model of such sizes begin, found to fit; nil where all are drawn. The
+  /// same on every rank. Every rank must call it.
   func firstWeights(for config: CLIPConfig) throws -> (any FirstWeights)? {
     let inherited = try InheritedModel(run, student: config, over: ranks)
     let first: (any FirstWeights)? = try inherited ?? InitialWeights(run, student: config, over: ranks)

@@ -3,8 +3,8 @@ import Foundation
 import Model
 import Tensor
 
-/// The model of `init.from`: its weights become those of the run's model, which has the same sizes. Only the pictures that it
-/// was trained on may have had another size: positions of a vision transformer are then resized.
+/// The model of `init.from`: its weights become those of the run's model, which has the same sizes. Only the pictures
+/// that it was trained on may have had another size: positions of a vision transformer are then resized.
 struct InitialWeights: FirstWeights {
   private enum Source {
     case checkpoint(Checkpoint)
@@ -18,8 +18,8 @@ struct InitialWeights: FirstWeights {
   private let student: CLIPConfig
   private let ranks: Communicator
 
-  /// Opens the source and holds it against the run's model: names, shapes, and what shapes do not show as far as the source
-  /// says it. Every rank must call it.
+  /// Opens the source and holds it against the run's model: names, shapes, and what shapes do not show as far as the
+  /// source says it. Every rank must call it.
   ///
   /// - Throws: a `ModelFileError` that lists every difference; what the source's own reader throws.
   init?(_ run: RunConfig, student: CLIPConfig, over ranks: Communicator) throws {

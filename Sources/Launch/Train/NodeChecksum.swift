@@ -2,8 +2,8 @@ import Dist
 import Foundation
 
 extension Communicator {
-  /// SHA-256 of a large file, computed by one of these ranks for all that have the very same file: by `sum`. All ranks of
-  /// a node call it.
+  /// SHA-256 of a large file, computed by one of these ranks for all that have the very same file: by `sum`. All ranks
+  /// of a node call it.
   func sha256(of path: String, once sum: () throws -> String) throws -> String {
     let status = try FileManager.default.attributesOfItem(atPath: URL(filePath: path).resolvingSymlinksInPath().path)
     let file = "\(status[.systemNumber] ?? "") \(status[.systemFileNumber] ?? "")"

@@ -156,8 +156,8 @@ struct RunHeader {
 
   private var estimate: RunEstimate { estimate(ranks: ranks.size, ofNode: ranks.nodeSize) }
 
-  /// Measures what the process holds beside the run's own, when its inputs are there and its model is not: `weights` are the
-  /// teacher's, where they are among the inputs.
+  /// Measures what the process holds beside the run's own, when its inputs are there and its model is not: `weights`
+  /// are the teacher's, where they are among the inputs.
   mutating func measureProgram(beside loaded: TeacherWeights?) {
     program = ProgramMemory.measure()
     guard let loaded, let teacher else { return }

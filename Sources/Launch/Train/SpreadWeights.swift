@@ -3,8 +3,9 @@ import Foundation
 import Model
 import Tensor
 
-/// A model whose weights live over the ranks of a group: each keeps 1/K of every stage of the towers, and of each table row
-/// that is wanted. A stage is gathered while the one before it computes, and its room is given back when it is done.
+/// A model whose weights live over the ranks of a group: each keeps 1/K of every stage of the towers, and of each table
+/// row that is wanted. A stage is gathered while the one before it computes, and its room is given back when it is
+/// done.
 ///
 /// The model's arena has addresses for all weights; memory has the own parts and two stages.
 final class SpreadWeights {
@@ -66,8 +67,8 @@ final class SpreadWeights {
     return Int(counts[0])
   }
 
-  /// Runs forwards of both towers, vision first, within `body`; or none, where other ranks have some. All ranks of the group
-  /// must call it. `captions` are those of the forward.
+  /// Runs forwards of both towers, vision first, within `body`; or none, where other ranks have some. All ranks of the
+  /// group must call it. `captions` are those of the forward.
   func pass(_ captions: [[Int32]], _ body: (() -> Void)? = nil) throws {
     try clock(&waited) { try gatherRows(captions) }
     gather.start(0)
@@ -113,8 +114,8 @@ final class SpreadWeights {
     return start + tokens.lowerBound * width..<start + tokens.upperBound * width
   }
 
-  /// Gathers the rows of all tokens that any rank of the group has in these captions: the table is larger than a block, and
-  /// few of its rows are wanted.
+  /// Gathers the rows of all tokens that any rank of the group has in these captions: the table is larger than a block,
+  /// and few of its rows are wanted.
   private func gatherRows(_ captions: [[Int32]]) throws {
     let own = Set(captions.joined()).sorted()
     let bytes = own.flatMap { token in (0..<4).map { UInt8(truncatingIfNeeded: token >> (8 * $0)) } }

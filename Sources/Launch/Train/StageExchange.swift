@@ -2,8 +2,8 @@ import Dist
 import Model
 import Tensor
 
-/// Lets gradients leave while backward computes, and parameters come in while the next forward does: where the stages of a
-/// model's towers meet the buckets of its arena.
+/// Lets gradients leave while backward computes, and parameters come in while the next forward does: where the stages
+/// of a model's towers meet the buckets of its arena.
 final class StageExchange<S: Scalar> {
   let buckets: BucketExchange<S>
   /// Seconds that forwards have waited for parameters.
@@ -13,7 +13,8 @@ final class StageExchange<S: Scalar> {
   /// The buckets of what becomes ready at once and is read at once, and how many such units each bucket belongs to.
   private let bucketsOfUnit: [[Int]]
   private let unitsOfBucket: [Int]
-  /// Which buckets hold nothing that is learned, and never travel; and the units of towers through which nothing runs backward.
+  /// Which buckets hold nothing that is learned, and never travel; and the units of towers through which nothing runs
+  /// backward.
   private let isStill: [Bool]
   private let stillUnits: [Int]
   /// How many units of each bucket are not ready yet in the backward that is under way; nil where none is.
@@ -35,8 +36,8 @@ final class StageExchange<S: Scalar> {
       matrix: (plan.buckets(in: [table.extent])[0], table.shape[1]), over: ranks, overlaps: config.overlap)
     var text = model.text.stages.extents
     text[0].append(table.extent)
-    // The places of what becomes ready at once, and is read at once: each stage of the vision tower, then of the text tower,
-    // whose first has the table too; then all that is no tower's.
+    // The places of what becomes ready at once, and is read at once: each stage of the vision tower, then of the text
+    // tower, whose first has the table too; then all that is no tower's.
     let units = model.visual.stages.extents + text + [[model.logitScale.extent.lowerBound..<parameters.count]]
     let bucketsOfUnit = units.map(plan.buckets(in:))
     self.bucketsOfUnit = bucketsOfUnit
@@ -96,8 +97,8 @@ final class StageExchange<S: Scalar> {
 
   // MARK: Values
 
-  /// Shares out what the owners have updated, in the order in which the next forward reads it. The logit scale is here on
-  /// return. With `all`, what never moves is shared out too.
+  /// Shares out what the owners have updated, in the order in which the next forward reads it. The logit scale is here
+  /// on return. With `all`, what never moves is shared out too.
   func gather(all: Bool = false) throws {
     var begun: Set<Int> = []
     let scale = buckets.plan.buckets(in: [model.logitScale.extent])
@@ -128,8 +129,8 @@ final class StageExchange<S: Scalar> {
 }
 
 extension ParameterStore {
-  /// How gradients of this layout travel: the table of tokens alone, for few of its rows are touched in a step, and the logit
-  /// scale, for it is wanted first.
+  /// How gradients of this layout travel: the table of tokens alone, for few of its rows are touched in a step, and the
+  /// logit scale, for it is wanted first.
   func bucketPlan(ranks: Int, mebibytes: Double) -> BucketPlan {
     BucketPlan(
       entries.map { .init($0.extent, isAlone: ["token_embedding.weight", "logit_scale"].contains($0.name)) },

@@ -35,9 +35,9 @@ struct StepSeconds {
 
 /// Forward, loss, backward, reduction, update: one step over the global batch.
 ///
-/// Every term divides by the global count, so gradients are summed over ranks, never averaged. Each rank updates what it
-/// owns of the parameters, with the moments of that alone. Gradients leave for their owners while backward runs, and new
-/// parameters come in while the next forward does: between steps `settle` waits for them.
+/// Every term divides by the global count, so gradients are summed over ranks, never averaged. Each rank updates what
+/// it owns of the parameters, with the moments of that alone. Gradients leave for their owners while backward runs, and
+/// new parameters come in while the next forward does: between steps `settle` waits for them.
 final class Step<S: Scalar> {
   let model: CLIP<S>
   /// Its options may be changed between steps; the teacher's rows are put into it before a step.
@@ -79,8 +79,8 @@ final class Step<S: Scalar> {
     model.visual.freeze(frozen)
   }
 
-  /// Whether gradients and parameters travel while the towers compute. It may change between steps, once they have settled;
-  /// the numbers are the same.
+  /// Whether gradients and parameters travel while the towers compute. It may change between steps, once they have
+  /// settled; the numbers are the same.
   var overlaps: Bool {
     get { exchange.buckets.overlaps }
     set { exchange.buckets.overlaps = newValue }
@@ -89,8 +89,8 @@ final class Step<S: Scalar> {
   /// Who owns what of the parameters.
   var plan: BucketPlan { exchange.buckets.plan }
 
-  /// Takes all memory at once that steps need for their captions, of which this rank has `rows` of `count`, so that a step
-  /// with more tokens than those before it takes none.
+  /// Takes all memory at once that steps need for their captions, of which this rank has `rows` of `count`, so that a
+  /// step with more tokens than those before it takes none.
   func reserve(_ captions: CaptionSample, rows: Int, of count: Int) {
     let chunks = chunks(rows, of: count)
     guard let held = chunks.map(\.count).max(), held > 0, captions.longest > 0 else { return }
@@ -103,8 +103,8 @@ final class Step<S: Scalar> {
   /// Returns when all ranks' updates are in the model's parameters. Whoever reads them between steps calls it first.
   func settle() throws { try exchange.settle() }
 
-  /// Puts the average of the weights in the model's place, and the weights in the average's, on all ranks; once more puts both
-  /// back. Every rank must call it.
+  /// Puts the average of the weights in the model's place, and the weights in the average's, on all ranks; once more
+  /// puts both back. Every rank must call it.
   func exchangeAverage() throws {
     guard let average else { preconditionFailure("no average is kept") }
     try settle()
@@ -113,8 +113,8 @@ final class Step<S: Scalar> {
     try settle()
   }
 
-  /// Throws `ReplicasDiffer` where not all ranks have the same parameters and running statistics to the bit after `done`
-  /// steps. Every rank must call it.
+  /// Throws `ReplicasDiffer` where not all ranks have the same parameters and running statistics to the bit after
+  /// `done` steps. Every rank must call it.
   func checkReplicas(after done: Int) throws {
     try settle()
     try communicator.requireSame(
@@ -143,7 +143,8 @@ final class Step<S: Scalar> {
       try settle()
       pruning.wear()
     }
-    // A weight that is still on its way is first read when its stage has arrived; from then to the end of backward it stays.
+    // A weight that is still on its way is first read when its stage has arrived; from then to the end of backward it
+    // stays.
     parameters.holdsValues = true
     defer { parameters.holdsValues = false }
     let (image, text) = clock(&seconds.forward, "forward") {
@@ -218,8 +219,8 @@ final class Step<S: Scalar> {
     return masks
   }
 
-  /// Keeps the logit scale within its bounds, true where it had to be moved; or at the value that is fixed. A frozen one is left
-  /// as it is.
+  /// Keeps the logit scale within its bounds, true where it had to be moved; or at the value that is fixed. A frozen
+  /// one is left as it is.
   @discardableResult
   private func holdLogitScale() -> Bool {
     if frozen.logitScale { return false }

@@ -141,10 +141,10 @@ struct StepLine: Encodable {
     return scalars
   }
 
-  /// `step 20/100  epoch 0.40  loss 2.1234 (2.2011)  clip 1.8 (1.9)  fd 0.0002 (0.0002) × 1500  image D 0.31±0.1 w 1±0.4
-  /// rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%  teacher 35%  left 12m05s`: a loss or term is followed by its mean
-  /// since the last line, a term whose weight is `scheduled` by its weight; D are anchors' divergences, w their weights
-  /// in multiples of 1/N, each with its mean and deviation.
+  /// `step 20/100  epoch 0.40  loss 2.1234 (2.2011)  clip 1.8 (1.9)  fd 0.0002 (0.0002) × 1500  image D 0.31±0.1 w
+  /// 1±0.4 rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%  teacher 35%  left 12m05s`: a loss or term is
+  /// followed by its mean since the last line, a term whose weight is `scheduled` by its weight; D are anchors'
+  /// divergences, w their weights in multiples of 1/N, each with its mean and deviation.
   func text(scheduled: Set<String>) -> String {
     func short(_ value: Double) -> String { Figures.significant(value, 4) }
     var parts = [

@@ -48,8 +48,8 @@ struct Student {
       reduce: run.reduce, frozen: inputs.frozen, average: run.ema?.options, communicator: ranks)
   }
 
-  /// Becomes what it was after the steps of `checkpoint`, while the data go on after the batch of step `lost`. Every rank
-  /// must call it.
+  /// Becomes what it was after the steps of `checkpoint`, while the data go on after the batch of step `lost`. Every
+  /// rank must call it.
   mutating func goBack(to checkpoint: Checkpoint, lost: Int) throws {
     let ahead = lost + passedOver
     try step.settle()

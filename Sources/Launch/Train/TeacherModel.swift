@@ -130,8 +130,8 @@ struct TeacherModel {
     return saved.vocabulary
   }
 
-  /// Reads the weights straight to where they are to be, and with them the checksum that has waited. Every rank must call
-  /// it.
+  /// Reads the weights straight to where they are to be, and with them the checksum that has waited. Every rank must
+  /// call it.
   mutating func load(over ranks: Communicator) throws -> TeacherWeights {
     try TeacherWeights(config, placement, spreadOver: spreadOver, precision: precision.used, over: ranks) {
       try read(into: $0, ranges: $1)

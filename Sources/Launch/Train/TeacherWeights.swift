@@ -13,8 +13,8 @@ struct TeacherWeights {
   /// Who holds what, and what that takes, for the run's header.
   private(set) var text: String
 
-  /// `read` fills the given parts of the model's arena, nil for all of it, and its buffers; `then` looks at what has been
-  /// read. Every rank must call it.
+  /// `read` fills the given parts of the model's arena, nil for all of it, and its buffers; `then` looks at what has
+  /// been read. Every rank must call it.
   init(
     _ config: CLIPConfig, _ placement: TeacherPlacement, spreadOver: Int? = nil,
     precision: Precision = .fp32, over ranks: Communicator,

@@ -37,7 +37,8 @@ final class TrainingLoop {
     return student.step.model
   }
 
-  /// The model with the average of its weights in their place, for good; nil where none is kept. Every rank must call it.
+  /// The model with the average of its weights in their place, for good; nil where none is kept. Every rank must call
+  /// it.
   func averagedModel() throws -> CLIP<Float>? {
     guard student.step.average != nil else { return nil }
     try student.step.exchangeAverage()

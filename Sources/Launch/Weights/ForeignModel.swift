@@ -116,7 +116,8 @@ struct ForeignModel {
 }
 
 extension CLIP<Float> {
-  /// The model for pictures of another size: the positions of its vision transformer are resized, all else is as it was.
+  /// The model for pictures of another size: the positions of its vision transformer are resized, all else is as it
+  /// was.
   func resized(to imageSize: Int) throws -> CLIP<Float> {
     guard config.vision.stages == nil else {
       throw ModelError(

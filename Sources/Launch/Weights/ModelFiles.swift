@@ -42,8 +42,8 @@ enum ModelFiles {
     return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
   }
 
-  /// SHA-256 of a file of weights that were read into a model: those that the file has as the model has them are not read
-  /// again.
+  /// SHA-256 of a file of weights that were read into a model: those that the file has as the model has them are not
+  /// read again.
   static func sha256(_ path: String, readInto model: CLIP<Float>) throws -> String {
     guard let file = try WeightsFile.open(path) as? SafetensorsFile, WeightsForm(of: file) == .openCLIP else {
       return try SavedRun.sha256(of: path)

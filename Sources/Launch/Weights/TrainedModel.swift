@@ -10,8 +10,8 @@ struct TrainedModel {
   /// The steps it was trained for.
   let step: Int
 
-  /// Opens a checkpoint's folder, or a run's folder, whose latest checkpoint then counts; `averaged` takes the moving average
-  /// of the weights. Every rank must call it.
+  /// Opens a checkpoint's folder, or a run's folder, whose latest checkpoint then counts; `averaged` takes the moving
+  /// average of the weights. Every rank must call it.
   init(_ path: String, averaged: Bool = false, over communicator: Communicator) throws {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)

@@ -63,7 +63,8 @@ enum ResampleKernel {
     }
   }
 
-  /// Turns `rows` rows of RGB, `rowBytes` apart, into columns: into[(x · rows + r) · 3 + c] = row r, pixel x, channel c.
+  /// Turns `rows` rows of RGB, `rowBytes` apart, into columns: into[(x · rows + r) · 3 + c] = row r, pixel x, channel
+  /// c.
   static func columns(
     _ source: [UInt8], from: Int, rowBytes: Int, rows: Int, width: Int, into: inout [UInt8]
   ) {

@@ -2,9 +2,9 @@
 ///
 /// Output i has its centre at (i + ½) s, s = input / output, in source coordinates, and gathers the samples x with
 /// |x + ½ − centre| < 2 max(s, 1), weighted by k((x + ½ − centre) / max(s, 1)) and divided by their sum. k is the
-/// cubic with a = −½. Of a picture that was shrunk by f, samples are 1/f of the wanted input: it begins within the first
-/// sample and ends within the last one, whose weights are multiplied by the share that belongs to it. Weights are rounded
-/// to 22 binary places, as PIL rounds them, so that results agree bit for bit.
+/// cubic with a = −½. Of a picture that was shrunk by f, samples are 1/f of the wanted input: it begins within the
+/// first sample and ends within the last one, whose weights are multiplied by the share that belongs to it. Weights are
+/// rounded to 22 binary places, as PIL rounds them, so that results agree bit for bit.
 struct ResampleTable {
   /// Binary places of a weight: 32 bits less 8 of a sample, less 2 for sign and overshoot.
   static let precision: Int32 = 22

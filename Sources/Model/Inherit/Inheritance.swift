@@ -3,9 +3,10 @@ public import Tensor
 /// TinyCLIP's manual weight inheritance: how a student's tensors are cut from a source's.
 ///
 /// Depth: of L_S blocks of a stack (a transformer, or a stage of a ResNet) block i comes from the source's block
-/// i·⌊L_T / L_S⌋: of 12 blocks the first nine make nine, every second makes six. Width: each tensor is the leading slice
-/// of the source's along every axis; the fused projection of q, k and v, [3·heads·d, in], is seen as (3, heads, d, in), so
-/// that leading heads are kept. All rests on names and shapes, so it serves every tower whose names are open_clip's.
+/// i·⌊L_T / L_S⌋: of 12 blocks the first nine make nine, every second makes six. Width: each tensor is the leading
+/// slice of the source's along every axis; the fused projection of q, k and v, [3·heads·d, in], is seen as (3, heads,
+/// d, in), so that leading heads are kept. All rests on names and shapes, so it serves every tower whose names are
+/// open_clip's.
 public struct Inheritance: Sendable {
   /// One tensor of the student, and that of the source of which it is the leading part.
   public struct Cut: Sendable, Equatable {

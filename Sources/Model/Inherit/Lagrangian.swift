@@ -1,5 +1,5 @@
-/// What drives the masks to the sparsity that is asked for: λ₁ max(t − e, 0) + λ₂ max(t − e, 0)² with the expected sparsity
-/// e and the target t. The masks descend on it, the multipliers ascend; both begin at 10.
+/// What drives the masks to the sparsity that is asked for: λ₁ max(t − e, 0) + λ₂ max(t − e, 0)² with the expected
+/// sparsity e and the target t. The masks descend on it, the multipliers ascend; both begin at 10.
 public struct Lagrangian: Equatable, Sendable {
   /// λ₁ and λ₂.
   public var multipliers = [10.0, 10.0]

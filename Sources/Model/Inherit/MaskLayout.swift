@@ -1,5 +1,5 @@
-/// The masks of one tower that is pruned: one vector over the hidden units, which all blocks share, and for each block one
-/// over its heads and one over the hidden units of its MLP. Each is a range of one flat vector.
+/// The masks of one tower that is pruned: one vector over the hidden units, which all blocks share, and for each block
+/// one over its heads and one over the hidden units of its MLP. Each is a range of one flat vector.
 public struct TowerMasks: Equatable, Sendable {
   /// What the names of the tower's parameters begin with: `visual.`, or nothing.
   public let prefix: String

@@ -14,8 +14,8 @@ public struct MaskReport: Equatable, Sendable {
 /// Learns the masks of a model together with its weights: draws them for every step, takes their gradients, and drives
 /// them to the sparsity that is asked for.
 ///
-/// All of it is the same on all ranks, for the draws are a function of (seed, step) and the gradients are summed over the
-/// ranks before they are used.
+/// All of it is the same on all ranks, for the draws are a function of (seed, step) and the gradients are summed over
+/// the ranks before they are used.
 public final class MaskTraining<S: Scalar> {
   public struct Options: Equatable, Sendable {
     /// The share of the prunable parameters that is to go, counted from the model before any pruning; and the share

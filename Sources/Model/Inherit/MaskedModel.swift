@@ -3,14 +3,14 @@ public import Tensor
 /// A model under masks.
 ///
 /// A mask multiplies an activation: the hidden units after positions are added and behind both branches of every block,
-/// each head before the output projection, each MLP unit after its activation. All of these are linear in the weights just
-/// before or behind, so here the masks multiply weights, once a step: with z the hidden masks,
+/// each head before the output projection, each MLP unit after its activation. All of these are linear in the weights
+/// just before or behind, so here the masks multiply weights, once a step: with z the hidden masks,
 ///
-///     embeddings, positions:  x_j z_j          out_proj:  z_j W_jc z_head(c), z_j b_j      c_proj:  z_j W_jm z_m, z_j b_j
+///     embeddings, positions: x_j z_j      out_proj: z_j W_jc z_head(c), z_j b_j      c_proj: z_j W_jm z_m, z_j b_j
 ///
-/// which is the same function with the same gradients, touches no layer but layer norm (which must pass over units that are
-/// 0), and is what the cut model will hold. `wear` puts masked weights into the model's parameters, for any number of
-/// forwards and backwards; `takeOff` puts the weights back.
+/// which is the same function with the same gradients, touches no layer but layer norm (which must pass over units that
+/// are 0), and is what the cut model will hold. `wear` puts masked weights into the model's parameters, for any number
+/// of forwards and backwards; `takeOff` puts the weights back.
 public final class MaskedModel<S: Scalar> {
   public let model: CLIP<S>
   public let layout: MaskLayout
@@ -76,8 +76,8 @@ public final class MaskedModel<S: Scalar> {
   /// The sizes of the model without what these masks leave out.
   public func cutConfig(_ masks: [Double]) -> CLIPConfig { layout.cut(model.config, masks) }
 
-  /// Fills a model of `cutConfig` with the masked weights of the units, heads and MLP units whose mask is not 0. It then
-  /// computes what this one does under the masks. What is no tower's is taken over as it is.
+  /// Fills a model of `cutConfig` with the masked weights of the units, heads and MLP units whose mask is not 0. It
+  /// then computes what this one does under the masks. What is no tower's is taken over as it is.
   public func cut(_ masks: [Double], into small: CLIP<S>) {
     if model.parameters.bufferValues.count > 0 {
       copy(model.parameters.bufferValues, into: small.parameters.bufferValues)

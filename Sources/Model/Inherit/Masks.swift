@@ -1,7 +1,7 @@
 internal import Tensor
 
-/// The masks' parameters: log α of every hidden unit, head and MLP unit, in Double whatever the model is held in, and the
-/// same on all ranks.
+/// The masks' parameters: log α of every hidden unit, head and MLP unit, in Double whatever the model is held in, and
+/// the same on all ranks.
 public struct Masks: Equatable, Sendable {
   public let layout: MaskLayout
   public var logAlpha: [Double]
@@ -32,8 +32,8 @@ public struct Masks: Equatable, Sendable {
     return Sample(values: values, slopes: slopes)
   }
 
-  /// The masks without chance: of each vector the k smallest are 0, where k is how many are expected to be, rounded; the
-  /// others are soft. The largest is always kept, so that no tensor is ever empty.
+  /// The masks without chance: of each vector the k smallest are 0, where k is how many are expected to be, rounded;
+  /// the others are soft. The largest is always kept, so that no tensor is ever empty.
   public var expected: [Double] {
     var values = logAlpha.map(HardConcrete.expected)
     for (_, range) in layout.vectors {
@@ -44,7 +44,8 @@ public struct Masks: Equatable, Sendable {
     return values
   }
 
-  /// The expected sparsity of all towers together, 1 − expected / prunable parameters, and its derivative by every log α.
+  /// The expected sparsity of all towers together, 1 − expected / prunable parameters, and its derivative by every log
+  /// α.
   public var sparsity: (value: Double, slopes: [Double]) {
     let survivals = logAlpha.map(HardConcrete.survival)
     let prunable = layout.towers.reduce(0) { $0 + $1.prunable }

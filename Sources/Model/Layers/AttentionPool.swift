@@ -1,7 +1,7 @@
 public import Tensor
 
-/// Points of pictures [b · points, c] to features [b, e]: their mean is put in front of them as a token, positions are added,
-/// and that token attends to all. Projections of queries, keys and values are separate and have biases.
+/// Points of pictures [b · points, c] to features [b, e]: their mean is put in front of them as a token, positions are
+/// added, and that token attends to all. Projections of queries, keys and values are separate and have biases.
 public struct AttentionPool<S: Scalar> {
   public let positions: Parameter<S>
   public let query: Linear<S>

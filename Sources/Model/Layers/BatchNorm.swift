@@ -18,11 +18,11 @@ final class BatchStatistics<S: Scalar> {
   }
 }
 
-/// Batch norm over all points of all pictures, with ReLU and the sum with a shortcut: y = f((z − μ)/√(σ² + ε) · weight +
-/// bias + residual), ε = 1e-5.
+/// Batch norm over all points of all pictures, with ReLU and the sum with a shortcut: y = f((z − μ)/√(σ² + ε) · weight
+/// + bias + residual), ε = 1e-5.
 ///
-/// To train, μ and σ² (biased) are the batch's, of this rank or of all; otherwise, and where it is frozen, the running ones. Running statistics
-/// move by a tenth of the way once a step, the variance towards the unbiased one.
+/// To train, μ and σ² (biased) are the batch's, of this rank or of all; otherwise, and where it is frozen, the running
+/// ones. Running statistics move by a tenth of the way once a step, the variance towards the unbiased one.
 public final class BatchNorm<S: Scalar> {
   public let weight: Parameter<S>
   public let bias: Parameter<S>
@@ -98,7 +98,8 @@ public final class BatchNorm<S: Scalar> {
     batchNorm(z, mean: mean, scale: scale, bias: bias.value, adding: nil, relu: true, into: y)
   }
 
-  /// Mean and biased variance of every column over the rows of all ranks, or of this one; returns how many rows those are.
+  /// Mean and biased variance of every column over the rows of all ranks, or of this one; returns how many rows those
+  /// are.
   private func batchMoments(
     of z: Operand<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>, _ statistics: BatchStatistics<S>
   ) -> Double {
@@ -157,8 +158,9 @@ public final class BatchNorm<S: Scalar> {
 
   /// Adds to the gradients of weight and bias; writes dz, which may be dy.
   ///
-  /// With ẑ = (z − μ)·r, h the part of dy (and of what the mask adds to it) that passes the mask, and N rows of all ranks:
-  /// dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N), where the statistics are the batch's, and weight · r h where they are not; dweight += Σ h ẑ, dbias += Σ h, where these two are of this rank's rows alone.
+  /// With ẑ = (z − μ)·r, h the part of dy (and of what the mask adds to it) that passes the mask, and N rows of all
+  /// ranks: dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N), where the statistics are the batch's, and weight · r h where they
+  /// are not; dweight += Σ h ẑ, dbias += Σ h, where these two are of this rank's rows alone.
   func backward(
     _ dy: Operand<S>, z: Operand<S>, mask: BatchNormMask<S>, saved: Saved, dz: Operand<S>,
     statistics: BatchStatistics<S>

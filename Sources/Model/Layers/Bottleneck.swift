@@ -1,9 +1,10 @@
 import Tensor
 
-/// What a ModifiedResNet repeats: 1 × 1, 3 × 3 and 1 × 1 convolutions, each with batch norm, beside a shortcut; four times as
-/// many channels come out as are in the middle.
+/// What a ModifiedResNet repeats: 1 × 1, 3 × 3 and 1 × 1 convolutions, each with batch norm, beside a shortcut; four
+/// times as many channels come out as are in the middle.
 ///
-/// Where a block halves the picture, it pools after the second activation, and its shortcut pools before its convolution.
+/// Where a block halves the picture, it pools after the second activation, and its shortcut pools before its
+/// convolution.
 struct Bottleneck<S: Scalar> {
   let reduce: NormedConvolution<S>
   let spread: NormedConvolution<S>
@@ -58,8 +59,8 @@ struct Bottleneck<S: Scalar> {
 
   func output(_ plane: Plane) -> Plane { halves ? plane.halved : plane }
 
-  /// x [points, inputs] → [points that come out, 4 planes], in a buffer of `saved`; x may be that very buffer, where nothing
-  /// is kept for backward.
+  /// x [points, inputs] → [points that come out, 4 planes], in a buffer of `saved`; x may be that very buffer, where
+  /// nothing is kept for backward.
   func forward(
     _ x: Operand<S>, _ plane: Plane, mode: ForwardMode, saved: Saved, workspace: ConvolutionWorkspace<S>
   ) -> Operand<S> {
@@ -98,8 +99,8 @@ struct Bottleneck<S: Scalar> {
     return y
   }
 
-  /// The gradient of x as what came by the shortcut and what came by the convolutions, whose sum it is, given the two of y;
-  /// both are used up. Adds to the parameters' gradients.
+  /// The gradient of x as what came by the shortcut and what came by the convolutions, whose sum it is, given the two
+  /// of y; both are used up. Adds to the parameters' gradients.
   ///
   /// `buffers` are the memory of the two, of dy first; where the shortcut is the input itself, dy's own memory has its
   /// gradient.

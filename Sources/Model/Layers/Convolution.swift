@@ -97,8 +97,8 @@ public struct Convolution<S: Scalar> {
   }
 }
 
-/// The lines of what a 3 × 3 convolution gives, over all pictures, in groups that differ by one line at most: so many together
-/// that the product is worth its while, and otherwise few enough that their unfolded rows stay in the cache.
+/// The lines of what a 3 × 3 convolution gives, over all pictures, in groups that differ by one line at most: so many
+/// together that the product is worth its while, and otherwise few enough that their unfolded rows stay in the cache.
 struct LineGroups: Sequence, IteratorProtocol {
   private let lines: Int
   private let groups: Int

@@ -55,7 +55,8 @@ public final class ParameterStore<S: Scalar> {
   fileprivate let rounded = RoundedBuffer()
   /// Of each entry, whether that has happened since values began to be held.
   fileprivate var isRounded: [Bool] = []
-  /// Whether no value changes from its first reading on: then a parameter is rounded for products at that, and not each time.
+  /// Whether no value changes from its first reading on: then a parameter is rounded for products at that, and not each
+  /// time.
   public var holdsValues = false {
     didSet { for index in isRounded.indices { isRounded[index] = false } }
   }
@@ -84,7 +85,8 @@ public final class ParameterStore<S: Scalar> {
     return ModelBuffer(store: self, index: buffers.count - 1)
   }
 
-  /// Makes the arenas; buffers begin with their initial values. A frozen model has no gradients. `values` may be memory that somebody else holds.
+  /// Makes the arenas; buffers begin with their initial values. A frozen model has no gradients. `values` may be memory
+  /// that somebody else holds.
   public func allocate(gradients: Bool, values: Tensor<S>? = nil) {
     let values = values ?? Tensor(Shape(count))
     precondition(values.count == count, "an arena of \(values.count) scalars for a layout of \(count)")

@@ -6,8 +6,8 @@ public import Settings
 public enum Recompute: String, CaseIterable, Codable, FieldValue {
   /// Nothing: all that backward needs is kept.
   case none
-  /// What costs no product: in transformers the norms' and the activation's outputs, in a ResNet those of a block's inner
-  /// norms and pools.
+  /// What costs no product: in transformers the norms' and the activation's outputs, in a ResNet those of a block's
+  /// inner norms and pools.
   case cheap
   /// All of a block but its output: each block but the last runs once more.
   case blocks

@@ -21,8 +21,8 @@ public struct ResidualAttentionBlock<S: Scalar> {
 
     public convenience init() { self.init(.none, passing: nil) }
 
-    /// What is made again has its place in `passing`, whose memory the blocks of a tower share: of 16 w numbers a row 10 w
-    /// (cheap) or w (blocks) are a block's own.
+    /// What is made again has its place in `passing`, whose memory the blocks of a tower share: of 16 w numbers a row
+    /// 10 w (cheap) or w (blocks) are a block's own.
     init(_ recompute: Recompute, passing: Saved?) {
       let (shared, block) = (recompute == .none ? nil : passing, recompute == .blocks ? passing : nil)
       self.recompute = recompute

@@ -42,7 +42,8 @@ public final class Transformer<S: Scalar> {
   }
 
   /// x [n, w] → [n, w]. With `keeping`, what backward needs is kept until the next forward, x included: its memory
-  /// must stay as it is. `willRun` is told of each block before it reads its parameters; `observe` sees each block's output.
+  /// must stay as it is. `willRun` is told of each block before it reads its parameters; `observe` sees each block's
+  /// output.
   func forward(
     _ x: Tensor<S>, _ sequences: Sequences, keeping: Bool, willRun: (Int) -> Void = { _ in },
     observe: ((Int, Tensor<S>) -> Void)? = nil

@@ -21,8 +21,8 @@ public struct ContrastiveSettings: TermSettings {
 
 /// CLIP's symmetric cross entropy over the global batch.
 ///
-/// L = 1/(2N) Σ_i [ ℓ^I_i + ℓ^T_i ], ℓ^I_i = lse_j(α u_i·v_j) − α u_i·v_i, ℓ^T_i = lse_j(α v_i·u_j) − α v_i·u_i, for unit
-/// rows u, v and a scale α.
+/// L = 1/(2N) Σ_i [ ℓ^I_i + ℓ^T_i ], ℓ^I_i = lse_j(α u_i·v_j) − α u_i·v_i, ℓ^T_i = lse_j(α v_i·u_j) − α v_i·u_i, for
+/// unit rows u, v and a scale α.
 ///
 /// Each rank computes the strips of its own rows, the ranks exchange the two vectors of log-sum-exps, and each then has
 /// all that the gradient of its own rows needs: with P and C the softmaxes along rows and columns of Z = α U Vᵀ and

@@ -19,8 +19,8 @@ public struct TermNeeds: OptionSet, Sendable {
   public var teacher: Bool { !isDisjoint(with: [.teacherEmbeddings, .teacherSoftmaxes]) }
 }
 
-/// The settings of one term of the objective, and what everybody else must know of it: run files, validation, estimates,
-/// ensembles, logs and reports ask the registry's terms, and know none by name.
+/// The settings of one term of the objective, and what everybody else must know of it: run files, validation,
+/// estimates, ensembles, logs and reports ask the registry's terms, and know none by name.
 ///
 /// A new term is a file with its settings and its mathematics, and a line in `TermRegistry.all`.
 public protocol TermSettings: Sendable {
@@ -43,8 +43,8 @@ public protocol TermSettings: Sendable {
   /// The names in `ObjectiveReport` of those of its values whose weight changes over the steps.
   var scheduled: [String] { get }
 
-  /// The keys of the terms whose rows' losses weigh this one's rows: in the step to which the settings were advanced, and in
-  /// any step.
+  /// The keys of the terms whose rows' losses weigh this one's rows: in the step to which the settings were advanced,
+  /// and in any step.
   var weighedBy: [String] { get }
   var everWeighedBy: [String] { get }
 
@@ -95,8 +95,8 @@ public struct TermProducts: Sendable {
     (self.similarities, self.gradients, self.modalities) = (similarities, gradients, modalities)
   }
 
-  /// Operations of a step; multiply-adds count twice. Similarities are computed twice: for the softmaxes, and again for the
-  /// gradient.
+  /// Operations of a step; multiply-adds count twice. Similarities are computed twice: for the softmaxes, and again for
+  /// the gradient.
   public func operations(_ size: ObjectiveSize) -> Double { operations(size, 2 * similarities + gradients) }
 
   /// The same if no tile were computed twice.
@@ -120,8 +120,8 @@ public protocol DistillationTerm<S>: AnyObject {
   /// Second stage: sets what rows weigh where that depends on losses, the term's own or another's.
   func rowWeights(_ context: LossContext<S>) throws
 
-  /// Third stage: adds λ · ∂L to the gradients of the local rows, of the scales and of the term's own parameters; returns
-  /// what the term came to.
+  /// Third stage: adds λ · ∂L to the gradients of the local rows, of the scales and of the term's own parameters;
+  /// returns what the term came to.
   func accumulate(_ context: LossContext<S>) throws -> TermOutcome
 
   /// The loss of each local row [b] after the first stage, for terms whose rows they weigh; nil where the term has no

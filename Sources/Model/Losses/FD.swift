@@ -17,8 +17,8 @@ public struct FDSettings: TermSettings {
 
 /// Feature distillation (CLIP-KD): the student's rows, in the teacher's width, lie where the teacher's do.
 ///
-/// L = 1/(N d) Σ_i ( ‖ũ_i − x_i‖² + ‖ṽ_i − y_i‖² ); dũ = 2 (ũ − x)/(N d). Nothing of other ranks is needed, and value and
-/// gradient come from one pass.
+/// L = 1/(N d) Σ_i ( ‖ũ_i − x_i‖² + ‖ṽ_i − y_i‖² ); dũ = 2 (ũ − x)/(N d). Nothing of other ranks is needed, and value
+/// and gradient come from one pass.
 final class FD<S: Scalar>: DistillationTerm {
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
     let settings = context.options[FDSettings.self]

@@ -42,8 +42,8 @@ public enum GDScale: String, CaseIterable, Schedulable { case reciprocal, proper
 ///
 ///     dA = (s/N) W + s dZ K        dK = (s/N) Mᵀ E + s dZᵀ A        ds = (E·g + F·h)/s + Σ dZ · A Kᵀ
 ///
-/// and everything is matrix products of tiles. Rows E and F are gathered, as are the two vectors lse and σ. The loss is of
-/// gradients, not of rows, so that it has no weights of rows.
+/// and everything is matrix products of tiles. Rows E and F are gathered, as are the two vectors lse and σ. The loss is
+/// of gradients, not of rows, so that it has no weights of rows.
 final class GD<S: Scalar>: DistillationTerm {
   private let tiles: Tiles<S>
   private let directions: (Direction<S>, Direction<S>)

@@ -7,8 +7,8 @@ internal import Tensor
 ///     D_i = KL(q_i ‖ p_i), or KL(p_i ‖ q_i), or Jensen and Shannon's
 ///
 /// For a loss of the divergences with g_i = ∂L/∂D_i and A_ij = ∂D_i/∂z_ij, G_ij = g_i A_ij and, for U is query and key,
-/// dU = s (G + Gᵀ) U and ds = Σ G · U Uᵀ. By symmetry (Gᵀ)_ij needs of other ranks only their anchors' log-sum-exps, g and
-/// one more number: no N × N matrix and no gradient is exchanged.
+/// dU = s (G + Gᵀ) U and ds = Σ G · U Uᵀ. By symmetry (Gᵀ)_ij needs of other ranks only their anchors' log-sum-exps, g
+/// and one more number: no N × N matrix and no gradient is exchanged.
 ///
 /// With weights of pairs, t_ij = |p_ij − q_ij| and T its sum over all pairs, both held constant, the loss is
 /// (N/T) Σ_ij t_ij q_ij ln(q_ij/p_ij), which may be negative.

@@ -46,8 +46,8 @@ public struct IntraSettings: TermSettings {
 
 /// The intra-modal term: both modalities' divergences, their weights, and the gradient.
 ///
-/// L = μ_I Σ_i w^I_i D^I_i + μ_T Σ_i w^T_i D^T_i; with weights of a modality, w_m = D̄_m / (D̄_I + D̄_T) on the means of the
-/// modalities that are used, L = μ_I w_I D̄_I + μ_T w_T D̄_T.
+/// L = μ_I Σ_i w^I_i D^I_i + μ_T Σ_i w^T_i D^T_i; with weights of a modality, w_m = D̄_m / (D̄_I + D̄_T) on the means
+/// of the modalities that are used, L = μ_I w_I D̄_I + μ_T w_T D̄_T.
 final class IntraTerm<S: Scalar>: DistillationTerm {
   private let parts: Modalities<Intra<S>>
   /// The modalities that are used in this step, after the first stage.

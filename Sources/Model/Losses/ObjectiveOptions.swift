@@ -1,11 +1,11 @@
 public import Settings
 
-/// What is minimised: a sum of weighted terms, each over the global batch: a preset, and any weight, temperature or switch of
-/// it set otherwise. The short form `objective: NAME` is a preset.
+/// What is minimised: a sum of weighted terms, each over the global batch: a preset, and any weight, temperature or
+/// switch of it set otherwise. The short form `objective: NAME` is a preset.
 ///
-/// The preset's own values are the defaults of all other keys, and stand in the resolved run. Words: u, v are the student's
-/// unit rows of pictures and captions, x, y the teacher's, ũ, ṽ the student's in the teacher's width (through heads where the
-/// widths differ), α and β the scales of student and teacher.
+/// The preset's own values are the defaults of all other keys, and stand in the resolved run. Words: u, v are the
+/// student's unit rows of pictures and captions, x, y the teacher's, ũ, ṽ the student's in the teacher's width (through
+/// heads where the widths differ), α and β the scales of student and teacher.
 public struct ObjectiveOptions: Section {
   public private(set) var preset = ObjectivePreset.clip
   /// One of each of the registry's terms, in its order.
@@ -61,8 +61,8 @@ extension ObjectiveOptions {
   /// The terms that have a weight in some step.
   var used: [any TermSettings] { all.filter(\.weight.isEverUsed) }
 
-  /// The keys of the terms that are computed in this step: those with a weight, and those whose rows' losses weigh the rows
-  /// of one.
+  /// The keys of the terms that are computed in this step: those with a weight, and those whose rows' losses weigh the
+  /// rows of one.
   func isActive(_ key: String) -> Bool {
     all.contains { $0.weight.wrappedValue != 0 && (type(of: $0).key == key || $0.weighedBy.contains(key)) }
   }
@@ -102,8 +102,8 @@ extension ObjectiveOptions {
     used.reduce(0) { $0 + $1.products(size).operationsOnce(size) }
   }
 
-  /// How many numbers the objective keeps: embeddings of all ranks, gradients of local rows, tiles of similarities, and what
-  /// its terms need.
+  /// How many numbers the objective keeps: embeddings of all ranks, gradients of local rows, tiles of similarities, and
+  /// what its terms need.
   ///
   /// - Parameter others: the widths of teachers beside the first.
   public func numbers(_ size: ObjectiveSize, others: [Int]) -> Int {

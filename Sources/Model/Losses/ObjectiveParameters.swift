@@ -1,8 +1,8 @@
 internal import RealModule
 public import Tensor
 
-/// What the terms of an objective are made of: its widths, the tiles that they share, and the parameters that it has of its
-/// own.
+/// What the terms of an objective are made of: its widths, the tiles that they share, and the parameters that it has of
+/// its own.
 ///
 /// These parameters (heads between widths, learned scales) are declared in the student's store under the prefix
 /// `objective.`, so that they are reduced, updated, saved and resumed like any other.

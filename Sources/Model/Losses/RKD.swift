@@ -27,8 +27,8 @@ public struct RKDSettings: TermSettings {
   }
 }
 
-/// Relational distance distillation: the distance part of RKD (Park et al., CVPR 2019), for each modality over the global
-/// batch. Rows that the teacher holds far apart lie far apart for the student.
+/// Relational distance distillation: the distance part of RKD (Park et al., CVPR 2019), for each modality over the
+/// global batch. Rows that the teacher holds far apart lie far apart for the student.
 ///
 ///     d_ij = ‖u_i − u_j‖ = (2 − 2 u_i·u_j)^½     μ = the mean of all d_ij > 0     the teacher's δ_ij and ν likewise
 ///     L = 1/N² Σ_ij h(d_ij/μ − δ_ij/ν), for pictures and for captions, added up

@@ -73,8 +73,8 @@ final class SoftTargets<S: Scalar> {
     for vector in lse { try vector.gather(ranks) }
   }
 
-  /// Of a tile's anchors in the rows, and of the other strip's in its columns: nil where there are none, or where they are
-  /// the same. The memory is used again by the next call.
+  /// Of a tile's anchors in the rows, and of the other strip's in its columns: nil where there are none, or where they
+  /// are the same. The memory is used again by the next call.
   func logits(
     _ rows: Range<Int>, _ columns: Range<Int>, seenBy other: SoftTargets? = nil
   ) -> (rows: Tensor<S>, columns: Tensor<S>?) {

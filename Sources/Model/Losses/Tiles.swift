@@ -1,7 +1,7 @@
 public import Tensor
 
-/// Own rows against everybody's, tile by tile: of an N × N matrix no rank ever holds more than two tiles (four with several
-/// teachers).
+/// Own rows against everybody's, tile by tile: of an N × N matrix no rank ever holds more than two tiles (four with
+/// several teachers).
 ///
 /// What a term needs of a whole row (log-sum-exps, divergences) is folded over tiles in a first pass; the second
 /// computes each tile again and turns it into gradients.

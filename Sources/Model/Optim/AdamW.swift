@@ -48,8 +48,8 @@ public final class AdamW<S: Scalar> {
   }
 
   public let options: Options
-  /// What this optimizer updates, in scalars of the arena, by rising place. Moments and gradients lie in this order too, end
-  /// to end.
+  /// What this optimizer updates, in scalars of the arena, by rising place. Moments and gradients lie in this order
+  /// too, end to end.
   public let ranges: [Range<Int>]
   /// Steps taken.
   public var step = 0

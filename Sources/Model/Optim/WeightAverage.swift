@@ -1,7 +1,7 @@
 public import Tensor
 
-/// An exponential moving average of a model's weights: after each step e ← e + (1 − d)(p − e), over some ranges of a parameter
-/// arena, and over all running statistics. Counts are as they are.
+/// An exponential moving average of a model's weights: after each step e ← e + (1 − d)(p − e), over some ranges of a
+/// parameter arena, and over all running statistics. Counts are as they are.
 public final class WeightAverage<S: Scalar> {
   public struct Options: Sendable, Equatable {
     /// What is kept of the average in a step.
@@ -56,7 +56,8 @@ public final class WeightAverage<S: Scalar> {
     }
   }
 
-  /// Puts the average in the model's place, as far as it is here, and the model in the average's; once more puts both back.
+  /// Puts the average in the model's place, as far as it is here, and the model in the average's; once more puts both
+  /// back.
   public func exchange() {
     forEachRange { swapValues($0, $1) }
     swapValues(bufferValues, store.bufferValues)

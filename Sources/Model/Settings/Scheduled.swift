@@ -18,8 +18,9 @@ extension Bool: Schedulable {}
 
 /// One value for the whole run, or points: `[{step: 0, value: 0}, {step: 1000, value: 2000}]`.
 ///
-/// Before the first point its value holds, after the last one that one's; steps are counted from 0. As a property wrapper
-/// it reads as the value of the step to which it was last advanced, at first step 0; `$name` is the schedule itself.
+/// Before the first point its value holds, after the last one that one's; steps are counted from 0. As a property
+/// wrapper it reads as the value of the step to which it was last advanced, at first step 0; `$name` is the schedule
+/// itself.
 @propertyWrapper
 public struct Scheduled<Value: Schedulable>: FieldValue {
   public struct Point: Sendable, Equatable {

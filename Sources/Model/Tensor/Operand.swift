@@ -1,5 +1,5 @@
-/// How matrix products take their operands. Whatever they read, they add up in the model's own scalar, and may round what
-/// they give back.
+/// How matrix products take their operands. Whatever they read, they add up in the model's own scalar, and may round
+/// what they give back.
 public enum Precision: String, Sendable, CaseIterable, Codable {
   /// As they are.
   case fp32

@@ -17,7 +17,8 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
   public init(_ a: Int, _ b: Int, _ c: Int) { self.init(rank: 3, a, b, c, 1) }
   public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { self.init(rank: 4, a, b, c, d) }
 
-  /// The shape with these sizes, or nil for more than four of them, a negative one, or more elements than can be counted.
+  /// The shape with these sizes, or nil for more than four of them, a negative one, or more elements than can be
+  /// counted.
   public init?(_ list: [Int]) {
     guard list.count <= 4, list.allSatisfy({ $0 >= 0 }) else { return nil }
     var count = 1

@@ -78,7 +78,8 @@ extension Float: VectorMath {
     return (x < 0 ? tail : 1 - tail, 0.39894228 * e)
   }
 
-  /// By integers of the same order: those of numbers are compared one after the other, for the sake of what is not a number.
+  /// By integers of the same order: those of numbers are compared one after the other, for the sake of what is not a
+  /// number.
   @inline(__always)
   public static func largest(_ numbers: UnsafePointer<Float>, _ count: Int) -> Float {
     func mirrored(_ bits: Int32) -> Int32 { bits ^ ((bits &>> 31) & 0x7FFF_FFFF) }

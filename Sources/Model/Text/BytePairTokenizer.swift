@@ -46,7 +46,8 @@ public final class BytePairTokenizer: Sendable {
     return ids + [vocabulary.end]
   }
 
-  /// The text of some ids: a space after each word; bytes that are no UTF-8, and ids that are none of ours, become U+FFFD.
+  /// The text of some ids: a space after each word; bytes that are no UTF-8, and ids that are none of ours, become
+  /// U+FFFD.
   public func decode(_ ids: some Sequence<Int32>) -> String {
     var bytes: [UInt8] = []
     for id in ids {

@@ -47,7 +47,8 @@ public struct BlockSizes: Equatable, Sendable {
     }
   }
 
-  /// The same of what `Recompute.blocks` computes again: of all blocks but the last, all but the second product of the MLP.
+  /// The same of what `Recompute.blocks` computes again: of all blocks but the last, all but the second product of the
+  /// MLP.
   func repeatedOperations(length l: Double, width: Int) -> Double {
     let w = Double(width)
     return zip(heads, hidden).dropLast().reduce(0) { sum, block in

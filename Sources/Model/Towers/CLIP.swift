@@ -24,7 +24,8 @@ public final class CLIP<S: Scalar> {
   /// The names, shapes and places of a model's parameters, without memory for them.
   public static func layout(_ config: CLIPConfig) -> ParameterStore<S> { CLIP(declaring: config).parameters }
 
-  /// The places of the parameters that each stage of the vision tower reads, then of each of the text tower's (`TowerStages`).
+  /// The places of the parameters that each stage of the vision tower reads, then of each of the text tower's
+  /// (`TowerStages`).
   public static func stages(_ config: CLIPConfig) -> [[Range<Int>]] {
     let model = CLIP(declaring: config)
     return model.visual.stages.extents + model.text.stages.extents
@@ -81,7 +82,8 @@ public final class CLIP<S: Scalar> {
     return clamped != value[0]
   }
 
-  /// Multiply-adds twice, of the matrix products of one forward: of `pictures` pictures and of captions with these lengths.
+  /// Multiply-adds twice, of the matrix products of one forward: of `pictures` pictures and of captions with these
+  /// lengths.
   public func forwardOperations(pictures: Int, captions: some Sequence<Int>) -> Double {
     let t = config.text
     let text = captions.reduce(0.0) {

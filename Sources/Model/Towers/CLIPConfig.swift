@@ -1,7 +1,8 @@
 public import Foundation
 public import Tensor
 
-/// The sizes of a vision tower, as in open_clip's `vision_cfg`: a vision transformer's, or with `stages` a ModifiedResNet's.
+/// The sizes of a vision tower, as in open_clip's `vision_cfg`: a vision transformer's, or with `stages` a
+/// ModifiedResNet's.
 public struct VisionConfig: Equatable, Sendable {
   public var imageSize = 224
   /// Of a ResNet 32: the points that its attention pool sees lie so far apart.

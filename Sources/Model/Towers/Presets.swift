@@ -1,8 +1,8 @@
 import Tensor
 
 extension CLIPConfig {
-  /// The named models, in the order in which help lists them. The first seven are open_clip's (ViT-T-16: CLIP-KD's); the
-  /// rest are for pictures of 64 pixels and take as many words as the run's vocabulary has.
+  /// The named models, in the order in which help lists them. The first seven are open_clip's (ViT-T-16: CLIP-KD's);
+  /// the rest are for pictures of 64 pixels and take as many words as the run's vocabulary has.
   public static let presets: [(name: String, config: CLIPConfig)] = [
     (
       "ViT-T-16",
@@ -72,8 +72,8 @@ extension CLIPConfig {
     ),
   ]
 
-  /// The preset of that name, with QuickGELU where the name ends in `-quickgelu`, as open_clip writes it; an unknown name
-  /// is an error that lists them.
+  /// The preset of that name, with QuickGELU where the name ends in `-quickgelu`, as open_clip writes it; an unknown
+  /// name is an error that lists them.
   public init(preset name: String) throws {
     let suffix = "-quickgelu"
     let quick = name.hasSuffix(suffix)

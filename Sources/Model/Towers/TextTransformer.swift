@@ -44,7 +44,8 @@ public final class TextTransformer<S: Scalar> {
   let norm: LayerNorm<S>
   let projection: Parameter<S>
   let survivors = Survivors<S>()
-  /// Without `table`, of which a forward reads no more than its tokens' rows; its gradient is ready with the first stage's.
+  /// Without `table`, of which a forward reads no more than its tokens' rows; its gradient is ready with the first
+  /// stage's.
   public let stages: TowerStages
 
   private let embedded = Buffer<S>()

@@ -23,8 +23,9 @@ public enum TowerUse: Sendable {
   }
 }
 
-/// The numbers that buffers of a tower hold once they have grown, counted from the layers' own code: rows n, width w, heads
-/// h of together i columns, hidden units u; b pictures or captions, features of width e. A test holds them to the buffers.
+/// The numbers that buffers of a tower hold once they have grown, counted from the layers' own code: rows n, width w,
+/// heads h of together i columns, hidden units u; b pictures or captions, features of width e. A test holds them to the
+/// buffers.
 private struct BufferNumbers {
   /// Of four bytes whatever the precision of products.
   var exact = 0
@@ -50,9 +51,9 @@ private struct BufferNumbers {
 }
 
 extension BlockSizes {
-  /// Of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, one block in passing as much; all share
-  /// n (max(u, 3 i) + i + w) for gradients, and tiles of scores of one sequence and head for each thread. What is computed
-  /// again is not a block's own but in the place of the one in passing: n (2 w + u), or all but n w.
+  /// Of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, one block in passing as much; all
+  /// share n (max(u, 3 i) + i + w) for gradients, and tiles of scores of one sequence and head for each thread. What is
+  /// computed again is not a block's own but in the place of the one in passing: n (2 w + u), or all but n w.
   fileprivate func bufferNumbers(
     width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse, recompute: Recompute
   ) -> BufferNumbers {

@@ -22,8 +22,8 @@ public protocol VisionTower<S>: AnyObject {
   /// Where its parameters are, in the order in which a forward reads them.
   var stages: TowerStages { get }
 
-  /// Images [b, 3, size, size], normalised, to raw features [b, e], which stay until the next forward. `observe` sees each
-  /// layer's output under the layer's name.
+  /// Images [b, 3, size, size], normalised, to raw features [b, e], which stay until the next forward. `observe` sees
+  /// each layer's output under the layer's name.
   func forward(
     _ images: Tensor<S>, mode: ForwardMode, observe: ((_ name: String, _ output: Tensor<S>) -> Void)?
   ) -> Tensor<S>
@@ -31,8 +31,8 @@ public protocol VisionTower<S>: AnyObject {
   /// Adds the gradients of all parameters, given that of the features [b, e] of the last forward with `training`.
   func backward(_ dfeatures: Tensor<S>)
 
-  /// From here on batch norms of which all is frozen take their running statistics in training, too, and leave them as they
-  /// are.
+  /// From here on batch norms of which all is frozen take their running statistics in training, too, and leave them as
+  /// they are.
   func freeze(_ frozen: Frozen)
 
   /// From here on batch norm takes the statistics of all ranks together: each rank calls forward and backward as often

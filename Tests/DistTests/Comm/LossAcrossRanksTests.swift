@@ -2,8 +2,8 @@ import TestSupport
 import Testing
 
 extension MPITests {
-  /// An objective of all terms and every gradient, towers and heads included, on R ranks against one rank: global batches that R does
-  /// not divide and that are smaller than R, tiles smaller than the batch.
+  /// An objective of all terms and every gradient, towers and heads included, on R ranks against one rank: global
+  /// batches that R does not divide and that are smaller than R, tiles smaller than the batch.
   @Suite(.serialized)
   struct LossAcrossRanksTests {
     @Test(arguments: [1, 2, 3], [("loss-float", 1e-5), ("loss-double", 1e-10)])

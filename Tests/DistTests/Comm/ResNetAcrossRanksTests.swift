@@ -2,8 +2,8 @@ import TestSupport
 import Testing
 
 extension MPITests {
-  /// A ResNet with statistics of all ranks on R ranks against one rank: batches that R does not divide, and ranks without
-  /// a picture.
+  /// A ResNet with statistics of all ranks on R ranks against one rank: batches that R does not divide, and ranks
+  /// without a picture.
   @Suite(.serialized)
   struct ResNetAcrossRanksTests {
     @Test(arguments: [1, 2, 3], [("resnet-float", 1e-4), ("resnet-double", 1e-9)])
@@ -17,8 +17,8 @@ extension MPITests {
           let difference = try #require(line.split(separator: " ").last.flatMap { Double($0) })
           #expect(difference <= precision.tolerance, "\(pictures) pictures, \(ranks) ranks: \(line)")
         }
-        // The features; three convolutions of the stem, of each of five blocks, and four of shortcuts, each with weight and bias of its norm, 9 of the pool; and three
-        // buffers of each norm.
+        // The features; three convolutions of the stem, of each of five blocks, and four of shortcuts, each with weight
+        // and bias of its norm, 9 of the pool; and three buffers of each norm.
         let convolutions = 3 + 5 * 3 + 4
         #expect(run.lines.count == 1 + convolutions * 6 + 9)
       }

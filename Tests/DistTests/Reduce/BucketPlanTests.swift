@@ -32,8 +32,8 @@ import Testing
     }
   }
 
-  /// From the end down: 112 numbers and 96 are more than 200, the next 96 + 80 are not; the third part stays alone, so the
-  /// two before it are a bucket of their own.
+  /// From the end down: 112 numbers and 96 are more than 200, the next 96 + 80 are not; the third part stays alone, so
+  /// the two before it are a bucket of their own.
   @Test func partsAreJoinedUpToTheSize() {
     let plan = BucketPlan(Self.parts, ranks: 2, size: 200)
     #expect(plan.buckets.map(\.range) == [0..<48, 48..<96, 96..<160, 160..<336, 336..<448])

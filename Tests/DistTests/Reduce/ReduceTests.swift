@@ -19,7 +19,8 @@ extension MPITests {
       }
     }
 
-    /// 40 rows of 5, whose numbers pieces cut: few touched rows, none on some ranks, and so many that the matrix travels whole.
+    /// 40 rows of 5, whose numbers pieces cut: few touched rows, none on some ranks, and so many that the matrix
+    /// travels whole.
     @Test(arguments: [1, 2, 3, 4], ["3", "0", "40"]) func rowsTravelAlone(ranks: Int, touched: String) async throws {
       let run = try await MPIRun.probe("rows", [touched], ranks: ranks)
       #expect(run.status == 0, "\(run)")

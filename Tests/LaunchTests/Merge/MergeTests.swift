@@ -7,7 +7,8 @@ import Testing
 
 @testable import Launch
 
-/// `kinship merge` on what `kinship train` wrote: one file, the same whoever makes it, that is as good as the checkpoint.
+/// `kinship merge` on what `kinship train` wrote: one file, the same whoever makes it, that is as good as the
+/// checkpoint.
 @Suite(.serialized) struct MergeTests {
   let scene: TrainScene
 

@@ -54,8 +54,8 @@ import Testing
       }
       compared += 1
     }
-    // Three convolutions of the stem, three of each of seven blocks and four of shortcuts, each with five tensors of its
-    // norm; nine of the pool.
+    // Three convolutions of the stem, three of each of seven blocks and four of shortcuts, each with five tensors of
+    // its norm; nine of the pool.
     #expect(compared == 28 * 6 + 9)
   }
 }

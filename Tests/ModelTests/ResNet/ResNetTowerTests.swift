@@ -35,8 +35,8 @@ import Testing
     Sizes(imageSize: 32, stages: [2, 1, 1, 2], width: 2, headWidth: 64, pictures: 5),
   ]
 
-  /// Differences of so small a step h that hardly a ReLU turns within it. The value is rounded to about κ ε F, with F the sum
-  /// of its parts' sizes and κ the roundings that do not cancel, of which a difference shows κ ε F / h.
+  /// Differences of so small a step h that hardly a ReLU turns within it. The value is rounded to about κ ε F, with F
+  /// the sum of its parts' sizes and κ the roundings that do not cancel, of which a difference shows κ ε F / h.
   @Test(arguments: sizes) func gradients(_ sizes: Sizes) throws {
     let model = sizes.model
     let images = sizes.images()

@@ -15,8 +15,8 @@ import Testing
     var statistics: [Double] = []
   }
 
-  /// Two rounds of micro-batches of the given sizes, of which each is rehearsed first, as a step in pieces does; with one
-  /// micro-batch there is no rehearsal.
+  /// Two rounds of micro-batches of the given sizes, of which each is rehearsed first, as a step in pieces does; with
+  /// one micro-batch there is no rehearsal.
   private func train<S: Scalar>(
     _ config: CLIPConfig, _ chunks: [Int], _ precision: Precision, _ recompute: Recompute
   ) throws -> Trace<S> {

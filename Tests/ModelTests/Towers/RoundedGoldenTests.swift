@@ -30,8 +30,8 @@ import Testing
     }
   }
 
-  /// Returns by what deeper towers' errors may exceed those of `Tests/Fixtures/golden`, whose towers have 3 blocks, or 5
-  /// in the ResNet: independent errors grow as the root of their number.
+  /// Returns by what deeper towers' errors may exceed those of `Tests/Fixtures/golden`, whose towers have 3 blocks, or
+  /// 5 in the ResNet: independent errors grow as the root of their number.
   private func growth(_ config: CLIPConfig) -> Double {
     let blocks = max(config.vision.layers, config.text.layers)
     return max(1, Double(blocks) / (config.vision.stages == nil ? 3 : 5)).squareRoot()

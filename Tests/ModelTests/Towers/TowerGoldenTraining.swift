@@ -27,8 +27,9 @@ extension TowerGoldenSet {
     return (learner.model, losses, scales)
   }
 
-  /// Compares every parameter and buffer after the steps with the file: whole, or the sample that the file has of a large
-  /// one. What has no gradient but rounding, which Adam enlarges, is compared by itself: the key's third of a fused bias.
+  /// Compares every parameter and buffer after the steps with the file: whole, or the sample that the file has of a
+  /// large one. What has no gradient but rounding, which Adam enlarges, is compared by itself: the key's third of a
+  /// fused bias.
   func forEachFinalTensor<S: Scalar>(
     of model: CLIP<S>, _ body: (_ name: String, _ isKeyBias: Bool, Deviation) -> Void
   ) throws {

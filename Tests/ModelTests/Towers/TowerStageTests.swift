@@ -57,8 +57,8 @@ import Testing
     #expect(announced == [Array(0..<blocks + 2), Array(0..<config.text.layers + 2)])
   }
 
-  /// Nothing is added to what was called ready, in any of several backwards; and each backward calls every stage once, the
-  /// last one first.
+  /// Nothing is added to what was called ready, in any of several backwards; and each backward calls every stage once,
+  /// the last one first.
   @Test(arguments: configs) func aBackwardLeavesAloneWhatIsReady(config: CLIPConfig) {
     let model = CLIP<Float>(config)
     model.initialize(seed: 4)

@@ -1,9 +1,10 @@
 public import Tensor
 
-/// An open PyTorch checkpoint: the zip archive that torch.save writes (since version 1.6) of a state dict, bare or under
-/// `state_dict`, whose names may begin with `module.`.
+/// An open PyTorch checkpoint: the zip archive that torch.save writes (since version 1.6) of a state dict, bare or
+/// under `state_dict`, whose names may begin with `module.`.
 ///
-/// Its pickle is read by an unpickler that can build tensors and nothing else; numbers are read when they are asked for.
+/// Its pickle is read by an unpickler that can build tensors and nothing else; numbers are read when they are asked
+/// for.
 public struct PyTorchFile: NamedTensors {
   public let path: String
   /// In the order of the state dict, without `module.`.
@@ -14,8 +15,8 @@ public struct PyTorchFile: NamedTensors {
   private let file: OpenFile
   private let views: [String: PyTorchView]
 
-  /// Opens `path`. An archive that lies about its entries, a pickle that does more than describe tensors, and tensors that
-  /// reach beyond their storage are refused.
+  /// Opens `path`. An archive that lies about its entries, a pickle that does more than describe tensors, and tensors
+  /// that reach beyond their storage are refused.
   public init(_ path: String) throws(PyTorchError) {
     self.path = path
     let file = try PyTorchError.naming(path) { () throws(FileError) in try OpenFile.reading(path) }

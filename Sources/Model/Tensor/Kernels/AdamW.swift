@@ -1,6 +1,7 @@
 internal import RealModule
 
-/// One step of AdamW (Loshchilov, Hutter: Decoupled Weight Decay Regularization) over consecutive parameters, in one pass.
+/// One step of AdamW (Loshchilov, Hutter: Decoupled Weight Decay Regularization) over consecutive parameters, in one
+/// pass.
 ///
 /// g ← gradientScale · g; p ← p (1 − rate · decay); m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²;
 /// p ← p − rate/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε), with t = `step` ≥ 1. The gradient itself is left as it is.

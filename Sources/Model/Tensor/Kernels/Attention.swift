@@ -10,8 +10,8 @@ public final class AttentionTiles<S: Scalar> {
   public init() {}
 }
 
-/// o = softmax(Q Kᵀ / √d) V for every sequence and head, by rows of qkv = [Q | K | V] ([n, 3w] to [n, w]); both are exact
-/// or both rounded, and then so are the probabilities.
+/// o = softmax(Q Kᵀ / √d) V for every sequence and head, by rows of qkv = [Q | K | V] ([n, 3w] to [n, w]); both are
+/// exact or both rounded, and then so are the probabilities.
 ///
 /// `causal` lets a row see itself and the rows before it. No probability is kept: backward needs only the logarithm
 /// of each row's sum of exponentials, `logSumExp` [heads, n], and computes the rest again from qkv, tile by tile.
@@ -174,8 +174,8 @@ func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ seen: Int, _ count:
   return largest + S.log(sum)
 }
 
-/// row ← P = exp(scale · row − logSumExp) and gradient ← P (gradient − along) scale over the first `seen` elements, 0 for
-/// the rest.
+/// row ← P = exp(scale · row − logSumExp) and gradient ← P (gradient − along) scale over the first `seen` elements, 0
+/// for the rest.
 ///
 /// Each is changed in place: a loop that reads one pointer and writes another that may be the same is not vectorised.
 @inline(__always)

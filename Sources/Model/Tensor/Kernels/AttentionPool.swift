@@ -2,8 +2,8 @@ internal import RealModule
 
 // b pictures, t tokens of c channels each, heads of d = c / heads columns.
 //
-// Only the first token asks, so keys and values of all tokens need not be made: q · (K x + k) = (Kᵀ q) · x + q · k, whose
-// last part the softmax takes away, and Σ p (V x + v) = V (Σ p x) + v. What is left is a fiftieth of the work.
+// Only the first token asks, so keys and values of all tokens need not be made: q · (K x + k) = (Kᵀ q) · x + q · k,
+// whose last part the softmax takes away, and Σ p (V x + v) = V (Σ p x) + v. What is left is a fiftieth of the work.
 
 /// y[p, :] = V (Σ_t p_t x_t) + v by heads, with p = softmax over tokens of q · K x / √d.
 ///

@@ -1,10 +1,10 @@
 internal import RealModule
 
-// n rows (points of all pictures), c columns (channels), exact or rounded. Statistics are held in Double, whatever the rows
-// are.
+// n rows (points of all pictures), c columns (channels), exact or rounded. Statistics are held in Double, whatever the
+// rows are.
 
-/// Rows of a block: so few that it stays in the cache while it is read twice, and that sums of a Float's digits over it lose
-/// hardly any.
+/// Rows of a block: so few that it stays in the cache while it is read twice, and that sums of a Float's digits over it
+/// lose hardly any.
 func batchNormBlock(_ c: Int) -> Int { min(max((1 << 16) / max(c, 1), 8), 128) }
 
 /// mean[j] = mean of column j, squares[j] = Σ_i (x[i, j] − mean[j])²; both 0 where there are no rows.
@@ -90,8 +90,8 @@ private func merge(
   }
 }
 
-/// y = f((z − mean) · scale + bias + residual), column by column, where f is max(·, 0) with `relu` and nothing without; y may
-/// be z or the residual. All are exact or all rounded.
+/// y = f((z − mean) · scale + bias + residual), column by column, where f is max(·, 0) with `relu` and nothing without;
+/// y may be z or the residual. All are exact or all rounded.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func batchNorm<S: Scalar>(

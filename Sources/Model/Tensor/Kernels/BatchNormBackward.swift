@@ -8,13 +8,13 @@ public enum BatchNormMask<S: Scalar> {
   case none
   /// Where (z − mean) · scale + bias > 0: ReLU without a residual, found again from z.
   case recomputed
-  /// Where this output is > 0: ReLU after a residual. The gradient is the sum of dy and `adding`, for an output that went
-  /// two ways; what passes is written to dy, which then also is the gradient of the residual.
+  /// Where this output is > 0: ReLU after a residual. The gradient is the sum of dy and `adding`, for an output that
+  /// went two ways; what passes is written to dy, which then also is the gradient of the residual.
   case output(Operand<S>, adding: Operand<S>? = nil)
 }
 
-/// sum[j] = Σ_i h, along[j] = Σ_i h (z − mean[j]), with h the part of dy, or of its sum with another gradient, that passes
-/// the mask; where that is an output, h is written to dy.
+/// sum[j] = Σ_i h, along[j] = Σ_i h (z − mean[j]), with h the part of dy, or of its sum with another gradient, that
+/// passes the mask; where that is an output, h is written to dy.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func batchNormBackwardSums<S: Scalar>(

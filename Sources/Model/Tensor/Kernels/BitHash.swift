@@ -1,5 +1,5 @@
-/// A hash of the bits of x and of their order: what differs in one bit or more has another hash, but for one chance in 2⁶⁴.
-/// Numbers that are equal and differ in their bits, such as the zeros, count as different.
+/// A hash of the bits of x and of their order: what differs in one bit or more has another hash, but for one chance in
+/// 2⁶⁴. Numbers that are equal and differ in their bits, such as the zeros, count as different.
 public func bitHash<S: Scalar>(_ x: Tensor<S>) -> UInt64 {
   // Four times eight chains side by side, for each waits for its own products.
   typealias Lanes = SIMD8<UInt64>

@@ -1,5 +1,5 @@
-// Sums over the rows of many columns, of numbers that are Floats: 64 columns at a time stay in registers while the rows pass
-// by. Five times as fast as loops over one row after the other, which load and store their sums for every row.
+// Sums over the rows of many columns, of numbers that are Floats: 64 columns at a time stay in registers while the rows
+// pass by. Five times as fast as loops over one row after the other, which load and store their sums for every row.
 
 /// Up to 64 columns of a row, or their sums.
 struct Panel {
@@ -25,8 +25,8 @@ struct Panel {
     }
   }
 
-  /// Of rounded numbers, two in a word of 32 bits: the even columns of 32, the odd ones, and so on. Taken apart so they need
-  /// no more than a shift or a mask.
+  /// Of rounded numbers, two in a word of 32 bits: the even columns of 32, the odd ones, and so on. Taken apart so they
+  /// need no more than a shift or a mask.
   @inline(__always)
   init(rounded p: UnsafePointer<UInt16>, _ count: Int) {
     typealias Words = SIMD16<UInt32>
@@ -77,8 +77,8 @@ struct Panel {
     }
   }
 
-  /// Rounded to nearest, ties to even. What is not a number stays so as long as its lower half is 0, as in sums of rounded
-  /// numbers: then nothing is carried into its sign.
+  /// Rounded to nearest, ties to even. What is not a number stays so as long as its lower half is 0, as in sums of
+  /// rounded numbers: then nothing is carried into its sign.
   @inline(__always)
   func store(rounded p: UnsafeMutablePointer<UInt16>, _ count: Int) {
     let words = (
@@ -118,8 +118,8 @@ struct Panel {
     return result
   }
 
-  /// Where the condition is above 0, and 0 elsewhere; what is not a number may be either, and shows in the other factor. By
-  /// arithmetic on bits: comparisons of vectors go lane by lane.
+  /// Where the condition is above 0, and 0 elsewhere; what is not a number may be either, and shows in the other
+  /// factor. By arithmetic on bits: comparisons of vectors go lane by lane.
   @inline(__always)
   func passing(_ condition: Panel) -> Panel {
     with(condition) {

@@ -2,8 +2,8 @@ internal import RealModule
 
 /// C → G, in place, for cross entropies whose target is an anchor's own partner.
 ///
-/// G_ij = a_i (e^(z_ij − rowLSE_i) − [j is i's own]) + w_j (e^(z_ij − columnLSE_j) − [j is i's own]) with z = scale · c:
-/// the gradient with respect to z of Σ a_i ℓ_i over rows as anchors and Σ w_j ℓ_j over columns as anchors. Without
+/// G_ij = a_i (e^(z_ij − rowLSE_i) − [j is i's own]) + w_j (e^(z_ij − columnLSE_j) − [j is i's own]) with z = scale ·
+/// c: the gradient with respect to z of Σ a_i ℓ_i over rows as anchors and Σ w_j ℓ_j over columns as anchors. Without
 /// columns the second part is left out. The own column of row i is `diagonal + i`, counted from the tile's first column
 /// (it may lie outside the tile). Adds Σ_j G_ij c_ij to `along`, from which the scale's gradient is summed.
 @specialized(where S == Float)

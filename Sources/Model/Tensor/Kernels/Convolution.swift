@@ -6,8 +6,8 @@ import Foundation
 /// Unfolds some lines of what a 3 × 3 convolution gives: columns[point, ky, kx, :] = x[y · stride + ky − 1,
 /// x · stride + kx − 1, :], zero beyond the border, so that one matrix product with the weight is the convolution.
 ///
-/// `lines` counts the output's lines over all pictures; columns have [lines.count · output width, 9c]. Both are exact or
-/// both rounded: nine copies of a number that was rounded before are cheaper than nine roundings.
+/// `lines` counts the output's lines over all pictures; columns have [lines.count · output width, 9c]. Both are exact
+/// or both rounded: nine copies of a number that was rounded before are cheaper than nine roundings.
 public func unfold<S: Scalar>(
   _ x: Operand<S>, _ plane: Plane, stride: Int, lines: Range<Int>, into columns: Operand<S>
 ) {
@@ -25,8 +25,8 @@ public func unfold<S: Scalar>(
   }
 }
 
-/// Points of so many bytes, whatever the numbers in them: zero is all bits zero. The three taps of a line lie side by side
-/// in x, so they are copied together.
+/// Points of so many bytes, whatever the numbers in them: zero is all bits zero. The three taps of a line lie side by
+/// side in x, so they are copied together.
 private func unfold(
   _ source: UnsafeRawPointer, _ point: Int, _ plane: Plane, _ stride: Int, _ lines: Range<Int>,
   into target: UnsafeMutableRawPointer
@@ -62,8 +62,8 @@ public func forwardKernel<S: Scalar>(_ weight: Tensor<S>, into kernel: Tensor<S>
   forEachTap(of: weight, kernel) { w, k, o, i, tap, inputs, _ in k[(o * 9 + tap) * inputs + i] = w }
 }
 
-/// weight [out, in, 3, 3] → [3, 3, out, in] turned around: the factor of unfolded gradients of a convolution of stride 1,
-/// which give the gradient of its input.
+/// weight [out, in, 3, 3] → [3, 3, out, in] turned around: the factor of unfolded gradients of a convolution of stride
+/// 1, which give the gradient of its input.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func backwardKernel<S: Scalar>(_ weight: Tensor<S>, into kernel: Tensor<S>) {

@@ -11,7 +11,8 @@ public enum IntraForm: Sendable {
   case reverse
   /// ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2: A = ½ p (ln(p/m) − K), with K = KL(p ‖ m) as the anchors' number.
   case jensenShannon
-  /// Σ_j t_ij q_ij ln(q_ij/p_ij) with constant t = |p − q|: A = p B − t q, with B = Σ_j t_ij q_ij as the anchors' number.
+  /// Σ_j t_ij q_ij ln(q_ij/p_ij) with constant t = |p − q|: A = p B − t q, with B = Σ_j t_ij q_ij as the anchors'
+  /// number.
   case pairs
 }
 
@@ -40,8 +41,8 @@ public struct IntraAnchors<S: Scalar> {
 
 /// C → G, in place: G_ij = g_i A_ij + g_j A_ji, so that dU_i = scale Σ_j G_ij u_j. Adds Σ_j g_i A_ij c_ij to `along`.
 ///
-/// `masked` makes the own column 0; it is `diagonal + i` from the tile's first. `columnTeacher` is the teacher's tile as the
-/// columns' anchors have it, nil where it is r.
+/// `masked` makes the own column 0; it is `diagonal + i` from the tile's first. `columnTeacher` is the teacher's tile
+/// as the columns' anchors have it, nil where it is r.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func intraGradient<S: Scalar>(

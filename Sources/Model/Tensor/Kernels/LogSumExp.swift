@@ -5,8 +5,8 @@ internal import RealModule
 
 /// Folds a tile of logits into each row's running maximum m and sum Σ e^(z − m).
 ///
-/// Before the first tile: m = −∞ and sum = 0. With `leavingOut` row i leaves out its column leavingOut + i, where the tile
-/// has it.
+/// Before the first tile: m = −∞ and sum = 0. With `leavingOut` row i leaves out its column leavingOut + i, where the
+/// tile has it.
 @specialized(where S == Float)
 @specialized(where S == Double)
 public func foldLogSumExp<S: Scalar>(

@@ -1,7 +1,7 @@
 import Synchronization
 
-/// Zeroed scratch for the sums of each part: on the stack where it is small, and otherwise in memory that whoever asks next
-/// uses again.
+/// Zeroed scratch for the sums of each part: on the stack where it is small, and otherwise in memory that whoever asks
+/// next uses again.
 @inline(__always)
 func withPartialSums<S: Scalar>(of type: S.Type, count: Int, _ body: (UnsafeMutablePointer<S>) -> Void) {
   let bytes = count * MemoryLayout<S>.stride

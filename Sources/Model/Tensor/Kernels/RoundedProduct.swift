@@ -68,8 +68,9 @@ extension Double: RoundedProduct {
   }
 }
 
-/// Products of the rounded numbers in full width, for scalars and processors without products of bfloat16. Such products
-/// are no faster than exact ones; a run falls back to fp32 there, and tests hold both forms to the same numbers.
+/// Products of the rounded numbers in full width, for scalars and processors without products of bfloat16. Such
+/// products are no faster than exact ones; a run falls back to fp32 there, and tests hold both forms to the same
+/// numbers.
 extension Scalar {
   fileprivate static func multiplyWidened(
     transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<UInt16>, _ lda: Int,
