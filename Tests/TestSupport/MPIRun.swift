@@ -78,8 +78,12 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     let marked = environment.merging([Stragglers.variable: started.mark]) { $1 }
     // Not a child task: a test that is cancelled must be rid of its processes too.
     let watch = Task { () -> [String]? in
-      do { try await Task.sleep(for: limit) } catch { return nil }
-      return await started.end()
+      while true {
+        do { try await Task.sleep(for: limit) } catch { return nil }
+        // What had not even begun by then is looked at again.
+        let processes = await started.end()
+        if !processes.isEmpty { return processes }
+      }
     }
     var run: MPIRun
     do {
