@@ -19,7 +19,7 @@ public final class Objective<S: Scalar> {
   private let teachers: [Modalities<UnitRows<S>>]
   private let heads: Modalities<Head<S>>?
   /// The raw features of the step, where heads read them.
-  private var projected: Modalities<Tensor<S>>?
+  private var raw: Modalities<Tensor<S>>?
 
   /// Declares the parameters that these options need.
   ///
@@ -116,7 +116,7 @@ public final class Objective<S: Scalar> {
   private func project(
     _ image: Tensor<S>, _ text: Tensor<S>, _ needs: TermNeeds, _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> Modalities<UnitRows<S>> {
-    projected = nil
+    raw = nil
     guard needs.contains(.projection) else { return student }
     guard let heads else {
       precondition(
@@ -124,7 +124,7 @@ public final class Objective<S: Scalar> {
         "a term that needs heads became used without having been declared")
       return student
     }
-    projected = Modalities(image: image, text: text)
+    raw = Modalities(image: image, text: text)
     let isGlobal = needs.contains(.globalProjection)
     heads.image.forward(image, batch, alone: !isGlobal)
     heads.text.forward(text, batch, alone: !isGlobal)
@@ -135,9 +135,9 @@ public final class Objective<S: Scalar> {
   /// The gradients with respect to the raw features [b, e] of the last `accumulate`; called once.
   public func rawGradients() -> (image: Tensor<S>, text: Tensor<S>) {
     let result = (image: student.image.rawGradient(), text: student.text.rawGradient())
-    if let heads, let projected {
-      heads.image.backward(projected.image, addingTo: result.image)
-      heads.text.backward(projected.text, addingTo: result.text)
+    if let heads, let raw {
+      heads.image.backward(raw.image, addingTo: result.image)
+      heads.text.backward(raw.text, addingTo: result.text)
     }
     return result
   }
