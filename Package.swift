@@ -44,6 +44,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-numerics", from: "1.1.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+    // A command of `swift package` that scripts/docs runs; no target depends on it, so builds do not compile it.
+    .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0"),
     .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
   ],
   targets: [
@@ -65,7 +67,7 @@ let package = Package(
       path: "Sources/Model/Tensor", swiftSettings: fast),
     // What run files hold: sections, values and schedules, which options of Model and Dist declare beside themselves.
     .target(name: "Settings", path: "Sources/Model/Settings", swiftSettings: safe),
-    // Layers, towers, losses, optimizer, text, pictures. Knows nothing of other processes.
+    // Layers, towers, losses, optimizer, text, images. Knows nothing of other processes.
     .target(
       name: "Model",
       dependencies: ["Settings", "Tensor", "CImage", "CZlib", .product(name: "RealModule", package: "swift-numerics")],

@@ -46,7 +46,7 @@ int32_t cimage_decode(
     return cimage_fail(CIMAGE_MISUSE, text, "the bytes are not those that were probed");
   if (alpha && info->format == CIMAGE_JPEG) return cimage_fail(CIMAGE_MISUSE, text, "JPEG has no alpha");
   if (shrink != 1 && (info->format != CIMAGE_JPEG || (shrink != 2 && shrink != 4 && shrink != 8)))
-    return cimage_fail(CIMAGE_MISUSE, text, "no picture of this format is shrunk by %u", shrink);
+    return cimage_fail(CIMAGE_MISUSE, text, "no image of this format is shrunk by %u", shrink);
   // 2^32 · 2^32 · 4 does not fit: divide instead.
   size_t row = ((size_t)info->width + shrink - 1) / shrink * (alpha ? 4 : 3);
   size_t rows = ((size_t)info->height + shrink - 1) / shrink;

@@ -6,7 +6,7 @@
 
 #include "Codecs.h"
 
-/// A progressive file may repeat scans without end, each over the whole picture; real ones have about ten.
+/// A progressive file may repeat scans without end, each over the whole image; real ones have about ten.
 enum { scan_limit = 500 };
 
 /// One decoding: the library's objects, and where an error leaps to.

@@ -25,7 +25,7 @@ int32_t cimage_webp(
   VP8StatusCode code = WebPGetFeatures(bytes, count, &config.input);
   if (code != VP8_STATUS_OK) return failed(code, text);
   if (config.input.has_animation)
-    return cimage_fail(CIMAGE_UNSUPPORTED, text, "an animation; only still pictures are read");
+    return cimage_fail(CIMAGE_UNSUPPORTED, text, "an animation; only still images are read");
 
   uint32_t width = (uint32_t)config.input.width;
   uint32_t height = (uint32_t)config.input.height;

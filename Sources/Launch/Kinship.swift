@@ -9,16 +9,19 @@ struct Kinship: ParsableCommand {
     commandName: "kinship",
     abstract: "Distils large CLIP-style models into small ones, on clusters of CPU machines.",
     discussion: """
-      Every command runs alone or under mpirun, with any number of ranks, and gives the same answer:
+      Every command runs alone or under mpirun, with any number of ranks, and gives the same answer.
+
+      Example:
 
         mpirun -n 4 kinship train run.yaml
 
-      Exit codes: 0 done, 64 usage, 65 data, 70 internal, 74 input or output, 75 run me again, 76 a number that is \
-      not finite, 77 a rank that hangs.
+      Exit codes:
+
+      \(ExitStatus.allCases.map { "  \($0.rawValue)  \($0.meaning)" }.joined(separator: "\n"))
       """,
     version: Release.version,
     subcommands: [
-      Train.self, Precompute.self, Plan.self, Doctor.self, Bench.self, CorpusCommand.self, VocabularyCommand.self,
+      Train.self, Precompute.self, Plan.self, Doctor.self, Bench.self, DatasetCommand.self, VocabularyCommand.self,
       EvaluateCommand.self, Merge.self, WeightsCommand.self, EmbedCommand.self, Report.self,
     ])
 
@@ -32,10 +35,10 @@ struct Kinship: ParsableCommand {
     } catch let error as RunFileError {
       // Every rank reads the same file and finds the same.
       if Machine.isFirstRank { complain(error) }
-      Foundation.exit(error.exitCode)
+      Foundation.exit(error.status.rawValue)
     } catch let error as any ExitCoded {
       complain(error)
-      Foundation.exit(error.exitCode)
+      Foundation.exit(error.status.rawValue)
     } catch {
       let code = exitCode(for: error)
       if code == .success || code == .validationFailure, !Machine.isFirstRank { Foundation.exit(code.rawValue) }

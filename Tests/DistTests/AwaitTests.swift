@@ -2,10 +2,11 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `Await`, with which scripts inside tests wait. It hangs or comes too early where it misses an event.
+/// Tests `Await`, with which scripts inside tests wait. It would hang or return too early if it missed an event.
 @Suite struct AwaitTests {
-  /// Runs a script beside `$live`, a process that waits for ever, and `$dead`, one that has ended. The script's `now …`
-  /// and `later NAME …` start `Await` and print its exit status, `end NAME` waits for the second.
+  /// Runs a script with `$live`, a process that waits forever, and `$dead`, one that has ended. In the script `now …`
+  /// runs `Await` and prints its exit status, `later NAME …` starts it, and `end NAME` waits for it and prints its
+  /// status.
   private func output(_ script: String) async throws -> [String] {
     let folder = try TemporaryFolder()
     let words = """

@@ -11,34 +11,34 @@ import Testing
     try await MPIRun.execute(["env", scripts.appending(path: script).path] + arguments)
   }
 
-  private static func picture(_ width: Int, _ height: Int) -> [UInt8] {
-    PNGPicture.encode(width: width, height: height, rgb: Array(repeating: 90, count: 3 * width * height))
+  private static func image(_ width: Int, _ height: Int) -> [UInt8] {
+    PNGImage.encode(width: width, height: height, rgb: Array(repeating: 90, count: 3 * width * height))
   }
 
-  // MARK: Tables of pictures
+  // MARK: Tables of images
 
   @Test func stampsHaveSentencesAndLettersAreLeftOut() async throws {
     let folder = try TemporaryFolder()
     let root = "packages/tuxpaint-stamps-default/usr/share/tuxpaint/stamps/"
     for name in ["animals/fox", "animals/fox_mirror", "town/wordless", "symbols/alphabets/a", "symbols/math/7", "thin"]
     {
-      try folder.write("\(root)\(name).png", Self.picture(name == "thin" ? 15 : 300, 150))
+      try folder.write("\(root)\(name).png", Self.image(name == "thin" ? 15 : 300, 150))
     }
     for name in ["animals/fox", "symbols/alphabets/a", "symbols/math/7", "thin"] {
       try folder.write("\(root)\(name).txt", "A \(name.suffix(3)).\nde.utf8=Ein Fuchs.\n".utf8)
     }
-    let run = try await Self.run("picture-tables", ["stamps", folder.path("packages"), folder.path("")])
+    let run = try await Self.run("image-tables", ["stamps", folder.path("packages"), folder.path("")])
     #expect(run.status == 0, "\(run)")
-    #expect(run.output.contains("2 pictures, 1 distinct titles; 1 left out"), "\(run)")
+    #expect(run.output.contains("2 images, 1 distinct titles; 1 left out"), "\(run)")
     let table = try String(contentsOfFile: folder.path("stamps.tsv"), encoding: .utf8)
     let expected = """
       filepath\ttitle\tkeywords\tkey
-      pictures/animals/fox.png\tA fox.\t\tanimals/fox
-      pictures/animals/fox_mirror.png\tA fox.\t\tanimals/fox_mirror
+      images/animals/fox.png\tA fox.\t\tanimals/fox
+      images/animals/fox_mirror.png\tA fox.\t\tanimals/fox_mirror
 
       """
     #expect(table == expected)
-    let copy = try Data(contentsOf: URL(filePath: folder.path("pictures/animals/fox.png")))
+    let copy = try Data(contentsOf: URL(filePath: folder.path("images/animals/fox.png")))
     // Width and height stand big-endian behind the signature and the first chunk's name.
     #expect(Array(copy[16..<24]) == [0, 0, 0, 128, 0, 0, 0, 64])
   }
@@ -59,16 +59,16 @@ import Testing
         </metadata></svg>
         """
       try folder.write("packages/openclipart-svg/usr/share/openclipart/svg/x/\(name).svg", metadata.utf8)
-      try folder.write("packages/openclipart-png/usr/share/openclipart/png/x/\(name).png", Self.picture(20, 20))
+      try folder.write("packages/openclipart-png/usr/share/openclipart/png/x/\(name).png", Self.image(20, 20))
     }
-    let run = try await Self.run("picture-tables", ["clipart", folder.path("packages"), folder.path("")])
+    let run = try await Self.run("image-tables", ["clipart", folder.path("packages"), folder.path("")])
     #expect(run.status == 0, "\(run)")
     let table = try String(contentsOfFile: folder.path("clipart.tsv"), encoding: .utf8)
     let expected = """
       filepath\ttitle\tkeywords\tkey
-      pictures/x/bread.png\tBread\tmammal, map symbol\tx/bread
-      pictures/x/lizard.png\tLézard\tmammal, map symbol\tx/lizard
-      pictures/x/red_fox_01.png\tred fox\tmammal, map symbol\tx/red_fox_01
+      images/x/bread.png\tBread\tmammal, map symbol\tx/bread
+      images/x/lizard.png\tLézard\tmammal, map symbol\tx/lizard
+      images/x/red_fox_01.png\tred fox\tmammal, map symbol\tx/red_fox_01
 
       """
     #expect(table == expected)
@@ -76,9 +76,9 @@ import Testing
 
   @Test func anotherPackageIsRefused() async throws {
     let folder = try TemporaryFolder()
-    let run = try await Self.run("picture-tables", ["stamps", folder.path(""), folder.path("")])
+    let run = try await Self.run("image-tables", ["stamps", folder.path(""), folder.path("")])
     #expect(run.status == 1, "\(run)")
-    #expect(run.errors.contains("no pictures in"), "\(run)")
+    #expect(run.errors.contains("no images in"), "\(run)")
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path("")) == [])
   }
 

@@ -48,7 +48,7 @@ import Testing
   @Test func aRunKeepsToThePrecisionThatItBeganIn() async throws {
     let scene = try await TrainScene()
     let own = PrecisionDecision(.current).used
-    let other = own == .fp32 ? Precision.bf16 : .fp32
+    let other = own == .fp32 ? ComputePrecision.bf16 : .fp32
     let begun = try await scene.run(
       ["name=kept", "steps=4", "checkpoint.every=2", "precision=\(other.rawValue)"], ranks: 1)
     try #require(begun.status == 0, "\(begun)")

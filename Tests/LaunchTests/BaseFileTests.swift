@@ -11,10 +11,10 @@ import Testing
   private static let common = """
     output: elsewhere
     model: ViT-T-16
-    data: {corpora: [a, b], workers: 3}
+    data: {datasets: [a, b], workers: 3}
     vocabulary: words.txt.gz
     epochs: 2
-    optimizer: {rate: 1e-3, betas: [0.8, 0.9]}
+    optimizer: {learning_rate: 1e-3, betas: [0.8, 0.9]}
     objective: intra
     teacher: a/run
     """
@@ -28,16 +28,16 @@ import Testing
       """
       base: middle.yaml
       name: row
-      data: {corpora: [c]}
+      data: {datasets: [c]}
       optimizer: {warmup: 7, betas: auto}
       objective: {fd: 10}
       log:
       model: {quick_gelu: true}
       """.utf8)
-    let run = try RunConfig.load(file, overrides: ["optimizer.rate=2e-3", "data.corpora.0.weight=2"])
+    let run = try RunConfig.load(file, overrides: ["optimizer.learning_rate=2e-3", "data.datasets.0.weight=2"])
     #expect(run.name == "row" && run.output == "elsewhere" && run.seed == 5 && run.epochs == 2)
-    #expect(run.data.corpora.map(\.path) == ["c"] && run.data.corpora[0].weight == 2 && run.data.workers == 3)
-    #expect(run.optimizer.rate == 2e-3 && run.optimizer.warmup == 7 && run.optimizer.betas == nil)
+    #expect(run.data.datasets.map(\.path) == ["c"] && run.data.datasets[0].weight == 2 && run.data.workers == 3)
+    #expect(run.optimizer.learningRate == 2e-3 && run.optimizer.warmup == 7 && run.optimizer.betas == nil)
     #expect(run.objective.preset == .intra && run.objective.at(0).fd == 10)
     #expect(run.log.every == 3 && run.model.preset == "ViT-T-16" && run.model.quickGELU == true)
     // The resolved run needs no other file.

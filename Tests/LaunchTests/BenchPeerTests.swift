@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `scripts/bench` beside PyTorch. Its measurements are real; PyTorch, which no test installs, is a stand-in that says
-/// what it was asked and answers what the real script answers.
+/// Runs `scripts/bench` beside PyTorch. Its own measurements are real. A stand-in replaces PyTorch, which
+/// no test installs: it records its arguments and prints what the real script prints.
 @Suite(.serialized) struct BenchPeerTests {
   let folder: TemporaryFolder
   let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -52,7 +52,7 @@ import Testing
     }
   }
 
-  /// Whether it is ours to the 16 of the stand-in, but for the last digits of numbers that JSON's readers round.
+  /// Returns whether a figure is our rate over the stand-in's 16, except for last digits that JSON readers round.
   private static func isRatio(_ found: Any?, of ours: Double) -> Bool {
     guard let found = found as? Double else { return false }
     return abs(found - ours / 16) <= 1e-14 * ours
@@ -60,7 +60,7 @@ import Testing
 
   @Test(.bfloat16Products) func bothPrecisions() async throws { try await compare(["fp32", "bf16"]) }
 
-  /// Both steps are in fp32.
+  /// Both steps run in fp32.
   @Test func anOlderProcessor() async throws { try await compare(["fp32"], OlderProcessor.environment) }
 
   private func compare(_ expected: Set<String>, _ environment: [String: String] = [:]) async throws {

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What `kinship bench` prints, in real jobs of small sizes: that its figures fit one another, not how fast it is.
+/// Tests in small real jobs that the figures of `kinship bench` are consistent, not how fast it is.
 @Suite(.serialized) struct BenchTests {
   @Test(arguments: [1, 2]) func objective(ranks: Int) async throws {
     let run = try await MPIRun.kinship(
@@ -12,7 +12,7 @@ import Testing
     let batches = try #require(report["batches"] as? [[String: Any]])
     #expect(batches.map { $0["pairs"] as? Int } == [300, 600])
     let operations = batches.compactMap { $0["gflops"] as? Double }
-    // Two batches whose rows are twice as many have four times the products; heads only twice.
+    // Twice as many rows have four times the products of similarities, and twice the products of heads.
     #expect(operations.count == 2 && operations[1] / operations[0] > 3.5 && operations[1] / operations[0] < 4)
     for batch in batches {
       let (all, once) = (try number(batch, "roof_share"), try number(batch, "roof_share_once"))
@@ -32,7 +32,7 @@ import Testing
     #expect(report["caption_tokens"] as? Int == 5 && shares["rounding"] == 0 && shares["unfolding"] == 0)
   }
 
-  /// Threads note their products at the same time.
+  /// Threads record their products at the same time.
   @Test(.bfloat16Products) func stepOfSeveralThreads() async throws {
     try await stepOfSeveralThreads(isRounded: true)
   }
@@ -66,7 +66,7 @@ import Testing
     #expect(choices.map { $0["recompute"] as? String } == ["none", "cheap", "blocks"])
     let activations = try choices.map { try number($0, "activation_mib") }
     #expect(activations[0] > 1.2 * activations[1] && activations[1] > 1.2 * activations[2], "\(activations)")
-    // What is computed again is no work of the step's.
+    // Recomputation does not count as work of the step.
     #expect(try report["recompute"] as? String == "none" && number(report, "activation_mib") == activations[0])
     #expect(try choices.allSatisfy { try number($0, "step_s") > 0 && number($0, "peak_mib") > activations[0] })
     let wrong = try await MPIRun.kinship(["bench", "step", "--recompute", "all"], ranks: nil)
@@ -79,13 +79,13 @@ import Testing
       ranks: ranks)
     let report = try lastLine(run)
     let placements = try #require(report["placements"] as? [[String: Any]])
-    #expect(placements.map { $0["placement"] as? String } == ["node", "spread", "replicated"])
+    #expect(placements.map { $0["placement"] as? String } == ["node", "sharded", "replicated"])
     for placement in placements {
       let pairs = try number(placement, "pairs_per_s")
-      let parts = try ["pictures_per_s", "captions_per_s"].map { try number(placement, $0) }
+      let parts = try ["images_per_s", "captions_per_s"].map { try number(placement, $0) }
       let (share, wait) = (try number(placement, "roof_share"), try number(placement, "wait_share"))
       #expect(pairs > 0 && parts.allSatisfy { $0 >= pairs } && share > 0, "\(placement)")
-      #expect(placement["placement"] as? String == "spread" ? wait > 0 && wait < 1 : wait == 0)
+      #expect(placement["placement"] as? String == "sharded" ? wait > 0 && wait < 1 : wait == 0)
     }
     #expect(run.output.split(separator: "\n").count { $0.hasPrefix("teacher's weights, ") } == 3)
   }
@@ -101,7 +101,7 @@ import Testing
     #expect(measured.map { $0["ranks"] as? Int } == [1, 1, 2, 2])
     #expect(measured.map { $0["overlap"] as? Bool } == [false, true, false, true])
     let bytes = try measured.map { try number($0, "received_bytes") }
-    // Half of the gradients but the table's, and half of the parameters.
+    // Each rank receives half of the gradients, without those of the token embedding, and half of the parameters.
     #expect(bytes[0] == 0 && bytes[1] == 0 && bytes[2] == bytes[3] && bytes[2] > 4e6, "\(bytes)")
     for (index, found) in measured.enumerated() {
       let (step, exposed) = (try number(found, "step_s"), try number(found, "exposed_s"))

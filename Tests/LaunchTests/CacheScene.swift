@@ -4,8 +4,8 @@ import Testing
 
 @testable import Launch
 
-/// A teacher with the caches that `kinship precompute` makes of its embeddings: 23 pictures with two captions each, two
-/// views of each picture, parts of five samples.
+/// A teacher with the caches that `kinship precompute` makes of its embeddings: 23 images with two captions each, two
+/// views of each image, parts of five samples.
 final class CacheScene: Sendable {
   let teacher: TeacherScene
   var scene: TrainScene { teacher.scene }
@@ -15,7 +15,7 @@ final class CacheScene: Sendable {
 
   func path(_ cache: String) -> String { scene.folder.path("caches/\(cache)") }
 
-  /// The folder of the scene's corpus in a cache.
+  /// The folder of the scene's dataset in a cache.
   func folder(_ cache: String) -> String { path(cache) + "/corpus" }
 
   /// What a run must say to use a cache.

@@ -16,12 +16,22 @@ import Testing
       about == """
         OVERVIEW: Distils large CLIP-style models into small ones, on clusters of CPU machines.
 
-        Every command runs alone or under mpirun, with any number of ranks, and gives the same answer:
+        Every command runs alone or under mpirun, with any number of ranks, and gives the same answer.
+
+        Example:
 
           mpirun -n 4 kinship train run.yaml
 
-        Exit codes: 0 done, 64 usage, 65 data, 70 internal, 74 input or output, 75 run me again, 76 a
-        number that is not finite, 77 a rank that hangs.
+        Exit codes:
+
+          0  done
+          64  the command line or the run file is wrong
+          65  a file's contents are wrong, or do not fit the rest
+          70  an internal error or an MPI error
+          74  a file cannot be read or written
+          75  stopped by a signal with everything saved; start again with --resume auto
+          76  a loss, a gradient or an embedding is not finite
+          77  a rank made no progress before the watchdog's deadline
 
         USAGE: kinship <subcommand>
 
@@ -32,7 +42,8 @@ import Testing
         """)
     #expect(commands.contains("  train                   Trains a model from a run file.\n"))
     #expect(
-      commands.contains("  doctor                  Says what this machine or cluster is, and what is wrong with it.\n"))
+      commands.contains(
+        "  doctor                  Describes this machine or cluster, and says what is wrong with it.\n"))
   }
 
   @Test func train() {
@@ -40,8 +51,12 @@ import Testing
       Kinship.helpMessage(for: Train.self, columns: 100) == """
         OVERVIEW: Trains a model from a run file.
 
-        Alone or under mpirun; the result is the same for any number of ranks. The run's log, checkpoints
-        and the resolved run file are kept in the folder output/name.
+        It runs alone or under mpirun, and the result is the same for any number of ranks. The run's log,
+        its checkpoints and the resolved run file are kept in the folder output/name.
+
+        Example:
+
+          mpirun -n 2 kinship train run.yaml --set optimizer.learning_rate=1e-3
 
         USAGE: kinship train <run> [--set <path=value> ...] [--resume <auto|latest|path>] [--dry-run] [--trace <prefix>]
 
@@ -49,10 +64,10 @@ import Testing
           <run>                   The run file (YAML). scripts/recipes/example.yaml shows every key.
 
         OPTIONS:
-          --set <path=value>      Overrides one value, such as optimizer.rate=1e-3. May be repeated; the
-                                  last one wins.
+          --set <path=value>      Overrides one value, such as optimizer.learning_rate=1e-3. May be
+                                  repeated; the last one wins.
           --resume <auto|latest|path>
-                                  Goes on from a checkpoint: auto (the latest if there is one), latest, or
+                                  Resumes from a checkpoint: auto (the latest if there is one), latest, or
                                   the path of a checkpoint or of a run.
           --dry-run               Checks the run, prints what it would do, and stops.
           --trace <prefix>        Writes what each rank does when to PREFIX.RANK.json, for chrome://tracing
@@ -66,34 +81,106 @@ import Testing
   @Test func doctor() {
     #expect(
       Kinship.helpMessage(for: Doctor.self, columns: 100) == """
-        OVERVIEW: Says what this machine or cluster is, and what is wrong with it.
+        OVERVIEW: Describes this machine or cluster, and says what is wrong with it.
 
-        Start it as a run would be started (mpirun -n 4 kinship doctor): processor, BLAS kernel and its
-        measured speed, what precision: auto takes and why, cores and threads of every rank, libraries,
-        shared memory; latency and bandwidth between ranks, clocks; then what is wrong, with the command
-        that mends it.
+        Start it as you would start a run. It shows the processor, the BLAS kernel and its measured speed,
+        what precision: auto selects and why, the cores and threads of every rank, libraries, shared
+        memory, latency and bandwidth between ranks, and clocks; then what is wrong, with the command that
+        fixes it.
+
+        Example:
+
+          mpirun -n 4 kinship doctor --folder runs
 
         USAGE: kinship doctor [--json] [--folder <path>]
 
         OPTIONS:
           --json                  Prints one JSON object instead of text.
-          --folder <path>         Also tries this folder: whether all ranks see the same files in it, and
-                                  whether locks work. Small files are made and removed.
+          --folder <path>         Also tests this folder: whether all ranks see the same files in it, and
+                                  whether locks work. Small files are created and removed.
           --version               Show the version.
           -h, --help              Show help information.
 
         """)
   }
 
-  @Test func whereARunGoesOnFrom() throws {
+  @Test func theCheckpointToResumeFrom() throws {
     let train = try #require(try Kinship.parseAsRoot(["train", "r.yaml", "--resume", "latest"]) as? Train)
     #expect(train.resume == .latest && train.overrides == [] && !train.dryRun)
     #expect(Resume(argument: "auto") == .auto && Resume(argument: "a/b") == .path("a/b") && Resume(argument: "") == nil)
   }
 }
 
+/// Every command's help shows a command line, and the command line is a valid one.
+@Suite struct ExampleTests {
+  /// The words that name each command, without `kinship`; the root has none.
+  static let commands = paths(below: Kinship.self, [])
+
+  private static func paths(below command: any ParsableCommand.Type, _ words: [String]) -> [[String]] {
+    [words] + command.configuration.subcommands.flatMap { paths(below: $0, words + [$0._commandName]) }
+  }
+
+  private static func command(_ words: [String]) -> (any ParsableCommand.Type)? {
+    words.reduce(Kinship.self as (any ParsableCommand.Type)?) { command, word in
+      command?.configuration.subcommands.first { $0._commandName == word }
+    }
+  }
+
+  /// The command lines under "Example:" or "Examples:".
+  static func examples(in help: String) -> [String] {
+    let lines = help.split(separator: "\n", omittingEmptySubsequences: false)
+    guard let title = lines.firstIndex(where: { $0 == "Example:" || $0 == "Examples:" }) else { return [] }
+    return lines[(title + 1)...].drop { $0.isEmpty }.prefix { $0.hasPrefix("  ") }.map { String($0.dropFirst(2)) }
+  }
+
+  @Test(arguments: commands) func anExampleIsAValidCommandLine(words: [String]) throws {
+    let command = try #require(Self.command(words))
+    let examples = Self.examples(in: Kinship.helpMessage(for: command, columns: 80))
+    #expect(!examples.isEmpty)
+    for example in examples {
+      let typed = Self.words(of: example)
+      let program = try #require(typed.firstIndex(of: "kinship"), "\(example)")
+      #expect(program == 0 || typed[0] == "mpirun", "\(example)")
+      let arguments = Array(typed[(program + 1)...])
+      #expect(arguments.starts(with: words), "\(example)")
+      let parsed = try Kinship.parseAsRoot(arguments)
+      let isLeaf = command.configuration.subcommands.isEmpty
+      let isThisCommand = ObjectIdentifier(type(of: parsed)) == ObjectIdentifier(command)
+      #expect(!isLeaf || isThisCommand, "\(example)")
+    }
+  }
+
+  /// The words of a command line, as a shell splits it.
+  static func words(of line: String) -> [String] {
+    var words: [String] = []
+    var word: String?
+    var quote: Character?
+    for character in line {
+      if character == quote {
+        quote = nil
+      } else if quote == nil, character == "'" || character == "\"" {
+        quote = character
+        word = word ?? ""
+      } else if quote == nil, character == " " {
+        if let word { words.append(word) }
+        word = nil
+      } else {
+        word = (word ?? "") + String(character)
+      }
+    }
+    return words + (word.map { [$0] } ?? [])
+  }
+}
+
 /// The real program: what it prints where, and how it ends.
 @Suite(.serialized) struct CommandLineTests {
+  @Test(arguments: ExampleTests.commands) func theHelpShowsAnExample(words: [String]) async throws {
+    let run = try await MPIRun.kinship(words + ["--help"], ranks: nil)
+    #expect(run.status == 0, "\(run)")
+    #expect(run.output.contains("USAGE: \((["kinship"] + words).joined(separator: " ")) "), "\(run)")
+    #expect(!ExampleTests.examples(in: run.output).isEmpty, "\(run)")
+  }
+
   @Test func theVersionIsPrinted() async throws {
     let run = try await MPIRun.kinship(["--version"], ranks: nil)
     #expect(run.status == 0 && run.output == "\(Release.version)\n" && run.errors == "")

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// What `kinship doctor` measures between ranks, on one machine and over virtual hosts.
+/// Tests what `kinship doctor` measures between ranks, on one machine and across virtual hosts.
 @Suite(.serialized) struct DoctorNetworkTests {
   private struct Report: Decodable {
     var network: NetworkReport?
@@ -61,7 +61,7 @@ import Testing
     #expect(report.findings.contains { $0.hasPrefix("nodes exchange 0.0") }, "\(report.findings)")
     #expect(report.folder?.seats.allSatisfy { $0.isSeen } ?? false)
 
-    // Each host has shared memory of its own.
+    // Each host has its own shared memory.
     let blind = try VirtualCluster.mpirun(["doctor", "--folder", "/dev/shm"], ranks: 2)
     let second = try await VirtualCluster.run(2, [], blind)
     #expect(second.output.contains("node node-1") && second.output.contains("node node-2"), "\(second)")
@@ -93,8 +93,8 @@ import Testing
       ])
     #expect(
       Self.network { $0.pairs[2].bandwidth = 0.1 } == [
-        "a pair exchanges less than a third of the usual 1.1 GB/s (rank 0 on node and rank 3 on node 0.1), and every step"
-          + " waits for the slowest; look at the cable and port of those nodes, or leave them out of the host file"
+        "a pair exchanges less than a third of the usual 1.1 GB/s (rank 0 on node and rank 3 on node 0.1), and every"
+          + " step waits for the slowest; check the cables and ports of those nodes, or leave them out of the host file"
       ])
     let slow = Self.network { for index in $0.pairs.indices { $0.pairs[index].bandwidth = 0.11 } }
     #expect(slow.count == 2 && slow[0].hasPrefix("ranks of one node exchange 0.11 GB/s: shared memory is not in use"))
@@ -119,7 +119,7 @@ import Testing
       ])
     #expect(
       findings { $0.locks["flock"] = .failed("No locks available") } == [
-        "/data does not know locks, and HDF5 asks for them; type export HDF5_USE_FILE_LOCKING=FALSE"
+        "/data does not support file locks, which HDF5 asks for; type export HDF5_USE_FILE_LOCKING=FALSE"
           + " (mpirun -x HDF5_USE_FILE_LOCKING)"
       ])
     #expect(

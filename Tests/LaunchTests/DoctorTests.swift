@@ -4,7 +4,7 @@ import Testing
 
 @testable import Launch
 
-/// The real program, started as a user starts it.
+/// Runs the real program as a user does.
 @Suite(.serialized) struct DoctorTests {
   private struct Report: Decodable {
     var ranks: [RankReport]
@@ -54,12 +54,12 @@ import Testing
     let (report, _) = try await Self.doctor(ranks: 2, coreType: "Prescott")
     #expect(
       report.findings.contains {
-        $0.hasPrefix("OPENBLAS_CORETYPE=Prescott is below what the processor can do; unset it, or type")
+        $0.hasPrefix("OPENBLAS_CORETYPE=Prescott is below what the processor supports; unset it, or type")
       })
   }
 
-  /// A library put before OpenBLAS says what an older OpenBLAS says on a newer processor: the program must start
-  /// anew once, with better kernels, and not again though the answer stays the same.
+  /// A library before OpenBLAS answers like an older OpenBLAS on a newer processor: the program must restart once, with
+  /// better kernels, and not again although the answer stays the same.
   @Test(.betterKernels, arguments: [nil, 2]) func kernelsBelowTheProcessorAreReplacedOnce(ranks: Int?) async throws {
     let folder = try TemporaryFolder()
     let source = try folder.write(
@@ -82,7 +82,7 @@ import Testing
     #expect(lines.first == "kinship \(Release.version), 2 ranks")
     #expect(lines.contains("  BLAS kernel    Haswell, set in OPENBLAS_CORETYPE"))
     #expect(lines.contains { $0.hasPrefix("     1 ") && $0.contains("Haswell") })
-    #expect(lines.contains("To be mended:"))
+    #expect(lines.contains("Problems:"))
     #expect(
       lines.contains(
         "- HDF5_USE_FILE_LOCKING=maybe is not a value that HDF5 knows; set TRUE, FALSE or BEST_EFFORT"))
@@ -114,19 +114,19 @@ import Testing
   @Test func everyFindingSaysWhatToType() {
     #expect(
       Self.findings { $0.kernel = "Haswell" } == [
-        "OpenBLAS runs Haswell kernels, the processor can do SkylakeX; type export OPENBLAS_CORETYPE=SkylakeX"
+        "OpenBLAS runs Haswell kernels, but the processor supports SkylakeX; type export OPENBLAS_CORETYPE=SkylakeX"
       ])
     #expect(
       Self.findings {
         $0.kernel = "Nehalem"
         $0.blas = "OpenBLAS 0.3.21"
       } == [
-        "this OpenBLAS was built for Nehalem only, the processor can do SkylakeX; install one that chooses"
-          + " (apt install libopenblas0-pthread)"
+        "this OpenBLAS was built for Nehalem only, but the processor supports SkylakeX; install one that chooses its"
+          + " kernels at run time (apt install libopenblas0-pthread)"
       ])
     #expect(
       Self.findings { $0.built = .avx2 } == [
-        "this binary was built for x86-64-v3, the processor can do x86-64-v4; build it here, or with"
+        "this binary was built for x86-64-v3, but the processor supports x86-64-v4; build it here, or with"
           + " KINSHIP_MARCH=x86-64-v4"
       ])
     #expect(
@@ -149,7 +149,7 @@ import Testing
         $0.plan.compute = 4
         $0.allCores = 150
       } == [
-        "4 threads are less than half as fast as they should be beside one; look for other work on these cores (top),"
+        "4 threads reach less than half of 4 times the speed of one; look for other work on these cores (top),"
           + " or give the rank cores of its own (mpirun --bind-to core)"
       ])
   }

@@ -49,7 +49,7 @@ import Testing
       "steps=6",
     ]
     try await scene.train("run", values + ["reduce.bucket=0.002"], ranks: 2)
-    for ranks in [1, 3] { try await scene.train("on\(ranks)", values + ["batch.micro=2"], ranks: ranks) }
+    for ranks in [1, 3] { try await scene.train("on\(ranks)", values + ["batch.micro_batch_size=2"], ranks: ranks) }
     let (first, last) = (try SafetensorsFile(source), try average("run"))
     let name = "visual.transformer.resblocks.1.mlp.c_fc.weight"
     for name in [name, "token_embedding.weight", "logit_scale", "text_projection"] {
@@ -113,7 +113,7 @@ import Testing
   private func figures(_ arguments: [String], ranks: Int) async throws -> RetrievalFigures {
     let json = scene.folder.path("figures.json")
     _ = try await kinship(
-      ["evaluate", "retrieval", "--candidates", "distinct-captions", "--corpus", scene.corpus, "--json", json]
+      ["evaluate", "retrieval", "--candidates", "distinct-captions", "--dataset", scene.dataset, "--json", json]
         + arguments,
       ranks: ranks)
     return try JSONDecoder().decode(RetrievalFigures.self, from: Data(contentsOf: URL(filePath: json)))
@@ -122,8 +122,9 @@ import Testing
   /// A ResNet, whose running statistics are averaged too; with a frozen tower whose buckets never travel otherwise.
   @Test func everyReaderTakesIt() async throws {
     let values = [
-      "model.vision_cfg={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}", "optimizer.rate=5e-3",
-      "reduce.bucket=0.01", "evaluate={every: 4, evaluations: [{kind: retrieval, corpus: \"\(scene.corpus)\"}]}",
+      "model.vision_cfg={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}",
+      "optimizer.learning_rate=5e-3",
+      "reduce.bucket=0.01", "evaluate={every: 4, evaluations: [{kind: retrieval, dataset: \"\(scene.dataset)\"}]}",
       "steps=8",
       "checkpoint.every=8",
     ]
@@ -133,7 +134,7 @@ import Testing
       ["--resume", scene.runFolder("free").path]
         + ["--set", "steps=12"], ranks: 2)
     // Both kinds of weights are in the log of one, the average alone in that of the other.
-    let title = "retrieval \(URL(filePath: scene.corpus).lastPathComponent)"
+    let title = "retrieval \(URL(filePath: scene.dataset).lastPathComponent)"
     #expect(
       try scene.log("free", "evaluation").compactMap(\.evaluation) == [title, "\(title) ema", title, "\(title) ema"])
     let logged = try scene.log("run", "evaluation")
@@ -174,15 +175,15 @@ import Testing
     _ = try await kinship(["merge", folder.path, "--optimizer", "-o", all])
     let names = try HDF5Weights(all).names
     #expect(names.contains("ema.text_projection") && names.contains("ema.visual.bn1.running_mean"), "\(names)")
-    #expect(try await figures(["--checkpoint", all], ranks: 1).pictures == 23)
+    #expect(try await figures(["--checkpoint", all], ranks: 1).images == 23)
   }
 
   @Test func beginsAnewWhenTheModelIsCut() async throws {
     try await scene.train(
       "run",
       [
-        "prune={sparsity: 0.4, step: 6, ramp: 0, rate: 1.2}", "ema=0.5", "steps=9",
-        "evaluate={every: 3, evaluations: [{kind: retrieval, corpus: \"\(scene.corpus)\"}]}",
+        "prune={sparsity: 0.4, step: 6, ramp: 0, learning_rate: 1.2}", "ema=0.5", "steps=9",
+        "evaluate={every: 3, evaluations: [{kind: retrieval, dataset: \"\(scene.dataset)\"}]}",
       ], ranks: 2)
     let raw = try SafetensorsFile(scene.runFolder("run").appending(path: ModelFiles.weights))
     let average = try average("run")
@@ -214,11 +215,11 @@ import Testing
       (["merge", folder, "--ema-weights", "--reshard", "2", "-o", output], 64, "leave --optimizer, --ema-weights"),
       (["weights", "export", file, "--ema-weights", "--output", output], 64, "--ema-weights belongs to a run"),
       (
-        ["evaluate", "retrieval", "--checkpoint", folder, "--ema-weights", "--corpus", scene.corpus], 65,
+        ["evaluate", "retrieval", "--checkpoint", folder, "--ema-weights", "--dataset", scene.dataset], 65,
         "holds no moving average of the weights: its run had no ema"
       ),
       (
-        ["evaluate", "retrieval", "--checkpoint", file, "--ema-weights", "--corpus", scene.corpus], 65,
+        ["evaluate", "retrieval", "--checkpoint", file, "--ema-weights", "--dataset", scene.dataset], 65,
         "--ema-weights belongs to a run or a checkpoint"
       ),
     ] {

@@ -14,7 +14,7 @@ import Testing
     for ranks in [nil, 2, 3] {
       let output = scene.folder.path("\(ranks ?? 1).h5")
       let run = try await MPIRun.kinship(
-        ["embed", "--corpus", scene.corpus, "--captions", lines, "--output", output] + scene.source, ranks: ranks)
+        ["embed", "--dataset", scene.dataset, "--captions", lines, "--output", output] + scene.source, ranks: ranks)
       #expect(run.status == 0 && run.output == "/image: 70 × 16\n/text: 2 × 16\n", "\(run)")
       let file = try HDF5File.open(output)
       #expect(try file.dataset("image").shape == [70, 16] && file.dataset("text").shape == [2, 16])
@@ -23,7 +23,7 @@ import Testing
     }
     #expect(found[0] == found[1] && found[0] == found[2])
     let expected =
-      try scene.samples.flatMap { try scene.embedding(picture: $0.image) }
+      try scene.samples.flatMap { try scene.embedding(image: $0.image) }
       + captions.flatMap { scene.embedding(text: $0) }
     #expect(found[0].count == expected.count)
     for (one, other) in zip(found[0], expected) { #expect(abs(Double(one) - other) < 1e-5) }
@@ -47,9 +47,9 @@ import Testing
     #expect(nothing.status == 64 && nothing.errors.contains("nothing to embed"), "\(nothing)")
   }
 
-  // MARK: - A user's own pictures
+  // MARK: - A user's own images
 
-  /// The scene's pictures as files, by their numbers.
+  /// Writes the scene's images to files named by their numbers.
   func write(_ scene: EvaluationScene, _ name: (Int) -> String) throws -> [String] {
     try scene.samples.enumerated().map { try scene.folder.write("own/" + name($0.offset), $0.element.image) }
   }
@@ -74,7 +74,7 @@ import Testing
     let scene = try EvaluationScene(count: 150)
     let paths = try write(scene) { "é \($0 % 3)/\($0).png" }
     let list = try scene.folder.write("list.txt", paths.joined(separator: "\n").utf8)
-    // Two that are none, one in the middle of a block and one at the beginning of another.
+    // Two files are not images, one in the middle of a block and one at the beginning of another.
     try scene.folder.write("own/é \(70 % 3)/70.png", [1, 2, 3])
     try FileManager.default.removeItem(atPath: paths[128])
     let kept = paths.indices.filter { $0 != 70 && $0 != 128 }
@@ -82,12 +82,12 @@ import Testing
     for ranks in [nil, 2, 3] {
       let output = scene.folder.path("\(ranks ?? 1).h5")
       let run = try await MPIRun.kinship(
-        ["embed", "--picture-list", list, "--text", "red cat", "“dog”", "--skip-bad", "--output", output]
+        ["embed", "--image-list", list, "--text", "red cat", "“dog”", "--skip-bad", "--output", output]
           + scene.source,
         ranks: ranks)
       #expect(run.status == 0 && run.output == "/image: 148 × 16\n/text: 2 × 16\n", "\(run)")
       let told = run.errors.split(separator: "\n").filter { $0.contains("left out") }
-      #expect(told.count == 2 && told[0].contains("left out: \(paths[70]): not a picture"), "\(run)")
+      #expect(told.count == 2 && told[0].contains("left out: \(paths[70]): not an image"), "\(run)")
       #expect(told.last?.contains("left out: \(paths[128]): cannot be read: No such file") == true, "\(run)")
       let file = try HDF5File.open(output)
       #expect(try names(file, "image") == kept.map { paths[$0] })
@@ -97,14 +97,14 @@ import Testing
     }
     #expect(found[0] == found[1] && found[0] == found[2])
     let expected =
-      try kept.flatMap { try scene.embedding(picture: scene.samples[$0].image) } + scene.embedding(text: "red cat")
+      try kept.flatMap { try scene.embedding(image: scene.samples[$0].image) } + scene.embedding(text: "red cat")
       + scene.embedding(text: "“dog”")
     #expect(found[0].count == expected.count)
     for (one, other) in zip(found[0], expected) { #expect(abs(Double(one) - other) < 1e-5) }
     for ranks in [nil, 2] {
       let output = scene.folder.path("not")
       let run = try await MPIRun.kinship(
-        ["embed", "--picture-list", list, "--output", output] + scene.source, ranks: ranks)
+        ["embed", "--image-list", list, "--output", output] + scene.source, ranks: ranks)
       #expect(run.status == 65, "\(run)")
       #expect(run.errors.contains("cannot be embedded") && run.errors.contains("--skip-bad"), "\(run)")
       #expect(!FileManager.default.fileExists(atPath: output))
@@ -114,20 +114,20 @@ import Testing
   @Test func foldersPatternsAndFiles() async throws {
     let scene = try EvaluationScene(count: 5)
     let paths = try write(scene) { ["b/2.png", "a.png", "b/c/1.png", "z.PNG", "note.png"][$0] }
-    try scene.folder.write("own/note.txt", "no picture".utf8)
+    try scene.folder.write("own/note.txt", "no image".utf8)
     let own = scene.folder.path("own")
     for (sources, order) in [
       ([own], [1, 0, 2, 4, 3]), ([own + "/"], [1, 0, 2, 4, 3]), ([own + "/[az]*"], [1, 3]), ([own + "/b*"], [0, 2]),
       ([paths[3], paths[1], own + "/b", paths[1]], [3, 1, 0, 2, 1]),
     ] {
       let run = try await MPIRun.kinship(
-        ["embed", "--output", "-"] + scene.source + ["--pictures"] + sources, ranks: nil)
+        ["embed", "--output", "-"] + scene.source + ["--images"] + sources, ranks: nil)
       #expect(run.status == 0, "\(run)")
       let found = try lines(run.output)
       #expect(found.map(\.name) == order.map { paths[$0] }, "\(run)")
-      for (line, picture) in zip(found, order) {
+      for (line, image) in zip(found, order) {
         #expect(line.kind == "image")
-        for (one, other) in zip(line.embedding, try scene.embedding(picture: scene.samples[picture].image)) {
+        for (one, other) in zip(line.embedding, try scene.embedding(image: scene.samples[image].image)) {
           #expect(abs(Double(one) - other) < 1e-5)
         }
       }
@@ -159,18 +159,18 @@ import Testing
 
   @Test func whatTheUserCanMend() async throws {
     let scene = try EvaluationScene(count: 1)
-    let picture = try write(scene) { _ in "a.png" }[0]
+    let image = try write(scene) { _ in "a.png" }[0]
     try scene.folder.write("own/bad.png", [1])
     try FileManager.default.createDirectory(atPath: scene.folder.path("empty"), withIntermediateDirectories: true)
     let cases: [([String], Int, String)] = [
-      (["--pictures", picture, "--corpus", scene.corpus], 64, "both name the pictures"),
+      (["--images", image, "--dataset", scene.dataset], 64, "both name the images"),
       (["--skip-bad", "--text", "x"], 64, "--skip-bad belongs to"), (["--text", " "], 64, "a caption is empty"),
-      (["--captions", "-", "--picture-list", "-"], 64, "cannot both be standard input"),
-      (["--pictures", scene.folder.path("empty")], 65, "expected pictures (jpeg, jpg, png, webp), found nothing"),
-      (["--pictures", scene.folder.path("x*")], 65, "expected files that the pattern matches, found nothing"),
-      (["--pictures", scene.folder.path("gone.png")], 65, "gone.png” cannot be embedded: cannot be read"),
+      (["--captions", "-", "--image-list", "-"], 64, "cannot both be standard input"),
+      (["--images", scene.folder.path("empty")], 65, "expected images (jpeg, jpg, png, webp), found nothing"),
+      (["--images", scene.folder.path("x*")], 65, "expected files that the pattern matches, found nothing"),
+      (["--images", scene.folder.path("gone.png")], 65, "gone.png” cannot be embedded: cannot be read"),
       (
-        ["--pictures", scene.folder.path("own/bad.png"), "--skip-bad"], 65, "bad.png” cannot be embedded: not a picture"
+        ["--images", scene.folder.path("own/bad.png"), "--skip-bad"], 65, "bad.png” cannot be embedded: not an image"
       ),
       (["--captions", scene.folder.path("gone.txt")], 74, "cannot read"),
     ]

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Launch
 
-/// Whatever is wrong with an evaluation ends all ranks, with a code and a message that says what to change.
+/// Any error of an evaluation ends all ranks, with a code and a message that says what to change.
 @Suite(.serialized) struct EvaluationErrorTests {
   let scene: EvaluationScene
 
@@ -23,14 +23,14 @@ import Testing
   }
 
   @Test func filesOfNames() async throws {
-    let evaluation = ["zero-shot"] + scene.source + ["--corpus", scene.corpus]
+    let evaluation = ["zero-shot"] + scene.source + ["--dataset", scene.dataset]
     func file(_ text: String) throws -> String { try scene.folder.write("names.txt", text.utf8) }
     try await expect(
       evaluation + ["--templates", file("a {}\na photo\n")], status: 65, "names.txt, line 2", "{}", "“a photo”")
     try await expect(evaluation + ["--classes", file("one\n\ntwo\n")], status: 65, "line 2 is empty")
     try await expect(evaluation + ["--classes", file("")], status: 65, "line 1 is empty")
     try await expect(
-      evaluation + ["--classes", file("one\ntwo")], status: 65, "“picture ", "has label", "2 classes")
+      evaluation + ["--classes", file("one\ntwo")], status: 65, "“image ", "has label", "2 classes")
     try await expect(
       evaluation + ["--subset", file("dog\nzebra\n")], ranks: 2, status: 65, "no class “zebra” among the 6")
     try await expect(evaluation + ["--templates", scene.folder.path("none")], status: 74, "cannot read", "none")
@@ -39,36 +39,37 @@ import Testing
       evaluation + ["--classes", scene.folder.path("names.txt")], status: 74, "it is not UTF-8 text")
   }
 
-  @Test func corporaWithoutWhatIsAsked() async throws {
-    func corpus(_ name: String, _ samples: [CorpusSample], labeled: Bool = false) throws -> String {
-      var writer = try CorpusWriter(name: name, folder: scene.folder.path(name), labeled: labeled)
+  @Test func datasetsWithoutWhatIsAsked() async throws {
+    func dataset(_ name: String, _ samples: [DatasetSample], labeled: Bool = false) throws -> String {
+      var writer = try DatasetWriter(name: name, folder: scene.folder.path(name), labeled: labeled)
       for sample in samples { try writer.append(sample) }
       _ = try writer.finish()
       return scene.folder.path(name)
     }
-    let picture = scene.samples[0].image
-    let silent = try corpus("silent", [CorpusSample(image: picture, captions: [], key: "a")])
+    let image = scene.samples[0].image
+    let silent = try dataset("silent", [DatasetSample(image: image, captions: [], key: "a")])
     try await expect(
-      ["retrieval"] + scene.source + ["--corpus", silent], status: 65, "the corpus silent has no captions")
+      ["retrieval"] + scene.source + ["--dataset", silent], status: 65, "the dataset silent has no captions")
     try await expect(
-      ["zero-shot"] + scene.source + ["--corpus", silent], status: 65, "does not name its classes", "--classes")
+      ["zero-shot"] + scene.source + ["--dataset", silent], status: 65, "does not name its classes", "--classes")
     let classes = try scene.folder.write("classes.txt", "one\ntwo".utf8)
     try await expect(
-      ["zero-shot", "--classes", classes] + scene.source + ["--corpus", silent], status: 65,
-      "no pictures with a label among the classes")
-    let broken = try corpus(
-      "broken", scene.samples + [CorpusSample(image: Array(picture.prefix(60)), captions: ["b"], key: "cut")],
+      ["zero-shot", "--classes", classes] + scene.source + ["--dataset", silent], status: 65,
+      "no images with a label among the classes")
+    let broken = try dataset(
+      "broken", scene.samples + [DatasetSample(image: Array(image.prefix(60)), captions: ["b"], key: "cut")],
       labeled: true)
     try await expect(
-      ["retrieval"] + scene.source + ["--corpus", broken], ranks: 2, status: 65, "\"cut\" of the corpus broken", "rank")
+      ["retrieval"] + scene.source + ["--dataset", broken], ranks: 2, status: 65, "\"cut\" of the dataset broken",
+      "rank")
     let lost = try await MPIRun.kinship(
-      ["evaluate", "retrieval"] + scene.source + ["--corpus", scene.folder.path("none")], ranks: nil)
+      ["evaluate", "retrieval"] + scene.source + ["--dataset", scene.folder.path("none")], ranks: nil)
     #expect(lost.status == 65 || lost.status == 74, "\(lost)")
     #expect(lost.errors.contains("none"), "\(lost)")
   }
 
   @Test func modelsThatDoNotFit() async throws {
-    let evaluation = ["retrieval", "--corpus", scene.corpus]
+    let evaluation = ["retrieval", "--dataset", scene.dataset]
     func model(embedding: Int, vocabulary: Int) throws -> [String] {
       let json = """
         {"embed_dim": \(embedding), "text_cfg": {"context_length": 8, "vocab_size": \(vocabulary), "width": 32,
@@ -87,19 +88,19 @@ import Testing
     try await expect(
       evaluation + Array(scene.source.prefix(2)), status: 65, "--vocabulary is needed", "--model unless")
 
-    // A model that has diverged.
+    // The model has diverged.
     let bias = try #require(scene.model.parameters.entry(named: "visual.ln_post.bias"))
     scene.model.parameters.value(of: bias)[0] = .nan
     try SafetensorsFile.write(
       scene.model.parameters.entries.map { SafetensorsEntry($0.name, scene.model.parameters.value(of: $0)) },
       to: scene.folder.path("model.safetensors"))
     try await expect(
-      evaluation + scene.source, ranks: 2, status: 76, "the embedding of the picture “picture ", "not finite")
+      evaluation + scene.source, ranks: 2, status: 76, "the embedding of the image “image ", "not finite")
   }
 
   @Test func figuresThatCannotBeWritten() async throws {
     try await expect(
-      ["retrieval"] + scene.source + ["--corpus", scene.corpus, "--json", scene.folder.path("no/folder/f.json")],
+      ["retrieval"] + scene.source + ["--dataset", scene.dataset, "--json", scene.folder.path("no/folder/f.json")],
       status: 74, "cannot write", "no/folder/f.json")
   }
 }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Launch
 
-/// `kinship evaluate` on what `kinship train` wrote.
+/// Runs `kinship evaluate` on the output of `kinship train`.
 @Suite(.serialized) struct EvaluationOfRunsTests {
   let scene: EvaluationScene
   let run: String
@@ -24,18 +24,18 @@ import Testing
       model: {embed_dim: 16,
         vision_cfg: {image_size: 16, patch_size: 8, width: 32, layers: 1, head_width: 16},
         text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 1}}
-      data: {corpora: [\(scene.corpus)]}
+      data: {datasets: [\(scene.dataset)]}
       vocabulary: \(scene.folder.path("vocabulary.txt.gz"))
       batch: {global: 32}
       steps: 6
       log: {every: 1}
       evaluate:
         evaluations:
-          - {kind: retrieval, corpus: \(scene.corpus)}
-          - {kind: retrieval, corpus: \(scene.corpus), captions: first, duplicates: strict}
-          - {kind: zero-shot, corpus: \(scene.corpus)}
-          - {kind: zero-shot, corpus: \(scene.corpus), subset: \(scene.folder.path("subset.txt"))}
-          - {kind: zero-shot, corpus: \(scene.corpus), subset: present}
+          - {kind: retrieval, dataset: \(scene.dataset)}
+          - {kind: retrieval, dataset: \(scene.dataset), captions: first, duplicates: strict}
+          - {kind: zero-shot, dataset: \(scene.dataset)}
+          - {kind: zero-shot, dataset: \(scene.dataset), subset: \(scene.folder.path("subset.txt"))}
+          - {kind: zero-shot, dataset: \(scene.dataset), subset: present}
       """.utf8)
     let training = try await MPIRun.kinship(["train", file], ranks: 2)
     try #require(training.status == 0, "\(training)")
@@ -44,7 +44,7 @@ import Testing
   func figures<Figures: Decodable>(_ arguments: [String], ranks: Int?, as _: Figures.Type) async throws -> Figures {
     let json = scene.folder.path("figures.json")
     let run = try await MPIRun.kinship(
-      ["evaluate"] + arguments + ["--corpus", scene.corpus, "--json", json], ranks: ranks)
+      ["evaluate"] + arguments + ["--dataset", scene.dataset, "--json", json], ranks: ranks)
     try #require(run.status == 0, "\(run)")
     return try JSONDecoder().decode(Figures.self, from: Data(contentsOf: URL(filePath: json)))
   }
@@ -72,7 +72,7 @@ import Testing
     let present = try await figures(
       ["zero-shot", "--subset", "present", "--checkpoint", latest], ranks: 3, as: ZeroShotFigures.self)
 
-    // What training logged at its end, on two ranks.
+    // These figures were logged at the end of training, on two ranks.
     struct Logged: Decodable {
       let evaluation: String?
       let figures: [String: Double]?
@@ -106,7 +106,7 @@ import Testing
       try FileManager.default.contentsOfDirectory(atPath: run + "/checkpoints/step-00000006").sorted().first {
         $0.hasSuffix(".h5")
       })
-    let base = ["retrieval", "--corpus", scene.corpus, "--checkpoint"]
+    let base = ["retrieval", "--dataset", scene.dataset, "--checkpoint"]
     func expect(_ arguments: [String], _ status: Int, _ words: String) async throws {
       let run = try await MPIRun.kinship(["evaluate"] + arguments, ranks: 2)
       #expect(run.status == status, "\(run)")

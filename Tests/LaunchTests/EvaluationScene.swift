@@ -6,18 +6,18 @@ import TestSupport
 
 @testable import Launch
 
-/// A corpus of small pictures, a vocabulary of their captions and an untrained model, as files.
+/// A dataset of small images, a vocabulary of their captions and an untrained model, as files.
 struct EvaluationScene {
   static let words = ["red", "green", "blue", "round", "square", "old", "new", "cat", "dog", "house"]
   static let classes = ["red cat", "green dog", "blue house", "old square", "new round", "dog"]
 
   let folder: TemporaryFolder
-  /// What the corpus holds.
-  let samples: [CorpusSample]
+  /// The samples of the dataset.
+  let samples: [DatasetSample]
   let model: CLIP<Float>
   let tokenizer: BytePairTokenizer
 
-  var corpus: String { folder.path("corpus") }
+  var dataset: String { folder.path("corpus") }
 
   /// The options that name the model.
   var source: [String] {
@@ -27,8 +27,8 @@ struct EvaluationScene {
     ]
   }
 
-  /// `count` pictures with one to three captions each, of which some are those of other pictures; every seventh
-  /// picture has no label.
+  /// Makes `count` images with one to three captions each, some of which other images have too. Every seventh image has
+  /// no label.
   init(count: Int) throws {
     folder = try TemporaryFolder()
     samples = (0..<count).map { index in
@@ -38,11 +38,11 @@ struct EvaluationScene {
         (0..<random.below(3) + 1).map { _ in Self.words[random.below(Self.words.count)] }.joined(separator: " ")
       }
       let rgb = (0..<3 * width * height).map { _ in UInt8(truncatingIfNeeded: random.next()) }
-      return CorpusSample(
-        image: PNGPicture.encode(width: width, height: height, rgb: rgb), captions: captions, key: "picture \(index)",
+      return DatasetSample(
+        image: PNGImage.encode(width: width, height: height, rgb: rgb), captions: captions, key: "image \(index)",
         label: index % 7 == 6 ? nil : random.below(Self.classes.count))
     }
-    var writer = try CorpusWriter(
+    var writer = try DatasetWriter(
       name: "scene", folder: folder.path("corpus"), labeled: true, labels: Self.classes,
       limits: .init(samples: 64))
     for sample in samples { try writer.append(sample) }
@@ -60,11 +60,11 @@ struct EvaluationScene {
       """
     try folder.write("model.json", json.utf8)
     model = CLIP(try CLIPConfig(json: Data(json.utf8)), frozen: true)
-    // Larger than initial values are, so that embeddings differ well.
+    // The values are larger than initial ones, so that embeddings differ well.
     for (index, entry) in model.parameters.entries.enumerated() {
       var random = KeyedRandom(seed: 5, purpose: "weights", UInt64(index))
       let value = model.parameters.value(of: entry)
-      for at in 0..<value.count { value[at] = Float(random.uniform(-0.3, 0.3)) }
+      for at in 0..<value.count { value[at] = Float(random.uniform(from: -0.3, to: 0.3)) }
     }
     try SafetensorsFile.write(
       model.parameters.entries.map { SafetensorsEntry($0.name, model.parameters.value(of: $0)) },
@@ -73,17 +73,17 @@ struct EvaluationScene {
 
   // MARK: - The same, slowly
 
-  /// Unit embeddings, one item at a time.
-  func embedding(picture: [UInt8]) throws -> [Double] {
+  /// Returns the embedding of one item, scaled to length 1.
+  func embedding(image: [UInt8]) throws -> [Double] {
     var options = ImageOptions()
     options.size = 16
     let tensor = Tensor<Float>(Shape(1, 3, 16, 16))
-    try ImagePreparation(options, seed: 0).prepareEvaluation(picture, into: tensor.reshaped(Shape(3, 16, 16)))
-    return unit(model.visual.forward(tensor, keeping: false).doubles)
+    try ImagePreparation(options, seed: 0).prepareEvaluation(image, into: tensor.reshaped(Shape(3, 16, 16)))
+    return unit(model.visual.forward(tensor, mode: .evaluation).doubles)
   }
 
   func embedding(text: String) -> [Double] {
-    unit(model.text.forward(TokenBatch([tokenizer.encode(text)]), keeping: false).doubles)
+    unit(model.text.forward(TokenBatch([tokenizer.encode(text)]), mode: .evaluation).doubles)
   }
 
   func unit(_ vector: [Double]) -> [Double] {
@@ -91,7 +91,7 @@ struct EvaluationScene {
     return vector.map { $0 / length }
   }
 
-  /// The share of queries with an answer before all but `k` − 1 of the wrong candidates.
+  /// Returns the share of queries with an answer before all but `k` − 1 of the wrong candidates.
   func recall(
     _ queries: [[Double]], _ candidates: [[Double]], at k: Int, isAnswer: (Int, Int) -> Bool
   ) -> Double {

@@ -5,14 +5,14 @@ import Testing
 
 @testable import Launch
 
-/// `kinship evaluate` with real towers, pictures and ranks, against embeddings made one at a time and sorted plainly.
+/// Compares `kinship evaluate` with embeddings that are computed one at a time and sorted plainly.
 @Suite(.serialized) struct EvaluationTests {
   func evaluate<Figures: Decodable>(
     _ scene: EvaluationScene, _ arguments: [String], ranks: Int?, as _: Figures.Type
   ) async throws -> Figures {
     let json = scene.folder.path("figures.json")
     let run = try await MPIRun.kinship(
-      ["evaluate"] + arguments + scene.source + ["--corpus", scene.corpus, "--json", json], ranks: ranks)
+      ["evaluate"] + arguments + scene.source + ["--dataset", scene.dataset, "--json", json], ranks: ranks)
     try #require(run.status == 0, "\(run)")
     return try JSONDecoder().decode(Figures.self, from: Data(contentsOf: URL(filePath: json)))
   }
@@ -23,10 +23,10 @@ import Testing
     for ranks in [1, 2, 3] {
       #expect(try await evaluate(scene, ["retrieval"], ranks: ranks, as: RetrievalFigures.self) == alone)
     }
-    let images = try scene.samples.map { try scene.embedding(picture: $0.image) }
+    let images = try scene.samples.map { try scene.embedding(image: $0.image) }
     let texts = scene.samples.flatMap(\.captions)
     let captions = texts.map(scene.embedding(text:))
-    #expect(alone.pictures == 150)
+    #expect(alone.images == 150)
     #expect(alone.captions == texts.count)
     for (k, toText, toImage) in [
       (1, alone.imageToText.recall1, alone.textToImage.recall1),
@@ -45,7 +45,7 @@ import Testing
     let found = try await evaluate(
       scene, ["retrieval", "--candidates", "distinct-captions"], ranks: 2, as: RetrievalFigures.self)
     let texts = Array(Set(scene.samples.flatMap(\.captions)))
-    let images = try scene.samples.map { try scene.embedding(picture: $0.image) }
+    let images = try scene.samples.map { try scene.embedding(image: $0.image) }
     let captions = texts.map(scene.embedding(text:))
     #expect(found.captions == texts.count)
     #expect(found.imageToText.candidates == texts.count)
@@ -74,14 +74,14 @@ import Testing
         #expect(try await evaluate(scene, options + more, ranks: ranks, as: ZeroShotFigures.self) == alone)
       }
       let asked = scene.samples.filter { $0.label.map(classes.contains) ?? false }
-      let images = try asked.map { try scene.embedding(picture: $0.image) }
+      let images = try asked.map { try scene.embedding(image: $0.image) }
       let rows = classes.map { index in
         let units = templates.map {
           scene.embedding(text: $0.replacing("{}", with: EvaluationScene.classes[index]))
         }
         return scene.unit(units.reduce([Double](repeating: 0, count: 16)) { sum, unit in zip(sum, unit).map(+) })
       }
-      #expect(alone.pictures == asked.count)
+      #expect(alone.images == asked.count)
       #expect(alone.classes == classes.count)
       #expect(alone.ofClasses == 6)
       #expect(alone.templates == 3)

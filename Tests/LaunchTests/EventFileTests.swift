@@ -4,7 +4,7 @@ import Testing
 
 @testable import Launch
 
-/// Files for TensorBoard, read back by a reader of their own: lengths, checksums, fields.
+/// Reads event files for TensorBoard back with an independent reader of lengths, checksums and fields.
 @Suite struct EventFileTests {
   struct Event: Equatable {
     var time = 0.0
@@ -100,7 +100,7 @@ import Testing
     return event
   }
 
-  /// The check value of CRC-32C's definition, and one of RFC 3720.
+  /// The expected values are the check value of CRC-32C's definition and one of RFC 3720.
   @Test func checksums() {
     #expect(CRC32C.checksum(Data("123456789".utf8)) == 0xE306_9283)
     #expect(CRC32C.checksum(Data(repeating: 0, count: 32)) == 0x8A91_36AA)
@@ -127,7 +127,7 @@ import Testing
     }
   }
 
-  /// A run's figures, step by step, and those of its evaluations.
+  /// A run writes the figures of its steps and of its evaluations.
   @Test func aRunsFigures() throws {
     let folder = try TemporaryFolder()
     let log = try RunLog(

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Twenty steps of small models of both kinds on several ranks, held to the same steps on one by `kinship bench exact`.
+/// Runs `kinship bench exact`, which compares twenty steps of small models on several ranks with the same steps on one.
 @Suite(.serialized) struct ExactnessTests {
   @Test(arguments: [2, 3, 4], [false, true]) func ranksComputeWhatOneDoes(ranks: Int, double: Bool) async throws {
     let run = try await MPIRun.kinship(

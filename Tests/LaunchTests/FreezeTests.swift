@@ -45,7 +45,7 @@ import Testing
       from("source"), "freeze=[\(freeze.joined(separator: ", "))]", "optimizer.clip_norm=0.5", "steps=6",
     ]
     let alone = try await scene.train("on1", values, ranks: 1)
-    let pieces = try await scene.train("on3", values + ["batch.micro=1", "reduce.bucket=0.01"], ranks: 3)
+    let pieces = try await scene.train("on3", values + ["batch.micro_batch_size=1", "reduce.bucket=0.01"], ranks: 3)
     #expect(difference(pieces, alone) < 1e-5, "\(pieces), alone \(alone)")
     let small = values + ["reduce.bucket=0.002"]
     let together = try await scene.train("on2", small, ranks: 2)
@@ -66,7 +66,7 @@ import Testing
     let values = model + [from("source"), "steps=4"]
     let whole = values + ["freeze=[visual]"]
     let alone = try await scene.train("whole1", whole, ranks: 1)
-    let run = try await scene.run(["name=whole3", "batch.micro=2"] + whole, ranks: 3)
+    let run = try await scene.run(["name=whole3", "batch.micro_batch_size=2"] + whole, ranks: 3)
     #expect(
       run.status == 0 && run.output.contains("through the image tower; 19 of 19 batch norms use and keep"), "\(run)")
     #expect(difference(try scene.losses("whole3"), alone) < 1e-5)
@@ -129,10 +129,10 @@ import Testing
     for (values, words) in [
       (
         ["freeze=[visual.transformer.resblock.1]"],
-        "freeze.0: nothing of the model has the name \"visual.transformer.resblock.1\", or a name that begins so; near it "
-          + "are visual.transformer.resblocks.1, visual"
+        "freeze.0: no parameter of the model has the name \"visual.transformer.resblock.1\" or begins with it; the "
+          + "nearest names are visual.transformer.resblocks.1, visual"
       ),
-      (["freeze=[visual, tokenembedding]"], "freeze.1: nothing of the model has the name \"tokenembedding\""),
+      (["freeze=[visual, tokenembedding]"], "freeze.1: no parameter of the model has the name \"tokenembedding\""),
       (["freeze=[visual, text, logit_scale]"], "freeze leaves nothing of the model to train"),
       (["freeze=[visual]", "prune={sparsity: 0.4, step: 6}"], "freeze: prune cuts weights and freeze keeps them"),
       (["freeze=[logit_scale]", "objective.logit_scale=30"], "freeze.0: objective.logit_scale holds logit_scale"),

@@ -23,29 +23,30 @@ import Testing
       #expect(
         within.isEmpty,
         "\(within.map(\.description).joined(separator: "\n")): addr2line -e kinship shows the lines")
-      // Outside of the window there is much, and within it libraries decode pictures: so both are seen.
+      // Outside of the window there is much, and within it libraries decode images: so both are seen.
       #expect(own.contains { !$0.isWithin && $0.bytes > 1 << 16 })
       #expect(places.contains { $0.isWithin && $0.owner.hasPrefix("libpng") })
     }
   }
 
-  /// Pictures of many sizes, all larger than 4 KiB.
-  private func pictures(_ scene: TrainScene) async throws -> String {
+  /// Images of many sizes, all larger than 4 KiB.
+  private func images(_ scene: TrainScene) async throws -> String {
     var table = "filepath,title\n"
     for index in 0..<11 {
       var random = KeyedRandom(seed: 12, purpose: "large picture", UInt64(index))
       let (width, height) = (random.below(60) + 50, random.below(60) + 50)
       let rgb = (0..<3 * width * height).map { _ in UInt8(random.below(256)) }
-      try scene.folder.write("large/\(index).png", PNGPicture.encode(width: width, height: height, rgb: rgb))
+      try scene.folder.write("large/\(index).png", PNGImage.encode(width: width, height: height, rgb: rgb))
       table += "large/\(index).png,\(Array(repeating: "red", count: 1 + index % 5).joined(separator: " "))\n"
     }
     try scene.folder.write("large.csv", table.utf8)
-    let corpus = scene.folder.path("large-corpus")
+    let dataset = scene.folder.path("large-corpus")
     let imported = try await MPIRun.kinship(
-      ["corpus", "import", scene.folder.path("large.csv"), "--output", corpus, "--caption-columns", "title"], ranks: nil
+      ["dataset", "import", scene.folder.path("large.csv"), "--output", dataset, "--caption-columns", "title"],
+      ranks: nil
     )
     try #require(imported.status == 0, "\(imported)")
-    return corpus
+    return dataset
   }
 
   /// More than 512 pairs: lists of a number for each exceed 4 KiB. Every step but a few begins another epoch.
@@ -53,12 +54,12 @@ import Testing
     let scene = try await TrainScene()
     try await demandNothing(HeapCount(), ranks: 1) { values, environment in
       try await scene.run(
-        values + ["batch.global=601", "data.corpora=[{path: \"\(scene.corpus)\", weight: 30}]"], ranks: 1,
+        values + ["batch.global=601", "data.datasets=[{path: \"\(scene.dataset)\", weight: 30}]"], ranks: 1,
         environment: environment)
     }
   }
 
-  /// On two ranks of different pairs, with a live teacher that has words and pictures of its own, and all terms.
+  /// On two ranks of different pairs, with a live teacher that has words and images of its own, and all terms.
   @Test func aStudentOnTwoRanks() async throws {
     let scene = try await TeacherScene()
     let objective = "objective={preset: intra, fd: 20, icl: 1, affinity: 1, gd: 1, afd: 1, cross_kd: 1}"
@@ -66,7 +67,7 @@ import Testing
       try await scene.scene.run(
         values + [
           "teacher=\"\(scene.teacher)\"", objective, "batch.global=701",
-          "data.corpora=[{path: \"\(scene.scene.corpus)\", weight: 100}]",
+          "data.datasets=[{path: \"\(scene.scene.dataset)\", weight: 100}]",
         ], ranks: 2, environment: environment)
     }
   }
@@ -78,7 +79,7 @@ import Testing
       try await scene.run(
         values + [
           "freeze=[visual, transformer.resblocks.0]", "ema=0.9", "batch.global=601",
-          "data.corpora=[{path: \"\(scene.corpus)\", weight: 30}]",
+          "data.datasets=[{path: \"\(scene.dataset)\", weight: 30}]",
         ], ranks: 2, environment: environment)
     }
   }
@@ -98,14 +99,15 @@ import Testing
   /// Pieces of towers that run their blocks again. Captions are of one length: oneDNN makes code for every other.
   private func pieces(_ vision: String, _ precision: String) async throws {
     let scene = try await TrainScene()
-    let corpus = try await pictures(scene)
+    let dataset = try await images(scene)
     let text = "text_cfg: {context_length: 3, vocab_size: 0, width: 32, heads: 2, layers: 2}"
     try await demandNothing(HeapCount(), ranks: 2) { values, environment in
       try await scene.run(
         values + [
-          "model={embed_dim: 16, \(vision), \(text)}", "batch={global: 29, micro: 6, recompute: blocks}",
+          "model={embed_dim: 16, \(vision), \(text)}",
+          "batch={global: 29, micro_batch_size: 6, activation_checkpointing: blocks}",
           "precision=\(precision)",
-          "data.corpora=[{path: \"\(corpus)\", weight: 5}]",
+          "data.datasets=[{path: \"\(dataset)\", weight: 5}]",
         ], ranks: 2, environment: environment)
     }
   }

@@ -17,7 +17,7 @@ import Testing
     "model.text_cfg.layers=3", "model.embed_dim=24",
   ]
   /// So small a rate that no number moves: what a run writes is what it began with.
-  private static let still = ["steps=1", "optimizer.rate=1e-30"]
+  private static let still = ["steps=1", "optimizer.learning_rate=1e-30"]
 
   private func weights(_ name: String) throws -> SafetensorsFile {
     try SafetensorsFile(scene.runFolder(name).appending(path: ModelFiles.weights))
@@ -95,7 +95,7 @@ import Testing
 
     let words = scene.folder.path("other.txt.gz")
     let learned = try await MPIRun.kinship(
-      ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", words], ranks: nil)
+      ["vocabulary", "train", scene.dataset, "--merges", "20", "--output", words], ranks: nil)
     try #require(learned.status == 0, "\(learned)")
     let other = try await scene.run(["name=new", inherit("small"), "vocabulary=\"\(words)\""], ranks: 2)
     #expect(other.status == 65 && other.errors.contains("was trained with another vocabulary"), "\(other)")

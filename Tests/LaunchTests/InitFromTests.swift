@@ -13,7 +13,7 @@ import Testing
   init() async throws { scene = try await TrainScene() }
 
   /// So small a rate that no number moves: what a run writes is what it began with.
-  private static let still = ["steps=1", "optimizer.rate=1e-30", "seed=77"]
+  private static let still = ["steps=1", "optimizer.learning_rate=1e-30", "seed=77"]
 
   private func from(_ path: String) -> String { "init.from=\"\(path)\"" }
 
@@ -91,7 +91,7 @@ import Testing
     #expect(dry.status == 0 && dry.output.contains("\(merged), with whose weights the run begins"), "\(dry)")
   }
 
-  @Test func positionsOfOtherPicturesAreResizedAsImportDoes() async throws {
+  @Test func positionsOfOtherImagesAreResizedAsImportDoes() async throws {
     try await scene.train("small", ["steps=3"], ranks: 2)
     let small = scene.runFolder("small")
     let imported = scene.folder.path("imported")
@@ -100,7 +100,7 @@ import Testing
     ])
     let larger = ["model.vision_cfg.image_size=32", from(small.path)]
     let run = try await scene.run(["name=large"] + larger + Self.still, ranks: 3)
-    #expect(run.status == 0 && run.output.contains("positions of pictures resized from 16 px to 32 px"), "\(run)")
+    #expect(run.status == 0 && run.output.contains("positions of images resized from 16 px to 32 px"), "\(run)")
     #expect(try differences(scene.runFolder("large"), URL(filePath: imported, directoryHint: .isDirectory)) == [])
     let dry = try await scene.run(["name=dry"] + larger, ["--dry-run"], ranks: 2)
     #expect(dry.status == 0 && dry.output.contains("resized from 16 px to 32 px"), "\(dry)")

@@ -16,10 +16,10 @@ import Testing
       ("Cooperlake", .avx512, nil, nil),
       ("SapphireRapids", .avx512, nil, nil),
       ("Nehalem", .baseline, nil, nil),
-      // A kernel that is not known here may be better than any that is.
+      // An unknown kernel may be better than any known one.
       ("DiamondRapids", .avx512, nil, nil),
       ("neoversev1", .baseline, nil, nil),
-      // The user's choice wins, good or bad; an empty variable is none.
+      // The user's choice wins, good or bad; an empty variable is not a choice.
       ("Prescott", .avx512, "Prescott", nil),
       ("Cooperlake", .avx512, "", .unset),
       ("Prescott", .avx2, "", .unset),
@@ -108,7 +108,7 @@ import Testing
     #expect(threads(["OMP_NUM_THREADS": "64"]) == 8)
     #expect(threads(["OMP_NUM_THREADS": "none"]) == 8)
     #expect(threads(["OPENBLAS_NUM_THREADS": "1", "KINSHIP_REEXEC": "kernel"]) == 1)
-    // Set by the program itself when it started anew.
+    // The program itself sets the variable when it restarts.
     #expect(threads(["OPENBLAS_NUM_THREADS": "1", "KINSHIP_REEXEC": "kernel,threads"]) == 8)
     #expect(threads(["KINSHIP_THREADS": "4", "OMP_NUM_THREADS": "2"]) == 4)
     #expect(threads(["KINSHIP_THREADS": ""]) == 8)
@@ -158,7 +158,7 @@ import Testing
       warnings([Self.cores(0..<1, of: 2), Self.cores(0..<1, of: 2)]) == [
         "ranks share cores while 1 of the node's 2 are idle; type mpirun --map-by slot:PE=1 --bind-to core"
       ])
-    // Not bound at all: as many cores as ranks.
+    // The ranks are not bound, and there are as many cores as ranks.
     #expect(warnings([Self.cores(0..<2, of: 2), Self.cores(0..<2, of: 2)]) == [])
   }
 }

@@ -19,7 +19,7 @@ import Testing
   }
 
   @Test(arguments: [
-    (2, []), (3, ["batch.micro=2", "optimizer.clip_norm=0.5"]),
+    (2, []), (3, ["batch.micro_batch_size=2", "optimizer.clip_norm=0.5"]),
     (
       2,
       [
@@ -28,7 +28,7 @@ import Testing
         "steps=4",
       ]
     ),
-    (2, ["prune={sparsity: 0.4, step: 6, ramp: 0, rate: 1.2}"]),
+    (2, ["prune={sparsity: 0.4, step: 6, ramp: 0, learning_rate: 1.2}"]),
   ])
   func theSameBits(ranks: Int, values: [String]) async throws {
     let alone = try await scene.train("alone", values, ranks: 1)

@@ -20,7 +20,7 @@ import Testing
     for ranks in [nil, 2, 3] {
       let json = scene.folder.path("figures.json")
       let run = try await MPIRun.kinship(
-        ["evaluate"] + arguments + scene.evaluation.source + ["--corpus", scene.corpus(name), "--json", json],
+        ["evaluate"] + arguments + scene.evaluation.source + ["--dataset", scene.dataset(name), "--json", json],
         ranks: ranks)
       try #require(run.status == 0, "\(run)")
       let figures = try JSONDecoder().decode(Figures.self, from: Data(contentsOf: URL(filePath: json)))
@@ -46,16 +46,16 @@ import Testing
 
   @Test(arguments: ["imagenet-r", "imagenet-v2"]) func zeroShot(name: String) async throws {
     try await scene.importSets([name])
-    let corpus = try Corpus.open(scene.corpus(name))
-    let labels = (0..<corpus.count).map { corpus.label($0) ?? -1 }
+    let dataset = try Dataset.open(scene.dataset(name))
+    let labels = (0..<dataset.count).map { dataset.label($0) ?? -1 }
     let known = name == "imagenet-r" ? PaperScene.rendered : Array(0..<12)
     #expect(Set(labels) == Set(known))
-    let images = try (0..<corpus.count).map { try scene.evaluation.embedding(picture: corpus.image($0)) }
+    let images = try (0..<dataset.count).map { try scene.evaluation.embedding(image: dataset.image($0)) }
     let all = classRows(Array(0..<1000))
     for (options, chosen) in [([String](), Array(0..<1000)), (["--subset", "present"], known)] {
       let found = try await evaluate(["zero-shot"] + names + options, on: name, as: ZeroShotFigures.self)
       let rows = chosen.map { all[$0] }
-      #expect(found.pictures == corpus.count && found.classes == chosen.count && found.ofClasses == 1000)
+      #expect(found.images == dataset.count && found.classes == chosen.count && found.ofClasses == 1000)
       for (k, share) in [(1, found.top1), (5, found.top5)] {
         #expect(share == scene.evaluation.recall(images, rows, at: k) { labels[$0] == chosen[$1] }, "top-\(k)")
       }
@@ -67,12 +67,12 @@ import Testing
     captions: RetrievalEvaluation.Captions, duplicates: RetrievalEvaluation.Duplicates
   ) async throws {
     try await scene.importSets(["coco"])
-    let corpus = try Corpus.open(scene.corpus("coco"))
+    let dataset = try Dataset.open(scene.dataset("coco"))
     let count = captions == .first ? 1 : 5
-    let texts = (0..<corpus.count).flatMap { corpus.captions($0).prefix(count) }
-    #expect(corpus.count == 60 && texts.count == 60 * count)
+    let texts = (0..<dataset.count).flatMap { dataset.captions($0).prefix(count) }
+    #expect(dataset.count == 60 && texts.count == 60 * count)
     #expect(Set(texts).count < texts.count, "equal captions are what this is about")
-    let images = try (0..<corpus.count).map { try scene.evaluation.embedding(picture: corpus.image($0)) }
+    let images = try (0..<dataset.count).map { try scene.evaluation.embedding(image: dataset.image($0)) }
     let rows = texts.map(scene.evaluation.embedding(text:))
     let found = try await evaluate(
       ["retrieval", "--captions", captions.rawValue, "--duplicates", duplicates.rawValue], on: "coco",
@@ -90,7 +90,7 @@ import Testing
       let right = (recall(images, rows, at: k, isAnswer: isPair), recall(rows, images, at: k) { isPair($1, $0) })
       #expect(right.0.contains(toText), "I2T \(k)")
       #expect(right.1.contains(toImage), "T2I \(k)")
-      // Pictures are all different, so that captions find theirs without a tie; nor is there one among hits.
+      // Images are all different, so that captions find theirs without a tie; nor is there one among hits.
       #expect(right.1.lowerBound == right.1.upperBound)
       if duplicates == .hits { #expect(right.0.lowerBound == right.0.upperBound) }
     }
@@ -114,7 +114,7 @@ import Testing
 
   @Test func equalCaptionsCannotBeBothOneAndTwo() async throws {
     let run = try await MPIRun.kinship(
-      ["evaluate", "retrieval", "--candidates", "distinct-captions", "--duplicates", "strict", "--corpus", "c"]
+      ["evaluate", "retrieval", "--candidates", "distinct-captions", "--duplicates", "strict", "--dataset", "c"]
         + scene.evaluation.source, ranks: 2)
     #expect(run.status == 64, "\(run)")
     #expect(run.errors.contains("leave one out"), "\(run)")
@@ -123,30 +123,30 @@ import Testing
   @Test func idsAreNoNames() async throws {
     try await scene.importSets(["imagenet-r"])
     let run = try await MPIRun.kinship(
-      ["evaluate", "zero-shot", "--corpus", scene.corpus("imagenet-r")] + scene.evaluation.source, ranks: 2)
+      ["evaluate", "zero-shot", "--dataset", scene.dataset("imagenet-r")] + scene.evaluation.source, ranks: 2)
     #expect(run.status == 65, "\(run)")
-    #expect(run.errors.contains("knows its classes by WordNet ids (\(TestIDs.all[0]), …)"), "\(run)")
+    #expect(run.errors.contains("names its classes by WordNet ids (\(TestIDs.all[0]), …)"), "\(run)")
     #expect(run.errors.contains("--classes"))
   }
 
   /// Images with no file behind them are left out and listed; none at all is an error that names the option.
-  @Test func picturesThatAreMissing() async throws {
+  @Test func imagesThatAreMissing() async throws {
     let list = scene.folder.path("public/dataset_coco.json")
     try FileManager.default.removeItem(atPath: scene.folder.path("public/val2014/COCO_val2014_0.jpg"))
     try FileManager.default.removeItem(atPath: scene.folder.path("public/val2014/COCO_val2014_5.jpg"))
     try await scene.importSets(["coco"])
-    #expect(try Corpus.open(scene.corpus("coco")).count == 58)
-    let rejected = try String(contentsOfFile: scene.corpus("coco") + "/rejected.tsv", encoding: .utf8)
+    #expect(try Dataset.open(scene.dataset("coco")).count == 58)
+    let rejected = try String(contentsOfFile: scene.dataset("coco") + "/rejected.tsv", encoding: .utf8)
     let lines = rejected.split(separator: "\n")
     #expect(lines.count == 3)
     #expect(
       lines[1].hasPrefix("images[0]\tval2014/COCO_val2014_0\t") && lines[1].hasSuffix("No such file or directory"))
     #expect(lines[2].hasPrefix("images[5]\tval2014/COCO_val2014_5\t"))
     let run = try await MPIRun.kinship(
-      ["corpus", "import", list, "--split", "test", "--images", "/nowhere", "--output", scene.folder.path("none")],
+      ["dataset", "import", list, "--split", "test", "--images", "/nowhere", "--output", scene.folder.path("none")],
       ranks: nil)
     #expect(run.status == 65, "\(run)")
-    #expect(run.errors.contains("none of 60 pictures could be imported"), "\(run)")
+    #expect(run.errors.contains("none of 60 images could be imported"), "\(run)")
     #expect(run.errors.contains("looked for in /nowhere: name their folder with --images"), "\(run)")
   }
 }

@@ -88,7 +88,7 @@ import Testing
   @Test func saysWhatIsWrong() async throws {
     let empty = try await table(arguments)
     #expect(empty.status == 64)
-    #expect(empty.errors.contains("holds none of the corpora imagenet imagenet-v2"), "\(empty)")
+    #expect(empty.errors.contains("holds none of the datasets imagenet imagenet-v2"), "\(empty)")
     try await scene.importSets(["imagenet-v2"])
     for (changed, words) in [
       (["--classes", "/nowhere"], "cannot read /nowhere; write it with scripts/fetch-vocabulary"),

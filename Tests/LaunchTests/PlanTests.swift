@@ -159,7 +159,7 @@ import Testing
     #expect(run.status == 0, "\(run)")
     for words in [
       "plan of vit-t-16_intra_vit-b-16  2 ranks on 1 node, 1024 pairs a step", "model  46.12 M parameters", "memory ",
-      "pictures' activations", "GFLOP a rank and step: forward ", "reduce-scatter",
+      "images' activations", "GFLOP a rank and step: forward ", "reduce-scatter",
       "tokens a rank touches at most 39424",
       "step   ", "samples/s, efficiency ", " ranks  nodes    rows    memory",
     ] { #expect(run.output.contains(words), "\(words) in \(run)") }

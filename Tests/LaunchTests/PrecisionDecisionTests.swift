@@ -28,14 +28,14 @@ extension Processor {
   }
 }
 
-/// `precision: auto`, decided for made-up processors.
+/// Tests the decisions of `precision: auto` for made-up processors.
 @Suite struct PrecisionDecisionTests {
   private static let twice = "whose bf16 dot products run at 2 times the rate of its FMAs"
   private static let slow =
     "Intel Sapphire Rapids without AMX, whose bf16 dot products run at 0.6 times the rate of its FMAs"
   private static let older = "AMD EPYC 7763 has neither AMX nor AVX512_BF16"
 
-  private static let decisions: [(Processor, Precision, String)] = [
+  private static let decisions: [(Processor, ComputePrecision, String)] = [
     (.sapphireRapids, .bf16, "Intel(R) Xeon(R) Platinum 8488C has AMX"),
     (.withoutAMX, .fp32, slow),
     (
@@ -44,7 +44,7 @@ extension Processor {
     ),
     (
       .withoutAMX.with { $0.model = 0xAD }, .fp32,
-      "the rate of bf16 dot products is not known of Intel Granite Rapids without AMX"
+      "the rate of bf16 dot products is not known for Intel Granite Rapids without AMX"
     ),
     (
       .withoutAMX.with {
@@ -52,7 +52,7 @@ extension Processor {
         $0.stepping = 11
       }, .bf16, "Intel Cooper Lake, \(twice)"
     ),
-    // Cascade Lake has Cooper Lake's model, and no such instructions.
+    // Cascade Lake has Cooper Lake's model number, but no such instructions.
     (
       .zen3.with {
         ($0.name, $0.vendor, $0.family, $0.model, $0.stepping) = ("Xeon", "GenuineIntel", 6, 0x55, 7)
@@ -66,15 +66,15 @@ extension Processor {
     (.zen3, .fp32, older),
     (
       .zen4.with { ($0.name, $0.family, $0.model) = ("Next", 0x1B, 3) }, .fp32,
-      "the rate of bf16 dot products is not known of the unknown processor Next (AuthenticAMD, family 27, model 3)"
+      "the rate of bf16 dot products is not known for the unknown processor Next (AuthenticAMD, family 27, model 3)"
     ),
-    // Another maker's processor with the numbers of one that is known.
+    // This is another vendor's processor with the numbers of a known one.
     (
       .zen4.with { $0.vendor = "HygonGenuine" }, .fp32,
-      "the rate of bf16 dot products is not known of the unknown processor AMD EPYC 9R14 (HygonGenuine, family 25, "
+      "the rate of bf16 dot products is not known for the unknown processor AMD EPYC 9R14 (HygonGenuine, family 25, "
         + "model 17)"
     ),
-    // oneDNN is told to use less than there is.
+    // oneDNN is restricted to fewer instructions than the processor has.
     (.sapphireRapids.with { $0.products = .dotProducts }, .fp32, slow),
     (
       .zen4.with { $0.products = nil }, .fp32,
@@ -88,7 +88,7 @@ extension Processor {
   ]
 
   @Test(arguments: decisions)
-  func oneProcessor(_ processor: Processor, _ used: Precision, _ reason: String) {
+  func oneProcessor(_ processor: Processor, _ used: ComputePrecision, _ reason: String) {
     #expect(PrecisionDecision(processor) == PrecisionDecision(used: used, reason: reason))
   }
 
@@ -101,7 +101,7 @@ extension Processor {
     }
   }
 
-  /// Ranks on the hosts n0, n1 and so on.
+  /// Returns ranks on the hosts n0, n1 and so on.
   private static func ranks(_ processors: Processor...) -> [RankProcessor] { ranks(of: processors) }
 
   private static func ranks(of processors: [Processor]) -> [RankProcessor] {
@@ -119,7 +119,7 @@ extension Processor {
   }
 
   @Test func whatWasBegunIsKept() {
-    func kept(_ recorded: Precision?, _ processors: Processor...) -> String {
+    func kept(_ recorded: ComputePrecision?, _ processors: Processor...) -> String {
       let ranks = Self.ranks(of: processors)
       return PrecisionDecision(on: ranks).keeping(recorded, of: "the run", on: ranks).text
     }
@@ -194,11 +194,11 @@ extension Processor {
     #expect(both.precision == ["bf16 (auto: AMD Zen 4, \(Self.twice))", "the teacher's likewise"])
     #expect(both.run.yaml.contains("precision: bf16") && !both.run.yaml.contains("precision: auto"))
 
-    var spread = live
-    spread.teacher?.placement = .spread
-    let exact = DecidedRun(spread, on: Self.ranks(.zen4))
+    var sharded = live
+    sharded.teacher?.placement = .sharded
+    let exact = DecidedRun(sharded, on: Self.ranks(.zen4))
     #expect(exact.run.precision == .bf16 && exact.run.teacher?.precision == .fp32)
-    #expect(exact.precision.last == "the teacher's fp32 (auto: spread weights are not rounded)")
+    #expect(exact.precision.last == "the teacher's fp32 (auto: sharded weights are not rounded)")
 
     let resumed = DecidedRun(
       live, on: Self.ranks(.zen4), recorded: ["precision": "fp32", "teacher.precision": "bf16"])
@@ -216,7 +216,7 @@ extension Processor {
       "objective: intra\nteacher: {model: a, cache: b, precision: auto, ensemble: "
         + "[{model: c, cache: d, precision: auto}]}")
     #expect(DecidedRun(several, on: Self.ranks(.zen3)).precision.last == "the teachers' as their caches have them")
-    // Who makes the cache decides; who goes on with it keeps to what it is.
+    // The run that begins a cache decides; a run that continues it keeps its precision.
     let made = DecidedRun(precomputing: run, on: Self.ranks(.zen4), begun: nil)
     #expect(made.run.teacher?.precision == .bf16)
     let other = DecidedRun(precomputing: run, on: Self.ranks(.zen4), begun: .fp32)
@@ -230,7 +230,7 @@ extension Processor {
     #expect(DecidedRun(run, on: []).run == run && DecidedRun(run, on: []).precision == [])
   }
 
-  /// The example shows defaults, and the table's common part is no run.
+  /// The example shows defaults, and the table's common part is not a run.
   @Test func theShippedRecipesSayAuto() throws {
     let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().appending(path: "scripts/recipes", directoryHint: .isDirectory)
@@ -256,13 +256,13 @@ extension Processor {
     }
     let all = "  precision      auto takes fp32: host n1: \(Self.slow)"
     #expect(lines == ["\(all); this host alone would take bf16: AMD Zen 4, \(Self.twice)", all])
-    // Nothing is said of what an earlier version did not ask.
+    // A report of an earlier version has no precision.
     let unknown = DoctorReport([DiagnosisTests.report(0)])
     #expect(unknown.precision == nil && !unknown.text.contains("auto takes"))
   }
 
   #if os(Linux) && arch(x86_64)
-    /// CPUID, read here, against the kernel's reading of it.
+    /// Compares CPUID, as read here, with the kernel's reading of it.
     @Test func thisProcessor() throws {
       let text = try String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)
       var facts: [String: String] = [:]

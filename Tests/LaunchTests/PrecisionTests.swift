@@ -70,8 +70,8 @@ struct PrecisionTests {
     // The cache is one of fp32.
     let exact = try await scene.scene.run(scene.settings("older"), ranks: 1)
     #expect(exact.status == 0, "\(exact)")
-    // On any processor a teacher that is spread over the ranks cannot round.
-    let spread = try await scene.run("spread", rounded + ["teacher.placement=spread"], ranks: 2)
-    #expect(spread.status == 64 && spread.errors.contains("teacher.precision"), "\(spread)")
+    // On any processor a teacher that is sharded over the ranks cannot round.
+    let sharded = try await scene.run("sharded", rounded + ["teacher.placement=sharded"], ranks: 2)
+    #expect(sharded.status == 64 && sharded.errors.contains("teacher.precision"), "\(sharded)")
   }
 }

@@ -124,7 +124,7 @@ import Testing
     try remove("cache", "cache.json")
     let run = try await scene.run("cache", ranks: ranks)
     #expect(run.status == 65 && run.output.contains("5 parts, 5 of them there already"), "\(run)")
-    #expect(run.errors.contains("the stored embedding of the picture"), "\(run)")
+    #expect(run.errors.contains("the stored embedding of the image"), "\(run)")
     #expect(run.errors.contains("The cache was taken back"), "\(run)")
     let training = try await scene.scene.run(scene.settings("cache"), ranks: 2)
     #expect(training.status == 74 && training.errors.contains("there is no cache.json"), "\(training)")

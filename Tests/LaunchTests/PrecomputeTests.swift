@@ -13,7 +13,7 @@ import Testing
   init() async throws { scene = try await CacheScene() }
 
   /// Files, names and bytes are the same on any number of ranks; so are students of the cache and of the live teacher:
-  /// twenty steps cross six ends of epochs, and both views of each picture.
+  /// twenty steps cross six ends of epochs, and both views of each image.
   @Test func equalsTheLiveTeacherOnAnyNumberOfRanks() async throws {
     let said = try await scene.precompute("on1", ranks: 1)
     #expect(said.output.contains("corpus  whole; 8 embeddings computed again differ by at most"), "\(said)")
@@ -53,17 +53,17 @@ import Testing
     try file.close()
   }
 
-  /// Each corpus has a folder of its own in the cache; one that is mixed in twice is embedded once.
-  @Test func severalCorpora() async throws {
+  /// Each dataset has a folder of its own in the cache; one that is mixed in twice is embedded once.
+  @Test func severalDatasets() async throws {
     let second = scene.scene.folder.path("second")
     let imported = try await MPIRun.kinship(
       [
-        "corpus", "import", scene.scene.folder.path("table.csv"), "--output", second, "--name", "second/part",
+        "dataset", "import", scene.scene.folder.path("table.csv"), "--output", second, "--name", "second/part",
         "--caption-columns", "keywords",
       ], ranks: nil)
     try #require(imported.status == 0, "\(imported)")
     let mixed = [
-      "data.corpora=[\"\(second)\", {path: \"\(scene.scene.corpus)\", weight: 2}, \"\(second)\"]", "steps=20",
+      "data.datasets=[\"\(second)\", {path: \"\(scene.scene.dataset)\", weight: 2}, \"\(second)\"]", "steps=20",
     ]
     let said = try await scene.precompute("mixed", mixed, ranks: 3)
     #expect(said.output.split(separator: "\n").count { $0.contains("  whole; ") } == 2, "\(said)")
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  /// Without augmentation a picture has one view, whatever `data.views` is, and the cache equals the live teacher.
+  /// Without augmentation an image has one view, whatever `data.views` is, and the cache equals the live teacher.
   @Test func oneCentralView() async throws {
     let center = ["image.crop=center", "data.views=0"]
     try await scene.precompute("center", center, ranks: 2)
@@ -130,16 +130,16 @@ import Testing
       try await scene.run("cache", ["teacher.cache.type=bf16"], ranks: 2), 65,
       "its numbers are fp32, the run asks for bf16")
 
-    // Another corpus under the same name.
+    // Another dataset under the same name.
     let imported = try await MPIRun.kinship(
       [
-        "corpus", "import", scene.scene.folder.path("table.csv"), "--output", scene.scene.folder.path("b/corpus"),
+        "dataset", "import", scene.scene.folder.path("table.csv"), "--output", scene.scene.folder.path("b/corpus"),
         "--caption-columns", "title",
       ], ranks: nil)
     try #require(imported.status == 0, "\(imported)")
     expect(
-      try await train("cache", ["data.corpora=[\"\(scene.scene.folder.path("b/corpus"))\"]"]), 65,
-      "its corpus is corpus with 23 pictures and 46 captions",
-      "the run asks for corpus with 23 pictures and 23 captions")
+      try await train("cache", ["data.datasets=[\"\(scene.scene.folder.path("b/corpus"))\"]"]), 65,
+      "its dataset is corpus with 23 images and 46 captions",
+      "the run asks for corpus with 23 images and 23 captions")
   }
 }

@@ -15,7 +15,7 @@ import Testing
   init() async throws { scene = try await TrainScene() }
 
   /// So quick that ten steps are enough: the target is there at once, and log α falls by a third of its range a step.
-  private static let prune = "prune={sparsity: 0.4, step: 6, ramp: 0, rate: 1.2}"
+  private static let prune = "prune={sparsity: 0.4, step: 6, ramp: 0, learning_rate: 1.2}"
 
   private func config(_ name: String) throws -> CLIPConfig {
     try ModelFiles.sizes(scene.runFolder(name).appending(path: ModelFiles.config).path)
@@ -28,7 +28,7 @@ import Testing
   @Test func theSameOnAnyRanks() async throws {
     let alone = try await scene.train("alone", [Self.prune], ranks: nil)
     for ranks in [2, 3] {
-      let losses = try await scene.train("on\(ranks)", [Self.prune, "batch.micro=2"], ranks: ranks)
+      let losses = try await scene.train("on\(ranks)", [Self.prune, "batch.micro_batch_size=2"], ranks: ranks)
       #expect(difference(losses, alone) < 1e-5)
       #expect(try config("on\(ranks)") == config("alone"))
     }
@@ -48,7 +48,7 @@ import Testing
     #expect(rates.max() == rates[5] && abs(rates[0] - 5e-4 / 6) < 1e-9 && rates[9] < rates[6])
 
     let evaluation = try await MPIRun.kinship(
-      ["evaluate", "retrieval", "--corpus", scene.corpus, "--checkpoint", scene.runFolder("on2").path], ranks: 2)
+      ["evaluate", "retrieval", "--dataset", scene.dataset, "--checkpoint", scene.runFolder("on2").path], ranks: 2)
     #expect(evaluation.status == 0, "\(evaluation)")
     let json = try String(contentsOf: scene.runFolder("alone").appending(path: ModelFiles.config), encoding: .utf8)
     #expect(json.contains("open_clip cannot build"))
@@ -70,7 +70,10 @@ import Testing
     for (values, step, words) in [
       ("prune={sparsity: 0.4, step: 2}", 3, "has masks after step 3, and prune.step 2 lies before it"),
       ("prune={sparsity: 0.4, step: 9}", 9, "the model expects"),
-      ("prune={sparsity: 0.4, step: 6, towers: text}", 3, "prune.visual.heads.0.moment1 is of no mask of this run"),
+      (
+        "prune={sparsity: 0.4, step: 6, towers: text}", 3,
+        "prune.visual.heads.0.moment1 belongs to no mask of this run"
+      ),
     ] {
       let run = try await scene.run(
         ["name=other", values], ["--resume", scene.checkpoint("straight", step).path], ranks: 2)
@@ -80,15 +83,15 @@ import Testing
 
   /// The next stage starts from the cut model and counts its sparsity from the first one.
   @Test func theNextStage() async throws {
-    try await scene.train("first", ["prune={sparsity: 0.2, step: 6, ramp: 0, rate: 1.2}"], ranks: 2)
+    try await scene.train("first", ["prune={sparsity: 0.2, step: 6, ramp: 0, learning_rate: 1.2}"], ranks: 2)
     let folder = scene.runFolder("first").path
     let sizes = "model={file: \"\(folder)/\(ModelFiles.config)\"}"
     try await scene.train(
       "second",
       [
         sizes, "init.inherit=\"\(folder)\"",
-        "evaluate={every: 5, evaluations: [{kind: retrieval, corpus: \"\(scene.corpus)\"}]}",
-        "prune={start_sparsity: 0.2, sparsity: 0.5, step: 6, ramp: 2, rate: 1.2}",
+        "evaluate={every: 5, evaluations: [{kind: retrieval, dataset: \"\(scene.dataset)\"}]}",
+        "prune={start_sparsity: 0.2, sparsity: 0.5, step: 6, ramp: 2, learning_rate: 1.2}",
       ], ranks: 2)
     let (first, second) = (try config("first"), try config("second"))
     #expect(second.vision.blocks?.fullHidden == 128 && second.vision.width < first.vision.width)

@@ -13,7 +13,7 @@ import Testing
 
   private var run: String { scene.runFolder("run").path }
   private var evaluation: [String] {
-    ["evaluate", "retrieval", "--candidates", "distinct-captions", "--checkpoint", run, "--corpus", scene.corpus]
+    ["evaluate", "retrieval", "--candidates", "distinct-captions", "--checkpoint", run, "--dataset", scene.dataset]
   }
 
   /// Root may write anywhere, unless it gives that up.
@@ -29,14 +29,14 @@ import Testing
   }
 
   @Test func readsWhatMayNotBeWritten() async throws {
-    try await change("a-w", [run, scene.corpus])
+    try await change("a-w", [run, scene.dataset])
     let evaluated = try await unprivileged(evaluation)
     let merged = try await unprivileged(["merge", run, "-o", scene.folder.path("model.h5")])
     let within = try await unprivileged(["merge", run, "-o", run + "/model.h5"])
     let resumed = try await unprivileged(["train", scene.runFile, "--set", "name=run", "--resume", "latest"])
     let aside = try await unprivileged(
       ["train", scene.runFile, "--set", "name=other", "--set", "steps=4", "--resume", run])
-    try await change("u+w", [run, scene.corpus])
+    try await change("u+w", [run, scene.dataset])
     #expect(evaluated.status == 0, "\(evaluated)")
     #expect(merged.status == 0, "\(merged)")
     #expect(
@@ -47,7 +47,7 @@ import Testing
 
   /// Locks fail on many networked file systems, so none are taken, unless the user wants them.
   @Test func locksOfOthersMatterOnlyToWhoWantsLocks() async throws {
-    let files = [scene.corpus, run + "/checkpoints/latest"].flatMap { folder in
+    let files = [scene.dataset, run + "/checkpoints/latest"].flatMap { folder in
       ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { $0.hasSuffix(".h5") }
         .map { "\(folder)/\($0)" }
     }

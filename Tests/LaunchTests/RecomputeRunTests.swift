@@ -15,12 +15,12 @@ import Testing
   }
 
   @Test(arguments: [
-    [], ["batch.micro=2", "optimizer.clip_norm=0.5"],
+    [], ["batch.micro_batch_size=2", "optimizer.clip_norm=0.5"],
     [
       "model={embed_dim: 20, vision_cfg: {image_size: 32, layers: [1, 1, 2, 1], width: 8, head_width: 32}, "
         + "text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 2}}", "model.sync_bn=true",
-      "batch.micro=3",
-    ], ["prune={sparsity: 0.4, step: 3, ramp: 0, rate: 1.2}"],
+      "batch.micro_batch_size=3",
+    ], ["prune={sparsity: 0.4, step: 3, ramp: 0, learning_rate: 1.2}"],
   ])
   func theSameBits(values: [String]) async throws { try await compare(values) }
 
@@ -30,19 +30,19 @@ import Testing
     let values = values + ["steps=4"]
     let kept = try await scene.train("none", values, ranks: 2)
     for choice in ["cheap", "blocks"] {
-      let run = try await scene.run(["name=\(choice)", "batch.recompute=\(choice)"] + values, ranks: 2)
+      let run = try await scene.run(["name=\(choice)", "batch.activation_checkpointing=\(choice)"] + values, ranks: 2)
       try #require(run.status == 0, "\(run)")
       #expect(run.output.contains("\nrecompute \(choice): "), "\(run)")
       #expect(try scene.losses(choice) == kept)
       #expect(try parts(choice) == parts("none"))
       let saved = try String(contentsOf: scene.runFolder(choice).appending(path: "run.yaml"), encoding: .utf8)
-      #expect(saved.contains("recompute: \(choice)"), "\(saved)")
+      #expect(saved.contains("activation_checkpointing: \(choice)"), "\(saved)")
     }
   }
 
   @Test func whatIsNoChoiceIsRefused() async throws {
-    let run = try await scene.run(["batch.recompute=all"], ranks: nil)
-    #expect(run.status == 64 && run.errors.contains("recompute"), "\(run)")
+    let run = try await scene.run(["batch.activation_checkpointing=all"], ranks: nil)
+    #expect(run.status == 64 && run.errors.contains("activation_checkpointing"), "\(run)")
     #expect(run.errors.contains("none") && run.errors.contains("cheap") && run.errors.contains("blocks"), "\(run)")
   }
 
@@ -54,7 +54,7 @@ import Testing
     ]
     var peaks: [Double] = []
     for choice in ["none", "cheap", "blocks"] {
-      let run = try await scene.run(["name=\(choice)", "batch.recompute=\(choice)"] + sizes, ranks: 1)
+      let run = try await scene.run(["name=\(choice)", "batch.activation_checkpointing=\(choice)"] + sizes, ranks: 1)
       try #require(run.status == 0, "\(run)")
       let found = try #require(
         run.output.firstMatch(of: /predicted ([0-9.]+) MiB a rank and .* measured ([0-9.]+) MiB/), "\(run)")

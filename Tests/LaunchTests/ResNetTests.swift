@@ -51,9 +51,9 @@ import Testing
   }
 
   @Test func microBatchesMoveStatisticsOnceAStep() async throws {
-    // 7 = 3 + 4 on two ranks: two chunks each, of 1 and 2 or of 2 and 2 pictures.
-    let micro = Self.synchronized + ["batch.micro=2"]
-    try await scene.train("pieces", micro, ranks: 2)
+    // 7 = 3 + 4 on two ranks: two chunks each, of 1 and 2 or of 2 and 2 images.
+    let microBatchSize = Self.synchronized + ["batch.micro_batch_size=2"]
+    try await scene.train("pieces", microBatchSize, ranks: 2)
     let found = try buffers("pieces")
     for (name, values) in found where name.hasSuffix("num_batches_tracked") { #expect(values == [6], "\(name)") }
     try await scene.train("whole", Self.synchronized, ranks: 2)
@@ -66,7 +66,7 @@ import Testing
   @Test func evaluationsUseTheRunningStatistics() async throws {
     let values =
       Self.resNet + [
-        "evaluate={evaluations: [{kind: retrieval, corpus: \"\(scene.corpus)\"}]}"
+        "evaluate={evaluations: [{kind: retrieval, dataset: \"\(scene.dataset)\"}]}"
       ]
     try await scene.train("run", values, ranks: 2)
     let logged = try #require(try scene.log("run", "evaluation").last?.figures)
@@ -76,8 +76,8 @@ import Testing
       let json = scene.folder.path("figures.json")
       let run = try await MPIRun.kinship(
         [
-          "evaluate", "retrieval", "--candidates", "distinct-captions", "--checkpoint", source, "--corpus",
-          scene.corpus,
+          "evaluate", "retrieval", "--candidates", "distinct-captions", "--checkpoint", source, "--dataset",
+          scene.dataset,
           "--json", json, "--vocabulary", scene.vocabulary,
         ], ranks: ranks)
       try #require(run.status == 0, "\(run)")
@@ -154,8 +154,8 @@ import Testing
     entries.append(SafetensorsEntry("visual.bn4.running_mean", Tensor<Float>(Shape(2))))
     let path = folder.path("weights.safetensors")
     try SafetensorsFile.write(entries, to: path)
-    let error = #expect(throws: ModelFileError.self) { try ModelFiles.read(path, into: model) }
-    #expect(error?.exitCode == 65)
+    let error = #expect(throws: UserError.self) { try ModelFiles.read(path, into: model) }
+    #expect(error?.status == .badData)
     let reasons = (error?.reason ?? "").components(separatedBy: "\n  ").dropFirst().sorted()
     #expect(
       reasons == [

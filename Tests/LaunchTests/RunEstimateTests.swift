@@ -18,7 +18,7 @@ import Testing
     let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.embedding)
     return try RunEstimate(
       run, config, student.parameters,
-      teacher: teacher.map { ($0, run.teacher?.micro, CLIP<Float>.layout($0).count) },
+      teacher: teacher.map { ($0, run.teacher?.microBatchSize, CLIP<Float>.layout($0).count) },
       frozen: run.frozen(in: student.parameters), rank: 0, of: ranks)
   }
 
@@ -68,13 +68,13 @@ import Testing
     }
     let one = try parts("batch.global=16", ranks: 1)
     let two = try parts("batch.global=16", ranks: 2)
-    let pieces = try parts("batch.global=16", "batch.micro=4", ranks: 1)
+    let pieces = try parts("batch.global=16", "batch.micro_batch_size=4", ranks: 1)
     let arena = try #require(one["parameters"])
     #expect(arena > 4 * 10_000 && one["gradients"] == arena && one["moments"] == 2 * arena)
     // Half of each bucket, in whole lines of 64 bytes: of three and of the scale, which is a line of its own.
     #expect(two["parameters"] == arena && abs((two["moments"] ?? 0) - arena) <= 2 * 4 * 64)
     #expect(abs((two["gradients"] ?? 0) - arena * 3 / 2) <= 4 * 64)
-    for name in ["pictures' activations", "captions' activations (at most)"] {
+    for name in ["images' activations", "captions' activations (at most)"] {
       let bytes = try #require(one[name])
       let (half, quarter) = (try #require(two[name]), try #require(pieces[name]))
       // Scores of a sequence and head take the same room for any number of pairs; features of pieces pass through one
@@ -82,7 +82,7 @@ import Testing
       #expect(bytes > 0 && half >= bytes / 2 && half < bytes * 11 / 20, "\(name)")
       #expect(quarter > bytes / 4 && quarter < bytes / 2, "\(name)")
     }
-    // Three batches of 16 pictures of 3 × 16 × 16 floats.
+    // Three batches of 16 images of 3 × 16 × 16 floats.
     #expect(
       one["prepared batches"] == 3 * 16 * 3 * 16 * 16 * 4 && pieces["prepared batches"] == one["prepared batches"])
     #expect(two["prepared batches"] == 3 * 8 * 3 * 16 * 16 * 4)
@@ -92,10 +92,10 @@ import Testing
   @Test func aDryRunNeedsNoFiles() async throws {
     let nowhere = scene.folder.path("nowhere")
     let declared = [
-      "data={corpora: [{path: \(nowhere)/a, samples: 1000}, {path: \(nowhere)/b, samples: 50, weight: 2}]}",
+      "data={datasets: [{path: \(nowhere)/a, samples: 1000}, {path: \(nowhere)/b, samples: 50, weight: 2}]}",
       "vocabulary=\(nowhere)/words.txt.gz", "model=ViT-64-T-16", "steps=none", "epochs=3", "batch.global=10",
       "objective=intra", "teacher={model: \(nowhere)/t.safetensors, preset: ViT-B-16}",
-      "evaluate={evaluations: [{kind: retrieval, corpus: \(nowhere)/val}]}",
+      "evaluate={evaluations: [{kind: retrieval, dataset: \(nowhere)/val}]}",
     ]
     let unknown = try await scene.run(declared, ["--dry-run"], ranks: 2)
     #expect(unknown.status == 74, "\(unknown)")
@@ -105,19 +105,19 @@ import Testing
     #expect(run.status == 0, "\(run)")
     for words in [
       "46.12 M parameters", "teacher 149.6 M parameters", "t.safetensors, which is not there",
-      "a 1000 pictures, b 50 pictures × 2.0; 1100 samples an epoch", "steps  330 of 10 pairs (5 a rank), 110 an epoch",
+      "a 1000 images, b 50 images × 2.0; 1100 samples an epoch", "steps  330 of 10 pairs (5 a rank), 110 an epoch",
       "3 epochs", "memory about", "teacher 353 MiB", "wire   ", "gradients ", "embeddings 40 KiB",
       "warning: \(nowhere)/words.txt.gz is not there: its 49408 tokens are those of the model",
-      "warning: \(nowhere)/a is not there: its 1000 pictures are as data.corpora.0.samples says",
+      "warning: \(nowhere)/a is not there: its 1000 images are as data.datasets.0.samples says",
       "warning: \(nowhere)/t.safetensors is not there: the teacher's sizes are those of ViT-B-16",
       "warning: these are not there, and evaluations need them: \(nowhere)/val",
     ] { #expect(run.output.contains(words), "\(words) in \(run)") }
 
-    let uncounted = try await scene.run(["data.corpora=[\(nowhere)/a]"], ["--dry-run"], ranks: nil)
+    let uncounted = try await scene.run(["data.datasets=[\(nowhere)/a]"], ["--dry-run"], ranks: nil)
     #expect(uncounted.status == 74, "\(uncounted)")
-    #expect(uncounted.errors.contains("give its number of pictures in data.corpora.0.samples"), "\(uncounted)")
+    #expect(uncounted.errors.contains("give its number of images in data.datasets.0.samples"), "\(uncounted)")
     // To train is another matter.
-    let real = try await scene.run(["data.corpora=[{path: \(nowhere)/a, samples: 1000}]"], ranks: nil)
+    let real = try await scene.run(["data.datasets=[{path: \(nowhere)/a, samples: 1000}]"], ranks: nil)
     #expect(real.status != 0 && real.errors.contains("\(nowhere)/a"), "\(real)")
   }
 }
@@ -151,12 +151,12 @@ import Testing
     #expect(run.objective == ObjectiveOptions(try #require(ObjectivePreset(rawValue: parts[1]))))
     #expect(run.teacher?.preset == (parts.count > 2 ? presets[parts[2]] : nil))
     #expect(run.batch.global == 1024 && run.epochs == 32 && run.steps == nil && run.seed == 0)
-    #expect(run.optimizer.rate == 1e-3 && run.optimizer.weightDecay == 0.1 && run.optimizer.warmup == 10_000)
+    #expect(run.optimizer.learningRate == 1e-3 && run.optimizer.weightDecay == 0.1 && run.optimizer.warmup == 10_000)
     #expect(run.optimizer.schedule == .cosine && run.optimizer.clipNorm == nil && run.optimizer.decay == .legacy)
     #expect(run.optimizer.betas == nil && run.optimizer.eps == nil && run.optimizer.headDecay == 0.01)
-    let evaluated = run.evaluate.evaluations.map { String($0.corpus.dropFirst("data/paper/".count)) }
+    let evaluated = run.evaluate.evaluations.map { String($0.dataset.dropFirst("data/paper/".count)) }
     #expect(evaluated == ["imagenet", "imagenet-v2", "imagenet-r", "imagenet-sketch", "cc3m", "coco", "flickr"])
-    #expect(run.image.scale == [0.9, 1] && run.data.corpora.map(\.path) == ["data/cc3m", "data/cc12m"])
+    #expect(run.image.scale == 0.9...1 && run.data.datasets.map(\.path) == ["data/cc3m", "data/cc12m"])
   }
 
   @Test func everyRowIsEstimatedOnTwoRanks() async throws {

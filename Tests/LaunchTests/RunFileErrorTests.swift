@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import Settings
 import TestSupport
@@ -21,28 +22,29 @@ import Testing
       text: least + "\nseeed: 1",
       messages: [
         "run.yaml:6:1: unknown key \"seeed\" in the run file; did you mean \"seed\"? Known keys: name, output, seed,"
-          + " model, init, freeze, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, ema, objective,"
-          + " teacher, log, checkpoint, evaluate, non_finite, watchdog, precision"
+          + " model, init, freeze, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer, ema,"
+          + " objective, teacher, log, checkpoint, evaluate, non_finite, watchdog, precision"
       ]),
     Case(
-      text: least + "\nprune: {sparsity: 1, start_sparsity: 2, step: 10, ramp: -1, rate: 0}",
+      text: least + "\nprune: {sparsity: 1, start_sparsity: 2, step: 10, ramp: -1, learning_rate: 0}",
       messages: [
         "run.yaml:6:19: prune.sparsity: expected more than 0 and less than 1, found 1.0",
         "run.yaml:6:38: prune.start_sparsity: expected 0 to prune.sparsity (1.0), found 2.0",
         "run.yaml:6:47: prune.step: 10 is not before the run's end (10 steps); lower it, or raise steps",
         "run.yaml:6:57: prune.ramp: expected 0 steps or more, found -1",
-        "run.yaml:6:67: prune.rate: expected more than 0, found 0.0",
+        "run.yaml:6:76: prune.learning_rate: expected more than 0, found 0.0",
       ]),
     Case(
       text: least + "\noptimizer:\n  lr: 1",
       messages: [
-        "run.yaml:7:3: unknown key \"lr\" in optimizer. Known keys: rate, weight_decay, betas, eps, warmup, schedule,"
-          + " clip_norm, decay, head_decay"
+        "run.yaml:7:3: unknown key \"lr\" in optimizer. Known keys: learning_rate, weight_decay, betas, eps, warmup,"
+          + " schedule, clip_norm, decay, head_decay"
       ]),
     Case(
       text: least + "\nlog: {every: 1}\nbatch: {global: 2, golbal: 3}",
       messages: [
-        "run.yaml:7:20: unknown key \"golbal\" in batch; did you mean \"global\"? Known keys: global, micro, recompute"
+        "run.yaml:7:20: unknown key \"golbal\" in batch; did you mean \"global\"? Known keys: global,"
+          + " micro_batch_size, activation_checkpointing"
       ]),
     Case(
       text: least + "\nname: again",
@@ -51,19 +53,19 @@ import Testing
       text: """
         model: {preset: ViT-T-16, quick_gelu: yes}
         data:
-          corpora: data/index.json
+          datasets: data/index.json
           views: 1.5
           seed: -1
         vocabulary: 12
         steps: "10"
         image: {scale: 0.9, alpha: none, mean: [0, red, 0]}
-        optimizer: {rate: fast, clip_norm: no, betas: null, eps: .inf}
+        optimizer: {learning_rate: fast, clip_norm: no, betas: null, eps: .inf}
         log: []
         """,
       messages: [
         "run.yaml:1:1: name is missing: the run's name; its folder is output/name",
         "run.yaml:1:39: model.quick_gelu: expected true or false or auto, found the text \"yes\"",
-        "run.yaml:3:12: data.corpora: expected a list, found the text \"data/index.json\"",
+        "run.yaml:3:13: data.datasets: expected a list, found the text \"data/index.json\"",
         "run.yaml:4:10: data.views: expected a whole number, found the number 1.5",
         "run.yaml:5:9: data.seed: expected a whole number from 0, found the number -1",
         "run.yaml:6:13: vocabulary: expected text, found the number 12; write \"12\" if it is meant",
@@ -71,10 +73,10 @@ import Testing
         "run.yaml:8:16: image.scale: expected a list, found the number 0.9",
         "run.yaml:8:28: image.alpha: expected white or drop, found the text \"none\"",
         "run.yaml:8:44: image.mean.1: expected a number, found the text \"red\"",
-        "run.yaml:9:19: optimizer.rate: expected a number, found the text \"fast\"",
-        "run.yaml:9:36: optimizer.clip_norm: expected a number or none, found the text \"no\"",
-        "run.yaml:9:47: optimizer.betas: expected a list or auto, found nothing",
-        "run.yaml:9:58: optimizer.eps: expected a number or auto, found the text \".inf\"",
+        "run.yaml:9:28: optimizer.learning_rate: expected a number, found the text \"fast\"",
+        "run.yaml:9:45: optimizer.clip_norm: expected a number or none, found the text \"no\"",
+        "run.yaml:9:56: optimizer.betas: expected a list or auto, found nothing",
+        "run.yaml:9:67: optimizer.eps: expected a number or auto, found the text \".inf\"",
         "run.yaml:10:6: log: expected a section (keys and values), found a list",
       ]),
     Case(
@@ -82,7 +84,7 @@ import Testing
       messages: [
         "run.yaml:1:1: name is missing: the run's name; its folder is output/name",
         "run.yaml:1:1: model is missing: a preset such as ViT-T-16, a .json file, or a section",
-        "run.yaml:1:1: data is missing: a section with corpora",
+        "run.yaml:1:1: data is missing: a section with datasets",
         "run.yaml:1:1: vocabulary is missing: the path of a byte-pair vocabulary file",
       ]),
     Case(
@@ -114,25 +116,26 @@ import Testing
 
   static let overrides: [Case] = [
     Case(
-      text: least, set: ["optimizer.rte=1", "optimiser.rate=1", "steps=many"],
+      text: least, set: ["optimizer.learning_rte=1", "optimiser.rate=1", "steps=many"],
       messages: [
-        "--set optimizer.rte=1: unknown key \"rte\" in optimizer; did you mean \"rate\"? Known keys: rate,"
-          + " weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
+        "--set optimizer.learning_rte=1: unknown key \"learning_rte\" in optimizer; did you mean \"learning_rate\"?"
+          + " Known keys: learning_rate, weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
-          + " name, output, seed, model, init, freeze, prune, data, vocabulary, image, batch, steps, epochs, reduce, optimizer,"
-          + " ema, objective, teacher, log, checkpoint, evaluate, non_finite, watchdog, precision",
+          + " name, output, seed, model, init, freeze, prune, data, vocabulary, image, batch, steps, epochs, reduce,"
+          + " optimizer, ema, objective, teacher, log, checkpoint, evaluate, non_finite, watchdog, precision",
         "--set steps=many: steps: expected a whole number or none, found the text \"many\"",
       ]),
     Case(
       text: least, set: ["steps"],
-      messages: ["--set steps: expected path=value, such as optimizer.rate=1e-3"]),
+      messages: ["--set steps: expected path=value, such as optimizer.learning_rate=1e-3"]),
     Case(
       text: least, set: ["optimizer..rate=1"],
-      messages: ["--set optimizer..rate=1: expected keys joined by dots before =, such as optimizer.rate=1e-3"]),
+      messages: ["--set optimizer..rate=1: expected keys joined by dots before =, such as optimizer.learning_rate=1e-3"]
+    ),
     Case(
-      text: least, set: ["data.corpora.1.weight=2"],
+      text: least, set: ["data.datasets.1.weight=2"],
       messages: [
-        "--set data.corpora.1.weight=2: data.corpora is a list, whose elements are 0 to 0; found \"1\""
+        "--set data.datasets.1.weight=2: data.datasets is a list, whose elements are 0 to 0; found \"1\""
       ]),
     Case(
       text: least, set: ["steps.rate=1"],
@@ -155,11 +158,12 @@ import Testing
         name: ../up
         output: ""
         model: {preset: ViT-T-16, file: a.json}
-        data: {corpora: [], views: -1, workers: 0, prefetch: 0}
+        data: {datasets: [], views: -1, workers: 0, prefetch: 0}
         vocabulary: ""
         image: {scale: [0.9, 0.5], ratio: [0, 1], mean: [0], std: [1, 0, 1], color_jitter: {hue: 0.6}, grayscale: -0.1}
         batch: {global: 1}
-        optimizer: {rate: 0, weight_decay: -1, betas: [0.9, 1], eps: 0, warmup: -1, clip_norm: 0, head_decay: -1}
+        optimizer: {learning_rate: 0, weight_decay: -1, betas: [0.9, 1], eps: 0, warmup: -1, \
+        clip_norm: 0, head_decay: -1}
         log: {every: 0}
         checkpoint: {every: 0, keep: 0}
         evaluate: {every: 5}
@@ -171,10 +175,10 @@ import Testing
         "run.yaml:2:9: output: expected a folder, found \"\"",
         "run.yaml:3:8: model: expected either preset, or file, or embed_dim with vision_cfg and text_cfg;"
           + " found preset, file",
-        "run.yaml:4:17: data.corpora: expected at least one corpus, found an empty list",
-        "run.yaml:4:28: data.views: expected 0 (never repeat) or more, found -1",
-        "run.yaml:4:41: data.workers: expected 1 to 1024, or auto, found 0",
-        "run.yaml:4:54: data.prefetch: expected 1 to 64 batches, found 0",
+        "run.yaml:4:18: data.datasets: expected at least one dataset, found an empty list",
+        "run.yaml:4:29: data.views: expected 0 (never repeat) or more, found -1",
+        "run.yaml:4:42: data.workers: expected 1 to 1024, or auto, found 0",
+        "run.yaml:4:55: data.prefetch: expected 1 to 64 batches, found 0",
         "run.yaml:5:13: vocabulary: expected a file, found \"\"",
         "run.yaml:6:16: image.scale: expected [from, to] with 0 < from ≤ to ≤ 1, found [0.9, 0.5]",
         "run.yaml:6:35: image.ratio: expected [from, to] with 0 < from ≤ to, found [0.0, 1.0]",
@@ -182,16 +186,16 @@ import Testing
         "run.yaml:6:59: image.std: expected [red, green, blue], each more than 0, found [1.0, 0.0, 1.0]",
         "run.yaml:6:90: image.color_jitter.hue: expected 0.0 to 0.5, found 0.6",
         "run.yaml:6:107: image.grayscale: expected 0.0 to 1.0, found -0.1",
-        "run.yaml:7:17: batch.global: expected at least 2, found 1: a pair is told from other pairs",
+        "run.yaml:7:17: batch.global: expected at least 2, found 1: a pair is compared with others",
         "run.yaml:12:18: reduce.bucket: expected MiB, more than 0, found 0.0",
         "run.yaml:12:34: reduce.check_every: expected at least 1 step, or none, found 0",
-        "run.yaml:8:19: optimizer.rate: expected more than 0, found 0.0",
-        "run.yaml:8:36: optimizer.weight_decay: expected 0 or more, found -1.0",
-        "run.yaml:8:47: optimizer.betas: expected two numbers from 0 to below 1, or auto, found [0.9, 1.0]",
-        "run.yaml:8:62: optimizer.eps: expected more than 0, or auto, found 0.0",
-        "run.yaml:8:73: optimizer.warmup: expected 0 steps or more, found -1",
-        "run.yaml:8:88: optimizer.clip_norm: expected more than 0, or none, found 0.0",
-        "run.yaml:8:103: optimizer.head_decay: expected 0 or more, or auto, found -1.0",
+        "run.yaml:8:28: optimizer.learning_rate: expected more than 0, found 0.0",
+        "run.yaml:8:45: optimizer.weight_decay: expected 0 or more, found -1.0",
+        "run.yaml:8:56: optimizer.betas: expected two numbers from 0 to below 1, or auto, found [0.9, 1.0]",
+        "run.yaml:8:71: optimizer.eps: expected more than 0, or auto, found 0.0",
+        "run.yaml:8:82: optimizer.warmup: expected 0 steps or more, found -1",
+        "run.yaml:8:97: optimizer.clip_norm: expected more than 0, or none, found 0.0",
+        "run.yaml:8:112: optimizer.head_decay: expected 0 or more, or auto, found -1.0",
         "run.yaml:9:14: log.every: expected at least 1, found 0",
         "run.yaml:10:21: checkpoint.every: expected at least 1, or none, found 0",
         "run.yaml:10:30: checkpoint.keep: expected at least 1, or all, found 0",
@@ -200,18 +204,18 @@ import Testing
     Case(
       text: least + """
 
-        batch: {global: 4, micro: 5}
+        batch: {global: 4, micro_batch_size: 5}
         evaluate:
           evaluations:
-            - {kind: zero-shot, corpus: c}
-            - {kind: retrieval, corpus: "", classes: c.txt}
-            - {kind: zero-shot, corpus: c, duplicates: strict}
+            - {kind: zero-shot, dataset: c}
+            - {kind: retrieval, dataset: "", classes: c.txt}
+            - {kind: zero-shot, dataset: c, duplicates: strict}
         """,
       messages: [
-        "run.yaml:6:27: batch.micro: 5 is more than batch.global (4); lower it, or set it to all",
+        "run.yaml:6:38: batch.micro_batch_size: 5 is more than batch.global (4); lower it, or set it to all",
         "run.yaml:10:7: evaluate.evaluations.1: classes, templates and subset belong to kind zero-shot;"
           + " this is kind retrieval",
-        "run.yaml:10:33: evaluate.evaluations.1.corpus: expected a path, found \"\"",
+        "run.yaml:10:34: evaluate.evaluations.1.dataset: expected a path, found \"\"",
         "run.yaml:11:7: evaluate.evaluations.2: captions and duplicates belong to kind retrieval;"
           + " this is kind zero-shot",
       ]),
@@ -247,14 +251,14 @@ import Testing
   @Test(arguments: typesAndKeys + overrides + combinations) func everyMistakeIsTold(_ wrong: Case) {
     let error = #expect(throws: RunFileError.self) { try RunFileTests.decode(wrong.text, set: wrong.set) }
     #expect(error?.problems.map(\.line).sorted() == wrong.messages.sorted())
-    #expect(error?.exitCode == 64)
+    #expect(error?.status == .usage)
   }
 
   @Test func filesThatAreNoRunFiles() throws {
     let folder = try TemporaryFolder()
     let missing = #expect(throws: RunFileUnreadable.self) { try RunConfig.load(folder.path("none.yaml")) }
     #expect(missing?.description.hasPrefix("cannot read the run file \(folder.path("none.yaml")): ") == true)
-    #expect(missing?.exitCode == 74)
+    #expect(missing?.status == .inputOutput)
     let binary = try folder.write("binary", [0xFF, 0xFE, 0x80, 0x00])
     #expect(throws: RunFileUnreadable.self) { try RunConfig.load(binary) }
     let large = try folder.write("large", [UInt8](repeating: 0x23, count: 1 << 20 + 1))

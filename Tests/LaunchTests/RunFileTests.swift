@@ -12,7 +12,7 @@ import Testing
   static let least = """
     name: tiny
     model: ViT-T-16
-    data: {corpora: [a/index.json]}
+    data: {datasets: [a/index.json]}
     vocabulary: words.txt.gz
     steps: 10
     """
@@ -25,7 +25,7 @@ import Testing
     var expected = RunConfig()
     expected.name = "tiny"
     expected.model.preset = "ViT-T-16"
-    expected.data.corpora = [CorpusConfig(path: "a/index.json")]
+    expected.data.datasets = [DatasetConfig(path: "a/index.json")]
     expected.vocabulary = "words.txt.gz"
     expected.steps = 10
     #expect(try Self.decode(Self.least) == expected)
@@ -38,7 +38,7 @@ import Testing
     var expected = RunConfig()
     expected.name = "example"
     expected.model.preset = "ViT-T-16"
-    expected.data.corpora = [CorpusConfig(path: "data/example")]
+    expected.data.datasets = [DatasetConfig(path: "data/example")]
     expected.vocabulary = "data/vocabulary/bpe_simple_vocab_16e6.txt.gz"
     expected.epochs = 32
     #expect(example == expected)
@@ -84,7 +84,7 @@ import Testing
       text_cfg: {context_length: 16, vocab_size: 0, width: 64, heads: 2, layers: 3}
       quick_gelu: true
     data:
-      corpora:
+      datasets:
         - one.json
         - {path: "two\\tlines\\n", weight: 0.25}
       seed: 7
@@ -106,18 +106,18 @@ import Testing
       grayscale: 0.2
       scaled_dct: true
       max_pixels: 1_000_000
-    batch: {global: 96, micro: 8}
+    batch: {global: 96, micro_batch_size: 8}
     epochs: 2
-    optimizer: {rate: 1e-3, weight_decay: 0, betas: [0.8, 0.9], eps: 1e-7, warmup: 1_000, schedule: constant,
+    optimizer: {learning_rate: 1e-3, weight_decay: 0, betas: [0.8, 0.9], eps: 1e-7, warmup: 1_000, schedule: constant,
                 clip_norm: 1, decay: current, head_decay: 0}
     log: {every: 1}
     checkpoint: {every: 5, keep: all}
     evaluate:
       every: 50
       evaluations:
-        - {kind: retrieval, corpus: val.json}
-        - {kind: zero-shot, corpus: val.json, classes: "no", templates: t.txt, subset: s.txt}
-        - {kind: retrieval, corpus: coco, captions: first, duplicates: strict}
+        - {kind: retrieval, dataset: val.json}
+        - {kind: zero-shot, dataset: val.json, classes: "no", templates: t.txt, subset: s.txt}
+        - {kind: retrieval, dataset: coco, captions: first, duplicates: strict}
     non_finite: {policy: rewind, limit: 2}
     watchdog: {deadline: 2.5}
     """
@@ -130,16 +130,16 @@ import Testing
     let model = try run.model.resolved()
     #expect(model.embedding == 64 && model.vision.mlpRatio == 2.5 && model.vision.headWidth == 32)
     #expect(model.text.layers == 3 && model.activation == .quickGELU)
-    #expect(run.data.corpora.map(\.path) == ["one.json", "two\tlines\n"])
-    #expect(run.data.corpora.map(\.weight) == [1, 0.25])
+    #expect(run.data.datasets.map(\.path) == ["one.json", "two\tlines\n"])
+    #expect(run.data.datasets.map(\.weight) == [1, 0.25])
     #expect(run.data.seed == 7 && run.data.views == 3 && run.data.workers == 5 && run.data.prefetch == 4)
     #expect(run.data.wrap && run.data.captions == .first && run.data.verify == .sizes)
     #expect(run.vocabulary == "it's")
-    #expect(run.image.scale == [0.5, 0.75] && run.image.alpha == .drop && run.image.exif == .apply)
+    #expect(run.image.scale == 0.5...0.75 && run.image.alpha == .drop && run.image.exif == .apply)
     #expect(run.image.std == [1, 0.2, 0.5] && run.image.colorJitter.hue == 0.08 && run.image.grayscale == 0.2)
     #expect(run.image.scaledDCT && run.image.maxPixels == 1_000_000)
-    #expect(run.batch.global == 96 && run.batch.micro == 8 && run.steps == nil && run.epochs == 2)
-    #expect(run.optimizer.rate == 1e-3 && run.optimizer.betas == [0.8, 0.9] && run.optimizer.warmup == 1000)
+    #expect(run.batch.global == 96 && run.batch.microBatchSize == 8 && run.steps == nil && run.epochs == 2)
+    #expect(run.optimizer.learningRate == 1e-3 && run.optimizer.betas == [0.8, 0.9] && run.optimizer.warmup == 1000)
     #expect(run.optimizer.clipNorm == 1 && run.optimizer.decay == .current && run.optimizer.schedule == .constant)
     #expect(run.optimizer.headDecay == 0)
     #expect(run.checkpoint.keep == nil && run.evaluate.every == 50)
@@ -173,6 +173,73 @@ import Testing
     #expect(again.yaml == run.yaml)
   }
 
+  /// The resolved run has every option of images with the digits that were given, some of which a Float loses.
+  @Test func imagesInTheResolvedRun() throws {
+    let run = try Self.decode(Self.least, set: ["image.mean=[0.123456789, 0.5, 1]", "image.color_jitter.hue=0.05"])
+    let expected = """
+
+      image:
+        crop: random
+        scale: [0.9, 1.0]
+        ratio: [0.75, 1.3333333333333333]
+        interpolation: bicubic
+        alpha: white
+        exif: ignore
+        mean: [0.123456789, 0.5, 1.0]
+        std: [0.26862954, 0.26130258, 0.27577711]
+        color_jitter:
+          brightness: 0.0
+          contrast: 0.0
+          saturation: 0.0
+          hue: 0.05
+          probability: 0.0
+        grayscale: 0.0
+        scaled_dct: false
+        max_pixels: 50000000
+      batch:
+
+      """
+    #expect(run.yaml.contains(expected), "\(run.yaml)")
+    #expect(run.image.mean.dropFirst() == [0.5, 1] && run.image.sized(64).size == 64)
+  }
+
+  /// What was renamed is read by its old name, and written by its new one.
+  @Test func oldNamesAreRead() throws {
+    let old = try Self.decode(
+      """
+      name: tiny
+      model: ViT-T-16
+      data: {corpora: [a/index.json]}
+      vocabulary: words.txt.gz
+      steps: 10
+      batch: {micro: 8, recompute: cheap}
+      optimizer: {rate: 1e-3}
+      objective: standard
+      teacher: {model: a, micro: 4, placement: spread, spread_over: 2}
+      evaluate: {evaluations: [{kind: retrieval, corpus: b}]}
+      """, set: ["optimizer.rate=2e-3"])
+    let new = try Self.decode(
+      """
+      name: tiny
+      model: ViT-T-16
+      data: {datasets: [a/index.json]}
+      vocabulary: words.txt.gz
+      steps: 10
+      batch: {micro_batch_size: 8, activation_checkpointing: cheap}
+      optimizer: {learning_rate: 2e-3}
+      objective: standard
+      teacher: {model: a, micro_batch_size: 4, placement: sharded, shard_over: 2}
+      evaluate: {evaluations: [{kind: retrieval, dataset: b}]}
+      """)
+    #expect(old == new && old.yaml == new.yaml)
+    let twice = #expect(throws: RunFileError.self) {
+      try Self.decode(Self.least + "\noptimizer: {rate: 1, learning_rate: 2}")
+    }
+    #expect(
+      twice?.description
+        == "run.yaml:6:13: optimizer.learning_rate is given twice, once by its old name rate; keep learning_rate")
+  }
+
   @Test func defaultsByKindOfVisionTower() throws {
     let optimizer = try Self.decode(Self.least).optimizer
     #expect(optimizer.resolved(visionTransformer: true, objective: .clip).betas == [0.9, 0.98])
@@ -196,11 +263,12 @@ import Testing
     let run = try Self.decode(
       Self.full,
       set: [
-        "optimizer.rate=2e-4", "optimizer.rate=3e-4", "data.corpora.1.weight=9", "data.corpora.0=three.json",
+        "optimizer.learning_rate=2e-4", "optimizer.learning_rate=3e-4", "data.datasets.1.weight=9",
+        "data.datasets.0=three.json",
         "model={preset: ViT-B-32}", "checkpoint.keep=2", "evaluate={}", "epochs=none", "steps=4", "name=a=b",
       ])
-    #expect(run.optimizer.rate == 3e-4 && run.data.corpora.map(\.weight) == [1, 9])
-    #expect(run.data.corpora[0].path == "three.json" && run.model.preset == "ViT-B-32" && run.model.vision == nil)
+    #expect(run.optimizer.learningRate == 3e-4 && run.data.datasets.map(\.weight) == [1, 9])
+    #expect(run.data.datasets[0].path == "three.json" && run.model.preset == "ViT-B-32" && run.model.vision == nil)
     #expect(run.checkpoint.keep == 2 && run.evaluate == EvaluateConfig() && run.epochs == nil && run.steps == 4)
     #expect(run.name == "a=b")
     #expect(try Self.decode(Self.least, set: ["optimizer.warmup=5"]).optimizer.warmup == 5)
@@ -211,7 +279,7 @@ import Testing
     #expect(
       run.warnings(totalSteps: 10) == [
         "optimizer.warmup (10000 steps) does not end within the run (10 steps):"
-          + " the rate never reaches optimizer.rate; lower optimizer.warmup"
+          + " the rate never reaches optimizer.learning_rate; lower optimizer.warmup"
       ])
     #expect(run.warnings(totalSteps: 10_001) == [])
   }

@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import TestSupport
 import Testing
@@ -11,7 +12,7 @@ import Testing
       step: step, steps: 100, epoch: Double(step) / 50,
       objective: ObjectiveReport(
         total: losses.reduce(0, +),
-        terms: zip(["clip", "affinity"], losses).map { .init(name: $0, weight: 1, value: $1) }), rate: 5e-4,
+        terms: zip(["clip", "affinity"], losses).map { .init(name: $0, weight: 1, value: $1) }), learningRate: 5e-4,
       logitScale: 14.2857, clamped: step > 3, gradientNorm: 1.23456, received: 4096, samples: 64, seconds: seconds,
       dataSeconds: wait)
   }
@@ -39,10 +40,13 @@ import Testing
     try log.record(Self.report(100, losses: [0.5], seconds: 0))
     #expect(
       try String(contentsOf: screen, encoding: .utf8) == """
-        step 2/100  epoch 0.04  loss 3.0000 (3.5000)  rate 0.0005  scale 14.29  norm 1.235  samples/s 64  wait 2%  left 1m38s
-        step 4/100  epoch 0.08  loss 1.0000 (1.5000)  rate 0.0005  scale 14.29 (held)  norm 1.235  samples/s 64  wait 2%  left 1m36s
+        step 2/100  epoch 0.04  loss 3.0000 (3.5000)  rate 0.0005  scale 14.29  norm 1.235  \
+        samples/s 64  wait 2%  left 1m38s
+        step 4/100  epoch 0.08  loss 1.0000 (1.5000)  rate 0.0005  scale 14.29 (held)  norm 1.235  \
+        samples/s 64  wait 2%  left 1m36s
         step 4  retrieval  image to text R@1 0.125  text to image R@1 0.5
-        step 100/100  epoch 2.00  loss 0.5000 (0.5000)  rate 0.0005  scale 14.29 (held)  norm 1.235  samples/s 0  wait 0%  left 0s
+        step 100/100  epoch 2.00  loss 0.5000 (0.5000)  rate 0.0005  scale 14.29 (held)  norm 1.235  \
+        samples/s 0  wait 0%  left 0s
 
         """)
     let lines = try Self.json(file)
@@ -56,8 +60,8 @@ import Testing
     #expect(lines[3]["figures"] as? [String: Double] == ["image to text R@1": 0.125, "text to image R@1": 0.5])
   }
 
-  /// The teacher's share is that of the slowest rank over the steps since the last line; without a teacher there is
-  /// none.
+  /// The teacher's share is that of the slowest rank over the steps since the last line. Without a teacher it is left
+  /// out.
   @Test func howMuchOfTheTimeTheTeacherTakes() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: "log.jsonl")
@@ -93,7 +97,8 @@ import Testing
     #expect(try Self.json(file)[2]["terms"] as? [String: String] == ["clip": "nan", "affinity": "inf"])
   }
 
-  /// A term that a schedule brings in counts in its own steps; values stand before their weights.
+  /// The mean of a term that a schedule adds later covers only the steps that have it. Values are logged before their
+  /// weights.
   @Test func termsWeightsAnchorsAndNotes() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: "log.jsonl")
@@ -175,16 +180,16 @@ import Testing
     #expect(try RunConfig.load(file.path) == run)
 
     let error = #expect(throws: RunFolderTaken.self) { try RunFolder.create(run, resuming: false) }
-    #expect(error?.exitCode == 64)
+    #expect(error?.status == .usage)
     let message = "runs/tiny holds a run already; go on with it (--resume latest), or start another (--set name=…)"
     #expect(error?.description.hasSuffix(message) == true)
 
-    run.optimizer.rate = 1e-3
-    run.data.corpora.append(CorpusConfig(path: "b"))
+    run.optimizer.learningRate = 1e-3
+    run.data.datasets.append(DatasetConfig(path: "b"))
     #expect(
       try RunFolder.create(run, resuming: true) == [
-        "data.corpora.1.path: b, was nothing", "data.corpora.1.weight: 1.0, was nothing",
-        "optimizer.rate: 0.001, was 0.0005",
+        "data.datasets.1.path: b, was nothing", "data.datasets.1.weight: 1.0, was nothing",
+        "optimizer.learning_rate: 0.001, was 0.0005",
       ])
     #expect(try RunConfig.load(file.path) == run)
     #expect(try RunFolder.create(run, resuming: true) == [])
@@ -207,7 +212,7 @@ import Testing
     var run = try RunFileTests.decode(RunFileTests.least)
     run.output = try folder.write("file", [])
     let error = #expect(throws: RunFolderFailure.self) { try RunFolder.create(run, resuming: false) }
-    #expect(error?.exitCode == 74)
+    #expect(error?.status == .inputOutput)
     #expect(error?.description.hasSuffix("change output or name") == true)
   }
 }

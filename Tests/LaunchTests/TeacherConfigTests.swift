@@ -6,9 +6,13 @@ import Testing
 @Suite struct TeacherConfigTests {
   /// What a run file can say wrong of a teacher, with the key to change.
   @Test(arguments: [
-    ("objective: intra", "run.yaml:1:1: teacher: the objective intra learns from a teacher, and none is given"),
-    ("objective: {gd: [{step: 0, value: 0}, {step: 5, value: 1}]}", "teacher: the objective clip learns from a"),
-    ("teacher: {micro: 3}", "run.yaml:6:10: teacher.model is missing: the teacher's weights"),
+    (
+      "objective: intra",
+      "run.yaml:1:1: teacher: the objective's terms intra, crd, fd learn from a teacher, and none is given; set"
+    ),
+    ("objective: {rkd: 1}", "run.yaml:1:1: teacher: the objective's term rkd learns from a teacher, and none is given"),
+    ("objective: {gd: [{step: 0, value: 0}, {step: 5, value: 1}]}", "teacher: the objective's term gd learns from a"),
+    ("teacher: {micro_batch_size: 3}", "run.yaml:6:10: teacher.model is missing: the teacher's weights"),
     ("teacher: \"\"", "run.yaml:6:10: teacher.model: expected a path, found \"\""),
     ("teacher: {model: a, config: b.json}", "run.yaml:6:29: teacher.config: belongs to a safetensors file; a says"),
     ("teacher: {model: a, preset: ViT-B-16}", "run.yaml:6:29: teacher.preset: belongs to a safetensors file; a says"),
@@ -17,7 +21,10 @@ import Testing
       "run.yaml:6:41: teacher.preset: config and preset are both given; take one out"
     ),
     ("teacher: {model: a.safetensors, preset: ViT-B-17}", "teacher.preset: no model is called ViT-B-17"),
-    ("teacher: {model: a, micro: 0}", "run.yaml:6:28: teacher.micro: expected at least 1, or all, found 0"),
+    (
+      "teacher: {model: a, micro_batch_size: 0}",
+      "run.yaml:6:39: teacher.micro_batch_size: expected at least 1, or all, found 0"
+    ),
     (
       "teacher: {model: a, image: {mean: [1, 2]}}",
       "run.yaml:6:35: teacher.image.mean: expected [red, green, blue], or own, found [1.0, 2.0]"
@@ -28,15 +35,15 @@ import Testing
     ),
     (
       "teacher: {model: a, placement: nodes}",
-      "teacher.placement: expected node, spread or replicated, found the text \"nodes\"; did you mean \"node\"?"
+      "teacher.placement: expected node, sharded or replicated, found the text \"nodes\"; did you mean \"node\"?"
     ),
     (
-      "teacher: {model: a, placement: spread, spread_over: 0}",
-      "run.yaml:6:53: teacher.spread_over: expected at least 1, or all, found 0"
+      "teacher: {model: a, placement: sharded, shard_over: 0}",
+      "run.yaml:6:53: teacher.shard_over: expected at least 1, or all, found 0"
     ),
     (
-      "teacher: {model: a, spread_over: 2}",
-      "teacher.spread_over: belongs to placement: spread, found placement: node"
+      "teacher: {model: a, shard_over: 2}",
+      "teacher.shard_over: belongs to placement: sharded, found placement: node"
     ),
     ("teacher: {model: a, imge: {}}", "unknown key \"imge\" in teacher; did you mean \"image\"?"),
   ])
@@ -54,9 +61,9 @@ import Testing
         config: b.json
         vocabulary: c
         image: {mean: own, std: [1, 2, 3]}
-        micro: all
-        placement: spread
-        spread_over: 4
+        micro_batch_size: all
+        placement: sharded
+        shard_over: 4
       """
     let run = try RunFileTests.decode(RunFileTests.least + text)
     var expected = TeacherConfig()
@@ -64,13 +71,13 @@ import Testing
     expected.config = "b.json"
     expected.vocabulary = "c"
     expected.image.std = [1, 2, 3]
-    expected.micro = nil
-    expected.placement = .spread
-    expected.spreadOver = 4
+    expected.microBatchSize = nil
+    expected.placement = .sharded
+    expected.shardOver = 4
     #expect(run.teacher == expected && run.usesTeacher)
     #expect(try RunFileTests.decode(run.yaml) == run)
-    let short = try RunFileTests.decode(RunFileTests.least, set: ["teacher=a/run", "teacher.micro=4"])
-    #expect(short.teacher?.model == "a/run" && short.teacher?.micro == 4 && !short.usesTeacher)
+    let short = try RunFileTests.decode(RunFileTests.least, set: ["teacher=a/run", "teacher.micro_batch_size=4"])
+    #expect(short.teacher?.model == "a/run" && short.teacher?.microBatchSize == 4 && !short.usesTeacher)
     #expect(try RunFileTests.decode(RunFileTests.least, set: ["teacher=none"]).teacher == nil)
   }
 }

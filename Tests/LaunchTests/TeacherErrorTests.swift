@@ -24,7 +24,9 @@ import Testing
 
   @Test func whatTheHeaderSays() async throws {
     let sha256 = try SavedRun.sha256(of: scene.weights)
-    let file = ["teacher.model=\"\(scene.weights)\"", "teacher.vocabulary=\"\(scene.words)\"", "teacher.micro=5"]
+    let file = [
+      "teacher.model=\"\(scene.weights)\"", "teacher.vocabulary=\"\(scene.words)\"", "teacher.micro_batch_size=5",
+    ]
     for ranks in [1, 2] {
       try await expect(
         file, ["--dry-run"], ranks: ranks, status: 0, "teacher 0.0", "24 px in patches of 8", "embedding 24",

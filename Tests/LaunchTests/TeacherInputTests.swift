@@ -40,7 +40,7 @@ import Testing
     let parts = try Parts(run)
     let taught = CLIP<Float>(parts.teacher.config, frozen: true)
     try parts.teacher.read(into: taught, ranges: nil)
-    let live = LiveTeacher(taught, micro: 3)
+    let live = LiveTeacher(taught, microBatchSize: 3)
     let model = CLIP<Float>(try ModelFiles.sizes(scene.sizes), frozen: true)
     try ModelFiles.read(scene.weights, into: model)
     #expect(live.width == 24 && live.scale == exp(model.logitScale.value[0]))
@@ -48,7 +48,7 @@ import Testing
     // The teacher's own size, normalisation and transparency; the run's crops and colours.
     var options = try SavedRun(scene.checkpoint("teacher", 4)).image
     #expect(options.size == 24 && options.mean == [0.5, 0.25, 0.75] && options.alpha == .drop)
-    options.scale = run.image.scale[0]...run.image.scale[1]
+    options.scale = run.image.scale
     options.grayscale = 0.5
     let alone = try ImagePreparation(options, seed: run.data.seed)
     let words = BytePairTokenizer(vocabulary: try Vocabulary(contentsOf: scene.words), context: 10)
@@ -62,19 +62,19 @@ import Testing
       let (image, text) = (Tensor<Float>(Shape(7, 24)), Tensor<Float>(Shape(7, 24)))
       try live.embed(batch, image: image, text: text)
       for (row, draw) in zip(rows, parts.data.sampler.draws(at: step, rows: rows)) {
-        let corpus = parts.data.corpora[draw.corpus]
-        let picture = Tensor<Float>(Shape(1, 3, 24, 24))
+        let dataset = parts.data.datasets[draw.dataset]
+        let pixels = Tensor<Float>(Shape(1, 3, 24, 24))
         try alone.prepareTraining(
-          corpus.image(draw.sample), sampleID: corpus.sampleID(draw.sample), view: draw.pass,
-          into: picture.reshaped(Shape(3, 24, 24)))
-        #expect(input.image(row).array == picture.array, "step \(step), row \(row)")
+          dataset.image(draw.sample), sampleID: dataset.sampleID(draw.sample), view: draw.pass,
+          into: pixels.reshaped(Shape(3, 24, 24)))
+        #expect(input.image(row).array == pixels.array, "step \(step), row \(row)")
         let caption = try #require(
-          corpus.captions(draw.sample).first { parts.student.encode($0) == batch.student.captions[row] })
+          dataset.captions(draw.sample).first { parts.student.encode($0) == batch.student.captions[row] })
         #expect(input.captions[row] == words.encode(caption))
 
         for (found, features) in [
-          (image, model.visual.forward(picture, keeping: false)),
-          (text, model.text.forward(TokenBatch([words.encode(caption)]), keeping: false)),
+          (image, model.visual.forward(pixels, mode: .evaluation)),
+          (text, model.text.forward(TokenBatch([words.encode(caption)]), mode: .evaluation)),
         ] {
           let length = sumOfSquares(features).squareRoot()
           for column in 0..<24 {
@@ -87,7 +87,7 @@ import Testing
     #expect(worst < 1e-5)
   }
 
-  /// A teacher that wants pictures just as the student does is shown the very same memory; with the same words it gets
+  /// A teacher that wants images just as the student does is shown the very same memory; with the same words it gets
   /// the same ids.
   @Test func whatIsTheSameIsPreparedOnce() async throws {
     try await scene.scene.train("twin", ["steps=2"], ranks: nil)

@@ -19,9 +19,9 @@ import Testing
     let wanted = try await scene.train("wanted", ["teacher.placement=replicated"], ranks: ranks)
     for placement in TeacherPlacement.allCases where placement != .replicated {
       let name = "\(placement.rawValue)"
-      let values = ["teacher.placement=\(name)", "teacher.micro=2"]
+      let values = ["teacher.placement=\(name)", "teacher.micro_batch_size=2"]
       let pieces = try await scene.train(
-        "wanted-\(name)", ["teacher.placement=replicated", "teacher.micro=2"], ranks: ranks)
+        "wanted-\(name)", ["teacher.placement=replicated", "teacher.micro_batch_size=2"], ranks: ranks)
       #expect(try await scene.train(name, ["teacher.placement=\(name)"], ranks: ranks) == wanted)
       #expect(try await scene.train("\(name)-pieces", values, ranks: ranks) == pieces)
       #expect(try await scene.train("\(name)-file", values + file, ranks: ranks) == pieces)
@@ -39,15 +39,15 @@ import Testing
         "steps=2",
       ], ranks: nil)
     for (name, teacher) in [("vit", scene.teacher), ("rn", scene.scene.runFolder("resnet").path)] {
-      let values = ["steps=4", "teacher=\"\(teacher)\"", "teacher.micro=1"]
+      let values = ["steps=4", "teacher=\"\(teacher)\"", "teacher.micro_batch_size=1"]
       let wanted = try await scene.train("\(name)-wanted", values + ["teacher.placement=replicated"], ranks: 3)
       for over in ["1", "2", "5", "all"] {
         let run = try await scene.run(
-          values + ["name=\(name)-\(over)", "teacher.placement=spread", "teacher.spread_over=\(over)"], ranks: 3)
+          values + ["name=\(name)-\(over)", "teacher.placement=sharded", "teacher.shard_over=\(over)"], ranks: 3)
         #expect(run.status == 0, "\(run)")
         #expect(try scene.scene.losses("\(name)-\(over)") == wanted)
         let ranks = min(Int(over) ?? 3, 3)
-        #expect(run.output.contains("spread: over \(ranks) ranks, each of which keeps 1/\(ranks)"), "\(run)")
+        #expect(run.output.contains("sharded: over \(ranks) ranks, each of which keeps 1/\(ranks)"), "\(run)")
         // Four steps of seven pairs, a pass each: three on the last of three ranks, two on the others.
         let passes = ranks == 3 ? 12 : 8
         #expect(run.output.contains("teacher's weights: gathered \(passes) times, waited "), "\(run)")
@@ -57,7 +57,7 @@ import Testing
 
   /// Blocks are dealt to ranks, which are not in step.
   @Test func precomputingIsNotSpread() async throws {
-    let run = try await CacheScene().run("spread", ["teacher.placement=spread"], ranks: 2)
+    let run = try await CacheScene().run("sharded", ["teacher.placement=sharded"], ranks: 2)
     #expect(run.status == 64 && run.errors.contains("--set teacher.placement=node"), "\(run)")
   }
 
@@ -72,8 +72,8 @@ import Testing
     let whole = Double(model.parameters.count * 4) / 1_048_576
     let stages = CLIP<Float>.stages(config).map { $0.reduce(0) { $0 + $1.count } }.sorted()
     let twoBlocks = Double(stages.suffix(2).reduce(0, +)) / Double(model.parameters.count)
-    let spread = ranks == 1 ? 1 : 1 / Double(ranks) + twoBlocks * (1 - 1 / Double(ranks))
-    for (placement, copies) in [("node", 1.0), ("replicated", Double(ranks)), ("spread", spread)] {
+    let sharded = ranks == 1 ? 1 : 1 / Double(ranks) + twoBlocks * (1 - 1 / Double(ranks))
+    for (placement, copies) in [("node", 1.0), ("replicated", Double(ranks)), ("sharded", sharded)] {
       let run = try await scene.run(
         [
           "steps=1", "name=\(placement)", "teacher.model=\"\(scene.scene.folder.path(ModelFiles.weights))\"",
@@ -85,8 +85,9 @@ import Testing
       let found = try #require(line.firstMatch(of: #/measured ([0-9.]+) MiB a (?:node|rank)/#))
       let measured = try #require(Double(found.1))
       #expect(abs(measured / (whole * copies) - 1) < 0.15, "\(line), one is \(whole) MiB")
-      // Beside the header, and what the measuring reads itself. Who has it spread reads it once more, for its checksum.
-      let times: Double = placement == "node" ? 1 : placement == "spread" ? 2 : Double(ranks)
+      // Beside the header, and what the measuring reads itself. Who has it sharded reads it once more, for its
+      // checksum.
+      let times: Double = placement == "node" ? 1 : placement == "sharded" ? 2 : Double(ranks)
       let amount = try #require(line.firstMatch(of: #/read ([0-9.]+) MiB a node/#))
       let read = try #require(Double(amount.1))
       #expect(abs(read / (whole * times) - 1) < 0.01, "\(line), one is \(whole) MiB")

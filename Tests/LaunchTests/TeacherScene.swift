@@ -6,7 +6,7 @@ import Testing
 
 @testable import Launch
 
-/// A trained teacher beside the scene of a training run: other sizes than the student's, other words, another picture
+/// A trained teacher beside the scene of a training run: other sizes than the student's, other words, another image
 /// size, normalisation and handling of transparency.
 final class TeacherScene: Sendable {
   let scene: TrainScene
@@ -27,7 +27,7 @@ final class TeacherScene: Sendable {
     try await scene.train(
       "teacher",
       [
-        "model=\(Self.model)", "vocabulary=\(words)", "steps=4", "optimizer.rate=1e-2",
+        "model=\(Self.model)", "vocabulary=\(words)", "steps=4", "optimizer.learning_rate=1e-2",
         "image={mean: [0.5, 0.25, 0.75], std: [0.5, 0.3, 0.2], alpha: drop, scale: [0.9, 1]}",
       ], ranks: nil)
   }

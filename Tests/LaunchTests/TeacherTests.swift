@@ -14,7 +14,7 @@ import Testing
   init() async throws { scene = try await TeacherScene() }
 
   private static func own(_ checkpoint: Checkpoint) -> [String] {
-    checkpoint.manifest.parameters.map(\.name).filter { $0.hasPrefix(Objective<Float>.prefix) }
+    checkpoint.manifest.parameters.map(\.name).filter { NamedSlice.Owner(of: $0) == .objective }
   }
 
   /// Ten steps over four epochs of three, seven pairs in each: neither 2 nor 3 ranks divide them.
@@ -46,7 +46,7 @@ import Testing
     #expect(Set(weights.names) == Set(model.entries.map(\.name)))
     let evaluation = try await MPIRun.kinship(
       [
-        "evaluate", "retrieval", "--checkpoint", scene.scene.runFolder("on2").path, "--corpus", scene.scene.corpus,
+        "evaluate", "retrieval", "--checkpoint", scene.scene.runFolder("on2").path, "--dataset", scene.scene.dataset,
       ], ranks: 2)
     #expect(evaluation.status == 0, "\(evaluation)")
   }
@@ -69,10 +69,12 @@ import Testing
   }
 
   @Test func piecesGiveTheLossesOfTheWhole() async throws {
-    let whole = try await scene.train("whole", ["teacher.micro=all"])
-    for (micro, student) in [("1", "all"), ("2", "3")] {
-      let pieces = try await scene.train("by\(micro)", ["teacher.micro=\(micro)", "batch.micro=\(student)"], ranks: 2)
-      #expect(difference(pieces, whole) < 1e-5, "\(micro): \(pieces), \(whole)")
+    let whole = try await scene.train("whole", ["teacher.micro_batch_size=all"])
+    for (microBatchSize, student) in [("1", "all"), ("2", "3")] {
+      let pieces = try await scene.train(
+        "by\(microBatchSize)", ["teacher.micro_batch_size=\(microBatchSize)", "batch.micro_batch_size=\(student)"],
+        ranks: 2)
+      #expect(difference(pieces, whole) < 1e-5, "\(microBatchSize): \(pieces), \(whole)")
     }
   }
 
@@ -87,7 +89,7 @@ import Testing
     let elsewhere = ["teacher.model=\"\(alone)\"", "teacher.vocabulary=\"\(scene.words)\""]
     #expect(try await scene.train("elsewhere", elsewhere + ["teacher.config=\"\(scene.sizes)\""]) == losses)
 
-    // A JSON that says nothing of pictures means CLIP's way of them; the run file may know better.
+    // A JSON that says nothing of images means CLIP's way of them; the run file may know better.
     let saved = try SavedRun(scene.checkpoint("teacher", 4))
     let bare = try scene.scene.folder.write("bare.json", saved.model.utf8)
     let unsaid = try await scene.train("unsaid", elsewhere + ["teacher.config=\"\(bare)\""])
@@ -97,7 +99,7 @@ import Testing
       elsewhere + [
         "teacher.config=\"\(bare)\"", "teacher.image={mean: [0.5, 0.25, 0.75], std: [0.5, 0.3, 0.2]}",
       ])
-    // None of the scene's pictures is transparent.
+    // None of the scene's images is transparent.
     #expect(said == losses)
   }
 
@@ -112,7 +114,7 @@ import Testing
       ], ranks: nil)
     let teacher = ["teacher=\"\(scene.scene.runFolder("resnet").path)\"", "steps=5"]
     let whole = try await scene.train("student", teacher)
-    let pieces = try await scene.train("pieces", teacher + ["teacher.micro=1"], ranks: 3)
+    let pieces = try await scene.train("pieces", teacher + ["teacher.micro_batch_size=1"], ranks: 3)
     #expect(difference(pieces, whole) < 1e-5, "\(pieces), \(whole)")
     let file = scene.scene.runFolder("resnet").appending(path: ModelFiles.weights).path
     #expect(try await scene.train("file", teacher + ["teacher.model=\"\(file)\""]) == whole)
@@ -125,7 +127,7 @@ import Testing
     let checkpoint = try scene.checkpoint("fixed", 3)
     let saved = try SavedRun(checkpoint)
     let model = CLIP<Float>(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
-    try checkpoint.readValues(model.parameters.checkpointEntries, into: model.parameters.values)
+    try checkpoint.readValues(model.parameters.entries, into: model.parameters.values)
     #expect(abs(model.logitScale.value[0] - Float(log(50.0))) < 1e-6)
   }
 }

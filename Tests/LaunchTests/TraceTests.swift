@@ -60,7 +60,7 @@ import Testing
         #expect(named(name).count == 4 && named(name).allSatisfy { $0.thread == main }, "\(name)")
       }
       // The exchange of embeddings is part of the loss.
-      for loss in named("loss") { #expect(spans.contains { $0.name == "gatherRows" && loss.contains($0) }) }
+      for loss in named("loss") { #expect(spans.contains { $0.name == "allGather" && loss.contains($0) }) }
       let reductions = spans.filter { $0.name.hasPrefix("reduce bucket") }
       let gatherings = spans.filter { $0.name.hasPrefix("gather bucket") }
       #expect(reductions.count > 40 && reductions.count == gatherings.count)

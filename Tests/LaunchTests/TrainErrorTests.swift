@@ -23,7 +23,7 @@ import Testing
   }
 
   @Test func damagedShards() async throws {
-    let shard = URL(filePath: scene.corpus).appending(path: "shard-00001.h5")
+    let shard = URL(filePath: scene.dataset).appending(path: "shard-00001.h5")
     let whole = try Data(contentsOf: shard)
     try whole.dropLast(100).write(to: shard)
     try await expect([], status: 65, "shard-00001.h5", "\(whole.count - 100) bytes", "\(whole.count)")
@@ -36,23 +36,23 @@ import Testing
     try await expect([], status: 65, "shard-00001.h5")
   }
 
-  /// A picture that no decoder takes ends the run, for a batch without it would be another batch.
-  @Test func picturesThatCannotBePrepared() async throws {
-    let corpus = try Corpus.open(scene.corpus)
+  /// An image that no decoder takes ends the run, for a batch without it would be another batch.
+  @Test func imagesThatCannotBePrepared() async throws {
+    let dataset = try Dataset.open(scene.dataset)
     let path = scene.folder.path("spoiled")
-    var writer = try CorpusWriter(name: "spoiled", folder: path)
-    for sample in 0..<corpus.count {
-      let image = try corpus.image(sample)
+    var writer = try DatasetWriter(name: "spoiled", folder: path)
+    for sample in 0..<dataset.count {
+      let image = try dataset.image(sample)
       try writer.append(
-        CorpusSample(
-          image: sample == 9 ? Array(image.prefix(image.count / 2)) : image, captions: corpus.captions(sample),
-          key: "picture \(sample)"))
+        DatasetSample(
+          image: sample == 9 ? Array(image.prefix(image.count / 2)) : image, captions: dataset.captions(sample),
+          key: "image \(sample)"))
     }
     _ = try writer.finish()
     for ranks in [1, 2, 3] {
-      let run = try await scene.run(["data.corpora=[\"\(path)\"]", "name=on\(ranks)"], ranks: ranks)
+      let run = try await scene.run(["data.datasets=[\"\(path)\"]", "name=on\(ranks)"], ranks: ranks)
       #expect(run.status == 65, "\(run)")
-      #expect(run.errors.contains("the picture \"picture 9\" of the corpus spoiled cannot be prepared"), "\(run)")
+      #expect(run.errors.contains("the image \"image 9\" of the dataset spoiled cannot be prepared"), "\(run)")
       // It is in the first epoch, which has three steps.
       #expect(try scene.losses("on\(ranks)").count < 4)
     }
@@ -60,23 +60,24 @@ import Testing
   }
 
   @Test func lossesThatAreNotFinite() async throws {
-    let values = ["optimizer.rate=1e30", "optimizer.warmup=0"]
-    try await expect(values, status: 76, steps: 1, "step 2:", "not finite", "rank 0: ", "; rank 1: ", "optimizer.rate")
+    let values = ["optimizer.learning_rate=1e30", "optimizer.warmup=0"]
+    try await expect(
+      values, status: 76, steps: 1, "step 2:", "not finite", "rank 0: ", "; rank 1: ", "optimizer.learning_rate")
   }
 
-  @Test func corporaThatDoNotDo() async throws {
+  @Test func datasetsThatDoNotDo() async throws {
     try await expect(["batch.global=24"], status: 65, "23 samples", "24", "batch.global")
-    try await expect(["data.corpora=[nowhere]"], status: 65, "nowhere")
+    try await expect(["data.datasets=[nowhere]"], status: 65, "nowhere")
     let path = scene.folder.path("silent")
-    var writer = try CorpusWriter(name: "silent", folder: path)
+    var writer = try DatasetWriter(name: "silent", folder: path)
     try writer.append(
-      CorpusSample(image: Corpus.open(scene.corpus).image(0), captions: [], key: "mute"))
+      DatasetSample(image: Dataset.open(scene.dataset).image(0), captions: [], key: "mute"))
     _ = try writer.finish()
-    try await expect(["data.corpora=[\"\(path)\"]"], status: 65, "\"mute\" has no caption")
+    try await expect(["data.datasets=[\"\(path)\"]"], status: 65, "\"mute\" has no caption")
     try await expect(
-      ["evaluate.evaluations=[{kind: retrieval, corpus: elsewhere}]"], status: 65, "elsewhere")
+      ["evaluate.evaluations=[{kind: retrieval, dataset: elsewhere}]"], status: 65, "elsewhere")
     try await expect(
-      ["evaluate.evaluations=[{kind: zero-shot, corpus: \"\(path)\"}]"], status: 65, "does not name its classes")
+      ["evaluate.evaluations=[{kind: zero-shot, dataset: \"\(path)\"}]"], status: 65, "does not name its classes")
   }
 
   @Test func vocabulariesAndModelsThatDoNotFit() async throws {
@@ -102,14 +103,15 @@ import Testing
   }
 
   /// Ranks that were told different things would wait for each other for ever.
-  @Test(arguments: [["--set", "optimizer.rate=1e-3"], ["--resume", "auto"], ["--dry-run"]])
+  @Test(arguments: [["--set", "optimizer.learning_rate=1e-3"], ["--resume", "auto"], ["--dry-run"]])
   func ranksThatWereToldDifferently(options: [String]) async throws {
     let train = [try MPIRun.path(of: "kinship"), "train", scene.runFile]
     let run = try await MPIRun.execute(
       ["mpirun", "--oversubscribe", "-n", "1"] + train + [":", "-n", "1"] + train + options, ranks: 2)
     #expect(run.status == 64, "\(run)")
     #expect(run.errors.contains("kinship: rank 1 on "), "\(run)")
-    #expect(run.errors.contains(" was told another run than rank 0: start all with the same run file"), "\(run)")
+    #expect(
+      run.errors.contains(" was started with a different run file or options than rank 0: start all with"), "\(run)")
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
   }
 
@@ -134,22 +136,22 @@ import Testing
       #expect(run.errors.contains(words), "\(run)", sourceLocation: sourceLocation)
     }
     let learned = try await MPIRun.kinship(
-      ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", nodes[1].path + "/vocabulary.txt.gz"],
+      ["vocabulary", "train", scene.dataset, "--merges", "20", "--output", nodes[1].path + "/vocabulary.txt.gz"],
       ranks: nil)
     try #require(learned.status == 0, "\(learned)")
     try await expect(65, " has another vocabulary than rank 0")
     try files.removeItem(at: nodes[1].appending(path: "vocabulary.txt.gz"))
     try files.copyItem(atPath: scene.vocabulary, toPath: nodes[1].path + "/vocabulary.txt.gz")
 
-    let corpus = try Corpus.open(scene.corpus)
+    let dataset = try Dataset.open(scene.dataset)
     try files.removeItem(at: nodes[1].appending(path: "corpus"))
-    var writer = try CorpusWriter(name: "corpus", folder: nodes[1].path + "/corpus")
-    for sample in (0..<corpus.count).reversed() {
+    var writer = try DatasetWriter(name: "corpus", folder: nodes[1].path + "/corpus")
+    for sample in (0..<dataset.count).reversed() {
       try writer.append(
-        CorpusSample(
-          image: corpus.image(sample), captions: corpus.captions(sample), key: corpus.key(sample)))
+        DatasetSample(
+          image: dataset.image(sample), captions: dataset.captions(sample), key: dataset.key(sample)))
     }
     _ = try writer.finish()
-    try await expect(65, " has another corpus corpus than rank 0")
+    try await expect(65, " has another dataset corpus than rank 0")
   }
 }

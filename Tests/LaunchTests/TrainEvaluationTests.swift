@@ -10,7 +10,7 @@ import Testing
 /// What was trained is used: measured while it is trained, from its checkpoints, and from open_clip's files.
 @Suite(.serialized) struct TrainEvaluationTests {
   let scene: TrainScene
-  /// More pictures than are encoded at once, so that several ranks have something to do.
+  /// More images than are encoded at once, so that several ranks have something to do.
   let other: EvaluationScene
 
   init() async throws {
@@ -31,7 +31,7 @@ import Testing
   @Test func checkpointsAndFilesGiveTheSameFigures() async throws {
     try await scene.train("tiny", ["checkpoint.every=4"], ranks: 2)
     let run = scene.runFolder("tiny")
-    let retrieval = ["retrieval", "--corpus", other.corpus]
+    let retrieval = ["retrieval", "--dataset", other.dataset]
     let first = try await evaluate(retrieval, run, ranks: nil, as: RetrievalFigures.self)
     for ranks in [1, 2, 3] {
       #expect(
@@ -41,7 +41,7 @@ import Testing
     #expect(
       try await evaluate(retrieval, scene.checkpoint("tiny", 4), ranks: nil, as: RetrievalFigures.self) != first)
 
-    let zeroShot = ["zero-shot", "--corpus", other.corpus]
+    let zeroShot = ["zero-shot", "--dataset", other.dataset]
     let classified = try await evaluate(zeroShot, run, ranks: nil, as: ZeroShotFigures.self)
     for ranks in [2, 3] {
       #expect(try await evaluate(zeroShot, run, ranks: ranks, as: ZeroShotFigures.self) == classified)
@@ -102,7 +102,7 @@ import Testing
 
   @Test func whileTraining() async throws {
     let evaluations =
-      "[{kind: retrieval, corpus: \"\(other.corpus)\"}, {kind: zero-shot, corpus: \"\(scene.corpus)\"}]"
+      "[{kind: retrieval, dataset: \"\(other.dataset)\"}, {kind: zero-shot, dataset: \"\(scene.dataset)\"}]"
     let set = ["evaluate.evaluations=\(evaluations)", "evaluate.every=5"]
     let losses = try await scene.train("tiny", set, ranks: 2)
     #expect(losses == (try await scene.train("plain", ranks: 2)), "measuring changes nothing")

@@ -112,7 +112,7 @@ import Testing
     try await scene.train("tiny", ["steps=2"], ranks: nil)
     let other = scene.folder.path("other.txt.gz")
     let learned = try await MPIRun.kinship(
-      ["vocabulary", "train", scene.corpus, "--merges", "20", "--output", other], ranks: nil)
+      ["vocabulary", "train", scene.dataset, "--merges", "20", "--output", other], ranks: nil)
     try #require(learned.status == 0, "\(learned)")
     let run = try await scene.run(["steps=4", "vocabulary=\(other)"], ["--resume", "latest"], ranks: nil)
     #expect(run.status == 65, "\(run)")

@@ -5,14 +5,14 @@ import Testing
 
 @testable import Launch
 
-/// What a training run needs, made by the commands that users make it with: a corpus imported from a table of pictures,
+/// What a training run needs, made by the commands that users make it with: a dataset imported from a table of images,
 /// a vocabulary learned from it, and a run file of a tiny model.
 ///
-/// 23 pictures in three shards and 7 pairs in a step: three steps an epoch, and neither 2 nor 3 ranks divide a step.
+/// 23 images in three shards and 7 pairs in a step: three steps an epoch, and neither 2 nor 3 ranks divide a step.
 final class TrainScene: Sendable {
   let folder: TemporaryFolder
 
-  var corpus: String { folder.path("corpus") }
+  var dataset: String { folder.path("corpus") }
   var vocabulary: String { folder.path("vocabulary.txt.gz") }
   /// A smaller vocabulary of the same captions.
   var words: String { folder.path("words.txt.gz") }
@@ -25,14 +25,14 @@ final class TrainScene: Sendable {
     for name in ["pictures", "table.csv", "corpus", "vocabulary.txt.gz", "words.txt.gz"] {
       try FileManager.default.copyItem(atPath: made.path(name), toPath: folder.path(name))
     }
-    try folder.write("run.yaml", Self.run(corpus: corpus, vocabulary: vocabulary, output: folder.path("runs")).utf8)
+    try folder.write("run.yaml", Self.run(dataset: dataset, vocabulary: vocabulary, output: folder.path("runs")).utf8)
   }
 
   private static let made = Task { try await make() }
 
   private static func make() async throws -> TemporaryFolder {
     let folder = try TemporaryFolder.untilExit()
-    let corpus = folder.path("corpus")
+    let dataset = folder.path("corpus")
     let classes = ["circle", "square", "stripe"]
     let colors = ["red", "green", "blue", "gray"]
     var table = "filepath,title,keywords,kind\n"
@@ -48,17 +48,17 @@ final class TrainScene: Sendable {
           return UInt8((bright ? 200 : 40) + random.below(40))
         }
       }
-      try folder.write("pictures/\(index).png", PNGPicture.encode(width: width, height: height, rgb: rgb))
+      try folder.write("pictures/\(index).png", PNGImage.encode(width: width, height: height, rgb: rgb))
       table +=
         "pictures/\(index).png,a \(colors[color]) \(classes[kind]),number \(index) \(classes[kind]),\(classes[kind])\n"
     }
     try folder.write("table.csv", table.utf8)
     for command in [
       [
-        "corpus", "import", folder.path("table.csv"), "--output", corpus, "--shard-samples", "8",
+        "dataset", "import", folder.path("table.csv"), "--output", dataset, "--shard-samples", "8",
         "--caption-columns", "title,keywords", "--label-column", "kind",
-      ], ["vocabulary", "train", corpus, "--merges", "40", "--output", folder.path("vocabulary.txt.gz")],
-      ["vocabulary", "train", corpus, "--merges", "20", "--output", folder.path("words.txt.gz")],
+      ], ["vocabulary", "train", dataset, "--merges", "40", "--output", folder.path("vocabulary.txt.gz")],
+      ["vocabulary", "train", dataset, "--merges", "20", "--output", folder.path("words.txt.gz")],
     ] {
       let run = try await MPIRun.kinship(command, ranks: nil)
       try #require(run.status == 0, "\(run)")
@@ -66,7 +66,7 @@ final class TrainScene: Sendable {
     return folder
   }
 
-  private static func run(corpus: String, vocabulary: String, output: String) -> String {
+  private static func run(dataset: String, vocabulary: String, output: String) -> String {
     """
     name: tiny
     output: "\(output)"
@@ -76,11 +76,11 @@ final class TrainScene: Sendable {
       embed_dim: 16
       vision_cfg: {image_size: 16, patch_size: 8, width: 32, layers: 2, head_width: 16}
       text_cfg: {context_length: 8, vocab_size: 0, width: 32, heads: 2, layers: 2}
-    data: {corpora: ["\(corpus)"], workers: 1}
+    data: {datasets: ["\(dataset)"], workers: 1}
     vocabulary: "\(vocabulary)"
     image: {scale: [0.5, 1.0], mean: [0.4, 0.5, 0.6], std: [0.2, 0.25, 0.3]}
     batch: {global: 7}
-    optimizer: {rate: 5e-4, warmup: 2}
+    optimizer: {learning_rate: 5e-4, warmup: 2}
     log: {every: 1}
 
     """

@@ -26,9 +26,10 @@ import Testing
   @Test func piecesGiveTheLossesOfTheWhole() async throws {
     let whole = try await scene.train("whole", ranks: 1)
     // 7 = 3 + 3 + 1; and 3 = 2 + 1 on one rank, 4 = 2 + 2 on the other.
-    for (micro, ranks) in [(3, 1), (2, 2)] {
-      let pieces = try await scene.train("pieces\(micro)", ["batch.micro=\(micro)"], ranks: ranks)
-      #expect(difference(pieces, whole) < 1e-5, "\(micro): \(pieces), \(whole)")
+    for (microBatchSize, ranks) in [(3, 1), (2, 2)] {
+      let pieces = try await scene.train(
+        "pieces\(microBatchSize)", ["batch.micro_batch_size=\(microBatchSize)"], ranks: ranks)
+      #expect(difference(pieces, whole) < 1e-5, "\(microBatchSize): \(pieces), \(whole)")
     }
   }
 
@@ -37,7 +38,7 @@ import Testing
       let run = try await scene.run([], ["--dry-run"], ranks: ranks)
       #expect(run.status == 0, "\(run)")
       for words in [
-        "run tiny  \(ranks) rank", "corpus 23 pictures; 23 samples an epoch", "steps  10 of 7 pairs", "3 an epoch",
+        "run tiny  \(ranks) rank", "corpus 23 images; 23 samples an epoch", "steps  10 of 7 pairs", "3 an epoch",
         "16 px in patches of 8", "memory about",
       ] { #expect(run.output.contains(words), "\(words) in \(run)") }
       #expect(run.output.components(separatedBy: "model  ").count == 2, "one rank speaks: \(run)")
@@ -46,9 +47,9 @@ import Testing
   }
 
   /// With a rate of nothing, and all samples in every step, only crops, colours and captions can change the loss.
-  @Test func whatPicturesAndCaptionsAreShown() async throws {
+  @Test func whatImagesAndCaptionsAreShown() async throws {
     let still = [
-      "batch.global=23", "optimizer.rate=1e-30", "optimizer.weight_decay=0", "steps=4", "data.captions=first",
+      "batch.global=23", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0", "steps=4", "data.captions=first",
     ]
     func losses(_ name: String, _ values: String...) async throws -> [Double] {
       try await scene.train(name, still + values, ranks: nil)

@@ -43,7 +43,8 @@ enum VirtualCluster {
 @Suite(.serialized) struct VirtualClusterTests {
   @Test(.requires(.hosts)) func hostsHaveNamesAndAddressesOfTheirOwn() async throws {
     let command = """
-      cat {hostfile}; mpirun sh -c 'echo "$(cat /proc/sys/kernel/hostname) $(ip -brief -4 address show wire | tr -s " ")"'
+      cat {hostfile}
+      mpirun sh -c 'echo "$(cat /proc/sys/kernel/hostname) $(ip -brief -4 address show wire | tr -s " ")"'
       mpirun -n 1 --host node-2 sh -c 'ls -d /dev/shm/only-here 2>&1; getent hosts node-1; exit 75'
       """
     let run = try await VirtualCluster.run(

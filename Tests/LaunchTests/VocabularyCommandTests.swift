@@ -13,7 +13,7 @@ import Testing
     for ranks in [nil, 2, 3] {
       let path = scene.folder.path("learned.txt")
       let run = try await MPIRun.kinship(
-        ["vocabulary", "train", scene.corpus, scene.corpus, "--merges", "25", "--output", path], ranks: ranks)
+        ["vocabulary", "train", scene.dataset, scene.dataset, "--merges", "25", "--output", path], ranks: ranks)
       #expect(run.status == 0, "\(run)")
       let captions = scene.samples.reduce(0) { $0 + $1.captions.count }
       #expect(run.output.contains("\(2 * captions) captions"), "\(run)")

@@ -3,9 +3,9 @@ import Model
 import Tensor
 import Testing
 
-/// Colour changes against plain formulas in double precision.
+/// Compares colour changes with plain formulas in double precision.
 @Suite struct ImageColorTests {
-  /// Random colours, and grays, primaries and near-grays.
+  /// An image of random colours, grays, primaries and colours that are almost gray.
   private let image: RGBImage = {
     var random = KeyedRandom(seed: 2, purpose: "colours")
     var bytes = (0..<64 * 60 * 3).map { _ in UInt8(random.below(256)) }
@@ -15,16 +15,15 @@ import Testing
     return RGBImage(width: 64, height: 64, rgb: bytes)
   }()
 
-  private func luma(_ r: Double, _ g: Double, _ b: Double) -> Double { 0.299 * r + 0.587 * g + 0.114 * b }
-
   private func grays(_ image: RGBImage) -> [Double] {
     let rgb = image.rgb
-    return stride(from: 0, to: rgb.count, by: 3).map {
-      luma(Double(rgb[$0]), Double(rgb[$0 + 1]), Double(rgb[$0 + 2]))
+    return stride(from: 0, to: rgb.count, by: 3).map { (at: Int) -> Double in
+      let (red, green, blue) = (Double(rgb[at]), Double(rgb[at + 1]), Double(rgb[at + 2]))
+      return 0.299 * red + 0.587 * green + 0.114 * blue
     }
   }
 
-  /// The greatest difference of `change` from base + factor · (value − base).
+  /// Returns the largest difference of `change` from base + factor · (value − base).
   private func blendError(_ change: ColorChange, _ factor: Double, base: (Int) -> Double) -> Double {
     var changed = image
     changed.apply(change)
@@ -36,7 +35,7 @@ import Testing
   }
 
   @Test(arguments: [0, 0.3, 0.7, 1, 1.4, 2.5]) func blends(factor: Double) {
-    // Results are cut off, not rounded, and a gray is a whole number: less than 1, plus half of |1 − factor|.
+    // Results are truncated and a gray is an integer, so the error is less than 1 plus half of |1 − factor|.
     let tolerance = 1 + 0.51 * abs(1 - factor)
     #expect(blendError(.brightness(factor), factor) { _ in 0 } <= 1)
     let grays = grays(image)
@@ -63,8 +62,8 @@ import Testing
     }
   }
 
-  /// Hue: the exact turn of the hexagon. Hue and saturation are held in 8 bits and cut off, so a channel may be off by
-  /// 6 / 255 of the range for the hue, as much again where the 8-bit sum wraps at 256 and not at 255, by 1 for the
+  /// Compares with the exact turn of the hexagon. Hue and saturation are truncated to 8 bits, so a channel may be off
+  /// by 6 / 255 of the range for the hue, as much again where the 8-bit sum wraps at 256 and not at 255, by 1 for the
   /// saturation, and by ½ for rounding: 13.5 in all, and far less on average.
   @Test(arguments: [0, 0.1, -0.2, 0.5, -0.5]) func hue(turn: Double) {
     var changed = image
@@ -83,7 +82,7 @@ import Testing
     #expect(errors.max() ?? 99 <= 13.5 && mean < 2, "up to \(errors.max() ?? 99), mean \(mean)")
   }
 
-  /// A colour turned by a share of the circle, in exact arithmetic.
+  /// Returns a colour turned by a share of the circle, computed in double precision.
   private func turned(_ color: [Double], _ turn: Double) -> [Double] {
     let (high, low) = (color.max() ?? 0, color.min() ?? 0)
     guard high > low else { return color }
@@ -120,7 +119,8 @@ import Testing
       }
       firsts[kind(changes[0]), default: 0] += 1
     }
-    // Five standard errors of a share of 0.8 of 3000, and of a quarter of those for each order.
+    // Five standard errors of the count of changed images, 0.8 of 3000, which also bound the count of each first
+    // change.
     let spread = 5 * (3000 * 0.2 * 0.8).squareRoot()
     #expect(abs(Double(changed) - 2400) < spread)
     for kind in 0..<4 {

@@ -3,7 +3,7 @@ import Model
 import Tensor
 import Testing
 
-/// Random crops: a function of the key, with the areas, ratios and places that RandomResizedCrop has.
+/// Random crops are functions of their key, with the areas, ratios and positions of RandomResizedCrop.
 @Suite struct ImageCropTests {
   private func preparation(
     scale: ClosedRange<Double> = 0.9...1, ratio: ClosedRange<Double> = 0.75...4.0 / 3.0, seed: UInt64 = 7
@@ -30,7 +30,7 @@ import Testing
     #expect(try box != preparation(seed: 8).cropBox(width: 2000, height: 1500, sampleID: 1, view: 0))
   }
 
-  /// Uniform area in 0.3 … 0.6 and uniform log ratio in ±log 2: means and spread within five standard errors.
+  /// The area is uniform in 0.3 … 0.4 and the log ratio in ±log 2: means and variances are within five standard errors.
   @Test func areasAndRatios() throws {
     let preparation = try preparation(scale: 0.3...0.4, ratio: 0.5...2)
     let count = 4000
@@ -44,7 +44,7 @@ import Testing
     check(boxes.map { Double($0.top) / Double(3000 - $0.height) }, low: 0, high: 1)
   }
 
-  /// Values uniform in low … high: their range, mean and variance.
+  /// Checks the range, mean and variance of values that are uniform in low … high.
   private func check(_ values: [Double], low: Double, high: Double) {
     let width = high - low
     let count = Double(values.count)
@@ -66,7 +66,7 @@ import Testing
     }
   }
 
-  /// No box of the wanted ratio has the wanted area: the largest central one is taken.
+  /// If no box of an allowed ratio and area fits, the largest central one is taken.
   @Test func centralFallback() throws {
     let preparation = try preparation()
     #expect(
@@ -96,7 +96,8 @@ import Testing
     #expect(seen.count == 40)
   }
 
-  /// Training is the box that the key draws, resized, with CLIP's mean and deviation taken off, channel by channel.
+  /// A training image is the box that the key draws, resized and normalised channel by channel with CLIP's mean and
+  /// standard deviation.
   @Test func trainingIsCropAndResize() throws {
     let preparation = try preparation(scale: 0.2...0.5)
     let png = ImagePNG(width: 60, height: 45) { x, y, c in UInt8((x * 7 + y * 11 + c * 50) % 256) }

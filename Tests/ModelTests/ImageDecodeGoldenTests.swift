@@ -1,7 +1,7 @@
 import Model
 import Testing
 
-/// Decoded pixels are those of PIL, for every picture of the golden set.
+/// Decoded pixels equal those of PIL for every image of the golden set.
 @Suite struct ImageDecodeGoldenTests {
   let golden: ImageGoldenSet
   init() throws { golden = try ImageGoldenSet() }
@@ -23,7 +23,7 @@ import Testing
 
   @Test func exifApplied() throws { try compare("rgb_exif_applied", alpha: .drop, exif: .apply) }
 
-  /// Compares with the tensor `role` of every picture that has one.
+  /// Compares every image that has a tensor named `role` with that tensor.
   private func compare(_ role: String, alpha: AlphaHandling, exif: ExifHandling, everywhere: Bool = false) throws {
     var decoder = ImageDecoder(alpha: alpha, exif: exif)
     var image = RGBImage()
@@ -39,6 +39,6 @@ import Testing
       #expect(worst == 0, "\(name): \(role) differs by up to \(worst ?? -1) grey levels")
       compared += 1
     }
-    #expect(compared > 0, "the golden set has no picture with \(role)")
+    #expect(compared > 0, "the golden set has no image with \(role)")
   }
 }

@@ -2,7 +2,7 @@ import Foundation
 import Model
 import Testing
 
-/// Every kind of picture file, from files written here byte by byte.
+/// Decodes every kind of image file, from files that the tests write byte by byte.
 @Suite struct ImageDecodeTests {
   private func decode(
     _ bytes: [UInt8], alpha: AlphaHandling = .drop, exif: ExifHandling = .ignore
@@ -59,7 +59,7 @@ import Testing
     #expect(try decode(png.bytes, alpha: .white).rgb == [0, 1, 2, 255, 255, 255, 100, 101, 102])
   }
 
-  /// (colour · a + 255 · (255 − a)) / 255 to the nearest, for every colour and alpha.
+  /// The result is (colour · a + 255 · (255 − a)) / 255, rounded to the nearest level, for every colour and alpha.
   @Test func everyAlphaOnWhite() throws {
     let png = ImagePNG(width: 256, height: 256, kind: .colorAlpha) { x, y, c in
       c == 3 ? UInt8(y) : UInt8((x + 85 * c) % 256)
@@ -94,7 +94,7 @@ import Testing
     #expect(try decode(png.bytes, alpha: .white) == decode(plain.bytes, alpha: .white))
   }
 
-  /// A flat 8 × 8 CMYK file as PIL writes it (inks 40, 90, 160, 30) and what PIL reads from it.
+  /// A uniform 8 × 8 CMYK file as PIL writes it (inks 40, 90, 160, 30) decodes to the colour that PIL reads from it.
   @Test func inks() throws {
     let file = try base64(
       """
@@ -120,12 +120,12 @@ import Testing
       UklGRoQAAABXRUJQVlA4WAoAAAACAAAAAwAAAwAAQU5JTQYAAAAAAAAAAABBTk1GKAAAAAAAAAAAAAMAAAMAAAAAAAJWUDhMDwAAAC8DwAAA
       BxD9j/4HIqL/AQBBTk1GKAAAAAAAAAAAAAMAAAMAAAAAAABWUDhMDwAAAC8DwAAABxDR//4HIqL/AQA=
       """)
-    #expect(throws: ImageError.unsupported(format: .webp, reason: "an animation; only still pictures are read")) {
+    #expect(throws: ImageError.unsupported(format: .webp, reason: "an animation; only still images are read")) {
       try decode(file)
     }
   }
 
-  /// Where each corner of a 2 × 3 picture goes, by the EXIF standard.
+  /// The pixels of a 2 × 3 image move as the EXIF standard says.
   @Test(arguments: [
     (1, [0, 1, 2, 3, 4, 5]), (2, [1, 0, 3, 2, 5, 4]), (3, [5, 4, 3, 2, 1, 0]), (4, [4, 5, 2, 3, 0, 1]),
     (5, [0, 2, 4, 1, 3, 5]), (6, [4, 2, 0, 5, 3, 1]), (7, [5, 3, 1, 4, 2, 0]), (8, [1, 3, 5, 0, 2, 4]),
@@ -139,7 +139,7 @@ import Testing
     #expect(turned.width == (value >= 5 ? 3 : 2) && turned.rgb == order.flatMap { [$0, $0, $0] })
   }
 
-  /// A large picture, then a small one in the same storage: nothing of the first shows.
+  /// A small image decoded into the storage of a large one shows nothing of it.
   @Test func storageIsReused() throws {
     var decoder = ImageDecoder(alpha: .white, exif: .apply)
     var image = RGBImage()

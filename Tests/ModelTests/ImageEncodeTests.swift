@@ -2,12 +2,12 @@ import Foundation
 import Model
 import Testing
 
-/// Files that are made come back from the decoder.
+/// Encoded images can be decoded again.
 @Suite struct ImageEncodeTests {
   static let sizes = [(1, 1), (1, 9), (64, 48), (37, 21), (300, 200)]
 
-  /// Slow waves of colour, which every format keeps well.
-  private func waves(_ width: Int, _ height: Int) -> RGBImage {
+  /// Returns an image of smooth waves of colour, which every format reproduces well.
+  private func waves(width: Int, height: Int) -> RGBImage {
     var rgb: [UInt8] = []
     for y in 0..<height {
       for x in 0..<width {
@@ -18,13 +18,13 @@ import Testing
   }
 
   @Test(arguments: ImageFormat.allCases, sizes) func comesBack(format: ImageFormat, size: (Int, Int)) throws {
-    let picture = waves(size.0, size.1)
-    let file = try picture.encoded(as: format, quality: 90)
+    let image = waves(width: size.0, height: size.1)
+    let file = try image.encoded(as: format, quality: 90)
     let info = try ImageDecoder.probe(file)
     #expect(info.format == format && info.width == size.0 && info.height == size.1 && !info.hasAlpha)
     var decoder = ImageDecoder()
     let found = try decoder.decode(file).rgb
-    let errors = zip(found, picture.rgb).map { abs(Int($0) - Int($1)) }
+    let errors = zip(found, image.rgb).map { abs(Int($0) - Int($1)) }
     switch format {
     case .png: #expect(errors.allSatisfy { $0 == 0 })
     case .jpeg, .webp:
@@ -32,30 +32,30 @@ import Testing
     }
   }
 
-  /// A picture that has shrunk does not carry its former pixels along.
-  @Test func onlyThePictureIsWritten() throws {
+  /// Leftover bytes of an earlier, larger image are not written.
+  @Test func onlyTheImageIsWritten() throws {
     var decoder = ImageDecoder()
     var image = RGBImage()
-    try decoder.decode(waves(64, 48).encoded(as: .png), into: &image)
-    let small = waves(5, 3)
+    try decoder.decode(waves(width: 64, height: 48).encoded(as: .png), into: &image)
+    let small = waves(width: 5, height: 3)
     try decoder.decode(small.encoded(as: .png), into: &image)
     #expect(try image.encoded(as: .png) == small.encoded(as: .png))
   }
 
   @Test func qualityCosts() throws {
-    let picture = waves(200, 150)
+    let image = waves(width: 200, height: 150)
     for format in [ImageFormat.jpeg, .webp] {
       #expect(
-        try picture.encoded(as: format, quality: 20).count < picture.encoded(as: format, quality: 95).count, "\(format)"
+        try image.encoded(as: format, quality: 20).count < image.encoded(as: format, quality: 95).count, "\(format)"
       )
     }
   }
 
   @Test(arguments: [(ImageFormat.webp, 16_384), (.jpeg, 65_501)])
   func whatTheFormatDoesNotHold(format: ImageFormat, width: Int) throws {
-    let picture = RGBImage(width: width, height: 1, rgb: [UInt8](repeating: 9, count: 3 * width))
+    let image = RGBImage(width: width, height: 1, rgb: [UInt8](repeating: 9, count: 3 * width))
     do {
-      _ = try picture.encoded(as: format)
+      _ = try image.encoded(as: format)
       Issue.record("\(format) took \(width) pixels")
     } catch .unsupported(let found, let reason) {
       #expect(found == format && !reason.isEmpty)

@@ -3,10 +3,10 @@ import Foundation
 import Tensor
 import TestSupport
 
-/// The `preprocess` part of the golden set: pictures, and what PIL and open_clip make of them.
+/// The `preprocess` part of the golden set: images, and the results of PIL and open_clip.
 struct ImageGoldenSet {
   struct Meta: Decodable {
-    struct Picture: Decodable {
+    struct Image: Decodable {
       let width: Int
       let height: Int
       let kind: String
@@ -22,7 +22,7 @@ struct ImageGoldenSet {
       let width: Int
       let out: Int
     }
-    let images: [String: Picture]
+    let images: [String: Image]
     let crops: [Crop]
     let mean: [Float]
     let std: [Float]
@@ -38,18 +38,18 @@ struct ImageGoldenSet {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
     meta = try decoder.decode(Meta.self, from: Data(contentsOf: folder.appending(path: "meta.json")))
-    names = try Fixture.required(meta.images.keys.sorted(), "pictures in preprocess/meta.json")
+    names = try Fixture.required(meta.images.keys.sorted(), "images in preprocess/meta.json")
     expected = try SafetensorsFile(folder.appending(path: "expected.safetensors"))
   }
 
-  /// The encoded file of a picture.
+  /// Returns the encoded file of an image.
   func file(_ name: String) throws -> [UInt8] {
     [UInt8](try Data(contentsOf: folder.appending(path: "images").appending(path: name)))
   }
 
   var tensors: [String] { expected.names.sorted() }
 
-  /// nil if the set has no such tensor; so below.
+  /// Returns the shape of a tensor, or nil if the set has no such tensor. The functions below do likewise.
   func shape(_ tensor: String) throws -> [Int]? {
     expected.contains(tensor) ? try expected.shape(of: tensor).array : nil
   }

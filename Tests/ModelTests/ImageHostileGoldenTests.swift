@@ -2,7 +2,7 @@ import Model
 import Tensor
 import Testing
 
-/// Every golden picture cut and altered in many ways: an error or a picture of the announced size, nothing else.
+/// A golden image that is truncated or altered gives an error or an image of the announced size, and nothing else.
 @Suite struct ImageHostileGoldenTests {
   let golden: ImageGoldenSet
   init() throws { golden = try ImageGoldenSet() }
@@ -22,7 +22,7 @@ import Testing
       let bytes = try golden.file(name)
       for round in 0..<300 {
         var changed = bytes
-        // The first rounds strike the headers, where the sizes are.
+        // The first rounds alter the headers, which hold the sizes.
         let reach = round < 150 ? min(bytes.count, 700) : bytes.count
         for _ in 0...random.below(4) { changed[random.below(reach)] = UInt8(random.below(256)) }
         _ = try outcome(changed, exif: round % 2 == 0 ? .apply : .ignore)
@@ -30,7 +30,7 @@ import Testing
     }
   }
 
-  /// Decodes with a limit of a million pixels; the picture, or nil for an error of our own kind.
+  /// Decodes with a limit of a million pixels. Returns the image, or nil if there was an error.
   private func outcome(_ bytes: [UInt8], exif: ExifHandling) throws -> RGBImage? {
     var decoder = ImageDecoder(alpha: .white, exif: exif, maxPixels: 1_000_000)
     do {

@@ -3,7 +3,7 @@ import Model
 import Tensor
 import Testing
 
-/// Files made to do harm: each ends in an error that says what is wrong.
+/// Hostile files: each ends in an error that says what is wrong.
 @Suite struct ImageHostileTests {
   private func error(_ bytes: [UInt8], maxPixels: Int = ImageDecoder.defaultMaxPixels) -> ImageError? {
     var decoder = ImageDecoder(maxPixels: maxPixels)
@@ -32,7 +32,7 @@ import Testing
     }
   }
 
-  /// Sizes are refused from the header alone: these files have no pixels to speak of.
+  /// Sizes are refused by the header alone: these files have hardly any pixels.
   @Test(arguments: [(30_000, 30_000), (1_000_000, 1_000_000), (1_000_000, 51)]) func hugeSize(
     width: Int, height: Int
   ) {
@@ -65,7 +65,7 @@ import Testing
     var png = ImagePNG(width: 50, height: 50) { _, _, _ in 7 }
     png.rows.removeLast(20)
     guard case .damaged(.png, _) = error(png.bytes) else {
-      Issue.record("a picture without its lower rows passed")
+      Issue.record("an image without its lower rows passed")
       return
     }
   }
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  /// Any change of a byte of a chunk that matters is found by its checksum.
+  /// The checksums reveal every changed byte.
   @Test func changedAnywhere() {
     let bytes = ImagePNG(width: 6, height: 5) { x, y, c in UInt8(x * y + c) }.bytes
     for at in bytes.indices {
@@ -93,12 +93,12 @@ import Testing
   @Test func paletteIndexBeyondThePalette() throws {
     var png = ImagePNG(width: 4, height: 1, kind: .palette) { x, _, _ in UInt8(x * 80) }
     png.chunks = [("PLTE", [1, 2, 3])]
-    // libpng shows such an index as black; what counts is that nothing is read beyond the palette.
+    // libpng decodes such an index as black; the point is that nothing is read beyond the palette.
     var decoder = ImageDecoder()
     #expect(try decoder.decode(png.bytes).rgb.prefix(3) == [1, 2, 3])
   }
 
-  /// EXIF blocks that point outside themselves or make no sense leave the picture upright.
+  /// EXIF blocks that are invalid or point outside themselves leave the image upright.
   @Test(arguments: [
     [], [0x4D], Array("MM\0*".utf8), [0x4D, 0x4D, 0, 42, 0xFF, 0xFF, 0xFF, 0xFF],
     [0x4D, 0x4D, 0, 42, 0, 0, 0, 8, 0xFF, 0xFF], [0x49, 0x49, 42, 0, 8, 0, 0, 0, 0xFF, 0xFF, 0x12, 1],
@@ -114,7 +114,7 @@ import Testing
     #expect(try decoder.decode(png.bytes).rgb == [0, 0, 0, 1, 1, 1])
   }
 
-  /// Pictures of extreme shape are prepared within bounded memory, whatever the resized picture would measure.
+  /// Images of extreme shape are prepared in bounded memory, whatever the size of the whole resized image would be.
   @Test(arguments: [(1, 1), (1, 60_000), (60_000, 1), (3, 20_000)]) func extremeShapes(width: Int, height: Int) throws {
     var options = ImageOptions()
     options.size = 64
@@ -134,7 +134,7 @@ import Testing
     }
   }
 
-  /// Several threads decode good and bad files at once.
+  /// Several threads decode intact and damaged files concurrently.
   @Test func threads() async {
     let good = ImagePNG(width: 60, height: 40, kind: .colorAlpha) { x, y, c in UInt8(x + y + c) }.bytes
     let bad = Array(good.dropLast(200))

@@ -1,4 +1,4 @@
-/// Writes PNG files for tests, uncompressed, sound or deliberately not.
+/// Writes uncompressed PNG files for tests, valid or deliberately invalid.
 struct ImagePNG {
   enum Kind: UInt8, CaseIterable {
     case gray = 0
@@ -21,14 +21,14 @@ struct ImagePNG {
   var height: Int
   var kind: Kind
   var depth = 8
-  /// Whether `rows` holds the seven passes of Adam7 one after the other.
+  /// True if `rows` holds the seven passes of Adam7 one after the other.
   var interlaced = false
   /// The packed samples of each row, without filter bytes.
   var rows: [[UInt8]]
   /// Chunks between header and pixels: palette, transparency, EXIF.
   var chunks: [(String, [UInt8])] = []
 
-  /// An 8-bit picture whose samples come from a function of column, row and sample.
+  /// Creates an 8-bit image whose samples are a function of column, row and index within the pixel.
   init(width: Int, height: Int, kind: Kind = .color, sample: (Int, Int, Int) -> UInt8) {
     self.width = width
     self.height = height
@@ -38,7 +38,7 @@ struct ImagePNG {
     }
   }
 
-  /// The file.
+  /// The contents of the file.
   var bytes: [UInt8] {
     var file: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
     let header = Self.number(width) + Self.number(height)
@@ -48,7 +48,7 @@ struct ImagePNG {
     return file + Self.chunk("IEND", [])
   }
 
-  /// An eXIf chunk with one entry, the orientation.
+  /// Returns an eXIf chunk with one entry, the orientation.
   static func exif(_ orientation: Int) -> (String, [UInt8]) {
     ("eXIf", [0x4D, 0x4D, 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, UInt8(orientation), 0, 0, 0, 0, 0, 0])
   }
@@ -62,7 +62,7 @@ struct ImagePNG {
     (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * $0)) }
   }
 
-  /// A zlib stream of stored blocks.
+  /// Returns a zlib stream of stored blocks.
   private static func stored(_ bytes: [UInt8]) -> [UInt8] {
     var stream: [UInt8] = [0x78, 0x01]
     for start in stride(from: 0, to: bytes.count, by: 65_535) {
@@ -80,7 +80,7 @@ struct ImagePNG {
     return stream + number(high << 16 | low)
   }
 
-  /// CRC-32 of the chunk's name and contents.
+  /// Returns the CRC-32 of a chunk's name and contents.
   private static func checksum(_ bytes: [UInt8]) -> UInt32 {
     ~bytes.reduce(~0 as UInt32) { sum, byte in
       (0..<8).reduce(sum ^ UInt32(byte)) { value, _ in value >> 1 ^ (value & 1 == 1 ? 0xEDB8_8320 : 0) }

@@ -2,9 +2,9 @@ import Model
 import Tensor
 import Testing
 
-/// One decode for two models gives each of them what it would get alone, bit for bit.
+/// Preparing an image for two models together gives each the same bits as preparing it alone.
 @Suite struct ImagePairedTests {
-  /// What the second model wants otherwise than the first.
+  /// The options in which the second model differs from the first.
   enum Difference: CaseIterable {
     case nothing, normalization, size, alpha, sizeAndAlpha
   }
@@ -22,7 +22,7 @@ import Testing
 
   private func other(_ difference: Difference) -> ImageOptions {
     var other = ImageOptions()
-    // What a model of its own says of crops does not count.
+    // The second model's own options for crops are ignored.
     other.scale = 1...1
     other.exif = .apply
     other.grayscale = 1
@@ -41,16 +41,16 @@ import Testing
     return other
   }
 
-  /// Opaque, half transparent, and lying on its side.
-  private let pictures: [[UInt8]] = [
+  /// An opaque image, one with transparency, and one on its side.
+  private let images: [[UInt8]] = [
     ImagePNG(width: 40, height: 25) { x, y, sample in UInt8(truncatingIfNeeded: x * 7 + y * 5 * sample) }.bytes,
     ImagePNG(width: 25, height: 31, kind: .colorAlpha) { x, y, sample in
       UInt8(truncatingIfNeeded: sample == 3 ? x * 9 : x * 3 + y * 11 * sample)
     }.bytes,
     {
-      var picture = ImagePNG(width: 33, height: 21) { x, y, sample in UInt8(truncatingIfNeeded: x * y + 50 * sample) }
-      picture.chunks = [ImagePNG.exif(6)]
-      return picture.bytes
+      var image = ImagePNG(width: 33, height: 21) { x, y, sample in UInt8(truncatingIfNeeded: x * y + 50 * sample) }
+      image.chunks = [ImagePNG.exif(6)]
+      return image.bytes
     }(),
   ]
 
@@ -60,16 +60,16 @@ import Testing
     let other = other(difference).cropped(as: options)
     let paired = try PairedPreparation(options, and: other, seed: 5)
     let alone = try (ImagePreparation(options, seed: 5), ImagePreparation(other, seed: 5))
-    for (sample, picture) in pictures.enumerated() {
+    for (sample, image) in images.enumerated() {
       for view in 0..<4 {
         let id = UInt64(sample)
         let found = (square(options), square(other))
-        try paired.prepareTraining(picture, sampleID: id, view: view, into: found.0, and: found.1)
+        try paired.prepareTraining(image, sampleID: id, view: view, into: found.0, and: found.1)
         let wanted = (square(options), square(other))
-        try alone.0.prepareTraining(picture, sampleID: id, view: view, into: wanted.0)
-        try alone.1.prepareTraining(picture, sampleID: id, view: view, into: wanted.1)
-        #expect(found.0.array == wanted.0.array, "picture \(sample), view \(view)")
-        #expect(found.1.array == wanted.1.array, "picture \(sample), view \(view)")
+        try alone.0.prepareTraining(image, sampleID: id, view: view, into: wanted.0)
+        try alone.1.prepareTraining(image, sampleID: id, view: view, into: wanted.1)
+        #expect(found.0.array == wanted.0.array, "image \(sample), view \(view)")
+        #expect(found.1.array == wanted.1.array, "image \(sample), view \(view)")
         #expect(difference == .nothing || found.0.array != found.1.array || (difference == .alpha && sample != 1))
       }
     }
@@ -89,7 +89,7 @@ import Testing
     let paired = try PairedPreparation(options(.ignore), and: other(.size).cropped(as: options(.ignore)), seed: 0)
     let room = (square(options(.ignore)), square(other(.size)))
     #expect(throws: ImageError.self) {
-      try paired.prepareTraining(Array(pictures[0].dropLast(60)), sampleID: 0, view: 0, into: room.0, and: room.1)
+      try paired.prepareTraining(Array(images[0].dropLast(60)), sampleID: 0, view: 0, into: room.0, and: room.1)
     }
   }
 

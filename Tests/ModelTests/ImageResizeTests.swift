@@ -3,24 +3,24 @@ import Model
 import Tensor
 import Testing
 
-/// The fast resize against a slow one in double precision.
+/// Compares the fast resize with a slow one in double precision.
 @Suite struct ImageResizeTests {
   private static let sizes = [1, 2, 3, 7, 13, 31, 64, 97]
 
-  private func noise(_ width: Int, _ height: Int, seed: UInt64 = 1) -> RGBImage {
-    var random = KeyedRandom(seed: seed, purpose: "noise", UInt64(width), UInt64(height))
+  private func noise(width: Int, height: Int, seed: UInt64 = 1) -> RGBImage {
+    var random = KeyedRandom(seed: seed, purpose: "noise", UInt64(width), second: UInt64(height))
     let bytes = (0..<width * height * 3).map { _ in UInt8(random.below(256)) }
     return RGBImage(width: width, height: height, rgb: bytes)
   }
 
-  /// Cubic convolution with a = −½, as its definition has it.
+  /// Returns the kernel of cubic convolution with a = −½, by its definition.
   private func cubic(_ distance: Double) -> Double {
     let x = abs(distance)
     if x < 1 { return 1.5 * x * x * x - 2.5 * x * x + 1 }
     return x < 2 ? -0.5 * x * x * x + 2.5 * x * x - 4 * x + 2 : 0
   }
 
-  /// One direction of the slow resize, on one line of values, rounded to whole grey levels.
+  /// Resizes one line of values slowly, and rounds to whole grey levels.
   private func line(_ values: [Double], to output: Int) -> [Double] {
     let scale = Double(values.count) / Double(output)
     let stretch = max(scale, 1)
@@ -36,7 +36,7 @@ import Testing
     }
   }
 
-  private func slow(_ image: RGBImage, _ width: Int, _ height: Int) -> [UInt8] {
+  private func slow(_ image: RGBImage, width: Int, height: Int) -> [UInt8] {
     var plane = image.rgb.map(Double.init)
     var (w, h) = (image.width, image.height)
     func across() {
@@ -59,14 +59,15 @@ import Testing
     return plane.map { UInt8($0) }
   }
 
-  /// Up and down, odd sizes and primes: at most one grey level off, where a sum falls on the edge of rounding.
+  /// Enlarges and shrinks, with odd and prime sizes. A value may be off by one grey level if a sum is on the edge of
+  /// rounding.
   @Test(arguments: sizes) func agreesWithTheSlowOne(width: Int) {
     var resampler = Resampler()
     for (height, target) in [(5, 3), (width, 11), (97, 8), (17, 40), (3, 1)] {
       for output in [1, 3, 17, 41] {
-        let image = noise(width, height)
+        let image = noise(width: width, height: height)
         let found = resampler.resize(image, width: output, height: target)
-        let differences = zip(found.rgb, slow(image, output, target)).map { abs(Int($0) - Int($1)) }
+        let differences = zip(found.rgb, slow(image, width: output, height: target)).map { abs(Int($0) - Int($1)) }
         #expect(differences.count == output * target * 3)
         #expect(differences.max() ?? 9 <= 1, "\(width) × \(height) to \(output) × \(target)")
         #expect(differences.reduce(0, +) <= 1 + differences.count / 100)
@@ -74,9 +75,9 @@ import Testing
     }
   }
 
-  @Test(arguments: sizes) func sameSizeIsTheSamePicture(size: Int) {
+  @Test(arguments: sizes) func sameSizeIsTheSameImage(size: Int) {
     var resampler = Resampler()
-    let image = noise(size, 20)
+    let image = noise(width: size, height: 20)
     #expect(resampler.resize(image, width: size, height: 20) == image)
   }
 
@@ -88,11 +89,11 @@ import Testing
     }
   }
 
-  /// A box is what cutting it out first would give: nothing outside it is seen.
+  /// Resizing a box equals cutting it out first: nothing outside it contributes.
   @Test(arguments: [(0, 0, 61, 47), (5, 3, 40, 44), (60, 46, 1, 1), (0, 10, 61, 5), (20, 0, 2, 47)])
-  func boxIsACutOutPicture(left: Int, top: Int, width: Int, height: Int) {
+  func boxIsACutOutImage(left: Int, top: Int, width: Int, height: Int) {
     var resampler = Resampler()
-    let image = noise(61, 47)
+    let image = noise(width: 61, height: 47)
     let rgb = image.rgb
     let rows = (top..<top + height).map { y in rgb[(y * 61 + left) * 3..<(y * 61 + left + width) * 3] }
     let cut = RGBImage(width: width, height: height, rgb: rows.flatMap { $0 })
@@ -104,27 +105,27 @@ import Testing
     }
   }
 
-  /// The evaluation transform, which computes only the window that it keeps, against resize and then cut.
+  /// The evaluation transform, which computes only the window that it keeps, equals a whole resize followed by a cut.
   @Test(arguments: [(50, 31), (31, 50), (33, 33), (200, 20), (20, 201), (16, 16), (9, 5)])
   func windowIsAPartOfTheWhole(width: Int, height: Int) throws {
-    let (found, expected) = try window(width, height)
+    let (found, expected) = try window(width: width, height: height)
     #expect(found == expected)
   }
 
-  /// A window may end at an output that needs fewer samples than the one before it.
-  @Test(arguments: 1...24) func windowsOfSmallPictures(width: Int) throws {
+  /// The last output of a window may need fewer samples than the one before it.
+  @Test(arguments: 1...24) func windowsOfSmallImages(width: Int) throws {
     for height in 1...24 {
-      let (found, expected) = try window(width, height)
+      let (found, expected) = try window(width: width, height: height)
       #expect(found == expected, "\(width) × \(height)")
     }
   }
 
-  /// A picture prepared for evaluation, and the same by way of the whole resized picture.
-  private func window(_ width: Int, _ height: Int) throws -> (found: [Float], expected: [Float]) {
+  /// Returns an image prepared for evaluation, and the same image cut from the whole resized one.
+  private func window(width: Int, height: Int) throws -> (found: [Float], expected: [Float]) {
     var options = ImageOptions()
     options.size = 16
     let preparation = try ImagePreparation(options, seed: 0)
-    let image = noise(width, height)
+    let image = noise(width: width, height: height)
     let rgb = image.rgb
     let png = ImagePNG(width: width, height: height) { x, y, c in rgb[(y * width + x) * 3 + c] }
     let found = Tensor<Float>(Shape(3, 16, 16))
@@ -142,24 +143,24 @@ import Testing
     return (found.array, expected)
   }
 
-  /// n / 2, halves to the even neighbour.
+  /// Returns n / 2, with halves rounded to even.
   private func half(_ n: Int) -> Int { n % 4 == 3 ? n / 2 + 1 : n / 2 }
 
-  /// A resampler that has served other sizes gives what a fresh one gives.
+  /// A resampler that was used for other sizes gives the same result as a new one.
   @Test func scratchLeavesNoTrace() {
     var used = Resampler()
     for (width, height, size) in [(300, 200, 64), (10, 400, 3), (97, 13, 50), (300, 200, 64), (2, 2, 90)] {
-      let image = noise(width, height)
+      let image = noise(width: width, height: height)
       var fresh = Resampler()
       #expect(
         used.resize(image, width: size, height: size + 1) == fresh.resize(image, width: size, height: size + 1))
     }
   }
 
-  /// Tables are dropped when they have grown too many; results do not change.
+  /// Results do not change when the tables are dropped because there are too many.
   @Test func manySizes() {
     var used = Resampler()
-    let image = noise(3000, 2)
+    let image = noise(width: 3000, height: 2)
     let first = used.resize(image, width: 2999, height: 2)
     for width in 2_600..<2_680 { _ = used.resize(image, width: width, height: 2) }
     #expect(used.resize(image, width: 2999, height: 2) == first)

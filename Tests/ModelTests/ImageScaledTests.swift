@@ -4,16 +4,16 @@ import Tensor
 import TestSupport
 import Testing
 
-/// JPEGs that are decoded at a fraction of their size, held to the same crops of the whole picture.
+/// Compares crops of JPEGs that are decoded at a fraction of their size with those of the full image.
 @Suite struct ImageScaledTests {
   static let (width, height) = (523, 397)
 
-  /// A picture with the spectrum of photographs, amplitudes falling with the frequency, and hard edges.
+  /// An image with hard edges and, as in photographs, amplitudes that fall with the frequency.
   static let natural: [UInt8] = {
     var random = KeyedRandom(seed: 7, purpose: "natural")
     let waves = (0..<20).map { _ in
       let frequency = 0.004 * pow(225, random.uniform())
-      let angle = random.uniform(0, 2 * .pi)
+      let angle = random.uniform(from: 0, to: 2 * .pi)
       return (
         (0..<width).map { cos(frequency * cos(angle) * Double($0) + angle * 7) * 0.7 / frequency },
         (0..<height).map { cos(frequency * sin(angle) * Double($0) + angle * 3) }, random.below(3)
@@ -37,8 +37,8 @@ import Testing
   }()
 
   static let files = Dictionary(
-    uniqueKeysWithValues: JPEGPicture.Sampling.allCases.map {
-      ($0, JPEGPicture.encode(width: width, height: height, rgb: natural, sampling: $0))
+    uniqueKeysWithValues: JPEGImage.Sampling.allCases.map {
+      ($0, JPEGImage.encode(width: width, height: height, rgb: natural, sampling: $0))
     })
 
   func options(_ size: Int, scaled: Bool) -> ImageOptions {
@@ -50,7 +50,7 @@ import Testing
     return options
   }
 
-  /// A training crop in grey levels.
+  /// Returns a training crop in grey levels.
   func crop(_ file: [UInt8], _ options: ImageOptions, sample: Int) throws -> [Float] {
     let tensor = Tensor<Float>(Shape(3, options.size, options.size))
     try ImagePreparation(options, seed: 3)
@@ -58,7 +58,7 @@ import Testing
     return tensor.array.map { $0 * 255 }
   }
 
-  /// Mean absolute difference in grey levels, and the peak signal-to-noise ratio in decibels.
+  /// Returns the mean absolute difference in grey levels, and the peak signal-to-noise ratio in decibels.
   func distance(_ a: [Float], _ b: [Float]) -> (mean: Float, decibels: Float) {
     let differences = zip(a, b).map { $0 - $1 }
     let square = differences.reduce(0) { $0 + $1 * $1 } / Float(a.count)
@@ -72,18 +72,18 @@ import Testing
     }
   }
 
-  /// The files are what they are taken for: decoded whole they are the picture.
-  @Test(arguments: JPEGPicture.Sampling.allCases)
-  func theFilesHoldThePicture(sampling: JPEGPicture.Sampling) throws {
+  /// The files of this suite hold its image, as decoding them at full size shows.
+  @Test(arguments: JPEGImage.Sampling.allCases)
+  func theFilesHoldTheImage(sampling: JPEGImage.Sampling) throws {
     var decoder = ImageDecoder()
     let image = try decoder.decode(Self.files[sampling] ?? [])
     #expect(image.width == Self.width && image.height == Self.height)
     #expect(distance(gray(image.rgb), gray(Self.natural)).decibels > 35)
   }
 
-  /// The bound that the run file and the changelog name, for crops that are shrunk by 2 (n = 80), 4 and 8.
-  @Test(arguments: JPEGPicture.Sampling.allCases, [80, 40, 20])
-  func cropsStayWithinTheBound(sampling: JPEGPicture.Sampling, size: Int) throws {
+  /// Crops that are shrunk by 2 (n = 80), 4 and 8 stay within the bound that the changelog gives.
+  @Test(arguments: JPEGImage.Sampling.allCases, [80, 40, 20])
+  func cropsStayWithinTheBound(sampling: JPEGImage.Sampling, size: Int) throws {
     let file = try #require(Self.files[sampling])
     for sample in 0..<8 {
       let whole = try crop(file, options(size, scaled: false), sample: sample)
@@ -94,7 +94,7 @@ import Testing
     }
   }
 
-  /// On a ramp any shift of the box shows: three pixels make a level.
+  /// A ramp, on which about four pixels make a grey level, reveals any shift of the box.
   @Test(arguments: [80, 40, 20]) func boxesAreMetBetweenThePixels(size: Int) throws {
     var ramp = [UInt8](repeating: 0, count: Self.width * Self.height * 3)
     for y in 0..<Self.height {
@@ -102,19 +102,19 @@ import Testing
         for channel in 0..<3 { ramp[(y * Self.width + x) * 3 + channel] = UInt8((x + y) * 255 / 920) }
       }
     }
-    let file = JPEGPicture.encode(width: Self.width, height: Self.height, rgb: ramp, sampling: .full, coarseness: 0)
+    let file = JPEGImage.encode(width: Self.width, height: Self.height, rgb: ramp, sampling: .full, coarseness: 0)
     for sample in 0..<16 {
       let whole = try crop(file, options(size, scaled: false), sample: sample)
       let scaled = try crop(file, options(size, scaled: true), sample: sample)
       let worst = zip(whole, scaled).map { abs($0 - $1) }.max() ?? 255
-      // Both are whole levels, of which one may be rounded up and the other down.
+      // Both are integers, of which one may be rounded up and the other down.
       #expect(worst < 1.01, "sample \(sample): \(worst)")
     }
   }
 
   @Test func whatIsNotLargeEnoughIsDecodedWhole() throws {
     let file = try #require(Self.files[.quarter])
-    // 0.9 of 397 x 523 pixels leaves fewer than 4 times 100 a side.
+    // A crop of 0.9 of 397 × 523 pixels has fewer than 4 · 100 pixels a side.
     #expect(try crop(file, options(100, scaled: true), sample: 1) == crop(file, options(100, scaled: false), sample: 1))
     for handling in CropChoice.allCases {
       var (one, other) = (options(20, scaled: true), options(20, scaled: false))
@@ -128,8 +128,8 @@ import Testing
     #expect(found[0].array == found[1].array, "evaluations")
   }
 
-  /// A picture on its side is turned, and for that decoded whole.
-  @Test func turnedPictures() throws {
+  /// An image on its side is decoded at full size and turned.
+  @Test func turnedImages() throws {
     let file = try #require(Self.files[.quarter])
     let exif: [UInt8] =
       Array("Exif\0\0MM\0*".utf8) + [0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0]
@@ -141,7 +141,7 @@ import Testing
     #expect(try crop(file, one, sample: 1) != crop(file, other, sample: 1), "upright ones are shrunk")
   }
 
-  /// Two models of different sizes each get what they would get alone.
+  /// Preparing an image for two models of different sizes gives each the same result as preparing it alone.
   @Test(arguments: [(20, 40), (40, 20), (20, 200), (20, 22), (40, 40)]) func pairs(first: Int, second: Int) throws {
     let file = try #require(Self.files[.half])
     let (one, other) = (options(first, scaled: true), options(second, scaled: true))
@@ -154,7 +154,7 @@ import Testing
     }
   }
 
-  /// A file that is cut is an error at any size.
+  /// A truncated file is an error, also when it is decoded at a fraction of its size.
   @Test func cutsAreFound() throws {
     let file = try #require(Self.files[.quarter])
     for count in stride(from: 0, to: file.count - 1, by: 997) {

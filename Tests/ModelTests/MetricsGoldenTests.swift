@@ -5,7 +5,7 @@ import Tensor
 import TestSupport
 import Testing
 
-/// The metrics that plain formulas in double precision gave for fixed embeddings.
+/// Compares the metrics of fixed embeddings with the results of plain formulas in double precision.
 @Suite struct MetricsGoldenTests {
   let file: SafetensorsFile
   let expected: [String: [String: Double]]
@@ -17,14 +17,14 @@ import Testing
       .mapValues { $0.compactMapValues(\.value) }
   }
 
-  /// A number, or something else.
+  /// A JSON value: a number, or nil for anything else.
   struct Figure: Decodable {
     let value: Double?
 
     init(from decoder: any Decoder) throws { value = try? decoder.singleValueContainer().decode(Double.self) }
   }
 
-  /// The k of all figures that are called `prefix`, k, `suffix`, in rising order.
+  /// Returns the k of all figures named `prefix`, k, `suffix`, in rising order.
   func depths(of figures: [String: Double], _ prefix: String, _ suffix: String = "") throws -> [Int] {
     let found = figures.keys.filter { $0.hasPrefix(prefix) && $0.hasSuffix(suffix) }
       .compactMap { Int($0.dropFirst(prefix.count).dropLast(suffix.count)) }

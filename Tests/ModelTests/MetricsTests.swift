@@ -3,7 +3,7 @@ import Tensor
 import Testing
 
 @Suite struct MetricsTests {
-  /// Against a sorted list, with many equal scores: coordinates are small whole numbers.
+  /// Compares with a sorted list. Coordinates are small integers, so that many scores are equal.
   @Test(arguments: 0..<6) func placesAreThoseOfAStableSort(seed: UInt64) {
     var generator = KeyedRandom(seed: seed, purpose: "places")
     let (n, m, d) = (37, 53, 3)
@@ -61,7 +61,7 @@ import Testing
     let captions = ["A dog", "a  DOG", "a cat", "it’s a dog", "it's a Dog", "a dog"]
     let texts = RetrievalPairs.texts(of: captions)
     #expect(texts == [0, 0, 1, 2, 2, 0])
-    // Picture 1 has captions 1 and 2, picture 3 has none.
+    // Image 1 has captions 1 and 2, image 3 has none.
     let pairs = RetrievalPairs(images: 5, captionImage: [0, 1, 1, 2, 2, 4], captionText: texts)
     #expect(pairs.captions(answering: 0) == [0, 1, 5])
     #expect(pairs.captions(answering: 1) == [0, 1, 5, 2])

@@ -58,7 +58,7 @@ import Testing
     }
   }
 
-  /// The padded table holds the same ids as the list of all cases.
+  /// The padded table has the same ids as the list of all cases.
   @Test func paddedTableAgrees() throws {
     let golden = try Cases("all.json")
     let tokenizer = try golden.tokenizer()

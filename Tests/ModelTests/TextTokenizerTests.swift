@@ -5,7 +5,7 @@ import Testing
 @testable import Model
 
 @Suite struct TextTokenizerTests {
-  /// `low`, `er</w>` and `lower</w>` can be made; ids 512 to 516.
+  /// A tokenizer whose merges, with the ids 512 to 516, can form `low`, `er</w>` and `lower</w>`.
   let tokenizer = BytePairTokenizer(
     vocabulary: try! Vocabulary(
       [("l", "o"), ("lo", "w"), ("e", "r</w>"), ("low", "er</w>"), ("x", "x")], path: "test"),
@@ -17,7 +17,7 @@ import Testing
     #expect(tokenizer.vocabulary.end == 518)
     #expect(tokenizer.encode("Lower LOW e") == [517, 515, 512, 256 + 86, 256 + 68, 518])
     #expect(tokenizer.encode("") == [517, 518])
-    // The first printable byte is id 0; a byte below it comes after all printable ones.
+    // The first printable byte has the id 0, and 256 at the end of a word.
     #expect(tokenizer.encode("!") == [517, 256, 518])
   }
 
@@ -37,15 +37,16 @@ import Testing
   @Test func decodesWhatItEncodes() {
     #expect(tokenizer.decode(tokenizer.encodeWhole("Lower  Köln 🐶!")) == "<start_of_text>lower köln 🐶! <end_of_text>")
     #expect(tokenizer.decode([-1, 9_999]) == "\u{FFFD}\u{FFFD}")
-    // A lone byte of a longer character.
+    // A single byte of a longer character is not valid UTF-8.
     #expect(tokenizer.decode([ByteAlphabet.ids[0xC3]]) == "\u{FFFD}")
   }
 
-  /// The same by CLIP's own way: look through the whole word for the pair of least rank, join it everywhere.
+  /// The ids equal those of CLIP's own algorithm: search the whole word for the pair of least rank and join it
+  /// everywhere.
   @Test func equalsThePlainLoopOnRandomVocabulariesAndWords() throws {
     var generator = KeyedRandom(seed: 1, purpose: "vocabularies")
     for _ in 0..<40 {
-      // Merges in any order, also such that a later symbol is part of an earlier merge.
+      // Merges are in any order, so an earlier merge may contain the symbol of a later one.
       var symbols = ["a", "b", "c", "a</w>", "b</w>", "c</w>"]
       var pairs: [(String, String)] = []
       for _ in 0..<30 {

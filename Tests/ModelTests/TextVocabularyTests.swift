@@ -53,8 +53,8 @@ import Testing
     #expect(throws: VocabularyError.unknownSymbol(path: unknown, line: 4, symbol: "xy")) {
       try Vocabulary(contentsOf: unknown)
     }
-    let picture = try folder.write("picture", Data((0..<4_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }))
-    #expect(throws: VocabularyError.self) { try Vocabulary(contentsOf: picture) }
+    let image = try folder.write("picture", Data((0..<4_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }))
+    #expect(throws: VocabularyError.self) { try Vocabulary(contentsOf: image) }
     #expect(throws: VocabularyError.self) {
       try Vocabulary([("a", "b")], path: "").write(to: folder.path("no/folder/v.txt"))
     }

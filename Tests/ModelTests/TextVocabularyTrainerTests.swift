@@ -11,7 +11,7 @@ import Testing
     for _ in 0..<2 { counts.add("lower") }
     for _ in 0..<6 { counts.add("newest") }
     for _ in 0..<3 { counts.add("WIDEST") }
-    // e-s and s-t</w> 9 times each: e has the lower id.
+    // e-s and s-t</w> occur 9 times each, and e has the lower id.
     let vocabulary = try VocabularyTrainer.train(on: counts, merges: 4)
     #expect(vocabulary.symbols[512...] == ["es", "est</w>", "lo", "ew"])
   }
@@ -29,7 +29,7 @@ import Testing
     }
   }
 
-  /// The same as counting every pair of every word anew before each merge.
+  /// The merges equal those of an algorithm that counts all pairs of all words again before each merge.
   @Test(arguments: 0..<12) func equalsThePlainLoop(seed: UInt64) throws {
     var generator = KeyedRandom(seed: seed, purpose: "captions")
     var captions: [String] = []
@@ -42,7 +42,7 @@ import Testing
     #expect(vocabulary.symbols[512...] == plainTrain(counts, merges: 60)[512...])
     #expect(Set(vocabulary.symbols).count == vocabulary.symbols.count)
 
-    // In another order, and from two ranks.
+    // The same captions in another order and from two ranks give the same vocabulary.
     var first = WordCounts()
     var second = WordCounts()
     for caption in captions.reversed().prefix(20) { first.add(caption) }
@@ -87,7 +87,7 @@ import Testing
     return symbols
   }
 
-  /// A learned file read again gives the tokenizer that learned it would have given.
+  /// A learned vocabulary gives the same ids after it is written to a file and read again.
   @Test func aLearnedVocabularySurvivesItsFile() throws {
     var counts = WordCounts()
     let captions = ["grinning face", "grinning cat", "a face with tears of joy", "cat with tears of joy", "¡café! 🐶🐶"]

@@ -2,8 +2,8 @@ import Dist
 import Foundation
 import Tensor
 
-/// Checkpoints of a small model whose every number is a function of parameter, element and step. Those of even steps
-/// hold a moving average.
+/// Checkpoints of a small model in which every number is a function of parameter, element and step. Those of even steps
+/// have a moving average.
 let checkpointProbes: [String: Scenario] = [
   // FOLDER STEP [KEEP [KEEP-EVERY]]
   "checkpoint-write": { communicator, arguments in
@@ -15,7 +15,7 @@ let checkpointProbes: [String: Scenario] = [
     say("\(communicator.rank): \(URL(filePath: receipt.folder).lastPathComponent) \(receipt.notRemoved)")
     return 0
   },
-  // FOLDER STEP STAGE RANK: that rank is killed when its thread has reached the stage.
+  // FOLDER STEP STAGE RANK: the given rank is killed as soon as its thread reaches the stage.
   "checkpoint-killed": { communicator, arguments in
     let stage = CheckpointWriter.Stage(rawValue: arguments[2])!
     let victim = Int(arguments[3])!
@@ -29,7 +29,7 @@ let checkpointProbes: [String: Scenario] = [
     try background.wait()
     return 0
   },
-  // FOLDER: saves three times, and spoils the arena while the write is held up half-way.
+  // FOLDER: saves three times, and overwrites the arena while the write is suspended half-way.
   "checkpoint-background": { communicator, arguments in
     let gate = DispatchSemaphore(value: 0)
     let background = try BackgroundCheckpoints(inBackground: true, over: communicator) { ranks in
@@ -40,7 +40,7 @@ let checkpointProbes: [String: Scenario] = [
     var told: [Int] = []
     for step in 1...3 {
       let arena = Arena(step, communicator)
-      // The write of the step before goes on, and `save` waits for it.
+      // The write of the previous step continues, and `save` waits for it.
       if step > 1 { gate.signal() }
       try background.save(arena.state, record(step))
       for tensor in [arena.values, arena.first, arena.second, arena.average] { fill(tensor, -.infinity) }
@@ -57,7 +57,7 @@ let checkpointProbes: [String: Scenario] = [
     say("\(communicator.rank): \(told)")
     return 0
   },
-  // FOLDER: the last rank's file may not grow; the error comes with a later step.
+  // FOLDER: the last rank's file may not grow; the error is reported by a later step.
   "checkpoint-background-limited": { communicator, arguments in
     limitLastRank(communicator)
     let background = try BackgroundCheckpoints(inBackground: true, over: communicator) {
@@ -68,7 +68,7 @@ let checkpointProbes: [String: Scenario] = [
     _ = try? background.wait()
     return try background.finished().isEmpty ? 72 : 71
   },
-  // FOLDER: a file system with 1,000 bytes left.
+  // FOLDER: the file system has 1,000 free bytes.
   "checkpoint-full": { communicator, arguments in
     var writer = CheckpointWriter(runFolder: arguments[0], retention: .init(newest: 1), communicator: communicator)
     writer.available = { _ in 1000 }
@@ -82,14 +82,14 @@ let checkpointProbes: [String: Scenario] = [
     _ = try writer.write(state(1, communicator), record(1))
     return 0
   },
-  // FOLDER STEP: reads into another layout, and compares every number.
+  // FOLDER STEP: reads the checkpoint into another layout and compares every number.
   "checkpoint-read": { communicator, arguments in
     let checkpoint = try Checkpoint.open(arguments[0], communicator: communicator)
     try compare(checkpoint, step: Int(arguments[1])!, communicator)
     say("\(communicator.rank): equal")
     return 0
   },
-  // FOLDER: the checkpoint that a run would resume from.
+  // FOLDER: finds the checkpoint from which a run would resume.
   "checkpoint-newest": { communicator, arguments in
     let (found, unsound) = try Checkpoint.newestSound(in: arguments[0], communicator: communicator)
     if let found { try compare(found, step: found.manifest.record.step, communicator) }
@@ -127,9 +127,9 @@ private func record(_ step: Int) -> CheckpointRecord {
 
 private func state(_ step: Int, _ communicator: Communicator) -> CheckpointState { Arena(step, communicator).state }
 
-/// Each parameter begins at a multiple of 16. The arena is dealt out in buckets of 20, of which each rank has a share.
+/// An arena in which each parameter begins at a multiple of 16. Each rank owns a share of every bucket of 20 numbers.
 private struct Arena {
-  var entries: [CheckpointEntry] = []
+  var entries: [NamedSlice] = []
   let ranges: [Range<Int>]
   let values: Tensor<Float>
   let first: Tensor<Float>
@@ -146,7 +146,7 @@ private struct Arena {
   init(_ step: Int, _ communicator: Communicator) {
     var count = 0
     for (name, shape) in parameters {
-      entries.append(CheckpointEntry(name: name, shape: shape, offset: count))
+      entries.append(NamedSlice(name: name, shape: shape, offset: count))
       count += (shape.count + 15) / 16 * 16
     }
     ranges = stride(from: 0, to: count, by: 20).map { start in
@@ -169,7 +169,7 @@ private struct Arena {
   }
 }
 
-/// The last rank's files may not grow beyond 1,000 bytes.
+/// Limits the files of the last rank to 1,000 bytes.
 private func limitLastRank(_ communicator: Communicator) {
   guard communicator.rank == communicator.size - 1 else { return }
   signal(SIGXFSZ, SIG_IGN)
@@ -177,15 +177,16 @@ private func limitLastRank(_ communicator: Communicator) {
   guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0 else { exit(71) }
 }
 
-/// Reads into an arena with the parameters in reverse order, a gap of 3 before each, and −1 everywhere.
+/// Reads into an arena with the parameters in reverse order, a gap of 3 before each, and −1 in every place, and
+/// compares every number.
 private func compare(_ checkpoint: Checkpoint, step: Int, _ communicator: Communicator) throws {
-  var entries: [CheckpointEntry] = []
+  var entries: [NamedSlice] = []
   var count = 0
   for (name, shape) in parameters.reversed() {
-    entries.append(CheckpointEntry(name: name, shape: shape, offset: count + 3))
+    entries.append(NamedSlice(name: name, shape: shape, offset: count + 3))
     count += 3 + shape.count
   }
-  // Two ranges with a gap between them.
+  // This rank owns two ranges with a gap between them.
   let share = communicator.slice(of: count)
   let ranges = [share.prefix(share.count / 2), share.suffix(share.count / 3)].map { $0.startIndex..<$0.endIndex }
   let own = ranges.flatMap { Array($0) }

@@ -1,8 +1,8 @@
 import Dist
 import Tensor
 
-/// Collectives on numbers that differ by rank and place; each rank prints `rank: values`. The first argument is the
-/// number of elements or rows; the second, where there is one, is the limit of a message.
+/// Collectives on numbers that differ by rank and index. Each rank prints `rank: values`. The first argument is the
+/// number of elements or rows, and an optional second one is the limit of a message.
 let collectiveProbes: [String: Scenario] = [
   "sum-float": { try sumTensor(Float.self, $0, $1) },
   "sum-double": { try sumTensor(Double.self, $0, $1) },
@@ -11,9 +11,9 @@ let collectiveProbes: [String: Scenario] = [
     var doubles = (0..<count(arguments)).map { Double(value(ranks.rank, $0)) + 0.25 }
     var integers = (0..<count(arguments)).map { value(ranks.rank, $0) + 1 << 40 }
     var largest = (0..<count(arguments)).map { Double(value((ranks.rank + $0) % ranks.size, $0)) }
-    try ranks.sum(&doubles)
-    try ranks.sum(&integers)
-    try ranks.maximum(&largest)
+    try ranks.allReduce(&doubles)
+    try ranks.allReduce(&integers)
+    try ranks.allReduce(&largest, .maximum)
     say("\(ranks.rank): \(doubles) \(integers) \(largest)")
     return 0
   },
@@ -23,12 +23,12 @@ let collectiveProbes: [String: Scenario] = [
     let ranks = try limited(communicator, arguments)
     let own = ranks.slice(of: count(arguments))
     let all = Tensor<Double>(Shape(count(arguments)))
-    try ranks.gatherVector(Tensor(Shape(own.count), own.map { Double(value(ranks.rank, $0)) }), into: all)
+    try ranks.allGather(vector: Tensor(Shape(own.count), own.map { Double(value(ranks.rank, $0)) }), into: all)
     say("\(ranks.rank): \(all.array)")
     return 0
   },
   "gather-slices": { communicator, arguments in
-    // The slices lie in reverse rank order, with one element of nobody's in front of each.
+    // The slices are in reverse order of ranks, and in front of each is one element that belongs to no rank.
     let ranks = try limited(communicator, arguments)
     let widths = (0..<ranks.size).map { count(arguments) * $0 }
     let ranges = (0..<ranks.size).map { rank in
@@ -38,12 +38,12 @@ let collectiveProbes: [String: Scenario] = [
     let all = Tensor<Float>(Shape(widths.reduce(ranks.size, +)))
     for place in 0..<all.count { all[place] = -1 }
     for place in ranges[ranks.rank] { all[place] = Float(value(ranks.rank, place)) }
-    try ranks.gatherSlices(in: all, ranges: ranges)
+    try ranks.allGather(partsOf: all, ranges: ranges)
     say("\(ranks.rank): \(all.array)")
     return 0
   },
   "reduce-scatter": { communicator, arguments in
-    // Rank r owns r·n elements: nothing for the first, most for the last.
+    // Rank r owns r·n elements, so the first rank owns none and the last one most.
     let ranks = try limited(communicator, arguments)
     var ranges: [Range<Int>] = []
     for rank in 0..<ranks.size {
@@ -75,8 +75,8 @@ let collectiveProbes: [String: Scenario] = [
     say("\(ranks.rank): \(gathered)")
     return 0
   },
-  "exchange": { communicator, arguments in
-    // Rank r gives rank q n·((r + 2q) mod 3) elements: some pairs have nothing for each other.
+  "all-to-all": { communicator, arguments in
+    // Rank r sends n·((r + 2q) mod 3) elements to rank q, so some pairs exchange nothing.
     let ranks = try limited(communicator, arguments)
     func length(_ from: Int, _ to: Int) -> Int { count(arguments) * ((from + 2 * to) % 3) }
     let counts = (0..<ranks.size).map { length(ranks.rank, $0) }
@@ -84,7 +84,7 @@ let collectiveProbes: [String: Scenario] = [
     let total = counts.reduce(0, +)
     let sent = Tensor<Float>(Shape(total), (0..<total).map { Float(value(ranks.rank, $0)) })
     let received = Tensor<Float>(Shape(lengths.reduce(0, +)))
-    try ranks.exchange(sent, counts, into: received, lengths)
+    try ranks.allToAll(sent, counts: counts, into: received, lengths: lengths)
     say("\(ranks.rank): \(received.array)")
     return 0
   },
@@ -99,14 +99,14 @@ let collectiveProbes: [String: Scenario] = [
     }
     let whole = Tensor<Float>(Shape(n))
     let ranges = ranks.slices(of: n)
-    try measure("sum") { try ranks.sum(whole) }
+    try measure("all-reduce") { try ranks.allReduce(whole) }
     try measure("scatter") {
       try ranks.reduceScatter(whole, into: Tensor(Shape(ranges[ranks.rank].count)), ranges: ranges)
     }
-    try measure("slices") { try ranks.gatherSlices(in: whole, ranges: ranges) }
+    try measure("slices") { try ranks.allGather(partsOf: whole, ranges: ranges) }
     try measure("numbers") {
       var numbers = [1.0, 2, 3]
-      try ranks.maximum(&numbers)
+      try ranks.allReduce(&numbers, .maximum)
     }
     try measure("broadcast") { try ranks.broadcast(whole) }
     try measure("barrier") { try ranks.barrier() }
@@ -124,12 +124,12 @@ let collectiveProbes: [String: Scenario] = [
   },
 ]
 
-/// Element `place` of rank `rank`, exact in a Float.
+/// Returns element `place` of rank `rank`, which is exact in a Float.
 private func value(_ rank: Int, _ place: Int) -> Int { (rank + 1) * 1000 + place }
 
 private func count(_ arguments: [String]) -> Int { Int(arguments[0])! }
 
-/// The communicator with the limit of the second argument.
+/// Returns a communicator with the limit of a message in the second argument.
 private func limited(_ communicator: Communicator, _ arguments: [String]) throws -> Communicator {
   arguments.count > 1 ? try communicator.duplicate(limit: Int(arguments[1])!) : communicator
 }
@@ -137,19 +137,19 @@ private func limited(_ communicator: Communicator, _ arguments: [String]) throws
 private func sumTensor<S: Scalar>(_: S.Type, _ communicator: Communicator, _ arguments: [String]) throws -> Int32 {
   let ranks = try limited(communicator, arguments)
   let tensor = Tensor<S>(Shape(count(arguments)), (0..<count(arguments)).map { S(value(ranks.rank, $0)) })
-  try ranks.sum(tensor)
+  try ranks.allReduce(tensor)
   say("\(ranks.rank): \(tensor.array)")
   return 0
 }
 
-/// Rows of three columns; element j of row i is value(rank, 3i + j).
+/// Gathers rows of three columns. Element j of row i is value(rank, 3i + j).
 private func gatherRows(_ communicator: Communicator, _ arguments: [String], inPlace: Bool) throws -> Int32 {
   let ranks = try limited(communicator, arguments)
   let own = ranks.slice(of: count(arguments))
   let all = Tensor<Float>(Shape(count(arguments), 3))
   let local = inPlace ? all.rows(own) : Tensor<Float>(Shape(own.count, 3))
   for place in 0..<local.count { local[place] = Float(value(ranks.rank, own.lowerBound * 3 + place)) }
-  try ranks.gatherRows(local, into: all)
+  try ranks.allGather(rows: local, into: all)
   say("\(ranks.rank): \(all.array)")
   return 0
 }

@@ -2,11 +2,11 @@ import Dist
 import Foundation
 import Tensor
 
-/// Ways in which a rank can end.
+/// The ways in which a rank can end or stop.
 let failureProbes: [String: Scenario] = [
   // The last rank throws while the others wait for it.
   "throw": { communicator, arguments in
-    if communicator.rank == communicator.size - 1 { throw Trouble(exitCode: Int32(arguments[0])!) }
+    if communicator.rank == communicator.size - 1 { throw Trouble(status: ExitStatus(rawValue: Int32(arguments[0])!)!) }
     try communicator.barrier()
     return 0
   },
@@ -21,13 +21,13 @@ let failureProbes: [String: Scenario] = [
     try communicator.barrier()
     return 0
   },
-  // The last rank leaves without a word while the others wait for it.
+  // The last rank exits without a message while the others wait for it.
   "leave": { communicator, _ in
     if communicator.rank == communicator.size - 1 { exit(0) }
     try communicator.barrier()
     return 0
   },
-  // CODE PIPE: an orderly end with a code from the last rank; the others come once it waits for them.
+  // CODE PIPE: the last rank ends in order with an exit code. The others return as soon as it waits for them.
   "orderly": { communicator, arguments in
     let pipe = arguments[1]
     guard communicator.rank == communicator.size - 1 else {
@@ -36,9 +36,9 @@ let failureProbes: [String: Scenario] = [
       return 0
     }
     Watchdog.start(deadline: 0.2, over: communicator) { line in
-      // Before it waits within MPI, its standing still is none.
+      // Until it waits within MPI, it must not count as standing still.
       guard line.contains("(inside)") else { return Progress.made() }
-      // It stays open until all the others have opened it, and this thread has nothing more to say.
+      // The pipe stays open until all the others have opened it, and this thread has nothing more to report.
       _ = unsafe open(pipe, O_WRONLY)
       waitForEver()
     }
@@ -66,7 +66,7 @@ let failureProbes: [String: Scenario] = [
     try communicator.barrier()
     return 0
   },
-  // DEADLINE PIPE: the last of two ranks does nothing any more, outside of MPI.
+  // DEADLINE PIPE: the last of two ranks hangs outside of MPI.
   "hanging": { communicator, arguments in
     Progress.enter(.training, after: 5)
     watch(communicator, speakers: 2, arguments)
@@ -74,7 +74,7 @@ let failureProbes: [String: Scenario] = [
     try communicator.barrier()
     return 0
   },
-  // DEADLINE: the last rank does nothing, outside of MPI, until its watchdog has said so. Only this rank is watched.
+  // DEADLINE: the last rank idles outside of MPI until its watchdog has reported it. Only this rank has a watchdog.
   "idle": { communicator, arguments in
     guard communicator.rank == communicator.size - 1 else {
       try communicator.barrier()
@@ -101,7 +101,7 @@ let failureProbes: [String: Scenario] = [
     say("\(communicator.rank) is done")
     return 0
   },
-  // Whether anything is watched, by the deadline.
+  // DEADLINE …: prints for each deadline whether the watchdog starts.
   "watched": { communicator, arguments in
     for deadline in arguments {
       say("\(deadline): \(Watchdog.start(deadline: Double(deadline)!, over: communicator, report: report))")
@@ -114,16 +114,16 @@ let failureProbes: [String: Scenario] = [
   },
 ]
 
-/// Says what a watchdog says.
+/// Prints a line of a watchdog to standard error.
 @Sendable private func report(_ line: String) { FileHandle.standardError.write(Data("\(line)\n".utf8)) }
 
-/// Starts the watchdog of this rank. It ends the job only when each of the ranks below `speakers`, one or two, has said
-/// that it stands still. The arguments are the deadline and a pipe with a name.
+/// Starts the watchdog of this rank. It ends the job only after each of the ranks below `speakers`, which is one or
+/// two, has reported that it stands still. The arguments are the deadline and a named pipe.
 private func watch(_ communicator: Communicator, speakers: Int, _ arguments: [String]) {
   let (rank, pipe) = (communicator.rank, arguments[1])
   Watchdog.start(deadline: Double(arguments[0])!, over: communicator) { line in
     report(line)
-    // Each end of the pipe can be opened when the other is.
+    // One end of the pipe can only be opened together with the other.
     if speakers == 2, line.contains("no progress") {
       close(unsafe open(pipe, rank == 0 ? O_RDONLY : O_WRONLY))
     }
@@ -135,7 +135,7 @@ private func waitForEver() -> Never {
 }
 
 private struct Trouble: ExitCoded, CustomStringConvertible {
-  var exitCode: Int32
+  var status: ExitStatus
   var description: String { "no bread in the house" }
 }
 

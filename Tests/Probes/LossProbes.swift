@@ -3,20 +3,20 @@ import Model
 import Settings
 import Tensor
 
-/// A whole step's objective and gradients on the ranks of the job beside those of one rank; arguments: pairs, tile.
-/// All terms are in it, a teacher of another width, and so heads.
-/// Rank 0 prints the largest relative difference of the loss and of each parameter's gradient.
+/// Compares the objective and the gradients of a whole step on the ranks of the job with those of one rank. Arguments:
+/// pairs, tile. All terms are used, and the teacher has another width, so there are projection heads. Rank 0 prints the
+/// relative difference of the loss, and the largest one of each parameter's gradient.
 let lossProbes: [String: Scenario] = [
   "loss-float": { try compareWithOneRank(Float.self, $0, $1) },
   "loss-double": { try compareWithOneRank(Double.self, $0, $1) },
 ]
 
-/// The ranks of a job, as the model sees them.
+/// Adapts a job's communicator to the protocol that the model uses.
 struct JobRanks<S: Scalar>: Ranks {
   let communicator: Communicator
-  func allGather(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.gatherRows(local, into: all) }
-  func allReduce(_ numbers: inout [Double]) throws { try communicator.sum(&numbers) }
-  func allReduceMaximum(_ numbers: inout [Double]) throws { try communicator.maximum(&numbers) }
+  func allGather(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.allGather(rows: local, into: all) }
+  func allReduce(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers) }
+  func allReduceMaximum(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers, .maximum) }
 }
 
 private func compareWithOneRank<S: Scalar>(
@@ -53,8 +53,8 @@ private func compareWithOneRank<S: Scalar>(
     model.initialize(seed: 5)
     let size = 3 * 16 * 16
     let images = Tensor(Shape(rows.count, 3, 16, 16), pixels[rows.lowerBound * size..<rows.upperBound * size])
-    let image = model.visual.forward(images, keeping: true)
-    let text = model.text.forward(TokenBatch(captions[rows]), keeping: true)
+    let image = model.visual.forward(images, mode: .training)
+    let text = model.text.forward(TokenBatch(captions[rows]), mode: .training)
     let taught = objective.teacherRows(rows, of: pairs)
     copy(teacher.image.rows(rows), into: taught.image)
     copy(teacher.text.rows(rows), into: taught.text)
@@ -68,14 +68,14 @@ private func compareWithOneRank<S: Scalar>(
   }
 
   let shared = try gradients(communicator.slice(of: pairs), JobRanks<S>(communicator: communicator))
-  try communicator.sum(shared.model.parameters.gradients)
+  try communicator.allReduce(shared.model.parameters.gradients)
   let alone = try gradients(0..<pairs, SingleRank<S>())
   guard communicator.rank == 0 else { return 0 }
   say("loss \(abs(shared.loss - alone.loss) / abs(alone.loss))")
   for entry in alone.model.parameters.entries {
     let wanted = alone.model.parameters.gradient(of: entry).array
     let found = shared.model.parameters.gradient(of: entry).array
-    // A scale's gradient is a sum over N² entries that cancel; taken as they are they come to 2 at most.
+    // A scale's gradient is a sum over N² entries that cancel; their absolute values add up to 2 at most.
     let size = entry.shape.count == 1 ? 1 : 0.0
     let largest = max(size, wanted.map { abs(Double($0)) }.max() ?? 0)
     let difference = zip(wanted, found).map { abs(Double($0) - Double($1)) }.max() ?? 0

@@ -1,10 +1,9 @@
 import Dist
 import Tensor
 
-/// Gradients and values on their way between ranks. The last argument, where there is one more than is said, is the
-/// limit of a message.
+/// The exchange of gradients and values between ranks. An additional last argument is the limit of a message.
 let reduceProbes: [String: Scenario] = [
-  /// Several steps of a plan with a matrix in it; arguments: together or apart.
+  /// Runs several steps of a plan with a matrix in it. Argument: `together` to overlap, or `apart`.
   "buckets": { communicator, arguments in
     let ranks = try limited(communicator, arguments.dropFirst().first)
     let parts = [0..<48, 48..<208, 208..<240, 240..<256, 256..<416].map {
@@ -18,14 +17,14 @@ let reduceProbes: [String: Scenario] = [
     let owned = plan.ranges(of: ranks.rank)
     var areSums = true
     for step in 1...4 {
-      // Of the matrix's eight rows rank r has touched row r and the last.
+      // Rank r has touched row r and the last of the matrix's eight rows.
       let touched = Array(Set([ranks.rank, 7])).sorted()
       func gradient(_ rank: Int, _ place: Int) -> Double {
         let isOff = (48..<208).contains(place) && ![rank, 7].contains((place - 48) / 20)
         return isOff ? 0 : Double((rank + 1) * (place + step))
       }
       for place in 0..<416 { gradients[place] = gradient(ranks.rank, place) }
-      exchange.touch(touched)
+      exchange.markTouched(touched)
       for bucket in plan.buckets.indices.reversed() { exchange.reduce(bucket) }
       try exchange.finishReduction()
       for (index, place) in owned.joined().enumerated() {
@@ -49,8 +48,8 @@ let reduceProbes: [String: Scenario] = [
     say("\(ranks.rank): \(exchange.received) bytes, sums \(areSums) values \(values.array == wanted)")
     return 0
   },
-  /// A matrix alone; arguments: how many of its 40 rows each rank touches, other ones and some shared; rank 1 touches
-  /// none unless it is all.
+  /// Reduces a matrix alone. Argument: the number of its 40 rows that each rank touches. Some of these rows are shared
+  /// and others are not; rank 1 touches none unless all ranks touch all rows.
   "rows": { communicator, arguments in
     let ranks = try limited(communicator, arguments.dropFirst().first)
     guard let count = arguments.first.flatMap(Int.init) else { return 64 }
@@ -58,7 +57,7 @@ let reduceProbes: [String: Scenario] = [
       if rank == 1, count < 40 { return [] }
       return Set((0..<count).map { ($0 * 7 + (count < 40 && $0 > 0 ? rank * 3 : 0)) % 40 }).sorted()
     }
-    // 200 numbers and the gap behind them.
+    // 200 numbers, followed by a gap.
     let plan = BucketPlan([.init(0..<208, isAlone: true)], ranks: ranks.size, size: 1)
     func number(_ rank: Int, _ place: Int) -> Float { Float((rank + 1) * 1000 + place) }
     let gradients = Tensor<Float>(Shape(208))
@@ -67,7 +66,7 @@ let reduceProbes: [String: Scenario] = [
     }
     let exchange = try BucketExchange(
       plan, gradients: gradients, values: Tensor<Float>(Shape(208)), matrix: (0, 5), over: ranks, overlaps: true)
-    exchange.touch(touched(ranks.rank))
+    exchange.markTouched(touched(ranks.rank))
     exchange.reduce(0)
     try exchange.finishReduction()
     let wanted = plan.ranges(of: ranks.rank).joined().map { place in
@@ -83,7 +82,7 @@ let reduceProbes: [String: Scenario] = [
         + "\(traffic.reduceScatter(pieces, stride: 4))")
     return 0
   },
-  /// One bit of one number is another on the ranks that are named.
+  /// One bit of one number differs on the ranks in the arguments.
   "replicas": { communicator, arguments in
     let values = Tensor<Float>(Shape(1000), (0..<1000).map { Float($0) })
     if arguments.contains("\(communicator.rank)") { values[517] = Float(bitPattern: values[517].bitPattern ^ 1) }
@@ -92,7 +91,7 @@ let reduceProbes: [String: Scenario] = [
   },
 ]
 
-/// A communicator with the limit that is given.
+/// Returns a communicator with the given limit of a message.
 private func limited(_ communicator: Communicator, _ limit: String?) throws -> Communicator {
   try limit.flatMap(Int.init).map { try communicator.duplicate(limit: $0) } ?? communicator
 }

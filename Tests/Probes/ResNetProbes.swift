@@ -2,9 +2,9 @@ import Dist
 import Model
 import Tensor
 
-/// A ResNet's forward and backward with statistics of all ranks, beside one rank that has all pictures; argument:
-/// pictures. Rank 0 prints the largest relative difference of the features, of each parameter's gradient and of each
-/// buffer.
+/// Compares forward and backward of a ResNet whose batch statistics cover all ranks with one rank that has all images.
+/// Argument: images. Rank 0 prints the largest relative difference of the features, of each parameter's gradient and of
+/// each buffer.
 let resNetProbes: [String: Scenario] = [
   "resnet-float": { try compareWithOneRank(Float.self, $0, $1) },
   "resnet-double": { try compareWithOneRank(Double.self, $0, $1) },
@@ -13,23 +13,23 @@ let resNetProbes: [String: Scenario] = [
 private func compareWithOneRank<S: Scalar>(
   _ type: S.Type, _ communicator: Communicator, _ arguments: [String]
 ) throws -> Int32 {
-  guard arguments.count == 1, let pictures = Int(arguments[0]) else { return 64 }
-  // Four points of each picture reach the last stage: norms over two points in all would hang on their last digit.
+  guard arguments.count == 1, let images = Int(arguments[0]) else { return 64 }
+  // Four points of each image reach the last stage: with two points in all, normalisation would amplify rounding.
   let (size, embedding) = (64, 7)
   let config = CLIPConfig(
     embedding: embedding, vision: VisionConfig(imageSize: size, stages: [1, 2, 1, 1], width: 4, headWidth: 32),
     text: TextConfig(contextLength: 3, vocabularySize: 5, width: 2, heads: 1, layers: 1))
-  let all = Tensor<S>(Shape(pictures, 3, size, size))
+  let all = Tensor<S>(Shape(images, 3, size, size))
   var random = KeyedRandom(seed: 3, purpose: "pictures")
   for index in 0..<all.count { all[index] = S(random.normal()) }
-  let weights = Tensor<S>(Shape(pictures, embedding))
+  let weights = Tensor<S>(Shape(images, embedding))
   for index in 0..<weights.count { weights[index] = S(random.normal()) }
 
-  /// The gradient of Σ weights · features over this rank's pictures.
+  /// Computes the gradient of Σ weights · features over this rank's images.
   func run(_ rows: Range<Int>, _ ranks: any Ranks<S>) throws -> (features: Tensor<S>, model: CLIP<S>) {
     let model = CLIP<S>(config)
     model.initialize(seed: 5)
-    // A block begins as its shortcut; here every part of it has a say.
+    // A block initially equals its shortcut; here every part of it contributes.
     for entry in model.parameters.entries where entry.name.hasSuffix("bn3.weight") {
       fill(model.parameters.value(of: entry), 1)
     }
@@ -37,18 +37,18 @@ private func compareWithOneRank<S: Scalar>(
     let count = 3 * size * size
     let images = all.slice(rows.lowerBound * count..<rows.upperBound * count)
       .reshaped(Shape(rows.count, 3, size, size))
-    let features = model.visual.forward(images, keeping: true)
+    let features = model.visual.forward(images, mode: .training)
     model.visual.backward(weights.rows(rows))
     try model.visual.moveStatistics()
     return (features, model)
   }
 
-  let rows = communicator.slice(of: pictures)
+  let rows = communicator.slice(of: images)
   let shared = try run(rows, JobRanks<S>(communicator: communicator))
-  try communicator.sum(shared.model.parameters.gradients)
-  let features = Tensor<S>(Shape(pictures, embedding))
-  try communicator.gatherRows(shared.features, into: features)
-  let alone = try run(0..<pictures, SingleRank<S>())
+  try communicator.allReduce(shared.model.parameters.gradients)
+  let features = Tensor<S>(Shape(images, embedding))
+  try communicator.allGather(rows: shared.features, into: features)
+  let alone = try run(0..<images, SingleRank<S>())
   guard communicator.rank == 0 else { return 0 }
   func compare(_ name: String, _ found: [some BinaryFloatingPoint], _ wanted: [some BinaryFloatingPoint]) {
     let difference = zip(found, wanted).map { abs(Double($0) - Double($1)) }.max() ?? 0

@@ -1,8 +1,8 @@
 import Dist
 import Foundation
 
-/// What one rank does in a test; the exit code.
+/// The code that each rank runs in a test, which returns the exit code.
 typealias Scenario = @Sendable (Communicator, [String]) throws -> Int32
 
-/// One line of output in one write, so that the ranks' lines do not mix.
+/// Prints a line in one write, so that the lines of different ranks do not mix.
 func say(_ line: String) { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) }

@@ -1,4 +1,4 @@
-// Probes NAME [ARGUMENT …]: one scenario of a test, run by every rank of a job.
+// Usage: Probes NAME [ARGUMENT …]. Every rank of a job runs the same scenario of a test.
 import Dist
 import Foundation
 

@@ -28,8 +28,8 @@ import Testing
     let sums = (0..<n * w).map { Double(h[$0] + bias[$0 % w]) }
     let y = Tensor<S>(Shape(n, w))
     let alone = Tensor<S>(y.shape)
-    activate(.exact(h), bias: bias, activation, into: .exact(alone))
-    biasActivation(.exact(h), bias: bias, activation, into: .exact(y))
+    activate(.fp32(h), bias: bias, activation, into: .fp32(alone))
+    biasActivation(.fp32(h), bias: bias, activation, into: .fp32(y))
     #expect(alone.array == y.array)
     for (index, x) in sums.enumerated() {
       let (value, derivative) = Self.plain(activation, x)
@@ -52,13 +52,13 @@ import Testing
     ]).run {
       let y = Tensor<Double>(shape)
       copy(h, into: derivative)
-      biasActivation(.exact(derivative), bias: bias, activation, into: .exact(y))
+      biasActivation(.fp32(derivative), bias: bias, activation, into: .fp32(y))
       return y.array
     } backward: { weights in
       copy(h, into: derivative)
-      biasActivation(.exact(derivative), bias: bias, activation, into: .exact(Tensor(shape)))
+      biasActivation(.fp32(derivative), bias: bias, activation, into: .fp32(Tensor(shape)))
       copy(Tensor(shape, weights), into: dh)
-      biasActivationBackward(.exact(dh), derivative: .exact(derivative), dbias: dbias)
+      biasActivationBackward(.fp32(dh), derivative: .fp32(derivative), dbias: dbias)
     }
     #expect(report.passed, "\(report)")
   }
@@ -71,7 +71,7 @@ import Testing
   private func notFinite<S: Scalar>(_: S.Type, _ activation: Activation) {
     let h = Tensor<S>(Shape(1, 3), [S.nan, S.infinity, 1])
     let y = Tensor<S>(Shape(1, 3))
-    biasActivation(.exact(h), bias: Tensor(Shape(3)), activation, into: .exact(y))
+    biasActivation(.fp32(h), bias: Tensor(Shape(3)), activation, into: .fp32(y))
     #expect(y[0].isNaN && h[0].isNaN)
     #expect(!y[1].isFinite)
     #expect(y[2].isFinite && h[2].isFinite)

@@ -16,8 +16,10 @@ import Testing
       let g = Tensor<S>.random(Shape(n), "g\(step)")
       let before = g.array
       adamW(
-        p, gradient: g, first: m, second: v, step: step, rate: rate, decay: decay, beta1: beta1, beta2: beta2,
-        epsilon: epsilon, gradientScale: share)
+        p, gradient: g, first: m, second: v,
+        AdamWStep(
+          learningRate: rate, decay: decay, beta1: beta1, beta2: beta2, epsilon: epsilon, step: step,
+          gradientScale: share))
       #expect(g.array == before, "the gradient is left as it is")
       for (index, gradient) in before.enumerated() {
         let slope = share * Double(gradient)
@@ -42,8 +44,8 @@ import Testing
   @Test func whatIsNotANumberIsNotSwallowed() {
     let (p, m, v) = (Tensor<Float>(Shape(2), [1, 1]), Tensor<Float>(Shape(2)), Tensor<Float>(Shape(2)))
     adamW(
-      p, gradient: Tensor(Shape(2), [.nan, 1]), first: m, second: v, step: 1, rate: 0.1, decay: 0, beta1: 0.9,
-      beta2: 0.98, epsilon: 1e-6, gradientScale: 1)
+      p, gradient: Tensor(Shape(2), [.nan, 1]), first: m, second: v,
+      AdamWStep(learningRate: 0.1, beta1: 0.9, beta2: 0.98, epsilon: 1e-6, step: 1))
     #expect(p[0].isNaN && m[0].isNaN && v[0].isNaN && p[1].isFinite)
   }
 
@@ -51,8 +53,8 @@ import Testing
   @Test func aGradientOfZero() {
     let (p, m, v) = (Tensor<Double>(Shape(1), [2]), Tensor<Double>(Shape(1)), Tensor<Double>(Shape(1)))
     adamW(
-      p, gradient: Tensor(Shape(1)), first: m, second: v, step: 1, rate: 0.5, decay: 0.25, beta1: 0.9, beta2: 0.98,
-      epsilon: 1e-6, gradientScale: 1)
+      p, gradient: Tensor(Shape(1)), first: m, second: v,
+      AdamWStep(learningRate: 0.5, decay: 0.25, beta1: 0.9, beta2: 0.98, epsilon: 1e-6, step: 1))
     #expect(p[0] == 2 * (1 - 0.125) && m[0] == 0 && v[0] == 0)
   }
 }

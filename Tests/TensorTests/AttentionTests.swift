@@ -11,6 +11,7 @@ import Testing
     let causal: Bool
     var width: Int { heads * headWidth }
     var sequences: Sequences { Sequences(lengths: lengths) }
+    var pattern: AttentionPattern { AttentionPattern(sequences, heads: heads, causal: causal) }
     var testDescription: String { "\(heads) heads of \(headWidth), \(lengths)\(causal ? ", causal" : "")" }
   }
   static let cases = [true, false].flatMap { causal in
@@ -31,9 +32,7 @@ import Testing
     let n = sequences.total
     let qkv = Tensor<S>.random(Shape(n, 3 * w), "qkv", bound: 2)
     let (o, lse) = (Tensor<S>(Shape(n, w)), Tensor<S>(Shape(test.heads, n)))
-    attention(
-      .exact(qkv), sequences, heads: test.heads, causal: test.causal, into: .exact(o), logSumExp: lse,
-      tiles: AttentionTiles())
+    attention(.fp32(qkv), test.pattern, into: .fp32(o), logSumExp: lse, tiles: AttentionTiles())
     let plain = Self.plain(qkv.doubles, test)
     // A score is a sum of d products below 4, scaled: its error is that of each logarithm, and moves probabilities by
     // as much in relative terms; sums over the sequence come on top. Values are below 2.
@@ -44,7 +43,7 @@ import Testing
     #expect(sums.absolute <= bound * max(sums.size, 1), "log-sum-exp: \(sums); bound \(bound)")
   }
 
-  /// Row by row, head by head.
+  /// Computes attention row by row and head by head.
   private static func plain(_ x: [Double], _ test: Case) -> (output: [Double], logSumExp: [Double]) {
     let (w, d, sequences) = (test.width, test.headWidth, test.sequences)
     var output = [Double](repeating: 0, count: sequences.total * w)
@@ -77,26 +76,22 @@ import Testing
     let dqkv = Tensor<Double>(qkv.shape)
     let (o, lse, tiles) = (Tensor<Double>(Shape(n, w)), Tensor<Double>(Shape(test.heads, n)), AttentionTiles<Double>())
     let report = GradientCheck([.init("qkv", qkv, gradient: dqkv, accumulates: false)]).run {
-      attention(
-        .exact(qkv), test.sequences, heads: test.heads, causal: test.causal, into: .exact(o), logSumExp: lse,
-        tiles: tiles)
+      attention(.fp32(qkv), test.pattern, into: .fp32(o), logSumExp: lse, tiles: tiles)
       return o.array
     } backward: { weights in
       attentionBackward(
-        .exact(Tensor(Shape(n, w), weights)), o: .exact(o), qkv: .exact(qkv), logSumExp: lse, test.sequences,
-        heads: test.heads,
-        causal: test.causal, into: .exact(dqkv), tiles: tiles)
+        .fp32(Tensor(Shape(n, w), weights)), o: .fp32(o), qkv: .fp32(qkv), test.pattern, logSumExp: lse,
+        into: .fp32(dqkv), tiles: tiles)
     }
     #expect(report.passed, "\(report)")
   }
 
-  /// The whole range of Float's logarithms is open to scores: the largest is taken off before exponentials are.
+  /// Scores may be as large as Float's logarithms: the largest is subtracted before exponentials are taken.
   @Test func largeScores() {
     let qkv = Tensor<Float>(Shape(2, 3), [30, 30, 1, 30, -30, 2])
     let (o, lse) = (Tensor<Float>(Shape(2, 1)), Tensor<Float>(Shape(1, 2)))
-    attention(
-      .exact(qkv), Sequences(count: 1, length: 2), heads: 1, causal: false, into: .exact(o), logSumExp: lse,
-      tiles: AttentionTiles())
+    let pattern = AttentionPattern(Sequences(count: 1, length: 2), heads: 1, causal: false)
+    attention(.fp32(qkv), pattern, into: .fp32(o), logSumExp: lse, tiles: AttentionTiles())
     #expect(o.array == [1, 1] && lse.array == [900, 900])
   }
 
@@ -105,9 +100,8 @@ import Testing
       let qkv = Tensor<Float>(Shape(2, 3), [1, 2, 3, 4, 5, 6])
       qkv[position] = .nan
       let (o, lse) = (Tensor<Float>(Shape(2, 1)), Tensor<Float>(Shape(1, 2)))
-      attention(
-        .exact(qkv), Sequences(count: 1, length: 2), heads: 1, causal: false, into: .exact(o), logSumExp: lse,
-        tiles: AttentionTiles())
+      let pattern = AttentionPattern(Sequences(count: 1, length: 2), heads: 1, causal: false)
+      attention(.fp32(qkv), pattern, into: .fp32(o), logSumExp: lse, tiles: AttentionTiles())
       #expect(o.array.contains { $0.isNaN }, "position \(position)")
     }
   }

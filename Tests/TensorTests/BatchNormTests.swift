@@ -21,7 +21,7 @@ import Testing
     let x = Tensor<S>.random(shape, "x", bound: 3)
     for index in 0..<x.count { x[index] += S(offset) }
     let (mean, squares) = (Tensor<Double>(Shape(c)), Tensor<Double>(Shape(c)))
-    columnMoments(.exact(x), mean: mean, squares: squares)
+    columnMoments(.fp32(x), mean: mean, squares: squares)
     let p = x.doubles
     for j in 0..<c {
       let column = stride(from: j, to: n * c, by: c).map { p[$0] }
@@ -36,17 +36,17 @@ import Testing
 
   @Test func momentsOfNothing() {
     let (mean, squares) = (Tensor<Double>(Shape(2), [7, 7]), Tensor<Double>(Shape(2), [7, 7]))
-    columnMoments(.exact(Tensor<Float>(Shape(0, 2))), mean: mean, squares: squares)
+    columnMoments(.fp32(Tensor<Float>(Shape(0, 2))), mean: mean, squares: squares)
     #expect(mean.array == [0, 0] && squares.array == [0, 0])
   }
 
   @Test func notANumberIsNotSwallowed() {
     let z = Tensor<Float>(Shape(3, 2), [1, 2, .nan, 3, 4, 5])
     let (mean, squares) = (Tensor<Double>(Shape(2)), Tensor<Double>(Shape(2)))
-    columnMoments(.exact(z), mean: mean, squares: squares)
+    columnMoments(.fp32(z), mean: mean, squares: squares)
     #expect(mean[0].isNaN && squares[0].isNaN && mean[1].isFinite && squares[1].isFinite)
     let (zeros, ones) = (Tensor<Float>(Shape(2)), Tensor<Float>(Shape(2), [1, 1]))
-    batchNorm(.exact(z), mean: zeros, scale: ones, bias: zeros, relu: true, into: .exact(z))
+    batchNorm(.fp32(z), BatchNormVectors(mean: zeros, scale: ones, bias: zeros), relu: true, into: .fp32(z))
     #expect(z[2].isNaN && z[3] == 3)
   }
 
@@ -59,8 +59,8 @@ import Testing
     let y = Tensor<Double>(z.shape)
     let (added, relu) = (form == .residual || form == .reluOfResidual, form == .relu || form == .reluOfResidual)
     batchNorm(
-      .exact(z), mean: columns[0], scale: columns[1], bias: columns[2], adding: added ? .exact(residual) : nil,
-      relu: relu, into: .exact(y))
+      .fp32(z), BatchNormVectors(mean: columns[0], scale: columns[1], bias: columns[2]),
+      adding: added ? .fp32(residual) : nil, relu: relu, into: .fp32(y))
     for index in 0..<n * c {
       let j = index % c
       let value = (z[index] - columns[0][j]) * columns[1][j] + columns[2][j] + (added ? residual[index] : 0)
@@ -75,12 +75,12 @@ import Testing
       Tensor<Float>.random(shape, "z"), Tensor<Float>.random(shape, "dy"), Tensor<Float>.random(shape, "y")
     )
     let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(c), $0) }
-    for mask in [BatchNormMask.none, .recomputed, .output(.exact(y))] {
+    for mask in [BatchNormMask.none, .recomputed, .output(.fp32(y))] {
       let gradient = Tensor<Float>(shape, dy.array)
       let (sum, along) = (Tensor<Double>(Shape(c)), Tensor<Double>(Shape(c)))
       batchNormBackwardSums(
-        .exact(gradient), z: .exact(z), mask: mask, mean: columns[0], scale: columns[1], bias: columns[2], sum: sum,
-        along: along)
+        .fp32(gradient), z: .fp32(z), mask: mask,
+        BatchNormVectors(mean: columns[0], scale: columns[1], bias: columns[2]), sum: sum, along: along)
       var (sums, alongs) = ([Double](repeating: 0, count: c), [Double](repeating: 0, count: c))
       for index in 0..<n * c {
         let j = index % c

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite struct BitHashTests {
-  /// Around and beyond what is hashed at once.
+  /// Sizes around and beyond the block that is hashed together.
   @Test(arguments: [0, 1, 15, 63, 64, 65, 200, 1000]) func everyBitCounts(count: Int) {
     let x = Tensor<Float>.random(Shape(count), "hash")
     let whole = bitHash(x)
@@ -20,7 +20,7 @@ import Testing
     #expect(bitHash(x) == whole)
   }
 
-  /// What changes that undo each other in a sum or in a chain of exclusive ors would leave.
+  /// Finds changes that cancel in a sum or in a chain of exclusive ors.
   @Test func placesAndSignsCount() {
     let x = Tensor<Double>.random(Shape(96), "hash")
     let whole = bitHash(x)

@@ -5,13 +5,13 @@ import Testing
 /// Unfolded products against a convolution written as six loops, and pools against their definition.
 @Suite struct ConvolutionTests {
   struct Sizes: Sendable, CustomTestStringConvertible {
-    let (pictures, height, width, inputs, outputs, stride): (Int, Int, Int, Int, Int, Int)
-    var testDescription: String { "\(pictures) × \(height) × \(width), \(inputs) → \(outputs), stride \(stride)" }
-    init(_ pictures: Int, _ height: Int, _ width: Int, _ inputs: Int, _ outputs: Int, _ stride: Int) {
-      (self.pictures, self.height, self.width) = (pictures, height, width)
+    let (images, height, width, inputs, outputs, stride): (Int, Int, Int, Int, Int, Int)
+    var testDescription: String { "\(images) × \(height) × \(width), \(inputs) → \(outputs), stride \(stride)" }
+    init(_ images: Int, _ height: Int, _ width: Int, _ inputs: Int, _ outputs: Int, _ stride: Int) {
+      (self.images, self.height, self.width) = (images, height, width)
       (self.inputs, self.outputs, self.stride) = (inputs, outputs, stride)
     }
-    var plane: Plane { Plane(pictures: pictures, height: height, width: width) }
+    var plane: Plane { Plane(images: images, height: height, width: width) }
   }
 
   static let sizes = [
@@ -23,7 +23,7 @@ import Testing
   private func plain(_ x: [Double], _ w: [Double], _ s: Sizes) -> [Double] {
     let (down, across) = ((s.height - 1) / s.stride + 1, (s.width - 1) / s.stride + 1)
     var y: [Double] = []
-    for p in 0..<s.pictures {
+    for p in 0..<s.images {
       for oy in 0..<down {
         for ox in 0..<across {
           for o in 0..<s.outputs {
@@ -53,12 +53,12 @@ import Testing
     let kernel = Tensor<Double>(Shape(s.outputs, 9 * s.inputs))
     forwardKernel(weight, into: kernel)
     let y = Tensor<Double>(Shape(output.rows, s.outputs))
-    let all = output.pictures * output.height
+    let all = output.images * output.height
     for start in stride(from: 0, to: all, by: lines) {
       let range = start..<min(start + lines, all)
       let columns = Tensor<Double>(Shape(range.count * output.width, 9 * s.inputs))
       for index in 0..<columns.count { columns[index] = .nan }
-      unfold(.exact(x), s.plane, stride: s.stride, lines: range, into: .exact(columns))
+      unfold(.fp32(x), s.plane, stride: s.stride, lines: range, into: .fp32(columns))
       matmul(
         columns, kernel, into: y.rows(range.lowerBound * output.width..<range.upperBound * output.width),
         transposeB: true)
@@ -67,30 +67,30 @@ import Testing
     #expect(deviation.absolute <= Double(9 * s.inputs + 2) * 9 * Double(s.inputs) * Double.roundoff, "\(deviation)")
   }
 
-  /// What was rounded is unfolded as it is: the same as rounding what was unfolded.
+  /// Unfolding rounded numbers gives the same as rounding unfolded ones.
   @Test(arguments: sizes) func unfoldsWhatWasRounded(_ s: Sizes) {
     let output = s.plane.convolved(stride: s.stride)
     let x = Tensor<Float>.random(Shape(s.plane.rows, s.inputs), "x")
     let shape = Shape(output.rows, 9 * s.inputs)
-    let lines = 0..<output.pictures * output.height
+    let lines = 0..<output.images * output.height
     let columns = Tensor<Float>(shape)
-    unfold(.exact(x), s.plane, stride: s.stride, lines: lines, into: .exact(columns))
-    let (before, after) = (RoundedBuffer().operand(x, .bf16), RoundedBuffer().operand(columns, .bf16))
-    let room = OperandBuffer<Float>()
-    // Filled with other bits first, as memory that is used again is.
+    unfold(.fp32(x), s.plane, stride: s.stride, lines: lines, into: .fp32(columns))
+    let (before, after) = (BFloat16Buffer().operand(x, .bf16), BFloat16Buffer().operand(columns, .bf16))
+    let room = MatrixOperandBuffer<Float>()
+    // Fill it with other bits first, as in memory that is reused.
     let dirty = Tensor<Float>(shape)
     for index in 0..<dirty.count { dirty[index] = 7 }
     let unfolded = room.operand(shape, .bf16)
-    if case .rounded(let dirtied) = unfolded { round(dirty, into: dirtied) }
+    if case .bf16(let dirtied) = unfolded { round(dirty, into: dirtied) }
     unfold(before, s.plane, stride: s.stride, lines: lines, into: unfolded)
-    guard case .rounded(let found) = unfolded, case .rounded(let expected) = after else {
+    guard case .bf16(let found) = unfolded, case .bf16(let expected) = after else {
       Issue.record("not rounded")
       return
     }
     #expect(found.array == expected.array && found.array.count == shape.count)
   }
 
-  /// Taps turned around are the way of gradients; there and back is once.
+  /// The backward kernel has the taps in reverse order, and `addKernel` adds each weight once.
   @Test func kernelsHoldTheSameWeights() {
     let weight = Tensor<Float>.random(Shape(3, 5, 3, 3), "weight")
     let (forward, backward) = (Tensor<Float>(Shape(3, 45)), Tensor<Float>(Shape(27, 5)))
@@ -118,17 +118,17 @@ import Testing
   }
 
   @Test(arguments: [(1, 2, 2, 1), (2, 3, 5, 3), (3, 4, 6, 2), (2, 1, 4, 2), (1, 5, 1, 3)])
-  func averagePoolAndItsGradient(pictures: Int, height: Int, width: Int, channels: Int) {
-    let plane = Plane(pictures: pictures, height: height, width: width)
+  func averagePoolAndItsGradient(images: Int, height: Int, width: Int, channels: Int) {
+    let plane = Plane(images: images, height: height, width: width)
     let x = Tensor<Double>.random(Shape(plane.rows, channels), "x")
     let y = Tensor<Double>(Shape(plane.halved.rows, channels))
-    averagePool(.exact(x), plane, into: .exact(y))
+    averagePool(.fp32(x), plane, into: .fp32(y))
     let dy = Tensor<Double>.random(y.shape, "dy")
     let dx = Tensor<Double>(x.shape)
     for index in 0..<dx.count { dx[index] = .nan }
-    averagePoolBackward(.exact(dy), plane, into: .exact(dx))
+    averagePoolBackward(.fp32(dy), plane, into: .fp32(dx))
     var expected = [Double](repeating: 0, count: x.count)
-    for p in 0..<pictures {
+    for p in 0..<images {
       for oy in 0..<height / 2 {
         for ox in 0..<width / 2 {
           for c in 0..<channels {

@@ -62,9 +62,10 @@ import Testing
         func part(_ x: Tensor<S>) -> Tensor<S> {
           Tensor(Shape(rows.count, columns.count), rows.flatMap { i in columns.map { x[i * n + $0] } })
         }
-        foldDivergence(
-          part(c), studentScale: S(Rows.studentScale), part(r), teacherScale: S(Rows.teacherScale), rows: rows,
-          of: state, diagonal: first + rows.lowerBound - start, masked: masked, reversed: reversed)
+        let pair = SimilarityTile(
+          part(c), studentScale: S(Rows.studentScale), part(r), teacherScale: S(Rows.teacherScale),
+          leavingOut: masked ? first + rows.lowerBound - start : nil)
+        foldDivergence(pair, rows: rows, of: state, reversed: reversed)
       }
     }
     finishDivergence(state, reversed: reversed)
@@ -102,9 +103,8 @@ import Testing
     let (rows, columns) = (anchors("rows", b), anchors("columns", t))
     let along = Tensor<S>.random(Shape(b), "along")
     let (p, q, before) = (c.doubles, r.doubles, along.doubles)
-    intraGradient(
-      c, studentScale: 3, r, teacherScale: 2, rows: rows, columns: columns, diagonal: diagonal, masked: masked,
-      form: form, along: along)
+    let tile = SimilarityTile(c, studentScale: 3, r, teacherScale: 2, leavingOut: masked ? diagonal : nil)
+    intraGradient(tile, rows: rows, columns: columns, form: form, along: along)
     func slope(_ at: Int, _ anchors: IntraAnchors<S>, _ index: Int) -> Double {
       let z = 3 * p[at] - Double(anchors.studentLSE[index])
       let y = 2 * q[at] - Double(anchors.teacherLSE[index])
@@ -141,10 +141,11 @@ import Testing
     }
     for form in [IntraForm.jensenShannon, .pairs] {
       let sums = (Tensor<Double>(Shape(b)), Tensor<Double>(Shape(b)), Tensor<Double>(Shape(b)))
+      let tile = SimilarityTile(
+        c, studentScale: Rows.studentScale, r, teacherScale: Rows.teacherScale, leavingOut: masked ? 0 : nil)
       intraSums(
-        c, studentScale: Rows.studentScale, r, teacherScale: Rows.teacherScale,
-        studentLSE: lse(plain.student, Rows.studentScale), teacherLSE: lse(plain.teacher, Rows.teacherScale),
-        diagonal: 0, masked: masked, form: form, into: sums)
+        tile, studentLSE: lse(plain.student, Rows.studentScale), teacherLSE: lse(plain.teacher, Rows.teacherScale),
+        form: form, into: sums)
       for i in 0..<b {
         var wanted = (0.0, 0.0, 0.0)
         for (z, y) in zip(plain.logP[i], plain.logQ[i]) where z != -.infinity {

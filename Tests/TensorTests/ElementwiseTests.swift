@@ -2,7 +2,7 @@ import Tensor
 import TestSupport
 import Testing
 
-/// Kernels that go over arrays once, against plain loops.
+/// Element-wise kernels and sums, against plain loops.
 @Suite struct ElementwiseTests {
   static let shapes = [Shape(1, 1), Shape(7, 1), Shape(1, 5), Shape(13, 11), Shape(67, 131)]
 
@@ -34,7 +34,7 @@ import Testing
 
     let sums = Tensor<S>.random(Shape(w), "sums")
     var (expected, sizes) = (sums.doubles, sums.doubles.map { abs($0) })
-    addColumnSums(of: .exact(x), to: sums)
+    addColumnSums(of: .fp32(x), to: sums)
     for i in 0..<n {
       for j in 0..<w {
         expected[j] += p[i * w + j]
@@ -77,7 +77,7 @@ import Testing
     } backward: { weights in
       let dy = Tensor(x.shape, weights)
       add(dy, to: dx)
-      addColumnSums(of: .exact(dy), to: dbias)
+      addColumnSums(of: .fp32(dy), to: dbias)
     }
     #expect(report.passed, "\(report)")
   }

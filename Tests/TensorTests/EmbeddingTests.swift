@@ -58,15 +58,15 @@ import Testing
     let images = Tensor<Float>.random(Shape(b, c, height, width), "images")
     let (down, across) = (height / p, width / p)
     let rows = Tensor<Float>(Shape(b * down * across, c * p * p))
-    patches(of: images, size: p, into: .exact(rows))
+    patches(of: images, size: p, into: .fp32(rows))
     var at = 0
-    for picture in 0..<b {
+    for image in 0..<b {
       for row in 0..<down {
         for column in 0..<across {
           for channel in 0..<c {
             for y in 0..<p {
               for x in 0..<p {
-                let source = ((picture * c + channel) * height + row * p + y) * width + column * p + x
+                let source = ((image * c + channel) * height + row * p + y) * width + column * p + x
                 #expect(rows[at] == images[source])
                 at += 1
               }

@@ -75,7 +75,7 @@ import Testing
   }
 }
 
-/// What golden and slow-against-fast tests rest on.
+/// `Deviation`, on which golden tests and comparisons with slow references rely.
 @Suite struct DeviationTests {
   @Test func worstElement() {
     let deviation = Deviation([1, 2.5, 3] as [Float], from: [1, 2, 4])

@@ -7,7 +7,7 @@ import Testing
 
   @Test(arguments: shapes) func inDouble(shape: Shape) { compare(Double.self, shape, offset: 0) }
   @Test(arguments: shapes) func inSinglePrecision(shape: Shape) { compare(Float.self, shape, offset: 0) }
-  /// Far from zero a difference of sums of squares would have no digit left.
+  /// Far from zero, a difference of sums of squares would have no correct digit.
   @Test(arguments: shapes) func farFromZero(shape: Shape) { compare(Float.self, shape, offset: 1000) }
 
   private func compare<S: Scalar>(_: S.Type, _ shape: Shape, offset: Double) {
@@ -17,7 +17,7 @@ import Testing
     let (weight, bias) = (Tensor<S>.random(Shape(w), "weight"), Tensor<S>.random(Shape(w), "bias"))
     let y = Tensor<S>(shape)
     let (mean, reciprocal) = (Tensor<S>(Shape(n)), Tensor<S>(Shape(n)))
-    layerNorm(x, weight: weight, bias: bias, into: .exact(y), mean: mean, reciprocal: reciprocal)
+    layerNorm(x, weight: weight, bias: bias, into: .fp32(y), statistics: (mean, reciprocal))
 
     let (p, g, b) = (x.doubles, weight.doubles, bias.doubles)
     for i in 0..<n {
@@ -46,36 +46,35 @@ import Testing
     let x = Tensor<Double>.random(shape, "x", bound: 2)
     let (weight, bias) = (Tensor<Double>.random(Shape(w), "weight"), Tensor<Double>.random(Shape(w), "bias"))
     let (dx, dweight, dbias) = (Tensor<Double>(shape), Tensor<Double>(Shape(w)), Tensor<Double>(Shape(w)))
-    let (mean, reciprocal) = (Tensor<Double>(Shape(n)), Tensor<Double>(Shape(n)))
+    let statistics: RowStatistics<Double> = (Tensor(Shape(n)), Tensor(Shape(n)))
     let report = GradientCheck([
       .init("x", x, gradient: dx), .init("weight", weight, gradient: dweight), .init("bias", bias, gradient: dbias),
     ]).run {
       let y = Tensor<Double>(shape)
-      layerNorm(x, weight: weight, bias: bias, epsilon: 1e-2, into: .exact(y), mean: mean, reciprocal: reciprocal)
+      layerNorm(x, weight: weight, bias: bias, epsilon: 1e-2, into: .fp32(y), statistics: statistics)
       return y.array
     } backward: { weights in
       layerNormBackward(
-        Tensor(shape, weights), x: x, weight: weight, mean: mean, reciprocal: reciprocal, dx: dx, dweight: dweight,
-        dbias: dbias)
+        Tensor(shape, weights), x: x, weight: weight, statistics: statistics, dx: dx, dweight: dweight, dbias: dbias)
     }
     #expect(report.passed, "\(report)")
   }
 
   @Test func aRowOfEqualNumbersIsTheBias() {
     let (weight, bias) = (Tensor<Float>(Shape(3), [1, 2, 3]), Tensor<Float>(Shape(3), [4, 5, 6]))
-    let (y, rows) = (Tensor<Float>(Shape(1, 3)), (Tensor<Float>(Shape(1)), Tensor<Float>(Shape(1))))
+    let (y, row) = (Tensor<Float>(Shape(1, 3)), Tensor<Float>(Shape(1)))
     layerNorm(
-      Tensor(Shape(1, 3), [7, 7, 7]), weight: weight, bias: bias, into: .exact(y), mean: rows.0, reciprocal: rows.1)
+      Tensor(Shape(1, 3), [7, 7, 7]), weight: weight, bias: bias, into: .fp32(y), statistics: (row, Tensor(Shape(1))))
     #expect(y.array == [4, 5, 6])
   }
 
   @Test func notANumberIsNotSwallowed() {
     let ones = Tensor<Float>(Shape(3), [1, 1, 1])
-    let (y, rows) = (Tensor<Float>(Shape(2, 3)), (Tensor<Float>(Shape(2)), Tensor<Float>(Shape(2))))
+    let y = Tensor<Float>(Shape(2, 3))
+    let statistics: RowStatistics<Float> = (Tensor(Shape(2)), Tensor(Shape(2)))
     for bad in [Float.nan, .infinity] {
       layerNorm(
-        Tensor(Shape(2, 3), [1, bad, 2, 1, 2, 3]), weight: ones, bias: ones, into: .exact(y), mean: rows.0,
-        reciprocal: rows.1)
+        Tensor(Shape(2, 3), [1, bad, 2, 1, 2, 3]), weight: ones, bias: ones, into: .fp32(y), statistics: statistics)
       #expect(y.rows(0..<1).array.contains { $0.isNaN } && y.rows(1..<2).array.allSatisfy { $0.isFinite })
     }
   }

@@ -17,7 +17,7 @@ import Testing
   }
 
   private static func first(_ seed: UInt64, _ purpose: String, _ a: UInt64 = 0, _ b: UInt64 = 0) -> [UInt64] {
-    var random = KeyedRandom(seed: seed, purpose: purpose, a, b)
+    var random = KeyedRandom(seed: seed, purpose: purpose, a, second: b)
     return (0..<4).map { _ in random.next() }
   }
 
@@ -36,7 +36,7 @@ import Testing
     #expect(Set(keys.flatMap { $0 }).count == 4 * keys.count, "two keys share a number")
   }
 
-  /// Means of n numbers stay within five standard errors; the streams are fixed, so this does not come and go.
+  /// Means of n numbers stay within five standard errors; the streams are fixed, so the test is deterministic.
   private func expectMean(_ numbers: [Double], _ mean: Double, deviation: Double, _ name: Comment) {
     let found = numbers.reduce(0, +) / Double(numbers.count)
     #expect(abs(found - mean) <= 5 * deviation / Double(numbers.count).squareRoot(), "\(name): \(found), not \(mean)")
@@ -56,7 +56,7 @@ import Testing
     let expected = Double(Self.count) / 64
     let chi = cells.reduce(0) { $0 + ($1 - expected) * ($1 - expected) / expected }
     #expect(chi > 63 - 5 * 11.2 && chi < 63 + 5 * 11.2, "chi-squared \(chi)")
-    let bounded = (0..<1000).map { _ in random.uniform(2, 3) }
+    let bounded = (0..<1000).map { _ in random.uniform(from: 2, to: 3) }
     #expect(bounded.allSatisfy { $0 >= 2 && $0 < 3 })
   }
 
@@ -68,7 +68,7 @@ import Testing
     }
   }
 
-  /// Neighbouring keys and neighbouring numbers of one stream go together no more than strangers.
+  /// Neighbouring keys, and neighbouring numbers of one stream, are not correlated.
   @Test func independence() {
     var random = KeyedRandom(seed: 13, purpose: "pairs")
     let stream = (0...Self.count).map { _ in random.uniform() - 0.5 }

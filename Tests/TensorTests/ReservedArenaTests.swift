@@ -1,7 +1,7 @@
 import Tensor
 import Testing
 
-/// Memory that numbers take only while they are there.
+/// A reserved arena takes memory only for the pages that were written.
 @Suite struct ReservedArenaTests {
   @Test func pagesComeAndGo() {
     // A GiB of addresses, of which 8 MiB are written in the middle.

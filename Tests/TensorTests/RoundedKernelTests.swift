@@ -3,28 +3,27 @@ import Testing
 
 @testable import Tensor
 
-/// Kernels that read and write rounded numbers: what they give is the exact kernel's result on the same numbers,
-/// rounded.
+/// Kernels on bf16 matrices give the results of fp32 matrices with the same numbers, rounded.
 @Suite struct RoundedKernelTests {
-  /// Numbers that rounding leaves as they are.
+  /// Returns random numbers that bfloat16 represents exactly.
   private static func coarse<S: Scalar>(_ shape: Shape, _ name: String, bound: Double = 1) -> Tensor<S> {
     let x = Tensor<S>.random(shape, name, bound: bound)
-    let buffer = RoundedBuffer()
+    let buffer = BFloat16Buffer()
     let rounded = buffer.view(shape)
     round(x, into: rounded)
     for (index, value) in rounded.array.enumerated() { x[index] = S(value) }
     return x
   }
 
-  private static func rounded<S: Scalar>(_ x: Tensor<S>) -> Operand<S> { RoundedBuffer().operand(x, .bf16) }
+  private static func rounded<S: Scalar>(_ x: Tensor<S>) -> MatrixOperand<S> { BFloat16Buffer().operand(x, .bf16) }
 
-  private static func array<S: Scalar>(_ x: Operand<S>) -> [Float] {
+  private static func array<S: Scalar>(_ x: MatrixOperand<S>) -> [Float] {
     switch x {
-    case .exact(let x):
-      let view = RoundedBuffer().view(x.shape)
+    case .fp32(let x):
+      let view = BFloat16Buffer().view(x.shape)
       round(x, into: view)
       return view.array
-    case .rounded(let x): return x.array
+    case .bf16(let x): return x.array
     }
   }
 
@@ -38,30 +37,29 @@ import Testing
     let x = Self.coarse(shape, "x", bound: 4) as Tensor<S>
     let (weight, bias) = (Tensor<S>.random(Shape(w), "weight"), Tensor<S>.random(Shape(w), "bias"))
 
-    let results = Precision.allCases.map { precision -> [[Float]] in
+    let results = ComputePrecision.allCases.map { precision -> [[Float]] in
       let (y, h) = (
-        OperandBuffer<S>().operand(shape, precision), RoundedBuffer().operand(Tensor(shape, x.array), precision)
+        MatrixOperandBuffer<S>().operand(shape, precision), BFloat16Buffer().operand(Tensor(shape, x.array), precision)
       )
-      let (mean, reciprocal) = (Tensor<S>(Shape(n)), Tensor<S>(Shape(n)))
-      layerNorm(x, weight: weight, bias: bias, into: y, mean: mean, reciprocal: reciprocal)
+      layerNorm(x, weight: weight, bias: bias, into: y, statistics: (Tensor(Shape(n)), Tensor(Shape(n))))
       var found = [Self.array(y)]
       for activation in [Activation.gelu, .quickGELU] {
-        let h: Operand<S> = RoundedBuffer().operand(Tensor(shape, x.array), precision)
+        let h: MatrixOperand<S> = BFloat16Buffer().operand(Tensor(shape, x.array), precision)
         biasActivation(h, bias: bias, activation, into: y)
         found += [Self.array(h), Self.array(y)]
       }
-      let derivative: Operand<S> = RoundedBuffer().operand(Self.coarse(shape, "derivative"), precision)
+      let derivative: MatrixOperand<S> = BFloat16Buffer().operand(Self.coarse(shape, "derivative"), precision)
       let sums = Tensor<S>(Shape(w), bias.array)
       biasActivationBackward(h, derivative: derivative, dbias: sums)
-      found += [Self.array(h), Self.array(.exact(sums))]
+      found += [Self.array(h), Self.array(.fp32(sums))]
       addColumnSums(of: derivative, to: sums)
-      return found + [Self.array(.exact(sums))]
+      return found + [Self.array(.fp32(sums))]
     }
     #expect(results[0] == results[1])
 
     let images = Tensor<S>.random(Shape(2, 3, 7, 5), "images")
-    let cut = Precision.allCases.map { precision in
-      let rows = OperandBuffer<S>().operand(Shape(2 * 3 * 2, 12), precision)
+    let cut = ComputePrecision.allCases.map { precision in
+      let rows = MatrixOperandBuffer<S>().operand(Shape(2 * 3 * 2, 12), precision)
       patches(of: images, size: 2, into: rows)
       return Self.array(rows)
     }
@@ -79,19 +77,19 @@ import Testing
     let (n, w, sequences) = (test.sequences.total, test.width, test.sequences)
     let qkv = Self.coarse(Shape(n, 3 * w), "qkv") as Tensor<S>
     let slope = Self.coarse(Shape(n, w), "slope") as Tensor<S>
-    let results = Precision.allCases.map { precision -> (o: [Double], lse: [Double], dqkv: [Double]) in
-      let (o, dqkv) = (OperandBuffer<S>(), OperandBuffer<S>())
+    let results = ComputePrecision.allCases.map { precision -> (o: [Double], lse: [Double], dqkv: [Double]) in
+      let (o, dqkv) = (MatrixOperandBuffer<S>(), MatrixOperandBuffer<S>())
       let (tiles, lse) = (AttentionTiles<S>(), Tensor<S>(Shape(test.heads, n)))
       let (out, gradient) = (o.operand(Shape(n, w), precision), dqkv.operand(qkv.shape, precision))
-      let input: Operand<S> = RoundedBuffer().operand(qkv, precision)
-      attention(input, sequences, heads: test.heads, causal: test.causal, into: out, logSumExp: lse, tiles: tiles)
+      let input: MatrixOperand<S> = BFloat16Buffer().operand(qkv, precision)
+      attention(input, test.pattern, into: out, logSumExp: lse, tiles: tiles)
       attentionBackward(
-        RoundedBuffer().operand(slope, precision), o: out, qkv: input, logSumExp: lse, sequences, heads: test.heads,
-        causal: test.causal, into: gradient, tiles: tiles)
-      func numbers(_ x: Operand<S>) -> [Double] {
+        BFloat16Buffer().operand(slope, precision), o: out, qkv: input, test.pattern, logSumExp: lse, into: gradient,
+        tiles: tiles)
+      func numbers(_ x: MatrixOperand<S>) -> [Double] {
         switch x {
-        case .exact(let x): x.doubles
-        case .rounded(let x): x.array.map { Double($0) }
+        case .fp32(let x): x.doubles
+        case .bf16(let x): x.array.map { Double($0) }
         }
       }
       return (numbers(out), lse.doubles, numbers(gradient))
@@ -111,28 +109,27 @@ import Testing
     #expect(Deviation(rounded.dqkv, from: exact.dqkv).absolute <= bound)
     let size = exact.dqkv.map { $0 * $0 }.reduce(0, +).squareRoot()
     let off = zip(rounded.dqkv, exact.dqkv).map { ($0 - $1) * ($0 - $1) }.reduce(0, +).squareRoot()
-    // What no worst case hides: in the mean the gradients keep two digits.
+    // The worst case is loose; on average the gradients keep two digits.
     #expect(off <= 0.02 * size + 1e-12, "\(off) of \(size)")
   }
 
-  /// Several products of oneDNN at the same time, each of one thread, give what one after the other does.
+  /// Several products of oneDNN side by side, each on one thread, give the same as one after another.
   @Test func onThreads() async {
     await #expect(processExitsWith: .success) {
       let sequences = Sequences(lengths: [5, 1, 9, 2, 7, 9, 5])
       let (heads, w) = (3, 12)
+      let pattern = AttentionPattern(sequences, heads: heads, causal: true)
       let qkv = Tensor<Float>.random(Shape(sequences.total, 3 * w), "qkv")
       var results: [[[Float]]] = []
       for threads in [1, 4, 3] {
         Threads.count = threads
         for _ in 0..<5 {
-          let (o, dqkv) = (OperandBuffer<Float>(), OperandBuffer<Float>())
+          let (o, dqkv) = (MatrixOperandBuffer<Float>(), MatrixOperandBuffer<Float>())
           let (out, gradient) = (o.operand(Shape(sequences.total, w), .bf16), dqkv.operand(qkv.shape, .bf16))
           let (tiles, lse) = (AttentionTiles<Float>(), Tensor<Float>(Shape(heads, sequences.total)))
-          let input: Operand<Float> = RoundedBuffer().operand(qkv, .bf16)
-          attention(input, sequences, heads: heads, causal: true, into: out, logSumExp: lse, tiles: tiles)
-          attentionBackward(
-            out, o: out, qkv: input, logSumExp: lse, sequences, heads: heads, causal: true, into: gradient, tiles: tiles
-          )
+          let input: MatrixOperand<Float> = BFloat16Buffer().operand(qkv, .bf16)
+          attention(input, pattern, into: out, logSumExp: lse, tiles: tiles)
+          attentionBackward(out, o: out, qkv: input, pattern, logSumExp: lse, into: gradient, tiles: tiles)
           results.append([Self.array(out), lse.array, Self.array(gradient)])
         }
       }

@@ -3,16 +3,16 @@ import Testing
 
 @testable import Tensor
 
-/// Products of numbers rounded to bfloat16: the rounding bit by bit, the sums against plain loops over what was
-/// rounded.
+/// Products of numbers rounded to bfloat16: the rounding bit by bit, and the sums against plain loops over the rounded
+/// numbers.
 @Suite struct RoundedProductTests {
   private func rounded(_ values: [Float]) -> [Float] {
-    let view = RoundedBuffer().view(Shape(values.count))
+    let view = BFloat16Buffer().view(Shape(values.count))
     round(Tensor(Shape(values.count), values), into: view)
     return view.array
   }
 
-  /// Of two neighbours the nearer one, of two as near the even one: found by trying both.
+  /// Returns the nearer one of the two neighbours of x, the even one if both are equally near, by trying both.
   private func nearest(_ x: Float) -> Float {
     let below = Float(bitPattern: x.bitPattern & 0xFFFF_0000)
     let above = Float(bitPattern: (x.bitPattern & 0xFFFF_0000) &+ 0x1_0000)
@@ -65,9 +65,9 @@ import Testing
         let c = Tensor<S>.random(Shape(m, n), "c")
         let before = c.doubles
         // Both in one buffer, as parameters are.
-        let buffer = RoundedBuffer()
-        let left: Operand<S> = buffer.operand(a, .bf16, at: 3, of: 3 + m * k + n * k)
-        let right: Operand<S> = buffer.operand(b, .bf16, at: 3 + m * k, of: 3 + m * k + n * k)
+        let buffer = BFloat16Buffer()
+        let left: MatrixOperand<S> = buffer.operand(a, .bf16, at: 3, of: 3 + m * k + n * k)
+        let right: MatrixOperand<S> = buffer.operand(b, .bf16, at: 3 + m * k, of: 3 + m * k + n * k)
         let (x, y) = (rounded(a.array.map { Float($0) }), rounded(b.array.map { Float($0) }))
         matmul(left, right, into: c, transposeA: transposeA, transposeB: transposeB, accumulate: accumulate)
         for i in 0..<m {
@@ -93,21 +93,21 @@ import Testing
 
   @Test func anEmptySumIsZeroOrWhatStoodThere() {
     let c = Tensor<Float>(Shape(1, 2), [.nan, 3])
-    let (a, b) = (RoundedBuffer(), RoundedBuffer())
-    let left: Operand<Float> = a.operand(Tensor(Shape(1, 0)), .bf16)
-    let right: Operand<Float> = b.operand(Tensor(Shape(0, 2)), .bf16)
+    let (a, b) = (BFloat16Buffer(), BFloat16Buffer())
+    let left: MatrixOperand<Float> = a.operand(Tensor(Shape(1, 0)), .bf16)
+    let right: MatrixOperand<Float> = b.operand(Tensor(Shape(0, 2)), .bf16)
     matmul(left, right, into: c, accumulate: true)
     #expect(c[0].isNaN && c[1] == 3)
     matmul(left, right, into: c)
     #expect(c.array == [0, 0])
   }
 
-  /// What a layer keeps is exact or rounded, in memory of its own.
+  /// A `MatrixOperandBuffer` has separate memory for fp32 and bf16.
   @Test func keepsWhatWasWritten() {
-    let buffer = OperandBuffer<Float>()
+    let buffer = MatrixOperandBuffer<Float>()
     let x = Tensor<Float>(Shape(2, 2), [1, 2.001, 3, 4])
-    guard case .rounded(let rounded) = buffer.operand(x.shape, .bf16),
-      case .exact(let exact) = buffer.operand(x.shape, .fp32)
+    guard case .bf16(let rounded) = buffer.operand(x.shape, .bf16),
+      case .fp32(let exact) = buffer.operand(x.shape, .fp32)
     else {
       Issue.record("not of the precision that was asked for")
       return
@@ -128,17 +128,17 @@ import Testing
     }
     #expect(end == rows)
     #expect(Array(ProductPieces(whole: rows)) == [0..<rows])
-    // A piece is not cut again, so that what is measured of it is what is computed.
+    // A piece is not cut again, so that benchmarks measure the product that is computed.
     for size in sizes { #expect(Array(ProductPieces(size)) == [0..<size]) }
     #expect(sizes.dropFirst(rows <= 512 ? 1 : 0).allSatisfy { $0.nonzeroBitCount == 1 })
   }
 
-  /// As many rows as are cut in pieces: of the result, and of the sums.
+  /// Products that are cut into pieces, by rows of the result and by summands.
   @Test func longProducts() {
     let (rows, columns, inner) = (1157, 3, 2)
     let (x, y) = (Tensor<Float>.random(Shape(rows, inner), "x"), Tensor<Float>.random(Shape(rows, columns), "y"))
-    let (left, right) = (RoundedBuffer(), RoundedBuffer())
-    let (a, b): (Operand<Float>, Operand<Float>) = (left.operand(x, .bf16), right.operand(y, .bf16))
+    let (left, right) = (BFloat16Buffer(), BFloat16Buffer())
+    let (a, b): (MatrixOperand<Float>, MatrixOperand<Float>) = (left.operand(x, .bf16), right.operand(y, .bf16))
     let (p, q) = (rounded(x.array), rounded(y.array))
     let product = Tensor<Float>(Shape(inner, columns))
     fill(product, 1)
@@ -153,15 +153,15 @@ import Testing
       }
     }
     let weight = Tensor<Float>.random(Shape(columns, inner), "weight")
-    let w: Operand<Float> = right.operand(weight, .bf16)
+    let w: MatrixOperand<Float> = right.operand(weight, .bf16)
     let v = rounded(weight.array)
-    guard case .rounded(let narrow) = OperandBuffer<Float>().operand(Shape(rows, columns), .bf16) else {
+    guard case .bf16(let narrow) = MatrixOperandBuffer<Float>().operand(Shape(rows, columns), .bf16) else {
       Issue.record("not of the precision that was asked for")
       return
     }
     let exact = Tensor<Float>(Shape(rows, columns))
     matmul(a, w, into: exact, transposeB: true, bias: bias)
-    matmul(a, w, into: .rounded(narrow), transposeB: true, bias: bias)
+    matmul(a, w, into: .bf16(narrow), transposeB: true, bias: bias)
     for i in 0..<rows {
       for j in 0..<columns {
         let sum = bias[j] + p[i * inner] * v[j * inner] + p[i * inner + 1] * v[j * inner + 1]

@@ -24,7 +24,7 @@ import Testing
     #expect(Shape([1 << 32, 1 << 32, 0]) == nil)
   }
 
-  /// A type that is aligned beyond 16 bytes brings the allocator of asynchronous functions down.
+  /// A type that is aligned to more than 16 bytes crashes the allocator of asynchronous functions.
   @Test(arguments: [Shape(2), Shape(2, 3)]) func passesThroughAsynchronousCode(shape: Shape) async {
     #expect(MemoryLayout<Shape>.alignment <= 16)
     await Task.yield()

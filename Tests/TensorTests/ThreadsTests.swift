@@ -6,9 +6,9 @@ import Testing
 
 /// Kernels on one, two and three threads, each test in a process of its own.
 ///
-/// The number of threads is global, and OpenBLAS cannot stand that it changes while others multiply: a product then
-/// waits for ever for threads that have ended. So does one that is being computed when a test starts a program, since
-/// OpenBLAS ends its threads before a fork; a process that computes on one thread has none to end.
+/// The number of threads is global, and OpenBLAS hangs if it changes during a product, which then waits for threads
+/// that have ended. It also hangs if a test starts a program during a product, because OpenBLAS ends its threads before
+/// a fork; a process that computes on one thread has none to end.
 @Suite struct ThreadsTests {
   fileprivate static func onThreads<T>(_ body: () -> T) -> [T] {
     [1, 2, 3].map { count in
@@ -61,7 +61,7 @@ import Testing
     }
   }
 
-  /// Rows and columns that no thread shares give the same bits.
+  /// Results that a single thread computes have the same bits on any number of threads.
   @Test func kernelsThatGoByRows() async {
     await #expect(processExitsWith: .success) {
       let (n, w) = (401, 389)
@@ -76,15 +76,15 @@ import Testing
         scale(y, by: 3)
         add(y, bias: bias, into: y)
         found.append(y.array)
-        addColumnSums(of: .exact(x), to: sums)
+        addColumnSums(of: .fp32(x), to: sums)
         found.append(sums.array)
         let normed = Tensor<Float>(x.shape)
-        layerNorm(x, weight: bias, bias: bias, into: .exact(normed), mean: mean, reciprocal: reciprocal)
+        layerNorm(x, weight: bias, bias: bias, into: .fp32(normed), statistics: (mean, reciprocal))
         found += [normed.array, mean.array, reciprocal.array]
         let h = Tensor(x.shape, x.array)
         for activation in [Activation.gelu, .quickGELU] {
-          biasActivation(.exact(h), bias: bias, activation, into: .exact(normed))
-          biasActivationBackward(.exact(h), derivative: .exact(normed), dbias: sums)
+          biasActivation(.fp32(h), bias: bias, activation, into: .fp32(normed))
+          biasActivationBackward(.fp32(h), derivative: .fp32(normed), dbias: sums)
           found += [h.array, normed.array, sums.array]
         }
         fill(mean, -.infinity)
@@ -98,33 +98,32 @@ import Testing
     }
   }
 
-  @Test func kernelsOfPictures() async {
+  @Test func kernelsOfImages() async {
     await #expect(processExitsWith: .success) {
-      let plane = Plane(pictures: 3, height: 23, width: 21)
+      let plane = Plane(images: 3, height: 23, width: 21)
       let x = Tensor<Float>.random(Shape(plane.rows, 5), "x", bound: 3)
       let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(5), $0) }
+      let vectors = BatchNormVectors(mean: columns[0], scale: columns[1], bias: columns[2])
       let results = ThreadsTests.onThreads { () -> [[Float]] in
         let unfolded = Tensor<Float>(Shape(69 * 21, 45))
-        unfold(.exact(x), plane, stride: 1, lines: 0..<69, into: .exact(unfolded))
+        unfold(.fp32(x), plane, stride: 1, lines: 0..<69, into: .fp32(unfolded))
         let pooled = Tensor<Float>(Shape(plane.halved.rows, 5))
-        averagePool(.exact(x), plane, into: .exact(pooled))
+        averagePool(.fp32(x), plane, into: .fp32(pooled))
         let spread = Tensor<Float>(x.shape)
-        averagePoolBackward(.exact(pooled), plane, into: .exact(spread))
+        averagePoolBackward(.fp32(pooled), plane, into: .fp32(spread))
         let normed = Tensor<Float>(x.shape)
-        batchNorm(
-          .exact(x), mean: columns[0], scale: columns[1], bias: columns[2], adding: .exact(spread), relu: true,
-          into: .exact(normed))
+        batchNorm(.fp32(x), vectors, adding: .fp32(spread), relu: true, into: .fp32(normed))
         let back = Tensor<Float>(x.shape)
         batchNormBackward(
-          .exact(spread), z: .exact(x), recomputed: true, mean: columns[0], scale: columns[1], bias: columns[2],
-          offset: columns[2], slope: columns[0], into: .exact(back))
+          .fp32(spread), z: .fp32(x), recomputed: true, vectors, offset: columns[2], slope: columns[0],
+          into: .fp32(back))
         return [unfolded.array, pooled.array, spread.array, normed.array, back.array]
       }
       #expect(results[0] == results[1] && results[0] == results[2])
     }
   }
 
-  /// Sums over rows that threads share differ by their roundings alone.
+  /// Sums over rows that threads share out differ only by rounding.
   @Test func statisticsOfColumns() async {
     await #expect(processExitsWith: .success) {
       let (n, c) = (1500, 7)
@@ -132,11 +131,10 @@ import Testing
       let columns = ["mean", "scale", "bias"].map { Tensor<Float>.random(Shape(c), $0) }
       let results = ThreadsTests.onThreads { () -> [Double] in
         let found = (0..<4).map { _ in Tensor<Double>(Shape(c)) }
-        columnMoments(.exact(x), mean: found[0], squares: found[1])
+        columnMoments(.fp32(x), mean: found[0], squares: found[1])
         batchNormBackwardSums(
-          .exact(dy), z: .exact(x), mask: .recomputed, mean: columns[0], scale: columns[1], bias: columns[2],
-          sum: found[2],
-          along: found[3])
+          .fp32(dy), z: .fp32(x), mask: .recomputed,
+          BatchNormVectors(mean: columns[0], scale: columns[1], bias: columns[2]), sum: found[2], along: found[3])
         return found.flatMap(\.array)
       }
       for other in results.dropFirst() { #expect(Deviation(other, from: results[0]).relative <= 2e-6) }
@@ -154,26 +152,26 @@ import Testing
         add(g, times: 2, to: p)
         let (m, v) = (Tensor<Float>(Shape(n)), Tensor<Float>(Shape(n)))
         adamW(
-          p, gradient: g, first: m, second: v, step: 3, rate: 0.1, decay: 0.1, beta1: 0.9, beta2: 0.98, epsilon: 1e-6,
-          gradientScale: 1)
+          p, gradient: g, first: m, second: v,
+          AdamWStep(learningRate: 0.1, decay: 0.1, beta1: 0.9, beta2: 0.98, epsilon: 1e-6, step: 3))
         return [p.array, m.array, v.array]
       }
       #expect(results[0] == results[1] && results[0] == results[2])
     }
   }
 
-  /// Partial sums are added in another order, which may cost the roundings of n sums and no more.
+  /// Partial sums are added in another order, which changes the result by at most the rounding of n sums.
   @Test func sumsOverRows() async {
     await #expect(processExitsWith: .success) {
       let (n, w) = (389, 13)
       let (x, dy) = (Tensor<Double>.random(Shape(n, w), "x"), Tensor<Double>.random(Shape(n, w), "dy"))
       let weight = Tensor<Double>.random(Shape(w), "weight")
-      let (mean, scale) = (Tensor<Double>(Shape(n)), Tensor<Double>(Shape(n)))
-      layerNorm(x, weight: weight, bias: weight, into: .exact(Tensor(x.shape)), mean: mean, reciprocal: scale)
+      let statistics: RowStatistics<Double> = (Tensor(Shape(n)), Tensor(Shape(n)))
+      layerNorm(x, weight: weight, bias: weight, into: .fp32(Tensor(x.shape)), statistics: statistics)
       let results = ThreadsTests.onThreads { () -> [[Double]] in
         let (dx, dweight, dbias) = (Tensor<Double>(x.shape), Tensor<Double>(Shape(w)), Tensor<Double>(Shape(w)))
         layerNormBackward(
-          dy, x: x, weight: weight, mean: mean, reciprocal: scale, dx: dx, dweight: dweight, dbias: dbias)
+          dy, x: x, weight: weight, statistics: statistics, dx: dx, dweight: dweight, dbias: dbias)
         return [dx.array, dweight.array, dbias.array]
       }
       for other in results.dropFirst() {
@@ -190,17 +188,17 @@ import Testing
     await #expect(processExitsWith: .success) {
       let sequences = Sequences(lengths: [5, 1, 9, 2, 7])
       let (heads, w) = (3, 12)
+      let pattern = AttentionPattern(sequences, heads: heads, causal: true)
       let qkv = Tensor<Double>.random(Shape(sequences.total, 3 * w), "qkv")
       let results = ThreadsTests.onThreads { () -> [[Double]] in
         let (o, dqkv) = (Tensor<Double>(Shape(sequences.total, w)), Tensor<Double>(qkv.shape))
         let (lse, tiles) = (Tensor<Double>(Shape(heads, sequences.total)), AttentionTiles<Double>())
-        attention(.exact(qkv), sequences, heads: heads, causal: true, into: .exact(o), logSumExp: lse, tiles: tiles)
+        attention(.fp32(qkv), pattern, into: .fp32(o), logSumExp: lse, tiles: tiles)
         attentionBackward(
-          .exact(o), o: .exact(o), qkv: .exact(qkv), logSumExp: lse, sequences, heads: heads, causal: true,
-          into: .exact(dqkv), tiles: tiles)
+          .fp32(o), o: .fp32(o), qkv: .fp32(qkv), pattern, logSumExp: lse, into: .fp32(dqkv), tiles: tiles)
         let images = Tensor<Double>.random(Shape(5, 3, 6, 6), "images")
         let rows = Tensor<Double>(Shape(5 * 9, 12))
-        patches(of: images, size: 2, into: .exact(rows))
+        patches(of: images, size: 2, into: .fp32(rows))
         let product = Tensor<Double>(Shape(45, 45))
         matmul(rows, rows, into: product, transposeB: true)
         return [o.array, lse.array, dqkv.array, rows.array, product.array]

@@ -17,7 +17,7 @@ import Testing
 
   // MARK: exponential
 
-  /// Where eˣ is a normal number; measured 0.98.
+  /// The largest error is 1 unit in the last place where eˣ is a normal number (0.98 was measured).
   @Test func exponentialIsWithinOneUnit() {
     var worst = (error: 0.0, x: Float(0))
     for x in Self.everywhere + Self.dense(from: -87.336, to: 88.722) where x >= -87.336 && x <= 88.722 {
@@ -34,11 +34,11 @@ import Testing
   @Test func exponentialAtTheEdges() {
     #expect(Float.exponential(0) == 1 && Float.exponential(-0.0) == 1)
     #expect(Float.exponential(.leastNonzeroMagnitude) == 1 && Float.exponential(-.leastNormalMagnitude) == 1)
-    // Below the smallest normal number: zero, and never a number that is not.
+    // Below the smallest normal number the result is zero, and never a subnormal number.
     for x in [-87.34, -88, -100, -103.9, -1e4, -Float.greatestFiniteMagnitude, -.infinity] as [Float] {
       #expect(Float.exponential(x) == 0, "\(x)")
     }
-    // Above the largest: near it, finite.
+    // Above the largest number the result is finite and near it.
     for x in [88.72283, 88.8, 100, 1e4, Float.greatestFiniteMagnitude, .infinity] as [Float] {
       let value = Float.exponential(x)
       #expect(value.isFinite && value > 3.4e38, "\(x) gives \(value)")

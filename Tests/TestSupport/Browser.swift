@@ -1,6 +1,6 @@
 import Foundation
 
-/// Headless Chromium, looking at a page as a reader does.
+/// Headless Chromium, which renders a page as a reader sees it.
 public struct Browser: Sendable {
   public var width: Int
   public var height = 900
@@ -10,25 +10,25 @@ public struct Browser: Sendable {
 
   public init(width: Int, isDark: Bool = false) { (self.width, self.isDark) = (width, isDark) }
 
-  /// What it saw.
+  /// The result of opening a page.
   public struct Sight: Sendable {
-    /// The document as it was in the end, as HTML.
+    /// The final document as HTML.
     public let document: String
-    /// What is drawn, as a PNG file.
+    /// The rendered page as a PNG file.
     public let screenshot: [UInt8]
-    /// What the console said: errors of scripts and of pictures, and what the page's policy has refused.
+    /// The lines of the console: errors of scripts and images, and violations of the page's policy.
     public let console: [String]
-    /// What it tried to load from a network. There is none: every name leads nowhere.
+    /// The URLs that the page tried to load. There is no network: no host name can be resolved.
     public let requests: [String]
   }
 
-  /// Opens a page from its file. Its files of its own go to `folder`.
+  /// Opens the page in the file at `path`. The browser's own files go to `folder`.
   public func open(_ path: String, in folder: TemporaryFolder) async throws -> Sight {
     let name = UUID().uuidString
     let (screenshot, network) = (folder.path("\(name).png"), folder.path("\(name).json"))
     let run = try await MPIRun.execute([
       Self.program, "--headless", "--disable-gpu", "--hide-scrollbars",
-      // Its sandbox wants another user than root, which is who runs tests in containers.
+      // The sandbox does not work as root, and tests in containers run as root.
       "--no-sandbox",
       // Containers have little shared memory.
       "--disable-dev-shm-usage", "--user-data-dir=\(folder.path(name))", "--enable-logging=stderr",

@@ -1,9 +1,9 @@
 import Foundation
 
-/// The gate of all tests that start processes: no more ranks run at once than this machine has cores.
+/// Limits the ranks that tests start to the number of cores of this machine.
 ///
-/// Tests all begin at once. Without a gate dozens of jobs share the cores, ranks that wait for each other take time
-/// from those that compute, and a job of three seconds lasts minutes.
+/// All tests begin at the same time. Without a limit dozens of jobs share the cores, ranks that wait for each other
+/// take time from those that compute, and a job of three seconds lasts minutes.
 actor Cores {
   static let shared = Cores(ProcessInfo.processInfo.activeProcessorCount)
 
@@ -13,11 +13,11 @@ actor Cores {
 
   init(_ count: Int) { (self.count, free) = (count, count) }
 
-  /// Returns when there is a core for each of the ranks. A job of more ranks than cores waits for all of them and
-  /// runs alone.
+  /// Returns when there is a core for each of the ranks. A job of more ranks than cores waits for all cores and runs
+  /// alone.
   ///
-  /// Of those that wait the first one that fits gets the free cores: no core is idle for the sake of a large job, which
-  /// can wait until there are no small ones any more, for nobody limits the time that it waits.
+  /// Free cores go to the first waiting job that fits. No core is kept idle for a large job, which may therefore wait
+  /// until no small job is left; the time that a job waits is not limited.
   func take(for ranks: Int) async {
     let wanted = min(ranks, count)
     if wanted <= free {
@@ -27,7 +27,7 @@ actor Cores {
     }
   }
 
-  /// Hands the cores of a job that has ended to those that wait.
+  /// Releases the cores of a job that has ended to the jobs that wait.
   func give(back ranks: Int) {
     free += min(ranks, count)
     while let next = waiting.firstIndex(where: { $0.ranks <= free }) {

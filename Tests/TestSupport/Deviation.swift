@@ -1,6 +1,6 @@
-/// How far numbers are from those expected: the worst element, and the largest number expected.
+/// The deviation of numbers from their expected values: the worst element, and the largest expected number.
 ///
-/// A number that is not finite where a finite one is expected, or the other way round, is infinitely far.
+/// If only one of a number and its expected value is finite, the deviation is infinite.
 public struct Deviation: CustomStringConvertible {
   public let count: Int
   public private(set) var index = 0
@@ -29,13 +29,13 @@ public struct Deviation: CustomStringConvertible {
     self.errors = errors
   }
 
-  /// max |a − b| / max |b|; infinite where there are too many numbers or too few.
+  /// max |a − b| / max |b|, or infinity if the counts differ.
   public var relative: Double {
     if sizesDiffer { return .infinity }
     return absolute == 0 ? 0 : absolute / size
   }
 
-  /// The share of elements that are at most `bound` off.
+  /// Returns the share of elements that deviate by at most `bound`, or 0 if the counts differ.
   public func share(within bound: Double) -> Double {
     if sizesDiffer { return 0 }
     return errors.isEmpty ? 1 : Double(errors.count { $0 <= bound }) / Double(errors.count)

@@ -1,6 +1,6 @@
 public import Foundation
 
-/// Files that tests read.
+/// The files that tests read.
 public enum Fixture {
   /// The golden set: `Tests/Fixtures/golden`, or the folder that `KINSHIP_GOLDEN` names.
   public static var golden: URL {
@@ -11,16 +11,22 @@ public enum Fixture {
       .appending(path: "Fixtures/golden", directoryHint: .isDirectory)
   }
 
-  /// Returns the cases that a test of the golden set runs over; throws where there are none, because a test of nothing
-  /// would pass.
+  /// Another folder of fixtures, which `KINSHIP_GOLDEN` does not move.
+  public static func folder(_ name: String) -> URL {
+    URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .appending(path: "Fixtures/\(name)", directoryHint: .isDirectory)
+  }
+
+  /// Returns the cases over which a test of the golden set runs.
   ///
-  /// - Parameter kind: what the set should have, as the error names it.
+  /// - Parameter kind: the name of the cases in the error.
+  /// - Throws: `Incomplete` if there are no cases, because a test without cases would pass.
   public static func required<Cases: Collection>(_ cases: Cases, _ kind: String) throws -> Cases {
     guard !cases.isEmpty else { throw Incomplete(description: "the golden set \(golden.path) has no \(kind)") }
     return cases
   }
 
-  /// A golden set that lacks something or contradicts itself.
+  /// An error in the golden set: something is missing or contradictory.
   public struct Incomplete: Error, CustomStringConvertible {
     public let description: String
 

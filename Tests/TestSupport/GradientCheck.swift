@@ -1,28 +1,28 @@
 public import Tensor
 
-/// Compares the gradients of a function with differences of its values, in Double, every element of every variable.
+/// Compares the gradients of a function with finite differences in Double, for every element of every variable.
 ///
-/// The function gives outputs y; the check weighs them with numbers c of its own, so that what is differentiated is
-/// f = Σ c_k y_k, and c is what backward begins with. With D(h) = (f(x + h) − f(x − h)) / 2h, two differences make the
-/// four-point formula D₄(h) = (4 D(h) − D(2h)) / 3 = f′ − h⁴/30 · f⁽⁵⁾ + …, and a third one tells how good it is:
-/// D₄(h) − D₄(2h) is fifteen times the error of D₄(h), which is taken off as well.
+/// The function returns outputs y. The check weights them with random numbers c, so the function that is differentiated
+/// is f = Σ c_k y_k, and the backward pass starts from c. With D(h) = (f(x + h) − f(x − h)) / 2h, two differences give
+/// the four-point formula D₄(h) = (4 D(h) − D(2h)) / 3 = f′ − h⁴/30 · f⁽⁵⁾ + …, and a third one estimates its error:
+/// D₄(h) − D₄(2h) is fifteen times the error of D₄(h), which is subtracted as well.
 ///
-/// The step follows from machine epsilon ε. Values are rounded to about κ ε F, where F = Σ |c_k y_k| is the size of the
-/// function and κ counts the roundings on the way from a variable to a value that do not cancel; D₄ then errs by
-/// κ ε F / h. For variables and derivatives of order 1 the sum of that and of h⁴ is least near h = ε^(1/5), of which
-/// 2⁻¹⁰ is the nearest power of two; x ± h is then exact for all but the last bits of x, and both errors are about
-/// h⁴ ≈ ε^(4/5) ≈ 1e-12. So an element may differ by
+/// The step follows from the machine epsilon ε. Values are rounded to about κ ε F, where F = Σ |c_k y_k| is the size of
+/// the function and κ is the number of roundings between a variable and a value that do not cancel; the error of D₄ is
+/// then κ ε F / h. For variables and derivatives of order 1 the sum of that and of h⁴ is least near h = ε^(1/5), to
+/// which 2⁻¹⁰ is the nearest power of two; x ± h is then exact for all but the last bits of x, and both errors are
+/// about h⁴ ≈ ε^(4/5) ≈ 1e-12. An element may therefore differ by
 ///
 ///     κ ε F / h + h⁴ G + |D₄(h) − D₄(2h)| / 15
 ///
 /// where G is the largest gradient of all. This is the error of the *difference*; the gradient's own is smaller.
 public struct GradientCheck {
-  /// A tensor on which the outputs depend, and where backward leaves its gradient.
+  /// A tensor on which the outputs depend, and the tensor to which the backward pass writes its gradient.
   public struct Variable {
     public let name: String
     public let value: Tensor<Double>
     public let gradient: Tensor<Double>
-    /// Whether backward adds to the gradient, as it must for parameters, or writes it.
+    /// True if the backward pass adds to the gradient, as it must for parameters; false if it overwrites it.
     public let accumulates: Bool
 
     public init(_ name: String, _ value: Tensor<Double>, gradient: Tensor<Double>, accumulates: Bool = true) {
@@ -45,20 +45,24 @@ public struct GradientCheck {
     self.roundings = roundings
   }
 
-  /// `outputs` computes y from the variables; `backward` gets ∂f/∂y = c and leaves the gradients.
+  /// Runs the check.
   ///
-  /// Gradients that accumulate hold numbers beforehand, which backward must leave in the sum; those that are written
-  /// hold NaN.
+  /// Before the backward pass, gradients that accumulate hold random numbers, which must remain in the sum, and those
+  /// that are overwritten hold NaN.
+  ///
+  /// - Parameters:
+  ///   - outputs: computes y from the variables.
+  ///   - backward: computes the gradients from ∂f/∂y = c.
   public func run(
     outputs: () throws -> [Double], backward: ([Double]) throws -> Void
   ) rethrows -> GradientReport {
     var random = KeyedRandom(seed: 1, purpose: "gradient check")
     let values = try outputs()
-    let weights = values.map { _ in random.uniform(0.5, 1.5) * (random.next() & 1 == 0 ? 1 : -1) }
+    let weights = values.map { _ in random.uniform(from: 0.5, to: 1.5) * (random.next() & 1 == 0 ? 1 : -1) }
     var before: [[Double]] = []
     for variable in variables {
       let noise = (0..<variable.gradient.count).map { _ in
-        variable.accumulates ? random.uniform(-1, 1) : Double.nan
+        variable.accumulates ? random.uniform(from: -1, to: 1) : Double.nan
       }
       for (index, number) in noise.enumerated() { variable.gradient[index] = number }
       before.append(noise)
@@ -87,8 +91,8 @@ public struct GradientCheck {
     return report
   }
 
-  /// D(h) in one element, which is put back as it was. Each output is subtracted from itself before the outputs are
-  /// summed, so that those that do not change add no rounding.
+  /// Returns D(h) for one element, whose value is restored afterwards. The two values of each output are subtracted
+  /// before the outputs are summed, so that outputs that do not change add no rounding.
   private func slope(
     _ outputs: () throws -> [Double], _ weights: [Double], _ value: Tensor<Double>, _ index: Int, _ h: Double
   ) rethrows -> Double {
@@ -104,7 +108,7 @@ public struct GradientCheck {
   }
 }
 
-/// What a gradient check found: how many elements, and the worst of them.
+/// The result of a gradient check: the number of elements and of failures, and the worst element.
 public struct GradientReport: CustomStringConvertible {
   public struct Element {
     public let variable: String
@@ -113,7 +117,7 @@ public struct GradientReport: CustomStringConvertible {
     public let measured: Double
     public let tolerance: Double
 
-    /// The error in units of the tolerance; infinite where a number is not finite.
+    /// The error in units of the tolerance; infinite if a number is not finite.
     public var excess: Double {
       let ratio = abs(claimed - measured) / tolerance
       return ratio.isNaN ? .infinity : ratio
@@ -123,7 +127,7 @@ public struct GradientReport: CustomStringConvertible {
   public private(set) var count = 0
   public private(set) var failures = 0
   public private(set) var worst: Element?
-  /// The largest gradient of each variable, beside the coarsest tolerance that one of its elements had.
+  /// The largest gradient of each variable, and the largest tolerance of any of its elements.
   private var reach: [String: (gradient: Double, tolerance: Double)] = [:]
 
   mutating func record(_ element: Element) {
@@ -134,12 +138,12 @@ public struct GradientReport: CustomStringConvertible {
     reach[element.variable] = (max(old.gradient, abs(element.measured)), max(old.tolerance, element.tolerance))
   }
 
-  /// Variables of which no gradient stands out of the tolerance a thousandfold: of these the check says little.
+  /// The variables without any gradient above a thousand times the tolerance, about which the check says little.
   public var blind: [String] {
     reach.filter { !($0.value.gradient > 1000 * $0.value.tolerance) }.keys.sorted()
   }
 
-  /// All elements agree, and every variable has gradients that a wrong formula would have missed.
+  /// True if all elements agree, and every variable has gradients large enough to reveal a wrong formula.
   public var passed: Bool { count > 0 && failures == 0 && blind.isEmpty }
 
   public var description: String {

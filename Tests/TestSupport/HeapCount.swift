@@ -1,19 +1,20 @@
 import Foundation
 
-/// Counts the blocks beyond 4 KiB that a program asks the heap for between two lines of a run's log, by the places that
-/// ask: a library that is put before the C library's.
+/// Counts the heap allocations above 4 KiB that a program makes between two lines of a run's log, by call site. It uses
+/// a library that is loaded before the C library.
 ///
-/// What the Swift runtime, Foundation and Dispatch allocate counts as their caller's. The lines are written by one
-/// rank; the others see by files that they were.
+/// Allocations by the Swift runtime, Foundation and Dispatch are attributed to their callers. One rank writes the lines
+/// of the log, and marks them by files for the other ranks.
 public struct HeapCount: Sendable {
-  /// A place in a program that has asked for memory.
+  /// A call site that has allocated memory.
   public struct Place: Sendable, CustomStringConvertible {
+    /// True if the allocations were made between the two lines.
     public let isWithin: Bool
     public let count: Int
     public let bytes: Int
-    /// The file of the program or library that asked.
+    /// The file name of the program or library that allocated.
     public let owner: String
-    /// The functions that had called each other, the innermost first; those of a program by their offset in it.
+    /// The functions of the call stack, innermost first. Those of a program are given by their offset in it.
     public let stack: [String]
 
     public var description: String {
@@ -39,12 +40,13 @@ public struct HeapCount: Sendable {
     public let description: String
   }
 
-  /// What a program is started with to be counted from the line of one step on to that of another.
+  /// Returns the environment variables for a program whose allocations are counted from the log line of step `first` to
+  /// that of step `last`.
   public func environment(from first: Int, to last: Int) -> [String: String] {
     ["LD_PRELOAD": library, "HEAP_REPORT": report, "HEAP_FIRST": "\(first)", "HEAP_LAST": "\(last)"]
   }
 
-  /// What each process that has ended found, by the name of its program.
+  /// Returns the allocations of each process that has ended, with the name of its program.
   public func processes() throws -> [(program: String, places: [Place])] {
     let names = try FileManager.default.contentsOfDirectory(atPath: folder.url.path).filter {
       $0.hasPrefix("report.process.")
@@ -132,7 +134,7 @@ public struct HeapCount: Sendable {
       return 0;
     }
 
-    // The run's log tells one step from another.
+    // The lines of the run's log mark the steps.
     ssize_t write(int file, const void *bytes, size_t count) {
       if (ready && memmem(bytes, count, "\"event\":\"step\"", 14))
         for (int i = 0; i < 2; i++)
@@ -150,7 +152,7 @@ public struct HeapCount: Sendable {
       snprintf(marks[1], sizeof marks[1], "%s.last", report);
       snprintf(lines[0], sizeof lines[0], "\"step\":%s,", first);
       snprintf(lines[1], sizeof lines[1], "\"step\":%s,", last);
-      // The first backtrace loads what unwinds.
+      // The first backtrace loads the unwinder.
       void *frames[4];
       backtrace(frames, 4);
       ready = 1;
@@ -161,7 +163,7 @@ public struct HeapCount: Sendable {
       return slash ? slash + 1 : path;
     }
 
-    // Whoever allocates for its caller.
+    // Allocations by these libraries are attributed to their callers.
     static int serves(const char *name) {
       static const char *const names[] = {
         "libheap", "libswift", "libFoundation", "lib_Foundation", "libdispatch", "libBlocksRuntime", "libstdc++"
@@ -188,14 +190,16 @@ public struct HeapCount: Sendable {
           owner = file_name(info.dli_fname);
           break;
         }
-        fprintf(file, "%s %ld %zu %s", places[i].within ? "within" : "outside", places[i].count, places[i].bytes, owner);
+        fprintf(
+          file, "%s %ld %zu %s", places[i].within ? "within" : "outside", places[i].count, places[i].bytes, owner);
         for (int k = 0; k < places[i].depth; k++) {
           Dl_info info;
           if (!dladdr(places[i].frames[k], &info) || !info.dli_fname) fprintf(file, " ?");
           else if (info.dli_sname) fprintf(file, " %s", info.dli_sname);
           else
             fprintf(
-              file, " %s+0x%zx", file_name(info.dli_fname), (size_t)((char *)places[i].frames[k] - (char *)info.dli_fbase));
+              file, " %s+0x%zx", file_name(info.dli_fname),
+              (size_t)((char *)places[i].frames[k] - (char *)info.dli_fbase));
         }
         fprintf(file, "\n");
       }

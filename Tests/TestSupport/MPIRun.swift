@@ -1,30 +1,29 @@
 import Foundation
 import Subprocess
 
-/// A program of this package that a test runs, alone or as ranks under `mpirun`.
+/// A program that a test has run, alone or as ranks under `mpirun`.
 public struct MPIRun: Sendable, CustomStringConvertible {
-  /// The exit code; 128 + n when signal n ended the process.
+  /// The exit code, or 128 + n if signal n ended the process.
   public let status: Int
   public let output: String
   public let errors: String
-  /// How long it took, for whoever reads a failure; no test asserts it.
+  /// The duration in seconds, for the description of failures. No test makes assertions about it.
   public let seconds: Double
-  /// What had not ended a while after the command, and what it was doing.
+  /// The processes that had not ended some time after the command, and their states.
   public internal(set) var leftBehind: [String] = []
 
-  /// The lines of standard output, in alphabetic order, since ranks write in no fixed order.
+  /// The lines of standard output in alphabetical order, because ranks write in no fixed order.
   public var lines: [String] { output.split(separator: "\n").map(String.init).sorted() }
 
   public var description: String {
     "status \(status) after \(seconds) s\n--- output\n\(output)\n--- errors\n\(errors)"
   }
 
-  /// After this long a command hangs: the slowest that tests have takes a tenth of it on the slowest machine seen. No
-  /// limit says that something is slow.
+  /// The time after which a command counts as hanging. The slowest command takes a tenth of it on the slowest machine
+  /// known. No limit is meant to reveal that something is slow.
   public static let hang = Duration.seconds(1200)
 
-  /// For how long processes may outlive the command that started them: until a launcher that was killed has been
-  /// missed.
+  /// The time for which processes may outlive their command, so that they can notice that their launcher was killed.
   private static let grace = Duration.seconds(60)
 
   /// Runs `Probes NAME ARGUMENT…`.
@@ -36,26 +35,27 @@ public struct MPIRun: Sendable, CustomStringConvertible {
       command("Probes", [name] + arguments, ranks: ranks), environment, ranks: ranks ?? 1, limit: limit)
   }
 
-  /// Runs the program `kinship`; the variables `without` are taken out of its environment.
+  /// Runs the program `kinship`, without the environment variables in `without`.
   public static func kinship(
     _ arguments: [String], ranks: Int?, environment: [String: String] = [:], without: [String] = []
   ) async throws -> MPIRun {
     try await execute(command("kinship", arguments, ranks: ranks), environment, without: without, ranks: ranks ?? 1)
   }
 
-  /// A program found beside the test bundle; with `ranks` nil it is started directly, not under `mpirun`.
+  /// Returns the command that runs a program beside the test bundle under `mpirun`, or directly if `ranks` is nil.
   private static func command(_ program: String, _ arguments: [String], ranks: Int?) throws -> [String] {
     let path = try path(of: program)
     return ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
   }
 
-  /// Runs any command in the environment that tests give to programs, once there is a core for each of its ranks.
+  /// Runs a command in the environment of tests, as soon as there is a core for each of its ranks.
   ///
-  /// Whatever has not ended within `limit` is ended, launcher and ranks, and the error says what they were doing. The
-  /// clock starts when it is the command's turn.
+  /// If it has not ended within `limit`, which does not include the time that it waits for cores, all of its processes
+  /// are ended.
   ///
-  /// - Parameter ranks: how many ranks the command starts at a time, directly or through a script; 1 for a program that
-  ///   is no rank.
+  /// - Parameter ranks: the number of ranks that the command starts at a time, directly or through a script; 1 for a
+  ///   program that is not a rank.
+  /// - Throws: `Overdue` with the states of the processes if the limit was exceeded.
   public static func execute(
     _ command: [String], _ environment: [String: String] = [:], without: [String] = [], ranks: Int = 1,
     limit: Duration = MPIRun.hang
@@ -76,11 +76,11 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   ) async throws -> MPIRun {
     let started = Stragglers(mark: UUID().uuidString)
     let marked = environment.merging([Stragglers.variable: started.mark]) { $1 }
-    // Not a child task: a test that is cancelled must be rid of its processes too.
+    // This is not a child task, because the processes of a cancelled test must be ended too.
     let watch = Task { () -> [String]? in
       while true {
         do { try await Task.sleep(for: limit) } catch { return nil }
-        // What had not even begun by then is looked at again.
+        // If no process had started yet, look again later.
         let processes = await started.end()
         if !processes.isEmpty { return processes }
       }
@@ -99,16 +99,16 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     return run
   }
 
-  /// Runs a command to its end.
+  /// Runs a command and waits for its end.
   private static func wait(
     for command: [String], _ environment: [String: String], without: [String]
   ) async throws -> MPIRun {
-    // mpirun refuses root and containers often forbid its single-copy transfers: tests must run there too.
-    // One BLAS thread a rank, as the ranks outnumber the cores.
+    // mpirun refuses to run as root, and containers often forbid its single-copy transfers; tests must run there too.
+    // Each rank gets one BLAS thread, because the ranks may outnumber the cores.
     let settings = [
       "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
       "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OPENBLAS_NUM_THREADS": "1",
-      // Looking for fast networks, of which these ranks use none, takes half of the time that a small job takes.
+      // The search for fast networks, which these ranks do not use, takes half of the time of a small job.
       "OMPI_MCA_pml": "ob1",
       "SWIFT_BACKTRACE": "enable=no",
     ].merging(environment) { $1 }
@@ -133,7 +133,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
       seconds: Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
   }
 
-  /// The path of a built program: tests and programs lie in one folder.
+  /// Returns the path of a built program, which is in the same folder as the tests.
   public static func path(of program: String) throws -> String {
     let bundle = Bundle.main.executableURL ?? URL(filePath: CommandLine.arguments[0])
     let path = bundle.deletingLastPathComponent().appending(path: program).path
@@ -144,7 +144,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
   public struct Overdue: Error {
     public let command: [String]
     public let limit: Duration
-    /// What had not ended.
+    /// The processes that had not ended, and their states.
     public let processes: [String]
   }
 

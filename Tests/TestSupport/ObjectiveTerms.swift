@@ -1,7 +1,7 @@
 public import Model
 internal import Settings
 
-/// The terms' weights and options by short names, as constants.
+/// Constant weights and options of the terms, under short names.
 extension ObjectiveOptions {
   public var clip: Double {
     get { self[ContrastiveSettings.self].weight.wrappedValue }
@@ -47,8 +47,12 @@ extension ObjectiveOptions {
     get { self[RKDSettings.self].beta }
     set { self[RKDSettings.self].beta = newValue }
   }
+  public var siglip: Double {
+    get { self[SigLIPSettings.self].weight.wrappedValue }
+    set { self[SigLIPSettings.self].weight = Scheduled(newValue) }
+  }
 
-  /// How γ is used, by both terms that share it.
+  /// The use of the scale γ in both terms that share it.
   public var iclScale: CrossScaleForm {
     get { self[ICLSettings.self].form }
     set {

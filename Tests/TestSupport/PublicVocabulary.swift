@@ -1,12 +1,14 @@
 import Foundation
 
-/// CLIP's public vocabulary file, which is fetched and not part of the project.
+/// CLIP's public vocabulary file, which must be fetched because it is not part of the project.
 public enum PublicVocabulary {
   public struct Missing: Error, CustomStringConvertible {
     public let description: String
   }
 
-  /// The path that KINSHIP_VOCABULARY names, or that `scripts/fetch-vocabulary` writes to.
+  /// Returns the path in KINSHIP_VOCABULARY, or the one to which `scripts/fetch-vocabulary` writes.
+  ///
+  /// - Throws: `Missing` if there is no such file.
   public static func path() throws -> String {
     let named = ProcessInfo.processInfo.environment["KINSHIP_VOCABULARY"] ?? ""
     let path =

@@ -1,22 +1,23 @@
 internal import CProcess
 import Foundation
 
-/// Processes that a test started, directly or through others, found by a mark in their environment.
+/// The processes that a test started, directly or indirectly, which are found by a mark in their environment.
 ///
-/// A launcher that is killed leaves its ranks behind. They hold the pipes of the test that waits for it, so that it
-/// would wait for ever.
+/// A launcher that is killed leaves its ranks behind. They keep the pipes to the test open, so that a test that waits
+/// for the launcher would wait forever.
 struct Stragglers {
-  /// The variable that carries the mark; launchers hand it on.
+  /// The environment variable with the mark, which launchers pass on.
   static let variable = "KINSHIP_TEST_RUN"
 
   let mark: String
 
-  /// Terminates all of them, kills those that have not ended after `grace`, and says what each was doing.
+  /// Terminates all processes, kills those that have not ended after `grace`, and returns a description of each with
+  /// its state.
   func end(grace: Duration = .seconds(3)) async -> [String] {
     let states = found.map { "\($0) \(Self.state(of: $0))" }
     for process in found { kill(process, SIGTERM) }
     await areGone(by: .now + grace)
-    // One that is being killed may be starting another.
+    // A process that is being killed may be starting another one.
     while !isEmpty {
       let processes = found
       for process in processes { kill(process, SIGKILL) }
@@ -25,27 +26,28 @@ struct Stragglers {
     return states
   }
 
-  /// Ends what is there after `grace`, and says what each was doing; they may end by themselves before.
+  /// Waits up to `grace` for the processes to end by themselves, then ends those that are left and returns their
+  /// descriptions.
   func remaining(after grace: Duration) async -> [String] {
     await areGone(by: .now + grace) ? [] : await end()
   }
 
-  /// The living processes with the mark.
+  /// The running processes with the mark.
   var found: [pid_t] {
     let entry = Data("\(Self.variable)=\(mark)\0".utf8)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return names.compactMap { pid_t($0) }.filter { process in
-      // A process that has ended, but has not been waited for, has no environment any more.
+      // A process that has ended but has not been waited for no longer has an environment.
       let environment = try? Data(contentsOf: URL(filePath: "/proc/\(process)/environ"))
       return environment?.range(of: entry) != nil
     }
   }
 
-  /// Whether none is left. A process may start another after the list of all was read, and end before it is looked at
-  /// itself: only the second look sees the other.
+  /// True if no process is left. A process may start another one after the list was read and end before it is examined;
+  /// only the second look finds the new one.
   private var isEmpty: Bool { found.isEmpty && found.isEmpty }
 
-  /// What it runs, whether it sleeps, and where in the kernel.
+  /// Returns the command of a process, its state, and the kernel function in which it waits.
   private static func state(of process: pid_t) -> String {
     func read(_ name: String) -> String {
       let data = (try? Data(contentsOf: URL(filePath: "/proc/\(process)/\(name)"))) ?? Data()
@@ -55,18 +57,18 @@ struct Stragglers {
     return "\(read("cmdline")): \(state) in \(read("wchan"))"
   }
 
-  /// Returns true when none is left, or false at the deadline.
+  /// Returns true as soon as no process is left, or false at the deadline.
   @discardableResult
   private func areGone(by deadline: ContinuousClock.Instant) async -> Bool {
-    // Whoever ends may have started another, so each end is a reason to look again.
+    // A process may have started another one before it ended, so look again after each end.
     while !isEmpty {
       guard await Self.oneEnds(of: found, by: deadline) else { return isEmpty }
     }
     return true
   }
 
-  /// Returns true when one of the processes has ended, or false at the deadline. It waits in a thread of its own and
-  /// ignores cancellation: cancelled or not, the processes must end.
+  /// Returns true as soon as one of the processes has ended, or false at the deadline. It waits in a thread of its own
+  /// and ignores cancellation, because the processes must end in any case.
   @discardableResult
   private static func oneEnds(of processes: [pid_t], by deadline: ContinuousClock.Instant?) async -> Bool {
     var ends: [pollfd] = []
@@ -84,11 +86,11 @@ struct Stragglers {
     }
   }
 
-  /// Returns true when one of the descriptors can be read, or false at the deadline.
+  /// Returns true as soon as one of the descriptors can be read, or false at the deadline.
   private static func isReady(_ descriptors: [pollfd], by deadline: ContinuousClock.Instant?) -> Bool {
     var list = descriptors
     while true {
-      // Rounded up: at the deadline nothing is left.
+      // The milliseconds are rounded up, so that none are left at the deadline.
       let left = deadline.map { Int32(clamping: Int(((.now - $0) * -1000) / .seconds(1)) + 1) }
       let count = poll(&list, nfds_t(list.count), left.map { max($0, 0) } ?? -1)
       if count > 0 { return true }

@@ -1,6 +1,6 @@
-/// Tars for tests, put together byte by byte where no program would write them.
+/// Tar files for tests, assembled byte by byte, including some that no program would write.
 public enum TarBytes {
-  /// A header of ustar's form.
+  /// Returns a header block in ustar format.
   public static func header(
     _ name: String, size: Int = 0, type: Character = "0", sizeField: [UInt8]? = nil, magic: String = "ustar\u{0}00",
     prefix: String = ""
@@ -19,7 +19,7 @@ public enum TarBytes {
     return summed(block)
   }
 
-  /// The header with the checksum that belongs to its bytes.
+  /// Returns the header with the correct checksum.
   public static func summed(_ header: [UInt8]) -> [UInt8] {
     var block = header
     for index in 148..<156 { block[index] = 0x20 }
@@ -28,19 +28,20 @@ public enum TarBytes {
     return block
   }
 
-  /// A header and its bytes, filled to whole blocks.
+  /// Returns the header and the contents of a member, padded to whole blocks.
   public static func member(_ name: String, _ bytes: some Collection<UInt8>, type: Character = "0") -> [UInt8] {
     header(name, size: bytes.count, type: type) + blocks(bytes)
   }
 
+  /// Returns the bytes padded with zeros to whole blocks.
   public static func blocks(_ bytes: some Collection<UInt8>) -> [UInt8] {
     Array(bytes) + [UInt8](repeating: 0, count: (512 - bytes.count % 512) % 512)
   }
 
-  /// The two blocks that close a tar.
+  /// The two blocks of zeros at the end of a tar file.
   public static let end = [UInt8](repeating: 0, count: 1024)
 
-  /// A pax record with its own length before it.
+  /// Returns a pax record, which begins with its own length.
   public static func record(_ key: String, _ value: String) -> String {
     let rest = " \(key)=\(value)\n".utf8.count
     var length = rest
@@ -48,7 +49,7 @@ public enum TarBytes {
     return "\(length) \(key)=\(value)\n"
   }
 
-  /// Octal digits and a zero byte.
+  /// Returns the number in at least `digits` octal digits, followed by a zero byte.
   public static func octal(_ value: Int, _ digits: Int) -> [UInt8] {
     let text = String(value, radix: 8)
     return Array((String(repeating: "0", count: max(digits - text.count, 0)) + text).utf8) + [0]

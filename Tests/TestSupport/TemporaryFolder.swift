@@ -1,7 +1,7 @@
 public import Foundation
 internal import Synchronization
 
-/// A folder of a test's own, removed with everything in it when the last reference is gone.
+/// A temporary folder of a test, which is removed with its contents when its last reference is released.
 public final class TemporaryFolder: Sendable {
   public let url: URL
 
@@ -11,7 +11,7 @@ public final class TemporaryFolder: Sendable {
     try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
   }
 
-  /// A folder that all tests share, removed when the process ends.
+  /// Creates a folder that tests can share. It is removed when the process exits.
   public static func untilExit() throws -> TemporaryFolder {
     let folder = try TemporaryFolder()
     shared.withLock {
@@ -25,23 +25,23 @@ public final class TemporaryFolder: Sendable {
 
   deinit { try? FileManager.default.removeItem(at: url) }
 
-  /// The path of `name` in the folder.
+  /// Returns the path of `name` in the folder.
   public func path(_ name: String) -> String { url.appending(path: name).path(percentEncoded: false) }
 
-  /// Makes a pipe with a name and returns its path. Whoever opens one end waits until somebody opens the other.
+  /// Makes a named pipe and returns its path. A process that opens one end waits until another opens the other end.
   public func pipe(_ name: String) throws -> String {
     let path = path(name)
     guard mkfifo(path, 0o600) == 0 else { throw CocoaError(.fileWriteUnknown) }
     return path
   }
 
-  /// Writes `bytes` to `name`, making folders on the way, and returns its path.
+  /// Writes `bytes` to the file `name`, creates missing folders, and returns the path of the file.
   @discardableResult
   public func write(_ name: String, _ bytes: some Sequence<UInt8>) throws -> String {
     let target = url.appending(path: name)
     try FileManager.default.createDirectory(at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
     let path = target.path(percentEncoded: false)
-    // Not by Data.write, which waits for the disk each time: 8 ms, and some tests write a thousand files.
+    // Data.write waits 8 ms for the disk each time, and some tests write a thousand files.
     guard let file = fopen(path, "wb") else { throw CocoaError(.fileWriteUnknown) }
     let content = Array(bytes)
     let written = fwrite(content, 1, content.count, file)

@@ -1,6 +1,6 @@
-/// PyTorch checkpoint files for tests, put together byte by byte as torch.save lays them out.
+/// PyTorch checkpoint files for tests, assembled byte by byte in the layout of torch.save.
 public enum TorchArchive {
-  /// A tensor to store: the bytes of its own storage, row-major.
+  /// A tensor to store, with the bytes of its storage in row-major order.
   public struct Tensor {
     public let name: String
     let type: String
@@ -23,7 +23,8 @@ public enum TorchArchive {
     }
   }
 
-  /// A checkpoint of these tensors: bare, or as a training run leaves it, under `state_dict` beside other things.
+  /// Returns a checkpoint of these tensors: alone, or under `state_dict` beside other values as training runs save
+  /// them.
   public static func checkpoint(_ tensors: [Tensor], training: Bool = false, wide: Bool = false) -> [UInt8] {
     let size = ["LongStorage": 8, "DoubleStorage": 8, "HalfStorage": 2, "BFloat16Storage": 2]
     let weights = Pickle.orderedDictionary(
@@ -47,14 +48,14 @@ public enum TorchArchive {
       Pickle.program(root), tensors.enumerated().map { ("\($0)", $1.bytes) }, wide: wide)
   }
 
-  /// The archive around a pickle and its storages.
+  /// Returns the archive of a pickle and its storages.
   public static func archive(_ pickle: [UInt8], _ storages: [(String, [UInt8])] = [], wide: Bool = false) -> [UInt8] {
     zip(
       [("m/data.pkl", pickle), ("m/byteorder", Array("little".utf8))] + storages.map { ("m/data/\($0.0)", $0.1) }
         + [("m/version", Array("3\n".utf8))], wide: wide)
   }
 
-  /// A zip archive of stored entries. `wide`: with the records of archives beyond four gigabytes.
+  /// Returns a zip archive of stored entries. If `wide` is true, it has the records of archives above 4 GiB.
   public static func zip(
     _ entries: [(name: String, bytes: [UInt8])], method: UInt16 = 0, flags: UInt16 = 0x808, wide: Bool = false
   ) -> [UInt8] {
@@ -62,7 +63,7 @@ public enum TorchArchive {
     var table: [UInt8] = []
     for (name, bytes) in entries {
       let (start, size) = (file.count, UInt32(bytes.count))
-      // As torch does it: sizes are zero here and stand in the table.
+      // As in torch's files, the sizes are zero here and are given in the table.
       file += Pickle.little(0x0403_4B50 as UInt32) + Pickle.little(0 as UInt16) + Pickle.little(flags)
       file += Pickle.little(method) + [UInt8](repeating: 0, count: 16) + Pickle.little(UInt16(name.utf8.count))
       file += [7, 0] + Array(name.utf8) + [0x46, 0x42, 3, 0, 0x5A, 0x5A, 0x5A] + bytes
@@ -93,7 +94,7 @@ public enum TorchArchive {
   }
 }
 
-/// Pieces of pickles of protocol 2. Each leaves one value on the stack.
+/// Builds parts of pickles of protocol 2. Each part leaves one value on the stack.
 public enum Pickle {
   public static func little<I: FixedWidthInteger>(_ value: I) -> [UInt8] {
     (0..<I.bitWidth / 8).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
@@ -103,7 +104,7 @@ public enum Pickle {
 
   public static let none: [UInt8] = [UInt8(ascii: "N")]
   public static func number(_ value: Double) -> [UInt8] { [UInt8(ascii: "G")] + little(value.bitPattern).reversed() }
-  /// The shortest form.
+  /// Returns the shortest encoding of an integer.
   public static func integer(_ value: Int) -> [UInt8] {
     switch value {
     case 0..<256: [UInt8(ascii: "K"), UInt8(value)]
@@ -129,7 +130,7 @@ public enum Pickle {
     Array("}(".utf8) + members.flatMap { text($0) + $1 } + Array("u".utf8)
   }
 
-  /// With the attribute that a module's state dict has.
+  /// Returns an ordered dictionary with the attribute that the state dict of a module has.
   public static func orderedDictionary(_ members: [(String, [UInt8])]) -> [UInt8] {
     call(global("collections", "OrderedDict"), []) + Array("(".utf8) + members.flatMap { text($0) + $1 }
       + Array("u".utf8) + dictionary([("_metadata", dictionary([("", integer(1))]))]) + Array("b".utf8)

@@ -17,7 +17,7 @@ enum cimage_status {
   CIMAGE_DAMAGED = 2,
   /// A sound file of a kind that is not read (an animation, two colour components, …).
   CIMAGE_UNSUPPORTED = 3,
-  /// A buffer or a size of the caller does not fit the picture.
+  /// A buffer or a size of the caller does not fit the image.
   CIMAGE_MISUSE = 4,
 };
 
@@ -25,7 +25,7 @@ enum cimage_format { CIMAGE_JPEG = 1, CIMAGE_PNG = 2, CIMAGE_WEBP = 3 };
 
 enum { CIMAGE_TEXT_CAPACITY = 256 };
 
-/// What the header of a picture says.
+/// What the header of an image says.
 struct cimage_info {
   int32_t format;
   uint32_t width;

@@ -1,7 +1,7 @@
 internal import Foundation
 public import Settings
 
-/// How the numbers of a cache are stored.
+/// The type in which a cache stores its numbers.
 public enum CacheType: String, CaseIterable, Codable, FieldValue {
   case fp32, fp16, bf16
 
@@ -14,24 +14,24 @@ public enum CacheType: String, CaseIterable, Codable, FieldValue {
   }
 }
 
-/// What a teacher cache holds: the file `cache.json` in its folder.
+/// The contents of a teacher cache: the file `cache.json` in its folder.
 ///
-/// It is there from the beginning, without parts; they are listed when all are written.
+/// The file exists from the beginning, and lists the parts once all of them are written.
 public struct CacheManifest: Codable, Hashable, Sendable {
-  /// One file: the embeddings of consecutive samples, and of their captions.
+  /// A file with the embeddings of consecutive samples and their captions.
   public struct Part: Codable, Hashable, Sendable {
     public let file: String
-    /// The samples that it holds.
+    /// The range of its samples, `first` ..< `end`.
     public let first: Int
     public let end: Int
-    /// The captions that it holds, counted over the corpus.
+    /// The range of its captions, counted over the dataset.
     public let firstCaption: Int
     public let endCaption: Int
-    /// Where in the file the numbers of `/image` and `/text` begin.
+    /// The offsets of the numbers of `/image` and `/text` in the file.
     public let imageOffset: Int
     public let textOffset: Int
     public let bytes: Int
-    /// Of the whole file, in hexadecimal digits.
+    /// The SHA-256 of the whole file, in hexadecimal digits.
     public let sha256: String
 
     enum CodingKeys: String, CodingKey {
@@ -45,25 +45,20 @@ public struct CacheManifest: Codable, Hashable, Sendable {
 
   public static let file = "cache.json"
   static let currentFormat = 1
-  static var encoder: JSONEncoder {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    return encoder
-  }
 
   public let format: Int
   public let description: CacheDescription
-  /// The teacher's logarithmic scale of similarities, as its weights have it.
+  /// The logarithm of the teacher's logit scale, as in its weights.
   public let logitScale: Float
   public let type: CacheType
-  /// Samples in each part but the last.
+  /// The number of samples in each part but the last.
   public let partSamples: Int
-  /// The program that wrote it, and its BLAS kernel, of which the last bits are a function.
+  /// The version of the program that wrote the cache, and its BLAS kernel, on which the last bits depend.
   public let version: String
   public let kernel: String
-  /// Empty until all of them are written.
+  /// The parts; empty until all of them are written.
   public internal(set) var parts: [Part] = []
-  /// SHA-256 over all else.
+  /// The SHA-256 of all other fields.
   private var digest = ""
 
   enum CodingKeys: String, CodingKey {
@@ -86,39 +81,37 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     self.kernel = kernel
   }
 
-  /// How many parts a whole cache has.
-  public var partCount: Int { (description.corpus.samples + partSamples - 1) / partSamples }
+  /// The number of parts of a complete cache.
+  public var partCount: Int { (description.dataset.samples + partSamples - 1) / partSamples }
+  /// True if all parts are written.
   public var isWhole: Bool { parts.count == partCount }
 
-  /// The samples of a part.
+  /// Returns the range of a part's samples.
   public func samples(ofPart index: Int) -> Range<Int> {
-    index * partSamples..<min((index + 1) * partSamples, description.corpus.samples)
+    index * partSamples..<min((index + 1) * partSamples, description.dataset.samples)
   }
 
   static func partFile(_ index: Int) -> String { "part-\(CheckpointManifest.digits(index, 5)).h5" }
 
-  /// What parts of it are bound to: the same bits come of the same key (and BLAS kernel).
+  /// The key that a part's record must match: the same key and BLAS kernel give the same bits.
   var key: String { "\(description.key) \(type.rawValue) \(partSamples) \(version)" }
 
   /// Publishes the manifest in `folder`.
   func write(into folder: String) throws {
     var copy = self
     copy.digest = ""
-    copy.digest = SHA256.hash(try Self.encoder.encode(copy)).hexadecimal
-    let text = [UInt8](try Self.encoder.encode(copy)) + [UInt8(ascii: "\n")]
-    try Publish.file(
-      "\(folder)/\(Self.file)", raising: { $0 }, body: { (file) throws(FileError) in try file.append(text) })
+    copy.digest = SHA256.hash(try JSONEncoder.readable.encode(copy)).hexadecimal
+    try Publish.write(json: copy, to: "\(folder)/\(Self.file)")
   }
 
-  /// Reads the manifest of `folder` and proves that it is unaltered and makes sense; nil where there is none.
+  /// Reads the manifest of `folder` and checks that it is unaltered and consistent. Returns nil if there is none.
   public static func read(_ folder: String) throws -> CacheManifest? {
     let path = "\(folder)/\(file)"
     guard FileManager.default.fileExists(atPath: path) else { return nil }
-    let source = try OpenFile.reading(path)
-    let bytes = try source.read(try source.size(), of: UInt8.self, at: 0)
+    let bytes = try OpenFile.contents(path)
     let manifest: CacheManifest
     do { manifest = try JSONDecoder().decode(CacheManifest.self, from: Data(bytes)) } catch {
-      throw CacheError(folder, ["\(file) cannot be understood: \(error)"], advice: advice)
+      throw CacheError(folder, ["\(file) cannot be decoded: \(error)"], advice: advice)
     }
     guard manifest.format == currentFormat else {
       throw CacheError(
@@ -126,19 +119,19 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     }
     var copy = manifest
     copy.digest = ""
-    guard SHA256.hash(try encoder.encode(copy)).hexadecimal == manifest.digest else {
-      throw CacheError(folder, ["\(file) was altered: its contents are not those of its digest"], advice: advice)
+    guard SHA256.hash(try JSONEncoder.readable.encode(copy)).hexadecimal == manifest.digest else {
+      throw CacheError(folder, ["\(file) was altered: its contents do not match its digest"], advice: advice)
     }
     if let problem = manifest.problem { throw CacheError(folder, ["\(file): \(problem)"], advice: advice) }
     return manifest
   }
 
-  private static let advice = "remove \(file) and run kinship precompute, which keeps the parts that are whole"
+  private static let advice = "remove \(file) and run kinship precompute, which keeps the undamaged parts"
 
-  /// What contradicts itself; nil where nothing does.
+  /// The first inconsistency, or nil if there is none.
   private var problem: String? {
-    let (corpus, width) = (description.corpus, description.teacher.width)
-    guard min(partSamples, width, description.views) > 0, min(corpus.samples, corpus.captions) >= 0 else {
+    let (dataset, width) = (description.dataset, description.teacher.width)
+    guard min(partSamples, width, description.views) > 0, min(dataset.samples, dataset.captions) >= 0 else {
       return "a count is not positive"
     }
     guard logitScale.isFinite else { return "the logit scale is \(logitScale)" }
@@ -148,22 +141,22 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     for (index, part) in parts.enumerated() {
       guard part.file == Self.partFile(index), part.first..<part.end == samples(ofPart: index),
         part.firstCaption == caption, part.endCaption >= caption
-      else { return "part \(index), \(part.file), is not where it should be" }
+      else { return "part \(index), \(part.file), does not have the expected samples and captions" }
       caption = part.endCaption
       let ends = [
         (part.imageOffset, (part.end - part.first) * description.views),
         (part.textOffset, part.endCaption - part.firstCaption),
       ].map { $0.0 + $0.1 * width * type.stored.size }
       guard min(part.imageOffset, part.textOffset) >= 0, ends.allSatisfy({ $0 <= part.bytes }) else {
-        return "\(part.file) is said to have its numbers outside of the file"
+        return "\(part.file) claims numbers outside of the file"
       }
     }
-    return caption == corpus.captions ? nil : "the parts have \(caption) captions, the corpus \(corpus.captions)"
+    return caption == dataset.captions ? nil : "the parts have \(caption) captions, the dataset \(dataset.captions)"
   }
 }
 
 extension CacheManifest.Part {
-  /// What is wrong with the file in `folder`; nil for nothing.
+  /// Returns the problem with the file in `folder`, or nil if it is sound.
   func problem(in folder: String, checksum: Bool) -> String? {
     let path = "\(folder)/\(file)"
     guard FileManager.default.fileExists(atPath: path) else { return "\(file) is missing" }
@@ -178,11 +171,113 @@ extension CacheManifest.Part {
   }
 }
 
-extension Communicator {
-  /// Everything that any rank found, in rank order. Every rank must call it.
-  func all(_ problems: [String]) throws -> [String] {
-    try allGather([UInt8](JSONEncoder().encode(problems))).flatMap {
-      try JSONDecoder().decode([String].self, from: Data($0))
+// MARK: Description
+
+/// Everything that the embeddings in a teacher cache depend on.
+public struct CacheDescription: Codable, Hashable, Sendable {
+  public struct Teacher: Codable, Hashable, Sendable {
+    /// The path of its weights, for messages only; the same weights may have another path.
+    public var path: String
+    /// The SHA-256 of its weights.
+    public var sha256: String
+    /// Its configuration in open_clip's JSON.
+    public var config: String
+    public var vocabularySHA256: String
+    /// The width d of an embedding.
+    public var width: Int
+    /// The precision of its matrix products' operands if it is not fp32: `bf16`.
+    public var precision: String?
+
+    public init(
+      path: String, sha256: String, config: String, vocabularySHA256: String, width: Int, precision: String? = nil
+    ) {
+      self.path = path
+      self.sha256 = sha256
+      self.config = config
+      self.vocabularySHA256 = vocabularySHA256
+      self.width = width
+      self.precision = precision
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case path, sha256, config, width, precision
+      case vocabularySHA256 = "vocabulary_sha256"
     }
   }
+
+  public struct Source: Codable, Hashable, Sendable {
+    public var name: String
+    /// The dataset's `fingerprint`.
+    public var sha256: String
+    public var samples: Int
+    public var captions: Int
+
+    public init(_ dataset: Dataset) {
+      name = dataset.name
+      sha256 = dataset.fingerprint
+      samples = dataset.count
+      captions = dataset.index.totals.captions
+    }
+  }
+
+  public var teacher: Teacher
+  public var dataset: Source
+  /// The seed of crops and color changes.
+  public var seed: UInt64
+  /// The number K of crops of an image.
+  public var views: Int
+  /// The options of image preparation: the name and value of each as text.
+  public var image: [String: String]
+
+  private enum CodingKeys: String, CodingKey {
+    case teacher, seed, views, image
+    case dataset = "corpus"
+  }
+
+  public init(teacher: Teacher, dataset: Source, seed: UInt64, views: Int, image: [String: String]) {
+    self.teacher = teacher
+    self.dataset = dataset
+    self.seed = seed
+    self.views = views
+    self.image = image
+  }
+
+  /// Returns how these embeddings differ from those that `wanted` describes, one sentence each. The cache may have more
+  /// views than are wanted.
+  public func differences(from wanted: CacheDescription) -> [String] {
+    var found: [String] = []
+    func compare(_ what: String, _ own: String, _ other: String) {
+      if own != other { found.append("\(what) is \(own), the run asks for \(other)") }
+    }
+    if teacher.sha256 != wanted.teacher.sha256 {
+      compare(
+        "its teacher", "\(teacher.path) (SHA-256 \(teacher.sha256))",
+        "\(wanted.teacher.path) (SHA-256 \(wanted.teacher.sha256))")
+    } else {
+      compare("the configuration of its teacher", teacher.config, wanted.teacher.config)
+      compare(
+        "its teacher's vocabulary", "SHA-256 \(teacher.vocabularySHA256)",
+        "SHA-256 \(wanted.teacher.vocabularySHA256)")
+    }
+    compare("its teacher's precision", teacher.precision ?? "fp32", wanted.teacher.precision ?? "fp32")
+    compare("its dataset", dataset.text, wanted.dataset.text)
+    compare("its data.seed", "\(seed)", "\(wanted.seed)")
+    if views < wanted.views { compare("its data.views", "\(views)", "\(wanted.views)") }
+    for name in Set(image.keys).union(wanted.image.keys).sorted() {
+      compare("its teacher's image.\(name)", image[name] ?? "not given", wanted.image[name] ?? "not given")
+    }
+    return found
+  }
+
+  /// A digest of everything but the path of the weights.
+  var key: String {
+    var copy = self
+    copy.teacher.path = ""
+    guard let text = try? JSONEncoder.readable.encode(copy) else { preconditionFailure("text that cannot be encoded") }
+    return SHA256.hash(text).hexadecimal
+  }
+}
+
+extension CacheDescription.Source {
+  fileprivate var text: String { "\(name) with \(samples) images and \(captions) captions (\(sha256))" }
 }

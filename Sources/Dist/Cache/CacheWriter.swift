@@ -1,18 +1,20 @@
 internal import Foundation
+public import Tensor
 
-/// A teacher cache that is being written, by any number of ranks, at once or in several goes.
+/// Writes a teacher cache with any number of ranks, in one job or in several.
 public struct CacheWriter {
+  /// The ending of unfinished files' names.
   static let partial = ".partial"
 
   public let folder: String
   public let manifest: CacheManifest
-  /// What the user should know of what was there already.
+  /// Notes for the user about the existing cache.
   public let notes: [String]
   private let communicator: Communicator
 
-  /// Begins a cache in `folder`, or goes on with the one that is there. Every rank must call it.
+  /// Begins a cache in `folder`, or continues the existing one. Every rank must call it.
   ///
-  /// - Throws: `CacheError` where the folder holds the embeddings of something else.
+  /// - Throws: `CacheError` if the folder holds other embeddings than wanted.
   public init(_ folder: String, _ wanted: CacheManifest, communicator: Communicator) throws {
     self.folder = folder
     self.communicator = communicator
@@ -21,7 +23,7 @@ public struct CacheWriter {
     guard let found = try CacheManifest.read(folder) else {
       throw CacheError(
         folder, ["rank \(communicator.rank) does not see the \(CacheManifest.file) that rank 0 wrote"],
-        advice: "name a folder that all nodes share", exitCode: 74)
+        advice: "name a folder that all nodes share", status: .inputOutput)
     }
     var manifest = wanted
     manifest.parts = found.parts
@@ -30,8 +32,8 @@ public struct CacheWriter {
       found.kernel == wanted.kernel
       ? []
       : [
-        "\(folder) was begun with the BLAS kernel \(found.kernel), this is \(wanted.kernel): the last bits of new parts "
-          + "are other ones"
+        "\(folder) was begun with the BLAS kernel \(found.kernel), this host uses \(wanted.kernel): new parts may "
+          + "differ in their last bits"
       ]
   }
 
@@ -63,7 +65,7 @@ public struct CacheWriter {
     }
   }
 
-  /// The parts that exist and verify, by their numbers. Every rank must call it; each reads its share.
+  /// Returns the undamaged parts by their numbers. Every rank must call it, and each reads its share.
   public func soundParts() throws -> [Int: CacheManifest.Part] {
     var own: [CacheManifest.Part] = []
     let known = manifest.parts
@@ -77,39 +79,41 @@ public struct CacheWriter {
       }
       if let found { own.append(found) }
     }
-    let all = try gather(own)
+    let all = try communicator.allGather(own).flatMap { $0 }
     return Dictionary(uniqueKeysWithValues: all.map { ($0.first / manifest.partSamples, $0) })
   }
 
-  /// Bytes that a part will need, nearly.
+  /// Returns the approximate size of a part in bytes.
   public func bytes(ofPart index: Int, captions: Int) -> Int {
     let rows = manifest.samples(ofPart: index).count * manifest.description.views + captions
     return rows * manifest.description.teacher.width * manifest.type.stored.size + 16_384
   }
 
-  /// Refuses to begin what will not fit.
+  /// Throws if the file system of the folder has less than `bytes` free.
   public func requireSpace(_ bytes: Int) throws {
     let free = try Publish.available(at: folder)
     guard bytes <= free else {
       throw CacheError(
         folder, ["\(bytes) bytes are needed, \(free) are available"],
-        advice: "free some space, lower data.views, or store fp16 (teacher.cache.type)", exitCode: 74)
+        advice: "free some space, lower data.views, or store fp16 (teacher.cache.type)", status: .inputOutput)
     }
   }
 
+  /// Begins part `index`, whose samples have the captions `captions`.
   public func part(_ index: Int, captions: Range<Int>) throws -> CachePartWriter {
     try CachePartWriter(folder: folder, manifest, index: index, captions: captions)
   }
 
-  /// Lists all parts in the manifest and offers them as one file. Every rank must call it, with the parts that it wrote
-  /// or that were sound before.
+  /// Lists all parts in the manifest and writes the view over them. Every rank must call it with the parts that it
+  /// wrote or that were undamaged before.
   public func finish(_ own: [CacheManifest.Part]) throws -> CacheManifest {
     var whole = manifest
-    let all = Dictionary(try gather(own).map { ($0.first, $0) }) { first, _ in first }
+    let gathered = try communicator.allGather(own).joined()
+    let all = Dictionary(gathered.map { ($0.first, $0) }) { first, _ in first }
     whole.parts = all.values.sorted { $0.first < $1.first }
     precondition(whole.isWhole, "\(whole.parts.count) of \(whole.partCount) parts")
     if communicator.rank == 0 {
-      // What was there before keeps saying where its teacher was.
+      // An existing manifest of the same parts keeps its path of the teacher.
       if let found = try CacheManifest.read(folder), found.parts == whole.parts {
         whole = found
       } else {
@@ -121,8 +125,8 @@ public struct CacheWriter {
     return whole
   }
 
-  /// Takes back what `finish` has made of the parts, and their records: the next job makes every part anew. Every rank
-  /// must call it.
+  /// Removes the manifest, the view and all records of parts, so that the next job computes every part again. Every
+  /// rank must call it.
   public func retract() throws {
     if communicator.rank == 0 {
       let records = (0..<manifest.partCount).map { PartRecord.file(CacheManifest.partFile($0)) }
@@ -130,10 +134,155 @@ public struct CacheWriter {
     }
     try communicator.barrier()
   }
+}
 
-  private func gather(_ own: [CacheManifest.Part]) throws -> [CacheManifest.Part] {
-    try communicator.allGather([UInt8](JSONEncoder().encode(own))).flatMap {
-      try JSONDecoder().decode([CacheManifest.Part].self, from: Data($0))
+// MARK: Parts
+
+/// Writes one part of a teacher cache: `/image` [n, views, d] and `/text` [m, d] of consecutive samples.
+///
+/// The file gets its name when it is complete and on the disk. A small JSON file beside it describes its contents, so
+/// that a killed job loses no finished part.
+public final class CachePartWriter {
+  private let folder: String
+  private let manifest: CacheManifest
+  private let index: Int
+  private let samples: Range<Int>
+  private let captions: Range<Int>
+  private let partial: String
+  private let file: HDF5File
+  private let image: HDF5Dataset
+  private let text: HDF5Dataset
+
+  /// - Parameters:
+  ///   - index: the number of the part.
+  ///   - captions: the range of its samples' captions in the dataset.
+  init(folder: String, _ manifest: CacheManifest, index: Int, captions: Range<Int>) throws {
+    self.folder = folder
+    self.manifest = manifest
+    self.index = index
+    self.captions = captions
+    samples = manifest.samples(ofPart: index)
+    partial = "\(folder)/\(CacheManifest.partFile(index)).\(UUID().uuidString)\(CacheWriter.partial)"
+    let width = manifest.description.teacher.width
+    file = try HDF5File.create(partial)
+    image = try file.createDataset(
+      "image", manifest.type.stored, shape: [samples.count, manifest.description.views, width])
+    text = try file.createDataset("text", manifest.type.stored, shape: [captions.count, width])
+    try manifest.describe(file.attributes)
+    try file.attributes.set("first_sample", samples.lowerBound)
+    try file.attributes.set("first_caption", captions.lowerBound)
+  }
+
+  /// Writes the embeddings [n · views, d] of some of the part's samples, the views of each sample in a row.
+  public func write(images rows: Tensor<Float>, of samples: Range<Int>) throws {
+    try put(rows, image, samples.lowerBound - self.samples.lowerBound..<samples.upperBound - self.samples.lowerBound)
+  }
+
+  /// Writes the embeddings [m, d] of some of the part's captions.
+  public func write(texts rows: Tensor<Float>, of captions: Range<Int>) throws {
+    try put(rows, text, captions.lowerBound - self.captions.lowerBound..<captions.upperBound - self.captions.lowerBound)
+  }
+
+  private func put(_ rows: Tensor<Float>, _ dataset: HDF5Dataset, _ range: Range<Int>) throws {
+    switch manifest.type {
+    case .fp32: try dataset.write(rows, rows: range)
+    case .fp16: try dataset.write(rows.array.map { Float16($0) }, rows: range)
+    case .bf16: try dataset.write(rows.array.map { BFloat16($0) }, rows: range)
+    }
+  }
+
+  /// Syncs the part to the disk and publishes it under its name.
+  public func finish() throws -> CacheManifest.Part {
+    try file.close()
+    try Publish.sync(file: partial)
+    let written = try OpenFile.reading(partial)
+    let name = CacheManifest.partFile(index)
+    let part = CacheManifest.Part(
+      file: name, first: samples.lowerBound, end: samples.upperBound, firstCaption: captions.lowerBound,
+      endCaption: captions.upperBound, imageOffset: image.fileOffset ?? 0, textOffset: text.fileOffset ?? 0,
+      bytes: try written.size(), sha256: try written.sha256())
+    // The record comes first, so that every part has one.
+    try PartRecord(key: manifest.key, part: part).write(folder)
+    try Publish.rename(partial, to: "\(folder)/\(name)")
+    return part
+  }
+
+  /// Removes the unfinished part.
+  public func abandon() {
+    try? file.close()
+    try? Publish.removeAll(partial)
+  }
+}
+
+/// The JSON file beside a part, which describes it before the manifest does.
+struct PartRecord: Codable {
+  /// The `key` of the manifest, which excludes parts that another cache left in the folder.
+  let key: String
+  let part: CacheManifest.Part
+
+  /// Returns the name of the record of the part file `part`.
+  static func file(_ part: String) -> String { "\(part.dropLast(3)).json" }
+
+  func write(_ folder: String) throws {
+    try Publish.write(json: self, to: "\(folder)/\(Self.file(part.file))")
+  }
+
+  /// Returns the record of a part, or nil if there is none that can be read.
+  static func read(_ folder: String, _ file: String) -> PartRecord? {
+    guard let bytes = FileManager.default.contents(atPath: "\(folder)/\(Self.file(file))") else { return nil }
+    return try? JSONDecoder().decode(PartRecord.self, from: bytes)
+  }
+}
+
+extension CacheManifest {
+  /// Writes everything that the embeddings depend on as attributes, for readers of the HDF5 file alone.
+  func describe(_ attributes: HDF5Attributes) throws {
+    try attributes.set("schema", "kinship teacher cache \(format)")
+    try attributes.set("version", version)
+    try attributes.set("blas_kernel", kernel)
+    try attributes.set("teacher_sha256", description.teacher.sha256)
+    try attributes.set("teacher_config", description.teacher.config)
+    try attributes.set("teacher_vocabulary_sha256", description.teacher.vocabularySHA256)
+    try attributes.set("logit_scale", Double(logitScale))
+    try attributes.set("corpus", description.dataset.name)
+    try attributes.set("corpus_sha256", description.dataset.sha256)
+    try attributes.set("samples", description.dataset.samples)
+    try attributes.set("captions", description.dataset.captions)
+    try attributes.set("data_seed", description.seed)
+    try attributes.set("views", description.views)
+    for (name, value) in description.image.sorted(by: { $0.key < $1.key }) {
+      try attributes.set("image_\(name)", value)
+    }
+  }
+}
+
+// MARK: View
+
+/// An HDF5 file for other tools that shows all parts as one, with virtual data sets over the parts' own and relative
+/// paths.
+///
+/// A missing part reads as NaN and a damaged one goes unnoticed, so our own readers use the manifest.
+enum CacheView {
+  static let file = "embeddings.h5"
+
+  static func write(_ manifest: CacheManifest, _ folder: String) throws {
+    let partial = "\(folder)/\(file).\(UUID().uuidString)\(CacheWriter.partial)"
+    let (dataset, width) = (manifest.description.dataset, manifest.description.teacher.width)
+    do {
+      let view = try HDF5File.create(partial)
+      try manifest.describe(view.attributes)
+      try view.createVirtualDataset(
+        "image", manifest.type.stored, shape: [dataset.samples, manifest.description.views, width],
+        sources: manifest.parts.map { HDF5Source(file: $0.file, rows: $0.first..<$0.end) })
+      try view.createVirtualDataset(
+        "text", manifest.type.stored, shape: [dataset.captions, width],
+        sources: manifest.parts.map { HDF5Source(file: $0.file, rows: $0.firstCaption..<$0.endCaption) })
+      try view.close()
+      try Publish.sync(file: partial)
+      try Publish.rename(partial, to: "\(folder)/\(file)")
+    } catch {
+      try? Publish.removeAll(partial)
+      throw error
     }
   }
 }

@@ -1,25 +1,25 @@
 internal import Foundation
 public import Tensor
 
-/// A teacher cache that was found whole, read by single rows: nothing of it is held in memory but the manifest.
+/// A complete teacher cache, which is read row by row. Only its manifest is held in memory.
 ///
-/// All methods may be called from any number of threads.
+/// Any number of threads may call all methods.
 public final class TeacherCache: Sendable {
   public let folder: String
   public let manifest: CacheManifest
-  private let files = ShardFiles()
+  private let files = OpenFileCache()
 
   /// Opens the cache in `folder`. Every rank must call it; with `checksums` each reads its share of the parts.
   ///
-  /// - Parameter wanted: what the embeddings must be of; nil for whatever they are.
-  /// - Throws: `CacheError` that names every part that is missing or damaged, or says how cache and run differ.
+  /// - Parameter wanted: the description that the embeddings must have; nil accepts any.
+  /// - Throws: a `CacheError` that names every missing or damaged part, or every difference between cache and run.
   public init(
-    _ folder: String, wanted: CacheDescription?, check: Corpus.Check, communicator: Communicator
+    _ folder: String, wanted: CacheDescription?, check: Dataset.Check, communicator: Communicator
   ) throws {
     self.folder = folder
     let run = "run kinship precompute"
     guard let manifest = try CacheManifest.read(folder) else {
-      throw CacheError(folder, ["there is no \(CacheManifest.file)"], advice: "\(run) first", exitCode: 74)
+      throw CacheError(folder, ["there is no \(CacheManifest.file)"], advice: "\(run) first", status: .inputOutput)
     }
     self.manifest = manifest
     if let problems = wanted.map({ manifest.description.differences(from: $0) }), !problems.isEmpty {
@@ -28,8 +28,8 @@ public final class TeacherCache: Sendable {
     guard manifest.isWhole else {
       throw CacheError(
         folder,
-        ["it is not complete: kinship precompute was stopped before all \(manifest.partCount) parts were there"],
-        advice: "\(run) again, and it goes on")
+        ["it is incomplete: kinship precompute was stopped before it had written all \(manifest.partCount) parts"],
+        advice: "\(run) again to continue")
     }
     var own: [String] = []
     for index in manifest.parts.indices {
@@ -40,37 +40,35 @@ public final class TeacherCache: Sendable {
       }
     }
     var problems: [String] = []
-    for problem in try communicator.all(own) where !problems.contains(problem) { problems.append(problem) }
+    for problem in try communicator.allGather(own).joined() where !problems.contains(problem) {
+      problems.append(problem)
+    }
     guard problems.isEmpty else {
-      throw CacheError(folder, problems.sorted(), advice: "\(run) again: it keeps the parts that are whole")
+      throw CacheError(folder, problems.sorted(), advice: "\(run) again, which keeps the undamaged parts")
     }
   }
 
-  /// d, the numbers of an embedding.
+  /// The width d of an embedding.
   public var width: Int { manifest.description.teacher.width }
 
-  /// Reads the embedding of a picture's crop into `row`, d numbers.
+  /// Reads the embedding of an image's crop into `row` [d].
   public func readImage(sample: Int, view: Int, into row: Tensor<Float>) throws {
-    let (corpus, views) = (manifest.description.corpus, manifest.description.views)
-    precondition(0..<corpus.samples ~= sample && 0..<views ~= view, "sample \(sample), view \(view)")
+    let (dataset, views) = (manifest.description.dataset, manifest.description.views)
+    precondition(0..<dataset.samples ~= sample && 0..<views ~= view, "sample \(sample), view \(view)")
     let index = sample / manifest.partSamples
     let part = manifest.parts[index]
-    try read(index, part.imageOffset, row: (sample - part.first) * views + view, into: row)
+    try read(part: index, offset: part.imageOffset, row: (sample - part.first) * views + view, into: row)
   }
 
-  /// Reads the embedding of a caption, counted over the corpus, into `row`, d numbers.
+  /// Reads the embedding of a caption, counted over the dataset, into `row` [d].
   public func readText(caption: Int, into row: Tensor<Float>) throws {
-    precondition(0..<manifest.description.corpus.captions ~= caption, "caption \(caption)")
-    var (low, high) = (0, manifest.parts.count)
-    while high - low > 1 {
-      let middle = (low + high) / 2
-      if manifest.parts[middle].firstCaption <= caption { low = middle } else { high = middle }
-    }
-    let part = manifest.parts[low]
-    try read(low, part.textOffset, row: caption - part.firstCaption, into: row)
+    precondition(0..<manifest.description.dataset.captions ~= caption, "caption \(caption)")
+    let index = manifest.parts.indices.last(holding: { manifest.parts[$0].firstCaption <= caption })
+    let part = manifest.parts[index]
+    try read(part: index, offset: part.textOffset, row: caption - part.firstCaption, into: row)
   }
 
-  private func read(_ index: Int, _ offset: Int, row: Int, into target: Tensor<Float>) throws {
+  private func read(part index: Int, offset: Int, row: Int, into target: Tensor<Float>) throws {
     precondition(target.count == width, "\(target.shape) for \(width) numbers")
     let file = try files.file(index, path: "\(folder)/\(manifest.parts[index].file)")
     let place = offset + row * width * manifest.type.stored.size
@@ -86,5 +84,28 @@ public final class TeacherCache: Sendable {
       let bits = try file.read(width, of: UInt16.self, at: place)
       for (column, bits) in bits.enumerated() { target[column] = BFloat16(bitPattern: bits).float }
     }
+  }
+}
+
+/// A teacher cache that cannot be written or used, with all problems found.
+public struct CacheError: Error, ExitCoded, Hashable, CustomStringConvertible {
+  public let folder: String
+  /// The problems, one sentence each; never empty.
+  public let problems: [String]
+  /// The advice to the user.
+  public let advice: String?
+  /// 65 if the stored contents are wrong, 74 if they are missing or the system reports an error.
+  public let status: ExitStatus
+
+  init(_ folder: String, _ problems: [String], advice: String? = nil, status: ExitStatus = .badData) {
+    self.folder = folder
+    self.problems = problems
+    self.advice = advice
+    self.status = status
+  }
+
+  public var description: String {
+    let list = problems.count == 1 ? " \(problems[0])" : problems.map { "\n  \($0)" }.joined()
+    return "teacher cache \(folder):\(list)" + (advice.map { "; \($0)" } ?? "")
   }
 }

@@ -28,10 +28,10 @@ public struct Checkpoint: Sendable {
       for index in stride(from: rank, to: found.parts.count, by: communicator?.size ?? 1) {
         verdict.add(problem(of: found.parts[index], in: folder))
       }
-    } catch { verdict = Verdict(problems: error.problems, exitCode: error.exitCode) }
+    } catch { verdict = Verdict(problems: error.problems, status: error.status) }
     if let communicator { verdict = try verdict.merged(over: communicator) }
     guard let manifest, verdict.problems.isEmpty else {
-      throw CheckpointError(folder, verdict.problems, exitCode: verdict.exitCode)
+      throw CheckpointError(folder, verdict.problems, status: verdict.status)
     }
     return Checkpoint(folder: folder, manifest: manifest)
   }
@@ -60,19 +60,19 @@ public struct Checkpoint: Sendable {
     return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
   }
 
-  private static func problem(of part: CheckpointManifest.Part, in folder: String) -> (String, Int32)? {
+  private static func problem(of part: CheckpointManifest.Part, in folder: String) -> (String, ExitStatus)? {
     do throws(FileError) {
       let path = "\(folder)/\(part.file)"
-      guard FileManager.default.fileExists(atPath: path) else { return ("\(part.file) is missing", 65) }
+      guard FileManager.default.fileExists(atPath: path) else { return ("\(part.file) is missing", .badData) }
       let file = try OpenFile.reading(path)
       let bytes = try file.size()
-      guard bytes == part.bytes else { return ("\(part.file) has \(bytes) bytes, expected \(part.bytes)", 65) }
+      guard bytes == part.bytes else { return ("\(part.file) has \(bytes) bytes, expected \(part.bytes)", .badData) }
       let found = try file.sha256()
       guard found == part.sha256 else {
-        return ("\(part.file) was altered: its SHA-256 is \(found), expected \(part.sha256)", 65)
+        return ("\(part.file) was altered: its SHA-256 is \(found), expected \(part.sha256)", .badData)
       }
       return nil
-    } catch { return ("\(error)", 74) }
+    } catch { return ("\(error)", .inputOutput) }
   }
 }
 
@@ -84,15 +84,14 @@ extension Checkpoint {
   /// - Parameters:
   ///   - entries: what the arena holds.
   ///   - values: the whole arena; what no entry covers is left alone.
-  ///   - prefix: parameters whose names begin so may be in the checkpoint and not in the arena: what only training
-  ///     needs. Nil: none may.
+  ///   - owner: parameters of this owner may be in the checkpoint and not in the arena. Nil: none may.
   ///   - averaged: their moving average in place of the parameters themselves.
   /// - Throws: `CheckpointError` where there is no average; that lists every parameter that is missing, unexpected or
   ///   of another shape.
   public func readValues(
-    _ entries: [CheckpointEntry], into values: Tensor<Float>, leaving prefix: String? = nil, averaged: Bool = false
+    _ entries: [NamedSlice], into values: Tensor<Float>, leaving owner: NamedSlice.Owner? = nil, averaged: Bool = false
   ) throws(CheckpointError) {
-    try read(averaged ? .average : .parameters, entries, [0..<values.count], into: values, leaving: prefix)
+    try read(averaged ? .average : .parameters, entries, [0..<values.count], into: values, leaving: owner)
   }
 
   /// The same on all ranks of a communicator: each reads its share, once, and then the shares are exchanged. All ranks
@@ -100,13 +99,13 @@ extension Checkpoint {
   ///
   /// - Throws: as above; `MPIError`.
   public func readValues(
-    _ entries: [CheckpointEntry], into values: Tensor<Float>, over communicator: Communicator,
-    leaving prefix: String? = nil, averaged: Bool = false
+    _ entries: [NamedSlice], into values: Tensor<Float>, over communicator: Communicator,
+    leaving owner: NamedSlice.Owner? = nil, averaged: Bool = false
   ) throws {
     let ranges = communicator.slices(of: values.count)
     let own = ranges[communicator.rank]
-    try readValues(entries, range: own, into: values.slice(own), leaving: prefix, averaged: averaged)
-    if communicator.size > 1 { try communicator.gatherSlices(in: values, ranges: ranges) }
+    try readValues(entries, range: own, into: values.slice(own), leaving: owner, averaged: averaged)
+    if communicator.size > 1 { try communicator.allGather(partsOf: values, ranges: ranges) }
   }
 
   /// Fills one range of an arena with its part of the parameters, and reads no more than that.
@@ -115,13 +114,13 @@ extension Checkpoint {
   ///   - entries: what the whole arena holds.
   ///   - range: the part of the arena to fill.
   ///   - values: that part, `range.count` scalars.
-  ///   - prefix: as above.
+  ///   - owner: as above.
   /// - Throws: as above, be a parameter in the range or not.
   public func readValues(
-    _ entries: [CheckpointEntry], range: Range<Int>, into values: Tensor<Float>, leaving prefix: String? = nil,
+    _ entries: [NamedSlice], range: Range<Int>, into values: Tensor<Float>, leaving owner: NamedSlice.Owner? = nil,
     averaged: Bool = false
   ) throws(CheckpointError) {
-    try read(averaged ? .average : .parameters, entries, [range], into: values, leaving: prefix)
+    try read(averaged ? .average : .parameters, entries, [range], into: values, leaving: owner)
   }
 
   /// Fills the moments of some ranges of the arena, and reads no more than these.
@@ -132,7 +131,7 @@ extension Checkpoint {
   ///   - first: AdamW's first moment of the ranges, end to end.
   ///   - second: AdamW's second moment, likewise.
   public func readMoments(
-    _ entries: [CheckpointEntry], ranges: [Range<Int>], first: Tensor<Float>, second: Tensor<Float>
+    _ entries: [NamedSlice], ranges: [Range<Int>], first: Tensor<Float>, second: Tensor<Float>
   ) throws(CheckpointError) {
     try read(.moment1, entries, ranges, into: first)
     try read(.moment2, entries, ranges, into: second)
@@ -144,20 +143,20 @@ extension Checkpoint {
   ///   - entries: what the arena holds.
   ///   - average: of the ranges, end to end.
   public func readAverage(
-    _ entries: [CheckpointEntry], ranges: [Range<Int>], into average: Tensor<Float>
+    _ entries: [NamedSlice], ranges: [Range<Int>], into average: Tensor<Float>
   ) throws(CheckpointError) {
     try read(.average, entries, ranges, into: average)
   }
 
   private func read(
-    _ group: CheckpointPart.Group, _ entries: [CheckpointEntry], _ ranges: [Range<Int>], into target: Tensor<Float>,
-    leaving prefix: String? = nil
+    _ group: CheckpointPart.Group, _ entries: [NamedSlice], _ ranges: [Range<Int>], into target: Tensor<Float>,
+    leaving owner: NamedSlice.Owner? = nil
   ) throws(CheckpointError) {
     precondition(target.count == ranges.reduce(0) { $0 + $1.count }, "\(target.shape) for \(ranges)")
     if group == .average, !manifest.isAveraged {
       throw CheckpointError(folder, ["it holds no moving average of the weights: its run had no ema"])
     }
-    let problems = mismatches(entries, leaving: prefix)
+    let problems = mismatches(entries, leaving: owner)
     guard problems.isEmpty else { throw CheckpointError(folder, problems) }
     let indices = Dictionary(uniqueKeysWithValues: manifest.parameters.enumerated().map { ($1.name, $0) })
     // In the checkpoint's own order parts are opened one after another.
@@ -178,9 +177,9 @@ extension Checkpoint {
     }
   }
 
-  /// Every parameter that is missing, unexpected or of another shape than in an arena of these entries; those whose
-  /// names begin with `prefix` may be in the checkpoint alone.
-  public func mismatches(_ entries: [CheckpointEntry], leaving prefix: String? = nil) -> [String] {
+  /// Every parameter that is missing, unexpected or of another shape than in an arena of these entries; those of
+  /// `owner` may be in the checkpoint alone.
+  public func mismatches(_ entries: [NamedSlice], leaving owner: NamedSlice.Owner? = nil) -> [String] {
     let stored = Dictionary(uniqueKeysWithValues: manifest.parameters.map { ($0.name, $0.shape) })
     let expected = Set(entries.map(\.name))
     var problems: [String] = []
@@ -194,7 +193,7 @@ extension Checkpoint {
       }
     }
     for parameter in manifest.parameters where !expected.contains(parameter.name) {
-      if let prefix, parameter.name.hasPrefix(prefix) { continue }
+      if let owner, NamedSlice.Owner(of: parameter.name) == owner { continue }
       problems.append("parameter \(parameter.name) \(parameter.shape) is not in the model")
     }
     return problems
@@ -204,21 +203,20 @@ extension Checkpoint {
 /// What a rank found wrong.
 private struct Verdict: Codable {
   var problems: [String] = []
-  var exitCode: Int32 = 65
+  var status: ExitStatus = .badData
 
-  mutating func add(_ finding: (problem: String, exitCode: Int32)?) {
+  mutating func add(_ finding: (problem: String, status: ExitStatus)?) {
     guard let finding else { return }
     problems.append(finding.problem)
-    exitCode = max(exitCode, finding.exitCode)
+    if finding.status.rawValue > status.rawValue { status = finding.status }
   }
 
   /// Everything that any rank found, once, in rank order.
   func merged(over communicator: Communicator) throws -> Verdict {
     var merged = Verdict()
-    for bytes in try communicator.allGather(Array(JSONEncoder().encode(self))) {
-      let other = try JSONDecoder().decode(Verdict.self, from: Data(bytes))
+    for other in try communicator.allGather(self) {
       for problem in other.problems where !merged.problems.contains(problem) {
-        merged.add((problem, other.exitCode))
+        merged.add((problem, other.status))
       }
     }
     return merged

@@ -4,12 +4,12 @@ public struct CheckpointError: Error, ExitCoded, Hashable, CustomStringConvertib
   /// One sentence each; never empty.
   public let problems: [String]
   /// 65 where what is stored is wrong, 74 where the system refused.
-  public let exitCode: Int32
+  public let status: ExitStatus
 
-  init(_ folder: String, _ problems: [String], exitCode: Int32 = 65) {
+  init(_ folder: String, _ problems: [String], status: ExitStatus = .badData) {
     self.folder = folder
     self.problems = problems
-    self.exitCode = exitCode
+    self.status = status
   }
 
   public var description: String {
@@ -24,6 +24,6 @@ public struct CheckpointError: Error, ExitCoded, Hashable, CustomStringConvertib
       return try body()
     } catch let error as CheckpointError {
       throw error
-    } catch { throw CheckpointError(folder, ["\(error)"], exitCode: 74) }
+    } catch { throw CheckpointError(folder, ["\(error)"], status: .inputOutput) }
   }
 }

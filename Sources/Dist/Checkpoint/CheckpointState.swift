@@ -1,26 +1,10 @@
 public import Tensor
 
-/// Where a parameter lies in a flat arena.
-public struct CheckpointEntry: Hashable, Sendable {
-  public let name: String
-  public let shape: Shape
-  /// Its first scalar in every arena of the layout.
-  public let offset: Int
-
-  public init(name: String, shape: Shape, offset: Int) {
-    self.name = name
-    self.shape = shape
-    self.offset = offset
-  }
-
-  public var range: Range<Int> { offset..<offset + shape.count }
-}
-
 /// What one rank gives to a checkpoint: a flat arena, of which it owns some ranges, and the moments of these; where
 /// there is one, their moving average.
 public struct CheckpointState: Sendable {
   /// The parameters, by rising offset; there may be gaps between them, which are not stored.
-  public let entries: [CheckpointEntry]
+  public let entries: [NamedSlice]
   /// This rank's parts of the arena, rising. All ranks' together hold each parameter's every scalar once.
   public let ranges: [Range<Int>]
   /// The whole arena, or this rank's parts of it end to end.
@@ -35,7 +19,7 @@ public struct CheckpointState: Sendable {
 
   /// - Parameter values: the whole arena; only this rank's ranges of it are written.
   public init(
-    entries: [CheckpointEntry], values: Tensor<Float>, ranges: [Range<Int>], firstMoment: Tensor<Float>,
+    entries: [NamedSlice], values: Tensor<Float>, ranges: [Range<Int>], firstMoment: Tensor<Float>,
     secondMoment: Tensor<Float>, average: Tensor<Float>? = nil
   ) {
     precondition(
@@ -53,7 +37,7 @@ public struct CheckpointState: Sendable {
   }
 
   private init(
-    _ entries: [CheckpointEntry], _ ranges: [Range<Int>], _ values: Tensor<Float>, isPacked: Bool,
+    _ entries: [NamedSlice], _ ranges: [Range<Int>], _ values: Tensor<Float>, isPacked: Bool,
     _ firstMoment: Tensor<Float>, _ secondMoment: Tensor<Float>, _ average: Tensor<Float>?
   ) {
     let count = Self.count(ranges)
@@ -167,7 +151,7 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
 
   /// Optimizer steps taken.
   public var step: Int
-  /// Pictures and captions seen.
+  /// Images and captions seen.
   public var samples: Int
   /// Batches by which the data are ahead of the steps, where a run has gone back to a checkpoint but not to its data.
   public var passedOver: Int?

@@ -68,10 +68,9 @@ public struct CheckpointWriter: Sendable {
 
     // Ranks may write for minutes, and their cores are wanted elsewhere.
     try communicator.patientBarrier()
-    var bound = [part.byteBound]
-    try communicator.sum(&bound)
+    let bound = try communicator.allReduce(part.byteBound)
     if communicator.rank == 0 {
-      try CheckpointError.naming(target) { try prepare(partial, bytes: bound[0]) }
+      try CheckpointError.naming(target) { try prepare(partial, bytes: bound) }
     }
     try communicator.patientBarrier()
 
@@ -84,7 +83,7 @@ public struct CheckpointWriter: Sendable {
     let own = CheckpointManifest.Part(
       file: file, ranges: state.positions, bytes: written.bytes, sha256: written.sha256)
     try communicator.patientBarrier()
-    let parts = try communicator.allGather(Array(JSONEncoder().encode(own)))
+    let parts = try communicator.allGather(own)
 
     var notRemoved: [String] = []
     if communicator.rank == 0 {
@@ -92,7 +91,7 @@ public struct CheckpointWriter: Sendable {
         let manifest = CheckpointManifest(
           format: CheckpointManifest.currentFormat, record: record,
           parameters: state.entries.map { .init(name: $0.name, shape: $0.shape.array) },
-          parts: try parts.map { try JSONDecoder().decode(CheckpointManifest.Part.self, from: Data($0)) },
+          parts: parts,
           ema: state.average == nil ? nil : true)
         if let problem = manifest.problem { preconditionFailure("the ranks' ranges of the arena: \(problem)") }
         try manifest.write(into: partial)

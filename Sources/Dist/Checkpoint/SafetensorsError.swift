@@ -4,20 +4,20 @@ public struct SafetensorsError: Error, ExitCoded, Hashable, CustomStringConverti
   /// What was expected and what was found.
   public let reason: String
   /// 65 where the file's content is wrong, 74 where the system refused.
-  public let exitCode: Int32
+  public let status: ExitStatus
 
   public var description: String { "safetensors file \(path): \(reason)" }
 
   init(path: String, reason: String) {
     self.path = path
     self.reason = reason
-    exitCode = 65
+    status = .badData
   }
 
   init(_ error: FileError, path: String) {
     self.path = path
     reason = "cannot \(error.action) it: \(error.reason)"
-    exitCode = error.exitCode
+    status = error.status
   }
 
   /// Runs `body`; what the system refuses becomes an error of the file `path`.

@@ -1,54 +1,72 @@
 internal import CMPI
+internal import Foundation
 public import Tensor
 
-// Every rank calls these, in the same order and with agreeing sizes. A size that contradicts another argument of the
-// same call is our own mistake and traps; what MPI reports is thrown.
+// Every rank must call these, in the same order and with matching sizes. Sizes that contradict each other within one
+// call are programming errors and trap; errors that MPI reports are thrown.
 
 // MARK: Reductions
 
+/// The operation that combines the ranks' numbers in a reduction.
+public enum Reduction: Sendable {
+  case sum, maximum
+
+  fileprivate var operation: MPI_Op { unsafe self == .sum ? kinship_mpi_sum() : kinship_mpi_max() }
+}
+
 extension Communicator {
   /// Replaces each element by its sum over the ranks. All ranks get the same bits.
-  public func sum<S: Scalar>(_ values: Tensor<S>) throws(MPIError) {
-    try collective("sum") { () throws(MPIError) in
-      unsafe try lend(values) { base, count throws(MPIError) in
+  public func allReduce<S: Scalar>(_ values: Tensor<S>) throws(MPIError) {
+    try collective("allReduce") { () throws(MPIError) in
+      unsafe try withElements(of: values) { base, count throws(MPIError) in
         unsafe try allReduce(base, count, .of(S.self), kinship_mpi_sum())
       }
     }
   }
 
-  /// Replaces each number by its sum over the ranks. All ranks get the same bits.
-  public func sum(_ values: inout [Double]) throws(MPIError) {
-    unsafe try reduce("sum", &values, .doubles, kinship_mpi_sum())
+  /// Replaces each number by its sum over the ranks, or by its maximum. All ranks get the same bits. The maximum is
+  /// undefined if any rank has a NaN.
+  public func allReduce(_ values: inout [Double], _ reduction: Reduction = .sum) throws(MPIError) {
+    try reduce(&values, .doubles, reduction)
   }
 
-  /// Replaces each number by its sum over the ranks; wraps around beyond 64 bits.
-  public func sum(_ values: inout [Int]) throws(MPIError) {
-    unsafe try reduce("sum", &values, .integers, kinship_mpi_sum())
+  /// Replaces each number by its sum over the ranks, or by its maximum. Sums wrap around beyond 64 bits.
+  public func allReduce(_ values: inout [Int], _ reduction: Reduction = .sum) throws(MPIError) {
+    try reduce(&values, .integers, reduction)
   }
 
-  /// Replaces each number by its maximum over the ranks. Where a rank has a NaN the result is not defined.
-  public func maximum(_ values: inout [Double]) throws(MPIError) {
-    unsafe try reduce("maximum", &values, .doubles, kinship_mpi_max())
+  /// Returns the sum of one number over the ranks, or its maximum.
+  public func allReduce(_ value: Double, _ reduction: Reduction = .sum) throws(MPIError) -> Double {
+    var values = [value]
+    try allReduce(&values, reduction)
+    return values[0]
+  }
+
+  /// Returns the sum of one number over the ranks, or its maximum.
+  public func allReduce(_ value: Int, _ reduction: Reduction = .sum) throws(MPIError) -> Int {
+    var values = [value]
+    try allReduce(&values, reduction)
+    return values[0]
   }
 
   private func reduce<Element: BitwiseCopyable>(
-    _ name: StaticString, _ values: inout [Element], _ wire: Wire, _ operation: MPI_Op
+    _ values: inout [Element], _ element: ElementType, _ reduction: Reduction
   ) throws(MPIError) {
-    try collective(name) { () throws(MPIError) in
-      unsafe try lend(&values) { base, count throws(MPIError) in
-        unsafe try allReduce(base, count, wire, operation)
+    try collective("allReduce") { () throws(MPIError) in
+      unsafe try withElements(of: &values) { base, count throws(MPIError) in
+        unsafe try allReduce(base, count, element, reduction.operation)
       }
     }
   }
 
   /// Sums `whole` over the ranks and gives each rank its own range of the sum.
   ///
-  /// - Parameters:
-  ///   - whole: as many elements as all ranges together; unchanged.
-  ///   - own: `ranges[rank].count` elements, outside of `whole`.
-  ///   - ranges: one a rank, each beginning where the one before it ends, the first at 0; some may be empty.
+  /// The same ranges on the same number of ranks give the same bits, which may differ from those of `allReduce`.
   ///
-  /// Equal ranges on as many ranks give equal bits; `sum` may give others.
+  /// - Parameters:
+  ///   - whole: the elements of all ranges, unchanged.
+  ///   - own: receives `ranges[rank].count` elements; must not overlap `whole`.
+  ///   - ranges: one range per rank. They follow one another from 0 and may be empty.
   public func reduceScatter<S: Scalar>(
     _ whole: Tensor<S>, into own: Tensor<S>, ranges: [Range<Int>]
   ) throws(MPIError) {
@@ -57,8 +75,8 @@ extension Communicator {
     precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound }, "ranges are adjacent")
     precondition(own.count == ranges[rank].count, "own holds \(own.count), the range has \(ranges[rank].count)")
     try collective("reduceScatter") { () throws(MPIError) in
-      unsafe try lend(whole) { source, _ throws(MPIError) in
-        unsafe try lend(own) { target, _ throws(MPIError) in
+      unsafe try withElements(of: whole) { source, _ throws(MPIError) in
+        unsafe try withElements(of: own) { target, _ throws(MPIError) in
           unsafe try self.reduceScatter(source, into: target, ranges, .of(S.self))
         }
       }
@@ -69,67 +87,63 @@ extension Communicator {
 // MARK: Gathering
 
 extension Communicator {
-  /// Collects matrix rows that are spread over the ranks.
+  /// Gathers the rows of a matrix from all ranks.
   ///
   /// - Parameters:
-  ///   - local: [b, d], the rows `slice(of: N)` of this rank; may be that very part of `all`.
+  ///   - local: [b, d], this rank's rows `slice(of: N)`; may be these rows of `all` in place.
   ///   - all: [N, d], filled on every rank.
-  public func gatherRows<S: Scalar>(_ local: Tensor<S>, into all: Tensor<S>) throws(MPIError) {
+  public func allGather<S: Scalar>(rows local: Tensor<S>, into all: Tensor<S>) throws(MPIError) {
     let columns = all.columns
     precondition(local.columns == columns, "\(local.shape) gathered into \(all.shape)")
     let ranges = slices(of: all.rows).map { $0.lowerBound * columns..<$0.upperBound * columns }
-    try gather("gatherRows", local, into: all, ranges)
+    try gather(local, into: all, ranges)
   }
 
-  /// Collects a vector whose parts are spread over the ranks.
+  /// Gathers the parts of a vector from all ranks.
   ///
   /// - Parameters:
-  ///   - local: the elements `slice(of: N)` of this rank; may be that very part of `all`.
+  ///   - local: this rank's elements `slice(of: N)`; may be these elements of `all` in place.
   ///   - all: N elements, filled on every rank.
-  public func gatherVector<S: Scalar>(_ local: Tensor<S>, into all: Tensor<S>) throws(MPIError) {
-    try gather("gatherVector", local, into: all, slices(of: all.count))
+  public func allGather<S: Scalar>(vector local: Tensor<S>, into all: Tensor<S>) throws(MPIError) {
+    try gather(local, into: all, slices(of: all.count))
   }
 
-  /// Shares out parts of a vector that every rank has: `ranges[r]` of rank r overwrites that of all others.
+  /// Gathers parts of a vector in place: `ranges[r]` of rank r overwrites that range on all other ranks.
   ///
-  /// The ranges are one a rank and do not overlap; what no range covers is left alone.
-  public func gatherSlices<S: Scalar>(in whole: Tensor<S>, ranges: [Range<Int>]) throws(MPIError) {
+  /// There is one range per rank, and they do not overlap. Elements outside of all ranges are unchanged.
+  public func allGather<S: Scalar>(partsOf whole: Tensor<S>, ranges: [Range<Int>]) throws(MPIError) {
     precondition(ranges.count == size, "\(ranges.count) ranges for \(size) ranks")
     precondition(
       ranges.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= whole.count }, "ranges within \(whole.shape)")
-    try gather("gatherSlices", whole.slice(ranges[rank]), into: whole, ranges)
+    try gather(whole.slice(ranges[rank]), into: whole, ranges)
   }
 
   private func gather<S: Scalar>(
-    _ name: StaticString, _ local: Tensor<S>, into all: Tensor<S>, _ ranges: [Range<Int>]
+    _ local: Tensor<S>, into all: Tensor<S>, _ ranges: [Range<Int>]
   ) throws(MPIError) {
     let own = ranges[rank]
     precondition(local.count == own.count, "rank \(rank) gives \(local.count) elements, its share is \(own.count)")
-    try collective(name) { () throws(MPIError) in
-      unsafe try lend(local) { source, _ throws(MPIError) in
-        unsafe try lend(all) { target, _ throws(MPIError) in
+    try collective("allGather") { () throws(MPIError) in
+      unsafe try withElements(of: local) { source, _ throws(MPIError) in
+        unsafe try withElements(of: all) { target, _ throws(MPIError) in
           unsafe try gatherBlocks(source, into: target, ranges, .of(S.self))
         }
       }
     }
   }
 
-  /// Every rank's bytes, in rank order, on every rank. The lengths may differ.
+  /// Returns every rank's bytes, in rank order, on every rank. The lengths may differ.
   public func allGather(_ bytes: [UInt8]) throws(MPIError) -> [[UInt8]] {
     try collective("allGather") { () throws(MPIError) in
       var lengths = [Int](repeating: 0, count: size)
       lengths[rank] = bytes.count
-      unsafe try lend(&lengths) { base, count throws(MPIError) in
+      unsafe try withElements(of: &lengths) { base, count throws(MPIError) in
         unsafe try allReduce(base, count, .integers, kinship_mpi_sum())
       }
-      var ranges: [Range<Int>] = []
-      for length in lengths {
-        let start = ranges.last?.upperBound ?? 0
-        ranges.append(start..<start + length)
-      }
+      let ranges = Self.endToEnd(lengths)
       var all = [UInt8](repeating: 0, count: lengths.reduce(0, +))
       all.replaceSubrange(ranges[rank], with: bytes)
-      unsafe try lend(&all) { base, _ throws(MPIError) in
+      unsafe try withElements(of: &all) { base, _ throws(MPIError) in
         unsafe try gatherBlocks(base + ranges[rank].lowerBound, into: base, ranges, .bytes)
       }
       return ranges.map { Array(all[$0]) }
@@ -137,67 +151,75 @@ extension Communicator {
   }
 }
 
+extension Communicator {
+  /// Returns every rank's value, in rank order, on every rank.
+  public func allGather<Value: Codable>(_ value: Value) throws -> [Value] {
+    try allGather(Array(JSONEncoder().encode(value))).map { try JSONDecoder().decode(Value.self, from: Data($0)) }
+  }
+}
+
 // MARK: Exchange
 
 extension Communicator {
-  /// Gives each rank a block of its own, and takes one from each.
+  /// Sends a block of elements to each rank and receives one from each.
   ///
   /// - Parameters:
   ///   - sent: the blocks for all ranks, end to end in rank order.
-  ///   - counts: how many elements each has.
-  ///   - received: the blocks from all ranks, in the same way; filled.
-  ///   - lengths: how many elements each has, by the `counts` of the other ranks.
-  public func exchange<S: Scalar>(
-    _ sent: Tensor<S>, _ counts: [Int], into received: Tensor<S>, _ lengths: [Int]
+  ///   - counts: the number of elements in each of these blocks.
+  ///   - received: filled with the blocks from all ranks, end to end in rank order.
+  ///   - lengths: the number of elements in each of these blocks, as in the `counts` of the sending ranks.
+  public func allToAll<S: Scalar>(
+    _ sent: Tensor<S>, counts: [Int], into received: Tensor<S>, lengths: [Int]
   ) throws(MPIError) {
     let (out, into) = (Self.endToEnd(counts), Self.endToEnd(lengths))
     precondition(out.count == size && into.count == size, "blocks of \(size) ranks")
     precondition(out[size - 1].upperBound == sent.count && into[size - 1].upperBound == received.count, "blocks")
     precondition(counts[rank] == lengths[rank], "a rank's block for itself")
-    try collective("exchange") { () throws(MPIError) in
-      unsafe try lend(sent) { source, _ throws(MPIError) in
-        unsafe try lend(received) { target, _ throws(MPIError) in
-          unsafe try exchangeBlocks(source, out, into: target, into, .of(S.self))
+    try collective("allToAll") { () throws(MPIError) in
+      unsafe try withElements(of: sent) { source, _ throws(MPIError) in
+        unsafe try withElements(of: received) { target, _ throws(MPIError) in
+          unsafe try allToAll(source, sent: out, into: target, received: into, .of(S.self))
         }
       }
     }
   }
 
-  /// Gives each rank a list of its own, and takes one from each. Their lengths may differ.
+  /// Sends a list of integers to each rank and receives one from each. Their lengths may differ.
   ///
   /// - Parameters:
-  ///   - sent: the lists end to end, `counts[r]` numbers for rank r.
-  ///   - received: gets the others' lists end to end in the order of the ranks, in the memory that it has where that is
-  ///     enough.
-  /// - Returns: where in `received` each rank's list is.
-  public func exchange(
-    _ sent: inout [Int], _ counts: [Int], into received: inout [Int]
+  ///   - sent: the lists for all ranks, end to end in rank order; unchanged.
+  ///   - counts: the number of integers in each of these lists.
+  ///   - received: receives the lists from all ranks, end to end in rank order; grows if it is too short.
+  /// - Returns: the range of each rank's list in `received`.
+  public func allToAll(
+    _ sent: inout [Int], counts: [Int], into received: inout [Int]
   ) throws(MPIError) -> [Range<Int>] {
     precondition(
       counts.count == size && counts.reduce(0, +) == sent.count, "\(counts) of \(sent.count) for \(size) ranks")
     var counts = counts
-    return try collective("exchange") { () throws(MPIError) in
+    return try collective("allToAll") { () throws(MPIError) in
       var lengths = [Int](repeating: 0, count: size)
-      unsafe try lend(&counts) { source, _ throws(MPIError) in
-        unsafe try lend(&lengths) { target, _ throws(MPIError) in
+      unsafe try withElements(of: &counts) { source, _ throws(MPIError) in
+        unsafe try withElements(of: &lengths) { target, _ throws(MPIError) in
           unsafe try allToAll(source, into: target, .integers)
         }
       }
       let (out, into) = (Self.endToEnd(counts), Self.endToEnd(lengths))
-      // One more than is exchanged, for an array without elements has no address.
+      // Each array has one extra element, because an empty array has no address.
       sent.append(0)
       defer { sent.removeLast() }
       let room = into[size - 1].upperBound + 1
       while received.count < room { received.append(0) }
-      unsafe try lend(&sent) { source, _ throws(MPIError) in
-        unsafe try lend(&received) { target, _ throws(MPIError) in
-          unsafe try exchangeBlocks(source, out, into: target, into, .integers)
+      unsafe try withElements(of: &sent) { source, _ throws(MPIError) in
+        unsafe try withElements(of: &received) { target, _ throws(MPIError) in
+          unsafe try allToAll(source, sent: out, into: target, received: into, .integers)
         }
       }
       return into
     }
   }
 
+  /// Returns consecutive ranges of these lengths, the first from 0.
   private static func endToEnd(_ counts: [Int]) -> [Range<Int>] {
     var end = 0
     return counts.map { count in
@@ -213,33 +235,40 @@ extension Communicator {
   /// Copies the tensor of rank `root` to all ranks.
   public func broadcast<S: Scalar>(_ values: Tensor<S>, root: Int = 0) throws(MPIError) {
     try collective("broadcast") { () throws(MPIError) in
-      unsafe try lend(values) { base, count throws(MPIError) in
+      unsafe try withElements(of: values) { base, count throws(MPIError) in
         unsafe try broadcast(base, count, .of(S.self), root: root)
       }
     }
   }
 
-  /// Replaces the bytes of every rank by those of rank `root`, whatever their number.
+  /// Replaces the bytes of every rank by those of rank `root`. The lengths may differ.
   public func broadcast(_ bytes: inout [UInt8], root: Int = 0) throws(MPIError) {
     try collective("broadcast") { () throws(MPIError) in
       var length = [bytes.count]
-      unsafe try lend(&length) { base, count throws(MPIError) in
+      unsafe try withElements(of: &length) { base, count throws(MPIError) in
         unsafe try broadcast(base, count, .integers, root: root)
       }
       if rank != root { bytes = [UInt8](repeating: 0, count: length[0]) }
-      unsafe try lend(&bytes) { base, count throws(MPIError) in
+      unsafe try withElements(of: &bytes) { base, count throws(MPIError) in
         unsafe try broadcast(base, count, .bytes, root: root)
       }
     }
   }
 
-  /// Waits until all ranks have come here.
-  public func barrier() throws(MPIError) {
-    try collective("barrier") { () throws(MPIError) in unsafe try meet() }
+  /// Returns on every rank what rank 0 makes; the others do not call `make`.
+  public func broadcast<Value: Codable>(_ make: () throws -> Value) throws -> Value {
+    var bytes = rank == 0 ? Array(try JSONEncoder().encode(make())) : []
+    try broadcast(&bytes)
+    return try JSONDecoder().decode(Value.self, from: Data(bytes))
   }
 
-  /// The same where the wait may be long and the core belongs to others: looks now and then, and sleeps in between.
+  /// Waits until all ranks have called it.
+  public func barrier() throws(MPIError) {
+    try collective("barrier") { () throws(MPIError) in unsafe try rawBarrier() }
+  }
+
+  /// Does the same for waits that may be long: it polls and sleeps in between, which leaves the core to other threads.
   public func patientBarrier() throws(MPIError) {
-    try collective("patient barrier") { () throws(MPIError) in unsafe try meetPatiently() }
+    try collective("patient barrier") { () throws(MPIError) in unsafe try rawPatientBarrier() }
   }
 }

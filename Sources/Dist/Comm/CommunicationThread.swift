@@ -1,16 +1,18 @@
 internal import Foundation
+public import Tensor
 
-/// A thread that meets other ranks while the caller computes, for MPI does nothing by itself.
+/// A thread that runs collectives while the caller computes, because MPI makes no progress by itself.
 ///
-/// What is submitted runs in its order, one after another: every rank must submit the same. The thread waits for work
-/// without taking time, and for other ranks within MPI, which yields its core to whoever computes (`Job.run`).
+/// Submitted work runs one after another, in the order of submission. Every rank must submit the same work. The thread
+/// sleeps while it has no work; while it waits for other ranks inside MPI, it yields its core to computing threads
+/// (`Job.run`).
 public final class CommunicationThread: Sendable {
   private let state = State()
 
-  /// - Parameter ranks: used by nobody else while something is under way.
+  /// - Parameter ranks: must not be used elsewhere while work is under way.
   public init(_ name: String, over ranks: Communicator) {
     Thread.detachNewThread { [state] in
-      // A thread takes no name before whoever starts it has noted that it runs.
+      // A name does not stick until the starting thread has registered the new one.
       while Thread.current.name != name {
         Thread.current.name = name
         Thread.sleep(forTimeInterval: 1e-5)
@@ -21,15 +23,15 @@ public final class CommunicationThread: Sendable {
 
   deinit { state.end() }
 
-  /// Runs `work` after all that was submitted before. Returns its number, to wait for.
+  /// Runs `work` after all earlier submissions. Returns its number, for `wait(for:)`.
   @discardableResult
   public func submit(_ work: @escaping @Sendable (Communicator) throws -> Void) -> Int { state.submit(work) }
 
-  /// Returns when the work of this number, and so all before it, is done; nil: when all is. Throws what first went
-  /// wrong, after which nothing runs any more.
+  /// Waits until the work of this number, and all before it, is done; nil waits for all work. Throws the first error,
+  /// after which no more work runs.
   public func wait(for number: Int? = nil) throws { try state.wait(for: number) }
 
-  /// Throws what has gone wrong so far; does not wait.
+  /// Throws the first error so far, without waiting.
   public func check() throws { try state.check() }
 
   private final class State: @unchecked Sendable {
@@ -99,4 +101,44 @@ public final class CommunicationThread: Sendable {
       condition.broadcast()
     }
   }
+}
+
+/// Gathers sharded numbers, one stage at a time, while the caller computes.
+///
+/// Every rank must start the same stages in the same order. After `wait` nothing is under way.
+public final class GatherAhead<S: Scalar>: Sendable {
+  private let values: Tensor<S>
+  private let stages: [[Range<Int>]]
+  private let thread: CommunicationThread
+
+  /// - Parameters:
+  ///   - values: holds every number at its place; this rank's parts are valid before they are gathered.
+  ///   - stages: the ranges that each stage gathers. Each range is sharded in equal parts of whole 64-byte lines.
+  ///   - ranks: must not be used elsewhere while stages are under way.
+  public init(_ values: Tensor<S>, stages: [[Range<Int>]], over ranks: Communicator) {
+    self.values = values
+    self.stages = stages
+    thread = CommunicationThread("gather", over: ranks)
+  }
+
+  /// Returns the part of a range that each rank keeps.
+  public static func parts(of range: Range<Int>, ranks: Int) -> [Range<Int>] {
+    let line = Arena<S>.alignment / MemoryLayout<S>.stride
+    return (0..<ranks).map { rank in
+      let own = Communicator.slice(of: (range.count + line - 1) / line, rank: rank, size: ranks)
+      return min(
+        range.lowerBound + own.lowerBound * line, range.upperBound)..<min(
+          range.lowerBound + own.upperBound * line, range.upperBound)
+    }
+  }
+
+  /// Starts to gather a stage, after all stages that were started before.
+  public func start(_ stage: Int) {
+    thread.submit { [values, ranges = stages[stage]] ranks in
+      for range in ranges { try ranks.allGather(partsOf: values, ranges: Self.parts(of: range, ranks: ranks.size)) }
+    }
+  }
+
+  /// Waits until all started stages are gathered, and throws their first error.
+  public func wait() throws { try thread.wait() }
 }

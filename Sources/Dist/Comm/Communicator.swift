@@ -2,33 +2,32 @@ internal import CMPI
 internal import Synchronization
 internal import Tensor
 
-/// All ranks of the job, or some of them, and the ways in which they meet.
+/// A group of ranks, all of the job or some of them, and the collectives that they call together.
 ///
-/// A communicator of ours is a duplicate: nothing that other code sends can be taken for our messages. Every
-/// method of `Collectives.swift` must be called by all ranks, in the same order. MPI allows one collective at a
-/// time on a communicator, so a thread that communicates on its own takes a `duplicate()`. MPI releases
-/// communicators when the job ends.
+/// It owns a duplicate of MPI's communicator, so messages of other code are never mistaken for ours. All ranks must
+/// call the methods of `Collectives.swift`, in the same order. MPI allows one collective at a time on a communicator,
+/// so a thread that communicates by itself takes a `duplicate()`. MPI releases communicators when the job ends.
 @safe
 public final class Communicator: @unchecked Sendable {
-  /// This process's number here, 0 ..< size.
+  /// This process's rank in the group, 0 ..< size.
   public let rank: Int
-  /// How many processes meet here: all of the job, unless it was split.
+  /// The number of ranks in the group.
   public let size: Int
   public let hostname: String
-  /// This process's number among those of its node.
+  /// This process's rank among the job's processes on its node.
   public let nodeRank: Int
-  /// How many ranks of the job run on this node.
+  /// The number of the job's ranks on this node.
   public let nodeSize: Int
 
   package let ledger: CollectiveLedger
   let handle: MPI_Comm?
   let caller: MPICaller
-  /// The most elements that one message carries: MPI counts in 32 bits. Longer messages are split.
+  /// The largest number of elements in one message, since MPI counts in 32 bits. Longer messages are split.
   let limit: Int
-  /// Memory that reductions lay their pieces out in; kept, so that steps allocate nothing.
+  /// The buffer in which reductions lay out their pieces. It is kept so that steps allocate nothing.
   private let stage = Mutex(Tensor<Double>(Shape(0)))
 
-  /// The whole job. MPI must have been started.
+  /// Creates the communicator of the whole job. MPI must have been started.
   convenience init() throws(MPIError) {
     let world = unsafe kinship_mpi_comm_world()
     var caller = MPICaller()
@@ -49,7 +48,7 @@ public final class Communicator: @unchecked Sendable {
     unsafe try self.init(adopting: copy, name: name, caller: caller, node: node, limit: limit)
   }
 
-  /// A communicator that nobody else uses.
+  /// Wraps a handle that no other communicator uses.
   private init(
     adopting handle: MPI_Comm?, name: String, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
   ) throws(MPIError) {
@@ -69,13 +68,13 @@ public final class Communicator: @unchecked Sendable {
     self.nodeSize = node.size
   }
 
-  /// A communicator of the same ranks whose messages never meet this one's. All ranks must ask for it. The watchdog
-  /// calls it by `name`.
+  /// Returns a communicator of the same ranks whose messages are separate from this one's. All ranks must call it. The
+  /// watchdog reports the communicator under `name`.
   public func duplicate(name: String? = nil) throws(MPIError) -> Communicator {
     try duplicate(limit: limit, name: name)
   }
 
-  /// The same, with another bound on the elements of one message, so that a test can see messages split.
+  /// Does the same with another bound on the elements of one message, so that tests can split messages.
   package func duplicate(limit: Int, name: String? = nil) throws(MPIError) -> Communicator {
     precondition(limit > 0 && limit <= Int(Int32.max))
     ledger.enter("duplicate")
@@ -85,7 +84,7 @@ public final class Communicator: @unchecked Sendable {
       limit: limit)
   }
 
-  /// The ranks that share this machine's memory, in their order here. All ranks must ask for it.
+  /// Returns the ranks that share this machine's memory, in the order of this communicator. All ranks must call it.
   public func node() throws(MPIError) -> Communicator {
     ledger.enter("node")
     defer { ledger.leave() }
@@ -97,7 +96,7 @@ public final class Communicator: @unchecked Sendable {
       adopting: node, name: "node of \(ledger.communicator)", caller: caller, node: (nodeRank, nodeSize), limit: limit)
   }
 
-  /// The ranks that name the same group, in their order here. All ranks must ask for it.
+  /// Returns the ranks that pass the same group number, in the order of this communicator. All ranks must call it.
   public func split(group: Int) throws(MPIError) -> Communicator {
     precondition(group >= 0 && group <= Int(Int32.max))
     ledger.enter("split")
@@ -108,24 +107,24 @@ public final class Communicator: @unchecked Sendable {
       adopting: part, name: "part of \(ledger.communicator)", caller: caller, node: (nodeRank, nodeSize), limit: limit)
   }
 
-  /// The rows that rank `rank` of `size` owns of `n`: ⌊rank·n/size⌋ ..< ⌊(rank+1)·n/size⌋.
+  /// Returns which of `n` rows rank `rank` of `size` owns: ⌊rank·n/size⌋ ..< ⌊(rank+1)·n/size⌋.
   public static func slice(of n: Int, rank: Int, size: Int) -> Range<Int> {
     precondition(n >= 0 && size > 0 && rank >= 0 && rank < size, "rank \(rank) of \(size), \(n) rows")
     return share(rank, of: n, by: size)..<share(rank + 1, of: n, by: size)
   }
 
-  /// ⌊part·n/size⌋ in full width: the product may exceed 64 bits.
+  /// Returns ⌊part·n/size⌋ with a product of 128 bits.
   private static func share(_ part: Int, of n: Int, by size: Int) -> Int {
     size.dividingFullWidth(part.multipliedFullWidth(by: n)).quotient
   }
 
-  /// The rows of `n` that this rank owns.
+  /// Returns which of `n` rows this rank owns.
   public func slice(of n: Int) -> Range<Int> { Self.slice(of: n, rank: rank, size: size) }
 
-  /// The rows of `n` that each rank owns, in rank order.
+  /// Returns which of `n` rows each rank owns, in rank order.
   public func slices(of n: Int) -> [Range<Int>] { (0..<size).map { Self.slice(of: n, rank: $0, size: size) } }
 
-  /// At least `bytes` of memory, until the next call.
+  /// Returns a buffer of at least `bytes`, valid until the next call.
   func staging(bytes: Int) -> Tensor<Double> {
     stage.withLock { held in
       if held.count * 8 < bytes { held = Tensor(Shape((bytes + 7) / 8)) }
@@ -140,7 +139,7 @@ public final class Communicator: @unchecked Sendable {
     return String(decoding: buffer.prefix(Int(length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  /// Place and number of ranks among those that share this machine's memory.
+  /// Returns this process's rank among the ranks that share its machine's memory, and their number.
   private static func node(of world: MPI_Comm?, _ caller: MPICaller) throws(MPIError) -> (rank: Int, size: Int) {
     var node: MPI_Comm?
     unsafe try caller.check(
@@ -153,5 +152,49 @@ public final class Communicator: @unchecked Sendable {
     unsafe try caller.check("MPI_Comm_size", MPI_Comm_size(node, &size))
     unsafe try caller.check("MPI_Comm_free", MPI_Comm_free(&node))
     return (Int(rank), Int(size))
+  }
+}
+
+/// A failed MPI call, with MPI's own text and the rank and host where it failed.
+public struct MPIError: Error, ExitCoded, CustomStringConvertible {
+  /// The MPI function that returned the code.
+  public let call: String
+  /// The code that MPI returned.
+  public let code: Int32
+  /// MPI's text for the code.
+  public let text: String
+  /// The rank on which the call failed; -1 before ranks are known.
+  public let rank: Int
+  public let host: String
+  /// The name and number of the collective that was running; empty outside of collectives.
+  public let collective: String
+
+  public var status: ExitStatus { .internalError }
+
+  public var description: String {
+    let place = collective.isEmpty ? "" : " in collective \(collective)"
+    return "\(call) failed\(place) on rank \(rank), host \(host): code \(code), \(text)"
+  }
+}
+
+/// The rank and host that errors of MPI calls report.
+struct MPICaller: Sendable {
+  var rank = -1
+  var host = "unknown"
+
+  /// Throws an `MPIError` for any code but success. No other code does.
+  func check(
+    _ call: StaticString, _ code: Int32, in collective: @autoclosure () -> String = ""
+  ) throws(MPIError) {
+    guard code != MPI_SUCCESS else { return }
+    throw MPIError(
+      call: "\(call)", code: code, text: Self.text(code), rank: rank, host: host, collective: collective())
+  }
+
+  private static func text(_ code: Int32) -> String {
+    var buffer = [CChar](repeating: 0, count: Int(MPI_MAX_ERROR_STRING) + 1)
+    var length: Int32 = 0
+    guard unsafe MPI_Error_string(code, &buffer, &length) == MPI_SUCCESS else { return "no text for this code" }
+    return String(decoding: buffer.prefix(Int(length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 }

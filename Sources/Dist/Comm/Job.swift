@@ -1,23 +1,24 @@
 internal import CMPI
 internal import Foundation
 
-/// The life of this process as one rank: start, body, end.
+/// This process as one rank of a job: starts MPI, runs the body, and ends the job.
 public enum Job {
   /// Starts MPI, runs `body` as one rank, and returns the code to exit with.
   ///
-  /// Works under `mpirun` or `srun`, and alone as a job of one rank. The codes that the ranks' bodies return are
-  /// reduced to their maximum, which every rank returns, and only after all have met: a launcher kills the others
-  /// soon after the first process that exits non-zero.
+  /// Works under `mpirun` or `srun`, and alone as a job of one rank. Every rank returns the maximum of the codes that
+  /// the bodies return, and only after all ranks have finished, because a launcher kills the other processes soon after
+  /// the first one exits with a non-zero code.
   ///
-  /// When `body` throws, the rank says so on standard error and ends the *whole job* at once, with the error's
-  /// `exitCode` (70 if it has none): the other ranks may stand in a collective that this one will never enter, and
-  /// MPI is not finalized, since finalizing would wait for them. What all ranks throw together rank 0 says for all.
+  /// If `body` throws, the rank reports the error on standard error and ends the *whole job* immediately with the
+  /// error's `status`. The other ranks may be waiting in a collective that this rank will never enter, so MPI is not
+  /// finalized, which would wait for them. If all ranks throw the same error (`ExitCoded.isShared`), rank 0 reports it
+  /// for all.
   public static func run(_ body: (Communicator) throws -> Int32) -> Int32 {
     do {
       try start()
     } catch {
       report("kinship: \(error)")
-      return error.exitCode
+      return error.status.rawValue
     }
     var rank: Int?
     var who = "unknown rank"
@@ -25,24 +26,23 @@ public enum Job {
       let communicator = try Communicator()
       rank = communicator.rank
       who = "rank \(communicator.rank) of \(communicator.size) on \(communicator.hostname)"
-      var codes = [Double(try body(communicator))]
-      try communicator.maximum(&codes)
+      let code = try communicator.allReduce(Int(try body(communicator)), .maximum)
       try communicator.caller.check("MPI_Finalize", MPI_Finalize())
-      return Int32(codes[0])
+      return Int32(code)
     } catch {
       let known = error as? any ExitCoded
       if let known, let rank, known.isShared {
-        // The others leave rank 0 the time to say what all know, and then to end the job.
+        // The other ranks give rank 0 time to report the error and to end the job.
         if rank == 0 { report("kinship: \(error)") } else { Thread.sleep(forTimeInterval: 5) }
       } else {
         report("kinship: \(who): \(error)")
       }
-      abort(known?.exitCode ?? 70)
+      abort((known?.status ?? .internalError).rawValue)
     }
   }
 
-  /// Ends all ranks, whatever they are doing. MPI may hang in that, too, where another thread is inside it or the
-  /// launcher does not answer: then this process ends alone, which its launcher takes for a failed job.
+  /// Ends all ranks, whatever they are doing. MPI itself may hang if another thread is inside it or the launcher does
+  /// not answer; after ten seconds this process then exits alone, and its launcher treats the job as failed.
   static func abort(_ code: Int32) -> Never {
     Thread.detachNewThread {
       Thread.sleep(forTimeInterval: 10)
@@ -52,26 +52,26 @@ public enum Job {
     _exit(code)
   }
 
-  /// Whether a launcher, mpirun or srun, has started this process: each tells a rank its number.
+  /// True if mpirun or srun has started this process; each passes the rank in an environment variable.
   private static var isLaunched: Bool {
     let environment = ProcessInfo.processInfo.environment
     return ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].contains { environment[$0] != nil }
   }
 
-  /// MPI with leave for every thread to call it.
+  /// Starts MPI so that every thread may call it.
   private static func start() throws(MPIError) {
     var initialized: Int32 = 0
     unsafe try MPICaller().check("MPI_Initialized", MPI_Initialized(&initialized))
     precondition(initialized == 0, "a process is one rank of one job: Job.run is called once")
-    // A waiting rank must leave its core to its own threads and to its neighbours; the user's own setting wins.
+    // A waiting rank must yield its core to its own threads and to other ranks; the user's own setting wins.
     unsafe setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0)
-    // Where the system forbids ranks to read each other's memory, as containers do, a large message crosses shared
-    // memory in fragments, by default three at a time. Ranks whose cores are busy have to take turns for each three:
-    // with 64 a step on busy cores was more than three times as quick (measured on two ranks).
+    // If the system forbids ranks to read each other's memory, as containers do, a large message crosses shared memory
+    // in fragments, three at a time by default, and ranks on busy cores must take turns for each three. With 64
+    // fragments at a time a step on busy cores was more than three times as fast (measured with two ranks).
     unsafe setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0)
     if !isLaunched {
-      // A process that nobody launched has no other ranks: it needs neither Open MPI's daemon nor a look for fast
-      // networks, which take three quarters of the start (0.43 s and 0.08 s, measured).
+      // A process without a launcher has no other ranks. It needs neither Open MPI's daemon nor the search for fast
+      // networks, which take three quarters of the start-up time (0.43 s and 0.08 s, measured).
       unsafe setenv("OMPI_MCA_ess_singleton_isolated", "1", 0)
       unsafe setenv("OMPI_MCA_pml", "ob1", 0)
     }
@@ -81,12 +81,25 @@ public enum Job {
     guard provided >= wanted else {
       throw MPIError(
         call: "MPI_Init_thread", code: provided,
-        text: "this MPI grants thread level \(provided), \(wanted) (MPI_THREAD_MULTIPLE) is needed;"
+        text: "this MPI provides thread level \(provided), but \(wanted) (MPI_THREAD_MULTIPLE) is needed;"
           + " use an Open MPI built with thread support",
         rank: -1, host: ProcessInfo.processInfo.hostName, collective: "")
     }
   }
 
-  /// One write, so that lines of several ranks do not mix.
+  /// Writes a line to standard error in one write, so that lines of several ranks do not mix.
   static func report(_ line: String) { FileHandle.standardError.write(Data("\(line)\n".utf8)) }
+}
+
+/// The versions of the installed libraries that this process uses.
+public enum Libraries {
+  /// The MPI library's name and version, such as `Open MPI v4.1.4`. It can be read before MPI is started.
+  public static var mpi: String {
+    var buffer = [CChar](repeating: 0, count: Int(MPI_MAX_LIBRARY_VERSION_STRING) + 1)
+    var length: Int32 = 0
+    guard unsafe MPI_Get_library_version(&buffer, &length) == MPI_SUCCESS else { return "unknown" }
+    let text = String(decoding: buffer.prefix(Int(length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    // The text is "Open MPI v4.1.4, package: …, ident: …"; build details follow the first comma.
+    return String(text.prefix { $0 != "," && $0 != "\0" && $0 != "\n" })
+  }
 }

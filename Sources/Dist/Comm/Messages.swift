@@ -2,158 +2,159 @@ internal import CMPI
 internal import Foundation
 internal import Tensor
 
-/// What travels: MPI's name for an element, and its size.
+/// The type of the elements in a message: MPI's handle, and the size in bytes.
 @safe
-struct Wire {
+struct ElementType {
   let type: MPI_Datatype
   let stride: Int
 
-  static var bytes: Wire { unsafe Wire(type: kinship_mpi_byte(), stride: 1) }
-  static var integers: Wire { unsafe Wire(type: kinship_mpi_int64(), stride: 8) }
-  static var doubles: Wire { unsafe Wire(type: kinship_mpi_double(), stride: 8) }
+  static var bytes: ElementType { unsafe ElementType(type: kinship_mpi_byte(), stride: 1) }
+  static var integers: ElementType { unsafe ElementType(type: kinship_mpi_int64(), stride: 8) }
+  static var doubles: ElementType { unsafe ElementType(type: kinship_mpi_double(), stride: 8) }
 
-  static func of<S: Scalar>(_ scalar: S.Type) -> Wire {
+  static func of<S: Scalar>(_ scalar: S.Type) -> ElementType {
     if S.self == Double.self { return doubles }
-    precondition(S.self == Float.self, "\(S.self) has no form on the wire")
-    return unsafe Wire(type: kinship_mpi_float(), stride: 4)
+    precondition(S.self == Float.self, "\(S.self) has no MPI data type")
+    return unsafe ElementType(type: kinship_mpi_float(), stride: 4)
   }
 }
 
-/// The raw collectives over untyped memory, with messages split at the communicator's limit. The one file in which
-/// the collectives of MPI are called.
+/// The raw collectives over untyped memory, with messages split at the communicator's limit. Only this file calls MPI's
+/// collectives.
 extension Communicator {
   func check(_ call: StaticString, _ code: Int32) throws(MPIError) {
     try caller.check(call, code, in: "\(ledger.last)")
   }
 
-  /// Runs one collective under its name in the ledger.
+  /// Runs one collective and records it in the ledger and the trace under `name`.
   func collective<R>(_ name: StaticString, _ body: () throws(MPIError) -> R) throws(MPIError) -> R {
     ledger.enter(name)
     defer { ledger.leave() }
     return try Trace.span("\(name)", .communication, body)
   }
 
-  /// Lends out a tensor's elements: their address and number.
-  func lend<S: Scalar>(
-    _ tensor: Tensor<S>, _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
+  /// Calls `body` with the address and the number of a tensor's elements.
+  func withElements<S: Scalar>(
+    of tensor: Tensor<S>, _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
   ) throws(MPIError) {
     try unsafe tensor.withUnsafeMutableBuffer { buffer throws(MPIError) in
       if let base = buffer.baseAddress { unsafe try body(UnsafeMutableRawPointer(base), buffer.count) }
     }
   }
 
-  /// Lends out an array's elements. An empty array may have no address: the body does not run then.
-  func lend<Element: BitwiseCopyable>(
-    _ array: inout [Element], _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
+  /// Calls `body` with the address and the number of an array's elements. An empty array may have no address; then
+  /// `body` does not run.
+  func withElements<Element: BitwiseCopyable>(
+    of array: inout [Element], _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
   ) throws(MPIError) {
     try unsafe array.withUnsafeMutableBufferPointer { buffer throws(MPIError) in
       if let base = buffer.baseAddress { unsafe try body(UnsafeMutableRawPointer(base), buffer.count) }
     }
   }
 
-  /// `count` elements, replaced by their reduction over the ranks; in pieces that stay in the caches.
+  /// Replaces `count` elements by their reduction over the ranks, in pieces that fit the caches.
   @unsafe func allReduce(
-    _ base: UnsafeMutableRawPointer, _ count: Int, _ wire: Wire, _ operation: MPI_Op
+    _ base: UnsafeMutableRawPointer, _ count: Int, _ element: ElementType, _ operation: MPI_Op
   ) throws(MPIError) {
-    ledger.add(bytes: traffic.allReduce(count, stride: wire.stride))
+    ledger.add(bytes: traffic.allReduce(count, stride: element.stride))
     for piece in pieces(0..<count, of: reductionPiece) {
       unsafe try check(
         "MPI_Allreduce",
         MPI_Allreduce(
-          kinship_mpi_in_place(), base + piece.lowerBound * wire.stride, Int32(piece.count), wire.type, operation,
+          kinship_mpi_in_place(), base + piece.lowerBound * element.stride, Int32(piece.count), element.type, operation,
           handle))
     }
   }
 
-  /// `count` elements of `root`, copied to all ranks.
+  /// Copies `count` elements of rank `root` to all ranks.
   @unsafe func broadcast(
-    _ base: UnsafeMutableRawPointer, _ count: Int, _ wire: Wire, root: Int
+    _ base: UnsafeMutableRawPointer, _ count: Int, _ element: ElementType, root: Int
   ) throws(MPIError) {
-    if rank != root { ledger.add(bytes: count * wire.stride) }
+    if rank != root { ledger.add(bytes: count * element.stride) }
     for piece in pieces(0..<count, of: limit) {
       unsafe try check(
         "MPI_Bcast",
         MPI_Bcast(
-          base + piece.lowerBound * wire.stride, Int32(piece.count), wire.type, Int32(truncatingIfNeeded: root),
+          base + piece.lowerBound * element.stride, Int32(piece.count), element.type, Int32(truncatingIfNeeded: root),
           handle))
     }
   }
 
   /// Fills `ranges[r]` of `whole` with the block of rank r, for every r. `block` holds this rank's elements; if it
-  /// lies in its place in `whole` already, nothing is copied.
+  /// already lies in its place in `whole`, it is not copied.
   ///
-  /// Where positions exceed the limit each block is broadcast in pieces instead: the volume is the same.
+  /// If positions exceed the limit, each block is broadcast in pieces instead; the volume is the same.
   @unsafe func gatherBlocks(
-    _ block: UnsafeRawPointer, into whole: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ wire: Wire
+    _ block: UnsafeRawPointer, into whole: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ element: ElementType
   ) throws(MPIError) {
     let own = ranges[rank]
-    let place = unsafe whole + own.lowerBound * wire.stride
+    let place = unsafe whole + own.lowerBound * element.stride
     let inPlace = unsafe block == UnsafeRawPointer(place)
     if ranges.allSatisfy({ $0.upperBound <= limit }) {
-      ledger.add(bytes: traffic.gather(ranges, stride: wire.stride))
+      ledger.add(bytes: traffic.gather(ranges, stride: element.stride))
       let counts = ranges.map { Int32($0.count) }
       let offsets = ranges.map { Int32($0.lowerBound) }
       unsafe try check(
         "MPI_Allgatherv",
         MPI_Allgatherv(
-          inPlace ? kinship_mpi_in_place() : block, Int32(own.count), wire.type, whole, counts, offsets, wire.type,
-          handle))
+          inPlace ? kinship_mpi_in_place() : block, Int32(own.count), element.type, whole, counts, offsets,
+          element.type, handle))
     } else {
-      if !inPlace { unsafe place.copyMemory(from: block, byteCount: own.count * wire.stride) }
+      if !inPlace { unsafe place.copyMemory(from: block, byteCount: own.count * element.stride) }
       for (root, range) in ranges.enumerated() {
-        unsafe try broadcast(whole + range.lowerBound * wire.stride, range.count, wire, root: root)
+        unsafe try broadcast(whole + range.lowerBound * element.stride, range.count, element, root: root)
       }
     }
   }
 
-  /// Puts the sum over ranks of `ranges[rank]` of `whole` into `own`. The ranges follow one another from 0.
+  /// Stores the sum over the ranks of `ranges[rank]` of `whole` in `own`. The ranges follow one another from 0.
   ///
-  /// More than one piece is sent in rounds: each takes the next few elements of every rank's range, laid side by side.
+  /// Data that do not fit one piece are sent in rounds, each with the next few elements of every rank's range.
   @unsafe func reduceScatter(
-    _ whole: UnsafeRawPointer, into own: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ wire: Wire
+    _ whole: UnsafeRawPointer, into own: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ element: ElementType
   ) throws(MPIError) {
-    ledger.add(bytes: traffic.reduceScatter(ranges, stride: wire.stride))
+    ledger.add(bytes: traffic.reduceScatter(ranges, stride: element.stride))
     if ranges[size - 1].upperBound <= reductionPiece {
       let counts = ranges.map { Int32($0.count) }
       unsafe try check(
-        "MPI_Reduce_scatter", MPI_Reduce_scatter(whole, own, counts, wire.type, kinship_mpi_sum(), handle))
+        "MPI_Reduce_scatter", MPI_Reduce_scatter(whole, own, counts, element.type, kinship_mpi_sum(), handle))
       return
     }
     let share = max(reductionPiece / size, 1)
     var counts = [Int32](repeating: 0, count: size)
-    unsafe try lend(staging(bytes: share * size * wire.stride)) { stage, _ throws(MPIError) in
+    unsafe try withElements(of: staging(bytes: share * size * element.stride)) { stage, _ throws(MPIError) in
       for start in stride(from: 0, to: ranges.map(\.count).max() ?? 0, by: share) {
         var filled = 0
         for (rank, range) in ranges.enumerated() {
           let count = min(max(range.count - start, 0), share)
-          unsafe (stage + filled * wire.stride).copyMemory(
-            from: whole + (range.lowerBound + start) * wire.stride, byteCount: count * wire.stride)
+          unsafe (stage + filled * element.stride).copyMemory(
+            from: whole + (range.lowerBound + start) * element.stride, byteCount: count * element.stride)
           counts[rank] = Int32(count)
           filled += count
         }
-        let target = unsafe own + min(start, ranges[rank].count) * wire.stride
+        let target = unsafe own + min(start, ranges[rank].count) * element.stride
         unsafe try check(
-          "MPI_Reduce_scatter", MPI_Reduce_scatter(stage, target, counts, wire.type, kinship_mpi_sum(), handle))
+          "MPI_Reduce_scatter", MPI_Reduce_scatter(stage, target, counts, element.type, kinship_mpi_sum(), handle))
       }
     }
   }
 
-  /// Gives each rank one element, and takes one from each.
+  /// Sends one element to each rank and receives one from each.
   @unsafe func allToAll(
-    _ source: UnsafeRawPointer, into target: UnsafeMutableRawPointer, _ wire: Wire
+    _ source: UnsafeRawPointer, into target: UnsafeMutableRawPointer, _ element: ElementType
   ) throws(MPIError) {
-    ledger.add(bytes: (size - 1) * wire.stride)
-    unsafe try check("MPI_Alltoall", MPI_Alltoall(source, 1, wire.type, target, 1, wire.type, handle))
+    ledger.add(bytes: (size - 1) * element.stride)
+    unsafe try check("MPI_Alltoall", MPI_Alltoall(source, 1, element.type, target, 1, element.type, handle))
   }
 
-  /// Sends block `sent[r]` of `source` to each rank r, and puts what comes from it into `received[r]` of `target`.
+  /// Sends block `sent[r]` of `source` to each rank r, and stores the block of rank r in `received[r]` of `target`.
   ///
-  /// Pairs of ranks that have nothing for each other send nothing.
-  @unsafe func exchangeBlocks(
-    _ source: UnsafeRawPointer, _ sent: [Range<Int>], into target: UnsafeMutableRawPointer, _ received: [Range<Int>],
-    _ wire: Wire
+  /// Pairs of ranks without elements for each other exchange no message.
+  @unsafe func allToAll(
+    _ source: UnsafeRawPointer, sent: [Range<Int>], into target: UnsafeMutableRawPointer, received: [Range<Int>],
+    _ element: ElementType
   ) throws(MPIError) {
-    let stride = wire.stride
+    let stride = element.stride
     unsafe (target + received[rank].lowerBound * stride).copyMemory(
       from: source + sent[rank].lowerBound * stride, byteCount: sent[rank].count * stride)
     for distance in 1..<max(size, 1) {
@@ -165,9 +166,9 @@ extension Communicator {
         unsafe try check(
           "MPI_Sendrecv",
           MPI_Sendrecv(
-            source + (out.lowerBound + min(start, out.count)) * stride, Int32(gives), wire.type,
+            source + (out.lowerBound + min(start, out.count)) * stride, Int32(gives), element.type,
             gives > 0 ? Int32(to) : MPI_PROC_NULL, 0, target + (into.lowerBound + min(start, into.count)) * stride,
-            Int32(takes), wire.type, takes > 0 ? Int32(from) : MPI_PROC_NULL, 0, handle,
+            Int32(takes), element.type, takes > 0 ? Int32(from) : MPI_PROC_NULL, 0, handle,
             nil))
       }
     }
@@ -175,12 +176,12 @@ extension Communicator {
 
   private var traffic: Traffic { Traffic(rank: rank, size: size) }
 
-  /// Elements of one message of a reduction. MPI makes temporary copies of what it reduces: of 120 MB at once it made
-  /// four times the work of pieces that fit the caches (measured on two ranks of one machine).
+  /// The number of elements in one message of a reduction. MPI makes temporary copies of what it reduces: 120 MB in one
+  /// message took four times as long as pieces that fit the caches (measured with two ranks on one machine).
   private var reductionPiece: Int { min(limit, 1 << 20) }
 
-  /// Looks after a millisecond, then after longer and longer times, up to a twentieth of a second.
-  @unsafe func meetPatiently() throws(MPIError) {
+  /// Polls a barrier after one millisecond, then at growing intervals of up to 50 ms, and sleeps in between.
+  @unsafe func rawPatientBarrier() throws(MPIError) {
     var request: MPI_Request?
     unsafe try check("MPI_Ibarrier", MPI_Ibarrier(handle, &request))
     var interval = 0.001
@@ -193,12 +194,84 @@ extension Communicator {
     }
   }
 
-  @unsafe func meet() throws(MPIError) {
+  @unsafe func rawBarrier() throws(MPIError) {
     unsafe try check("MPI_Barrier", MPI_Barrier(handle))
   }
 
-  /// `range` in consecutive pieces of at most `size`.
+  /// Returns `range` in consecutive pieces of at most `size`.
   private func pieces(_ range: Range<Int>, of size: Int) -> some Sequence<Range<Int>> {
     stride(from: range.lowerBound, to: range.upperBound, by: size).lazy.map { $0..<min($0 + size, range.upperBound) }
+  }
+}
+
+/// Messages from one rank to another. Training sends none; they serve to measure the link between two ranks.
+extension Communicator {
+  /// Sends bytes to rank `peer`, which must receive the same number.
+  public func send(_ bytes: inout [UInt8], to peer: Int) throws(MPIError) {
+    precondition(bytes.count <= limit)
+    try collective("send to a rank") { () throws(MPIError) in
+      unsafe try withElements(of: &bytes) { base, count throws(MPIError) in
+        unsafe try check(
+          "MPI_Send",
+          MPI_Send(base, Int32(count), kinship_mpi_byte(), Int32(truncatingIfNeeded: peer), 0, handle))
+      }
+    }
+  }
+
+  /// Replaces `bytes` by the same number of bytes from rank `peer`.
+  public func receive(into bytes: inout [UInt8], from peer: Int) throws(MPIError) {
+    precondition(bytes.count <= limit)
+    try collective("receive from a rank") { () throws(MPIError) in
+      unsafe try withElements(of: &bytes) { base, count throws(MPIError) in
+        unsafe try check(
+          "MPI_Recv",
+          MPI_Recv(
+            base, Int32(count), kinship_mpi_byte(), Int32(truncatingIfNeeded: peer), 0, handle,
+            kinship_mpi_status_ignore()))
+      }
+    }
+  }
+}
+
+/// Counts the bytes that a rank receives in a collective if each piece travels once. An all-reduce counts as a
+/// reduce-scatter of equal shares and an all-gather of them. MPI may choose another algorithm, and ranks of one node
+/// exchange data in memory.
+public struct Traffic: Sendable, Equatable {
+  public let rank: Int
+  public let size: Int
+
+  public init(rank: Int, size: Int) {
+    precondition(size > 0 && (0..<size).contains(rank))
+    self.rank = rank
+    self.size = size
+  }
+
+  /// Returns the bytes of a reduce-scatter: this rank's range, once from each other rank.
+  public func reduceScatter(_ ranges: [Range<Int>], stride: Int) -> Int { (size - 1) * ranges[rank].count * stride }
+
+  /// Returns the bytes of an all-gather: the ranges of all other ranks.
+  public func gather(_ ranges: [Range<Int>], stride: Int) -> Int {
+    (ranges.reduce(0) { $0 + $1.count } - ranges[rank].count) * stride
+  }
+
+  /// Returns an upper bound on the bytes of a sum over touched rows (`TouchedRows`). Each rank has touched as many rows
+  /// of `width` elements as `touched` says; those that can overlap this rank's piece travel with their row numbers.
+  public func touchedRows(_ touched: [Int], width: Int, pieces: [Range<Int>], stride: Int) -> Int {
+    let integer = MemoryLayout<Int>.stride
+    let own = pieces[rank].count
+    let all = touched.reduce(0, +) * (width * stride + integer)
+    let travels = all < (pieces.last?.upperBound ?? 0) * stride * size
+    // A piece may begin and end within a row.
+    let rows = touched.indices.filter { $0 != rank }.map { min(touched[$0], own == 0 ? 0 : own / width + 2) }
+    // Lengths and counts, then numbers.
+    let numbers = 2 * (size - 1) * integer + rows.reduce(0) { $0 + $1 * integer }
+    return numbers
+      + (travels ? rows.reduce(0) { $0 + min($1 * width, own) * stride } : reduceScatter(pieces, stride: stride))
+  }
+
+  /// Returns the bytes of an all-reduce of `count` elements.
+  public func allReduce(_ count: Int, stride: Int) -> Int {
+    let own = Communicator.slice(of: count, rank: rank, size: size).count
+    return ((size - 1) * own + count - own) * stride
   }
 }

@@ -2,13 +2,13 @@ internal import CMPI
 internal import Foundation
 public import Tensor
 
-/// One block of scalars that all ranks of a node see: MPI-3 shared memory.
+/// A block of scalars in MPI-3 shared memory that all ranks of a node see.
 ///
-/// The memory lives until the job ends. Giving it back is a collective of MPI, and a rank that ends on an error must
-/// not wait for others in one; the system's file behind it has no name once all have it, so nothing is left over.
+/// The memory lives until the job ends. Freeing it is a collective, in which a rank that ends with an error must not
+/// wait for others. The file behind it is unlinked once all ranks have mapped it, so it leaves nothing behind.
 @safe
 public final class SharedWindow<S: Scalar> {
-  /// The whole block, aligned to 64 bytes, zero at first; at another address on each rank.
+  /// The whole block, zero at first, aligned to 64 bytes. Its address differs between ranks.
   public let values: Tensor<S>
 
   private let node: Communicator
@@ -16,13 +16,13 @@ public final class SharedWindow<S: Scalar> {
 
   /// Allocates `count` scalars on each node. All ranks of `node`, which share memory, must call it.
   ///
-  /// - Parameter space: where the system keeps shared memory and how much of it is free; looked at before anything is
-  ///   allocated, for a page that the file system cannot give kills the process that touches it.
-  /// - Throws: `SharedMemoryError` where the space is too small; `MPIError`.
+  /// - Parameter space: the file system that holds shared memory. Its free space is checked before the allocation,
+  ///   because touching a page that the file system cannot provide kills the process.
+  /// - Throws: `SharedMemoryError` if the space is too small; `MPIError`.
   public init(count: Int, over node: Communicator, space: SharedMemorySpace? = .current) throws {
-    // MPI aligns to what it likes.
+    // MPI guarantees no alignment.
     let bytes = count * MemoryLayout<S>.stride + Arena<S>.alignment
-    // The others of the node wait in the next collective, which the error ends.
+    // The other ranks of the node wait in the next collective; the error ends it with the job.
     if node.rank == 0 { try space?.check(bytes, host: node.hostname) }
     self.node = node
     var window: MPI_Win?
@@ -38,22 +38,71 @@ public final class SharedWindow<S: Scalar> {
     unsafe try node.check(
       "MPI_Win_set_errhandler", MPI_Win_set_errhandler(window, kinship_mpi_errors_return()))
     unsafe try node.check("MPI_Win_shared_query", MPI_Win_shared_query(window, 0, &size, &unit, &base))
-    // Loads and stores need an epoch for MPI_Win_sync to mean anything; this one lasts.
+    // MPI_Win_sync is defined only within an epoch of loads and stores; this one is never closed.
     unsafe try node.check("MPI_Win_lock_all", MPI_Win_lock_all(Int32(MPI_MODE_NOCHECK), window))
     guard let found = unsafe base, size >= bytes else {
       throw SharedMemoryError(
-        host: node.hostname, reason: "MPI gave \(size) bytes of shared memory, \(bytes) were asked for")
+        host: node.hostname, reason: "MPI allocated \(size) bytes of shared memory, expected \(bytes)")
     }
     let aligned = unsafe found.alignedUp(toMultipleOf: Arena<S>.alignment)
     values = unsafe Arena(adopting: aligned.bindMemory(to: S.self, capacity: count), count: count) {}.vector
     unsafe self.window = window
   }
 
-  /// Makes what each rank has written seen by all of the node. All of them must call it, after they have written and
-  /// before they read what others wrote.
+  /// Makes the writes of each rank visible to all ranks of the node. All of them must call it, after they have written
+  /// and before they read what others wrote.
   public func publish() throws(MPIError) {
     unsafe try node.check("MPI_Win_sync", MPI_Win_sync(window))
     try node.barrier()
     unsafe try node.check("MPI_Win_sync", MPI_Win_sync(window))
   }
+}
+
+/// The file system that holds shared memory, with its size and free space.
+public struct SharedMemorySpace: Sendable {
+  public let folder: String
+  /// The size in bytes.
+  public let size: Int
+  /// The free space in bytes.
+  public let free: Int
+
+  public init(folder: String, size: Int, free: Int) {
+    self.folder = folder
+    self.size = size
+    self.free = free
+  }
+
+  /// The current state of the folder in which Open MPI creates its windows; nil if the system does not report it.
+  public static var current: SharedMemorySpace? {
+    let chosen = ProcessInfo.processInfo.environment["OMPI_MCA_osc_sm_backing_directory"]
+    let folder = chosen.flatMap { $0.isEmpty ? nil : $0 } ?? "/dev/shm"
+    var status = statvfs()
+    guard unsafe statvfs(folder, &status) == 0 else { return nil }
+    let block = Int(status.f_frsize)
+    return SharedMemorySpace(folder: folder, size: Int(status.f_blocks) * block, free: Int(status.f_bavail) * block)
+  }
+
+  /// The bytes that MPI itself may take for messages between ranks in the meantime.
+  private static let margin = 16 << 20
+
+  /// Throws if `bytes` do not fit.
+  func check(_ bytes: Int, host: String) throws(SharedMemoryError) {
+    let needed = bytes + Self.margin
+    guard free < needed else { return }
+    // The current contents stay. Multiples of 256 MiB are easier to type.
+    let wanted = (size - free + needed + 1 << 28 - 1) >> 28 * 256
+    throw SharedMemoryError(
+      host: host,
+      reason: "\(folder) has \(free >> 20) MiB free, and \(needed >> 20 + 1) MiB are needed; start the container with "
+        + "--shm-size=\(wanted)m, or as root type mount -o remount,size=\(wanted)m \(folder)")
+  }
+}
+
+/// A node has too little shared memory for its ranks.
+public struct SharedMemoryError: ExitCoded, CustomStringConvertible {
+  public let host: String
+  public let reason: String
+
+  public var status: ExitStatus { .inputOutput }
+  public var description: String { "no shared memory for the ranks of \(host): \(reason)" }
 }

@@ -1,10 +1,11 @@
 internal import Foundation
+internal import Synchronization
 package import Tensor
 
-/// A file, by its descriptor: read at any place from several threads, or written front to back.
+/// An open file that any thread can read at any offset, or that is written from front to back.
 ///
-/// Files are read, not mapped: a file that shrinks under a map kills the process, a short read is an error. Numbers
-/// pass as they lie in memory: every processor we build for is little-endian, as the files are.
+/// Files are read and not mapped: a mapped file that shrinks kills the process, while a short read is an error. Numbers
+/// are stored as they lie in memory, because every processor that we build for is little-endian, as the files are.
 package final class OpenFile: Sendable {
   package let path: String
   private let descriptor: Int32
@@ -17,9 +18,9 @@ package final class OpenFile: Sendable {
 
   deinit { close(descriptor) }
 
-  /// An existing file, to read.
+  /// Opens an existing file to read.
   package static func reading(_ path: String) throws(FileError) -> OpenFile {
-    // Without O_NONBLOCK a pipe that nobody writes to would hold us here; a file does not care.
+    // Without O_NONBLOCK, opening a pipe that has no writer would block. It has no effect on a file.
     let file = try OpenFile(path, "open", O_RDONLY | O_NONBLOCK)
     guard try file.status().st_mode & S_IFMT == S_IFREG else {
       throw FileError(action: "read", path: path, reason: "it is not a file")
@@ -27,20 +28,20 @@ package final class OpenFile: Sendable {
     return file
   }
 
-  /// A file that must not exist yet, to write.
+  /// Creates a file to write, which must not exist yet.
   package static func creating(_ path: String) throws(FileError) -> OpenFile {
     try OpenFile(path, "create", O_WRONLY | O_CREAT | O_EXCL)
   }
 
-  /// An existing file, to change in places.
+  /// Opens an existing file to overwrite parts of it.
   package static func changing(_ path: String) throws(FileError) -> OpenFile {
     try OpenFile(path, "open", O_WRONLY)
   }
 
-  /// Bytes of the file.
+  /// Returns the size of the file in bytes.
   package func size() throws(FileError) -> Int { Int(try status().st_size) }
 
-  /// Fills `buffer` with the bytes that begin at `offset`; that there are fewer is an error.
+  /// Fills `buffer` with the bytes that begin at `offset`. Throws if the file ends before.
   @unsafe package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileError) {
     var done = 0
     while done < buffer.count {
@@ -57,7 +58,7 @@ package final class OpenFile: Sendable {
     }
   }
 
-  /// `count` integers, little-endian, that begin at byte `offset`.
+  /// Returns `count` little-endian integers that begin at byte `offset`.
   package func read<I: FixedWidthInteger & BitwiseCopyable>(
     _ count: Int, of _: I.Type, at offset: Int
   ) throws(FileError) -> [I] {
@@ -68,7 +69,7 @@ package final class OpenFile: Sendable {
     return values
   }
 
-  /// Writes bytes behind those written before.
+  /// Appends bytes.
   @unsafe package func append(_ buffer: UnsafeRawBufferPointer) throws(FileError) {
     var done = 0
     while done < buffer.count {
@@ -81,7 +82,7 @@ package final class OpenFile: Sendable {
     }
   }
 
-  /// Writes bytes at a place; what is there is replaced.
+  /// Overwrites the bytes that begin at `offset`.
   @unsafe package func overwrite(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileError) {
     var done = 0
     while done < buffer.count {
@@ -93,12 +94,12 @@ package final class OpenFile: Sendable {
     }
   }
 
-  /// Makes the file so many bytes long; what is new reads as zeros.
+  /// Changes the file's size to `bytes`. New bytes read as zeros.
   package func resize(_ bytes: Int) throws(FileError) {
     if ftruncate(descriptor, off_t(bytes)) != 0 { throw FileError.system("resize", path) }
   }
 
-  /// Writes integers, little-endian, behind those written before.
+  /// Appends little-endian integers.
   package func append<I: FixedWidthInteger & BitwiseCopyable>(_ array: [I]) throws(FileError) {
     var array = array
     try unsafe array.withUnsafeMutableBufferPointer { buffer throws(FileError) in
@@ -106,7 +107,7 @@ package final class OpenFile: Sendable {
     }
   }
 
-  /// Writes the numbers of a tensor, as they lie in memory, behind those written before.
+  /// Appends the numbers of a tensor as they lie in memory.
   package func append<S: Scalar>(_ tensor: Tensor<S>) throws(FileError) {
     try unsafe tensor.withUnsafeMutableBuffer { buffer throws(FileError) in
       try unsafe append(UnsafeRawBufferPointer(buffer))
@@ -125,8 +126,136 @@ package final class OpenFile: Sendable {
   }
 }
 
-extension FileError {
-  /// The error that the last system call left in `errno`.
+// MARK: Whole files and digests
+
+extension OpenFile {
+  /// Returns all bytes of a small file.
+  static func contents(_ path: String) throws(FileError) -> [UInt8] {
+    let file = try reading(path)
+    return try file.read(try file.size(), of: UInt8.self, at: 0)
+  }
+
+  /// Replaces `bytes` by the `count` bytes at `offset`, and reuses its memory.
+  func read(_ count: Int, at offset: Int, into bytes: inout [UInt8]) throws(FileError) {
+    bytes.removeAll(keepingCapacity: true)
+    var failure: FileError?
+    bytes.append(addingCapacity: count) { output in
+      unsafe output.withUnsafeMutableBufferPointer { buffer, initialized in
+        let target = unsafe UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: count)
+        do throws(FileError) {
+          try unsafe read(into: target, at: offset)
+          initialized = count
+        } catch { failure = error }
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Adds the bytes in `range` to a hash.
+  func hash(_ range: Range<Int>, into hasher: inout SHA256) throws(FileError) {
+    let block = 1 << 20
+    var bytes: [UInt8] = []
+    var at = range.lowerBound
+    while at < range.upperBound {
+      try read(min(block, range.upperBound - at), at: at, into: &bytes)
+      hasher.update(bytes)
+      at += bytes.count
+    }
+  }
+
+  /// Returns the SHA-256 of the file, or of all of it but the bytes in `gap`, in hexadecimal digits.
+  func sha256(without gap: Range<Int> = 0..<0) throws(FileError) -> String {
+    var hasher = SHA256()
+    try hash(0..<gap.lowerBound, into: &hasher)
+    try hash(gap.upperBound..<max(try size(), gap.upperBound), into: &hasher)
+    return hasher.finalize().hexadecimal
+  }
+}
+
+/// A cache of at most `limit` open files, so that a dataset of thousands of shards does not exhaust the process's file
+/// descriptors.
+final class OpenFileCache: Sendable {
+  private struct State {
+    var open: [Int: OpenFile] = [:]
+    /// The indices in the order in which their files were opened; the oldest is dropped first.
+    var order: [Int] = []
+  }
+
+  private let limit: Int
+  private let state = Mutex(State())
+
+  init(limit: Int = 128) { self.limit = limit }
+
+  /// Returns the open file with number `index`, whose path is `path`. A dropped file is closed after its last read.
+  func file(_ index: Int, path: String) throws(FileError) -> OpenFile {
+    if let file = state.withLock({ $0.open[index] }) { return file }
+    let file = try OpenFile.reading(path)
+    return state.withLock { state in
+      if let other = state.open[index] { return other }
+      if state.order.count >= limit { state.open[state.order.removeFirst()] = nil }
+      state.open[index] = file
+      state.order.append(index)
+      return file
+    }
+  }
+}
+
+/// A file that several ranks try to lock, which shows how a file system treats locks.
+public final class LockTrial {
+  /// The system call that locks a file. HDF5 uses `flock` if the system has it.
+  public enum Kind: String, CaseIterable, Sendable, Codable { case flock, fcntl }
+
+  /// The result of a request for an exclusive lock.
+  public enum Outcome: Sendable, Codable, Equatable {
+    case granted
+    /// Another process holds the lock.
+    case held
+    /// The request failed with this message of the system.
+    case failed(String)
+  }
+
+  private let path: String
+  private let descriptor: Int32
+
+  /// Opens an existing file to read and write.
+  public init(_ path: String) throws {
+    self.path = path
+    descriptor = unsafe path.withCString { unsafe open($0, O_RDWR | O_CLOEXEC) }
+    if descriptor < 0 { throw FileError.system("open", path) }
+  }
+
+  deinit { close(descriptor) }
+
+  /// Requests a lock on the whole file without waiting. A granted lock is held until this object is released.
+  public func lock(_ kind: Kind) -> Outcome {
+    let result: Int32
+    switch kind {
+    case .flock: result = flock(descriptor, LOCK_EX | LOCK_NB)
+    case .fcntl:
+      var whole = flock()
+      whole.l_type = Int16(F_WRLCK)
+      whole.l_whence = Int16(SEEK_SET)
+      result = unsafe fcntl(descriptor, F_SETLK, &whole)
+    }
+    if result == 0 { return .granted }
+    let code = errno
+    if [EWOULDBLOCK, EAGAIN, EACCES].contains(code) { return .held }
+    return .failed(unsafe String(cString: strerror(code)))
+  }
+}
+
+/// A failed operation on a file or folder.
+public struct FileError: Error, ExitCoded, Hashable, CustomStringConvertible {
+  /// The failed action: "open", "read", "write", "sync", …
+  public let action: String
+  public let path: String
+  /// The system's error message, or what was found instead of what was expected.
+  public let reason: String
+
+  public var status: ExitStatus { .inputOutput }
+  public var description: String { "cannot \(action) \(path): \(reason)" }
+
+  /// Returns the error that the last system call left in `errno`.
   static func system(_ action: String, _ path: String) -> FileError {
     let code = errno
     return FileError(action: action, path: path, reason: unsafe String(cString: strerror(code)))

@@ -1,9 +1,11 @@
 internal import Foundation
 
-/// Ways to change a folder so that a crash at any moment leaves either the old state or the new one.
+/// Changes files and folders so that a crash at any moment leaves either the old state or the new one.
 package enum Publish {
-  /// Writes the file `path` beside its place, brings it to the disk, and puts it there at once. What was there is
-  /// replaced; when `body` throws it stays, and nothing is left behind.
+  /// Writes the file `path` under a temporary name, syncs it to the disk, and renames it, which replaces an existing
+  /// file. If `body` throws, the existing file stays and the temporary one is removed.
+  ///
+  /// - Parameter failure: converts errors of the system to the error type of `body`.
   package static func file<Failure: Error>(
     _ path: String, raising failure: (FileError) -> Failure, body: (OpenFile) throws(Failure) -> Void
   ) throws(Failure) {
@@ -27,7 +29,17 @@ package enum Publish {
     }
   }
 
-  /// Makes a folder, and those above it that are missing; one that exists is fine.
+  /// Writes `bytes` as the file `path`.
+  static func write(_ bytes: [UInt8], to path: String) throws(FileError) {
+    try file(path, raising: { $0 }, body: { file throws(FileError) in try file.append(bytes) })
+  }
+
+  /// Writes a value as the JSON file `path`, in the form of `JSONEncoder.readable`.
+  static func write(json value: some Encodable, to path: String) throws {
+    try write([UInt8](JSONEncoder.readable.encode(value)) + [UInt8(ascii: "\n")], to: path)
+  }
+
+  /// Creates a folder and its missing parents. Does nothing if the folder exists.
   package static func makeFolder(_ path: String) throws(FileError) {
     if unsafe mkdir(path, 0o777) == 0 { return }
     if errno == ENOENT, folder(of: path) != path {
@@ -42,7 +54,7 @@ package enum Publish {
     if !exists { throw FileError.system("create the folder", path) }
   }
 
-  /// Removes a file, or a folder with all that is in it; one that does not exist is fine.
+  /// Removes a file, or a folder with its contents. Does nothing if it does not exist.
   package static func removeAll(_ path: String) throws(FileError) {
     do {
       try FileManager.default.removeItem(atPath: path)
@@ -51,13 +63,13 @@ package enum Publish {
     } catch { throw FileError(action: "remove", path: path, reason: error.localizedDescription) }
   }
 
-  /// Gives a file or folder another name, replacing a file of that name, and brings the change to the disk.
+  /// Renames a file or folder, which replaces a file of that name, and syncs the change to the disk.
   package static func rename(_ path: String, to target: String) throws(FileError) {
     if unsafe Foundation.rename(path, target) != 0 { throw FileError.system("rename \(path) to", target) }
     try sync(folder: folder(of: target))
   }
 
-  /// Makes `path` a symbolic link to `target`, replacing the link that was there.
+  /// Makes `path` a symbolic link to `target`, which replaces an existing link.
   package static func link(_ path: String, to target: String) throws(FileError) {
     let temporary = "\(path).\(UUID().uuidString).partial"
     if unsafe symlink(target, temporary) != 0 { throw FileError.system("create", temporary) }
@@ -69,19 +81,18 @@ package enum Publish {
     }
   }
 
-  /// Brings a folder's list of names to the disk.
+  /// Syncs a folder's list of names to the disk.
   package static func sync(folder path: String) throws(FileError) { try sync(path, O_RDONLY | O_DIRECTORY) }
 
-  /// Brings to the disk a file that other code has written.
+  /// Syncs a file that other code has written to the disk.
   package static func sync(file path: String) throws(FileError) { try sync(path, O_RDONLY) }
 
-  /// Asks the system to drop what it holds of a file in memory, once that is on the disk: the next to read it sees what
-  /// the disk has.
+  /// Asks the system to drop the cached pages of a synced file, so that the next read comes from the disk.
   package static func forget(file path: String) throws(FileError) {
     let descriptor = unsafe path.withCString { unsafe open($0, O_RDONLY | O_CLOEXEC) }
     if descriptor < 0 { throw FileError.system("open", path) }
     defer { close(descriptor) }
-    // A wish: a file system that does not know it loses nothing.
+    // The result does not matter: a file system may ignore the hint.
     _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
   }
 
@@ -92,14 +103,14 @@ package enum Publish {
     if fsync(descriptor) != 0 { throw FileError.system("sync", path) }
   }
 
-  /// How many bytes a user without special rights may still write to the file system of `path`.
+  /// Returns the free bytes on the file system of `path`, without the blocks reserved for root.
   package static func available(at path: String) throws(FileError) -> Int {
     var status = statvfs()
     if unsafe statvfs(path, &status) != 0 { throw FileError.system("examine the file system of", path) }
     return Int(clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).0)
   }
 
-  /// Refuses to write `bytes` for `target` where the file system of the folder `path` has less room.
+  /// Throws if the file system of the folder `path` has less than `bytes` free. The error names the file `target`.
   package static func requireSpace(
     _ bytes: Int, at path: String, for target: String,
     available: (String) throws(FileError) -> Int = { path throws(FileError) in try Publish.available(at: path) }
@@ -114,10 +125,20 @@ package enum Publish {
 
   private static func remove(_ path: String) { _ = unsafe unlink(path) }
 
-  /// The folder that holds `path`.
+  /// Returns the folder that holds `path`.
   package static func folder(of path: String) -> String {
     let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     guard let slash = trimmed.lastIndex(of: "/") else { return "." }
     return slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
+  }
+}
+
+extension JSONEncoder {
+  /// An encoder for JSON files that people read: indented, with sorted keys and plain slashes. Equal values give equal
+  /// bytes.
+  static var readable: JSONEncoder {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return encoder
   }
 }

@@ -1,10 +1,10 @@
 internal import CCrypto
 
-/// SHA-256, as FIPS 180-4 defines it, of bytes that come at once or in pieces. OpenSSL's libcrypto computes it.
+/// Computes the SHA-256 of FIPS 180-4 of bytes that are added in one or more pieces, with OpenSSL's libcrypto.
 ///
-/// A hasher owns memory of the library, which a copy would share. So it cannot be copied, and `finalize` ends it. Each
-/// hasher belongs to one thread at a time; several threads may hash at once, each with a hasher of its own. A call that
-/// the library refuses, which it does only where it has no memory, ends the program with a sentence that names it.
+/// A hasher owns memory of the library, which a copy would share, so it cannot be copied, and `finalize` consumes it. A
+/// hasher belongs to one thread at a time; several threads may each use their own. A failed call, which happens only
+/// when the library runs out of memory, ends the program with a message that names the call.
 @safe
 public struct SHA256: ~Copyable {
   /// The library's state after the bytes so far.
@@ -24,8 +24,8 @@ public struct SHA256: ~Copyable {
 
   deinit { unsafe EVP_MD_CTX_free(context) }
 
-  /// Adds `bytes` after those that were added before. They are hashed where they lie if they lie in one piece, as those
-  /// of arrays, slices, `Data` and UTF-8 text do; others are copied first.
+  /// Adds `bytes` after those that were added before. Contiguous bytes, such as those of arrays, slices, `Data` and
+  /// UTF-8 text, are hashed in place; others are copied first.
   public mutating func update(_ bytes: some Collection<UInt8>) {
     let isDone: Void? = bytes.withContiguousStorageIfAvailable { unsafe update(UnsafeRawBufferPointer($0)) }
     if isDone == nil { update(Array(bytes)) }
@@ -38,11 +38,11 @@ public struct SHA256: ~Copyable {
     }
   }
 
-  /// Returns the digest of all bytes that were added.
+  /// Returns the digest of all added bytes.
   public consuming func finalize() -> Digest {
     var bytes = [UInt8](repeating: 0, count: Self.byteCount)
     guard unsafe EVP_DigestFinal_ex(context, &bytes, nil) == 1 else {
-      preconditionFailure("EVP_DigestFinal_ex: libcrypto could not end a SHA-256")
+      preconditionFailure("EVP_DigestFinal_ex: libcrypto could not finish a SHA-256")
     }
     return Digest(bytes: bytes)
   }
@@ -57,11 +57,11 @@ public struct SHA256: ~Copyable {
   /// The size of every digest, in bytes.
   public static let byteCount = 32
 
-  /// Starts the library, once in a process.
+  /// Starts the library, once per process.
   ///
-  /// The program may end while another thread hashes, so the library must not tear itself down at exit. The file that
-  /// OPENSSL_CONF or the system names is not read: one that asks for other algorithms than the default ones, as some
-  /// environments of Python set it, would leave the library without SHA-256.
+  /// The program may exit while another thread hashes, so the library must not tear itself down at exit. It does not
+  /// read the configuration file that OPENSSL_CONF or the system names, because a file that asks for other algorithms
+  /// than the default ones, as some Python environments set it, would leave the library without SHA-256.
   private static let startLibrary: Void = {
     guard OPENSSL_init_crypto(UInt64(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG), nil) == 1 else {
       preconditionFailure("OPENSSL_init_crypto: libcrypto could not start")

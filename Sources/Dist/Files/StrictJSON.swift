@@ -1,13 +1,13 @@
-/// A JSON document from a file that nobody vouches for.
+/// A JSON document from an untrusted file.
 ///
-/// Stricter than Foundation's decoder: a repeated key is an error, and objects keep their order.
+/// It is stricter than Foundation's decoder: a repeated key is an error, and objects keep their order.
 package enum StrictJSON: Hashable, Sendable {
   case object([Member])
   case array([StrictJSON])
   case string(String)
-  /// A number without fraction or exponent that fits 64 bits.
+  /// A number without a fraction or an exponent that fits 64 bits.
   case integer(Int)
-  /// Any other number, as it is written.
+  /// Any other number, as it is written in the document.
   case number(String)
   case bool(Bool)
   case null
@@ -18,13 +18,13 @@ package enum StrictJSON: Hashable, Sendable {
   }
 
   package struct Problem: Error, CustomStringConvertible {
-    /// Bytes from the start.
+    /// The position in bytes from the start of the document.
     package let offset: Int
     package let reason: String
     package var description: String { "byte \(offset): \(reason)" }
   }
 
-  /// What the value is, for messages.
+  /// The kind of the value with its article, for messages.
   package var kind: String {
     switch self {
     case .object: "an object"
@@ -43,7 +43,7 @@ package enum StrictJSON: Hashable, Sendable {
     return value
   }
 
-  /// `text` as a JSON string, with its quotes.
+  /// Returns `text` as a JSON string with its quotes.
   package static func quote(_ text: String) -> String {
     var quoted = "\""
     for scalar in text.unicodeScalars {
@@ -60,9 +60,9 @@ package enum StrictJSON: Hashable, Sendable {
   }
 }
 
-/// Reads one document front to back.
+/// Parses one document from front to back.
 private struct JSONParser {
-  /// Deeper nesting than any file of ours has; bounds the recursion.
+  /// A limit on nesting that bounds the recursion. No file of ours is nested as deeply.
   static let deepest = 32
 
   let bytes: [UInt8]
@@ -79,7 +79,7 @@ private struct JSONParser {
     }
   }
 
-  /// The next byte that is not space; it is not consumed.
+  /// Returns the next byte that is not white space, without consuming it.
   mutating func peek() throws(StrictJSON.Problem) -> UInt8 {
     skipSpace()
     guard at < bytes.count else { throw fail("the text ends too early") }
@@ -152,7 +152,8 @@ private struct JSONParser {
     return value
   }
 
-  /// `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`, by hand: a caption list has millions of numbers.
+  /// Parses `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?` without a regular expression, because a caption list has
+  /// millions of numbers.
   mutating func number() throws(StrictJSON.Problem) -> StrictJSON {
     let start = at
     _ = skip("-")
@@ -172,14 +173,14 @@ private struct JSONParser {
     return Int(text).map { .integer($0) } ?? .number(text)
   }
 
-  /// Consumes a character if it is the next.
+  /// Consumes the next character if it is `character`.
   mutating func skip(_ character: Unicode.Scalar) -> Bool {
     guard at < bytes.count, bytes[at] == UInt8(ascii: character) else { return false }
     at += 1
     return true
   }
 
-  /// Consumes digits, and says how many.
+  /// Consumes digits and returns their number.
   mutating func skipDigits() -> Int {
     let start = at
     while at < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[at]) { at += 1 }
@@ -208,7 +209,7 @@ private struct JSONParser {
     }
   }
 
-  /// What stands after a backslash.
+  /// Parses the rest of an escape sequence after its backslash.
   mutating func escape() throws(StrictJSON.Problem) -> Unicode.Scalar {
     guard at < bytes.count else { throw fail("a string does not end") }
     let byte = bytes[at]
@@ -234,7 +235,7 @@ private struct JSONParser {
     return scalar
   }
 
-  /// Four hexadecimal digits.
+  /// Parses four hexadecimal digits.
   mutating func codeUnit() throws(StrictJSON.Problem) -> UInt16 {
     let digits = String(decoding: bytes[at...].prefix(4), as: UTF8.self)
     guard digits.utf8.count == 4, digits.utf8.allSatisfy({ $0 != UInt8(ascii: "+") && $0 != UInt8(ascii: "-") }),

@@ -5,23 +5,16 @@ public struct HDF5Attributes: Sendable {
   let file: HDF5File
   let object: String
 
-  /// The attributes' names, in order of their bytes.
+  /// Returns the attributes' names, in the order of their bytes.
   public func names() throws(HDF5Error) -> [String] {
     try file.withID(object: object) { (id, place) throws(HDF5Error) in
       let owner = try place.check(unsafe H5Oopen(id, object, kinship_h5_default()), "H5Oopen")
       defer { H5Oclose(owner) }
       var info = H5O_info_t()
       try place.check(unsafe H5Oget_info2(owner, &info, UInt32(H5O_INFO_NUM_ATTRS)), "H5Oget_info")
-      var names: [String] = []
-      let count = info.num_attrs
-      for index in 0..<count {
-        names.append(
-          try unsafe place.string("H5Aget_name_by_idx") { buffer, size in
-            unsafe H5Aget_name_by_idx(
-              owner, ".", H5_INDEX_NAME, H5_ITER_INC, index, buffer, size, kinship_h5_default())
-          })
+      return try unsafe place.names(info.num_attrs, "H5Aget_name_by_idx") { index, buffer, size in
+        unsafe H5Aget_name_by_idx(owner, ".", H5_INDEX_NAME, H5_ITER_INC, index, buffer, size, kinship_h5_default())
       }
-      return names
     }
   }
 
@@ -31,7 +24,7 @@ public struct HDF5Attributes: Sendable {
     }
   }
 
-  /// Adds a string; one with a zero byte is refused, since it would end there.
+  /// Adds a string. A string with a zero byte is refused, because it would end there.
   public func set(_ name: String, _ value: String) throws(HDF5Error) {
     try create(name) { (place) throws(HDF5Error) in
       guard !value.utf8.contains(0) else { throw place.refusal("write", "the text holds a zero byte") }
@@ -44,11 +37,8 @@ public struct HDF5Attributes: Sendable {
     }
   }
 
-  public func set(_ name: String, _ value: Int) throws(HDF5Error) { try set(name, number: value) }
-  public func set(_ name: String, _ value: UInt64) throws(HDF5Error) { try set(name, number: value) }
-  public func set(_ name: String, _ value: Double) throws(HDF5Error) { try set(name, number: value) }
-
-  private func set<T: HDF5Element>(_ name: String, number: T) throws(HDF5Error) {
+  /// Adds a number.
+  public func set<T: HDF5Element>(_ name: String, _ number: T) throws(HDF5Error) {
     try create(name) { (place) throws(HDF5Error) in
       try T.hdf5Type.make(place)
     } write: { attribute, type in
@@ -75,7 +65,7 @@ public struct HDF5Attributes: Sendable {
     }
   }
 
-  /// An integer of any stored width, refused where it does not fit.
+  /// Returns an integer of any stored width. Throws if it does not fit `I`.
   public func integer<I: FixedWidthInteger>(_ name: String, as _: I.Type = Int.self) throws(HDF5Error) -> I {
     try open(name) { (attribute, type, place) throws(HDF5Error) in
       guard H5Tget_class(type) == H5T_INTEGER else { throw place.refusal("read", "expected an integer") }
@@ -141,7 +131,7 @@ public struct HDF5Attributes: Sendable {
 }
 
 extension HDF5Place {
-  /// A string of variable length in UTF-8, which h5py shows as `str`.
+  /// Creates the type of a UTF-8 string of variable length, which h5py shows as `str`.
   fileprivate func textType() throws(HDF5Error) -> hid_t {
     let type = try check(H5Tcopy(kinship_h5_c_string()), "H5Tcopy")
     try check(H5Tset_size(type, kinship_h5_variable_length()), "H5Tset_size")

@@ -1,24 +1,25 @@
 internal import CHDF5
+public import Tensor
 
-/// A data set: an array of numbers in a file, contiguous and row-major.
+/// A data set: a contiguous, row-major array of numbers in a file.
 ///
-/// A value that names the data set; every operation opens and closes it, so nothing is left to be closed.
+/// It only names the data set. Every operation opens and closes it, so the caller has nothing to close.
 public struct HDF5Dataset: Sendable {
   let file: HDF5File
   public let name: String
   public let type: HDF5Type
-  /// The sizes, outermost first; empty for a scalar.
+  /// The sizes, from the outermost dimension; empty for a scalar.
   public let shape: [Int]
-  /// Where in the file the numbers begin; nil where nothing is stored (no elements, or so few that they sit in the
-  /// header). Together with the type's size it lets a reader go past the library and its lock.
+  /// The offset of the numbers in the file, with which a reader can bypass the library and its lock. It is nil if the
+  /// numbers have no storage of their own, because there are none or so few that they fit the header.
   public let fileOffset: Int?
 
-  /// How many elements there are; 1 for a scalar.
+  /// The number of elements; 1 for a scalar.
   public var count: Int { shape.reduce(1, *) }
 }
 
 extension HDF5File {
-  /// Makes a data set, and the groups on its path. Its numbers are undefined until they are written.
+  /// Creates a data set, and the groups on its path. Its numbers are undefined until they are written.
   public func createDataset(_ name: String, _ type: HDF5Type, shape: [Int]) throws(HDF5Error) -> HDF5Dataset {
     let offset = try withID(object: name) { (id, place) throws(HDF5Error) in
       guard shape.allSatisfy({ $0 >= 0 }) else { throw place.refusal("create", "\(shape) has a negative size") }
@@ -44,8 +45,8 @@ extension HDF5File {
     return HDF5Dataset(file: self, name: name, type: type, shape: shape, fileOffset: offset)
   }
 
-  /// Finds a data set. Refused: other types than `HDF5Type`, chunked, compressed, virtual or external storage, and
-  /// numbers that lie beyond the end of the file.
+  /// Opens a data set. Throws for other types than those of `HDF5Type`, for chunked, compressed, virtual or external
+  /// storage, and for numbers beyond the end of the file.
   public func dataset(_ name: String) throws(HDF5Error) -> HDF5Dataset {
     try withID(object: name) { (id, place) throws(HDF5Error) in
       let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
@@ -64,12 +65,23 @@ extension HDF5File {
 }
 
 extension HDF5Place {
+  /// Creates a data space of this shape, which the caller must close.
   func space(_ shape: [Int]) throws(HDF5Error) -> hid_t {
     guard !shape.isEmpty else { return try check(H5Screate(H5S_SCALAR), "H5Screate") }
     let sizes = shape.map { hsize_t($0) }
     return try check(unsafe H5Screate_simple(Int32(sizes.count), sizes, nil), "H5Screate_simple")
   }
 
+  /// Selects the rows `rows` of a data space whose shape is `shape`. Returns the selection's shape.
+  fileprivate func select(_ rows: Range<Int>, of shape: [Int], in space: hid_t) throws(HDF5Error) -> [Int] {
+    let sizes = [rows.count] + shape.dropFirst()
+    let start = [hsize_t(rows.lowerBound)] + shape.dropFirst().map { _ in 0 }
+    let extent = sizes.map { hsize_t($0) }
+    try check(unsafe H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nil, extent, nil), "H5Sselect_hyperslab")
+    return sizes
+  }
+
+  /// Returns the sizes of a data set, from the outermost dimension.
   fileprivate func shape(_ dataset: hid_t) throws(HDF5Error) -> [Int] {
     let space = try check(H5Dget_space(dataset), "H5Dget_space")
     defer { H5Sclose(space) }
@@ -78,26 +90,27 @@ extension HDF5Place {
     try check(unsafe H5Sget_simple_extent_dims(space, &sizes, nil), "H5Sget_simple_extent_dims")
     var shape: [Int] = []
     for size in sizes {
-      guard let size = Int(exactly: size) else { throw refusal("open", "its shape \(sizes) is absurd") }
+      guard let size = Int(exactly: size) else { throw refusal("open", "its shape \(sizes) is too large") }
       shape.append(size)
     }
     return shape
   }
 
-  /// Where the numbers begin, after a proof that all of them are in the file: nobody allocates what a header claims.
+  /// Returns the offset of the numbers, after checking that all of them lie in the file, so that no reader allocates
+  /// memory for a size that a header merely claims.
   fileprivate func storage(
     _ dataset: hid_t, file: hid_t, shape: [Int], elementSize: Int
   ) throws(HDF5Error) -> Int? {
     var bytes = elementSize
     for size in shape {
       let (product, overflow) = bytes.multipliedReportingOverflow(by: size)
-      guard !overflow else { throw refusal("open", "its shape \(shape) is absurd") }
+      guard !overflow else { throw refusal("open", "its shape \(shape) is too large") }
       bytes = product
     }
     let creation = try check(H5Dget_create_plist(dataset), "H5Dget_create_plist")
     defer { H5Pclose(creation) }
     let layout = H5Pget_layout(creation)
-    // Compact data sit in the object's header, of at most 64 KiB.
+    // Compact data lie in the object's header, which has at most 64 KiB.
     if layout == H5D_COMPACT, bytes <= 65_536 { return nil }
     guard layout == H5D_CONTIGUOUS, H5Pget_external_count(creation) == 0 else {
       throw refusal("open", "it is chunked, compressed, virtual or external; write it contiguous")
@@ -112,8 +125,160 @@ extension HDF5Place {
     return offset
   }
 
+  /// Returns the offset of a data set's numbers in the file; nil if they have no storage.
   fileprivate func offset(_ dataset: hid_t) -> Int? {
     let address = H5Dget_offset(dataset)
     return address == kinship_h5_no_address() ? nil : Int(exactly: address)
+  }
+}
+
+// MARK: Reading and writing
+
+/// Reads and writes whole data sets, or consecutive rows, which are entries of the outermost dimension.
+extension HDF5Dataset {
+  /// Writes the rows `rows`, or all if nil, row-major.
+  public func write<T: HDF5Element>(_ values: [T], rows: Range<Int>? = nil) throws(HDF5Error) {
+    try write(values.span, rows: rows)
+  }
+
+  /// Writes the rows `rows`, or all if nil, row-major.
+  public func write<T: HDF5Element>(_ values: Span<T>, rows: Range<Int>? = nil) throws(HDF5Error) {
+    let result: Result<Void, HDF5Error> = unsafe values.withUnsafeBufferPointer { buffer in
+      do throws(HDF5Error) {
+        return .success(try unsafe send(UnsafeRawBufferPointer(buffer), T.hdf5Type, rows))
+      } catch { return .failure(error) }
+    }
+    try result.get()
+  }
+
+  /// Writes a tensor's numbers into the rows `rows`, or into all if nil. Only the counts must agree.
+  public func write<S: Scalar & HDF5Element>(_ tensor: Tensor<S>, rows: Range<Int>? = nil) throws(HDF5Error) {
+    try unsafe tensor.withUnsafeMutableBuffer { (buffer) throws(HDF5Error) in
+      try unsafe send(UnsafeRawBufferPointer(buffer), S.hdf5Type, rows)
+    }
+  }
+
+  /// Reads the rows `rows`, or all if nil. Floating-point numbers may be read as wider ones.
+  public func read<T: HDF5Element>(_: T.Type, rows: Range<Int>? = nil) throws(HDF5Error) -> [T] {
+    let count = try elements(rows, "read")
+    var failure: HDF5Error?
+    let values = unsafe [T](unsafeUninitializedCapacity: count) { buffer, initialized in
+      do throws(HDF5Error) {
+        try unsafe receive(UnsafeMutableRawBufferPointer(buffer), T.hdf5Type, rows)
+        initialized = count
+      } catch { failure = error }
+    }
+    if let failure { throw failure }
+    return values
+  }
+
+  /// Reads the rows `rows`, or all if nil, into a tensor. Only the counts must agree.
+  public func read<S: Scalar & HDF5Element>(into tensor: Tensor<S>, rows: Range<Int>? = nil) throws(HDF5Error) {
+    try unsafe tensor.withUnsafeMutableBuffer { (buffer) throws(HDF5Error) in
+      try unsafe receive(UnsafeMutableRawBufferPointer(buffer), S.hdf5Type, rows)
+    }
+  }
+
+  /// Returns the number of elements in the rows, or in all if nil.
+  private func elements(_ rows: Range<Int>?, _ call: String) throws(HDF5Error) -> Int {
+    guard let rows else { return count }
+    guard let outer = shape.first, rows.lowerBound >= 0, rows.upperBound <= outer else {
+      throw refusal(call, "rows \(rows) of a data set of shape \(shape)")
+    }
+    return rows.count * shape.dropFirst().reduce(1, *)
+  }
+
+  private func send(
+    _ buffer: UnsafeRawBufferPointer, _ memory: HDF5Type, _ rows: Range<Int>?
+  ) throws(HDF5Error) {
+    guard memory == type else {
+      throw refusal("write", "the data set holds \(type.rawValue), the values are \(memory.rawValue)")
+    }
+    try match(buffer.count, memory, rows, "write")
+    try transfer(memory, rows, "H5Dwrite") { dataset, type, inMemory, inFile in
+      unsafe H5Dwrite(dataset, type, inMemory, inFile, kinship_h5_default(), buffer.baseAddress)
+    }
+  }
+
+  private func receive(
+    _ buffer: UnsafeMutableRawBufferPointer, _ memory: HDF5Type, _ rows: Range<Int>?
+  ) throws(HDF5Error) {
+    guard type.widens(to: memory) else {
+      throw refusal("read", "expected \(memory.rawValue), found \(type.rawValue)")
+    }
+    try match(buffer.count, memory, rows, "read")
+    try transfer(memory, rows, "H5Dread") { dataset, type, inMemory, inFile in
+      unsafe H5Dread(dataset, type, inMemory, inFile, kinship_h5_default(), buffer.baseAddress)
+    }
+  }
+
+  private func match(_ bytes: Int, _ memory: HDF5Type, _ rows: Range<Int>?, _ call: String) throws(HDF5Error) {
+    let expected = try elements(rows, call)
+    guard bytes == expected * memory.size else {
+      let part = rows.map { "rows \($0)" } ?? "all"
+      throw refusal(call, "\(part) of shape \(shape) is \(expected) elements, the caller has \(bytes / memory.size)")
+    }
+  }
+
+  private func transfer(
+    _ memory: HDF5Type, _ rows: Range<Int>?, _ call: String,
+    _ body: (_ dataset: hid_t, _ type: hid_t, _ inMemory: hid_t, _ inFile: hid_t) -> herr_t
+  ) throws(HDF5Error) {
+    guard try elements(rows, call) > 0 else { return }
+    defer { Progress.made() }
+    try file.withID(object: name) { (id, place) throws(HDF5Error) in
+      let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
+      defer { H5Dclose(dataset) }
+      let type = try memory.make(place)
+      defer { H5Tclose(type) }
+      guard let rows else {
+        try place.check(body(dataset, type, kinship_h5_all(), kinship_h5_all()), call)
+        return
+      }
+      let inFile = try place.check(H5Dget_space(dataset), "H5Dget_space")
+      defer { H5Sclose(inFile) }
+      let inMemory = try place.space(try place.select(rows, of: shape, in: inFile))
+      defer { H5Sclose(inMemory) }
+      try place.check(body(dataset, type, inMemory, inFile), call)
+    }
+  }
+
+  private func refusal(_ call: String, _ cause: String) -> HDF5Error {
+    HDF5Error(call: call, path: file.path, object: name, cause: cause)
+  }
+}
+
+// MARK: Virtual data sets
+
+/// The source of consecutive rows of a virtual data set: a data set of the same name in another file.
+struct HDF5Source {
+  /// The path of the file, relative to the file with the virtual data set.
+  let file: String
+  let rows: Range<Int>
+}
+
+extension HDF5File {
+  /// Creates a data set that shows the numbers of others. Rows whose file is missing read as NaN.
+  func createVirtualDataset(_ name: String, _ type: HDF5Type, shape: [Int], sources: [HDF5Source]) throws(HDF5Error) {
+    try withID(object: name) { (id, place) throws(HDF5Error) in
+      let none = kinship_h5_default()
+      let creation = try place.check(H5Pcreate(kinship_h5_dataset_create()), "H5Pcreate")
+      defer { H5Pclose(creation) }
+      try place.check(H5Pset_obj_track_times(creation, false), "H5Pset_obj_track_times")
+      var missing = Float.nan
+      try place.check(unsafe H5Pset_fill_value(creation, kinship_h5_f32(), &missing), "H5Pset_fill_value")
+      let whole = try place.space(shape)
+      defer { H5Sclose(whole) }
+      for source in sources where !source.rows.isEmpty {
+        let own = try place.space(try place.select(source.rows, of: shape, in: whole))
+        defer { H5Sclose(own) }
+        try place.check(unsafe H5Pset_virtual(creation, whole, source.file, name, own), "H5Pset_virtual")
+      }
+      try place.check(H5Sselect_all(whole), "H5Sselect_all")
+      let type = try type.make(place)
+      defer { H5Tclose(type) }
+      let dataset = try place.check(unsafe H5Dcreate2(id, name, type, whole, none, creation, none), "H5Dcreate2")
+      try place.check(H5Dclose(dataset), "H5Dclose")
+    }
   }
 }

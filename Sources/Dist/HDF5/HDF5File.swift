@@ -4,8 +4,8 @@ internal import Synchronization
 
 /// An open HDF5 file.
 ///
-/// Close it explicitly where what was written matters: `close` reports what `deinit` must swallow. Safe to use from
-/// several threads; the library serves one of them at a time.
+/// Close a written file explicitly: `close` throws errors that `deinit` must ignore. Several threads may use a file;
+/// the library serves one of them at a time.
 public final class HDF5File: Sendable {
   public let path: String
   private let handle: Mutex<hid_t?>
@@ -17,11 +17,11 @@ public final class HDF5File: Sendable {
 
   deinit { try? close() }
 
-  /// Opens `path` to read. Files are not locked unless `HDF5_USE_FILE_LOCKING` says so: locks fail on many networked
-  /// file systems, and a published file never changes.
+  /// Opens `path` to read. Files are not locked unless `HDF5_USE_FILE_LOCKING` asks for it, because locks fail on many
+  /// network file systems and a published file never changes.
   ///
-  /// A file that was cut is refused. One whose headers were altered can crash the library or keep it busy for ever
-  /// (seen with 1.10.8, one byte changed), so a reader checks a SHA-256 of the file before it opens it.
+  /// A truncated file is refused. Altered headers can crash the library or make it loop forever (seen with 1.10.8 and
+  /// one changed byte), so readers verify a file's SHA-256 before they open it.
   public static func open(_ path: String) throws(HDF5Error) -> HDF5File {
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
@@ -31,8 +31,8 @@ public final class HDF5File: Sendable {
     }
   }
 
-  /// Makes the file `path`, which must not exist yet. Equal contents give equal bytes: no times are stored. The library
-  /// leaves the first `userBlock` bytes alone: none, or a power of two from 512.
+  /// Creates the file `path`, which must not exist yet. Equal contents give equal bytes, because no times are stored.
+  /// The library leaves the first `userBlock` bytes to the caller: 0, or a power of two from 512.
   public static func create(_ path: String, userBlock: Int = 0) throws(HDF5Error) -> HDF5File {
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
@@ -49,19 +49,12 @@ public final class HDF5File: Sendable {
 
   private static func accessProperties(_ place: HDF5Place) throws(HDF5Error) -> hid_t {
     let access = try place.check(H5Pcreate(kinship_h5_file_access()), "H5Pcreate")
-    // Closing the file closes what is open in it, so a failed call leaves nothing behind.
+    // Closing the file also closes its open objects, so a failed call leaks nothing.
     try place.check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), "H5Pset_fclose_degree")
     if ProcessInfo.processInfo.environment["HDF5_USE_FILE_LOCKING", default: ""].isEmpty {
       try place.check(kinship_h5_disable_locking(access), "H5Pset_file_locking")
     }
     return access
-  }
-
-  /// Hands everything written so far to the operating system (`fsync` of the file is the caller's).
-  public func flush() throws(HDF5Error) {
-    try withID(object: nil) { (id, place) throws(HDF5Error) in
-      _ = try place.check(H5Fflush(id, H5F_SCOPE_GLOBAL), "H5Fflush")
-    }
   }
 
   /// Closes the file; closing twice does nothing.
@@ -73,10 +66,10 @@ public final class HDF5File: Sendable {
     }
   }
 
-  /// Whether an object of this name exists.
+  /// Returns whether an object of this name exists.
   public func contains(_ name: String) throws(HDF5Error) -> Bool {
     try withID(object: name) { (id, place) throws(HDF5Error) in
-      // The library asks for every step of the path to exist.
+      // The library fails unless every parent in the path exists.
       var path = ""
       for step in name.split(separator: "/") {
         path += "/" + step
@@ -86,31 +79,24 @@ public final class HDF5File: Sendable {
     }
   }
 
-  /// The names of what a group holds, in order of their bytes.
+  /// Returns the names of a group's members, in the order of their bytes.
   public func names(in group: String = "/") throws(HDF5Error) -> [String] {
     try withID(object: group) { (id, place) throws(HDF5Error) in
       var info = H5G_info_t()
       try place.check(unsafe H5Gget_info_by_name(id, group, &info, kinship_h5_default()), "H5Gget_info_by_name")
-      var names: [String] = []
-      let count = info.nlinks
-      for index in 0..<count {
-        names.append(
-          try unsafe place.string("H5Lget_name_by_idx") { buffer, size in
-            unsafe H5Lget_name_by_idx(
-              id, group, H5_INDEX_NAME, H5_ITER_INC, index, buffer, size, kinship_h5_default())
-          })
+      return try unsafe place.names(info.nlinks, "H5Lget_name_by_idx") { index, buffer, size in
+        unsafe H5Lget_name_by_idx(id, group, H5_INDEX_NAME, H5_ITER_INC, index, buffer, size, kinship_h5_default())
       }
-      return names
     }
   }
 
   /// The attributes of the file's root.
   public var attributes: HDF5Attributes { HDF5Attributes(file: self, object: "/") }
 
-  /// The attributes of a group or data set.
+  /// Returns the attributes of a group or data set.
   public func attributes(of object: String) -> HDF5Attributes { HDF5Attributes(file: self, object: object) }
 
-  /// Runs raw calls on the open file.
+  /// Runs raw calls on the open file inside `HDF5Library.locked`.
   func withID<R>(
     object: String?, _ body: (hid_t, HDF5Place) throws(HDF5Error) -> R
   ) throws(HDF5Error) -> R {
@@ -123,14 +109,18 @@ public final class HDF5File: Sendable {
 }
 
 extension HDF5Place {
-  /// A name from a call that first tells its length.
-  func string(
-    _ call: String, _ body: (UnsafeMutablePointer<CChar>?, Int) -> Int
-  ) throws(HDF5Error) -> String {
-    let length = try check(body(nil, 0), call)
-    var bytes = [CChar](repeating: 0, count: length + 1)
-    let written = unsafe bytes.withUnsafeMutableBufferPointer { unsafe body($0.baseAddress, $0.count) }
-    try check(written, call)
-    return String(decoding: bytes.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  /// Returns `count` names from a call for each index, which returns the name's length if the buffer is nil.
+  func names(
+    _ count: hsize_t, _ call: String, _ body: (hsize_t, UnsafeMutablePointer<CChar>?, Int) -> Int
+  ) throws(HDF5Error) -> [String] {
+    var names: [String] = []
+    for index in 0..<count {
+      let length = try check(body(index, nil, 0), call)
+      var bytes = [CChar](repeating: 0, count: length + 1)
+      let written = unsafe bytes.withUnsafeMutableBufferPointer { unsafe body(index, $0.baseAddress, $0.count) }
+      try check(written, call)
+      names.append(String(decoding: bytes.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self))
+    }
+    return names
   }
 }

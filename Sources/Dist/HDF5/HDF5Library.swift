@@ -1,30 +1,30 @@
 internal import CHDF5
 internal import Synchronization
 
-/// The library as a whole: one lock round every call, and its error stack as one value.
+/// Access to the HDF5 library: a lock around every call, and the reason of its last error.
 ///
-/// HDF5 is not safe for threads as Debian builds it, and serializes every call where it is, so nothing is lost by a
-/// lock of ours. Bulk bytes that must not wait for it are read past the library (`HDF5Dataset.fileOffset`).
+/// HDF5 as Debian builds it is not thread-safe, and a thread-safe build serializes every call itself, so our lock costs
+/// nothing. Bulk reads that must not wait for it go past the library (`HDF5Dataset.fileOffset`).
 enum HDF5Library {
   private static let lock = Mutex(false)
 
-  /// Runs `body`, which makes raw calls, while no other thread is in the library. Not to be nested.
+  /// Runs `body`, which makes raw calls, while no other thread is in the library. Calls must not be nested.
   static func locked<R>(_ body: () throws(HDF5Error) -> R) throws(HDF5Error) -> R {
     let outcome: Result<R, HDF5Error> = lock.withLock { started in
       if !started {
-        // The program may end while a reader thread is inside the library: no tear-down under its feet. Every file
-        // that we write is closed explicitly.
+        // The program may exit while a reader thread is inside the library, so the library must not tear itself down.
+        // Every file that we write is closed explicitly.
         H5dont_atexit()
         started = true
       }
-      // Where the library is built for threads, this setting is each thread's own.
+      // In a thread-safe build this setting belongs to each thread.
       H5Eset_auto2(hid_t(H5E_DEFAULT), nil, nil)
       do throws(HDF5Error) { return .success(try body()) } catch { return .failure(error) }
     }
     return try outcome.get()
   }
 
-  /// The description of the innermost failure on the library's error stack. Inside `locked` only.
+  /// Returns the description of the innermost failure on the library's error stack. Must be called inside `locked`.
   static func cause() -> String {
     var text = ""
     unsafe withUnsafeMutablePointer(to: &text) { target in
@@ -38,7 +38,7 @@ enum HDF5Library {
           return 0
         }, target)
     }
-    // Of a system call that failed the library tells time, addresses and sizes; what counts is the system's own reason.
+    // For a failed system call the library adds the time, addresses and sizes; only the system's reason is of use.
     if let match = text.firstMatch(of: /^(.*?): time = .*error message = '([^']*)'/.dotMatchesNewlines()) {
       text = "\(match.1): \(match.2)"
     }
@@ -46,12 +46,12 @@ enum HDF5Library {
   }
 }
 
-/// What the raw calls are about: puts file and object into each error.
+/// The file and object that raw calls work on, which every error names.
 struct HDF5Place {
   let path: String
   var object: String?
 
-  /// Passes on what a call returned, or throws the library's reason where it is negative.
+  /// Returns the result of a call, or throws the library's reason if it is negative.
   @discardableResult
   func check<I: SignedInteger>(_ value: I, _ call: String) throws(HDF5Error) -> I {
     guard value >= 0 else { throw refusal(call, HDF5Library.cause()) }
@@ -60,5 +60,45 @@ struct HDF5Place {
 
   func refusal(_ call: String, _ cause: String) -> HDF5Error {
     HDF5Error(call: call, path: path, object: object, cause: cause)
+  }
+}
+
+/// A failed call of the HDF5 library, or a file with contents that we do not accept.
+public struct HDF5Error: Error, ExitCoded, Hashable, CustomStringConvertible {
+  /// The library's function that failed ("H5Fopen"), or our own operation ("read").
+  public let call: String
+  /// The path of the file.
+  public let path: String
+  /// The data set, group or attribute, if the call has one.
+  public let object: String?
+  /// The innermost entry of the library's error stack, or our own reason.
+  public let cause: String
+
+  public init(call: String, path: String, object: String? = nil, cause: String) {
+    self.call = call
+    self.path = path
+    self.object = object
+    self.cause = cause
+  }
+
+  /// True if another process has locked the file.
+  public var isLocked: Bool { cause.contains("unable to lock file") }
+
+  public var status: ExitStatus { .inputOutput }
+  public var description: String {
+    let place = object.map { "\($0) of \(path)" } ?? path
+    let advice = isLocked ? "; set HDF5_USE_FILE_LOCKING=FALSE, or stop the process that holds the lock" : ""
+    return "HDF5: \(call) failed for \(place): \(cause)\(advice)"
+  }
+}
+
+extension Libraries {
+  /// The version of HDF5, such as `1.10.8`.
+  public static var hdf5: String {
+    var major: UInt32 = 0
+    var minor: UInt32 = 0
+    var release: UInt32 = 0
+    guard unsafe H5get_libversion(&major, &minor, &release) >= 0 else { return "unknown" }
+    return "\(major).\(minor).\(release)"
   }
 }

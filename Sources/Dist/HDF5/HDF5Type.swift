@@ -1,6 +1,6 @@
 internal import CHDF5
 
-/// How the numbers of a data set are stored: little-endian on every machine.
+/// The stored type of the numbers in a data set, little-endian on every machine.
 public enum HDF5Type: String, CaseIterable, Sendable {
   case uint8 = "u8"
   case int32 = "i32"
@@ -8,12 +8,12 @@ public enum HDF5Type: String, CaseIterable, Sendable {
   case uint64 = "u64"
   /// IEEE half precision.
   case float16 = "f16"
-  /// The upper half of a Float: 8 bits of exponent, 7 of fraction.
+  /// The upper half of a Float: 8 bits of exponent and 7 of fraction.
   case bfloat16 = "bf16"
   case float32 = "f32"
   case float64 = "f64"
 
-  /// Bytes of one element.
+  /// The bytes of one element.
   public var size: Int {
     switch self {
     case .uint8: 1
@@ -30,12 +30,12 @@ public enum HDF5Type: String, CaseIterable, Sendable {
     }
   }
 
-  /// Whether every value stored as `self` is also a value of `other`, so that reading may convert.
+  /// Returns true if every value of this type is also a value of `other`, so that reading may convert it.
   func widens(to other: HDF5Type) -> Bool {
     self == other || (isFloat && other.isFloat && size < other.size)
   }
 
-  /// A copy of the library's type, to be closed by the caller. Inside `HDF5Library.locked` only.
+  /// Creates the library's type, which the caller must close. Must be called inside `HDF5Library.locked`.
   func make(_ place: HDF5Place) throws(HDF5Error) -> hid_t {
     switch self {
     case .uint8: try place.check(H5Tcopy(kinship_h5_u8()), "H5Tcopy")
@@ -49,18 +49,18 @@ public enum HDF5Type: String, CaseIterable, Sendable {
     }
   }
 
-  /// A 16-bit float type: sign, `exponent` bits, and the rest fraction.
+  /// Creates a 16-bit float type: a sign, `exponent` bits, and the fraction.
   private func half(exponent: Int, bias: Int, _ place: HDF5Place) throws(HDF5Error) -> hid_t {
     let type = try place.check(H5Tcopy(kinship_h5_f32()), "H5Tcopy")
     let fraction = 15 - exponent
-    // Fields first: the library refuses a size that the fields do not fit.
+    // The fields come first, because the library refuses a size that they do not fit.
     try place.check(H5Tset_fields(type, 15, fraction, exponent, 0, fraction), "H5Tset_fields")
     try place.check(H5Tset_ebias(type, bias), "H5Tset_ebias")
     try place.check(H5Tset_size(type, 2), "H5Tset_size")
     return type
   }
 
-  /// Which of our types `type` is, or nil. Inside `HDF5Library.locked` only.
+  /// Returns which of these types the library's `type` is, or nil. Must be called inside `HDF5Library.locked`.
   static func named(_ type: hid_t, _ place: HDF5Place) throws(HDF5Error) -> HDF5Type? {
     for candidate in allCases {
       let own = try candidate.make(place)
@@ -71,7 +71,7 @@ public enum HDF5Type: String, CaseIterable, Sendable {
   }
 }
 
-/// A Swift type that is the memory form of one stored type.
+/// A Swift type that has the memory layout of a stored type.
 public protocol HDF5Element: BitwiseCopyable, Sendable {
   static var hdf5Type: HDF5Type { get }
 }
@@ -95,13 +95,13 @@ public struct BFloat16: HDF5Element, Hashable {
   public init(_ value: Float) {
     let bits = value.bitPattern
     guard !value.isNaN else {
-      // Rounding could carry a NaN's fraction away and leave an infinity: keep it quiet instead.
+      // Rounding could clear a NaN's fraction and leave an infinity, so it becomes a quiet NaN instead.
       bitPattern = UInt16(bits >> 16) | 0x40
       return
     }
     bitPattern = UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
   }
 
-  /// The same number as a Float, exactly.
+  /// The same number as a Float, without rounding.
   public var float: Float { Float(bitPattern: UInt32(bitPattern) << 16) }
 }

@@ -1,11 +1,11 @@
 internal import Foundation
-internal import Tensor
+public import Tensor
 
-/// One checkpoint, or the weighted sum of several, as one file or as a checkpoint of any number of parts.
+/// Writes one checkpoint, or the weighted sum of several, as one file or as a checkpoint of any number of parts.
 ///
-/// Everything passes through in pieces, so memory does not grow with the model: 12 MiB of pieces a rank, and the parts
-/// that are open. Sums over checkpoints are held in Double, in the order of the checkpoints, and rounded once; a single
-/// checkpoint's numbers keep every bit.
+/// All numbers pass through in pieces, so memory does not grow with the model: each rank has 12 MiB of pieces, and the
+/// open parts. Sums over checkpoints are computed in Double, in the order of the checkpoints, and rounded once. The
+/// numbers of a single checkpoint keep every bit.
 public struct CheckpointMerge {
   public struct Source: Sendable {
     public let checkpoint: Checkpoint
@@ -22,7 +22,7 @@ public struct CheckpointMerge {
   private let scalars = Tensor<Float>(Shape(CheckpointPart.piece))
   private let sums: Tensor<Double>
 
-  /// The checkpoints must have the parameters that are asked for later, in the same shapes: see `mismatches`.
+  /// Creates a merge of checkpoints, which must have the parameters to write, in the same shapes; see `mismatches`.
   public init(_ sources: [Source]) {
     precondition(!sources.isEmpty, "at least one checkpoint")
     self.sources = sources
@@ -33,26 +33,28 @@ public struct CheckpointMerge {
     sums = Tensor(Shape(sources.count > 1 ? CheckpointPart.piece : 0))
   }
 
-  /// Every parameter of one checkpoint that another lacks, has beside them or has in another shape; those whose names
-  /// begin with `prefix` are left out.
-  public static func mismatches(_ one: Checkpoint, _ other: Checkpoint, leaving prefix: String) -> [String] {
+  /// Lists the parameters of `one` that `other` lacks or has in another shape, and those that only `other` has. Those
+  /// of `owner` are ignored.
+  public static func mismatches(
+    _ one: Checkpoint, _ other: Checkpoint, leaving owner: NamedSlice.Owner
+  ) -> [String] {
     func shapes(_ checkpoint: Checkpoint) -> [String: [Int]] {
       Dictionary(
-        uniqueKeysWithValues: checkpoint.manifest.parameters.filter { !$0.name.hasPrefix(prefix) }
+        uniqueKeysWithValues: checkpoint.manifest.parameters.filter { NamedSlice.Owner(of: $0.name) != owner }
           .map { ($0.name, $0.shape) })
     }
     let (first, second) = (shapes(one), shapes(other))
     return Set(first.keys).union(second.keys).sorted().compactMap { name in
       switch (first[name], second[name]) {
       case (let shape?, nil): "parameter \(name) \(shape) is missing"
-      case (nil, let shape?): "parameter \(name) \(shape) is one too many"
+      case (nil, let shape?): "unexpected parameter \(name) \(shape)"
       case (let shape, let found):
-        shape == found ? nil : "parameter \(name) has the shape \(found ?? []), not \(shape ?? [])"
+        shape == found ? nil : "parameter \(name) has the shape \(found ?? []), expected \(shape ?? [])"
       }
     }
   }
 
-  /// Scalars of a parameter; what was given is overwritten by the next call.
+  /// Returns some scalars of a parameter. The next call overwrites the result.
   func scalars(
     _ group: CheckpointPart.Group, _ name: String, _ elements: Range<Int>
   ) throws(CheckpointError) -> Tensor<Float> {
@@ -77,10 +79,10 @@ public struct CheckpointMerge {
     return target
   }
 
-  /// Writes one file with the tensors and some words about them, each rank a share of it. All ranks call it with the
-  /// same arguments; it returns when the file is in its place, read back and compared.
+  /// Writes one file with the tensors and metadata, a share on each rank. All ranks must call it with the same
+  /// arguments. It returns when the file has been read back, compared and renamed to `path`.
   ///
-  /// - Throws: `MergeError`, the same on all ranks; nothing is left behind. `MPIError`.
+  /// - Throws: the same `MergeError` on all ranks, after removing the unfinished file; `MPIError`.
   public func write(
     _ tensors: [MergedTensor], metadata: [String: String], as form: SharedTensorFile.Form, to path: String,
     over communicator: Communicator
@@ -98,5 +100,89 @@ public struct CheckpointMerge {
         }
       }
     }
+  }
+}
+
+extension CheckpointMerge {
+  /// Writes the checkpoint again with `parts` parts, which the ranks take in turn, and with the same numbers and the
+  /// same record. A run can resume from it like from any other. All ranks must call it.
+  ///
+  /// - Parameter folder: must not exist; it appears when all parts have been written, read back and compared.
+  /// - Throws: the same `MergeError` on all ranks, after removing the unfinished folder; `MPIError`.
+  public func reshard(
+    _ checkpoint: Checkpoint, into parts: Int, folder: String, version: String, over communicator: Communicator
+  ) throws {
+    let isFirst = communicator.rank == 0
+    let count = checkpoint.manifest.count
+    let partial = try communicator.broadcast { "\(folder).\(UUID().uuidString).partial" }
+    func part(_ index: Int) -> CheckpointPart {
+      let file = CheckpointManifest.partFile(index, of: parts)
+      let own = Communicator.slice(of: count, rank: index, size: parts)
+      let averaged = checkpoint.manifest.isAveraged
+      return CheckpointPart(
+        "\(partial)/\(file)", checkpoint.manifest.slices(own), averaged: averaged
+      ) { group, name, elements in
+        try scalars(group, name, elements)
+      }
+    }
+    do {
+      try communicator.together {
+        guard isFirst else { return }
+        let parent = Publish.folder(of: folder)
+        try Publish.makeFolder(parent)
+        try Publish.requireSpace((0..<parts).reduce(1 << 20) { $0 + part($1).byteBound }, at: parent, for: folder)
+        try Publish.makeFolder(partial)
+      }
+      let written = try communicator.together {
+        let own = try stride(from: communicator.rank, to: parts, by: communicator.size).map { index in
+          let written = try part(index).write()
+          return CheckpointManifest.Part(
+            file: CheckpointManifest.partFile(index, of: parts),
+            ranges: [Communicator.slice(of: count, rank: index, size: parts)], bytes: written.bytes,
+            sha256: written.sha256)
+        }
+        try Publish.sync(folder: partial)
+        return own
+      }
+      let list = try communicator.allGather(written).flatMap { $0 }
+      try communicator.together {
+        guard isFirst else { return }
+        let origin = CheckpointManifest.Origin(
+          folder: checkpoint.folder, sha256: try checkpoint.sha256, ranks: checkpoint.manifest.ranks, version: version)
+        try checkpoint.manifest.resharded(list.sorted { $0.file < $1.file }, origin: origin).write(into: partial)
+        try Publish.rename(partial, to: folder)
+      }
+    } catch {
+      if isFirst { try? Publish.removeAll(partial) }
+      try communicator.barrier()
+      throw error
+    }
+  }
+}
+
+// MARK: Errors
+
+/// The error of the first rank that failed in an operation of all ranks.
+public struct MergeError: Error, ExitCoded, Hashable, CustomStringConvertible {
+  public let description: String
+  public let status: ExitStatus
+}
+
+extension Communicator {
+  /// Runs `body` and waits for the other ranks. If it has thrown on any rank, all ranks throw the error of the first of
+  /// them. Every rank must call it.
+  package func together<R>(_ body: () throws -> R) throws -> R {
+    let outcome = Result { try body() }
+    var message: [UInt8] = []
+    if case .failure(let error) = outcome {
+      let status = (error as? any ExitCoded)?.status ?? .internalError
+      message = [UInt8(truncatingIfNeeded: status.rawValue)] + Array("\(error)".utf8)
+    }
+    if let first = try allGather(message).first(where: { !$0.isEmpty }) {
+      throw MergeError(
+        description: String(decoding: first.dropFirst(), as: UTF8.self),
+        status: ExitStatus(rawValue: Int32(first[0])) ?? .internalError)
+    }
+    return try outcome.get()
   }
 }

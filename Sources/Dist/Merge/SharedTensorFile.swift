@@ -1,13 +1,14 @@
 internal import Foundation
+internal import Tensor
 
 /// A file of named tensors that all ranks write together.
 ///
-/// Rank 0 makes it, under another name, with room for every number; then each rank writes its share of the bytes, in
-/// blocks that no two ranks share, brings them to the disk, and reads them back.
+/// Rank 0 creates it under a temporary name with its full size. Then each rank writes its share of the bytes, in blocks
+/// that no two ranks share, syncs them to the disk, and reads them back.
 public struct SharedTensorFile {
   public enum Form: Sendable {
     case safetensors
-    /// A data set for each tensor; see `HDF5Weights`.
+    /// An HDF5 file with a data set for each tensor; see `HDF5Weights`.
     case hdf5
   }
 
@@ -16,27 +17,22 @@ public struct SharedTensorFile {
   let tensors: [TensorDescription]
   let metadata: [String: String]
 
-  /// Numbers that are asked for at a time.
+  /// How many numbers are read and written at a time.
   private static let piece = 1 << 18
-  /// Ranks on two machines that wrote into one page of a network file system would lose each other's bytes.
+  /// The size of the blocks in bytes. Ranks on two machines that write to the same page of a network file system would
+  /// lose each other's bytes.
   private static let block = 1 << 20
 
-  /// Writes the file; `numbers` gives some of a tensor's numbers.
+  /// Writes the file. `numbers` returns a range of a tensor's numbers.
   func write(over communicator: Communicator, numbers: (_ tensor: Int, _ elements: Range<Int>) throws -> TensorPiece)
     throws
   {
     let isFirst = communicator.rank == 0
-    var layout = Data()
     let temporary = "\(path).\(UUID().uuidString).partial"
     do {
-      try communicator.together {
-        guard isFirst else { return }
-        layout = try JSONEncoder().encode(Layout(path: temporary, offsets: create(temporary)))
-      }
-      var bytes = [UInt8](layout)
-      try communicator.broadcast(&bytes)
-      let place = try JSONDecoder().decode(Layout.self, from: Data(bytes))
-      try communicator.together { try fill(place, communicator, numbers) }
+      let offsets = try communicator.together { try isFirst ? create(temporary) : [] }
+      let layout = try communicator.broadcast { Layout(path: temporary, offsets: offsets) }
+      try communicator.together { try fill(layout, communicator, numbers) }
       try communicator.together {
         guard isFirst else { return }
         if form == .hdf5 { try HDF5Weights.seal(temporary) }
@@ -44,7 +40,7 @@ public struct SharedTensorFile {
       }
     } catch {
       if isFirst { try? Publish.removeAll(temporary) }
-      // Whoever throws ends the job: not before rank 0 has tidied up.
+      // A rank that throws may end the job, so rank 0 must remove the file first.
       try communicator.barrier()
       throw error
     }
@@ -52,10 +48,11 @@ public struct SharedTensorFile {
 
   private struct Layout: Codable {
     var path: String
-    /// Where each tensor's numbers begin.
+    /// The offset of each tensor's numbers in the file.
     var offsets: [Int]
   }
 
+  /// Creates the file `temporary` without numbers. Returns the offset of each tensor's numbers.
   private func create(_ temporary: String) throws -> [Int] {
     let folder = Publish.folder(of: path)
     try Publish.makeFolder(folder)
@@ -66,7 +63,7 @@ public struct SharedTensorFile {
     }
   }
 
-  /// Writes this rank's share, and reads it back.
+  /// Writes this rank's share of the file and reads it back.
   private func fill(
     _ layout: Layout, _ communicator: Communicator, _ numbers: (Int, Range<Int>) throws -> TensorPiece
   ) throws {
@@ -95,14 +92,98 @@ public struct SharedTensorFile {
     var found = SHA256()
     for range in written { try check.hash(range, into: &found) }
     guard found.finalize() == hasher.finalize() else {
-      throw FileError(action: "verify", path: path, reason: "it reads back other numbers than were written")
+      throw FileError(action: "verify", path: path, reason: "the numbers read back differ from those written")
     }
   }
 
-  /// The elements whose bytes begin in `bytes` of the file.
+  /// Returns the elements whose first bytes lie in the range `bytes` of the file.
   private static func elements(of tensor: TensorDescription, at offset: Int, in bytes: Range<Int>) -> Range<Int> {
     let width = tensor.type.size
     func first(_ byte: Int) -> Int { byte <= offset ? 0 : min((byte - offset + width - 1) / width, tensor.count) }
     return first(bytes.lowerBound)..<first(bytes.upperBound)
+  }
+}
+
+// MARK: Tensors
+
+/// The name, type and shape of a tensor in a file.
+public struct TensorDescription: Hashable, Sendable {
+  public let name: String
+  public let type: SafetensorsType
+  public let shape: [Int]
+
+  public init(name: String, type: SafetensorsType, shape: [Int]) {
+    self.name = name
+    self.type = type
+    self.shape = shape
+  }
+
+  var count: Int { shape.reduce(1, *) }
+  public var byteCount: Int { shape.reduce(type.size, *) }
+}
+
+/// A tensor to write from checkpoints.
+public struct MergedTensor: Sendable {
+  enum Content: Sendable {
+    /// The scalars of one group that the checkpoints hold of the named parameter.
+    case scalars(CheckpointPart.Group, String)
+    /// A small array of numbers.
+    case values([Double])
+  }
+
+  public let description: TensorDescription
+  let content: Content
+
+  /// Returns a parameter's values, or their moving average, as F32 under the parameter's name.
+  public static func values(of name: String, _ shape: [Int], averaged: Bool) -> MergedTensor {
+    MergedTensor(name, .float32, shape, .scalars(averaged ? .average : .parameters, name))
+  }
+
+  /// Returns a parameter's moving average, in addition to its values, as F32 under `ema.NAME`.
+  public static func average(of name: String, _ shape: [Int]) -> MergedTensor {
+    MergedTensor("\(averagePrefix)\(name)", .float32, shape, .scalars(.average, name))
+  }
+
+  /// Returns AdamW's moments of a parameter as F32 under `optimizer.moment1.NAME` and `optimizer.moment2.NAME`.
+  public static func moments(of name: String, _ shape: [Int]) -> [MergedTensor] {
+    [CheckpointPart.Group.moment1, .moment2].map {
+      MergedTensor("\(optimizerPrefix)\($0.rawValue).\(name)", .float32, shape, .scalars($0, name))
+    }
+  }
+
+  /// Returns a small array. Its values must be integers if `type` is an integer type.
+  public static func array(_ array: CheckpointRecord.Array, as type: SafetensorsType) -> MergedTensor {
+    precondition([.float32, .float64, .int64].contains(type), "\(type.rawValue) is not a type of arrays")
+    return MergedTensor(array.name, type, array.shape, .values(array.values))
+  }
+
+  /// The prefix of the names of tensors that only an optimizer needs.
+  public static let optimizerPrefix = "optimizer."
+
+  /// The prefix of the names of moving averages that are stored in addition to the values.
+  public static let averagePrefix = "ema."
+
+  private init(_ name: String, _ type: SafetensorsType, _ shape: [Int], _ content: Content) {
+    description = TensorDescription(name: name, type: type, shape: shape)
+    self.content = content
+  }
+}
+
+/// Consecutive numbers of a tensor in a file's byte order.
+enum TensorPiece {
+  case floats(Tensor<Float>)
+  case doubles(Tensor<Double>)
+  case integers([Int64])
+
+  /// Calls `body` with the bytes of the numbers.
+  @unsafe func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    switch self {
+    case .floats(let tensor):
+      try unsafe tensor.withUnsafeMutableBuffer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
+    case .doubles(let tensor):
+      try unsafe tensor.withUnsafeMutableBuffer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
+    case .integers(let values):
+      try unsafe values.withUnsafeBufferPointer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
+    }
   }
 }

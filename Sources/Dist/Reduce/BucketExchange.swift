@@ -67,7 +67,7 @@ public final class BucketExchange<S: Scalar> {
 
   /// Which rows of the matrix this step touches, by rising number: outside of them its gradient is 0. Said before its
   /// bucket leaves.
-  public func touch(_ rows: [Int]) {
+  public func markTouched(_ rows: [Int]) {
     touched.removeAll(keepingCapacity: true)
     touched += rows
   }
@@ -114,7 +114,7 @@ public final class BucketExchange<S: Scalar> {
     let pieces = plan.buckets[bucket].pieces
     counted += traffic.gather(pieces, stride: MemoryLayout<S>.stride)
     let work: @Sendable (Communicator) throws -> Void = { [values] ranks in
-      try Trace.span("gather bucket \(bucket)", .communication) { try ranks.gatherSlices(in: values, ranges: pieces) }
+      try Trace.span("gather bucket \(bucket)", .communication) { try ranks.allGather(partsOf: values, ranges: pieces) }
     }
     if overlaps { gathering[bucket] = thread.submit(work) } else { try work(ranks) }
   }

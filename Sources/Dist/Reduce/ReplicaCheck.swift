@@ -31,7 +31,7 @@ public struct ReplicasDiffer: ExitCoded, CustomStringConvertible {
   public let size: Int
 
   public var isShared: Bool { true }
-  public var exitCode: Int32 { 70 }
+  public var status: ExitStatus { .internalError }
   public var description: String {
     let names = others.map { "rank \($0.rank) on \($0.host)" }.joined(separator: ", ")
     return

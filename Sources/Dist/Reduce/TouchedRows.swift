@@ -40,7 +40,7 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
       given.append(touched.count)
       given += touched[rows]
     }
-    let takes = try ranks.exchange(&given, gives.map { $0.count + 1 }, into: &taken)
+    let takes = try ranks.allToAll(&given, counts: gives.map { $0.count + 1 }, into: &taken)
     let stride = MemoryLayout<S>.stride
     let all = takes.reduce(0) { $0 + taken[$1.lowerBound] }
     guard all * (width * stride + MemoryLayout<Int>.stride) < matrix.count * stride * ranks.size else {
@@ -62,7 +62,7 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
         filled += part.count
       }
     }
-    try ranks.exchange(out, outward, into: into, inward)
+    try ranks.allToAll(out, counts: outward, into: into, lengths: inward)
     fill(own, 0)
     filled = 0
     for row in lists.joined() {

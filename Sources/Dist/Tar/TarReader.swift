@@ -1,12 +1,12 @@
-/// Reads a tar front to back: v7, ustar, GNU (long names) and pax, without a copy of what lies between the headers.
+/// Reads the members of a tar archive from front to back, in the v7, ustar, GNU (long names) and pax formats.
 ///
-/// Why not a library: libarchive streams an archive through one thread, takes one that was cut between two members for
-/// whole, and would bring ten libraries to every rank. Here only headers are read and any thread reads pictures at
-/// their place; a tar without its closing blocks is an error, and every error has the place and the name.
+/// It replaces libarchive, which streams an archive through one thread, accepts one that was truncated between two
+/// members, and would bring ten libraries to every rank. This reader reads only headers, and any thread reads images at
+/// their offsets. An archive without its closing blocks is an error, and every error names the member and its offset.
 package struct TarReader: Sendable {
-  /// Longer names and pax headers are taken for damage.
+  /// The limit in bytes on long names and pax headers; longer ones are treated as damage.
   private static let longestExtension = 1 << 20
-  /// Bytes that are read at once: headers and short texts of neighbours lie together.
+  /// The bytes per read, which cover several headers and short texts.
   private static let windowSize = 1 << 14
 
   package let path: String
@@ -14,7 +14,7 @@ package struct TarReader: Sendable {
   private let size: Int
   private var window: [UInt8] = []
   private var windowStart = 0
-  /// Where the next header begins.
+  /// The offset of the next header.
   private var at = 0
   private var globals = PaxRecords()
 
@@ -29,11 +29,12 @@ package struct TarReader: Sendable {
       ([0x28, 0xB5, 0x2F, 0xFD], "unzstd"),
     ]
     if let (_, tool) = packed.first(where: { head.starts(with: $0.0) }) {
-      throw failure("is compressed, and pictures hardly get smaller by that; unpack it with \(tool)")
+      throw failure("is compressed, which hardly makes images smaller; unpack it with \(tool)")
     }
   }
 
-  /// The next member that is no folder; nil behind the last. What is no plain file has a `fault`.
+  /// Returns the next member that is not a folder, or nil after the last. Members that are not plain files have a
+  /// `fault`.
   package mutating func next() throws -> TarMember? {
     var longName: [UInt8]?
     var records = globals
@@ -59,7 +60,7 @@ package struct TarReader: Sendable {
     }
   }
 
-  /// The bytes of a member, at most `limit`.
+  /// Returns the bytes of a member. Throws if there are more than `limit`.
   package mutating func contents(of member: TarMember, limit: Int) throws -> [UInt8] {
     guard member.bytes.count <= limit else {
       throw failure("has \(member.bytes.count) bytes, more than \(limit)", member.header, member.name)
@@ -67,19 +68,19 @@ package struct TarReader: Sendable {
     return Array(try bytes(member.bytes))
   }
 
-  /// The header at `at`, behind which `at` is then; nil at the end of the archive.
+  /// Reads the header at `at` and moves `at` past it. Returns nil at the end of the archive.
   private mutating func header() throws -> TarHeader? {
     let start = at
     guard size - start >= TarHeader.size else {
       let found = size == start ? "nothing follows" : "\(size - start) bytes follow"
-      throw failure("is cut, or is still being written: \(found) where a header or a closing block should be", start)
+      throw failure("is truncated or still being written: \(found) where a header or a closing block should be", start)
     }
     let block = try bytes(start..<start + TarHeader.size)
     if block.allSatisfy({ $0 == 0 }) {
       try checkEnd(start)
       return nil
     }
-    do throws(TarHeader.Problem) {
+    do throws(TarProblem) {
       let header = try TarHeader(block)
       at += TarHeader.size
       return header
@@ -88,29 +89,30 @@ package struct TarReader: Sendable {
     }
   }
 
-  /// Behind the closing blocks there may be more zeros, but no second archive: it would be lost without a word.
+  /// Throws if anything but zeros follows the closing blocks: a second archive there would be lost silently.
   private func checkEnd(_ start: Int) throws {
     var from = start
     while from < size {
       let count = min(size - from, 1 << 16)
       let rest = try file.read(count, of: UInt8.self, at: from)
       if let index = rest.firstIndex(where: { $0 != 0 }) {
-        throw failure("ends here, but more follows at byte \(from + index); are these several tars in one file?", start)
+        throw failure("ends here, but more follows at byte \(from + index); is the file several tars in a row?", start)
       }
       from += count
     }
   }
 
-  /// The bytes of a long name or a pax header, behind which `at` is then.
+  /// Reads the bytes of a long name or a pax header and moves `at` past them.
   private mutating func extensionBytes(_ header: TarHeader, _ start: Int) throws -> [UInt8] {
     guard header.count <= Self.longestExtension else {
       throw failure("a name or pax header of \(header.count) bytes, more than \(Self.longestExtension)", start)
     }
-    let range = try data(header.count, start, nil)
+    let range = try data(header.count, header: start, nil)
     return Array(try bytes(range))
   }
 
-  /// What the header describes, behind whose bytes `at` is then; nil: a folder or a mark that holds nothing.
+  /// Returns the member that the header describes and moves `at` past its bytes. Returns nil for folders and labels,
+  /// which have no contents.
   private mutating func member(
     _ header: TarHeader, _ start: Int, _ bytes: [UInt8], _ records: PaxRecords
   ) throws -> TarMember? {
@@ -122,11 +124,11 @@ package struct TarReader: Sendable {
     var isFile = true
     switch header.type {
     case UInt8(ascii: "0"), 0, UInt8(ascii: "7"):
-      // Before ustar a folder was a file whose name ends so.
+      // Before ustar a folder was a file whose name ends with a slash.
       if bytes.last == UInt8(ascii: "/") { (isFile, count) = (false, 0) }
       if records.isSparse { fault = "is a sparse file; pack it again without tar's --sparse" }
     case UInt8(ascii: "1"), UInt8(ascii: "2"):
-      // POSIX lets a hard link carry bytes; without pax headers its size says nothing of the tar.
+      // POSIX allows bytes after a hard link; without pax headers its size does not count bytes of the archive.
       if header.type == UInt8(ascii: "2") || records.values.isEmpty { count = 0 }
       fault = "is a link to another file; pack the files themselves (tar has --dereference and --hard-dereference)"
     case UInt8(ascii: "3"), UInt8(ascii: "4"), UInt8(ascii: "6"):
@@ -140,34 +142,35 @@ package struct TarReader: Sendable {
       try skipMap(header, start, name)
       fault = "is a sparse file; pack it again without tar's --sparse"
     case UInt8(ascii: "M"):
-      fault = "goes on from another volume of the tar"
+      fault = "continues from another volume of the tar"
     default:
       fault = "is of the unknown type “\(String(decoding: [header.type], as: UTF8.self))”"
     }
-    let range = try data(count, start, name)
+    let range = try data(count, header: start, name)
     return isFile ? TarMember(name: name, bytes: range, fault: fault, header: start) : nil
   }
 
-  /// Passes the blocks by which GNU's old form of a sparse file goes on with its map.
+  /// Skips the blocks that continue the map of a sparse file in GNU's old format.
   private mutating func skipMap(_ header: TarHeader, _ start: Int, _ name: String) throws {
-    var goesOn = header.mapGoesOn
-    while goesOn {
-      let block = try bytes(try data(TarHeader.size, start, name))
-      goesOn = block[block.startIndex + 504] != 0
+    var isContinued = header.isMapContinued
+    while isContinued {
+      let block = try bytes(try data(TarHeader.size, header: start, name))
+      isContinued = block[block.startIndex + 504] != 0
     }
   }
 
-  /// The next `count` bytes, behind whose last block `at` is then.
-  private mutating func data(_ count: Int, _ start: Int, _ name: String?) throws -> Range<Int> {
+  /// Returns the range of the next `count` bytes and moves `at` past their last block. `start` is the offset of their
+  /// header, for errors.
+  private mutating func data(_ count: Int, header start: Int, _ name: String?) throws -> Range<Int> {
     let room = (size - at) / TarHeader.size * TarHeader.size
     guard count <= room else {
-      throw failure("is cut: \(count) bytes should follow, and there are \(size - at)", start, name)
+      throw failure("is truncated: \(count) bytes should follow, but there are \(size - at)", start, name)
     }
     defer { at += (count + TarHeader.size - 1) / TarHeader.size * TarHeader.size }
     return at..<at + count
   }
 
-  /// Bytes that lie within the file.
+  /// Returns the bytes of a range within the file.
   private mutating func bytes(_ range: Range<Int>) throws -> ArraySlice<UInt8> {
     if range.lowerBound < windowStart || range.upperBound > windowStart + window.count {
       let count = min(max(range.count, Self.windowSize), size - range.lowerBound)
@@ -181,11 +184,38 @@ package struct TarReader: Sendable {
     TarError(path: path, offset: offset, member: member, reason: reason)
   }
 
-  private func located<R>(
-    _ start: Int, _ name: String?, _ body: () throws -> R
-  ) throws -> R {
-    do { return try body() } catch let problem as PaxRecords.Problem {
+  /// Runs `body`, and adds the offset of the header and the member's name to its problems.
+  private func located<R>(_ start: Int, _ name: String?, _ body: () throws -> R) throws -> R {
+    do { return try body() } catch let problem as TarProblem {
       throw failure("is damaged: \(problem.reason)", start, name)
     }
+  }
+}
+
+/// A file in a tar archive.
+package struct TarMember: Hashable, Sendable {
+  package let name: String
+  /// The range of its bytes in the archive.
+  package let bytes: Range<Int>
+  /// The reason why its bytes cannot be used, as the predicate of a sentence with its name as subject; nil for a plain
+  /// file.
+  package let fault: String?
+  /// The offset of its header, for messages.
+  let header: Int
+}
+
+/// A tar archive that cannot be read, with the offset of the problem.
+package struct TarError: ExitCoded, Hashable, CustomStringConvertible {
+  package let path: String
+  /// The offset of the header at fault.
+  package let offset: Int
+  /// The name of the member that the header belongs to, if it is known.
+  package let member: String?
+  package let reason: String
+
+  package var status: ExitStatus { .badData }
+
+  package var description: String {
+    "\(path): \(member.map { "“\($0)”, " } ?? "")byte \(offset): \(reason)"
   }
 }

@@ -1,12 +1,12 @@
 internal import Foundation
 internal import Synchronization
 
-/// What a rank does when, as spans that chrome://tracing and Perfetto show; off unless started.
+/// Records the activities of a rank as spans for chrome://tracing and Perfetto. It is off unless started.
 ///
-/// Every collective of every communicator is a span of the thread that calls it; what contains them is added by whoever
-/// computes or waits. Off, a span costs one load.
+/// Every collective of every communicator is a span of the calling thread; code that computes or waits adds the spans
+/// around them. When tracing is off, a span costs one load.
 public enum Trace {
-  /// What kind of time a span is; the viewer colours by it.
+  /// The category of a span, by which the viewer chooses its color.
   public enum Kind: String, Sendable {
     case compute, communication, wait, data
   }
@@ -14,12 +14,12 @@ public enum Trace {
   private static let isOn = Atomic<Bool>(false)
   private static let writer = Mutex<TraceWriter?>(nil)
 
-  /// The file of a rank.
+  /// Returns the path of a rank's file.
   public static func path(_ prefix: String, rank: Int) -> String { "\(prefix).\(rank).json" }
 
-  /// Begins to write `PREFIX.RANK.json`; times count from here, which all ranks pass together. Every rank must call it.
+  /// Starts to write `PREFIX.RANK.json`. Times count from a barrier in this call. Every rank must call it.
   ///
-  /// - Throws: `FileError` (exit code 74) where the file cannot be made; `MPIError`.
+  /// - Throws: `FileError` (exit code 74) if the file cannot be created; `MPIError`.
   public static func start(_ prefix: String, over ranks: Communicator) throws {
     let made = try TraceWriter(path(prefix, rank: ranks.rank), rank: ranks.rank, host: ranks.hostname)
     try ranks.barrier()
@@ -28,13 +28,13 @@ public enum Trace {
     isOn.store(true, ordering: .releasing)
   }
 
-  /// Writes what is not written yet: the file is whole JSON whenever this returns, and stays so.
+  /// Writes all pending spans. The file is complete JSON whenever this returns.
   public static func flush() throws {
     guard isOn.load(ordering: .acquiring) else { return }
     try writer.withLock { try $0?.flush() }
   }
 
-  /// Runs `body` and notes when.
+  /// Runs `body` and records it as a span.
   public static func span<R, E: Error>(_ name: String, _ kind: Kind, _ body: () throws(E) -> R) throws(E) -> R {
     guard isOn.load(ordering: .acquiring) else { return try body() }
     let start = ContinuousClock.now
@@ -45,6 +45,103 @@ public enum Trace {
   private static func add(_ name: String, _ kind: Kind, from start: ContinuousClock.Instant) {
     let end = ContinuousClock.now
     let thread = Thread.isMainThread ? "main" : Thread.current.name ?? ""
-    writer.withLock { $0?.add(name, kind, start, end, thread: thread) }
+    writer.withLock { $0?.add(name, kind, from: start, to: end, thread: thread) }
+  }
+}
+
+// MARK: The file
+
+/// Collects the spans of all threads and writes them to one rank's file.
+///
+/// Each write replaces the closing bracket by spans and a new bracket, so the file is complete JSON between writes.
+final class TraceWriter: Sendable {
+  private struct State {
+    var zero = ContinuousClock.now
+    /// The offset of the closing bracket.
+    var end: UInt64 = 0
+    var pending = Data()
+    /// The names of the threads in the order of their first spans.
+    var threads: [String] = []
+  }
+
+  private static let closing = Data("\n]\n".utf8)
+
+  private let path: String
+  private let rank: Int
+  private let file: FileHandle
+  private let state = Mutex(State())
+
+  init(_ path: String, rank: Int, host: String) throws(FileError) {
+    self.path = path
+    self.rank = rank
+    do {
+      try Data().write(to: URL(filePath: path))
+      file = try FileHandle(forWritingTo: URL(filePath: path))
+    } catch {
+      throw FileError(
+        action: "create", path: path, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    }
+    try state.withLock { state throws(FileError) in
+      state.pending = Data("[\n\(name(of: "process", "rank \(rank) on \(host)"))".utf8)
+      try write(&state)
+    }
+  }
+
+  deinit { try? file.close() }
+
+  /// Makes times count from now.
+  func begin() { state.withLock { $0.zero = .now } }
+
+  func add(
+    _ span: String, _ kind: Trace.Kind, from start: ContinuousClock.Instant, to end: ContinuousClock.Instant,
+    thread: String
+  ) {
+    state.withLock { state in
+      let place: Int
+      if let known = state.threads.firstIndex(of: thread) {
+        place = known
+      } else {
+        place = state.threads.count
+        state.threads.append(thread)
+        state.pending += Data(",\n\(name(of: "thread", thread, place))".utf8)
+      }
+      let line =
+        ",\n{\"name\":\"\(span)\",\"cat\":\"\(kind.rawValue)\",\"ph\":\"X\",\"pid\":\(rank),\"tid\":\(place),"
+        + "\"ts\":\(Self.microseconds(start - state.zero)),\"dur\":\(Self.microseconds(end - start))}"
+      state.pending += Data(line.utf8)
+    }
+  }
+
+  func flush() throws(FileError) {
+    try state.withLock { state throws(FileError) in
+      if !state.pending.isEmpty { try write(&state) }
+    }
+  }
+
+  private func write(_ state: inout State) throws(FileError) {
+    do {
+      try file.seek(toOffset: state.end)
+      try file.write(contentsOf: state.pending + Self.closing)
+    } catch {
+      throw FileError(action: "write", path: path, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    }
+    state.end += UInt64(state.pending.count)
+    state.pending = Data()
+  }
+
+  /// Returns the event that sets the name of a process or thread in the viewer.
+  private func name(of what: String, _ text: String, _ thread: Int = 0) -> String {
+    let plain = text.filter { $0 != "\"" && $0 != "\\" }
+    return
+      "{\"name\":\"\(what)_name\",\"ph\":\"M\",\"pid\":\(rank),\"tid\":\(thread),\"args\":{\"name\":\"\(plain)\"}}"
+  }
+
+  /// Returns a duration in microseconds, with three decimals for whole nanoseconds.
+  private static func microseconds(_ duration: Duration) -> String {
+    let nanoseconds =
+      Int(duration.components.seconds) * 1_000_000_000 + Int(duration.components.attoseconds) / 1_000_000_000
+    let digits = String(abs(nanoseconds) % 1000)
+    let zeros = String(repeating: "0", count: 3 - digits.count)
+    return "\(nanoseconds < 0 ? "-" : "")\(abs(nanoseconds) / 1000).\(zeros)\(digits)"
   }
 }

@@ -1,11 +1,11 @@
 internal import Foundation
 public import Tensor
 
-/// An HDF5 file with a data set for each tensor, under the tensor's name, and attributes of the root for what is said
-/// about them. h5py and h5dump read it like any other.
+/// An HDF5 file with a data set for each tensor, under the tensor's name, and the metadata as attributes of the root.
+/// h5py and h5dump read it like any other HDF5 file.
 ///
-/// An HDF5 file of which one byte was changed can crash the library. So the file begins with a user block, which the
-/// library passes over, that has the SHA-256 of the rest; a file without it is refused.
+/// A single changed byte of an HDF5 file can crash the library. The file therefore begins with a user block, which the
+/// library skips, with the SHA-256 of the rest; a file without it is refused.
 public struct HDF5Weights: NamedTensors {
   public let path: String
   public let metadata: [String: String]
@@ -14,14 +14,14 @@ public struct HDF5Weights: NamedTensors {
   private let file: OpenFile
   private let entries: [String: (shape: [Int], numbers: StoredNumbers)]
 
-  /// The endings of such files' names.
+  /// The file name extensions of HDF5 files.
   public static let endings = [".h5", ".hdf5"]
 
-  /// The size of the user block.
+  /// The size of the user block in bytes.
   private static let front = 512
   private static let mark = "kinship weights 1\nsha256 "
 
-  /// Opens a file after all of it was verified.
+  /// Opens a file after verifying its SHA-256, which reads all of it.
   public init(_ path: String) throws {
     self.path = path
     file = try HDF5WeightsError.naming(path) { () throws(FileError) in try OpenFile.reading(path) }
@@ -33,7 +33,7 @@ public struct HDF5Weights: NamedTensors {
       let dataset = try library.dataset("/\(name)")
       guard let type = Self.types.first(where: { $0.stored == dataset.type })?.type else {
         throw HDF5WeightsError(
-          path: path, reason: "tensor \(name) holds \(dataset.type.rawValue), which no weights are")
+          path: path, reason: "tensor \(name) holds \(dataset.type.rawValue), which is not a type of weights")
       }
       let numbers = StoredNumbers(type: type, offset: dataset.fileOffset ?? 0, count: dataset.count)
       entries[name] = (dataset.shape, numbers)
@@ -50,7 +50,7 @@ public struct HDF5Weights: NamedTensors {
       return (block, block.count == front ? try file.sha256(without: 0..<front) : "")
     }
     guard block.count == front, block.starts(with: mark.utf8) else {
-      throw HDF5WeightsError(path: path, reason: "it is not what kinship merge writes, or it was cut short")
+      throw HDF5WeightsError(path: path, reason: "kinship merge did not write it, or it is truncated")
     }
     let expected = String(decoding: block.dropFirst(mark.utf8.count).prefix(64), as: UTF8.self)
     guard found == expected else {
@@ -116,14 +116,14 @@ public struct HDF5Weights: NamedTensors {
 // MARK: Writing
 
 extension HDF5Weights {
-  /// Makes a file with room for the tensors' numbers, which are undefined until they are written; returns where those
-  /// of each tensor begin. The file is no good before `seal`.
+  /// Creates a file with space for the tensors' numbers, which are undefined until they are written. Returns the offset
+  /// of each tensor's numbers. The file is not valid before `seal`.
   static func create(_ tensors: [TensorDescription], metadata: [String: String], at path: String) throws -> [Int] {
     let file = try HDF5File.create(path, userBlock: front)
     for (name, text) in metadata.sorted(by: { $0.key < $1.key }) { try file.attributes.set(name, text) }
     let offsets = try tensors.map { tensor in
       guard let type = types.first(where: { $0.type == tensor.type })?.stored else {
-        preconditionFailure("\(tensor.type.rawValue) has no form in HDF5 weights")
+        preconditionFailure("\(tensor.type.rawValue) has no HDF5 type")
       }
       return try file.createDataset("/\(tensor.name)", type, shape: tensor.shape).fileOffset ?? 0
     }
@@ -131,7 +131,7 @@ extension HDF5Weights {
     return offsets
   }
 
-  /// Puts the SHA-256 of the rest into the user block, and brings all to the disk.
+  /// Writes the SHA-256 of the rest of the file into its user block, and syncs the file to the disk.
   static func seal(_ path: String) throws(FileError) {
     let sum = try OpenFile.reading(path).sha256(without: 0..<front)
     let text = Array("\(mark)\(sum)\n".utf8)
@@ -142,4 +142,15 @@ extension HDF5Weights {
     }
     try file.sync()
   }
+}
+
+/// An HDF5 file of weights that cannot be read or written.
+public struct HDF5WeightsError: FileFormatError, ExitCoded, Hashable, CustomStringConvertible {
+  public let path: String
+  /// The problem, with the expected and the found value.
+  public let reason: String
+  /// 65 if the file's contents are wrong, 74 if the system reports an error.
+  public let status: ExitStatus
+
+  public var description: String { "HDF5 weights \(path): \(reason)" }
 }

@@ -1,13 +1,14 @@
 internal import Foundation
 public import Tensor
 
-/// Weights in several safetensors files, as Hugging Face keeps large models: an index says which tensor is in which.
+/// Weights in several safetensors files with an index, as Hugging Face stores large models.
 ///
-/// The index is JSON, `{"metadata": {…}, "weight_map": {"name": "file.safetensors", …}}`; files lie beside it.
+/// The index is JSON, `{"metadata": {…}, "weight_map": {"name": "file.safetensors", …}}`, which maps each tensor to one
+/// of the files beside it.
 public struct ShardedSafetensors: NamedTensors {
-  /// How the name of an index ends.
+  /// The ending of an index's file name.
   public static let ending = ".safetensors.index.json"
-  /// No real index comes near.
+  /// The limit on the index's size in bytes. No real index comes near it.
   private static let longest = 100_000_000
 
   public let path: String
@@ -18,8 +19,8 @@ public struct ShardedSafetensors: NamedTensors {
   /// The paths of the files that hold the numbers.
   public var parts: [String] { Set(files.values.map(\.path)).sorted() }
 
-  /// Opens the index at `path` and every file that it names. A file outside of its folder, a tensor that is not where
-  /// the index has it or that a file has beside the index is refused.
+  /// Opens the index at `path` and every file that it names. Throws for files outside of its folder, for tensors that
+  /// are not in the listed file, and for tensors that are missing from the index.
   public init(_ path: String) throws(SafetensorsError) {
     self.path = path
     let places = try Self.places(path)
@@ -39,43 +40,44 @@ public struct ShardedSafetensors: NamedTensors {
     }
     for (tensor, name) in places {
       guard let file = files[tensor], file.path == folder.appending(path: name).relativePath else {
-        throw SafetensorsError(path: path, reason: "it has the tensor \(tensor) in \(name), which does not hold it")
+        throw SafetensorsError(
+          path: path, reason: "it lists the tensor \(tensor) in \(name), which does not contain it")
       }
     }
     let indexed = Set(places.map(\.tensor))
     if let other = names.first(where: { !indexed.contains($0) }) {
-      throw SafetensorsError(path: path, reason: "its files hold the tensor \(other), of which it does not know")
+      throw SafetensorsError(path: path, reason: "its files hold the tensor \(other), which it does not list")
     }
     self.files = files
     self.names = names
     self.metadata = metadata
   }
 
-  /// Which tensor is in which file, by the index.
+  /// Returns the file of each tensor as listed in the index.
   private static func places(_ path: String) throws(SafetensorsError) -> [(tensor: String, file: String)] {
     let bytes = try SafetensorsError.naming(path) { () throws(FileError) in
       let file = try OpenFile.reading(path)
       return try file.read(min(try file.size(), longest + 1), of: UInt8.self, at: 0)
     }
     func problem(_ reason: String) -> SafetensorsError { SafetensorsError(path: path, reason: reason) }
-    guard bytes.count <= longest else { throw problem("it has more than the \(longest) bytes allowed of an index") }
+    guard bytes.count <= longest else { throw problem("it has more than the \(longest) bytes allowed for an index") }
     let document: StrictJSON
     do throws(StrictJSON.Problem) {
       document = try StrictJSON.parse(bytes)
     } catch { throw problem("it is not JSON as expected: \(error)") }
     guard case .object(let members) = document,
       case .object(let map)? = members.first(where: { $0.key == "weight_map" })?.value
-    else { throw problem("it has no object weight_map, which says which tensor is in which file") }
+    else { throw problem("it has no object weight_map, which maps tensors to files") }
     guard !map.isEmpty else { throw problem("its weight_map is empty") }
     var places: [(tensor: String, file: String)] = []
     for member in map {
       guard case .string(let file) = member.value else {
-        throw problem("it has the tensor \(member.key) in \(member.value.kind), expected the name of a file")
+        throw problem("it lists the tensor \(member.key) in \(member.value.kind), expected the name of a file")
       }
-      // A name that leads elsewhere would read any file of this machine.
+      // A path could name any file of this machine.
       guard file.hasSuffix(".safetensors"), !file.contains("/"), !file.contains("\0") else {
         throw problem(
-          "it has the tensor \(member.key) in \"\(file)\", expected the name of a safetensors file beside it")
+          "it lists the tensor \(member.key) in \"\(file)\", expected the name of a safetensors file beside it")
       }
       places.append((member.key, file))
     }

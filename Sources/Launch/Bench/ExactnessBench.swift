@@ -4,19 +4,20 @@ import Model
 import Settings
 import Tensor
 
-/// Holds training steps on all ranks to the same steps on one: the losses, and every parameter after the last step.
+/// Compares training steps on all ranks with the same steps on one: the losses, and every parameter at the end.
 struct ExactnessBench {
   var steps = 20
-  /// Of all ranks.
+  /// The pairs of all ranks.
   var pairs = 13
-  /// MiB.
+  /// The size of a bucket of gradients in MiB.
   var bucket = 0.1
-  static let rate = 1e-4
+  static let learningRate = 1e-4
   static let teacherWidth = 10
-  /// A whole tower, and of the other one layers in the middle with their batch norms, through which gradients go on.
+  /// The frozen parameters: a whole tower, and layers in the middle of the other with their batch norms, through which
+  /// gradients continue.
   static let frozen = ["text", "visual.bn2", "visual.layer2", "visual.attnpool.positional_embedding"]
 
-  /// What the last line of output says.
+  /// The last line of output.
   struct Report: Codable {
     var precision: String
     var ranks: Int
@@ -26,27 +27,27 @@ struct ExactnessBench {
 
   struct Compared: Codable {
     var model: String
-    /// The largest difference of a step's losses, over the loss.
+    /// The largest difference of a step's losses, relative to the loss.
     var loss: Double
     var parameters: [Difference]
   }
 
-  /// How far one parameter is from that of one rank.
+  /// The difference between a parameter on all ranks and on one.
   struct Difference: Codable {
     var name: String
-    /// The largest difference of its numbers.
+    /// The largest difference of the parameter's numbers.
     var largest: Double
-    /// Of 99 in 100 of them.
+    /// The largest difference of 99 % of its numbers.
     var most: Double
-    /// Whether its gradient is 0 but for rounding, which AdamW blows up to steps of full size: biases of keys, which
-    /// shift all of a softmax's scores alike.
+    /// True if the parameter's gradient is 0 except for rounding, which AdamW scales up to full steps. These are the
+    /// biases of keys, which shift all of a softmax's scores equally.
     var isFree: Bool
   }
 
   /// Every rank must call it.
   ///
-  /// - Throws: `RanksDeviate` (exit code 70) where losses or parameters are further apart than rounding takes them.
-  func run<S: Scalar>(_ type: S.Type, _ communicator: Communicator, say: (String) -> Void) throws -> Report {
+  /// - Throws: `RanksDeviate` (exit code 70) if losses or parameters differ by more than rounding.
+  func run<S: Scalar>(_ type: S.Type, _ communicator: Communicator, log: (String) -> Void) throws -> Report {
     let precision = S.self == Double.self ? "double" : "float"
     let alone = try communicator.split(group: communicator.rank)
     let text = TextConfig(contextLength: 9, vocabularySize: 301, width: 24, heads: 3, layers: 2)
@@ -60,12 +61,11 @@ struct ExactnessBench {
     ]
     var report = Report(precision: precision, ranks: communicator.size, steps: steps, models: [])
     for (name, config, freeze, steps) in models {
-      let (found, wanted) = (
-        try train(S.self, config, freeze, steps, communicator), try train(S.self, config, freeze, steps, alone)
-      )
+      let found = try train(S.self, config, freeze, steps, communicator)
+      let wanted = try train(S.self, config, freeze, steps, alone)
       let loss = zip(found.losses, wanted.losses).map { abs($0 - $1) / abs($1) }.max() ?? 0
       let compared = Compared(model: name, loss: loss, parameters: differences(found.model, wanted.model))
-      say("\(name) in \(precision) precision on \(communicator.size) ranks: \(compared.text)")
+      log("\(name) in \(precision) precision on \(communicator.size) ranks: \(compared.text)")
       report.models.append(compared)
     }
     for compared in report.models {
@@ -89,29 +89,28 @@ struct ExactnessBench {
     run.reduce.bucket = bucket
     run.freeze = freeze
     let step = try Step(
-      model, objective, AdamW<S>.Options(), clipNorm: 10, micro: nil, reduce: run.reduce,
-      frozen: run.frozen(in: model.parameters), communicator: ranks)
+      model, objective,
+      .init(clipNorm: 10, reduce: run.reduce, frozen: run.frozen(in: model.parameters)), communicator: ranks)
     let rows = ranks.slice(of: pairs)
     let losses = try (0..<steps).map { number in
       let teacher = objective.teacherRows(rows, of: pairs)
       for (name, tensor) in [("image", teacher.image), ("text", teacher.text)] {
-        fill(tensor, "teacher's \(name)", number, rows)
+        fill(tensor, "teacher's \(name)", rows, step: number)
         normalizeRows(tensor, into: tensor, reciprocal: Tensor(Shape(rows.count)))
       }
       let size = config.vision.imageSize
       let images = Tensor<S>(Shape(rows.count, 3, size, size))
-      fill(images, "pictures", number, rows)
-      return try step.run(
-        images: images, captions: rows.map { caption(config.text, number, $0) }, rows: rows, count: pairs,
-        rate: Self.rate, teacherScale: 20
-      ).loss
+      fill(images, "pictures", rows, step: number)
+      let captions = rows.map { caption(config.text, row: $0, step: number) }
+      let batch = StepBatch(images: images, captions: captions, rows: rows, count: pairs, teacherScale: S(20))
+      return try step.run(batch, learningRate: Self.learningRate).loss
     }
     try step.checkReplicas(after: steps)
     return (losses, model)
   }
 
-  /// Numbers that are functions of the step and the row.
-  private func fill<S: Scalar>(_ tensor: Tensor<S>, _ name: String, _ step: Int, _ rows: Range<Int>) {
+  /// Fills rows with numbers that are functions of the step and the row.
+  private func fill<S: Scalar>(_ tensor: Tensor<S>, _ name: String, _ rows: Range<Int>, step: Int) {
     for (index, row) in rows.enumerated() {
       var random = KeyedRandom(seed: UInt64(step), purpose: name, UInt64(row))
       let width = tensor.count / rows.count
@@ -119,7 +118,7 @@ struct ExactnessBench {
     }
   }
 
-  private func caption(_ config: TextConfig, _ step: Int, _ row: Int) -> [Int32] {
+  private func caption(_ config: TextConfig, row: Int, step: Int) -> [Int32] {
     var random = KeyedRandom(seed: UInt64(step), purpose: "captions", UInt64(row))
     let words = (0..<random.below(config.contextLength - 1)).map { _ in Int32(random.below(config.vocabularySize - 1)) }
     return words + [Int32(config.vocabularySize - 1)]
@@ -155,34 +154,34 @@ extension ExactnessBench.Compared {
 
   fileprivate var text: String {
     let largest = parameters.max { $0.largest < $1.largest }
-    return "losses differ by \(Figures.significant(loss, 3)) of themselves; of 99 in 100 numbers of a parameter by "
-      + "\(Figures.significant(bound?.most ?? 0, 3)) at most (\(bound?.name ?? "")), of all by "
+    return "losses differ by \(Figures.significant(loss, 3)) relative to the loss; 99 % of a parameter's numbers by at "
+      + "most \(Figures.significant(bound?.most ?? 0, 3)) (\(bound?.name ?? "")), all numbers by at most "
       + "\(Figures.significant(largest?.largest ?? 0, 3)) (\(largest?.name ?? ""))"
   }
 
-  /// What is more than rounding; nil where nothing is.
+  /// Returns the first difference that is larger than rounding, or nil if there is none.
   fileprivate func problem(_ precision: String, steps: Int) -> String? {
     let isDouble = precision == "double"
     let (lossBound, most) = isDouble ? (1e-9, 1e-9) : (1e-5, 2e-5)
-    if loss > lossBound { return "losses differ by \(loss) of themselves, expected at most \(lossBound)" }
+    if loss > lossBound { return "losses differ by \(loss) relative to the loss, expected at most \(lossBound)" }
     for parameter in parameters {
-      // AdamW goes no further than its rate in a step.
-      let all = isDouble && !parameter.isFree ? 1e-9 : ExactnessBench.rate * Double(steps)
+      // AdamW moves a number by no more than the learning rate in a step.
+      let all = isDouble && !parameter.isFree ? 1e-9 : ExactnessBench.learningRate * Double(steps)
       if parameter.largest > all {
         return "\(parameter.name) differs by \(parameter.largest), expected at most \(all)"
       }
       if !parameter.isFree, parameter.most > most {
-        return "99 in 100 numbers of \(parameter.name) differ by up to \(parameter.most), expected at most \(most)"
+        return "99 % of the numbers of \(parameter.name) differ by up to \(parameter.most), expected at most \(most)"
       }
     }
     return nil
   }
 }
 
-/// Ranks that compute something else together than alone.
+/// The ranks' results differ from those of one rank by more than rounding.
 struct RanksDeviate: ExitCoded, CustomStringConvertible {
   let description: String
 
   var isShared: Bool { true }
-  var exitCode: Int32 { 70 }
+  var status: ExitStatus { .internalError }
 }

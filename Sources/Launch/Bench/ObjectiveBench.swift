@@ -3,16 +3,16 @@ import Foundation
 import Model
 import Tensor
 
-/// Times an objective on made-up features of global batches of rising size, and holds it against the machine's matrix
-/// products: memory must grow as N · d and time as N².
+/// Times an objective on synthetic features of global batches of rising size N, and compares it with the machine's
+/// matrix products. Memory must grow as N · d, and time as N².
 struct ObjectiveBench {
   var options = ObjectivePreset.intra.options
   var studentWidth = 512
   var teacherWidth = 768
-  /// Global batches, all ranks' pairs.
+  /// The global batches: pairs of all ranks.
   var pairs: [Int] = []
 
-  /// What the last line of output says.
+  /// The last line of output.
   struct Report: Codable {
     var ranks: Int
     var studentWidth: Int
@@ -30,14 +30,15 @@ struct ObjectiveBench {
   struct Batch: Codable {
     var pairs: Int
     var seconds: Double
-    /// Matrix operations of one rank, as they were computed, tiles that are computed twice counted twice.
+    /// The matrix operations of one rank in GFLOP; tiles that are computed twice count twice.
     var gflops: Double
-    /// Those operations over time, as a share of the rate of sgemm at the same shapes.
+    /// The rate of those operations, as a share of the rate of sgemm at the same shapes.
     var roofShare: Double
-    /// The same with tiles that are computed twice counted once.
+    /// The same, but tiles that are computed twice count once.
     var roofShareOnce: Double
-    /// The most memory a rank had resident, and what it had before the first feature.
+    /// The most memory that a rank had resident.
     var peakMebibytes: Double
+    /// The memory that was resident before the first feature.
     var baseMebibytes: Double
 
     enum CodingKeys: String, CodingKey {
@@ -49,15 +50,15 @@ struct ObjectiveBench {
     }
   }
 
-  func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
-    say(
+  func run(_ communicator: Communicator, log: (String) -> Void) throws -> Report {
+    log(
       "\(communicator.size) ranks, student \(studentWidth) and teacher \(teacherWidth) wide, BLAS \(BLAS.kernel)\n"
         + "      N     seconds   GFLOP/s  of roof    once   peak MiB")
     var batches: [Batch] = []
     for count in pairs {
       let batch = try measure(count, communicator)
       batches.append(batch)
-      say(
+      log(
         String(
           format: "%7d  %10.3f  %8.1f  %6.1f%%  %6.1f%%  %9.1f", count, batch.seconds, batch.gflops / batch.seconds,
           100 * batch.roofShare, 100 * batch.roofShareOnce, batch.peakMebibytes))
@@ -67,12 +68,12 @@ struct ObjectiveBench {
       batches: batches)
   }
 
-  /// One batch in memory of its own, which is gone afterwards.
+  /// Measures one batch in its own memory, which is freed afterwards.
   private func measure(_ count: Int, _ communicator: Communicator) throws -> Batch {
     ProcessMemory.resetPeak()
     let base = ProcessMemory.peak
     let store = ParameterStore<Float>()
-    let scale = store.declare("logit_scale", Shape(), .constant(log(1 / 0.07)))
+    let scale = store.declare(CLIPConfig.logitScale, Shape(), .constant(log(1 / 0.07)))
     let objective = Objective(
       options, studentWidth: studentWidth, teacherWidth: teacherWidth, declaringIn: store)
     store.allocate(gradients: true)
@@ -82,32 +83,31 @@ struct ObjectiveBench {
     let ranks = JobRanks<Float>(communicator: communicator)
 
     func once() throws -> Double {
-      let taught = objective.teacherRows(share, of: count)
-      for (rows, name) in [(taught.image, "teacher pictures"), (taught.text, "teacher captions")] {
-        fill(rows, name, share)
+      let teacher = objective.teacherRows(share, of: count)
+      for (rows, name) in [(teacher.image, "teacher images"), (teacher.text, "teacher captions")] {
+        rows.fillUniform(-1..<1, purpose: name, UInt64(share.lowerBound))
         normalizeRows(rows, into: rows, reciprocal: Tensor(Shape(rows.rows)))
       }
       try communicator.barrier()
-      let start = ContinuousClock.now
-      _ = try objective.accumulate(
-        image: image, text: text, rows: share, count: count, logitScale: scale, teacherScale: 1 / 0.07, ranks: ranks)
-      _ = objective.rawGradients()
-      try communicator.barrier()
-      return (ContinuousClock.now - start) / .seconds(1)
+      var seconds = 0.0
+      try clock(&seconds) {
+        _ = try objective.accumulate(
+          image: image, text: text, rows: share, count: count, logitScale: scale, teacherScale: 1 / 0.07, ranks: ranks)
+        _ = objective.rawGradients()
+        try communicator.barrier()
+      }
+      return seconds
     }
-    // A small batch is computed once before, so that buffers are there; a large one takes long enough not to mind.
+    // A small batch is computed once beforehand to allocate buffers; for a large one the allocation does not matter.
     if count <= 8192 { _ = try once() }
     Profile.start()
     let seconds = try once()
     let profile = Profile.stop()
     let peak = ProcessMemory.peak
     let roof = MatrixRoof(profile.products)
-    try communicator.barrier()
-    var figures = [roof.rate(seconds: 0.05)]
-    try communicator.sum(&figures)
-    let rate = figures[0] / Double(communicator.size)
+    let rate = try roof.meanRate(over: communicator)
     var memory = [peak, base]
-    try communicator.maximum(&memory)
+    try communicator.allReduce(&memory, .maximum)
     let size = ObjectiveSize(rows: share.count, count: count, student: studentWidth, teacher: teacherWidth)
     let once = options.operationsOnce(size)
     return Batch(
@@ -117,12 +117,7 @@ struct ObjectiveBench {
 
   private func features(_ name: String, _ rows: Range<Int>) -> Tensor<Float> {
     let tensor = Tensor<Float>(Shape(rows.count, studentWidth))
-    fill(tensor, name, rows)
+    tensor.fillUniform(-1..<1, purpose: name, UInt64(rows.lowerBound))
     return tensor
-  }
-
-  private func fill(_ tensor: Tensor<Float>, _ name: String, _ rows: Range<Int>) {
-    var random = KeyedRandom(seed: 0, purpose: name, UInt64(rows.lowerBound))
-    for index in 0..<tensor.count { tensor[index] = Float(random.uniform(-1, 1)) }
   }
 }

@@ -3,23 +3,23 @@ import Foundation
 import Model
 import Tensor
 
-/// Times training steps on rising numbers of ranks with the same work a rank, with gradients and parameters that travel
-/// while the towers compute and without.
+/// Times training steps on rising numbers of ranks with the same work for each rank, with and without overlap of
+/// communication and the towers' computation.
 struct RanksBench {
   var preset = "ViT-T-16"
-  /// Pairs a rank.
+  /// The pairs of each rank.
   var batch = 32
-  /// Tokens of a caption, both ends counted.
+  /// The tokens of a caption, including both ends.
   var captionTokens = 16
-  /// Steps of a round; what the last one sends is waited for within the round.
+  /// The steps of a round, which ends when the last step's communication is complete.
   var steps = 3
-  /// Rounds with overlap and without, in turn; the median counts.
+  /// The rounds with overlap, and as many without, in turn; the median counts.
   var rounds = 3
-  /// How many ranks, each at most those of the job.
+  /// The numbers of ranks to measure; those above the job's number are left out.
   var sizes = [1, 2, 4]
   var reduce = ReduceConfig()
 
-  /// What the last line of output says.
+  /// The last line of output.
   struct Report: Codable {
     var model: String
     var batch: Int
@@ -33,16 +33,16 @@ struct RanksBench {
     }
   }
 
-  /// The figures of one number of ranks, of the slowest of them.
+  /// The figures for one number of ranks, by the slowest of them.
   struct Measured: Codable {
     var ranks: Int
     var overlap: Bool
     var stepSeconds: Double
-    /// What of it a rank waits for gradients and parameters.
+    /// The part of it that a rank waits for gradients and parameters.
     var exposedSeconds: Double
-    /// The step of one rank over this one, of equal overlap.
+    /// The step time of one rank relative to this one, with the same overlap.
     var efficiency: Double
-    /// What each rank receives in a step.
+    /// The bytes that each rank receives in a step.
     var receivedBytes: Int
 
     enum CodingKeys: String, CodingKey {
@@ -53,27 +53,28 @@ struct RanksBench {
     }
   }
 
-  func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
+  func run(_ communicator: Communicator, log: (String) -> Void) throws -> Report {
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let sizes = sizes.filter { $0 <= communicator.size }
     guard !sizes.isEmpty else {
       throw ModelError(
         description: "--sizes has no number that is at most the job's \(communicator.size) ranks; start more of them",
-        exitCode: 64)
+        status: .usage)
     }
-    say(
-      "\(preset), \(batch) pairs a rank, buckets of \(reduce.bucket) MiB, \(Threads.count) thread a rank, "
-        + "BLAS \(BLAS.kernel)\nranks  overlap  step s  exposed s  efficiency  received MiB")
+    log(
+      "\(preset), \(batch) pairs a rank, buckets of \(reduce.bucket) MiB, "
+        + "\(Figures.count(Threads.count, "thread")) a rank, BLAS \(BLAS.kernel)\n"
+        + "ranks  overlap  step s  exposed s  efficiency  received MiB")
     var measured: [Measured] = []
     for size in sizes {
       let group = try communicator.split(group: communicator.rank < size ? 0 : 1)
       var found = communicator.rank < size ? try measure(config, group) : []
-      // Ranks that have no part in it leave their cores to the others.
+      // Ranks that take no part leave their cores to the others.
       try communicator.patientBarrier()
       for index in found.indices {
         let alone = measured.first { $0.ranks == 1 && $0.overlap == found[index].overlap }
         found[index].efficiency = (alone ?? found[index]).stepSeconds / found[index].stepSeconds
-        say(found[index].text)
+        log(found[index].text)
       }
       measured += found
     }
@@ -85,38 +86,36 @@ struct RanksBench {
     let (model, terms) = CLIP<Float>.student(config, ObjectivePreset.clip.options, teacherWidth: nil)
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 0)
-    let step = try Step(
-      model, terms, AdamW<Float>.Options(), clipNorm: nil, micro: nil, reduce: reduce, communicator: group)
-    let count = batch * group.size
-    let rows = group.slice(of: count)
-    let input = BenchInput(config, rows: rows, tokens: captionTokens)
+    let step = try Step(model, terms, .init(reduce: reduce), communicator: group)
+    let input = BenchInput(config, batch: batch, tokens: captionTokens, over: group)
     var received = 0
-    /// Seconds of a step, and what of it was communication in sight.
+    /// Returns the seconds of a step, and those of its exposed communication.
     func round(_ steps: Int) throws -> (whole: Double, exposed: Double) {
       try group.barrier()
-      let start = ContinuousClock.now
-      var exposed = 0.0
-      for _ in 0..<steps {
-        let outcome = try step.run(images: input.images, captions: input.captions, rows: rows, count: count, rate: 1e-4)
-        exposed += outcome.seconds.communication
-        received = outcome.received
+      var (whole, exposed) = (0.0, 0.0)
+      try clock(&whole) {
+        for _ in 0..<steps {
+          let outcome = try input.train(step)
+          exposed += outcome.seconds.communication
+          received = outcome.received
+        }
+        try clock(&exposed) { try step.waitForParameters() }
       }
-      try clock(&exposed) { try step.settle() }
-      return ((ContinuousClock.now - start) / .seconds(1) / Double(steps), exposed / Double(steps))
+      return (whole / Double(steps), exposed / Double(steps))
     }
     // The first step allocates.
     _ = try round(1)
     var times: [Bool: [(whole: Double, exposed: Double)]] = [:]
     for number in 0..<2 * rounds {
-      // Without and with, with and without: what drifts meets both alike.
-      step.overlaps = number % 4 == 1 || number % 4 == 2
-      times[step.overlaps, default: []].append(try round(steps))
+      // Without, with, with, without: a drift affects both alike.
+      step.sync.overlaps = number % 4 == 1 || number % 4 == 2
+      times[step.sync.overlaps, default: []].append(try round(steps))
     }
     return try [false, true].map { overlaps in
       let sorted = (times[overlaps] ?? []).sorted { $0.whole < $1.whole }
       let median = sorted[sorted.count / 2]
       var slowest = [median.whole, median.exposed, Double(received)]
-      try group.maximum(&slowest)
+      try group.allReduce(&slowest, .maximum)
       return Measured(
         ranks: group.size, overlap: overlaps, stepSeconds: slowest[0], exposedSeconds: slowest[1], efficiency: 1,
         receivedBytes: Int(slowest[2]))
@@ -126,11 +125,9 @@ struct RanksBench {
 
 extension RanksBench.Measured {
   fileprivate var text: String {
-    func column(_ text: String, _ width: Int) -> String {
-      String(repeating: " ", count: max(width - text.count, 0)) + text
-    }
-    return column("\(ranks)", 5) + column(overlap ? "on" : "off", 9) + column(Figures.fixed(stepSeconds, 3), 8)
-      + column(Figures.fixed(exposedSeconds, 3), 11) + column(Figures.fixed(efficiency, 3), 12)
-      + column(Figures.fixed(Double(receivedBytes) / 1_048_576, 1), 14)
+    Figures.row(
+      ("\(ranks)", 5), (overlap ? "on" : "off", 9), (Figures.fixed(stepSeconds, 3), 8),
+      (Figures.fixed(exposedSeconds, 3), 11), (Figures.fixed(efficiency, 3), 12),
+      (Figures.fixed(Double(receivedBytes) / 1_048_576, 1), 14))
   }
 }

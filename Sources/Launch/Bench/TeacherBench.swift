@@ -3,27 +3,27 @@ import Foundation
 import Model
 import Tensor
 
-/// Times a teacher's forward on made-up pictures and captions with its weights in each of the placements, and holds it
-/// against the machine's matrix products.
+/// Times a teacher's forward on synthetic images and captions with its weights in each of the placements, and compares
+/// it with the machine's matrix products.
 struct TeacherBench {
   var preset = "ViT-B-16"
   var placements = TeacherPlacement.allCases
-  /// Pairs a rank at once.
+  /// The pairs of each rank in a forward.
   var batch = 32
-  /// Tokens of a caption, both ends counted.
+  /// The tokens of a caption, including both ends.
   var captionTokens = 16
-  /// Forwards to time in each placement; the median counts.
+  /// The forwards to time in each placement, of which the median counts.
   var passes = 5
-  var precision = Precision.fp32
+  var precision = ComputePrecision.fp32
 
-  /// What the last line of output says.
+  /// The last line of output.
   struct Report: Codable {
     var model: String
     var ranks: Int
     var batch: Int
     var captionTokens: Int
-    var precision: Precision
-    /// Of one rank, a second.
+    var precision: ComputePrecision
+    /// The roof of one rank in GFLOP/s.
     var roofGflops: Double
     var kernel: String
     var placements: [Placed]
@@ -35,24 +35,24 @@ struct TeacherBench {
     }
   }
 
-  /// One placement's figures: of all ranks together, by the slowest.
+  /// One placement's figures, for all ranks together and by the slowest of them.
   struct Placed: Codable {
     var placement: String
     var pairsPerSecond: Double
-    var picturesPerSecond: Double
+    var imagesPerSecond: Double
     var captionsPerSecond: Double
-    /// The forward's matrix operations of packed tokens, attention included, over the time of pictures and captions, as
-    /// a share of the roof.
+    /// The rate of the forward's matrix operations (packed tokens, attention included) over the time of images and
+    /// captions, as a share of the roof.
     var roofShare: Double
-    /// Waiting for weights, as a share of the time.
+    /// The time spent waiting for weights, as a share of the whole.
     var waitShare: Double
-    /// Seconds until the weights are in their places; drawing them is part of it.
+    /// The seconds until the weights are in place, including their initialization.
     var loadSeconds: Double
 
     enum CodingKeys: String, CodingKey {
       case placement
       case pairsPerSecond = "pairs_per_s"
-      case picturesPerSecond = "pictures_per_s"
+      case imagesPerSecond = "images_per_s"
       case captionsPerSecond = "captions_per_s"
       case roofShare = "roof_share"
       case waitShare = "wait_share"
@@ -60,27 +60,26 @@ struct TeacherBench {
     }
   }
 
-  func run(_ communicator: Communicator, say: (String) -> Void) throws -> Report {
+  func run(_ communicator: Communicator, log: (String) -> Void) throws -> Report {
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let agreed = try ProductPrecision.agreed(precision, over: communicator)
     let precision = agreed.used
-    for text in agreed.warnings.map({ "warning: \($0)" }) + [agreed.note].compactMap({ $0 }) { say(text) }
-    say(
-      "\(preset), \(batch) pairs a rank on \(communicator.size) ranks of \(Threads.count == 1 ? "1 thread" : "\(Threads.count) threads"), BLAS \(BLAS.kernel)"
-    )
-    let input = BenchInput(config, rows: communicator.slice(of: batch * communicator.size), tokens: captionTokens)
+    for text in agreed.warnings.map({ "warning: \($0)" }) + [agreed.note].compactMap({ $0 }) { log(text) }
+    log("\(preset), \(BenchInput.setting(batch, communicator))")
+    let input = BenchInput(config, batch: batch, tokens: captionTokens, over: communicator)
     var roof: MatrixRoof?
     var rates: [Double] = []
     var placed: [(Placed, features: [UInt32])] = []
     var operations = 0.0
     for placement in placements {
-      let start = ContinuousClock.now
-      let weights = try TeacherWeights(config, placement, precision: precision, over: communicator) { model, ranges in
-        model.parameters.initialize(seed: 0, within: ranges)
+      var loadSeconds = 0.0
+      let weights = try clock(&loadSeconds) {
+        try TeacherWeights(config, placement, precision: precision, over: communicator) { model, ranges in
+          model.parameters.initialize(seed: 0, within: ranges)
+        }
       }
-      let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
-      say(weights.text)
-      operations = weights.model.forwardOperations(pictures: batch, captions: input.captions.map(\.count))
+      log(weights.text)
+      operations = weights.model.forwardOperations(images: batch, captions: input.captions.map(\.count))
       if roof == nil { roof = try products(of: weights, input) }
       if let roof { rates.append(try roof.meanRate(over: communicator)) }
       placed.append(try time(weights, input, placement, loadSeconds, communicator))
@@ -90,19 +89,18 @@ struct TeacherBench {
       throw ModelError(description: "the placements give different features")
     }
     let rate = rates.reduce(0, +) / Double(rates.count)
-    let all = Double(batch * communicator.size)
+    let all = Double(input.count)
     let report = Report(
       model: preset, ranks: communicator.size, batch: batch, captionTokens: captionTokens, precision: precision,
-      roofGflops: rate / 1e9,
-      kernel: BLAS.kernel,
+      roofGflops: rate / 1e9, kernel: BLAS.kernel,
       placements: placed.map { found, _ in
         var found = found
         found.roofShare = operations / (all / found.pairsPerSecond) / rate
         return found
       })
     for found in report.placements {
-      say(
-        "\(found.placement): \(short(found.pairsPerSecond)) pairs/s (\(short(found.picturesPerSecond)) pictures/s, "
+      log(
+        "\(found.placement): \(short(found.pairsPerSecond)) pairs/s (\(short(found.imagesPerSecond)) images/s, "
           + "\(short(found.captionsPerSecond)) captions/s), "
           + "\(short(100 * found.roofShare)) % of the roof of \(short(rate / 1e9)) GFLOP/s a rank, "
           + "waited \(short(100 * found.waitShare)) %")
@@ -110,58 +108,55 @@ struct TeacherBench {
     return report
   }
 
-  /// Records the shapes of one forward's products; the forward before it allocates.
+  /// Records the shapes of one forward's products, after a forward that allocates.
   private func products(of weights: TeacherWeights, _ input: BenchInput) throws -> MatrixRoof {
-    try forward(weights, input) { _, _ in }
+    _ = try forward(weights, input)
     Profile.start()
-    try forward(weights, input) { _, _ in }
+    _ = try forward(weights, input)
     return MatrixRoof(Profile.stop().products)
   }
 
+  /// Runs one forward, and returns its features and seconds.
   private func forward(
-    _ weights: TeacherWeights, _ input: BenchInput, _ done: (_ pictures: Double, _ captions: Double) -> Void
-  ) throws {
-    var (pictures, captions) = (0.0, 0.0)
-    let body = {
-      clock(&pictures) { _ = weights.model.visual.forward(input.images, keeping: false) }
-      clock(&captions) { _ = weights.model.text.forward(TokenBatch(input.captions), keeping: false) }
+    _ weights: TeacherWeights, _ input: BenchInput
+  ) throws -> (features: [Tensor<Float>], images: Double, captions: Double) {
+    var (images, captions) = (0.0, 0.0)
+    var features: [Tensor<Float>] = []
+    func both() {
+      features = [
+        clock(&images) { weights.model.visual.forward(input.images, mode: .evaluation) },
+        clock(&captions) { weights.model.text.forward(TokenBatch(input.captions), mode: .evaluation) },
+      ]
     }
-    if let spread = weights.spread { try spread.pass(input.captions, body) } else { body() }
-    done(pictures, captions)
+    if let sharded = weights.sharded { try sharded.pass(input.captions, both) } else { both() }
+    return (features, images, captions)
   }
 
-  /// Times the forwards of one placement; the features' bits come with it.
+  /// Times the forwards of one placement, and returns the bits of the features with the figures.
   private func time(
     _ weights: TeacherWeights, _ input: BenchInput, _ placement: TeacherPlacement, _ loadSeconds: Double,
     _ communicator: Communicator
   ) throws -> (Placed, features: [UInt32]) {
-    try forward(weights, input) { _, _ in }
+    _ = try forward(weights, input)
     var times: [[Double]] = [[], [], []]
-    let waitedBefore = weights.spread?.waited ?? 0
+    var features: [Tensor<Float>] = []
+    let waitedBefore = weights.sharded?.waited ?? 0
     for _ in 0..<passes {
       try communicator.barrier()
-      let start = ContinuousClock.now
-      try forward(weights, input) { pictures, captions in
-        times[1].append(pictures)
-        times[2].append(captions)
-      }
-      times[0].append((ContinuousClock.now - start) / .seconds(1))
+      var seconds = 0.0
+      let found = try clock(&seconds) { try forward(weights, input) }
+      for (index, time) in [seconds, found.images, found.captions].enumerated() { times[index].append(time) }
+      features = found.features
     }
-    let waited = (weights.spread?.waited ?? 0) - waitedBefore
-    var medians = times.map { $0.sorted()[$0.count / 2] } + [waited / times[0].reduce(0, +), loadSeconds]
-    try communicator.maximum(&medians)
-    var features: [UInt32] = []
-    func collect() {
-      features = weights.model.visual.forward(input.images, keeping: false).array.map(\.bitPattern)
-      features += weights.model.text.forward(TokenBatch(input.captions), keeping: false).array.map(\.bitPattern)
-    }
-    if let spread = weights.spread { try spread.pass(input.captions, collect) } else { collect() }
-    let all = Double(batch * communicator.size)
+    let waited = (weights.sharded?.waited ?? 0) - waitedBefore
+    var medians = times.map(\.median) + [waited / times[0].reduce(0, +), loadSeconds]
+    try communicator.allReduce(&medians, .maximum)
+    let all = Double(input.count)
     return (
       Placed(
-        placement: placement.rawValue, pairsPerSecond: all / medians[0], picturesPerSecond: all / medians[1],
+        placement: placement.rawValue, pairsPerSecond: all / medians[0], imagesPerSecond: all / medians[1],
         captionsPerSecond: all / medians[2], roofShare: 0, waitShare: medians[3], loadSeconds: medians[4]),
-      features
+      features.flatMap { $0.array.map(\.bitPattern) }
     )
   }
 

@@ -6,19 +6,24 @@ import Tensor
 /// Benchmarks that scripts/bench runs.
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measure this machine with Kinship's own work; see scripts/bench.",
+    abstract: "Measures this machine with Kinship's own work; see scripts/bench.",
+    discussion: """
+      Example:
+
+        mpirun -n 2 kinship bench step --model ViT-T-16 --batch 32
+      """,
     subcommands: [Step.self, Ranks.self, Exact.self, Teacher.self, ObjectiveTerms.self, Data.self])
 
   /// Reads --precision.
-  @Sendable static func precision(_ name: String) throws -> Precision {
-    guard let precision = Precision(rawValue: name) else {
+  @Sendable static func precision(_ name: String) throws -> ComputePrecision {
+    guard let precision = ComputePrecision(rawValue: name) else {
       throw ValidationError("--precision is fp32 or bf16, not \(name)")
     }
     return precision
   }
 
-  /// Runs a benchmark on all ranks, each with the threads of its cores; rank 0 prints what it says and, last, its
-  /// report as one line of JSON.
+  /// Runs a benchmark on all ranks, each with the threads of its cores. Rank 0 prints the benchmark's messages and,
+  /// last, its report as one line of JSON.
   static func run<Report: Encodable>(
     _ bench: @escaping (Communicator, (String) -> Void) throws -> Report
   ) throws {

@@ -3,22 +3,27 @@ import ArgumentParser
 extension Bench {
   struct Exact: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Hold training steps on all ranks to the same steps on one.",
+      abstract: "Compares training steps on all ranks with the same steps on one.",
       discussion: """
-        Small models of both kinds train twice, on all ranks together and on each rank alone, and losses and parameters \
-        are compared. The last line is one JSON object; the exit code is 70 where more than rounding is between them.
+        Small models of both kinds train twice, on all ranks together and on each rank alone, and their losses and \
+        parameters are compared. The last line is one JSON object; the exit code is 70 if they differ by more than \
+        rounding.
+
+        Example:
+
+          mpirun -n 3 kinship bench exact --pairs 13
         """)
 
     @Option(help: "Training steps.")
     var steps = 20
 
-    @Option(help: "Pairs of all ranks.")
+    @Option(help: "The global batch, in pairs.")
     var pairs = 13
 
     @Flag(help: "Computes in double precision.")
     var double = false
 
-    @Option(help: "MiB of gradients that travel at once.")
+    @Option(help: "Size of a gradient bucket, in MiB.")
     var bucket = 0.1
 
     func validate() throws {
@@ -30,7 +35,7 @@ extension Bench {
     func run() throws {
       let bench = ExactnessBench(steps: steps, pairs: pairs, bucket: bucket)
       try Bench.run { [double] in
-        double ? try bench.run(Double.self, $0, say: $1) : try bench.run(Float.self, $0, say: $1)
+        double ? try bench.run(Double.self, $0, log: $1) : try bench.run(Float.self, $0, log: $1)
       }
     }
   }

@@ -1,8 +1,8 @@
 import ArgumentParser
 
-/// What differs between benchmarks that run a model's towers on made-up pictures and captions.
+/// The defaults of a benchmark that runs a model's towers on made-up images and captions.
 protocol BenchInputDefaults {
-  /// The preset where none is named.
+  /// The model's preset if none is named.
   static var model: String { get }
   static var batch: Int { get }
   static var batchHelp: String { get }
@@ -11,18 +11,18 @@ protocol BenchInputDefaults {
 extension BenchInputDefaults {
   static var model: String { "ViT-T-16" }
   static var batch: Int { 32 }
-  static var batchHelp: String { "Pairs a rank." }
+  static var batchHelp: String { "Pairs of each rank." }
 }
 
-/// Model, pairs and captions of such a benchmark.
+/// The options of such a benchmark: model, pairs and captions.
 struct BenchInputOptions<Benchmark: BenchInputDefaults>: ParsableArguments {
-  @Option(help: "A preset of a model.")
+  @Option(help: "The preset of a model.")
   var model = Benchmark.model
 
   @Option(help: ArgumentHelp(Benchmark.batchHelp))
   var batch = Benchmark.batch
 
-  @Option(help: "Tokens of a caption, both ends counted.")
+  @Option(help: "Tokens of a caption, including start and end.")
   var captionTokens = 16
 
   func validate() throws {

@@ -3,25 +3,29 @@ import ArgumentParser
 extension Bench {
   struct Ranks: ParsableCommand, BenchInputDefaults {
     static let configuration = CommandConfiguration(
-      abstract: "Time a training step on rising numbers of ranks with the same work a rank.",
+      abstract: "Times a training step on rising numbers of ranks, with the same work for each rank.",
       discussion: """
-        Steps with gradients and parameters that travel while the towers compute, and without, in turn. What is exposed is \
-        the time that a rank waits for them; efficiency is the step of one rank over the step. The last line is one JSON \
-        object.
+        Steps that communicate while the towers compute alternate with steps that do not. Exposed communication is the \
+        time that a rank waits for gradients and parameters; efficiency is the step time of one rank divided by that \
+        of all. The last line is one JSON object.
+
+        Example:
+
+          mpirun -n 4 kinship bench ranks --sizes 1 2 4
         """)
 
     @OptionGroup var input: BenchInputOptions<Self>
 
-    @Option(help: "Steps of a round.")
+    @Option(help: "Steps in a round.")
     var steps = 3
 
-    @Option(help: "Rounds with overlap, and without; the median counts.")
+    @Option(help: "Rounds with overlap, and without it; the median counts.")
     var rounds = 3
 
-    @Option(parsing: .upToNextOption, help: "Numbers of ranks; those that the job does not have are left out.")
+    @Option(parsing: .upToNextOption, help: "Numbers of ranks; those that exceed the job are left out.")
     var sizes = [1, 2, 4]
 
-    @Option(help: "MiB of gradients that travel at once.")
+    @Option(help: "Size of a gradient bucket, in MiB.")
     var bucket = ReduceConfig().bucket
 
     func validate() throws {
@@ -36,7 +40,7 @@ extension Bench {
         preset: input.model, batch: input.batch, captionTokens: input.captionTokens, steps: steps, rounds: rounds,
         sizes: sizes.sorted())
       bench.reduce.bucket = bucket
-      try Bench.run { [bench] in try bench.run($0, say: $1) }
+      try Bench.run { [bench] in try bench.run($0, log: $1) }
     }
   }
 }

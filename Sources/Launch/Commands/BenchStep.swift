@@ -6,12 +6,16 @@ import Tensor
 extension Bench {
   struct Step: ParsableCommand, BenchInputDefaults {
     static let configuration = CommandConfiguration(
-      abstract: "Time a training step and its parts against the matrix products it is made of.",
+      abstract: "Times a training step and its parts against the matrix products it is made of.",
       discussion: """
         The share of the roof is 3 × the forward's matrix operations (packed tokens, attention included) over the \
         time of a step, divided by the rate of matrix products of the step's own shapes, each in its own precision \
-        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks at once before and after. What is computed again with \
-        --recompute or --micro does not count. The last line is one JSON object.
+        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together before and after. Operations repeated by \
+        --recompute or --micro-batch-size do not count. The last line is one JSON object.
+
+        Example:
+
+          mpirun -n 2 kinship bench step --recompute none cheap blocks
         """)
 
     @OptionGroup var input: BenchInputOptions<Self>
@@ -19,11 +23,11 @@ extension Bench {
     @Option(help: "Steps to time; the median counts.")
     var steps = 5
 
-    @Option(help: "Pairs that go through the towers at once; all of a rank's if not given.")
-    var micro: Int?
+    @Option(help: "Pairs that go through the towers together. Default: all pairs of a rank.")
+    var microBatchSize: Int?
 
     @Option(
-      help: "A preset of an objective; the teacher's embeddings are given.",
+      help: "A preset of an objective; the teacher's embeddings are made up.",
       transform: { name in
         guard let preset = ObjectivePreset(rawValue: name) else {
           let known = ObjectivePreset.allCases.map(\.rawValue).joined(separator: ", ")
@@ -33,13 +37,13 @@ extension Bench {
       })
     var objective = ObjectivePreset.intra
 
-    @Option(help: "How the towers' products read their operands: fp32 or bf16.", transform: Bench.precision)
-    var precision = Precision.fp32
+    @Option(help: "Precision of the operands of the towers' products: fp32 or bf16.", transform: Bench.precision)
+    var precision = ComputePrecision.fp32
 
     @Option(
       parsing: .upToNextOption,
       help:
-        "What backward computes again and does not keep: none, cheap, blocks; several are measured one after another.",
+        "Activations that backward recomputes: none, cheap, blocks; several are measured one after another.",
       transform: { name in
         guard let choice = Recompute(rawValue: name) else {
           throw ValidationError("--recompute is \(Recompute.expectation), not \(name)")
@@ -49,16 +53,17 @@ extension Bench {
     var recompute = [Recompute.none]
 
     func validate() throws {
-      guard steps > 0, micro ?? 1 > 0, !recompute.isEmpty else {
-        throw ValidationError("--steps and --micro are at least 1, and --recompute names a choice")
+      guard steps > 0, microBatchSize ?? 1 > 0, !recompute.isEmpty else {
+        throw ValidationError("--steps and --micro-batch-size are at least 1, and --recompute names a choice")
       }
     }
 
     func run() throws {
       let bench = StepBench(
-        preset: input.model, batch: input.batch, captionTokens: input.captionTokens, steps: steps, micro: micro,
+        preset: input.model, batch: input.batch, captionTokens: input.captionTokens, steps: steps,
+        microBatchSize: microBatchSize,
         objective: objective, precision: precision, recompute: recompute)
-      try Bench.run { try bench.run($0, say: $1) }
+      try Bench.run { try bench.run($0, log: $1) }
     }
   }
 }

@@ -5,21 +5,25 @@ import Tensor
 extension Bench {
   struct Teacher: ParsableCommand, BenchInputDefaults {
     static let model = "ViT-B-16"
-    static let batchHelp = "Pairs a rank that go through the towers at once."
+    static let batchHelp = "Pairs of a rank that go through the towers together."
 
     static let configuration = CommandConfiguration(
-      abstract: "Time a teacher's forward with its weights in each placement, side by side.",
+      abstract: "Times a teacher's forward with its weights in each placement, side by side.",
       discussion: """
         The share of the roof is the forward's matrix operations (packed tokens, attention included) over the time of \
-        pictures and captions, divided by the rate of matrix products of the same shapes in the same precision \
-        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks at once between the placements. Features must be equal \
-        to the bit. The last line is one JSON object.
+        images and captions, divided by the rate of matrix products of the same shapes in the same precision \
+        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together between the placements. Features must be \
+        bit-identical. The last line is one JSON object.
+
+        Example:
+
+          mpirun -n 2 kinship bench teacher --placement node replicated
         """)
 
     @OptionGroup var input: BenchInputOptions<Self>
 
     @Option(
-      parsing: .upToNextOption, help: "Where its weights are: node, spread, replicated.",
+      parsing: .upToNextOption, help: "Placements of its weights: node, sharded, replicated.",
       transform: { name in
         guard let placement = TeacherPlacement(rawValue: name) else {
           throw ValidationError("no placement is called \(name); there are \(TeacherPlacement.expectation)")
@@ -32,13 +36,13 @@ extension Bench {
     var passes = 5
 
     @Option(
-      help: "How the towers' products read their operands: fp32 or bf16; spread weights are not rounded.",
+      help: "Precision of the operands of the towers' products: fp32, or bf16 (not with sharded).",
       transform: Bench.precision)
-    var precision = Precision.fp32
+    var precision = ComputePrecision.fp32
 
     func validate() throws {
-      guard precision == .fp32 || !placement.contains(.spread) else {
-        throw ValidationError("--precision bf16 takes --placement node replicated: spread weights are not rounded")
+      guard precision == .fp32 || !placement.contains(.sharded) else {
+        throw ValidationError("--precision bf16 takes --placement node replicated: sharded weights are not rounded")
       }
       guard passes > 0, !placement.isEmpty else {
         throw ValidationError("--passes and placements are at least 1")
@@ -49,7 +53,7 @@ extension Bench {
       let bench = TeacherBench(
         preset: input.model, placements: placement, batch: input.batch, captionTokens: input.captionTokens,
         passes: passes, precision: precision)
-      try Bench.run { try bench.run($0, say: $1) }
+      try Bench.run { try bench.run($0, log: $1) }
     }
   }
 }

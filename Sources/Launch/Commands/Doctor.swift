@@ -1,14 +1,18 @@
 import ArgumentParser
 import Dist
 
-/// `kinship doctor`: what this machine or cluster is, and what is wrong with it.
+/// `kinship doctor` describes this machine or cluster and what is wrong with it.
 struct Doctor: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Says what this machine or cluster is, and what is wrong with it.",
+    abstract: "Describes this machine or cluster, and says what is wrong with it.",
     discussion: """
-      Start it as a run would be started (mpirun -n 4 kinship doctor): processor, BLAS kernel and its measured speed, \
-      what precision: auto takes and why, cores and threads of every rank, libraries, shared memory; latency and \
-      bandwidth between ranks, clocks; then what is wrong, with the command that mends it.
+      Start it as you would start a run. It shows the processor, the BLAS kernel and its measured speed, what \
+      precision: auto selects and why, the cores and threads of every rank, libraries, shared memory, latency and \
+      bandwidth between ranks, and clocks; then what is wrong, with the command that fixes it.
+
+      Example:
+
+        mpirun -n 4 kinship doctor --folder runs
       """)
 
   @Flag(help: "Prints one JSON object instead of text.")
@@ -16,8 +20,8 @@ struct Doctor: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Also tries this folder: whether all ranks see the same files in it, and whether locks work. Small files are made "
-        + "and removed.", valueName: "path"))
+      "Also tests this folder: whether all ranks see the same files in it, and whether locks work. Small files are "
+        + "created and removed.", valueName: "path"))
   var folder: String?
 
   func run() throws {

@@ -1,31 +1,35 @@
 import ArgumentParser
 import Dist
 
-/// `kinship evaluate retrieval`.
+/// `kinship evaluate retrieval` measures recall between images and captions.
 struct EvaluateRetrieval: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "retrieval",
-    abstract: "Recall of captions by pictures, and of pictures by captions.",
+    abstract: "Measures the recall of captions by images, and of images by captions.",
     discussion: """
-      A picture's answers are its own captions, and all captions of the same text once cleaned; the best one counts \
-      and the others do not stand in its way. The other way round, every picture that has the caption is an answer. \
-      With --duplicates strict only pairs of the corpus are answers. Equal scores are in the corpus's order. The \
-      paper's figures are those of --captions first --duplicates strict.
+      The right answers to an image are its own captions and all captions with the same cleaned text; the best one \
+      counts, and the others do not worsen its rank. In the other direction, every image that has the caption is a \
+      right answer. With --duplicates strict only the dataset's own pairs are right. Equal scores are ranked in the \
+      dataset's order. The paper's figures are those of --captions first --duplicates strict.
 
-      The JSON file has kind, checkpoint, step, corpus, pictures, captions (how many took part), captions_taken, \
-      candidates, duplicates, and under image_to_text and text_to_image: queries, candidates, hits@1, hits@5, hits@10 (counts), R@1, R@5, R@10 (shares, 0 to 1), \
-      median_rank and mean_rank (1 is the best).
+      The JSON file has kind, checkpoint, step, dataset, images, captions (how many took part), captions_taken, \
+      candidates, duplicates, and under image_to_text and text_to_image: queries, candidates, hits@1, hits@5, hits@10 \
+      (counts), R@1, R@5, R@10 (shares, 0 to 1), median_rank and mean_rank (1 is the best).
+
+      Example:
+
+        kinship evaluate retrieval --checkpoint runs/mine --dataset data/val
       """)
 
   @OptionGroup var evaluation: EvaluationOptions
 
-  @Option(help: "Captions that take part: all (captions), or each different text once (distinct-captions).")
+  @Option(help: "Captions to choose from: all (captions), or each distinct text once (distinct-captions).")
   var candidates = RetrievalEvaluation.Candidates.captions
 
-  @Option(help: "Which of a picture's captions take part: all, or the first one (first).")
+  @Option(help: "Which of an image's captions take part: all, or the first one (first).")
   var captions = RetrievalEvaluation.Captions.all
 
-  @Option(help: "Equal captions of other pictures are right answers too (hits), or wrong ones (strict).")
+  @Option(help: "Whether equal captions of other images are right answers too (hits) or wrong ones (strict).")
   var duplicates = RetrievalEvaluation.Duplicates.hits
 
   func validate() throws {
@@ -36,8 +40,8 @@ struct EvaluateRetrieval: ParsableCommand {
   }
 
   func run() throws {
-    try evaluation.run { embedder, corpus, communicator in
-      try RetrievalEvaluation(corpus: corpus, candidates: candidates, captions: captions, duplicates: duplicates)
+    try evaluation.run { embedder, dataset, communicator in
+      try RetrievalEvaluation(dataset: dataset, candidates: candidates, captions: captions, duplicates: duplicates)
         .run(embedder, over: communicator)
     }
   }

@@ -3,22 +3,27 @@ import Dist
 import Foundation
 import Model
 
-/// `kinship merge`: checkpoints as one file.
+/// `kinship merge` makes one file of checkpoints.
 struct Merge: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "merge",
-    abstract: "Makes one file of a checkpoint, the average of several, or a checkpoint of other parts.",
+    abstract: "Writes a checkpoint or the average of several as one file, or a checkpoint with other parts.",
     discussion: """
-      The file holds the model under open_clip's names, with its sizes, its run and where it comes from in metadata \
-      (safetensors) or attributes (HDF5), so kinship evaluate wants nothing beside it. With --optimizer it also holds \
-      what the objective has learned, and both of AdamW's moments of each parameter.
+      The file holds the model under open_clip's names; its sizes, its run and its provenance are in metadata \
+      (safetensors) or attributes (HDF5), so kinship evaluate needs no other file. With --optimizer it also holds the \
+      objective's own parameters and both AdamW moments of each parameter.
 
-      Averages are made in double precision and rounded once. Running statistics are averaged like weights, counts are \
-      those of the checkpoint with the most steps. Averages hold weights alone: to train on from one, begin a run with \
-      init.inherit.
+      Averages are computed in double precision and rounded once. Running statistics are averaged like weights; counts \
+      are those of the checkpoint with the most steps. Averages hold weights only: to continue training from one, \
+      begin a run with init.inherit.
 
-      Numbers pass through in pieces, whatever the model's size. Under mpirun each rank makes a share of the file; it is \
-      the same file.
+      Numbers pass through in pieces, whatever the model's size. Under mpirun each rank writes a share of the file, \
+      and the file is the same.
+
+      Examples:
+
+        kinship merge runs/mine -o student.safetensors
+        kinship merge runs/mine --reshard 8 -o runs/eight
       """)
 
   @Argument(
@@ -31,15 +36,15 @@ struct Merge: ParsableCommand {
       "The file to write: .safetensors, .h5 or .hdf5; with --reshard the folder.", valueName: "path"))
   var output: String
 
-  @Flag(help: "Everything that the checkpoint holds, not the model alone.")
+  @Flag(help: "Writes everything that the checkpoint holds, not only the model.")
   var optimizer = false
 
-  @Flag(help: "In place of the weights the moving average of them that a run keeps with ema in its run file.")
+  @Flag(help: "Writes the moving average of the weights (ema in the run file) instead of the weights.")
   var emaWeights = false
 
   @OptionGroup var averaging: AverageOptions
 
-  @Option(help: ArgumentHelp("Write a checkpoint of so many parts, from which runs resume.", valueName: "parts"))
+  @Option(help: ArgumentHelp("Writes a checkpoint with this many parts, from which runs resume.", valueName: "parts"))
   var reshard: Int?
 
   func validate() throws {
@@ -75,7 +80,7 @@ struct Merge: ParsableCommand {
     let code = Job.run { communicator in
       try communicator.together {
         guard communicator.rank == 0, FileManager.default.fileExists(atPath: output) else { return }
-        throw ModelFileError(path: output, exitCode: 64, reason: "is there already; remove it, or name another")
+        throw UserError(path: output, status: .usage, reason: "is there already; remove it, or name another")
       }
       let start = ContinuousClock.now
       let plan = try MergePlan(

@@ -2,14 +2,18 @@ import ArgumentParser
 import Dist
 import Foundation
 
-/// `kinship plan`: what a run will need on a cluster, and how long its steps will take.
+/// `kinship plan` estimates what a run will need on a cluster, and how long its steps will take.
 struct Plan: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Says what a run will need on a cluster, and how long its steps will take.",
+    abstract: "Estimates what a run will need on a cluster, and how long its steps will take.",
     discussion: """
-      Memory of a rank by part, operations, bytes handed to each collective, and the time of a step by a model of costs, for \
-      the ranks that are given and for up to thousands. Start it alone, where the run's files are; files that are not \
-      there are replaced by what the run file says of their sizes, as in a dry run.
+      It prints the memory of a rank by part, the operations, the bytes handed to each collective, and the time of a \
+      step according to a cost model, for the given number of ranks and for up to thousands. Start it alone, where the \
+      run's files are; for missing files it uses the sizes given in the run file, as a dry run does.
+
+      Example:
+
+        kinship plan run.yaml --ranks 512 --nodes 16 --bandwidth 25gbit
       """)
 
   @Argument(help: ArgumentHelp("The run file (YAML).", valueName: "run"))
@@ -20,30 +24,31 @@ struct Plan: ParsableCommand {
     help: ArgumentHelp("Overrides one value of the run file, as in kinship train.", valueName: "path=value"))
   var overrides: [String] = []
 
-  @Option(help: "How many ranks.")
+  @Option(help: "The number of ranks.")
   var ranks = 1
 
-  @Option(help: "On how many nodes.")
+  @Option(help: "The number of nodes.")
   var nodes = 1
 
-  @Option(help: "What passes between two nodes: 10gbit, 100mbit, 1.2GB (a second). Default 10gbit.")
+  @Option(help: "Bandwidth between two nodes: 10gbit, 100mbit, 1.2GB (per second). Default: 10gbit.")
   var bandwidth: Bandwidth?
 
-  @Option(help: "How long a short message between two nodes takes: 20us, 0.1ms. Default 30us.")
+  @Option(help: "Latency of a short message between two nodes: 20us, 0.1ms. Default: 30us.")
   var latency: Latency?
 
-  @Option(help: "Matrix products of a rank, in GFLOP/s; by default measured here and now.")
+  @Option(help: "Rate of a rank's matrix products in GFLOP/s. Default: measured on this machine.")
   var gflops: Double?
 
   @Option(
     name: .customLong("gflops-bf16"),
-    help: "The same of operands rounded to bfloat16, for runs in bf16; as --gflops if nothing else says it.")
+    help: "The same for operands rounded to bfloat16, for runs in bf16. Default: that of --gflops.")
   var gflopsBf16: Double?
 
   @Option(
     help: ArgumentHelp(
-      "What kinship doctor --json printed on the cluster: the rate of its slowest rank, latency and bandwidth, for those "
-        + "that are not given here; and its processors, which decide precision: auto.", valueName: "file"))
+      "The output of kinship doctor --json on the cluster. It supplies the rate of the slowest rank, latency and "
+        + "bandwidth where they are not given here, and the processors, which decide precision: auto.",
+      valueName: "file"))
   var doctor: String?
 
   @Flag(help: "Prints one JSON object instead of text.")
@@ -64,7 +69,7 @@ struct Plan: ParsableCommand {
     let run = try RunConfig.load(file, overrides: overrides)
     let found = try doctor.map { try DoctorFigures(contentsOf: $0) }
     let code = Job.run { ranks in
-      let header = try Trainer(run: run, ranks: ranks, processors: found?.processors).prospect()
+      let header = try Trainer(run: run, ranks: ranks, processors: found?.processors).preview()
       let network = Wire(
         latency: latency?.seconds ?? found?.network?.latency ?? 30e-6,
         bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? 1.25e9)

@@ -1,14 +1,19 @@
 import ArgumentParser
 import Dist
 
-/// `kinship precompute`: reads the run file and computes its teacher's embeddings.
+/// `kinship precompute` reads the run file and computes its teacher's embeddings.
 struct Precompute: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Computes a teacher's embeddings once, for training to take them from a cache.",
+    abstract: "Computes a teacher's embeddings once, so that training can read them from a cache.",
     discussion: """
-      Embeds every caption and data.views crops of every picture of the run's corpora, and writes them to the folder \
-      teacher.cache. Alone or under mpirun, best with one rank a core; the files are the same bits for any number of \
-      ranks. It may be stopped at any moment: started again, it keeps every part that is whole.
+      It embeds every caption and data.views crops of every image of the run's datasets, and writes the embeddings to \
+      the folder teacher.cache. It runs alone or under mpirun, best with one rank per core; the files are the same for \
+      any number of ranks, to the bit. It may be stopped at any moment: when started again, it keeps every complete \
+      part.
+
+      Example:
+
+        mpirun -n 2 kinship precompute run.yaml --set teacher.cache=caches/large
       """)
 
   @Argument(help: ArgumentHelp("The run file (YAML). scripts/recipes/example.yaml shows every key.", valueName: "run"))

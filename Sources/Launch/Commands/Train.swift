@@ -1,13 +1,17 @@
 import ArgumentParser
 import Dist
 
-/// `kinship train`: reads the run file and hands the run to the trainer.
+/// `kinship train` reads the run file and hands the run to the trainer.
 struct Train: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Trains a model from a run file.",
     discussion: """
-      Alone or under mpirun; the result is the same for any number of ranks. The run's log, checkpoints and the \
-      resolved run file are kept in the folder output/name.
+      It runs alone or under mpirun, and the result is the same for any number of ranks. The run's log, its \
+      checkpoints and the resolved run file are kept in the folder output/name.
+
+      Example:
+
+        mpirun -n 2 kinship train run.yaml --set optimizer.learning_rate=1e-3
       """)
 
   @Argument(help: ArgumentHelp("The run file (YAML). scripts/recipes/example.yaml shows every key.", valueName: "run"))
@@ -16,12 +20,13 @@ struct Train: ParsableCommand {
   @Option(
     name: .customLong("set"),
     help: ArgumentHelp(
-      "Overrides one value, such as optimizer.rate=1e-3. May be repeated; the last one wins.", valueName: "path=value"))
+      "Overrides one value, such as optimizer.learning_rate=1e-3. May be repeated; the last one wins.",
+      valueName: "path=value"))
   var overrides: [String] = []
 
   @Option(
     help: ArgumentHelp(
-      "Goes on from a checkpoint: auto (the latest if there is one), latest, or the path of a checkpoint or of a run.",
+      "Resumes from a checkpoint: auto (the latest if there is one), latest, or the path of a checkpoint or of a run.",
       valueName: "auto|latest|path"))
   var resume: Resume?
 
@@ -37,19 +42,19 @@ struct Train: ParsableCommand {
     let run = try RunConfig.load(file, overrides: overrides)
     StopRequest.listen()
     let code = Job.run { ranks in
-      try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun, trace: trace)
+      try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun, trace: trace).rawValue
     }
     if code != 0 { throw ExitCode(code) }
   }
 }
 
-/// From where a run goes on.
+/// The checkpoint from which a run resumes.
 enum Resume: ExpressibleByArgument, Equatable {
-  /// From the latest checkpoint, or from the beginning if there is none.
+  /// The latest checkpoint, or the beginning if there is none.
   case auto
-  /// From the latest checkpoint, which must be there.
+  /// The latest checkpoint, which must exist.
   case latest
-  /// From this checkpoint, or from the latest one of this run.
+  /// This checkpoint, or the latest one of this run.
   case path(String)
 
   init?(argument: String) {

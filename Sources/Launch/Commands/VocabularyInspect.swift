@@ -2,16 +2,21 @@ import ArgumentParser
 import Foundation
 import Model
 
-/// `kinship vocabulary inspect`: what a vocabulary file holds, and what it makes of a text.
+/// `kinship vocabulary inspect` shows a vocabulary file, and how it splits a text into tokens.
 struct VocabularyInspect: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
-    abstract: "Shows a vocabulary file's size, and the tokens of a text.")
+    abstract: "Shows a vocabulary file's size, and the tokens of a text.",
+    discussion: """
+      Example:
+
+        kinship vocabulary inspect words.txt.gz "a red fox"
+      """)
 
   @Argument(help: "The vocabulary file, plain or gzip-compressed.")
   var file: String
 
-  @Argument(help: "A caption to tokenize; one token a line, with its id.")
+  @Argument(help: "A caption to tokenize; the output has one token per line, with its id.")
   var text: String?
 
   func run() throws {

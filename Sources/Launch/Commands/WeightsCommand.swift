@@ -1,9 +1,14 @@
 import ArgumentParser
 
-/// `kinship weights`: models to and from the forms in which others keep them.
+/// `kinship weights` converts models from and to the forms of other programs.
 struct WeightsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "weights",
-    abstract: "Brings weights of CLIP models in, writes them out for others, and shows what is in a file.",
+    abstract: "Imports and exports weights of CLIP models, and shows what a file contains.",
+    discussion: """
+      Example:
+
+        kinship weights import models/hub/clip-vit-large-patch14 --output models/l14
+      """,
     subcommands: [WeightsImport.self, WeightsExport.self, WeightsInspect.self])
 }

@@ -4,7 +4,7 @@ import Foundation
 import Model
 import Tensor
 
-/// `kinship weights export`: a model as others read it.
+/// `kinship weights export` writes a model in the form of another program.
 struct WeightsExport: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "export",
@@ -14,7 +14,11 @@ struct WeightsExport: ParsableCommand {
       Hugging Face's CLIPModel.from_pretrained reads model.safetensors and config.json, and CLIPImageProcessor \
       preprocessor_config.json. Vocabularies are not converted: with CLIP's own, use CLIP's own tokenizer.
 
-      A ResNet, or a pruned model, has no form of Hugging Face's; the latter has none of open_clip's either.
+      Hugging Face has no form for a ResNet or a pruned model, and open_clip has none for a pruned model.
+
+      Example:
+
+        kinship weights export runs/mine --form hugging_face --output models/mine
       """)
 
   @Argument(
@@ -24,12 +28,12 @@ struct WeightsExport: ParsableCommand {
 
   @OptionGroup var folder: ModelFolder
 
-  @Option(help: "Whose form: \(WeightsForm.allCases.map(\.rawValue).joined(separator: " or ")).")
+  @Option(help: "The form to write: \(WeightsForm.allCases.map(\.rawValue).joined(separator: " or ")).")
   var form = WeightsForm.openCLIP
 
   @OptionGroup var options: WeightsOptions
 
-  @Flag(help: "Of a run or checkpoint, the moving average of its weights (ema in its run file).")
+  @Flag(help: "Writes the moving average of the weights of a run or checkpoint (ema in its run file).")
   var emaWeights = false
 
   func run() throws {
@@ -43,7 +47,7 @@ struct WeightsExport: ParsableCommand {
         try ModelFiles.write(model, preprocessing: preprocessing, to: folder.make(for: written))
       case .huggingFace:
         written = [HuggingFaceFiles.weights, HuggingFaceFiles.config, HuggingFaceFiles.preprocessor]
-        // What it cannot be is said before the folder is made.
+        // This throws for a model without a form of Hugging Face's, before the folder is made.
         _ = try model.config.huggingFaceJSON
         try HuggingFaceFiles.write(model, preprocessing: preprocessing, to: folder.make(for: written))
       }
@@ -58,15 +62,15 @@ struct WeightsExport: ParsableCommand {
     let manifest = URL(filePath: checkpoint).appending(path: CheckpointManifest.file).relativePath
     if FileManager.default.fileExists(atPath: manifest) {
       guard options.config == nil, options.preset == nil else {
-        throw ModelFileError(
-          path: input, exitCode: 64, reason: "a checkpoint says its sizes itself; leave --config and --preset out")
+        throw UserError(
+          path: input, status: .usage, reason: "a checkpoint says its sizes itself; leave --config and --preset out")
       }
       let trained = try TrainedModel(input, averaged: emaWeights, over: communicator)
       return (trained.model, trained.saved.image)
     }
     guard !emaWeights else {
-      throw ModelFileError(
-        path: input, exitCode: 64, reason: "--ema-weights belongs to a run or a checkpoint; leave it out")
+      throw UserError(
+        path: input, status: .usage, reason: "--ema-weights belongs to a run or a checkpoint; leave it out")
     }
     let source = try ForeignModel(input, config: options.config, preset: options.preset)
     return (try source.load(), source.preprocessing)

@@ -3,23 +3,28 @@ import Foundation
 import Model
 import Tensor
 
-/// `kinship weights import`: a model of others as Kinship reads it.
+/// `kinship weights import` converts a model of another program to the form that Kinship reads.
 struct WeightsImport: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "import",
-    abstract: "Writes open_clip_model.safetensors and open_clip_config.json from other files of a CLIP model.",
+    abstract: "Converts a CLIP model's files to open_clip_model.safetensors and open_clip_config.json.",
     discussion: """
       The input is a file of weights, or a folder with one by its usual name: safetensors in open_clip's form or in \
-      that of Hugging Face's CLIPModel (in one file or in several with their index), or a PyTorch checkpoint (.pt, .pth, .bin: what torch.save writes since version \
-      1.6, a state dict bare or under state_dict, with or without module. before its names). A checkpoint is never \
-      executed: it may describe tensors, and is refused where it asks for anything else.
+      that of Hugging Face's CLIPModel (in one file, or in several with their index), or a PyTorch checkpoint (.pt, \
+      .pth, .bin: what torch.save writes since version 1.6, a state dict bare or under state_dict, with or without \
+      module. before its names). A checkpoint is never executed: it may describe tensors, and is refused if it asks \
+      for anything else.
 
-      Names, shapes and types are held against the model's sizes, and every difference is listed. The sizes and the \
+      Names, shapes and types are compared with the model's sizes, and every difference is listed. The sizes and the \
       activation come from open_clip_config.json or config.json beside the weights, from --config, or from --preset. \
-      Which activation weights were trained with cannot be seen in them: of LAION's and OpenAI's ViT-B-32, for \
-      example, some want --preset ViT-B-32-quickgelu.
+      The weights do not show which activation they were trained with: some of LAION's and OpenAI's ViT-B-32, for \
+      example, need --preset ViT-B-32-quickgelu.
 
       Numbers become 32-bit floats; 16-bit ones keep their value.
+
+      Example:
+
+        kinship weights import model.pt --preset ViT-B-32 --output models/b32
       """)
 
   @Argument(help: ArgumentHelp("The file of weights, or its folder.", valueName: "input")) var input: String
@@ -30,7 +35,7 @@ struct WeightsImport: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "For pictures of this many pixels a side: resizes the positions of a vision transformer as open_clip does.",
+      "Resizes the positions of a vision transformer, as open_clip does, to images of this many pixels a side.",
       valueName: "n"))
   var imageSize: Int?
 

@@ -1,13 +1,17 @@
 import ArgumentParser
 
-/// `kinship weights inspect`: what is in a file of weights.
+/// `kinship weights inspect` shows what a file of weights contains.
 struct WeightsInspect: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
     abstract: "Shows the tensors of a file of weights, and whether they fit the sizes beside it.",
     discussion: """
-      Reads what import reads, and checks it like import; where sizes are given or lie beside the file, every \
-      difference is listed.
+      It reads and checks the same files as import; if sizes are given or lie beside the file, it lists every \
+      difference.
+
+      Example:
+
+        kinship weights inspect models/b32
       """)
 
   @Argument(help: ArgumentHelp("The file of weights, or its folder.", valueName: "input")) var input: String

@@ -2,7 +2,7 @@ import ArgumentParser
 import Dist
 import Foundation
 
-/// Which weights, and what says their sizes.
+/// The options that name the sizes of a model's weights.
 struct WeightsOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp("The JSON file with the model's sizes. Default: the one beside the weights.", valueName: "file"))
@@ -10,7 +10,7 @@ struct WeightsOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "The name of the model's sizes, where no file says them; NAME-quickgelu for QuickGELU.", valueName: "name"))
+      "The preset of the model's sizes, where no file gives them; NAME-quickgelu for QuickGELU.", valueName: "name"))
   var preset: String?
 
   func validate() throws {
@@ -20,18 +20,18 @@ struct WeightsOptions: ParsableArguments {
   }
 }
 
-/// A folder for a model, which must not have one yet.
+/// A folder to which a model is written, and which must not hold one yet.
 struct ModelFolder: ParsableArguments {
-  @Option(name: .shortAndLong, help: ArgumentHelp("The folder to write; it is made.", valueName: "folder"))
+  @Option(name: .shortAndLong, help: ArgumentHelp("The folder to write; it is created.", valueName: "folder"))
   var output: String
 
-  /// Makes the folder. One that has a file of one of these names is refused.
+  /// Makes the folder and returns it. A folder that has a file with one of these names is refused.
   func make(for names: [String]) throws -> URL {
     let folder = URL(filePath: output, directoryHint: .isDirectory)
     for name in names {
       let path = folder.appending(path: name).relativePath
       guard !FileManager.default.fileExists(atPath: path) else {
-        throw ModelFileError(path: path, exitCode: 64, reason: "is there already; remove it, or name another folder")
+        throw UserError(path: path, status: .usage, reason: "is there already; remove it, or name another folder")
       }
     }
     try Publish.makeFolder(output)

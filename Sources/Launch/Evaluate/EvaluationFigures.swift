@@ -1,19 +1,22 @@
+import Foundation
 import Model
 
-/// What an evaluation found, for people and for tools.
+/// The results of an evaluation, for people and for tools.
 protocol EvaluationFigures: Encodable {
   var lines: [String] { get }
 }
 
-/// One direction of retrieval. Places count from 1.
+/// The results of one direction of retrieval. Ranks count from 1.
 struct Recall: Codable, Equatable {
-  /// Pictures or captions that looked for an answer, and among how many candidates.
+  /// The number of queries: images, or captions.
   var queries: Int
+  /// The number of candidates for each query.
   var candidates: Int
-  /// Queries whose answer was among the first 1, 5, 10; and their shares, 0 to 1.
+  /// The number of queries with an answer among the first 1, 5 and 10 candidates.
   var hits1: Int
   var hits5: Int
   var hits10: Int
+  /// The same as shares, 0 to 1.
   var recall1: Double
   var recall5: Double
   var recall10: Double
@@ -53,12 +56,12 @@ struct Recall: Codable, Equatable {
 
 struct RetrievalFigures: EvaluationFigures, Codable, Equatable {
   var kind = "retrieval"
-  /// The corpus's name.
-  var corpus: String
-  var pictures: Int
-  /// Captions that took part: all, or one of each text.
+  /// The dataset's name.
+  var dataset: String
+  var images: Int
+  /// The number of captions that took part: all, or one of each text.
   var captions: Int
-  /// All captions of a picture, or its first.
+  /// Which of an image's captions took part: all, or the first.
   var captionsTaken: RetrievalEvaluation.Captions
   var candidates: RetrievalEvaluation.Candidates
   var duplicates: RetrievalEvaluation.Duplicates
@@ -66,7 +69,9 @@ struct RetrievalFigures: EvaluationFigures, Codable, Equatable {
   var textToImage: Recall
 
   enum CodingKeys: String, CodingKey {
-    case kind, corpus, pictures, captions, candidates, duplicates
+    case kind, captions, candidates, duplicates
+    case dataset = "corpus"
+    case images = "pictures"
     case captionsTaken = "captions_taken"
     case imageToText = "image_to_text"
     case textToImage = "text_to_image"
@@ -75,31 +80,34 @@ struct RetrievalFigures: EvaluationFigures, Codable, Equatable {
   var lines: [String] {
     let which = (candidates == .captions ? "" : "distinct ") + (captionsTaken == .all ? "" : "first ")
     return [
-      "retrieval on \(corpus): \(pictures) pictures, \(captions) \(which)captions",
-      "  picture to caption  \(imageToText.line)",
-      "  caption to picture  \(textToImage.line)",
+      "retrieval on \(dataset): \(images) images, \(captions) \(which)captions",
+      "  image to caption  \(imageToText.line)",
+      "  caption to image  \(textToImage.line)",
     ]
   }
 }
 
 struct ZeroShotFigures: EvaluationFigures, Codable, Equatable {
   var kind = "zero-shot"
-  /// The corpus's name.
-  var corpus: String
-  /// Pictures that were classified.
-  var pictures: Int
-  /// Classes among which the model chose, and how many there are.
+  /// The dataset's name.
+  var dataset: String
+  /// The number of images that were classified.
+  var images: Int
+  /// The number of classes among which the model chose.
   var classes: Int
+  /// The number of all classes.
   var ofClasses: Int
   var templates: Int
   var top1Correct: Int
   var top5Correct: Int
-  /// Shares, 0 to 1.
+  /// The same as shares, 0 to 1.
   var top1: Double
   var top5: Double
 
   enum CodingKeys: String, CodingKey {
-    case kind, corpus, pictures, classes, templates, top1, top5
+    case kind, classes, templates, top1, top5
+    case dataset = "corpus"
+    case images = "pictures"
     case ofClasses = "of_classes"
     case top1Correct = "top1_correct"
     case top5Correct = "top5_correct"
@@ -108,10 +116,37 @@ struct ZeroShotFigures: EvaluationFigures, Codable, Equatable {
   var lines: [String] {
     let among = classes == ofClasses ? "\(classes) classes" : "\(classes) of \(ofClasses) classes"
     return [
-      "zero-shot on \(corpus): \(pictures) pictures, \(among), \(templates) \(templates == 1 ? "template" : "templates")",
+      "zero-shot on \(dataset): \(images) images, \(among), \(Figures.count(templates, "template"))",
       "  top-1 \(percent(top1))  top-5 \(percent(top5))",
     ]
   }
 }
 
 private func percent(_ share: Double) -> String { Figures.fixed(100 * share, 2) + " %" }
+
+/// Figures with the model that they belong to, as one flat JSON object.
+struct EvaluationReport: Encodable {
+  let checkpoint: String
+  /// The training step of the checkpoint, if it is known.
+  let step: Int?
+  let figures: any EvaluationFigures
+
+  enum CodingKeys: CodingKey { case checkpoint, step }
+
+  func encode(to encoder: any Encoder) throws {
+    try figures.encode(to: encoder)
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(checkpoint, forKey: .checkpoint)
+    try values.encodeIfPresent(step, forKey: .step)
+  }
+
+  /// Replaces the file as a whole.
+  func write(to path: String) throws {
+    do {
+      try Data((jsonText(.prettyPrinted) + "\n").utf8).write(to: URL(filePath: path), options: .atomic)
+    } catch {
+      throw EvaluationError.unwritable(
+        path: path, reason: (error as NSError).localizedFailureReason ?? error.localizedDescription)
+    }
+  }
+}

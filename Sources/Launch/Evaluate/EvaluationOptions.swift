@@ -1,26 +1,28 @@
 import ArgumentParser
 import Dist
 import Foundation
+import Model
+import Tensor
 
-/// What all evaluations are told: the model, the corpus, and where the figures go.
+/// The options of all evaluations: the model, the dataset, and the file for the figures.
 struct EvaluationOptions: ParsableArguments {
   @OptionGroup var source: ModelSource
 
-  @Option(help: "The corpus to evaluate on: its index file or folder.")
-  var corpus: String
+  @Option(name: [.long, .customLong("corpus")], help: "The dataset to evaluate on: its index file or folder.")
+  var dataset: String
 
   @Option(help: ArgumentHelp("Also writes the figures to this file, as one JSON object.", valueName: "file"))
   var json: String?
 
-  /// Runs an evaluation on every rank; the first one shows the figures.
+  /// Runs an evaluation on every rank. Rank 0 prints and writes the figures.
   func run(
-    _ evaluate: (any Embedder, Corpus, Communicator) throws -> any EvaluationFigures
+    _ evaluate: (any Embedder, Dataset, Communicator) throws -> any EvaluationFigures
   ) throws {
     let code = Job.run { communicator in
       try ThreadPlan.agreed(over: communicator).apply()
-      let corpus = try Corpus.open(corpus)
+      let dataset = try Dataset.open(dataset)
       let (embedder, step) = try source.load(over: communicator)
-      let figures = try evaluate(embedder, corpus, communicator)
+      let figures = try evaluate(embedder, dataset, communicator)
       if communicator.rank == 0 {
         for line in figures.lines { print(line) }
         if let json {
@@ -33,31 +35,68 @@ struct EvaluationOptions: ParsableArguments {
   }
 }
 
-/// Figures with the model that they belong to, as one flat JSON object.
-struct EvaluationReport: Encodable {
-  let checkpoint: String
-  /// The training step of the checkpoint, where it is known.
-  let step: Int?
-  let figures: any EvaluationFigures
+/// The options that name the model of an evaluation.
+struct ModelSource: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), or a file: one of kinship merge, or a "
+        + "safetensors or PyTorch file (then with --vocabulary; and --model unless open_clip_config.json lies beside "
+        + "it).",
+      valueName: "path")
+  )
+  var checkpoint: String
 
-  enum CodingKeys: CodingKey { case checkpoint, step }
+  @Option(help: "For a safetensors file: the preset or .json file with the model's sizes (model_cfg, preprocess_cfg).")
+  var model: String?
 
-  func encode(to encoder: any Encoder) throws {
-    try figures.encode(to: encoder)
-    var values = encoder.container(keyedBy: CodingKeys.self)
-    try values.encode(checkpoint, forKey: .checkpoint)
-    try values.encodeIfPresent(step, forKey: .step)
+  @Option(help: "The vocabulary file. Default: that of the run.")
+  var vocabulary: String?
+
+  @Flag(help: "The moving average of the weights that a run or checkpoint keeps beside them (ema in its run file).")
+  var emaWeights = false
+
+  /// Loads the model, and returns its training step if it is known. Every rank must call it.
+  func load(over communicator: Communicator) throws -> (embedder: CLIPEmbedder, step: Int?) {
+    if WeightsFile.isOne(checkpoint) {
+      guard !emaWeights else {
+        throw EvaluationError.noModel(
+          path: checkpoint,
+          reason:
+            "--ema-weights belongs to a run or a checkpoint; a run that has ended has the average in its folder ema, "
+            + "and kinship merge --ema-weights writes that of any checkpoint to a file")
+      }
+      if model == nil, let merged = try TrainedModel(merged: checkpoint) { return try embedder(of: merged) }
+      return (try loadSafetensors(), nil)
+    }
+    guard model == nil else {
+      throw EvaluationError.noModel(path: checkpoint, reason: "--model belongs to a safetensors file; leave it out")
+    }
+    return try embedder(of: TrainedModel(checkpoint, averaged: emaWeights, over: communicator))
   }
 
-  /// Replaces the file as a whole.
-  func write(to path: String) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    do {
-      try (encoder.encode(self) + Data("\n".utf8)).write(to: URL(filePath: path), options: .atomic)
-    } catch {
-      throw EvaluationError.unwritable(
-        path: path, reason: (error as NSError).localizedFailureReason ?? error.localizedDescription)
+  private func embedder(of trained: TrainedModel) throws -> (embedder: CLIPEmbedder, step: Int?) {
+    let tokenizer = BytePairTokenizer(
+      vocabulary: try trained.vocabulary(at: vocabulary), context: trained.model.config.text.contextLength)
+    return (CLIPEmbedder(trained.model, image: trained.saved.image, tokenizer: tokenizer), trained.step)
+  }
+
+  private func loadSafetensors() throws -> CLIPEmbedder {
+    let beside = URL(filePath: checkpoint).deletingLastPathComponent().appending(path: ModelFiles.config).relativePath
+    let sizes = model ?? (FileManager.default.fileExists(atPath: beside) ? beside : nil)
+    guard let sizes, let vocabulary else {
+      throw EvaluationError.noModel(
+        path: checkpoint,
+        reason: "--vocabulary is needed with it, and --model unless \(ModelFiles.config) lies beside it")
     }
+    let choice = ModelConfig(name: sizes)
+    let words = try Vocabulary(contentsOf: vocabulary)
+    let config = try choice.resolved(for: words, path: vocabulary)
+    let clip = CLIP<Float>(config, frozen: true)
+    try ModelFiles.read(checkpoint, into: clip)
+    var image = ImageOptions()
+    image.size = config.vision.imageSize
+    if let file = choice.file { image = try ModelFiles.preprocessing(file, size: image.size) }
+    return CLIPEmbedder(
+      clip, image: image, tokenizer: BytePairTokenizer(vocabulary: words, context: config.text.contextLength))
   }
 }

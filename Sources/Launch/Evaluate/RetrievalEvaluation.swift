@@ -4,64 +4,65 @@ import Model
 import Settings
 import Tensor
 
-/// Recall of captions by pictures and of pictures by captions.
+/// Measures recall of captions by images and of images by captions.
 struct RetrievalEvaluation {
-  /// What a picture is to find its caption among, and which captions look for their pictures.
+  /// The captions among which an image finds its own, and which are asked for their images.
   enum Candidates: String, CaseIterable, Codable, ExpressibleByArgument {
-    /// Every caption of the corpus.
+    /// Every caption of the dataset.
     case captions
-    /// Every different text once.
+    /// Each different text once.
     case distinctCaptions = "distinct-captions"
   }
 
-  /// Which of a picture's captions take part.
+  /// The captions of an image that take part.
   enum Captions: String, CaseIterable, Codable, ExpressibleByArgument, FieldValue {
     case all
-    /// The first one: CLIP-KD's and the paper's protocol.
+    /// The first one, as in CLIP-KD's and the paper's protocol.
     case first
   }
 
-  /// What equal captions of different pictures are to each other.
+  /// The treatment of equal captions of different images.
   enum Duplicates: String, CaseIterable, Codable, ExpressibleByArgument, FieldValue {
-    /// The same caption: each of them answers for every picture that has one of them.
+    /// They are the same caption: each is an answer for every image that has one of them.
     case hits
-    /// Different captions: only its own pair answers, as in CLIP-KD and the paper.
+    /// They are different captions: only an image's own captions are answers, as in CLIP-KD and the paper.
     case strict
   }
 
-  let corpus: Corpus
+  let dataset: Dataset
   var candidates = Candidates.captions
   var captions = Captions.all
-  /// With `strict` the candidates are captions.
+  /// With `strict`, the candidates are `captions`.
   var duplicates = Duplicates.hits
 
-  /// Every rank must call it; all get the same figures. `pause` is called between blocks: see `BlockEncoder`.
+  /// Returns the same figures on every rank. Every rank must call it. `pause` is called between blocks: see
+  /// `BlockEncoder`.
   func run(
     _ embedder: any Embedder, over communicator: Communicator, pause: @escaping () throws -> Void = {}
   ) throws -> RetrievalFigures {
     var texts: [String] = []
-    var pictureOfText: [Int] = []
-    for sample in 0..<corpus.count {
-      let own = captions == .all ? corpus.captions(sample) : Array(corpus.captions(sample).prefix(1))
+    var imageOfText: [Int] = []
+    for sample in 0..<dataset.count {
+      let own = captions == .all ? dataset.captions(sample) : Array(dataset.captions(sample).prefix(1))
       texts += own
-      pictureOfText += [Int](repeating: sample, count: own.count)
+      imageOfText += [Int](repeating: sample, count: own.count)
     }
-    guard corpus.count > 0 else {
-      throw EvaluationError.nothingToEvaluate(corpus: corpus.name, lacks: "pictures")
+    guard dataset.count > 0 else {
+      throw EvaluationError.nothingToEvaluate(dataset: dataset.name, lacks: "images")
     }
-    guard !texts.isEmpty else { throw EvaluationError.nothingToEvaluate(corpus: corpus.name, lacks: "captions") }
+    guard !texts.isEmpty else { throw EvaluationError.nothingToEvaluate(dataset: dataset.name, lacks: "captions") }
     let numbers = duplicates == .strict ? Array(texts.indices) : RetrievalPairs.texts(of: texts)
-    var pairs = RetrievalPairs(images: corpus.count, captionImage: pictureOfText, captionText: numbers)
+    var pairs = RetrievalPairs(images: dataset.count, captionImage: imageOfText, captionText: numbers)
     if candidates == .distinctCaptions {
       texts = pairs.firstCaptions.map { texts[$0] }
       pairs = pairs.distinct
     }
 
     let encoder = BlockEncoder(embedder: embedder, communicator: communicator, pause: pause)
-    let images = try encoder.pictures(of: corpus, samples: Array(0..<corpus.count))
+    let images = try encoder.images(of: dataset, samples: Array(0..<dataset.count))
     let queries = try encoder.texts(texts)
     return RetrievalFigures(
-      corpus: corpus.name, pictures: corpus.count, captions: texts.count, captionsTaken: captions,
+      dataset: dataset.name, images: dataset.count, captions: texts.count, captionsTaken: captions,
       candidates: candidates, duplicates: duplicates,
       imageToText: Recall(
         try communicator.places(of: images, among: queries, answers: pairs.captions(answering:))),
@@ -71,7 +72,8 @@ struct RetrievalEvaluation {
 }
 
 extension Communicator {
-  /// At which places the queries find their answers: blocks are dealt to the ranks, and whole numbers summed.
+  /// Counts the places at which queries find their answers. Blocks are dealt to the ranks, and the counts, which are
+  /// whole numbers, are summed.
   func places(
     of queries: Tensor<Float>, among candidates: Tensor<Float>, answers: (Int) -> [Int]
   ) throws -> PlaceCounts {
@@ -81,7 +83,7 @@ extension Communicator {
       own.add(Ranking.places(of: queries, in: block, among: candidates, answers: answers))
     }
     var counts = own.counts
-    try sum(&counts)
+    try allReduce(&counts)
     return PlaceCounts(counts: counts)
   }
 }

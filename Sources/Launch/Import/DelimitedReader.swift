@@ -1,18 +1,18 @@
 import Dist
 
-/// Reads a table of fields and lines: CSV or TSV as RFC 4180 has it, from a file of any size.
+/// Reads CSV or TSV by RFC 4180, from a file of any size.
 ///
 /// A field in double quotes may hold separators, line ends and doubled quotes. Lines end with LF, CRLF or CR; a byte
 /// order mark and empty lines are skipped.
 struct DelimitedReader {
-  /// One record, with the line on which it begins, counted from 1.
+  /// One record, with the line on which it begins, counting from 1.
   struct Record: Equatable {
     var line: Int
-    /// The fields' bytes; nobody has looked yet whether they are UTF-8.
+    /// The fields' bytes, not yet checked to be UTF-8.
     var fields: [[UInt8]]
   }
 
-  /// Longer fields are taken for a quote that was never closed.
+  /// The longest field in bytes; a longer one is taken for a quote that was never closed.
   static let longestField = 1 << 20
 
   private let file: OpenFile
@@ -24,7 +24,7 @@ struct DelimitedReader {
   private var at = 0
   private var line = 1
 
-  /// - Parameter quoted: whether double quotes enclose fields; otherwise they are characters like any other.
+  /// - Parameter quoted: if true, double quotes enclose fields; if false, they are characters like any other.
   init(_ path: String, separator: UInt8, quoted: Bool) throws {
     file = try OpenFile.reading(path)
     size = try file.size()
@@ -34,7 +34,7 @@ struct DelimitedReader {
     if size >= 3, try file.read(3, of: UInt8.self, at: 0) == mark { offset = 3 }
   }
 
-  /// The next record that is not an empty line; nil at the end.
+  /// Returns the next record that is not an empty line, or nil at the end.
   mutating func next() throws -> Record? {
     while let byte = try peek() {
       if byte == Byte.lineFeed || byte == Byte.carriageReturn {
@@ -62,7 +62,7 @@ struct DelimitedReader {
     }
   }
 
-  /// One field; what follows it is a separator, a line end or the end.
+  /// Reads one field, which a separator, a line end or the end of the file follows.
   private mutating func field(of record: Record) throws -> [UInt8] {
     var field: [UInt8] = []
     guard quoted, try peek() == Byte.quote else {
@@ -101,9 +101,9 @@ struct DelimitedReader {
     field.append(byte)
   }
 
-  private func failure(_ record: Record, _ reason: String) -> ImportError {
+  private func failure(_ record: Record, _ reason: String) -> UserError {
     let hint = quoted ? " (--no-quotes takes quotes as plain characters)" : ""
-    return ImportError("\(file.path):\(record.line)", reason + hint)
+    return UserError("\(file.path):\(record.line)", reason + hint)
   }
 
   private mutating func endLine() throws {
@@ -113,7 +113,7 @@ struct DelimitedReader {
     line += 1
   }
 
-  /// The next byte, which is not consumed.
+  /// Returns the next byte without consuming it.
   private mutating func peek() throws -> UInt8? {
     if at == block.count {
       let count = min(1 << 18, size - offset)

@@ -1,77 +1,75 @@
 import Dist
 import Foundation
 
-/// A folder of pictures.
+/// A folder of images.
 ///
-/// Captions are the lines of the text file beside a picture (`fox.png`, `fox.txt`), or strings of a JSON file beside
-/// it, where keys are named or img2dataset has written it. Where pictures lie only in sub-folders and none has such a
-/// file, the sub-folders are classes: named by numbers, these are the labels; named by WordNet ids, their positions
-/// among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
+/// Captions are the lines of the text file beside an image (`fox.png`, `fox.txt`), or strings of a JSON file beside
+/// it, if keys are named or img2dataset has written it. If images lie only in sub-folders and none has such a file,
+/// the sub-folders are classes: if they are named by numbers, these are the labels; if by WordNet ids, the labels are
+/// the ids' positions among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
 struct FolderSource: ImportSource {
   static let extensions: Set = ["jpg", "jpeg", "png", "webp"]
 
   let folder: String
   private let classes: ClassFolders
-  /// The pictures' paths from the folder, in the order of their bytes.
+  /// The images' paths relative to the folder, in the order of their bytes.
   private let paths: [String]
-  /// The files beside pictures that are read: texts, and JSON where captions may be in it.
+  /// The files beside images that are read: texts, and JSON if it may hold captions.
   private let sidecars: Set<String>
   private let captionKeys: [String]
   var labels: [String] { classes.labels }
   var labeled: Bool { !classes.isEmpty }
   var count: Int { paths.count }
 
-  /// Lists the folder, following links, and refuses two pictures of one key.
+  /// Lists the folder, following links, and refuses two images of the same key.
   ///
   /// - Parameters:
-  ///   - format: what its sub-folders are; nil: by their names.
-  ///   - ids: ImageNet's WordNet ids, where its sub-folders are some of them.
-  ///   - captionKeys: the keys of captions in JSON files; empty: captions are in text files.
+  ///   - format: the form of its sub-folders; if nil, their names decide.
+  ///   - ids: ImageNet's WordNet ids, if its sub-folders are some of them.
+  ///   - captionKeys: the keys of captions in JSON files; if empty, captions are in text files.
   init(
-    _ folder: String, corpus: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil, captionKeys: [String] = []
+    _ folder: String, dataset: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil, captionKeys: [String] = []
   ) throws {
     self.folder = folder
     self.captionKeys = captionKeys
     let (paths, files) = try Self.list(folder)
     self.paths = paths
     guard !paths.isEmpty else {
-      throw ImportError(folder, "holds no picture (\(Self.extensions.sorted().joined(separator: ", ")))")
+      throw UserError(folder, "holds no image (\(Self.extensions.sorted().joined(separator: ", ")))")
     }
     let endings = captionKeys.isEmpty && format != .img2dataset ? [".txt"] : [".txt", ".json"]
     let texts = Set(files.filter { file in endings.contains { file.hasSuffix($0) } })
     sidecars = Set(paths.flatMap { path in endings.map { Self.sidecar(path, $0) } }.filter(texts.contains))
-    // With captions beside the pictures, folders are only folders.
+    // If captions lie beside the images, folders are not classes.
     let named = sidecars.isEmpty && format != .img2dataset || format == .imagenet || format == .imagenetV2
     classes = try ClassFolders(named ? paths : [], in: folder, format: format, ids: ids)
     if classes.isEmpty, sidecars.isEmpty, paths.allSatisfy(Self.isFlatImageNet) {
-      throw ImportError(folder, "holds ImageNet's validation pictures without classes; import LOC_val_solution.csv")
+      throw UserError(folder, "holds ImageNet's validation images without classes; import LOC_val_solution.csv")
     }
-    var ledger = KeyLedger(corpus: corpus)
+    var ledger = KeyLedger(dataset: dataset)
     for (index, path) in paths.enumerated() {
       guard let earlier = ledger.note(SampleKey.from(path: path), at: index) else { continue }
-      throw ImportError(
+      throw UserError(
         folder, "\(paths[earlier]) and \(path) have the same key \"\(SampleKey.from(path: path))\"; rename one")
     }
   }
 
-  /// The pictures in a folder and those below it, following links, in the order of their bytes; and all files.
-  static func list(_ folder: String) throws -> (pictures: [String], files: [String]) {
+  /// Returns the images in a folder and those below it, following links, in the order of their bytes; and all files.
+  static func list(_ folder: String) throws -> (images: [String], files: [String]) {
     var files: [String] = []
     try list(folder, "", ancestors: [], into: &files)
-    let pictures = files.filter { extensions.contains(($0 as NSString).pathExtension.lowercased()) }
-    return (pictures.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }, files)
+    let images = files.filter { extensions.contains(($0 as NSString).pathExtension.lowercased()) }
+    return (images.sortedByBytes(), files)
   }
 
   private static func list(_ folder: String, _ prefix: String, ancestors: [String], into files: inout [String]) throws {
     let real = URL(filePath: folder).resolvingSymlinksInPath().path(percentEncoded: false)
-    // A link back to where we come from would never end.
+    // A link back to a folder above would never end.
     guard !ancestors.contains(real) else { return }
-    let names = try ImportError.naming(folder) { try FileManager.default.contentsOfDirectory(atPath: folder) }
-    for name in names where !name.hasPrefix(".") {
-      var isFolder: ObjCBool = false
+    for name in try UserFiles.names(in: folder) where !name.hasPrefix(".") {
       let path = folder + "/" + name
-      guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { continue }
-      if isFolder.boolValue {
+      guard let isFolder = UserFiles.isFolder(path) else { continue }
+      if isFolder {
         try list(path, prefix + name + "/", ancestors: ancestors + [real], into: &files)
       } else {
         files.append(prefix + name)
@@ -98,27 +96,122 @@ struct FolderSource: ImportSource {
       let path = source.paths[at]
       at += 1
       let key = SampleKey.from(path: path)
-      func rejected(_ reason: String) -> ImportEntry {
-        .rejected(Rejection(place: path, key: key, reason: reason))
-      }
-      do throws(SampleTexts.Reason) {
+      do throws(ImportReason) {
         let texts = SampleTexts(text: try text(path, ".txt"), json: try text(path, ".json"))
-        let captions = try texts.read(keys: source.captionKeys).captions
-        let label = source.classes.label(of: path)
-        guard !captions.isEmpty || label != nil else { return rejected("has neither a caption nor a label") }
-        return .item(
-          ImportItem(place: path, path: source.folder + "/" + path, key: key, captions: captions, label: label))
-      } catch { return rejected(error.words) }
+        return ImportEntry(
+          ImportItem(
+            place: path, path: source.folder + "/" + path, key: key,
+            captions: try texts.read(keys: source.captionKeys).captions, label: source.classes.label(of: path)))
+      } catch { return .rejected(Rejection(place: path, key: key, reason: error.words)) }
     }
 
-    /// The file beside a picture, if it is there and to be read.
-    private func text(_ path: String, _ ending: String) throws(SampleTexts.Reason) -> SampleTexts.File? {
+    /// Returns the file beside an image, if it exists and is to be read.
+    private func text(_ path: String, _ ending: String) throws(ImportReason) -> SampleTexts.File? {
       let name = FolderSource.sidecar(path, ending)
       guard source.sidecars.contains(name) else { return nil }
-      switch RegularFile.read(source.folder + "/" + name, limit: SampleTexts.longest) {
-      case .failure(let reason): throw SampleTexts.Reason(words: "its captions, \(name): \(reason.words)")
-      case .success(let bytes): return SampleTexts.File(name: name, bytes: bytes)
-      }
+      do throws(ImportReason) {
+        return SampleTexts.File(
+          name: name, bytes: try UserFiles.read(source.folder + "/" + name, limit: SampleTexts.longest))
+      } catch { throw ImportReason("its captions, \(name): \(error.words)") }
     }
+  }
+}
+
+/// The classes that the sub-folders of a folder of images stand for.
+struct ClassFolders {
+  /// The classes' names by label; empty if folders are named by labels.
+  let labels: [String]
+  /// The number of folders that all images share above those of the classes (`sketch/n01440764/…` has one).
+  private let depth: Int
+  /// The labels by folder.
+  private let numbers: [String: Int]
+
+  /// - Parameters:
+  ///   - format: a form of folder; if nil, the folders' names decide.
+  ///   - ids: ImageNet's ids, needed if the images are not of all its classes.
+  init(_ paths: [String], in folder: String, format: ImportFormat?, ids: WordNetIDs?) throws(UserError) {
+    let shared = Self.sharedFolders(paths)
+    let names = Set(paths.compactMap { Self.name($0, depth: shared) })
+    let nested = !paths.isEmpty && paths.allSatisfy { Self.name($0, depth: shared) != nil }
+    let guess: ImportFormat =
+      if nested, names.allSatisfy(WordNetIDs.isOne) {
+        .imagenet
+      } else if nested, names.allSatisfy(Self.isNumber) { .imagenetV2 } else { .folder }
+
+    switch format ?? guess {
+    case .imagenet:
+      try Self.check(guess == .imagenet, folder, names, "WordNet ids (n01440764, …)")
+      let ids = if let ids { ids } else { try Self.all(names, in: folder) }
+      if let unknown = names.subtracting(ids.names).min() {
+        throw UserError(folder, "the folder \(unknown) is none of the \(ids.names.count) classes that --wnids lists")
+      }
+      depth = shared
+      labels = ids.names
+      numbers = labels.positions
+    case .imagenetV2:
+      try Self.check(guess == .imagenetV2, folder, names, "numbers (0, 1, …)")
+      let values = names.compactMap { name in Int(name).map { (name, $0) } }
+      guard Set(values.map(\.1)).count == values.count else {
+        throw UserError(folder, "two of its folders are the same number, such as 7 and 07; rename one")
+      }
+      depth = shared
+      labels = []
+      numbers = Dictionary(uniqueKeysWithValues: values)
+    default:
+      depth = 0
+      labels =
+        paths.allSatisfy { $0.contains("/") }
+        ? Set(paths.compactMap { Self.name($0, depth: 0) }).sortedByBytes() : []
+      numbers = labels.positions
+    }
+  }
+
+  /// True if the folders are not classes.
+  var isEmpty: Bool { numbers.isEmpty }
+
+  func label(of path: String) -> Int? { Self.name(path, depth: depth).flatMap { numbers[$0] } }
+
+  private static func check(
+    _ isSo: Bool, _ folder: String, _ names: Set<String>, _ expected: String
+  ) throws(UserError) {
+    guard !isSo else { return }
+    let others = names.filter { !WordNetIDs.isOne($0) && !isNumber($0) }.sorted().prefix(3)
+    let found = others.isEmpty ? "others" : others.map { "\"\($0)\"" }.joined(separator: ", ")
+    throw UserError(folder, "expected every image in a folder named by \(expected), found \(found)")
+  }
+
+  /// Returns the ids of all folders, which must be ImageNet's.
+  private static func all(_ names: Set<String>, in folder: String) throws(UserError) -> WordNetIDs {
+    guard names.count == WordNetIDs.count else {
+      throw UserError(
+        folder,
+        """
+        has \(names.count) folders named by WordNet ids, not ImageNet's \(WordNetIDs.count), among which a label is a \
+        position; list them with --wnids, or number these folders 0 to \(names.count - 1) with --format folder
+        """)
+    }
+    return try WordNetIDs(Array(names), at: folder)
+  }
+
+  /// Returns the folder of a path below `depth` others, or nil if the path has none there.
+  private static func name(_ path: String, depth: Int) -> String? {
+    let steps = path.split(separator: "/", maxSplits: depth + 1)
+    return steps.count == depth + 2 ? String(steps[depth]) : nil
+  }
+
+  /// Counts the folders, from the top, that all images share and that cannot be classes.
+  private static func sharedFolders(_ paths: [String]) -> Int {
+    var depth = 0
+    while let name = paths.first.flatMap({ name($0, depth: depth) }), !WordNetIDs.isOne(name), !isNumber(name),
+      paths.allSatisfy({ Self.name($0, depth: depth) == name })
+    {
+      depth += 1
+    }
+    return depth
+  }
+
+  private static func isNumber(_ name: some StringProtocol) -> Bool {
+    (1...9).contains(name.utf8.count)
+      && name.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 }

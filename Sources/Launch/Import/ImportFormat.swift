@@ -2,17 +2,17 @@ import ArgumentParser
 import Dist
 import Foundation
 
-/// What a source is: a folder, a table, or a list in one of the forms in which the sets of the paper are public.
+/// The form of a source: a folder, a table, tars, or a list in a published form of the paper's datasets.
 enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
-  /// Pictures with captions beside them, or sub-folders that are classes, numbered in the order of their bytes.
+  /// Images with captions beside them, or sub-folders that are classes, numbered in the order of their bytes.
   case folder
-  /// Sub-folders named by WordNet ids; labels are positions among ImageNet's 1,000.
+  /// Sub-folders named by WordNet ids; labels are the ids' positions among ImageNet's 1,000.
   case imagenet
   /// Sub-folders named by numbers, which are the labels.
   case imagenetV2 = "imagenet-v2"
-  /// `LOC_val_solution.csv`: ImageNet's validation pictures in one folder, their classes in a table.
+  /// `LOC_val_solution.csv`: ImageNet's validation images in one folder, and their classes in a table.
   case imagenetSolution = "imagenet-solution"
-  /// CSV or TSV with a header and one picture a line.
+  /// CSV or TSV with a header and one image a line.
   case table
   /// COCO's caption annotations: JSON with `images` and `annotations`.
   case coco
@@ -22,22 +22,22 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
   case flickr
   /// Tars of samples: neighbours whose names are equal up to the first dot (`0017.jpg`, `0017.txt`).
   case webdataset
-  /// What img2dataset leaves: tars, or folders of pictures with texts beside them.
+  /// A folder that img2dataset has written: tars, or folders of images with texts beside them.
   case img2dataset
 
   static let words = allCases.map(\.rawValue).joined(separator: ", ")
 
   var isJSON: Bool { self == .coco || self == .karpathy }
-  /// Whether the source is a folder.
+  /// True if the source is a folder.
   var isFolder: Bool { [.folder, .imagenet, .imagenetV2, .img2dataset].contains(self) }
-  /// Whether texts beside the pictures may be JSON.
+  /// True if texts beside the images may be JSON.
   var hasCaptionKeys: Bool { [.folder, .webdataset, .img2dataset].contains(self) }
-  /// Whether it names pictures that lie in a folder of their own.
+  /// True if the source is a list of images that lie in a folder of their own.
   var hasImages: Bool { [.imagenetSolution, .coco, .karpathy, .flickr].contains(self) }
-  /// Whether classes are WordNet ids.
+  /// True if classes are WordNet ids.
   var hasWordNetIDs: Bool { [.imagenet, .imagenetSolution].contains(self) }
 
-  /// Where the public archives have the pictures, seen from the folder of the list; else they are in it.
+  /// Returns where the public archives keep the images, relative to the list's folder; if nowhere else, they lie in it.
   func usualImages(_ list: String, _ document: JSONRecord? = nil) -> [String] {
     let flickr = ["flickr30k_images", "flickr30k-images"]
     switch self {
@@ -51,7 +51,7 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
     }
   }
 
-  /// What a file is, by its first line; nil: JSON.
+  /// Recognises a file by its first line; returns nil for JSON.
   static func of(file path: String) throws -> ImportFormat? {
     let file = try OpenFile.reading(path)
     let head = try file.read(min(try file.size(), 1 << 16), of: UInt8.self, at: 0)
@@ -63,26 +63,26 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
     if line.hasPrefix("image_name|") { return .flickr }
     if fields.count == 2, fields[0].wholeMatch(of: /[^#]+#[0-9]+/) != nil { return .flickr }
     if fields.count == 2, fields[1].hasPrefix("http://") || fields[1].hasPrefix("https://") {
-      throw ImportError(
+      throw UserError(
         path,
         """
-        is a list of captions and addresses, as Conceptual Captions has it, without pictures; fetch them and import \
-        what the fetching leaves: img2dataset's folder (its output_format webdataset or files), or a table with the \
-        columns filepath and title
+        is a list of captions and URLs without images, like Conceptual Captions; download the images and import the \
+        result: the folder that img2dataset writes (output_format webdataset or files), or a table with the columns \
+        filepath and title
         """)
     }
     return .table
   }
 
-  /// What a JSON file is, by its keys.
-  static func of(_ document: JSONRecord, path: String) throws(ImportError) -> ImportFormat {
+  /// Recognises a JSON file by its keys.
+  static func of(_ document: JSONRecord, path: String) throws(UserError) -> ImportFormat {
     if document.has("annotations") { return .coco }
     if case .array(let images)? = document.value("images"), let first = images.first, let record = JSONRecord(first),
       record.has("sentences") || record.has("split")
     {
       return .karpathy
     }
-    throw ImportError(
+    throw UserError(
       path,
       """
       is JSON, but neither COCO's captions (images and annotations) nor Karpathy's splits (images with split and \

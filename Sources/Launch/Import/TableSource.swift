@@ -1,9 +1,9 @@
 import Dist
 import Foundation
 
-/// A CSV or TSV table with one picture a line.
+/// A CSV or TSV table with one image a line.
 ///
-/// The table is read twice and never held: first for the keys, the labels and the count, then for the pictures.
+/// The table is read twice and never held in memory: first for the keys, the labels and the count, then for the images.
 struct TableSource: ImportSource {
   let path: String
   let separator: UInt8
@@ -13,11 +13,11 @@ struct TableSource: ImportSource {
   private let quoted: Bool
   private let layout: TableLayout
 
-  /// Reads the table once and checks it: the columns are there, no key comes twice.
+  /// Reads the table once and checks that the columns exist and no key comes twice.
   ///
-  /// - Parameter separator: nil: by the file's name (a comma for `.csv`, else a tab), but another one if only with that
-  ///   the header names the column of the pictures.
-  init(_ path: String, corpus: String, columns: TableColumns, separator: UInt8? = nil, quoted: Bool = true) throws {
+  /// - Parameter separator: if nil, the file's name decides (a comma for `.csv`, else a tab), unless only another
+  ///   separator makes the header name the column of the images.
+  init(_ path: String, dataset: String, columns: TableColumns, separator: UInt8? = nil, quoted: Bool = true) throws {
     self.path = path
     self.quoted = quoted
     labeled = columns.label != nil
@@ -29,45 +29,43 @@ struct TableSource: ImportSource {
     let choice = headers.firstIndex { $0.contains(columns.image) } ?? 0
     self.separator = candidates[choice]
     layout = try TableLayout(columns, header: headers[choice], path: path)
-    try survey(corpus, keyed: columns.key != nil)
+    try survey(dataset, keyed: columns.key != nil)
   }
 
   private static func header(_ path: String, _ separator: UInt8, _ quoted: Bool) throws -> [String] {
     var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
-    guard let record = try reader.next() else { throw ImportError(path, "the table is empty") }
+    guard let record = try reader.next() else { throw UserError(path, "the table is empty") }
     return record.fields.map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespaces) }
   }
 
   /// Counts the records, refuses repeated keys and collects the classes.
-  private mutating func survey(_ corpus: String, keyed: Bool) throws {
-    var ledger = KeyLedger(corpus: corpus)
+  private mutating func survey(_ dataset: String, keyed: Bool) throws {
+    var ledger = KeyLedger(dataset: dataset)
     var names: Set<String> = []
     var reader = try records()
     while let record = try reader.next() {
       count += 1
-      guard case .success(let row) = layout.row(record) else { continue }
+      guard let row = try? layout.row(record) else { continue }
       let key = key(row)
       if let earlier = ledger.note(key, at: record.line) {
         let advice = keyed ? "keys must be unique" : "name a column of unique keys with --key-column"
-        throw ImportError(path, "lines \(earlier) and \(record.line) have the same key \"\(key)\"; \(advice)")
+        throw UserError(path, "lines \(earlier) and \(record.line) have the same key \"\(key)\"; \(advice)")
       }
       if !row.label.isEmpty { names.insert(row.label) }
     }
-    guard count > 0 else { throw ImportError(path, "has a header and nothing below it") }
+    guard count > 0 else { throw UserError(path, "has a header and nothing below it") }
     // Numbers are labels as they stand; anything else names a class.
-    if names.contains(where: { Int32($0) == nil }) {
-      labels = names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-    }
+    if names.contains(where: { Int32($0) == nil }) { labels = names.sortedByBytes() }
   }
 
-  /// The records behind the header.
+  /// Returns a reader of the records below the header.
   private func records() throws -> DelimitedReader {
     var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
     _ = try reader.next()
     return reader
   }
 
-  /// The key column's word, or the picture's path seen from the table's folder.
+  /// Returns the key in its column, or else the image's path relative to the table's folder.
   private func key(_ row: TableLayout.Row) -> String {
     if let key = row.key { return key }
     let folder = Publish.folder(of: path) + "/"
@@ -75,9 +73,7 @@ struct TableSource: ImportSource {
   }
 
   func entries() throws -> any ImportReader {
-    Reader(
-      source: self, records: try records(),
-      numbers: Dictionary(uniqueKeysWithValues: labels.enumerated().map { ($1, $0) }))
+    Reader(source: self, records: try records(), numbers: labels.positions)
   }
 
   private struct Reader: ImportReader {
@@ -89,20 +85,84 @@ struct TableSource: ImportSource {
     mutating func next() throws -> ImportEntry? {
       guard let record = try records.next() else { return nil }
       let place = "line \(record.line)"
-      switch source.layout.row(record) {
-      case .failure(let reason):
-        return .rejected(Rejection(place: place, key: "", reason: reason.words))
-      case .success(let row):
-        // A negative number is how many tables write that there is no label.
+      do throws(ImportReason) {
+        let row = try source.layout.row(record)
+        // Many tables write a negative number for a missing label.
         let label = numbers[row.label] ?? Int(row.label).flatMap { $0 < 0 ? nil : $0 }
         let path = row.path.hasPrefix("/") ? row.path : Publish.folder(of: source.path) + "/" + row.path
-        let item = ImportItem(
-          place: place, path: path, key: source.key(row), captions: row.captions, label: label)
-        guard !item.captions.isEmpty || item.label != nil else {
-          return .rejected(Rejection(place: place, key: item.key, reason: "has neither a caption nor a label"))
-        }
-        return .item(item)
-      }
+        return ImportEntry(
+          ImportItem(place: place, path: path, key: source.key(row), captions: row.captions, label: label))
+      } catch { return .rejected(Rejection(place: place, key: "", reason: error.words)) }
     }
+  }
+}
+
+/// The names of a table's columns.
+struct TableColumns: Sendable, Equatable {
+  var image = "filepath"
+  /// The columns of captions, in this order. If nil, it is `title`, which may be absent if there is a label.
+  var captions: [String]?
+  var label: String?
+  var key: String?
+}
+
+/// Reads records by the positions of a table's columns.
+struct TableLayout: Sendable {
+  private let image: Int
+  private let captions: [Int]
+  private let label: Int?
+  private let key: Int?
+  private let width: Int
+
+  /// The contents of one record; if `key` is nil, the key is made from the path.
+  struct Row: Equatable {
+    var path: String
+    var captions: [String]
+    var label: String
+    var key: String?
+  }
+
+  /// Finds the columns in a header.
+  init(_ columns: TableColumns, header: [String], path: String) throws(UserError) {
+    func position(_ name: String, _ option: String) throws(UserError) -> Int {
+      let found = header.indices.filter { header[$0] == name }
+      guard let first = found.first else {
+        let known = header.map { "\"\($0)\"" }.joined(separator: ", ")
+        throw UserError(path, "has no column \"\(name)\"; it has \(known); name the right one with \(option)")
+      }
+      guard found.count == 1 else { throw UserError(path, "has \(found.count) columns \"\(name)\"") }
+      return first
+    }
+    image = try position(columns.image, "--image-column")
+    let optional = columns.label != nil && !header.contains("title")
+    var captions: [Int] = []
+    for name in columns.captions ?? (optional ? [] : ["title"]) {
+      captions.append(try position(name, "--caption-columns"))
+    }
+    self.captions = captions
+    label = if let name = columns.label { try position(name, "--label-column") } else { nil }
+    key = if let name = columns.key { try position(name, "--key-column") } else { nil }
+    width = header.count
+  }
+
+  /// Reads a record, or throws why it cannot be used. Captions are trimmed, and empty ones are left out.
+  func row(_ record: DelimitedReader.Record) throws(ImportReason) -> Row {
+    guard record.fields.count == width else {
+      throw ImportReason("has \(record.fields.count) fields, the header has \(width)")
+    }
+    var wrong: String?
+    func text(_ position: Int) -> String {
+      let text = String(validating: record.fields[position], as: UTF8.self)
+      if text == nil { wrong = "is not UTF-8" }
+      if text?.utf8.contains(0) == true { wrong = "holds a zero byte" }
+      return text?.trimmingCharacters(in: .whitespacesAndNewlines) ?? ""
+    }
+    let row = Row(
+      path: text(image), captions: captions.map(text).filter { !$0.isEmpty }, label: label.map(text) ?? "",
+      key: key.map { SampleKey.clean(text($0)) })
+    if let wrong { throw ImportReason(wrong) }
+    if row.path.isEmpty { throw ImportReason("names no image") }
+    if row.key == "" { throw ImportReason("has an empty key") }
+    return row
   }
 }

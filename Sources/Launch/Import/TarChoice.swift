@@ -1,34 +1,32 @@
 import Dist
 import Foundation
-import Settings
 
-/// Which tars a source's names stand for.
+/// Finds the tars that a source's names stand for.
 enum TarChoice {
-  /// Whether names on the command line are meant as tars: several, or one that ends so.
+  /// Returns whether names on the command line mean tars: several names do, and a single one that ends in `.tar`.
   static func isOne(_ sources: [String]) -> Bool {
     sources.count > 1 || sources.contains { $0.contains("::") || $0.lowercased().hasSuffix(".tar") }
   }
 
-  /// The tars of names with braces (`cc3m-{00000..00331}.tar`), of several joined by two colons, and of folders, in
-  /// this order. One that is missing is an error that names it.
+  /// Returns the tars of names with braces (`cc3m-{00000..00331}.tar`), of names joined by two colons, and of folders,
+  /// in this order. A missing tar is an error that names it.
   static func paths(_ sources: [String]) throws -> [String] {
     var paths: [String] = []
     for source in sources.flatMap(parts) {
-      var isFolder: ObjCBool = false
-      if unsafe FileManager.default.fileExists(atPath: source, isDirectory: &isFolder) {
-        let tars = isFolder.boolValue ? try tars(in: source) : [source]
-        guard !tars.isEmpty else { throw ImportError(source, "holds no .tar") }
+      if let isFolder = UserFiles.isFolder(source) {
+        let tars = isFolder ? try tars(in: source) : [source]
+        guard !tars.isEmpty else { throw UserError(source, "holds no .tar") }
         paths += tars
         continue
       }
       let names: [String]
-      do throws(BraceExpansion.Problem) { names = try BraceExpansion.names(source) } catch {
-        throw ImportError(source, error.reason, exitCode: 64)
+      do throws(ImportReason) { names = try BraceExpansion.names(source) } catch {
+        throw UserError(source, error.words, status: .usage)
       }
       let missing = names.filter { !FileManager.default.fileExists(atPath: $0) }
       guard missing.isEmpty else {
         let words = names == [source] ? "" : "; \(missing.count) of the \(names.count) that \(source) names are missing"
-        throw ImportError(missing[0], "does not exist; expected a tar\(words)")
+        throw UserError(missing[0], "does not exist; expected a tar\(words)")
       }
       paths += names
     }
@@ -36,14 +34,98 @@ enum TarChoice {
   }
 
   private static func parts(_ source: String) -> [String] {
-    // A file of this very name is meant as it is.
+    // A file of exactly this name is taken as it is.
     FileManager.default.fileExists(atPath: source) ? [source] : source.components(separatedBy: "::")
   }
 
-  /// The tars that lie in a folder, in the order of their names' bytes.
+  /// Returns the tars that lie in a folder, in the order of their names' bytes.
   static func tars(in folder: String) throws -> [String] {
-    let names = try ImportError.naming(folder) { try FileManager.default.contentsOfDirectory(atPath: folder) }
-    return names.filter { $0.hasSuffix(".tar") && !$0.hasPrefix(".") }
-      .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }.map { folder + "/" + $0 }
+    try UserFiles.names(in: folder).filter { $0.hasSuffix(".tar") && !$0.hasPrefix(".") }
+      .sortedByBytes().map { folder + "/" + $0 }
+  }
+}
+
+/// Expands names written as one, as the webdataset library and shells do: `a-{00..11}.tar`, `{train,val}/{0..9}.tar`.
+///
+/// `{x..y}` counts from x to y, up or down, with as many digits as the longer one if either begins with 0; `{x..y..s}`
+/// counts in steps of s; `{a..e}` runs through letters; `{p,q}` is a list. Braces may follow one another and be
+/// nested. Others, such as `{x}`, stand for themselves. The first brace changes slowest.
+enum BraceExpansion {
+  /// The most names a pattern may stand for; no dataset has as many tars.
+  static let most = 1 << 20
+
+  private static let tooMany = ImportReason("stands for more than \(most) names")
+
+  static func names(_ pattern: String) throws(ImportReason) -> [String] {
+    var rest = Array(pattern)[...]
+    let names = try sequence(&rest, depth: 0)
+    guard rest.isEmpty else { throw ImportReason("closes a brace that was not opened") }
+    return names
+  }
+
+  /// Expands what stands before the next comma or closing brace of this depth; outside of braces a comma is a
+  /// character like any other.
+  private static func sequence(_ rest: inout ArraySlice<Character>, depth: Int) throws(ImportReason) -> [String] {
+    var names = [""]
+    while let character = rest.first, character != "}", depth == 0 || character != "," {
+      rest.removeFirst()
+      guard character == "{" else {
+        for index in names.indices { names[index].append(character) }
+        continue
+      }
+      guard depth < 16 else { throw ImportReason("nests braces deeper than 16") }
+      let choices = try braces(&rest, depth: depth + 1)
+      guard names.count <= most / max(choices.count, 1) else { throw tooMany }
+      names = names.flatMap { name in choices.map { name + $0 } }
+    }
+    return names
+  }
+
+  /// Expands a brace whose opening has already been passed.
+  private static func braces(_ rest: inout ArraySlice<Character>, depth: Int) throws(ImportReason) -> [String] {
+    if let end = rest.firstIndex(where: { "{},".contains($0) }), rest[end] == "}",
+      let range = try range(String(rest[..<end]))
+    {
+      rest = rest[(end + 1)...]
+      return range
+    }
+    var choices: [String] = []
+    var items = 0
+    while true {
+      choices += try sequence(&rest, depth: depth)
+      guard choices.count <= most else { throw tooMany }
+      items += 1
+      guard let character = rest.popFirst() else { throw ImportReason("opens a brace that is not closed") }
+      if character == "}" { break }
+    }
+    return items == 1 ? choices.map { "{\($0)}" } : choices
+  }
+
+  /// Returns the names of `x..y` or `x..y..step`, or nil if the text is not a range.
+  private static func range(_ text: String) throws(ImportReason) -> [String]? {
+    guard
+      let match = text.wholeMatch(of: /(-?[0-9]{1,18}|[A-Za-z])\.\.(-?[0-9]{1,18}|[A-Za-z])(?:\.\.(-?[0-9]{1,9}))?/),
+      let step = match.3.map({ Int($0) }) ?? 1
+    else { return nil }
+    let (from, to) = (String(match.1), String(match.2))
+    let distance = step == 0 ? 1 : abs(step)
+    if let first = Int(from), let last = Int(to) {
+      let isPadded = [from, to].contains { $0.count > 1 && ($0.hasPrefix("0") || $0.hasPrefix("-0")) }
+      let width = isPadded ? max(from.count, to.count) : 0
+      guard abs(last - first) / distance < most else { throw tooMany }
+      return stride(from: first, through: last, by: first <= last ? distance : -distance).map { padded($0, to: width) }
+    }
+    guard let first = Unicode.Scalar(from), let last = Unicode.Scalar(to), Int(from) == nil, Int(to) == nil else {
+      return nil
+    }
+    let (low, high) = (Int(first.value), Int(last.value))
+    return stride(from: low, through: high, by: low <= high ? distance : -distance)
+      .compactMap { Unicode.Scalar($0).map(String.init) }
+  }
+
+  private static func padded(_ number: Int, to width: Int) -> String {
+    let sign = number < 0 ? "-" : ""
+    let digits = String(number.magnitude)
+    return sign + String(repeating: "0", count: max(width - sign.count - digits.count, 0)) + digits
   }
 }

@@ -3,20 +3,20 @@ import Foundation
 
 /// The node under this process, as far as a run depends on it.
 struct Host: Sendable, Equatable, Codable {
-  /// Tells nodes apart where host names do not: the same for all containers on one kernel.
+  /// Distinguishes nodes of the same host name: it is the same for all containers on one kernel.
   var boot: String
   var processor: String
-  /// What tells the processor apart, for `precision: auto`; nil where a file of an earlier version does not say it.
+  /// The processor's identity, for `precision: auto`; nil in a file of an earlier version.
   var identity: Processor?
   var level: BLASKernel.Level
-  /// Size and free space of the shared-memory file system in bytes, where there is one.
+  /// The size of the shared-memory file system in bytes, if there is one.
   var sharedMemory: Int?
   var sharedMemoryFree: Int?
-  /// `HDF5_USE_FILE_LOCKING` as given; nil: HDF5's own default.
+  /// The value of `HDF5_USE_FILE_LOCKING`; if nil, HDF5 uses its own default.
   var fileLocking: String?
   var container: Bool
   var root: Bool
-  /// The variables that let root and containers run under mpirun, as far as they are not set.
+  /// The variables that root and containers need under mpirun and that are not set.
   var missingVariables: [String]
 
   static var current: Host {
@@ -39,5 +39,36 @@ struct Host: Sendable, Equatable, Codable {
       fileLocking: environment["HDF5_USE_FILE_LOCKING"].flatMap { $0.isEmpty ? nil : $0 },
       container: container, root: root,
       missingVariables: wanted.filter { environment[String($0.prefix { $0 != "=" })] == nil })
+  }
+}
+
+/// The resident memory of this process in MiB, as Linux counts it.
+enum ProcessMemory {
+  /// The most that has been resident since the start or the last reset.
+  static var peak: Double { figure("VmHWM:", in: "/proc/self/status") }
+
+  /// The memory that is resident now.
+  static var now: Double { figure("VmRSS:", in: "/proc/self/status") }
+
+  /// The part of `now` that processes share, such as windows.
+  static var windows: Double { figure("RssShmem:", in: "/proc/self/status") }
+
+  /// The memory that is resident now, where a page that n processes have mapped counts as one nth: the sum over
+  /// processes is what they hold together.
+  static var share: Double { figure("Pss:", in: "/proc/self/smaps_rollup") }
+
+  /// Lowers the peak to what is resident now, if the system allows it.
+  static func resetPeak() { try? "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8) }
+
+  /// The bytes that this process has read from files since its start.
+  static var read: Double { number("rchar:", in: "/proc/self/io") }
+
+  /// Returns the number of a line `NAME   123 kB` in MiB, or 0 if there is no such line.
+  private static func figure(_ name: String, in file: String) -> Double { number(name, in: file) / 1024 }
+
+  private static func number(_ name: String, in file: String) -> Double {
+    let text = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
+    let line = text.split(separator: "\n").first { $0.hasPrefix(name) }
+    return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) } ?? 0
   }
 }

@@ -2,38 +2,39 @@ import CMachine
 import Foundation
 import Tensor
 
-/// The processor under this process, and what must be settled before anything else starts.
+/// The processor under this process, and the choice of BLAS kernels, which precedes everything else.
 enum Machine {
-  /// Says, in a process that was started anew, what the first one changed: `kernel`, `kernel,threads` or `unset`.
+  /// The variable that tells a restarted process what the first one changed: `kernel`, `kernel,threads` or `unset`.
   static let marker = "KINSHIP_REEXEC"
 
-  /// What the processor offers.
+  /// The vector instructions that the processor offers.
   static var level: BLASKernel.Level { BLASKernel.Level(rawValue: Int(kinship_vector_level())) ?? .baseline }
 
-  /// What this binary was compiled for; nil where x86's levels mean nothing.
+  /// The level this binary was compiled for; nil if x86's levels do not apply.
   static var builtLevel: BLASKernel.Level? { BLASKernel.Level(rawValue: Int(kinship_built_level())) }
 
-  /// Whether the launcher, if there is one, calls this process rank 0. MPI need not be started.
+  /// True if the launcher, if there is one, calls this process rank 0. MPI need not be started.
   static var isFirstRank: Bool {
     let environment = ProcessInfo.processInfo.environment
     let names = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"]
     return names.lazy.compactMap { environment[$0] }.first.map { $0 == "0" } ?? true
   }
 
-  /// Whether the program itself, not the user, chose the BLAS kernel.
+  /// True if the program itself, not the user, chose the BLAS kernel.
   static var choseKernel: Bool {
     ProcessInfo.processInfo.environment[marker]?.hasPrefix("kernel") ?? false
   }
 
-  /// Starts the program anew if OpenBLAS has picked kernels below what the processor can do.
+  /// Restarts the program if OpenBLAS has picked kernels below what the processor supports.
   ///
-  /// OpenBLAS reads its variable when it is loaded, so there is no later moment; and it must be before MPI starts,
-  /// since a launcher counts a process that leaves MPI without a word as failed. Process number, arguments and open
-  /// files stay, so a launcher does not notice. If starting anew fails, the run goes on with the kernels it has.
+  /// OpenBLAS reads its variable while it is loaded, so only a new process can change it. This must happen before MPI
+  /// starts, because a launcher takes a process that leaves MPI without finalizing it for failed. Process number,
+  /// arguments and open files stay the same, so a launcher does not notice. If the restart fails, the run continues
+  /// with the kernels it has.
   static func chooseKernel() {
     #if os(Linux) && arch(x86_64)
       let environment = ProcessInfo.processInfo.environment
-      // One start anew for each step: first without the empty variable, then with our choice.
+      // There is one restart for each step: first without the empty variable, then with our choice.
       let done = environment[marker]
       guard done == nil || done == "unset", BLAS.configuration.contains("DYNAMIC_ARCH") else { return }
       let given = environment[BLASKernel.variable]
@@ -45,33 +46,110 @@ enum Machine {
         unsafe setenv(marker, "unset", 1)
       case .set(let kernel):
         unsafe setenv(BLASKernel.variable, kernel, 1)
-        // Threads that OpenBLAS would start while it is loaded are started when the plan is known.
+        // Keeps OpenBLAS from starting threads while it is loaded; they start when the thread plan is known.
         let names = ["OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"]
         let limited = names.contains { environment[$0].map { !$0.isEmpty } ?? false }
         if !limited { unsafe setenv("OPENBLAS_NUM_THREADS", "1", 1) }
         unsafe setenv(marker, limited ? "kernel" : "kernel,threads", 1)
       }
-      startAnew()
+      restart()
     #endif
   }
 
   /// Replaces this process's program by itself; returns only if that fails.
-  private static func startAnew() {
+  private static func restart() {
     let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/proc/self/exe"
     unsafe execv(program, CommandLine.unsafeArgv)
     let reason = unsafe String(cString: strerror(errno))
     FileHandle.standardError.write(
-      Data("kinship: cannot start \(program) anew for better BLAS kernels (\(reason)); it will be slow\n".utf8))
+      Data("kinship: cannot restart \(program) with better BLAS kernels (\(reason)); it will be slow\n".utf8))
   }
 
-  /// The name of a processor that the kernel does not tell.
+  /// The name of a processor that the kernel does not name.
   static let unknownProcessor = "unknown"
 
-  /// The processor's name as the kernel tells it.
+  /// The processor's name, by the kernel.
   static var processorName: String {
     let lines = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
     let line = lines.split(separator: "\n").first { $0.hasPrefix("model name") }
     let name = line?.split(separator: ":", maxSplits: 1).last.map { $0.trimmingCharacters(in: .whitespaces) }
     return name ?? unknownProcessor
+  }
+
+  /// The SHA-256 of this program. Ranks with different builds would not compute the same.
+  static var programSHA256: String {
+    get throws {
+      #if os(Linux)
+        // This is the file that was started, even if another file has taken its name since.
+        try SavedRun.sha256(of: "/proc/self/exe")
+      #else
+        try SavedRun.sha256(of: Bundle.main.executablePath ?? CommandLine.arguments[0])
+      #endif
+    }
+  }
+}
+
+/// Chooses the OpenBLAS kernels that suit a processor.
+///
+/// OpenBLAS chooses by a list of model numbers that ends with its release: a newer processor gets the list's last
+/// entry, whose kernels are often only half or a quarter as fast.
+enum BLASKernel {
+  /// Vector instructions that the processor and operating system offer, or that kernels are written for.
+  enum Level: Int, Comparable, Sendable, Codable {
+    case baseline, avx2, avx512
+
+    static func < (a: Level, b: Level) -> Bool { a.rawValue < b.rawValue }
+
+    /// The level's name in compilers' options.
+    var name: String {
+      switch self {
+      case .baseline: "x86-64"
+      case .avx2: "x86-64-v3"
+      case .avx512: "x86-64-v4"
+      }
+    }
+  }
+
+  /// A change of the environment, after which the program must restart.
+  enum Change: Equatable, Sendable {
+    case set(String)
+    case unset
+  }
+
+  static let variable = "OPENBLAS_CORETYPE"
+
+  /// Returns the level of a kernel by OpenBLAS's name, or nil if the name is not known here; such a kernel is kept.
+  static func level(of kernel: String) -> Level? {
+    switch kernel.lowercased() {
+    case "skylakex", "cooperlake", "sapphirerapids": .avx512
+    case "haswell", "zen", "excavator": .avx2
+    case "prescott", "core2", "penryn", "dunnington", "nehalem", "sandybridge", "atom", "nano", "katmai",
+      "coppermine", "northwood", "banias", "athlon", "opteron", "opteron_sse3", "barcelona", "bobcat", "bulldozer",
+      "piledriver", "steamroller":
+      .baseline
+    default: nil
+    }
+  }
+
+  /// Returns the change that gives OpenBLAS better kernels, or nil if it already has suitable ones.
+  ///
+  /// - Parameters:
+  ///   - kernel: the kernel that OpenBLAS has picked.
+  ///   - processor: the level that the processor supports.
+  ///   - given: the environment's `OPENBLAS_CORETYPE`. A value is the user's choice and wins. An empty value, which
+  ///     OpenBLAS takes for an unknown name, counts as none.
+  static func change(kernel: String, processor: Level, given: String?) -> Change? {
+    if let given { return given.isEmpty ? .unset : nil }
+    guard let level = level(of: kernel), level < processor else { return nil }
+    return .set(best(for: processor))
+  }
+
+  /// Returns the kernels for a level. SkylakeX stands for all of AVX-512: later kernels only add number formats to it.
+  static func best(for processor: Level) -> String {
+    switch processor {
+    case .avx512: "SkylakeX"
+    case .avx2: "Haswell"
+    case .baseline: "Prescott"
+    }
   }
 }

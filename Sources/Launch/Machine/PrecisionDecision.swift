@@ -2,31 +2,19 @@ import Dist
 import Foundation
 import Tensor
 
-/// The processor under one rank.
-struct RankProcessor: Codable, Equatable, Sendable {
-  var hostname: String
-  var processor: Processor
-
-  /// The processors of all ranks, in rank order, on every rank. Every rank must call it.
-  static func all(over ranks: Communicator) throws -> [RankProcessor] {
-    let own = try JSONEncoder().encode(RankProcessor(hostname: ranks.hostname, processor: .current))
-    return try ranks.allGather([UInt8](own)).map { try JSONDecoder().decode(RankProcessor.self, from: Data($0)) }
-  }
-}
-
-/// The precision that `precision: auto` takes, and why.
+/// The precision that `precision: auto` takes, and the reason.
 struct PrecisionDecision: Codable, Equatable, Sendable {
-  var used: Precision
-  /// A clause without an end: `AMD Zen 4, whose bf16 dot products run at 2 times the rate of its FMAs`.
+  var used: ComputePrecision
+  /// A clause without a full stop: `AMD Zen 4, whose bf16 dot products run at 2 times the rate of its FMAs`.
   var reason: String
 
-  init(used: Precision, reason: String) {
+  init(used: ComputePrecision, reason: String) {
     self.used = used
     self.reason = reason
   }
 
-  /// The decision for ranks on these processors: bf16 where it is faster on each of them, fp32 for all where it is not
-  /// on one. It is the same in any order of the same ranks, but for the host that the reason names.
+  /// Decides for ranks on these processors: bf16 if it is faster on each of them, else fp32 for all. The order of the
+  /// ranks affects only which host the reason names.
   init(on ranks: [RankProcessor]) {
     let decisions = ranks.map { PrecisionDecision($0.processor) }
     let exact = decisions.firstIndex { $0.used == .fp32 }
@@ -39,7 +27,7 @@ struct PrecisionDecision: Codable, Equatable, Sendable {
     }
   }
 
-  /// The decision for one processor.
+  /// Decides for one processor.
   init(_ processor: Processor) {
     let name = processor.name == Machine.unknownProcessor ? "this processor" : processor.name
     switch processor.products {
@@ -53,7 +41,7 @@ struct PrecisionDecision: Codable, Equatable, Sendable {
         let title =
           processor.known?.name
           ?? "the unknown processor \(name) (\(processor.vendor), family \(processor.family), model \(processor.model))"
-        self.init(used: .fp32, reason: "the rate of bf16 dot products is not known of \(title)")
+        self.init(used: .fp32, reason: "the rate of bf16 dot products is not known for \(title)")
         return
       }
       let rate = "\(Figures.significant(ratio, 2)) times the rate of its FMAs"
@@ -63,13 +51,13 @@ struct PrecisionDecision: Codable, Equatable, Sendable {
     }
   }
 
-  /// The decision for what was begun in a precision already: that one, so that the numbers do not change on the way,
-  /// unless a rank cannot compute in it.
+  /// Returns the decision for something that was already begun in a precision: it keeps that precision, so that the
+  /// numbers do not change midway, unless a rank cannot compute in it.
   ///
   /// - Parameters:
-  ///   - recorded: the precision in which it was begun; nil where it was not, or where nobody knows.
-  ///   - what: what was begun, such as `the run`.
-  func keeping(_ recorded: Precision?, of what: String, on ranks: [RankProcessor]) -> PrecisionDecision {
+  ///   - recorded: the precision in which it was begun; nil if it was not begun or the precision is not known.
+  ///   - what: the name of what was begun, such as `the run`.
+  func keeping(_ recorded: ComputePrecision?, of what: String, on ranks: [RankProcessor]) -> PrecisionDecision {
     guard let recorded, recorded != used else { return self }
     let began = "\(what) was begun in \(recorded.rawValue)"
     let lacking = ranks.first { $0.processor.products == nil }
@@ -81,6 +69,57 @@ struct PrecisionDecision: Codable, Equatable, Sendable {
       used: recorded, reason: "\(began) and keeps to it; a new one would take \(used.rawValue): \(reason)")
   }
 
-  /// `bf16 (auto: AMD Zen 4, whose …)`.
+  /// The precision with its reason: `bf16 (auto: AMD Zen 4, whose …)`.
   var text: String { "\(used.rawValue) (auto: \(reason))" }
+}
+
+/// The precision in which the towers' products read their operands, the same on all ranks.
+struct ProductPrecision: Equatable {
+  let used: ComputePrecision
+  /// The header's line about it; nil if fp32 was asked for.
+  var note: String?
+  var warnings: [String] = []
+
+  /// Returns bf16 if it is wanted and every rank's processor has such products, else fp32. Without such products
+  /// rounding would cost time, and a rank with another precision would train another model. Every rank must call it.
+  ///
+  /// - Parameter key: the key of the run file that asks for it.
+  static func agreed(
+    _ wanted: ComputePrecision, key: String = "precision", over ranks: Communicator
+  ) throws -> ProductPrecision {
+    guard wanted == .bf16 else { return ProductPrecision(used: .fp32) }
+    return ProductPrecision(wanted, key: key, on: try RankProcessor.all(over: ranks))
+  }
+
+  init(used: ComputePrecision) { self.used = used }
+
+  /// Makes the same choice, given the processors of all ranks in rank order.
+  init(_ wanted: ComputePrecision, key: String = "precision", on ranks: [RankProcessor]) {
+    guard wanted == .bf16 else {
+      self.init(used: wanted)
+      return
+    }
+    if let without = ranks.firstIndex(where: { $0.processor.products == nil }) {
+      self.init(used: .fp32)
+      warnings = [
+        "\(key) bf16: the processor of rank \(without) has no products of bfloat16 (AVX-512 bf16 or AMX); "
+          + "all ranks compute in fp32, as they do with \(key): auto or fp32"
+      ]
+      return
+    }
+    let kinds = Set(ranks.compactMap(\.processor.products?.rawValue)).sorted()
+    self.init(used: .bf16)
+    note =
+      "bf16   the towers' products through \(RoundedProducts.library) on \(kinds.joined(separator: " and ")); "
+      + "sums, weights, moments and losses in fp32"
+    if kinds.count > 1 {
+      warnings.append(
+        "ranks compute bf16 with different instructions: a run on other ranks will not give the same bits")
+    }
+    if let slow = ranks.first(where: \.processor.isSlowerRounded) {
+      warnings.append(
+        "\(key) bf16 is slower than fp32 on host \(slow.hostname): \(PrecisionDecision(slow.processor).reason); "
+          + "write \(key): fp32, or auto in a new run")
+    }
+  }
 }

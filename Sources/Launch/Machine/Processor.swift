@@ -1,7 +1,8 @@
 import CMachine
+import Dist
 import Tensor
 
-/// A processor, as far as the rate of its products of bfloat16 depends on it.
+/// The properties of a processor that decide the rate of its bfloat16 products.
 struct Processor: Codable, Equatable, Sendable {
   /// The instructions that multiply bfloat16, in oneDNN's order of preference.
   enum Products: String, Codable, Sendable {
@@ -9,18 +10,18 @@ struct Processor: Codable, Equatable, Sendable {
     case dotProducts = "AVX-512 bf16"
   }
 
-  /// The name that the kernel tells.
+  /// The name, by the kernel.
   var name: String
-  /// CPUID's vendor: `GenuineIntel`, `AuthenticAMD`; empty on processors of other kinds.
+  /// CPUID's vendor, such as `GenuineIntel` or `AuthenticAMD`; empty on processors without CPUID.
   var vendor: String
   var family: Int
   var model: Int
   var stepping: Int
-  /// Whether processor and operating system offer AVX512_BF16.
+  /// True if processor and operating system offer AVX512_BF16.
   var hasDotProducts: Bool
-  /// Whether processor and operating system offer AMX with bfloat16.
+  /// True if processor and operating system offer AMX with bfloat16.
   var hasAMX: Bool
-  /// The instructions that oneDNN uses here, which `ONEDNN_MAX_CPU_ISA` may restrict; nil where it uses none.
+  /// The instructions that oneDNN uses here, which `ONEDNN_MAX_CPU_ISA` may restrict; nil if it uses neither.
   var products: Products?
 
   /// The processor under this process.
@@ -36,26 +37,37 @@ struct Processor: Codable, Equatable, Sendable {
       products: RoundedProducts.instructions.flatMap(Products.init(rawValue:)))
   }
 
-  /// What is known of the processor's bf16 dot products; nil where nothing is.
+  /// The table's entry for the processor's bf16 dot products, if there is one.
   var known: KnownProcessor? { hasDotProducts ? KnownProcessor.all.first { $0.describes(self) } : nil }
 
-  /// Whether products of bfloat16 are known to be slower here than exact ones.
+  /// True if bf16 products are known to be slower here than fp32 products.
   var isSlowerRounded: Bool { products == .dotProducts && known?.ratio ?? 1 < 1 }
 }
 
-/// A line of processors with AVX512_BF16, and how fast its dot products (VDPBF16PS) are beside its FMAs.
+/// The processor under one rank.
+struct RankProcessor: Codable, Equatable, Sendable {
+  var hostname: String
+  var processor: Processor
+
+  /// Returns the processors of all ranks, in rank order, on every rank. Every rank must call it.
+  static func all(over ranks: Communicator) throws -> [RankProcessor] {
+    try ranks.allGather(RankProcessor(hostname: ranks.hostname, processor: .current))
+  }
+}
+
+/// A line of processors with AVX512_BF16, and the rate of its dot products (VDPBF16PS) relative to its FMAs.
 ///
-/// `precision: auto` decides by this table and not by a clock: a measurement differs from one start to the next, and
-/// with it the bits of a run would. A new line needs a measured or documented ratio, and where it comes from.
+/// `precision: auto` decides by this table and not by a clock: measurements differ from one start to the next, and the
+/// bits of a run would differ with them. A new line needs a measured or documented ratio and its source.
 struct KnownProcessor: Sendable {
   let vendor: String
   let family: Int
   let models: [ClosedRange<Int>]
   let name: String
-  /// The rate of multiply-adds in bf16 dot products, divided by the rate in fp32 FMAs; nil where it is not known.
+  /// The rate of multiply-adds in bf16 dot products, divided by the rate in fp32 FMAs; nil if it is not known.
   let ratio: Double?
 
-  /// The ratio from which on bf16 is taken: the conversions that come on top must be paid for.
+  /// The least ratio at which bf16 is taken: the gain must pay for the additional conversions.
   static let leastRatio = 1.5
 
   static let all: [KnownProcessor] = [
@@ -64,7 +76,7 @@ struct KnownProcessor: Sendable {
     KnownProcessor(
       vendor: "AuthenticAMD", family: 0x19, models: [0x10...0x1F, 0x60...0x7F, 0xA0...0xAF], name: "AMD Zen 4",
       ratio: 2),
-    // Not measured for Kinship, and taken to be as Zen 4, whose pipes it widens: in antirez/voxtral.c#3 (Ryzen 9800X3D)
+    // Not measured for Kinship; assumed to be like Zen 4, whose pipes it widens: in antirez/voxtral.c#3 (Ryzen 9800X3D)
     // a loop of dot products that memory limits is 1.55 times as fast as OpenBLAS's fp32.
     KnownProcessor(
       vendor: "AuthenticAMD", family: 0x1A, models: [0x00...0x2F, 0x40...0x4F, 0x60...0x7F], name: "AMD Zen 5",
@@ -82,7 +94,7 @@ struct KnownProcessor: Sendable {
     // there (libxsmm/tpp-mlir#1078), and half as fast as fp32 in libxsmm/tpp-mlir#1025.
     KnownProcessor(
       vendor: "GenuineIntel", family: 6, models: [0xCF...0xCF], name: "Intel Emerald Rapids without AMX", ratio: 0.7),
-    // Nobody has measured it for Kinship, and nothing trustworthy was found.
+    // Not measured for Kinship, and no trustworthy source was found.
     KnownProcessor(
       vendor: "GenuineIntel", family: 6, models: [0xAD...0xAE], name: "Intel Granite Rapids without AMX", ratio: nil),
   ]

@@ -1,24 +1,27 @@
+import CMachine
+import Dist
 import Foundation
 import Tensor
 
-/// How many threads of each kind a rank runs: one number for kernels and BLAS alike, taken from the cores it has.
+/// The number of threads of each kind that a rank runs. Kernels and BLAS have the same number, which follows from the
+/// rank's cores.
 struct ThreadPlan: Sendable, Equatable, Codable {
-  /// Threads of kernels and of matrix products, the calling one included.
+  /// Threads of kernels and matrix products, including the calling thread.
   var compute: Int
-  /// Threads that read and decode: one for every four that compute, since they mostly wait.
+  /// Threads that read and decode: one for every four compute threads, because they mostly wait.
   var loaders: Int
-  /// What is wrong with the cores as they were given, and what to type.
+  /// Problems with the rank's binding to cores, each with the command that solves it.
   var warnings: [String]
 
-  /// The plan of one rank.
+  /// Makes the plan of one rank.
   ///
-  /// Each core counts 1/u for each of the u ranks that are bound to it; a container's time limit is shared by all
-  /// ranks of the node. The environment can only lower the number, but for `KINSHIP_THREADS`, which sets it, up to
-  /// the cores that the rank is bound to. Every rank rounds down, so that ranks of the same kind stay equal.
+  /// A core that u ranks are bound to counts 1/u for each of them, and all ranks of the node share a container's time
+  /// limit. The environment can only lower the number, except that `KINSHIP_THREADS` sets it, up to the cores that the
+  /// rank is bound to. Every rank rounds down, so that ranks of the same kind stay equal.
   ///
   /// - Parameters:
   ///   - rank: the rank's number on its node.
-  ///   - node: the cores of every rank on the node, by that number.
+  ///   - node: the cores of every rank on the node, by the rank's number there.
   ///   - environment: the rank's environment variables.
   init(rank: Int, node: [Cores], environment: [String: String]) {
     let own = node[rank]
@@ -26,7 +29,7 @@ struct ThreadPlan: Sendable, Equatable, Codable {
     for cores in node { for core in cores.bound { users[core, default: 0] += 1 } }
     let share = own.bound.reduce(0.0) { $0 + 1 / Double(users[$1] ?? 1) }
     let timed = own.quota.map { $0 / Double(node.count) } ?? .infinity
-    // Sums of thirds may fall short of a whole by a rounding error.
+    // A sum such as three thirds may fall short of a whole number by a rounding error.
     var threads = max(1, Int((min(share, timed) + 1e-6).rounded(.down)))
     var warnings = Self.bindingWarnings(own, node, users)
 
@@ -52,11 +55,11 @@ struct ThreadPlan: Sendable, Equatable, Codable {
     self.warnings = warnings
   }
 
-  /// Makes the plan hold for the kernels and matrix products of this process.
+  /// Applies the plan to the kernels and matrix products of this process.
   func apply() { Threads.count = compute }
 
   private static func count(_ text: String?) -> Int? {
-    // OMP_NUM_THREADS may list one number a nesting level; the first is the outermost.
+    // OMP_NUM_THREADS may list one number for each nesting level; the first is the outermost.
     guard let first = text?.split(separator: ",").first, let count = Int(first), count > 0 else { return nil }
     return count
   }
@@ -66,13 +69,13 @@ struct ThreadPlan: Sendable, Equatable, Codable {
     let ranks = node.count
     if ranks > own.node {
       warnings.append(
-        "\(ranks) ranks share the \(own.node) \(own.node == 1 ? "core" : "cores") of this node and wait for each other;"
+        "\(ranks) ranks share the \(Figures.count(own.node, "core")) of this node and wait for each other;"
           + " start at most \(own.node) ranks a node")
       return warnings
     }
     let each = own.node / ranks
     let idle = own.node - users.count
-    // Sharing costs where others could be had, or where there are fewer cores than ranks on them.
+    // Sharing costs time if other cores are idle, or if there are fewer cores than ranks on them.
     if users.values.contains(where: { $0 > 1 }), idle >= ranks || users.count < ranks {
       warnings.append(
         "ranks share cores while \(idle) of the node's \(own.node) are idle;"
@@ -89,5 +92,96 @@ struct ThreadPlan: Sendable, Equatable, Codable {
           + " \(ranks) ranks; give it more (docker run --cpus) or start fewer ranks")
     }
     return warnings
+  }
+}
+
+extension ThreadPlan {
+  /// Makes this rank's plan from the cores of all ranks on its node. Every rank must call it.
+  static func agreed(over ranks: Communicator) throws -> ThreadPlan {
+    struct Seat: Codable {
+      var boot: String
+      var cores: Cores
+    }
+    let own = Seat(boot: Host.current.boot, cores: .current)
+    let all = try ranks.allGather(own)
+    let node = all.indices.filter { all[$0].boot == own.boot }
+    guard let place = node.firstIndex(of: ranks.rank) else { preconditionFailure("a rank is on its own node") }
+    return ThreadPlan(
+      rank: place, node: node.map { all[$0].cores }, environment: ProcessInfo.processInfo.environment)
+  }
+}
+
+/// The cores that this process may use.
+struct Cores: Sendable, Equatable, Codable {
+  /// One logical processor of each core that the process is bound to: a core's second thread does not speed up matrix
+  /// products.
+  var bound: [Int]
+  /// The number of cores that the node offers to processes of this job, bound or not.
+  var node: Int
+  /// The container's time limit in cores, if it has one.
+  var quota: Double?
+
+  /// The cores, as the system reports them now.
+  static var current: Cores {
+    let processors = boundProcessors()
+    let online = list("/sys/devices/system/cpu/online") ?? processors
+    let allowed = list("/sys/fs/cgroup/cpuset.cpus.effective").map(Set.init) ?? Set(online)
+    let offered = online.filter { allowed.contains($0) }
+    return Cores(
+      bound: physical(processors), node: max(physical(offered).count, physical(processors).count),
+      quota: quota(under: "/sys/fs/cgroup"))
+  }
+
+  /// Returns the logical processors of this process's affinity mask.
+  private static func boundProcessors() -> [Int] {
+    var processors = [Int32](repeating: 0, count: 65_536)
+    let count = unsafe Int(kinship_bound_processors(&processors, Int32(processors.count)))
+    guard count > 0 else { return Array(0..<ProcessInfo.processInfo.activeProcessorCount) }
+    return processors.prefix(count).map(Int.init)
+  }
+
+  /// Keeps the first of each core's logical processors.
+  private static func physical(_ processors: [Int]) -> [Int] {
+    var seen: Set<[Int]> = []
+    return processors.filter { processor in
+      let siblings = list("/sys/devices/system/cpu/cpu\(processor)/topology/thread_siblings_list") ?? [processor]
+      return seen.insert(siblings).inserted
+    }
+  }
+
+  /// Returns the time limit of the control group in cores, by version 2 or else by version 1.
+  static func quota(under root: String) -> Double? {
+    if let words = words("\(root)/cpu.max"), words.count == 2 { return ratio(words[0], words[1]) }
+    if let limit = words("\(root)/cpu/cpu.cfs_quota_us")?.first,
+      let period = words("\(root)/cpu/cpu.cfs_period_us")?.first
+    {
+      return ratio(limit, period)
+    }
+    return nil
+  }
+
+  private static func ratio(_ limit: String, _ period: String) -> Double? {
+    guard let limit = Double(limit), let period = Double(period), limit > 0, period > 0 else { return nil }
+    return limit / period
+  }
+
+  private static func words(_ path: String) -> [String]? {
+    let text = try? String(contentsOfFile: path, encoding: .utf8)
+    return text?.split(whereSeparator: \.isWhitespace).map(String.init)
+  }
+
+  private static func list(_ path: String) -> [Int]? { words(path)?.first.flatMap(Self.list(text:)) }
+
+  /// Reads a set of processors as the kernel writes it: `0-3,8,10-11`.
+  static func list(text: String) -> [Int]? {
+    var processors: [Int] = []
+    for part in text.split(separator: ",") {
+      let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+      guard let first = ends.first ?? nil, let last = ends.last ?? nil, first <= last, ends.count <= 2 else {
+        return nil
+      }
+      processors += first...last
+    }
+    return processors.isEmpty ? nil : processors
   }
 }

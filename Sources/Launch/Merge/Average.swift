@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 
-/// How several checkpoints become one.
+/// A way to average several checkpoints.
 enum Average: Equatable {
   case uniform
   /// Each checkpoint's share is its number divided by the sum of all.
@@ -9,7 +9,7 @@ enum Average: Equatable {
   /// e₁ = x₁, eₖ = decay · eₖ₋₁ + (1 − decay) · xₖ over the checkpoints in their order.
   case ema(Double)
 
-  /// What each of `count` checkpoints is multiplied by; they sum to 1.
+  /// Returns the factors of `count` checkpoints, which sum to 1.
   func weights(of count: Int) -> [Double] {
     switch self {
     case .uniform: return [Double](repeating: 1 / Double(count), count: count)
@@ -24,7 +24,7 @@ enum Average: Equatable {
     }
   }
 
-  /// In provenance and for people.
+  /// The name in the merged file and for people.
   var text: String {
     switch self {
     case .uniform: "uniform"
@@ -34,7 +34,7 @@ enum Average: Equatable {
   }
 }
 
-/// The options that name an average.
+/// The options that choose an average.
 struct AverageOptions: ParsableArguments {
   @Flag(help: "The average of several checkpoints, each with the same weight.")
   var average = false
@@ -46,11 +46,11 @@ struct AverageOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "The exponential moving average of checkpoints in the order of their steps: at each, decay times what was before "
-        + "and the rest of the new one.", valueName: "decay"))
+      "The exponential moving average of checkpoints in the order of their steps: at each, decay times the average "
+        + "before and the rest of the new one.", valueName: "decay"))
   var ema: Double?
 
-  /// Nil where no average is asked for.
+  /// Returns the chosen average of `count` checkpoints, or nil if none was asked for.
   func chosen(for count: Int) throws -> Average? {
     guard (average ? 1 : 0) + (weights == nil ? 0 : 1) + (ema == nil ? 0 : 1) <= 1 else {
       throw ValidationError("--average, --weights and --ema are three ways to average; give one of them")
@@ -74,7 +74,7 @@ struct AverageOptions: ParsableArguments {
     guard count == 1 || chosen != nil else {
       throw ValidationError("\(count) checkpoints become one with --average, --weights or --ema; say which")
     }
-    guard count > 1 || chosen == nil else { throw ValidationError("an average wants at least two checkpoints") }
+    guard count > 1 || chosen == nil else { throw ValidationError("an average needs at least two checkpoints") }
     return chosen
   }
 }

@@ -1,9 +1,10 @@
 import Dist
 import Foundation
 import Model
+import Settings
 import Tensor
 
-/// What is merged: checkpoints that were found whole and hold the same model, and the share of each.
+/// The inputs of a merge: checkpoints that are complete and hold the same model, and the weight of each.
 struct MergePlan {
   struct Input {
     let checkpoint: Checkpoint
@@ -13,33 +14,32 @@ struct MergePlan {
 
   let inputs: [Input]
   let average: Average?
-  /// Whether what is merged are the moving averages of runs, and not their weights.
+  /// If true, the moving averages of runs are merged, and not their weights.
   let emaWeights: Bool
   let config: CLIPConfig
-  /// The one with the most steps: its run and its counts stand for all.
+  /// The checkpoint with the most steps, whose run and counts stand for all.
   let last: Input
 
-  /// Opens the checkpoints; of a run's folder its latest. Every rank must call it.
+  /// Opens the checkpoints, or the latest one of a run's folder. Every rank must call it.
   init(_ paths: [String], _ average: Average?, emaWeights: Bool, over communicator: Communicator) throws {
     let checkpoints = try paths.map {
       try Checkpoint.open(TrainedModel.checkpoint($0), communicator: communicator)
     }
     for (index, checkpoint) in checkpoints.enumerated() {
       if checkpoints[..<index].contains(where: { $0.folder == checkpoint.folder }) {
-        throw ModelFileError(path: checkpoint.folder, exitCode: 64, reason: "is named twice; name each checkpoint once")
+        throw UserError(checkpoint.folder, "is named twice; name each checkpoint once", status: .usage)
       }
     }
     if emaWeights, let other = checkpoints.first(where: { !$0.manifest.isAveraged }) {
-      throw ModelFileError(
-        path: other.folder, exitCode: 65,
-        reason: "holds no moving average of the weights: its run had no ema; leave --ema-weights out")
+      throw UserError(
+        other.folder, "holds no moving average of the weights: its run had no ema; leave --ema-weights out")
     }
     let steps = checkpoints.map(\.manifest.record.step)
     if case .ema = average, let place = steps.indices.dropFirst().first(where: { steps[$0] <= steps[$0 - 1] }) {
-      throw ModelFileError(
-        path: checkpoints[place].folder, exitCode: 64,
-        reason: "has \(steps[place]) steps and comes after \(checkpoints[place - 1].folder) with \(steps[place - 1]); "
-          + "--ema takes checkpoints in the order of their steps")
+      throw UserError(
+        checkpoints[place].folder,
+        "has \(steps[place]) steps and comes after \(checkpoints[place - 1].folder) with \(steps[place - 1]); "
+          + "--ema takes checkpoints in the order of their steps", status: .usage)
     }
     let weights = average?.weights(of: checkpoints.count) ?? [1]
     inputs = try zip(checkpoints, weights).map { Input(checkpoint: $0, saved: try SavedRun($0), weight: $1) }
@@ -50,29 +50,29 @@ struct MergePlan {
     last = inputs[steps.lastIndex(of: most) ?? 0]
     let problems = try inputs.dropFirst().flatMap { try Self.mismatches(inputs[0], $0) }
     guard problems.isEmpty else {
-      throw ModelFileError(
-        path: inputs[0].checkpoint.folder, exitCode: 65,
-        reason: "another checkpoint does not hold the same model, so they have no average:\n  "
+      throw UserError(
+        inputs[0].checkpoint.folder,
+        "another checkpoint does not hold the same model, so they have no average:\n  "
           + problems.joined(separator: "\n  "))
     }
   }
 
-  /// Everything in which `other` is another model than `one`.
+  /// Lists the differences between the models of `one` and `other`.
   private static func mismatches(_ one: Input, _ other: Input) throws -> [String] {
     var found = CheckpointMerge.mismatches(
-      one.checkpoint, other.checkpoint, leaving: Objective<Float>.prefix)
+      one.checkpoint, other.checkpoint, leaving: .objective)
     let (first, second) = (try leaves(one.saved.model), try leaves(other.saved.model))
     for key in Set(first.keys).union(second.keys).sorted() where first[key] != second[key] {
       found.append("the model's \(key) is \(second[key] ?? "not given"), not \(first[key] ?? "given")")
     }
-    if one.saved.image != other.saved.image { found.append("its pictures are prepared in another way") }
+    if one.saved.image != other.saved.image { found.append("its images are prepared in another way") }
     if one.saved.vocabularySHA256 != other.saved.vocabularySHA256 {
-      found.append("its vocabulary is another (\(other.saved.vocabulary), SHA-256 \(other.saved.vocabularySHA256))")
+      found.append("it has another vocabulary (\(other.saved.vocabulary), SHA-256 \(other.saved.vocabularySHA256))")
     }
     return found.map { "\(other.checkpoint.folder): \($0)" }
   }
 
-  /// Every value of a JSON object by its path.
+  /// Returns every value of a JSON object by its path.
   private static func leaves(_ json: String) throws -> [String: String] {
     var found: [String: String] = [:]
     func walk(_ value: Any, _ path: String) {
@@ -86,14 +86,15 @@ struct MergePlan {
     return found
   }
 
-  /// What the file gets: the model, as evaluations and open_clip want it; with `optimizer`, everything else too.
+  /// Returns the tensors of the merged file: the model, as evaluations and open_clip read it, and with `optimizer`
+  /// everything else too.
   func tensors(optimizer: Bool) throws -> [MergedTensor] {
     let parameters = last.checkpoint.manifest.parameters
     let layout = CLIP<Float>.layout(config)
-    var tensors = parameters.filter { optimizer || !$0.name.hasPrefix(Objective<Float>.prefix) }
+    var tensors = parameters.filter { optimizer || NamedSlice.Owner(of: $0.name) == .model }
       .map { MergedTensor.values(of: $0.name, $0.shape, averaged: emaWeights) }
     tensors += try layout.buffers.map { buffer in
-      // A mean of counts counts nothing.
+      // A mean of counts would mean nothing.
       guard !buffer.isCount else { return .array(try array(buffer.name, in: last), as: .int64) }
       let all = try inputs.map { (try array(buffer.name, in: $0).values, $0.weight) }
       let mean = (0..<buffer.shape.count).map { at in all.reduce(0) { $0 + $1.1 * $1.0[at] } }
@@ -116,9 +117,73 @@ struct MergePlan {
     guard let array = input.checkpoint.manifest.record.arrays.first(where: { $0.name == stored }),
       array.shape == layout.buffer(named: name)?.shape.array
     else {
-      throw ModelFileError(
-        path: input.checkpoint.folder, exitCode: 65, reason: "does not hold the buffer \(name) of its model")
+      throw UserError(input.checkpoint.folder, "does not hold the buffer \(name) of its model")
     }
     return .init(name: name, shape: array.shape, values: array.values)
+  }
+}
+
+/// The origin of a merged file, as JSON in its metadata entry or attribute `kinship_merge`.
+struct MergeRecord: Codable {
+  struct Source: Codable {
+    var checkpoint: String
+    /// The SHA-256 of the checkpoint's manifest, which has the checksums of all parts.
+    var sha256: String
+    /// The run's name.
+    var run: String
+    var step: Int
+    var samples: Int
+    /// The factor of its numbers.
+    var weight: Double
+    /// The version of Kinship that wrote it.
+    var version: String
+  }
+
+  /// `none`, `uniform`, `weights`, or `ema` with its decay.
+  var average: String
+  var optimizer: Bool
+  /// True if the numbers are moving averages, nil if they are the weights themselves.
+  var emaWeights: Bool?
+  /// The step of the checkpoint with the most steps.
+  var step: Int
+  var sources: [Source]
+
+  init(_ plan: MergePlan, optimizer: Bool) throws {
+    average = plan.average?.text ?? "none"
+    self.optimizer = optimizer
+    emaWeights = plan.emaWeights ? true : nil
+    step = plan.last.checkpoint.manifest.record.step
+    sources = try plan.inputs.map { input in
+      let record = input.checkpoint.manifest.record
+      return Source(
+        checkpoint: input.checkpoint.folder, sha256: try input.checkpoint.sha256, run: input.saved.name,
+        step: record.step, samples: record.samples, weight: input.weight, version: record.version)
+    }
+  }
+
+  static let key = "kinship_merge"
+}
+
+extension MergePlan {
+  /// Returns the metadata of the merged file, which can then be used without any other file.
+  func metadata(optimizer: Bool) throws -> [String: String] {
+    var metadata = ModelFiles.metadata(config)
+    metadata[ModelFiles.configKey] = String(
+      decoding: try ModelFiles.json(config, preprocessing: last.saved.image), as: UTF8.self)
+    metadata[SavedRun.key] = last.checkpoint.manifest.record.run
+    metadata[MergeRecord.key] = try MergeRecord(self, optimizer: optimizer).jsonText()
+    metadata["kinship_version"] = Release.version
+    return metadata
+  }
+}
+
+extension SavedRun {
+  /// The key of the run's text in files that were made from its checkpoint.
+  static let key = "kinship_run"
+
+  /// The run's name.
+  var name: String {
+    let place = { Place.file(RunFolder.runFile, line: $0, column: $1) }
+    return (try? RunNode.parse(run, place: place).tree.leaves["name"]) ?? ""
   }
 }

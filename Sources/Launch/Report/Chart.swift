@@ -1,23 +1,23 @@
 import Foundation
 
-/// Curves that are drawn together.
+/// A set of curves that are drawn together.
 struct Chart {
   struct Line {
     var name: String
-    /// Which colour of the palette.
+    /// The index of the line's colour in the palette.
     var color: Int
     var curve: Curve
-    /// How far the figure spreads about the curve.
+    /// The standard deviation about the curve; nil if none is known.
     var deviation: Curve?
   }
 
-  /// How numbers of the chart are written.
+  /// The form in which the chart's numbers are written.
   enum Form: String {
     case number
-    /// A share, 0 to 1, as percent.
+    /// A share from 0 to 1, written in percent.
     case share
 
-    /// To four digits: `0.03125`, `1,574`, `17.53 M`, `2.5e-07`; `12.5 %`.
+    /// A value to four digits: `0.03125`, `1,574`, `17.53 M`, `2.5e-07`; `12.5 %`.
     func text(_ value: Double) -> String {
       guard value.isFinite else { return "\(value)" }
       if self == .share { return Figures.fixed(100 * value, 1) + " %" }
@@ -31,18 +31,18 @@ struct Chart {
   }
 
   var title: String
-  /// What it shows, in a few words.
+  /// A few words on what the curves show.
   var about: String
   var lines: [Line]
   var form = Form.number
-  /// Whether the curves are noisy: their trend is drawn too, and a wide range is drawn logarithmically.
+  /// True if the curves are noisy: their trends are drawn too, and a wide range is drawn logarithmically.
   var isNoisy = false
-  /// Whether the axis begins at zero.
+  /// True if the vertical axis includes zero.
   var isFromZero = false
-  /// Whether each line is another run.
+  /// True if each line belongs to a different run.
   var hasSeveralRuns = false
 
-  /// Those with something to draw; nil if none has.
+  /// Keeps the lines that have something to draw. Returns nil if there are none.
   init?(_ title: String, _ about: String, _ lines: [Line], form: Form = .number) {
     let drawn = lines.filter { !$0.curve.isEmpty }
     guard !drawn.isEmpty else { return nil }
@@ -51,7 +51,7 @@ struct Chart {
 }
 
 extension Curve {
-  /// What its course is, in words; a short text does not say at which steps.
+  /// Sums up the curve in words: its last, lowest and highest values. A short text leaves out the steps.
   func summary(_ form: Chart.Form, isShort: Bool) -> String {
     let finite = finite
     guard let last = finite.last, let low = finite.min(by: { $0.value < $1.value }),
@@ -74,7 +74,7 @@ extension Curve {
 }
 
 extension Chart {
-  /// `1,250`.
+  /// A step with its digits grouped: `1,250`.
   static func step(_ step: Int) -> String {
     if step < 0 { return "-" + Chart.step(-step) }
     var digits = String(step)

@@ -1,18 +1,19 @@
 import Foundation
 
-/// Where values lie on an axis, and which of them are labelled.
+/// An axis of a chart: it places values and chooses the labelled ones.
 struct ChartAxis {
   let low: Double
   let high: Double
   let isLogarithmic: Bool
-  /// The labelled values with their labels, rising.
+  /// The labelled values with their labels, in rising order.
   let ticks: [(value: Double, label: String)]
 
-  /// An axis over some finite values, and a little more so that it begins and ends with a label.
+  /// Makes an axis over finite values, extended a little so that it begins and ends with a label.
   ///
   /// - Parameters:
-  ///   - fromZero: whether zero is on it, wherever the values are.
-  ///   - mayBeLogarithmic: whether it is logarithmic where positive values span more than a factor of thirty.
+  ///   - fromZero: true if the axis includes zero wherever the values are.
+  ///   - mayBeLogarithmic: true if the axis becomes logarithmic when all values are positive and span more than a
+  ///     factor of thirty.
   init(over values: [Double], fromZero: Bool, mayBeLogarithmic: Bool, form: Chart.Form) {
     var (low, high) = (values.min() ?? 0, values.max() ?? 1)
     if fromZero { (low, high) = (min(low, 0), max(high, 0)) }
@@ -38,7 +39,7 @@ struct ChartAxis {
     (self.low, self.high) = (low, high)
   }
 
-  /// An axis of steps.
+  /// Makes an axis of steps.
   init(steps: ClosedRange<Int>) {
     isLogarithmic = false
     low = Double(steps.lowerBound)
@@ -48,7 +49,7 @@ struct ChartAxis {
     ticks = Self.multiples(of: step, low, high).map { ($0, Self.label($0, by: step, upTo: last, .number)) }
   }
 
-  /// Where a value lies, 0 to 1.
+  /// The position of a value on the axis, 0 to 1.
   func place(_ value: Double) -> Double {
     let span = high - low
     let place =
@@ -62,8 +63,8 @@ struct ChartAxis {
     return min(max(place, 0), 1)
   }
 
-  /// 1, 2 or 5 times a power of ten, of which about so many lie in a range; nil where numbers are too large, too small
-  /// or too close to each other for that.
+  /// A step between labels, 1, 2 or 5 times a power of ten, of which about `count` fit into the range. Returns nil if
+  /// the numbers are too large, too small or too close to each other.
   private static func roundStep(_ low: Double, _ high: Double, about count: Int) -> Double? {
     let raw = (high / 2 - low / 2) / Double(count) * 2
     guard raw > 1e-300, raw < 1e300, max(abs(low), abs(high)) / raw < 1e9 else { return nil }
@@ -75,7 +76,8 @@ struct ChartAxis {
     stride(from: ceil(low / step - 1e-9), through: floor(high / step + 1e-9), by: 1).map { $0 * step }
   }
 
-  /// Powers of ten, with 2 and 5 times them where there are few, and not all where there are many.
+  /// The powers of ten in a range. If there are few, their double and fivefold are added; if there are many, some are
+  /// left out.
   private static func decades(_ low: Double, _ high: Double) -> [Double] {
     let (first, last) = (Int(floor(log10(low))), Int(ceil(log10(high))))
     let factors: [Double] = high / low < 300 ? [1, 2, 5] : [1]
@@ -85,7 +87,8 @@ struct ChartAxis {
     .filter { $0 >= low && $0 <= high }
   }
 
-  /// A number on an axis whose numbers lie `step` apart, none beyond `largest`: `0.25`, `1500`, `20k`, `5e-4`, `40 %`.
+  /// The label of a number on an axis whose numbers lie `step` apart, none larger than `largest`: `0.25`, `1500`,
+  /// `20k`, `5e-4`, `40 %`.
   static func label(_ value: Double, by step: Double, upTo largest: Double? = nil, _ form: Chart.Form) -> String {
     let largest = largest ?? abs(value)
     if form == .share, largest < 1e6 {

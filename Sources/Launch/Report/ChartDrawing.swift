@@ -1,21 +1,21 @@
 import Foundation
 
-/// A chart as SVG within a figure: readable without a script; the script adds the values under the pointer.
+/// A chart as SVG within a figure. It is readable without a script; the script adds the values under the pointer.
 struct ChartDrawing {
-  /// Sizes in units of the drawing; a unit is about a pixel.
+  /// Sizes are in units of the drawing; a unit is about a pixel.
   private static let width = 420.0
   private static let height = 234.0
   private static let left = 50.0
   private static let right = 408.0
   private static let top = 12.0
   private static let bottom = 196.0
-  /// Colours of the palette; more lines take them again, dashed.
+  /// The number of colours in the palette. Further lines reuse them, dashed.
   static let colors = 6
 
   let chart: Chart
-  /// Steps from which the run was started again.
+  /// The steps at which the run was started again.
   let starts: [Int]
-  /// A number that no other chart of the page has.
+  /// A number that is unique on the page.
   let number: Int
   private let x: ChartAxis
   private let y: ChartAxis
@@ -48,7 +48,8 @@ struct ChartDrawing {
     }
     body += """
       <path class="axis" d="\(Self.move(Self.left, Self.bottom))H\(Self.text(Self.right))"/>\
-      <text x="\(Self.text((Self.left + Self.right) / 2))" y="\(Self.text(Self.height - 1))" text-anchor="middle">step</text>
+      <text x="\(Self.text((Self.left + Self.right) / 2))" y="\(Self.text(Self.height - 1))" \
+      text-anchor="middle">step</text>
       """
     for start in starts {
       let at = Self.horizontal(x.place(Double(start)))
@@ -59,8 +60,9 @@ struct ChartDrawing {
     return """
       <figure class="chart"><h4 id="chart-\(number)">\(chart.title)</h4>
       <p class="about">\(chart.about)\(y.isLogarithmic ? "; logarithmic" : "")</p>
-      <svg viewBox="0 0 \(Self.text(Self.width)) \(Self.text(Self.height))" role="img" aria-labelledby="chart-\(number)" \
-      aria-describedby="values-\(number)" data-steps="\(Self.value(x.low)) \(Self.value(x.high))" \
+      <svg viewBox="0 0 \(Self.text(Self.width)) \(Self.text(Self.height))" role="img" \
+      aria-labelledby="chart-\(number)" aria-describedby="values-\(number)" \
+      data-steps="\(Self.value(x.low)) \(Self.value(x.high))" \
       data-values="\(Self.value(y.low)) \(Self.value(y.high))" data-log="\(y.isLogarithmic ? 1 : 0)" \
       data-form="\(chart.form.rawValue)" data-area="\(Self.area)">\(body)</svg>
       <figcaption id="values-\(number)">\(caption)</figcaption></figure>
@@ -68,7 +70,7 @@ struct ChartDrawing {
       """
   }
 
-  /// The name and course of each line.
+  /// The name of each line and a summary of its course.
   private var caption: Markup {
     if chart.lines.count == 1, isAlone { return "\(chart.lines[0].curve.summary(chart.form, isShort: false))" }
     return chart.lines.map { line in
@@ -79,7 +81,7 @@ struct ChartDrawing {
     }.joined(" ")
   }
 
-  /// Whether the chart's title names its only line.
+  /// True if the chart's title names its only line.
   private var isAlone: Bool { chart.lines[0].color == 0 && !chart.hasSeveralRuns }
 
   private func dashes(_ line: Chart.Line) -> Markup { line.color >= Self.colors ? " dashed" : "" }
@@ -89,25 +91,26 @@ struct ChartDrawing {
     let smoothed = chart.isNoisy ? line.curve.smoothed : nil
     let thinned = thin(line.curve, Int(Self.right - Self.left))
     var markup: Markup = """
-      <path class="line \(color)\(smoothed == nil ? "" : " raw")" data-name="\(line.name)" d="\(Self.path(thinned.pieces))"/>
+      <path class="line \(color)\(smoothed == nil ? "" : " raw")" data-name="\(line.name)" \
+      d="\(Self.path(thinned.pieces))"/>
       """
     if let smoothed {
       markup += "<path class=\"line \(color)\" d=\"\(Self.path(thin(smoothed, 90).pieces))\"/>"
     }
     for place in thinned.notFinite {
       markup += """
-        <path class="not-finite" d="\(Self.move(Self.horizontal(place) - 4, Self.top - 8))h8l-4 7z"><title>not a finite \
-        number near step \(Chart.step(Int(x.low + place * (x.high - x.low))))</title></path>
+        <path class="not-finite" d="\(Self.move(Self.horizontal(place) - 4, Self.top - 8))h8l-4 7z"><title>not a \
+        finite number near step \(Chart.step(Int(x.low + place * (x.high - x.low))))</title></path>
         """
     }
     return markup
   }
 
-  /// The area in which the figure spreads.
+  /// The band of one standard deviation about a line; nil if the line has none.
   private func band(_ line: Chart.Line) -> Markup? {
     let bounds = Self.bounds(line)
     guard bounds.count > 1 else { return nil }
-    // Of each column of pixels the widest.
+    // One point per column of pixels, with the widest bounds in it.
     var columns: [(x: Double, low: Double, high: Double)] = []
     var number = -1
     for bound in bounds {
@@ -128,7 +131,7 @@ struct ChartDrawing {
 
   private static func bounds(_ line: Chart.Line) -> [(step: Int, low: Double, high: Double)] {
     guard let deviation = line.deviation else { return [] }
-    // What is never negative does not spread below zero either.
+    // The band of a figure that is never negative ends at zero.
     let least = line.curve.finite.contains { $0.value < 0 } ? -.infinity : 0.0
     return line.curve.steps.indices.compactMap { at in
       guard let value = line.curve.values[at], let spread = deviation.values[at], (value - spread).isFinite,
@@ -150,7 +153,7 @@ struct ChartDrawing {
   private static func vertical(_ place: Double) -> Double { bottom - place * (bottom - top) }
   private static func move(_ x: Double, _ y: Double) -> Markup { "M\(text(x)) \(text(y))" }
 
-  /// A piece of one point is a dot: a line of no length with a round end.
+  /// Draws a piece of one point as a dot: a line of no length with round ends.
   private static func path(_ pieces: [[Thinning.Point]]) -> Markup {
     var path = ""
     for piece in pieces {
@@ -162,12 +165,12 @@ struct ChartDrawing {
     return Markup(trusted: path)
   }
 
-  /// A coordinate, to a tenth.
+  /// A coordinate, rounded to a tenth.
   private static func text(_ coordinate: Double) -> Markup {
     let tenths = Int((coordinate * 10).rounded())
     return Markup(trusted: tenths % 10 == 0 ? "\(tenths / 10)" : "\(tenths / 10).\(abs(tenths % 10))")
   }
 
-  /// A number for the script, in full.
+  /// A number for the script, with all its digits.
   private static func value(_ value: Double) -> String { "\(value)" }
 }

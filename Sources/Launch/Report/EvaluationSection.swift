@@ -1,10 +1,10 @@
-/// What the evaluations found, in numbers.
+/// The figures of a run's evaluations, as tables.
 struct EvaluationSection {
-  /// So many rounds are shown; of more, the last ones.
+  /// The largest number of rounds shown; the last ones are kept.
   private static let shown = 100
 
   let run: ReportedRun
-  /// Whether the page has other runs.
+  /// True if the headings name the run, because the page has several.
   let isNamed: Bool
 
   var markup: Markup {
@@ -39,6 +39,27 @@ struct EvaluationSection {
     return markup
   }
 
-  /// Figures of ours are shares.
+  /// Figures of evaluations are shares, written in percent.
   static func text(_ value: Double) -> String { Chart.Form.share.text(value) }
+}
+
+/// The names of evaluations' figures on a page.
+enum EvaluationNames {
+  static func direction(_ group: String) -> String {
+    switch group {
+    case "i2t": "image → caption"
+    case "t2i": "caption → image"
+    default: group
+    }
+  }
+
+  /// The name with its direction: `R@1, image → caption`.
+  static func long(_ figure: String) -> String {
+    figure.contains(" ") ? "\(short(figure)), \(direction(String(figure.prefix { $0 != " " })))" : figure
+  }
+
+  /// The name without its direction: `R@1`.
+  static func short(_ figure: String) -> String {
+    figure.firstIndex(of: " ").map { String(figure[figure.index(after: $0)...]) } ?? figure
+  }
 }

@@ -1,5 +1,5 @@
-/// HTML in which nothing is left unescaped by mistake: what the program writes stands as it is, what is put in with
-/// `\(…)` is text, unless it is markup itself.
+/// HTML in which nothing stays unescaped by mistake. Literals of the program are markup; values interpolated with
+/// `\(…)` are escaped as text unless they are markup themselves.
 struct Markup: ExpressibleByStringInterpolation, Equatable, Sendable {
   private(set) var text: String
 
@@ -7,7 +7,7 @@ struct Markup: ExpressibleByStringInterpolation, Equatable, Sendable {
 
   init(stringInterpolation: StringInterpolation) { text = stringInterpolation.text }
 
-  /// Text that is known to be markup: a style sheet, or a chart's path.
+  /// Takes text that is known to be markup, such as a style sheet or a chart's path.
   init(trusted text: String) { self.text = text }
 
   static func += (markup: inout Markup, more: Markup) { markup.text += more.text }
@@ -26,10 +26,9 @@ struct Markup: ExpressibleByStringInterpolation, Equatable, Sendable {
     mutating func appendInterpolation(_ list: [Markup]) { for markup in list { text += markup.text } }
   }
 
-  /// The text with everything replaced that has a meaning in HTML, inside of quotes too, and controls that no page may
-  /// have.
+  /// Replaces all characters with a meaning in HTML, also inside quotes, and the control characters that HTML forbids.
   static func escaped(_ text: String) -> String {
-    // Bytes that begin no such character are most of all there are; 0xC2 begins the controls beyond ASCII.
+    // Most texts contain no such character. 0xC2 is the first byte of the control characters beyond ASCII.
     guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F || $0 == 0xC2 || special[$0] != nil }) else {
       return text
     }

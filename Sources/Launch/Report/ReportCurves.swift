@@ -1,9 +1,9 @@
-/// Which charts a report has, by section. Of one run figures that belong together share a chart; of several each figure
-/// has its own, with a curve a run.
+/// The charts of a report, by section. For one run, figures that belong together share a chart. For several runs, each
+/// figure has its own chart with one curve per run.
 struct ReportCurves {
   let runs: [ReportedRun]
 
-  /// A figure of a chart, and what its spread is.
+  /// A figure of a chart, with the figure that holds its standard deviation.
   private struct Key {
     var name: String
     var curve: (RunHistory) -> Curve?
@@ -82,7 +82,7 @@ struct ReportCurves {
       modalities.map { Key($0, .divergence($0), deviation: .divergenceDeviation($0)) })
       + charts(
         "mean anchor weight", "in multiples of 1/N",
-        // Weights of anchors are normalised unless the run says otherwise.
+        // Weights are normalised to a mean of 1 unless the run says otherwise, and a constant 1 needs no chart.
         modalities.filter { !hasUnitWeights($0) }.map { Key($0, .anchorWeight($0)) })
       + charts(
         "spread of anchor weights", "standard deviation, in multiples of 1/N",
@@ -108,7 +108,7 @@ struct ReportCurves {
           "received", "bytes that rank 0 had from others in a step", [Key("bytes", .receivedBytes)], isFromZero: true))
   }
 
-  /// Whether no run has had anything from another rank.
+  /// True if rank 0 of no run received anything from other ranks.
   private var isAlone: Bool {
     runs.allSatisfy { $0.history.table[.receivedBytes]?.finite.allSatisfy { $0.value == 0 } ?? true }
   }
@@ -143,30 +143,9 @@ struct ReportCurves {
     }
   }
 
-  /// Names that any run has, each once, in their order.
+  /// The names of all runs, each once, in the order in which they first come.
   private func names(_ of: (RunHistory) -> [String]) -> [String] {
     var seen: Set<String> = []
     return runs.flatMap { of($0.history) }.filter { seen.insert($0).inserted }
-  }
-}
-
-/// What evaluations' figures are called on a page.
-enum EvaluationNames {
-  static func direction(_ group: String) -> String {
-    switch group {
-    case "i2t": "picture → caption"
-    case "t2i": "caption → picture"
-    default: group
-    }
-  }
-
-  /// `R@1, picture → caption`.
-  static func long(_ figure: String) -> String {
-    figure.contains(" ") ? "\(short(figure)), \(direction(String(figure.prefix { $0 != " " })))" : figure
-  }
-
-  /// Without the direction.
-  static func short(_ figure: String) -> String {
-    figure.firstIndex(of: " ").map { String(figure[figure.index(after: $0)...]) } ?? figure
   }
 }

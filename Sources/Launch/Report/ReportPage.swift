@@ -1,13 +1,13 @@
 import Dist
 import Foundation
 
-/// A report as one HTML page that needs nothing beside it.
+/// A report as one HTML page that needs no other files.
 ///
-/// The page forbids itself everything but its own style sheet and script, known by their SHA-256, and pictures that it
-/// contains: even a caption that got through unescaped could neither run nor load anything.
+/// The page's content policy allows only its own style sheet and script, identified by their SHA-256, and the images
+/// that it contains: even a caption that got through unescaped could neither run nor load anything.
 struct ReportPage {
   let runs: [ReportedRun]
-  /// The examples, or why there are none; nil where none were asked for.
+  /// The examples, or the reason why there are none; nil if none were asked for.
   var examples: Markup?
   var time = RunLog.now
 
@@ -78,8 +78,10 @@ struct ReportPage {
       let parts = charts.map { "<h3>\($0.title)</h3>\n\(drawn($0.charts))" as Markup }
       let dashed: Markup? =
         starts.isEmpty ? nil : "<p class=\"note\">Dotted lines: the run was started again there.</p>"
-      let smooth: Markup =
-        "<p class=\"note\">Pale lines are the logged values, strong ones the mean of a value and its neighbours, a fiftieth of the run on either side.</p>"
+      let smooth: Markup = """
+        <p class="note">Pale lines are the logged values, strong ones the mean of a value and its neighbours, \
+        a fiftieth of the run on either side.</p>
+        """
       let isSmoothed = charts.contains {
         $0.charts.contains { $0.isNoisy && $0.lines.contains { $0.curve.smoothed != nil } }
       }
@@ -114,12 +116,12 @@ struct ReportPage {
 
   private var troubles: Markup? {
     let lines = runs.flatMap { run in
-      LogTroubles.of(run).map { "<p>\(runs.count > 1 ? "\(run.name): " : "")\($0).</p>" as Markup }
+      run.troubles.map { "<p>\(runs.count > 1 ? "\(run.name): " : "")\($0).</p>" as Markup }
     }
     return lines.isEmpty ? nil : "<div class=\"alert\" role=\"note\">\(lines)</div>"
   }
 
-  /// The run in a few numbers.
+  /// The run's most important figures.
   private func tiles(_ run: ReportedRun) -> Markup {
     let figures = RunFigures(run).list.map { figure in
       let about = [figure.of, figure.about].compactMap { $0 }.joined(separator: ", ")
@@ -130,7 +132,7 @@ struct ReportPage {
 }
 
 extension ReportPage {
-  /// Puts the page where it belongs as a whole: who looks meanwhile sees the old page or the new one.
+  /// Writes the page as a whole: a reader sees either the old page or the new one.
   func write(to path: String) throws(ReportError) {
     try Publish.file(
       path, raising: ReportError.unwritable,

@@ -2,7 +2,7 @@ import Dist
 import Foundation
 import Settings
 
-/// A run as a report sees it: its folder, as far as it can be read.
+/// The folder of a run, as far as a report can read it.
 struct ReportedRun {
   /// A checkpoint's folder.
   struct Checkpoint {
@@ -10,21 +10,21 @@ struct ReportedRun {
     var bytes: Int
   }
 
-  /// As the user has named the folder.
+  /// The folder as the user has named it.
   let path: String
-  /// The run's own, unless others of the report have the same.
+  /// The run's own name, with the folder if other runs of the report have the same name.
   private(set) var name: String
   let history: RunHistory
-  /// The resolved run file; nil where it cannot be read.
+  /// The text of the resolved run file; nil if it cannot be read.
   let yaml: String?
-  /// The same, understood; nil where this release does not understand it.
+  /// The decoded run file; nil if this release does not understand it.
   let config: RunConfig?
   /// The scalars of the run file by their paths.
   let settings: [String: String]
-  /// What is there now, by rising step.
+  /// The checkpoints that are still there, by rising step.
   let checkpoints: [Checkpoint]
 
-  /// Throws a `ReportError` where there is no log; all else may be missing.
+  /// Throws a `ReportError` if there is no log; everything else may be missing.
   init(_ path: String) throws {
     let folder = URL(filePath: path, directoryHint: .isDirectory)
     self.path = path
@@ -40,7 +40,7 @@ struct ReportedRun {
     checkpoints = Self.checkpoints(in: folder.appending(path: RunFolder.checkpointFolder))
   }
 
-  /// Runs of a report; those of one name are told apart by their folders.
+  /// Reads the runs of a report. Runs of the same name are told apart by their folders.
   static func read(_ paths: [String]) throws -> [ReportedRun] {
     var runs = try paths.map { try ReportedRun($0) }
     let names = Dictionary(grouping: runs, by: \.name)
@@ -63,7 +63,7 @@ struct ReportedRun {
     }
   }
 
-  /// Where the run stands, in a few words.
+  /// The run's progress in a few words.
   var state: String {
     let done = history.lastStep
     guard let planned = history.plannedSteps ?? config?.steps else { return "\(Chart.step(done)) steps done" }
@@ -73,10 +73,67 @@ struct ReportedRun {
       : "\(Chart.step(done)) of \(Chart.step(planned)) steps done\(epochs)"
   }
 
-  /// The median of a figure over the steps, the first line left out where there are more: it has the start in it.
+  /// The median of a figure over the steps. If there are more than two lines, the first is left out: it includes the
+  /// start of the run.
   func median(_ figure: StepTable.Figure) -> Double? {
     let values = history.table[figure]?.finite.map(\.value) ?? []
     let sorted = (values.count > 2 ? values.dropFirst() : values[...]).sorted()
     return sorted.isEmpty ? nil : sorted[sorted.count / 2]
+  }
+}
+
+extension ReportedRun {
+  /// The problems of the log that a reader should know before trusting the curves.
+  var troubles: [String] {
+    var troubles: [String] = []
+    if history.unreadable > 0 {
+      troubles.append(
+        "\(Self.count(history.unreadable, "line")) of \(Chart.step(history.lines)) could not be understood and "
+          + "\(history.unreadable == 1 ? "is" : "are") left out; the first is line \(history.firstUnreadable ?? 0)"
+          + (history.isTorn ? "; the last one ends in the middle" : ""))
+    }
+    if history.superseded > 0 {
+      troubles.append(
+        "\(Self.count(history.superseded, "line")) of steps that were done again later "
+          + "\(history.superseded == 1 ? "is" : "are") left out: the later ones count")
+    }
+    let notFinite = history.table.figures.reduce(0) { $0 + (history.table[$1]?.notFinite ?? 0) }
+    if notFinite > 0 {
+      troubles.append("\(Self.count(notFinite, "value")) not finite: marked by triangles at the top of the charts")
+    }
+    if history.table.isCut { troubles.append("only the first \(StepTable.limit) figures are shown") }
+    if history.table.steps.isEmpty { troubles.append("no step has been logged yet") }
+    if yaml == nil { troubles.append("the run file \(RunFolder.runFile) is not there or cannot be read") }
+    return troubles
+  }
+
+  private static func count(_ number: Int, _ noun: String) -> String {
+    "\(Chart.step(number)) \(noun)\(number == 1 ? "" : "s")"
+  }
+}
+
+/// The reasons why a report cannot be written.
+enum ReportError: ExitCoded, Equatable, CustomStringConvertible {
+  case noLog(run: String, FileError)
+  case emptyLog(path: String, lines: Int)
+  case unwritable(FileError)
+
+  var status: ExitStatus {
+    switch self {
+    case .noLog, .unwritable: .inputOutput
+    case .emptyLog: .badData
+    }
+  }
+
+  var description: String {
+    switch self {
+    case .noLog(let run, let error):
+      "\(run) has no log that can be read (\(error)); expected the folder of a run, as kinship train makes it"
+    case .emptyLog(let path, let lines):
+      lines == 0
+        ? "\(path) is empty: the run has not begun"
+        : "\(path): none of \(lines) lines is one that kinship train writes; expected a run's log"
+    case .unwritable(let error): "\(error); name another file with --output"
+    }
   }
 }

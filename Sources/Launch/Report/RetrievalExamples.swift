@@ -3,21 +3,22 @@ import Foundation
 import Model
 import Tensor
 
-/// What a model finds: captions with the pictures nearest to them, and pictures with the captions nearest to them.
+/// Examples of what a model finds: captions with the images nearest to them, and images with the captions nearest to
+/// them.
 ///
-/// The queries are drawn at random, the same at every call: nobody has chosen the good ones.
+/// The queries are drawn at random and are the same at every call, so that they are not chosen for their results.
 struct RetrievalExamples {
-  /// So many pictures of a corpus are looked among; of a larger one every so-many-th.
+  /// The largest number of images that are searched. They are spread evenly over a larger dataset.
   static let most = 1000
-  /// So many of the nearest are shown.
+  /// The number of nearest candidates shown.
   static let shown = 5
 
-  /// Something near a query.
+  /// A candidate near a query.
   struct Found {
-    /// The caption, or the first caption of the picture.
+    /// The caption, or the first caption of the image.
     var text: String
-    /// The picture, for pages; nil of a caption.
-    var picture: String?
+    /// The image as a data URI; nil for a caption.
+    var image: String?
     /// The cosine of the angle between query and candidate.
     var score: Double
     var isRight: Bool
@@ -25,82 +26,86 @@ struct RetrievalExamples {
 
   struct Query {
     var text: String
-    var picture: String?
+    var image: String?
     var nearest: [Found]
-    /// The best right answer, where it is not among the nearest.
+    /// The best right answer; nil if it is among the nearest, or if there is none.
     var answer: Found?
-    /// At which place the best right answer is, from 1.
+    /// The place of the best right answer, from 1; nil if there is none.
     var place: Int?
   }
 
-  let corpus: String
-  /// Pictures and different captions that were looked among, and how many pictures there are.
-  let pictures: Int
+  let dataset: String
+  /// The number of images that were searched.
+  let images: Int
+  /// The number of different captions that were searched.
   let captions: Int
-  let ofPictures: Int
+  /// The number of images in the dataset.
+  let datasetImages: Int
+  /// The step after which the model was saved.
   let step: Int
-  /// Captions that look for pictures, and pictures that look for captions.
-  let ofCaptions: [Query]
-  let ofPicturesAsked: [Query]
+  /// Captions with the images nearest to them.
+  let captionQueries: [Query]
+  /// Images with the captions nearest to them.
+  let imageQueries: [Query]
 
   /// - Parameters:
-  ///   - corpus: the pictures and captions.
-  ///   - captionsTaken: all captions of a picture, or its first.
-  ///   - count: queries of each kind.
-  ///   - ranks: a communicator of one rank: what goes wrong here goes wrong nowhere else.
+  ///   - dataset: the images and captions.
+  ///   - captionsTaken: all captions of an image, or its first.
+  ///   - count: how many queries of each kind are drawn.
+  ///   - ranks: a communicator of this rank alone, so that an error here needs no agreement with other ranks.
   init(
-    _ embedder: CLIPEmbedder, step: Int, corpus: Corpus, captionsTaken: RetrievalEvaluation.Captions, count: Int,
+    _ embedder: CLIPEmbedder, step: Int, dataset: Dataset, captionsTaken: RetrievalEvaluation.Captions, count: Int,
     over ranks: Communicator
   ) throws {
     precondition(ranks.size == 1)
-    guard corpus.count > 0 else { throw EvaluationError.nothingToEvaluate(corpus: corpus.name, lacks: "pictures") }
-    let number = min(corpus.count, Self.most)
-    let samples = (0..<number).map { $0 * corpus.count / number }
+    guard dataset.count > 0 else { throw EvaluationError.nothingToEvaluate(dataset: dataset.name, lacks: "images") }
+    let number = min(dataset.count, Self.most)
+    let samples = (0..<number).map { $0 * dataset.count / number }
     var texts: [String] = []
-    var pictureOfText: [Int] = []
+    var imageOfText: [Int] = []
     for (row, sample) in samples.enumerated() {
-      let own = captionsTaken == .all ? corpus.captions(sample) : Array(corpus.captions(sample).prefix(1))
+      let own = captionsTaken == .all ? dataset.captions(sample) : Array(dataset.captions(sample).prefix(1))
       texts += own
-      pictureOfText += [Int](repeating: row, count: own.count)
+      imageOfText += [Int](repeating: row, count: own.count)
     }
-    guard !texts.isEmpty else { throw EvaluationError.nothingToEvaluate(corpus: corpus.name, lacks: "captions") }
-    let all = RetrievalPairs(images: number, captionImage: pictureOfText, captionText: RetrievalPairs.texts(of: texts))
-    // Each text once: five times the same caption would say little.
+    guard !texts.isEmpty else { throw EvaluationError.nothingToEvaluate(dataset: dataset.name, lacks: "captions") }
+    let all = RetrievalPairs(images: number, captionImage: imageOfText, captionText: RetrievalPairs.texts(of: texts))
+    // Each text once: the nearest five would otherwise often be the same caption five times.
     let captions = all.firstCaptions.map { texts[$0] }
     let pairs = all.distinct
     let encoder = BlockEncoder(embedder: embedder, communicator: ranks)
-    let images = try encoder.pictures(of: corpus, samples: samples)
+    let images = try encoder.images(of: dataset, samples: samples)
     let words = try encoder.texts(captions)
 
     var thumbnails = Thumbnails(embedder.image)
     var bytes: [UInt8] = []
-    func picture(_ row: Int) throws -> String {
-      try corpus.readImage(samples[row], into: &bytes)
+    func image(_ row: Int) throws -> String {
+      try dataset.readImage(samples[row], into: &bytes)
       do { return try thumbnails.uri(bytes) } catch {
-        throw SampleError(corpus: corpus.name, key: corpus.key(samples[row]), reason: error)
+        throw SampleError(dataset: dataset.name, key: dataset.key(samples[row]), reason: error)
       }
     }
-    func title(_ row: Int) -> String { corpus.captions(samples[row]).first ?? corpus.key(samples[row]) }
-    ofCaptions = try Self.draw(count, of: captions.count).map { query in
+    func title(_ row: Int) -> String { dataset.captions(samples[row]).first ?? dataset.key(samples[row]) }
+    captionQueries = try Self.draw(count, of: captions.count).map { query in
       try Self.query(captions[query], nil, words, query, images, pairs.images(answering: query)) { row in
-        (title(row), try picture(row))
+        (title(row), try image(row))
       }
     }
-    // Those with captions have an answer.
+    // Only images with captions have a right answer.
     let asked = (0..<number).filter { !pairs.captions(answering: $0).isEmpty }
-    ofPicturesAsked = try Self.draw(count, of: asked.count).map { asked[$0] }.map { query in
-      try Self.query(title(query), picture(query), images, query, words, pairs.captions(answering: query)) { row in
+    imageQueries = try Self.draw(count, of: asked.count).map { asked[$0] }.map { query in
+      try Self.query(title(query), image(query), images, query, words, pairs.captions(answering: query)) { row in
         (captions[row], nil)
       }
     }
-    self.corpus = corpus.name
-    self.pictures = number
+    self.dataset = dataset.name
+    self.images = number
     self.captions = captions.count
-    ofPictures = corpus.count
+    datasetImages = dataset.count
     self.step = step
   }
 
-  /// Different numbers below `count`, rising; fewer where there are not so many.
+  /// Draws `wanted` different numbers below `count`, or all of them if there are fewer, and sorts them.
   static func draw(_ wanted: Int, of count: Int) -> [Int] {
     var random = KeyedRandom(seed: 0, purpose: "report")
     var drawn: Set<Int> = []
@@ -108,10 +113,10 @@ struct RetrievalExamples {
     return drawn.sorted()
   }
 
-  /// A query with the candidates nearest to it; equal ones are in their order.
+  /// Finds the candidates nearest to a query; equal ones stay in their order.
   private static func query(
-    _ text: String, _ picture: String?, _ queries: Tensor<Float>, _ row: Int, _ candidates: Tensor<Float>,
-    _ answers: [Int], show: (Int) throws -> (text: String, picture: String?)
+    _ text: String, _ image: String?, _ queries: Tensor<Float>, _ row: Int, _ candidates: Tensor<Float>,
+    _ answers: [Int], show: (Int) throws -> (text: String, image: String?)
   ) throws -> Query {
     let cosines = Tensor<Float>(Shape(1, candidates.rows))
     matmul(queries.rows(row..<row + 1), candidates, into: cosines, transposeB: true)
@@ -119,14 +124,38 @@ struct RetrievalExamples {
     let right = Set(answers)
     func found(_ row: Int) throws -> Found {
       let shown = try show(row)
-      return Found(text: shown.text, picture: shown.picture, score: Double(scores[row]), isRight: right.contains(row))
+      return Found(text: shown.text, image: shown.image, score: Double(scores[row]), isRight: right.contains(row))
     }
     let order = scores.indices.sorted { (-scores[$0], $0) < (-scores[$1], $1) }
     let nearest = order.prefix(shown)
     let answer = order.first { right.contains($0) }
     let place = Ranking.places(of: queries, in: row..<row + 1, among: candidates, answers: { _ in answers })[0]
     return Query(
-      text: text, picture: picture, nearest: try nearest.map(found),
+      text: text, image: image, nearest: try nearest.map(found),
       answer: try answer.flatMap { nearest.contains($0) ? nil : try found($0) }, place: place.map { $0 + 1 })
+  }
+}
+
+/// Scales images down for a page.
+struct Thumbnails {
+  /// The longer side in pixels. Smaller images keep their size.
+  static let side = 160
+
+  private var decoder: ImageDecoder
+  private var resampler = Resampler()
+
+  init(_ options: ImageOptions) {
+    decoder = ImageDecoder(alpha: options.alpha, exif: options.exif, maxPixels: options.maxPixels)
+  }
+
+  /// Decodes an image, scales it down, and returns it as a data URI.
+  mutating func uri(_ bytes: [UInt8]) throws(ImageError) -> String {
+    var image = try decoder.decode(bytes)
+    let longer = max(image.width, image.height)
+    if longer > Self.side {
+      func scaled(_ size: Int) -> Int { max(1, size * Self.side / longer) }
+      image = resampler.resize(image, width: scaled(image.width), height: scaled(image.height))
+    }
+    return "data:image/webp;base64," + Data(try image.encoded(as: .webp)).base64EncodedString()
   }
 }

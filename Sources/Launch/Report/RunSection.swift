@@ -1,16 +1,17 @@
-/// What a run is, what it ran on, and what happened to it.
+/// A run's facts, its checkpoints, and the events of its log.
 struct RunSection {
+  /// The largest number of rows shown in a table; the last ones are kept.
   private static let shown = 100
 
   let run: ReportedRun
 
   var markup: Markup { "\(facts)\(outcome)\(checkpoints)\(starts)\(notes)" }
 
-  /// What the header has said, without what is in other places.
+  /// The facts of the run's header.
   private var facts: Markup {
     var facts = run.history.facts
     if facts.isEmpty, let ranks = run.history.starts.last?.ranks {
-      facts = [RunHeader.Fact(name: "ranks", text: "\(ranks)")]
+      facts = [.init(name: "ranks", text: "\(ranks)")]
     }
     if let version = run.history.starts.last?.version {
       facts.insert(.init(name: "program", text: "kinship \(version)"), at: 0)
@@ -64,7 +65,7 @@ struct RunSection {
       """
   }
 
-  /// Starts after the first, and what they have changed.
+  /// The starts after the first, and their changes of the run file.
   private var starts: Markup {
     let starts = run.history.starts.dropFirst()
     guard !starts.isEmpty else { return "" }

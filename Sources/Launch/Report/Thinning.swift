@@ -1,20 +1,20 @@
-/// What of a curve can be seen on a screen: of the points that share a column of pixels the first, the lowest, the
-/// highest and the last. No spike is lost, and a run of a million lines draws no more than a few thousand points.
+/// The points of a curve that can be seen on a screen: in each column of pixels the first, the lowest, the highest and
+/// the last point. No spike is lost, and a log of a million lines draws at most a few thousand points.
 struct Thinning {
   struct Point: Equatable {
     var x: Double
     var y: Double
   }
 
-  /// The curve in pieces, between places where it has no finite value.
+  /// The curve in pieces, interrupted wherever it has no finite value.
   private(set) var pieces: [[Point]] = []
-  /// Where it has values that are not finite, one a column.
+  /// The positions of values that are not finite, at most one per column.
   private(set) var notFinite: [Double] = []
 
   /// - Parameters:
-  ///   - x: where a step lies, 0 to 1.
-  ///   - y: where a finite value lies.
-  ///   - columns: how many columns of pixels there are.
+  ///   - columns: the number of columns of pixels.
+  ///   - x: returns the position of a step, 0 to 1.
+  ///   - y: returns the position of a finite value.
   init(_ curve: Curve, columns: Int, x: (Int) -> Double, y: (Double) -> Double) {
     var piece: [Point] = []
     var column = Column()
@@ -54,7 +54,7 @@ struct Thinning {
     private var lowest: Point?
     private var highest: Point?
     private var last: Point?
-    /// Whether some line of it has no finite value.
+    /// True if some line in the column has no finite value.
     var isBroken = false
 
     mutating func add(_ point: Point) {
@@ -64,7 +64,7 @@ struct Thinning {
       last = point
     }
 
-    /// In their order, each once.
+    /// The kept points in their order along the curve, each once.
     var points: [Point] {
       guard let first, let lowest, let highest, let last else { return [] }
       var points = [first]
@@ -78,14 +78,14 @@ struct Thinning {
 }
 
 extension Curve {
-  /// The mean of each value and its neighbours, a fiftieth of the curve on either side, over the finite ones; nil of a
-  /// curve too short to have a trend.
+  /// The mean of each value and its neighbours, a fiftieth of the curve on either side, over the finite values. Nil if
+  /// the curve has fewer than fifty steps, too few for a trend.
   var smoothed: Curve? {
     guard steps.count >= 50 else { return nil }
     let reach = steps.count / 50
     let width = 2 * reach + 1
-    // Sums to and from the bounds of blocks as wide as a window, so that a window is two of them: differences of sums
-    // over all that came before would keep nothing of the values behind a spike.
+    // Sums that begin or end at the bounds of blocks as wide as a window, so that each window is the sum of two of
+    // them. Differences of running sums would be simpler, but would lose all digits of the values after a spike.
     var toHere = [(sum: Double, count: Int)](repeating: (0, 0), count: steps.count)
     var fromHere = toHere
     func scaled(_ line: Int) -> (sum: Double, count: Int) {

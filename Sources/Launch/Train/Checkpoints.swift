@@ -9,7 +9,7 @@ struct SavedRun: Codable {
   var run: String
   /// The model's sizes in open_clip's JSON.
   var model: String
-  /// How pictures were prepared.
+  /// How images were prepared.
   var image: ImageOptions
   /// The vocabulary's path as the run file has it, and what is in it.
   var vocabulary: String
@@ -32,15 +32,15 @@ struct SavedRun: Codable {
     do {
       self = try JSONDecoder().decode(SavedRun.self, from: Data(checkpoint.manifest.record.run.utf8))
     } catch {
-      throw ModelFileError(
-        path: checkpoint.folder, exitCode: 65, reason: "its manifest does not say of which run it is: \(error)")
+      throw UserError(
+        path: checkpoint.folder, status: .badData, reason: "its manifest does not say of which run it is: \(error)")
     }
   }
 
   init(_ run: RunConfig, _ config: CLIPConfig, teacher: SavedTeacher?, start: SavedStart?) throws {
     self.run = run.yaml
     model = String(decoding: try config.json, as: UTF8.self)
-    image = run.image.options(size: config.vision.imageSize)
+    image = run.image.sized(config.vision.imageSize)
     vocabulary = run.vocabulary
     vocabularySHA256 = try Self.sha256(of: run.vocabulary)
     self.teacher = teacher
@@ -56,16 +56,9 @@ struct SavedRun: Codable {
       while let piece = try file.read(upToCount: 1 << 20), !piece.isEmpty { hasher.update(piece) }
       return hasher.finalize().hexadecimal
     } catch {
-      throw ModelFileError(
-        path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(
+        path: path, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
-  }
-}
-
-extension ParameterStore {
-  /// The layout in the words of checkpoints.
-  var checkpointEntries: [CheckpointEntry] {
-    entries.map { CheckpointEntry(name: $0.name, shape: $0.shape, offset: $0.offset) }
   }
 }
 
@@ -102,7 +95,7 @@ struct Checkpoints {
         runFolder: Self.folder(of: run), retention: .init(newest: keep.keep, every: keep.keepEvery),
         communicator: ranks)
     }
-    writing.reserve(step.optimizer.firstMoment.count, averaged: step.average != nil)
+    writing.reserve(step.optimizer.firstMoment.count, averaged: step.hooks.average != nil)
     clock = CheckpointClock(minutes: ranks.rank == 0 ? keep.minutes : nil)
   }
 
@@ -129,29 +122,29 @@ struct Checkpoints {
   /// call it.
   func save(_ done: Int, passedOver: Int, _ log: RunLog) throws {
     clock.restart()
-    try step.settle()
+    try step.waitForParameters()
     let optimizer = step.optimizer
-    let masks = (step.pruning?.state ?? []).map {
+    let masks = (step.hooks.pruning?.state ?? []).map {
       CheckpointRecord.Array(name: $0.name, shape: [$0.values.count], values: $0.values)
     }
-    let averages = step.average.map { step.model.parameters.bufferArrays(averages: $0) } ?? []
+    let averages = step.hooks.average.map { step.model.parameters.bufferArrays(averages: $0) } ?? []
     try writing.save(
       CheckpointState(
-        entries: step.model.parameters.checkpointEntries, values: step.model.parameters.values,
+        entries: step.model.parameters.entries, values: step.model.parameters.values,
         ranges: optimizer.ranges,
-        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment, average: step.average?.values),
+        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment, average: step.hooks.average?.values),
       CheckpointRecord(
         step: done, samples: done * run.batch.global, passedOver: passedOver > 0 ? passedOver : nil, run: saved.text,
         arrays: step.model.parameters.bufferArrays + averages + masks, version: Release.version, kernel: BLAS.kernel,
         threads: Threads.count))
-    try tell(log)
+    try logFinished(log)
   }
 
   /// Logs what has been written meanwhile; throws what has gone wrong.
-  func tell(_ log: RunLog) throws {
+  func logFinished(_ log: RunLog) throws {
     for saved in try writing.finished() {
       try log.record(saved)
-      for reason in saved.notRemoved { log.say("warning: \(reason)") }
+      for reason in saved.notRemoved { log.print("warning: \(reason)") }
     }
   }
 
@@ -159,35 +152,35 @@ struct Checkpoints {
   /// for checkpoints of its own.
   func finish(_ log: RunLog) throws {
     try writing.wait()
-    try tell(log)
+    try logFinished(log)
   }
 
   /// Fills model, optimizer and masks from a checkpoint; returns the steps it has done. `say` gets what the user should
   /// know.
-  func restore(_ checkpoint: Checkpoint, say: (String) -> Void) throws -> Int {
+  func restore(_ checkpoint: Checkpoint, log: (String) -> Void) throws -> Int {
     let before = try SavedRun(checkpoint)
     if before.vocabularySHA256 != saved.vocabularySHA256 {
-      throw ModelFileError(
-        path: saved.vocabulary, exitCode: 65,
+      throw UserError(
+        path: saved.vocabulary, status: .badData,
         reason: "is not the vocabulary that \(checkpoint.folder) was trained with (\(before.vocabulary), "
           + "SHA-256 \(before.vocabularySHA256)): the same ids would mean other words")
     }
-    try requireSameTeacher(before.teacher, checkpoint, say: say)
-    let entries = step.model.parameters.checkpointEntries
+    try requireSameTeacher(before.teacher, checkpoint, log: log)
+    let entries = step.model.parameters.entries
     try requireSameObjective(checkpoint)
     try checkpoint.readValues(entries, into: step.model.parameters.values, over: ranks)
     try step.model.parameters.readBuffers(from: checkpoint)
     try checkpoint.readMoments(
       entries, ranges: step.optimizer.ranges, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
-    try restoreAverage(checkpoint, say: say)
+    try restoreAverage(checkpoint, log: log)
     let record = checkpoint.manifest.record
     // The optimizer begins anew when the model is cut.
     let cut = Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil }
     step.optimizer.step = record.step - (cut ?? 0)
     let arrays = Dictionary(record.arrays.map { ($0.name, $0.values) }) { first, _ in first }
-    if let missing = step.pruning?.restore(arrays, step: record.step), !missing.isEmpty {
-      throw ModelFileError(
-        path: checkpoint.folder, exitCode: 65,
+    if let missing = step.hooks.pruning?.restore(arrays, step: record.step), !missing.isEmpty {
+      throw UserError(
+        path: checkpoint.folder, status: .badData,
         reason: "does not hold the masks of this run: \(missing.prefix(3).joined(separator: "; "))"
           + "\(missing.count > 3 ? " and \(missing.count - 3) more" : ""); go on with the prune section "
           + "that it was trained with, or start another run")
@@ -201,60 +194,60 @@ struct Checkpoints {
         ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
     ].compactMap { $0 }
     if !differences.isEmpty {
-      say("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
+      log("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
     }
     return record.step
   }
 
   /// An average that the checkpoint does not hold begins with its weights.
-  private func restoreAverage(_ checkpoint: Checkpoint, say: (String) -> Void) throws {
-    guard let average = step.average else {
+  private func restoreAverage(_ checkpoint: Checkpoint, log: (String) -> Void) throws {
+    guard let average = step.hooks.average else {
       if checkpoint.manifest.isAveraged {
-        say("warning: \(checkpoint.folder) holds an average of the weights, and this run keeps none: ema is none")
+        log("warning: \(checkpoint.folder) holds an average of the weights, and this run keeps none: ema is none")
       }
       return
     }
     guard checkpoint.manifest.isAveraged else {
-      say("\(checkpoint.folder) holds no average of the weights: ema begins with its weights")
+      log("\(checkpoint.folder) holds no average of the weights: ema begins with its weights")
       return average.begin()
     }
     let parameters = step.model.parameters
-    try checkpoint.readAverage(parameters.checkpointEntries, ranges: average.ranges, into: average.values)
+    try checkpoint.readAverage(parameters.entries, ranges: average.ranges, into: average.values)
     try parameters.readBuffers(from: checkpoint, averaged: true, into: average.bufferValues)
   }
 
   /// What a student has learned from one teacher it does not go on to learn from another under the same name.
-  private func requireSameTeacher(_ before: SavedTeacher?, _ checkpoint: Checkpoint, say: (String) -> Void) throws {
+  private func requireSameTeacher(_ before: SavedTeacher?, _ checkpoint: Checkpoint, log: (String) -> Void) throws {
     guard before?.weights != saved.teacher?.weights else { return }
     if let before, let now = saved.teacher {
-      throw ModelFileError(
-        path: checkpoint.folder, exitCode: 65,
+      throw UserError(
+        path: checkpoint.folder, status: .badData,
         reason: "was trained with the teacher \(before.text), and teacher.model is \(now.text); go on with the "
           + "teacher that it had, or start another run")
     }
-    say(
+    log(
       "warning: \(checkpoint.folder) was trained \(before == nil ? "without" : "with") a teacher; this run goes on "
         + (before == nil ? "with one" : "without"))
   }
 
   /// Heads and scales that terms learn are part of the state: a run cannot go on with others.
   private func requireSameObjective(_ checkpoint: Checkpoint) throws {
-    func own(_ names: [String]) -> Set<String> { Set(names.filter { $0.hasPrefix(Objective<Float>.prefix) }) }
+    func own(_ names: [String]) -> Set<String> { Set(names.filter { NamedSlice.Owner(of: $0) == .objective }) }
     let before = own(checkpoint.manifest.parameters.map(\.name))
     let now = own(step.model.parameters.entries.map(\.name))
     guard before != now else { return }
     let differences = [("has", before.subtracting(now)), ("lacks", now.subtracting(before))].compactMap { word, names in
       names.isEmpty ? nil : "\(word) \(names.sorted().joined(separator: ", "))"
     }
-    throw ModelFileError(
-      path: checkpoint.folder, exitCode: 65,
+    throw UserError(
+      path: checkpoint.folder, status: .badData,
       reason: "was trained with another objective: it \(differences.joined(separator: " and ")); go on with the "
         + "objective and the teacher that it had, or start another run")
   }
 
   /// The checkpoint that `resume` asks for; nil where there is nothing to go on from. Every rank must call it.
   static func find(
-    _ resume: Resume?, of run: RunConfig, over ranks: Communicator, say: (String) -> Void
+    _ resume: Resume?, of run: RunConfig, over ranks: Communicator, log: (String) -> Void
   ) throws -> Checkpoint? {
     let folder = folder(of: run)
     switch resume {
@@ -263,14 +256,14 @@ struct Checkpoints {
     case .latest:
       let latest = folder + "/latest"
       guard FileManager.default.fileExists(atPath: latest) else {
-        throw ModelFileError(
-          path: latest, exitCode: 74,
+        throw UserError(
+          path: latest, status: .inputOutput,
           reason: "there is no checkpoint to go on from; leave --resume out, or take --resume auto")
       }
       return try Checkpoint.open(latest, communicator: ranks)
     case .auto:
       let (found, unsound) = try Checkpoint.newestSound(in: folder, communicator: ranks)
-      for error in unsound { say("warning: passed over: \(error)") }
+      for error in unsound { log("warning: passed over: \(error)") }
       return found
     }
   }

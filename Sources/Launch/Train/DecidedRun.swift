@@ -20,7 +20,7 @@ struct DecidedRun: Equatable {
     self.run = run
     let decision = PrecisionDecision(on: ranks)
     func kept(_ key: String) -> PrecisionDecision {
-      decision.keeping(recorded[key].flatMap(Precision.init(rawValue:)), of: "the run", on: ranks)
+      decision.keeping(recorded[key].flatMap(ComputePrecision.init(rawValue:)), of: "the run", on: ranks)
     }
     if run.precision == .auto {
       let decision = kept("precision")
@@ -29,7 +29,7 @@ struct DecidedRun: Equatable {
     }
     guard let teacher = run.teacher, run.usesTeacher else { return }
     if teacher.precision == .auto, teacher.cache == nil {
-      let decision = teacher.placement == .spread ? .spread : kept("teacher.precision")
+      let decision = teacher.placement == .sharded ? .sharded : kept("teacher.precision")
       self.run.teacher?.precision = PrecisionChoice(decision.used)
       precision.append(precision == [decision.text] ? "the teacher's likewise" : "the teacher's \(decision.text)")
     }
@@ -56,7 +56,7 @@ struct DecidedRun: Equatable {
 
   /// The run as `kinship precompute` takes it: its teacher's precision is decided although it has a cache. A cache that
   /// was begun in a precision keeps to it.
-  init(precomputing run: RunConfig, on ranks: [RankProcessor], begun: Precision?) {
+  init(precomputing run: RunConfig, on ranks: [RankProcessor], begun: ComputePrecision?) {
     self.run = run
     guard let teacher = run.teacher, teacher.precision == .auto else { return }
     let decision = PrecisionDecision(on: ranks).keeping(begun, of: "the cache", on: ranks)
@@ -66,8 +66,8 @@ struct DecidedRun: Equatable {
 }
 
 extension PrecisionDecision {
-  /// The decision for a teacher whose weights are spread over ranks.
-  fileprivate static let spread = PrecisionDecision(used: .fp32, reason: "spread weights are not rounded")
+  /// The decision for a teacher whose weights are sharded over ranks.
+  fileprivate static let sharded = PrecisionDecision(used: .fp32, reason: "sharded weights are not rounded")
 }
 
 extension RunConfig {

@@ -6,7 +6,7 @@ import Tensor
 struct JobRanks<S: Scalar>: Ranks {
   let communicator: Communicator
 
-  func allGather(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.gatherRows(local, into: all) }
-  func allReduce(_ numbers: inout [Double]) throws { try communicator.sum(&numbers) }
-  func allReduceMaximum(_ numbers: inout [Double]) throws { try communicator.maximum(&numbers) }
+  func allGather(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.allGather(rows: local, into: all) }
+  func allReduce(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers) }
+  func allReduceMaximum(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers, .maximum) }
 }

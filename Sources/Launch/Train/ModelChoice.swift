@@ -5,7 +5,7 @@ import Model
 /// A model that the run file asks for and that cannot be built.
 struct ModelError: ExitCoded, CustomStringConvertible {
   let description: String
-  var exitCode: Int32 = 65
+  var status: ExitStatus = .badData
 }
 
 extension ModelConfig {
@@ -18,7 +18,7 @@ extension ModelConfig {
     } catch {
       throw ModelError(
         description: "model: cannot read \(file ?? ""): \((error as NSError).localizedFailureReason ?? "\(error)")",
-        exitCode: 74)
+        status: .inputOutput)
     }
   }
 
@@ -37,7 +37,7 @@ extension ModelConfig {
 }
 
 extension RunConfig {
-  /// Where batch norm takes the statistics of each rank's own pictures, every rank must have some.
+  /// Where batch norm takes the statistics of each rank's own images, every rank must have some.
   func checkStatistics(of config: CLIPConfig, ranks: Int) throws {
     if config.vision.stages == nil, model.syncBatchNorm {
       throw ModelError(
@@ -45,7 +45,7 @@ extension RunConfig {
     }
     if config.vision.stages != nil, !model.syncBatchNorm, batch.global < ranks {
       throw ModelError(
-        description: "batch.global is \(batch.global) and there are \(ranks) ranks: batch norm needs pictures on each "
+        description: "batch.global is \(batch.global) and there are \(ranks) ranks: batch norm needs images on each "
           + "of them; raise batch.global to \(ranks) or more, or set model.sync_bn to true")
     }
   }

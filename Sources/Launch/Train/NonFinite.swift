@@ -13,9 +13,9 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
   var limit: String?
 
   var isShared: Bool { true }
-  var exitCode: Int32 { 76 }
+  var status: ExitStatus { .notFinite }
   var description: String {
-    let advice = "lower optimizer.rate or set optimizer.clip_norm, and resume from the last checkpoint"
+    let advice = "lower optimizer.learning_rate or set optimizer.clip_norm, and resume from the last checkpoint"
     return "\(finding); \(limit.map { "\($0); " } ?? "")\(advice)"
   }
 
@@ -27,14 +27,6 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
     let terms = report.terms.filter { !$0.value.isFinite }.map { "\($0.name) \($0.value)" }
     let loss = "\(report.total)" + (terms.isEmpty ? "" : " (\(terms.joined(separator: ", ")))")
     return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(place))"
-  }
-}
-
-extension Step {
-  /// Counts a step whose update is left out: nothing of the model or its moments has changed.
-  func skip() {
-    optimizer.step += 1
-    pruning?.step += 1
   }
 }
 

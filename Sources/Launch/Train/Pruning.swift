@@ -24,7 +24,7 @@ struct Pruning {
     guard config.step < steps else {
       throw ModelError(
         description: "prune.step is \(config.step), and the run has \(steps) steps: lower it, or raise steps or epochs",
-        exitCode: 64)
+        status: .usage)
     }
     let layout = MaskLayout(model, towers: config.towers)
     let already = Masks(layout).sparsity(of: [Double](repeating: 1, count: layout.count))
@@ -41,7 +41,8 @@ struct Pruning {
     MaskTraining(
       model, MaskLayout(model.config, towers: config.towers),
       .init(
-        sparsity: config.sparsity, start: config.startSparsity, ramp: config.ramp, rate: config.rate, seed: seed))
+        sparsity: config.sparsity, start: config.startSparsity, ramp: config.ramp, learningRate: config.learningRate,
+        seed: seed))
   }
 
   /// The sizes of the model that a checkpoint holds: after the cut its own, before it those of the run file.
@@ -49,8 +50,8 @@ struct Pruning {
     guard let checkpoint, isCut(after: checkpoint.manifest.record.step) else { return model }
     let record = checkpoint.manifest.record
     guard !record.arrays.contains(where: { $0.name.hasPrefix(MaskTraining<Float>.prefix) }) else {
-      throw ModelFileError(
-        path: checkpoint.folder, exitCode: 65,
+      throw UserError(
+        path: checkpoint.folder, status: .badData,
         reason: "has masks after step \(record.step), and prune.step \(config.step) lies before it; set prune.step to "
           + "\(record.step) or more, or resume from an earlier checkpoint")
     }

@@ -11,7 +11,8 @@ struct RunFolder: Sendable {
   static func average(of run: RunConfig) -> URL { run.folder.appending(path: "ema", directoryHint: .isDirectory) }
 
   let url: URL
-  /// What a resumed run changes in the run file that it was last started with: `optimizer.rate: 0.001, was 0.0005`.
+  /// What a resumed run changes in the run file that it was last started with: `optimizer.learning_rate: 0.001, was
+  /// 0.0005`.
   let changes: [String]
 
   var checkpoints: URL { url.appending(path: Self.checkpointFolder, directoryHint: .isDirectory) }
@@ -19,10 +20,7 @@ struct RunFolder: Sendable {
   /// Makes the run's folder and writes the resolved run into it. A folder that holds a run already is refused unless
   /// that run is resumed. Every rank must call it; rank 0 acts, and the folder is there when it returns.
   static func prepare(_ run: RunConfig, resuming: Bool, over ranks: Communicator) throws -> RunFolder {
-    var changes: [UInt8] = []
-    if ranks.rank == 0 { changes = try [UInt8](JSONEncoder().encode(create(run, resuming: resuming))) }
-    try ranks.broadcast(&changes)
-    return RunFolder(url: run.folder, changes: try JSONDecoder().decode([String].self, from: Data(changes)))
+    RunFolder(url: run.folder, changes: try ranks.broadcast { try create(run, resuming: resuming) })
   }
 
   /// Makes the folder; returns what the run file changes against the one that was there.
@@ -79,7 +77,7 @@ extension RunTree {
 struct RunFolderTaken: ExitCoded, CustomStringConvertible {
   var path: String
 
-  var exitCode: Int32 { 64 }
+  var status: ExitStatus { .usage }
   var description: String {
     "\(path) holds a run already; go on with it (--resume latest), or start another (--set name=…)"
   }
@@ -90,6 +88,6 @@ struct RunFolderFailure: ExitCoded, CustomStringConvertible {
   var path: String
   var reason: String
 
-  var exitCode: Int32 { 74 }
+  var status: ExitStatus { .inputOutput }
   var description: String { "cannot make the run's folder \(path): \(reason); change output or name" }
 }

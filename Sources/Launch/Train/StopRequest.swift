@@ -24,7 +24,7 @@ enum StopRequest {
   /// The same, with whether something is due that some rank says is. Every rank must call it.
   static func agreed(over ranks: Communicator, isDue: Bool) throws -> (signal: String?, isDue: Bool) {
     var flags = [Double(received.load(ordering: .relaxed)), isDue ? 1 : 0]
-    try ranks.maximum(&flags)
+    try ranks.allReduce(&flags, .maximum)
     let signal: String? =
       switch Int32(flags[0]) {
       case 0: nil

@@ -21,7 +21,7 @@ struct Trainer {
   /// Builds the parts and trains; with `dryRun`, only says what would be done. Returns the exit code: 0, or 75 after a
   /// signal, when all is saved and the run can go on.
   /// `trace` is the prefix of the files in which each rank says what it does when.
-  func train(resume: Resume?, dryRun: Bool, trace: String? = nil) throws -> Int32 {
+  func train(resume: Resume?, dryRun: Bool, trace: String? = nil) throws -> ExitStatus {
     try ranks.requireSame("program", Machine.programSHA256)
     try ranks.requireSame(
       "run", "\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun), trace: \(trace ?? "none")")
@@ -29,8 +29,8 @@ struct Trainer {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     if dryRun {
-      try decided().prospect(resume, plan).say()
-      return 0
+      try decided().preview(resume, plan).print()
+      return .done
     }
     var notes: [String] = []
     let checkpoint = try Checkpoints.find(resume, of: run, over: ranks) { notes.append($0) }
@@ -49,7 +49,7 @@ struct Trainer {
   /// Trains a run whose precision is decided. `notes` are what the log has to say of the checkpoint.
   private func train(
     from checkpoint: Checkpoint?, isResumed: Bool, _ plan: ThreadPlan, notes: [String], trace: String?
-  ) throws -> Int32 {
+  ) throws -> ExitStatus {
     var notes = notes
     let inputs: TrainingInputs
     do {
@@ -60,7 +60,7 @@ struct Trainer {
       if ranks.rank == 0 {
         FileHandle.standardOutput.write(Data("\(RunLog.stopped(by: stop.signal, after: 0))\n".utf8))
       }
-      return 75
+      return .tryAgain
     }
     var header = try header(inputs, inputs.config(in: checkpoint), plan)
     // What is foretold is of what is computed, which is exact where a processor has no rounded products.
@@ -69,44 +69,45 @@ struct Trainer {
     let weights = inputs.weights
     header.measureProgram(beside: weights)
     let source: (any TeacherSource)? =
-      inputs.cached ?? weights.map { LiveTeacher($0.model, micro: inputs.teacher?.micro, spread: $0.spread) }
+      inputs.cached
+      ?? weights.map { LiveTeacher($0.model, microBatchSize: inputs.teacher?.microBatchSize, sharded: $0.sharded) }
     let teachers = source.map { Teachers(first: $0, further: inputs.further) }
-    let student = try Student(inputs, from: checkpoint) { notes.append($0) }
+    let state = try TrainState(inputs, from: checkpoint) { notes.append($0) }
     let folder = try RunFolder.prepare(run, resuming: isResumed, over: ranks)
     if let weights { header.notes.append(weights.text) }
     if let pruning = inputs.pruning { header.notes.append(pruning.text) }
-    let facts = try header.say()
+    let facts = try header.print()
 
     let log = try RunLog(
-      in: folder.url, run.log, scheduled: run.objective.scheduledTerms, from: student.start,
+      in: folder.url, run.log, scheduled: run.objective.scheduledTerms, from: state.start,
       changes: folder.changes, over: ranks)
-    try log.record(facts, at: student.start)
-    for note in notes { log.say(note) }
-    if let first = student.first { try log.note(first.text, at: student.start) }
-    if student.start > 0 { log.say("going on after step \(student.start)") }
-    let loop = TrainingLoop(inputs, student, teachers: teachers, loaders: run.data.workers ?? plan.loaders, log: log)
+    try log.record(facts, at: state.start)
+    for note in notes { log.print(note) }
+    if let first = state.first { try log.note(first.text, at: state.start) }
+    if state.start > 0 { log.print("going on after step \(state.start)") }
+    let loop = TrainingLoop(inputs, state, teachers: teachers, loaders: run.data.workers ?? plan.loaders, log: log)
     if let trace { try Trace.start(trace, over: ranks) }
     let stop = try loop.train()
     try Trace.flush()
-    if let spread = weights?.spread { log.say(try spread.text(over: ranks)) }
-    if stop != nil { return 75 }
+    if let sharded = weights?.sharded { log.print(try sharded.text(over: ranks)) }
+    if stop != nil { return .tryAgain }
     let outcome = try Outcome(header, seconds: loop.seconds, shared: weights?.shared ?? 0, over: ranks)
     if let outcome { try log.record(outcome, at: inputs.steps) }
-    try export(loop.settledModel(), to: run.folder, log)
+    try export(loop.currentModel(), to: run.folder, log)
     if let average = try loop.averagedModel() { try export(average, to: RunFolder.average(of: run), log) }
-    return 0
+    return .done
   }
 
   /// The header alone, for a run that does not begin. Every rank must call it.
-  func prospect() throws -> RunHeader {
+  func preview() throws -> RunHeader {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
-    var header = try decided().prospect(nil, plan)
+    var header = try decided().preview(nil, plan)
     header.measureProgram(beside: nil)
     return header
   }
 
-  private func prospect(_ resume: Resume?, _ plan: ThreadPlan) throws -> RunHeader {
+  private func preview(_ resume: Resume?, _ plan: ThreadPlan) throws -> RunHeader {
     if let absent = try AbsentFiles(run, over: ranks) {
       var header = try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).header()
       header.precision = precision
@@ -115,7 +116,7 @@ struct Trainer {
     let inputs = try TrainingInputs(run, checking: false, over: ranks)
     var header = try header(inputs, inputs.sizes, plan)
     if let pruning = inputs.pruning { header.notes.append(pruning.text) }
-    if resume == nil, let first = try inputs.firstWeights(for: inputs.sizes) { header.notes.append(first.text) }
+    if resume == nil, let first = try inputs.initialization(for: inputs.sizes) { header.notes.append(first.text) }
     return header
   }
 
@@ -127,7 +128,7 @@ struct Trainer {
     return RunHeader(
       run: run, config: config, parameters: inputs.student(config).0.parameters,
       teacher: inputs.teacher.map { .init($0) },
-      corpora: inputs.data.corpora.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
+      datasets: inputs.data.datasets.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
       plan: plan, ranks: ranks, frozen: inputs.frozen, ensemble: inputs.further.shapes.map(\.width),
       captions: inputs.data.captions(about: 1024),
       notes: [
@@ -142,7 +143,7 @@ struct Trainer {
   private func export(_ model: CLIP<Float>, to folder: URL, _ log: RunLog) throws {
     guard ranks.rank == 0 else { return }
     try Publish.makeFolder(folder.path(percentEncoded: false))
-    try ModelFiles.write(model, preprocessing: run.image.options(size: model.config.vision.imageSize), to: folder)
-    log.say("the model in open_clip's form: \(folder.appending(path: ModelFiles.weights).relativePath)")
+    try ModelFiles.write(model, preprocessing: run.image.sized(model.config.vision.imageSize), to: folder)
+    log.print("the model in open_clip's form: \(folder.appending(path: ModelFiles.weights).relativePath)")
   }
 }

@@ -2,7 +2,7 @@ import Model
 import Synchronization
 import Tensor
 
-/// How a model wants pictures and captions.
+/// How a model wants images and captions.
 struct InputOptions: Sendable {
   let image: ImageOptions
   let tokenizer: BytePairTokenizer
@@ -19,7 +19,7 @@ final class TrainingBatch: Sendable {
   init(rows: Int, student: InputOptions, teacher: InputOptions?) {
     let input = ModelInput(rows: rows, images: Tensor(Shape(rows, 3, student.image.size, student.image.size)))
     self.student = input
-    shown = Mutex(Array(repeating: BatchRow(corpus: 0, sample: 0, view: 0, caption: 0), count: rows))
+    shown = Mutex(Array(repeating: BatchRow(dataset: 0, sample: 0, view: 0, caption: 0), count: rows))
     self.teacher = teacher.map { teacher in
       let size = teacher.image.size
       let isSame = teacher.image == student.image
@@ -35,15 +35,15 @@ final class TrainingBatch: Sendable {
 
 /// What a row of a batch shows: all that an embedding of it is a function of.
 struct BatchRow: Hashable {
-  let corpus: Int
+  let dataset: Int
   let sample: Int
-  /// Which of the picture's crops.
+  /// Which of the image's crops.
   let view: Int
-  /// The caption's number among all of the corpus.
+  /// The caption's number among all of the dataset.
   let caption: Int
 }
 
-/// Pictures and captions, as one model wants them.
+/// Images and captions, as one model wants them.
 final class ModelInput: Sendable {
   /// [b, 3, size, size]; each row is written by one thread.
   let images: Tensor<Float>

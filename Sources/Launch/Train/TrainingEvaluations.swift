@@ -1,7 +1,7 @@
 import Dist
 import Model
 
-/// What the run file wants measured while the run goes on; corpora and files are opened before the first step, so that
+/// What the run file wants measured while the run goes on; datasets and files are opened before the first step, so that
 /// a wrong path does not end a run hours later.
 struct TrainingEvaluations {
   private enum Evaluation {
@@ -14,31 +14,31 @@ struct TrainingEvaluations {
   private let tokenizer: BytePairTokenizer
 
   init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer) throws {
-    image = run.image.options(size: imageSize)
+    image = run.image.sized(imageSize)
     self.tokenizer = tokenizer
     evaluations = try run.evaluate.evaluations.map { config in
-      let corpus = try Corpus.open(config.corpus)
+      let dataset = try Dataset.open(config.dataset)
       return switch config.kind {
-      case .retrieval: .retrieval(Self.retrieval(corpus, config))
+      case .retrieval: .retrieval(Self.retrieval(dataset, config))
       case .zeroShot:
         .zeroShot(
           try ZeroShotEvaluation(
-            corpus: corpus, classes: config.classes, templates: config.templates, subset: config.subset))
+            dataset: dataset, classes: config.classes, templates: config.templates, subset: config.subset))
       }
     }
   }
 
-  private static func retrieval(_ corpus: Corpus, _ config: EvaluationConfig) -> RetrievalEvaluation {
+  private static func retrieval(_ dataset: Dataset, _ config: EvaluationConfig) -> RetrievalEvaluation {
     let duplicates = config.duplicates ?? .hits
     return RetrievalEvaluation(
-      corpus: corpus, candidates: duplicates == .hits ? .distinctCaptions : .captions,
+      dataset: dataset, candidates: duplicates == .hits ? .distinctCaptions : .captions,
       captions: config.captions ?? .all, duplicates: duplicates)
   }
 
-  /// What an evaluation is called in the log: one corpus may be evaluated by several protocols.
+  /// What an evaluation is called in the log: one dataset may be evaluated by several protocols.
   private static func title(_ figures: RetrievalFigures) -> String {
     [
-      "retrieval", figures.corpus, figures.captionsTaken == .first ? "first" : "",
+      "retrieval", figures.dataset, figures.captionsTaken == .first ? "first" : "",
       figures.duplicates == .strict ? "strict" : "",
     ]
     .filter { !$0.isEmpty }.joined(separator: " ")
@@ -46,7 +46,7 @@ struct TrainingEvaluations {
 
   private static func title(_ figures: ZeroShotFigures) -> String {
     let among = figures.classes == figures.ofClasses ? "" : " among \(figures.classes)"
-    return "zero-shot \(figures.corpus)\(among)"
+    return "zero-shot \(figures.dataset)\(among)"
   }
 
   /// Every rank must call it; the figures are the same on any number of them. A request to stop ends it between two

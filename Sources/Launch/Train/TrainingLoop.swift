@@ -8,7 +8,7 @@ final class TrainingLoop {
   private typealias Loader = Prefetcher<Sampler.Draw, TrainingBatch>
 
   private let inputs: TrainingInputs
-  private var student: Student
+  private var state: TrainState
   private let teachers: Teachers?
   private let loaders: Int
   private let log: RunLog
@@ -21,9 +21,9 @@ final class TrainingLoop {
   private var ranks: Communicator { inputs.ranks }
 
   /// - Parameter loaders: threads that prepare batches.
-  init(_ inputs: TrainingInputs, _ student: Student, teachers: Teachers?, loaders: Int, log: RunLog) {
+  init(_ inputs: TrainingInputs, _ state: TrainState, teachers: Teachers?, loaders: Int, log: RunLog) {
     self.inputs = inputs
-    self.student = student
+    self.state = state
     self.teachers = teachers
     self.loaders = loaders
     self.log = log
@@ -32,17 +32,17 @@ final class TrainingLoop {
   }
 
   /// The model as it is. Every rank must call it.
-  func settledModel() throws -> CLIP<Float> {
-    try student.step.settle()
-    return student.step.model
+  func currentModel() throws -> CLIP<Float> {
+    try state.step.waitForParameters()
+    return state.step.model
   }
 
   /// The model with the average of its weights in their place, for good; nil where none is kept. Every rank must call
   /// it.
   func averagedModel() throws -> CLIP<Float>? {
-    guard student.step.average != nil else { return nil }
-    try student.step.exchangeAverage()
-    return student.step.model
+    guard state.step.hooks.average != nil else { return nil }
+    try state.step.exchangeAverage()
+    return state.step.model
   }
 
   /// Trains to the end; nil, or the signal that stopped the run, with everything saved. Every rank must call it.
@@ -50,7 +50,7 @@ final class TrainingLoop {
     while true {
       do {
         let signal = try takeSteps()
-        try student.checkpoints.finish(log)
+        try state.checkpoints.finish(log)
         return signal
       } catch let error as NonFiniteError where run.nonFinite.policy == .rewind {
         try rewind(error)
@@ -59,29 +59,29 @@ final class TrainingLoop {
   }
 
   private func takeSteps() throws -> String? {
-    let steps = student.start..<inputs.steps
+    let steps = state.start..<inputs.steps
     // What a run that was stopped has not evaluated any more.
     if steps.lowerBound > 0, try !log.has(evaluations: evaluationsDue(after: steps.lowerBound), at: steps.lowerBound) {
       if let signal = try evaluate(at: steps.lowerBound) { return try stopped(by: signal, after: steps.lowerBound) }
     }
     if let signal = try StopRequest.agreed(over: ranks) { return try stopped(by: signal, after: steps.lowerBound) }
     reserve()
-    let ahead = student.passedOver
+    let ahead = state.passedOver
     let loader = inputs.data.loader(
       steps: steps.lowerBound + ahead..<steps.upperBound + ahead, rows: rows, workers: loaders)
     for number in steps {
-      if number == run.prune?.step, let text = try student.cut() {
+      if number == run.prune?.step, let text = try state.cut() {
         try log.note(text, at: number)
         reserve()
       }
       let done = number + 1
       let report = try takeOrSkip(number, loader)
       if let report { seconds.append(report.seconds) }
-      if let every = run.reduce.checkEvery, done % every == 0 { try student.step.checkReplicas(after: done) }
+      if let every = run.reduce.checkEvery, done % every == 0 { try state.step.checkReplicas(after: done) }
       try Trace.flush()
-      let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: student.checkpoints.isDue)
+      let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: state.checkpoints.isDue)
       if let report { try log.record(report, atOnce: stop != nil) }
-      try student.checkpoints.tell(log)
+      try state.checkpoints.logFinished(log)
       let isSaved =
         run.checkpoint.every.map { done % $0 == 0 } ?? false || isDue || done == inputs.steps || stop != nil
       if isSaved { try save(done) }
@@ -95,14 +95,14 @@ final class TrainingLoop {
 
   /// Takes the memory that captions need.
   private func reserve() {
-    student.step.reserve(inputs.data.captions(about: 1024), rows: rows.count, of: run.batch.global)
+    state.step.towers.reserve(inputs.data.captions(about: 1024), rows: rows.count, of: run.batch.global)
     teachers?.first.reserve(inputs.data.captions(about: 1024, teachers: true), rows: rows.count)
   }
 
   private func stopped(by signal: String, after done: Int) throws -> String {
     Progress.enter(.saving, after: done)
-    try student.checkpoints.finish(log)
-    log.sayStopped(by: signal, after: done)
+    try state.checkpoints.finish(log)
+    log.printStopped(by: signal, after: done)
     return signal
   }
 
@@ -117,7 +117,7 @@ final class TrainingLoop {
       error.step = number + 1
       guard run.nonFinite.policy == .skip else { throw error }
       try log.note(nonFinite.skip(error), at: error.step)
-      student.step.skip()
+      state.step.skip()
       return nil
     }
   }
@@ -125,12 +125,12 @@ final class TrainingLoop {
   /// Goes back to the newest sound checkpoint. Where there is none the run ends.
   private func rewind(_ error: NonFiniteError) throws {
     Progress.enter(.saving, after: error.step - 1)
-    try student.checkpoints.finish(log)
-    guard let checkpoint = try Checkpoints.find(.auto, of: run, over: ranks, say: { log.say($0) }) else {
+    try state.checkpoints.finish(log)
+    guard let checkpoint = try Checkpoints.find(.auto, of: run, over: ranks, log: { log.print($0) }) else {
       throw error.limited("there is no checkpoint yet to go back to")
     }
     try log.note(nonFinite.rewind(error, to: checkpoint.manifest.record.step), at: error.step)
-    try student.goBack(to: checkpoint, lost: error.step)
+    try state.goBack(to: checkpoint, lost: error.step)
   }
 
   private func take(_ number: Int, _ loader: Loader) throws -> StepReport {
@@ -141,9 +141,9 @@ final class TrainingLoop {
       preconditionFailure("a batch was planned for each step")
     }
     defer { loader.recycle(batch) }
-    Progress.enter(number == student.start ? .preparing : .training, after: number)
-    let step = student.step
-    let rate = inputs.schedule.rate(at: number)
+    Progress.enter(number == state.start ? .preparing : .training, after: number)
+    let step = state.step
+    let learningRate = inputs.schedule.learningRate(at: number)
     step.objective.options = run.objective.at(number)
     var teacherSeconds: Double?
     if let teachers {
@@ -152,13 +152,14 @@ final class TrainingLoop {
       teacherSeconds = seconds
     }
     let outcome = try step.run(
-      images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
-      rate: rate, teacherScale: teachers?.scale)
+      StepBatch(
+        images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
+        teacherScale: teachers?.scale), learningRate: learningRate)
     let done = number + 1
     return StepReport(
       step: done, steps: inputs.steps,
-      epoch: Double(done + student.passedOver) / Double(inputs.data.sampler.stepsPerEpoch),
-      objective: outcome.report, rate: rate, logitScale: outcome.logitScale, clamped: outcome.clamped,
+      epoch: Double(done + state.passedOver) / Double(inputs.data.sampler.stepsPerEpoch),
+      objective: outcome.report, learningRate: learningRate, logitScale: outcome.logitScale, clamped: outcome.clamped,
       gradientNorm: outcome.gradientNorm, received: outcome.received, pruning: outcome.pruning,
       samples: run.batch.global, seconds: (ContinuousClock.now - begin) / .seconds(1),
       dataSeconds: loader.waited - before, teacherSeconds: teacherSeconds)
@@ -167,7 +168,7 @@ final class TrainingLoop {
   private func save(_ done: Int) throws {
     Progress.enter(.saving, after: done)
     try Trace.span("checkpoint", .data) {
-      try student.checkpoints.save(done, passedOver: student.passedOver, log)
+      try state.checkpoints.save(done, passedOver: state.passedOver, log)
     }
   }
 
@@ -180,18 +181,18 @@ final class TrainingLoop {
   /// Evaluates the model, its average, or one after the other; returns the signal that ended it early.
   private func evaluate(at done: Int) throws -> String? {
     Progress.enter(.evaluating, after: done)
-    try student.step.settle()
+    try state.step.waitForParameters()
     for averaged in run.evaluatedAverages {
-      if averaged { try student.step.exchangeAverage() }
+      if averaged { try state.step.exchangeAverage() }
       let signal = try evaluateOnce(at: done, averaged: averaged)
-      if averaged { try student.step.exchangeAverage() }
+      if averaged { try state.step.exchangeAverage() }
       if let signal { return signal }
     }
     return nil
   }
 
   private func evaluateOnce(at done: Int, averaged: Bool) throws -> String? {
-    let model = student.step.model
+    let model = state.step.model
     let evaluate = { [inputs, log] in
       try Trace.span("evaluation", .compute) {
         try inputs.evaluations.run(model, averaged: averaged, at: done, over: inputs.ranks, log)
@@ -199,7 +200,7 @@ final class TrainingLoop {
     }
     do {
       // A model that is being pruned is evaluated as what it would be cut to.
-      if let pruning = student.step.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
+      if let pruning = state.step.hooks.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
       return nil
     } catch let interruption as StopRequest.Interruption { return interruption.signal }
   }

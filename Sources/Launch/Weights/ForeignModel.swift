@@ -3,7 +3,7 @@ import Foundation
 import Model
 import Tensor
 
-/// A model as others keep it: a file of weights and what says its sizes, before the weights are read.
+/// A model in another program's files, before its weights are read: the file of weights, and the model's sizes.
 struct ForeignModel {
   /// The file of weights.
   let path: String
@@ -11,20 +11,23 @@ struct ForeignModel {
   let form: WeightsForm
   let config: CLIPConfig
   let preprocessing: ImageOptions
-  /// What says the sizes: a file's path, or a preset's name.
+  /// The source of the sizes: a file's path, or a preset's name.
   let source: String
 
-  /// Files that are looked for in a folder, in this order.
+  /// The names of weights for which a folder is searched, in this order.
   private static let usual = [
     ModelFiles.weights, "open_clip_pytorch_model.bin", HuggingFaceFiles.weights,
     HuggingFaceFiles.weights + ".index.json", "pytorch_model.bin",
   ]
 
-  /// Opens a file of weights, or a folder that has one by its usual name.
+  /// Opens a file of weights, or a folder that holds one under a usual name.
   ///
   /// - Parameters:
-  ///   - config: the JSON file with its sizes, open_clip's or Hugging Face's; nil: the one beside it.
-  ///   - preset: the name of its sizes, where no file says them.
+  ///   - config: the JSON file with the model's sizes, open_clip's or Hugging Face's; nil for the file beside the
+  ///     weights.
+  ///   - preset: the name of the model's sizes, if no file holds them.
+  /// - Throws: a `UserError` if the weights or their sizes are not found, or if the preset contradicts the file beside
+  ///   the weights.
   init(_ input: String, config: String? = nil, preset: String? = nil) throws {
     path = try Self.weights(input)
     file = try WeightsFile.open(path)
@@ -38,14 +41,17 @@ struct ForeignModel {
       found = try ModelFiles.sizes(config)
       source = config
     } else {
-      throw ModelFileError(
-        path: path, exitCode: 74,
-        reason:
-          "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file with --config, or a preset with --preset"
-      )
+      throw UserError(
+        path: path, status: .inputOutput,
+        reason: "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file "
+          + "with --config, or a preset with --preset")
     }
     if found.text.vocabularySize == 0, let words = Self.words(in: file, form) { found.text.vocabularySize = words }
     if preset != nil, let beside { try Self.check(found, against: beside, path) }
+    // The weights decide, because not every config names a bias that is in the file.
+    if found.initialLogitBias == nil, file.contains(CLIPConfig.logitBias) {
+      found.initialLogitBias = CLIPConfig.usualLogitBias
+    }
     self.config = found
     var image = ImageOptions()
     image.size = found.vision.imageSize
@@ -53,23 +59,23 @@ struct ForeignModel {
     preprocessing = try described.map { try ModelFiles.preprocessing($0, size: image.size) } ?? image
   }
 
-  /// Everything in which the file differs from what its config says.
+  /// Returns every difference between the file and the model's sizes.
   func mismatches() throws -> [String] {
     try WeightsMatch(form, config, CLIP<Float>.layout(config)).mismatches(in: file)
   }
 
-  /// Reads the weights.
+  /// Returns the model with its weights.
   func load() throws -> CLIP<Float> {
     let model = CLIP<Float>(config, frozen: true)
     try ModelFiles.read(path, into: model)
     return model
   }
 
-  /// The file of weights that a path names, or that its folder has.
+  /// Returns the file of weights that a path names, or that the folder at the path holds.
   static func weights(_ input: String) throws -> String {
     var isFolder: ObjCBool = false
     guard unsafe FileManager.default.fileExists(atPath: input, isDirectory: &isFolder) else {
-      throw ModelFileError(path: input, exitCode: 74, reason: "there is no such file or folder")
+      throw UserError(path: input, status: .inputOutput, reason: "there is no such file or folder")
     }
     guard isFolder.boolValue else { return input }
     let folder = URL(filePath: input)
@@ -77,8 +83,8 @@ struct ForeignModel {
       let path = folder.appending(path: name).relativePath
       if FileManager.default.fileExists(atPath: path) { return path }
     }
-    throw ModelFileError(
-      path: input, exitCode: 74,
+    throw UserError(
+      path: input, status: .inputOutput,
       reason: "holds none of \(usual.joined(separator: ", ")); name the file of weights itself")
   }
 
@@ -86,38 +92,42 @@ struct ForeignModel {
     form == .openCLIP ? ModelFiles.config : HuggingFaceFiles.config
   }
 
-  /// The file beside the weights that says their sizes, if it is there.
+  /// Returns the file with the model's sizes beside the weights; nil if there is none.
   static func config(beside path: String, _ form: WeightsForm) -> String? {
     let file = URL(filePath: path).deletingLastPathComponent().appending(path: configName(form)).relativePath
     return FileManager.default.fileExists(atPath: file) ? file : nil
   }
 
-  /// The rows of the file's table of tokens.
+  /// Returns the number of tokens in the file's token embedding; nil if it has none.
   private static func words(in file: any NamedTensors, _ form: WeightsForm) -> Int? {
-    let name = "token_embedding.weight"
+    let name = CLIPConfig.tokenEmbedding
     let theirs = form == .huggingFace ? HuggingFaceNames.place(of: name)?.names.first ?? name : name
     guard file.contains(theirs), let shape = try? file.shape(of: theirs), shape.rank == 2 else { return nil }
     return shape[0]
   }
 
-  /// A preset must be what the file beside the weights says; above all the activation, which no shape tells.
+  /// Throws a `UserError` if a preset differs from the sizes in the file beside the weights, above all in the
+  /// activation, which no tensor's shape shows.
   private static func check(_ preset: CLIPConfig, against beside: String, _ path: String) throws {
     var other = try ModelFiles.sizes(beside)
     if other.text.vocabularySize == 0 { other.text.vocabularySize = preset.text.vocabularySize }
+    other.initialLogitBias = preset.initialLogitBias
     guard other == preset else {
       let what =
         other.activation == preset.activation
         ? "other sizes" : "the activation \(other.activation.rawValue), and not \(preset.activation.rawValue)"
-      throw ModelFileError(
-        path: path, exitCode: 65,
+      throw UserError(
+        path: path, status: .badData,
         reason: "\(beside) says \(what); leave --preset out, or name the right file with --config")
     }
   }
 }
 
 extension CLIP<Float> {
-  /// The model for pictures of another size: the positions of its vision transformer are resized, all else is as it
-  /// was.
+  /// Returns the model for images of another size in pixels: the positions of its vision transformer are resized, and
+  /// all other parameters are copied.
+  ///
+  /// - Throws: a `ModelError` for a ResNet, and for a size that the model cannot have.
   func resized(to imageSize: Int) throws -> CLIP<Float> {
     guard config.vision.stages == nil else {
       throw ModelError(

@@ -3,16 +3,20 @@ import Foundation
 import Model
 import Tensor
 
-/// A model as Hugging Face's `CLIPModel` keeps it: weights, sizes and how pictures are prepared, in one folder.
+/// The files of Hugging Face's `CLIPModel` in one folder: weights, sizes, and the preparation of images.
 enum HuggingFaceFiles {
   static let weights = "model.safetensors"
   static let config = "config.json"
   static let preprocessor = "preprocessor_config.json"
 
-  /// Writes the three files into a folder that is there. A model that `CLIPModel` cannot be is an error.
+  /// Writes the three files into an existing folder. `CLIPModel` has no logit bias, on which neither its softmaxes nor
+  /// rankings depend, so the bias is left out.
+  ///
+  /// - Throws: a `ConfigError` for a model that `CLIPModel` cannot represent, such as a ResNet; a `UserError` if a file
+  ///   cannot be written.
   static func write(_ model: CLIP<Float>, preprocessing: ImageOptions, to folder: URL) throws {
     let sizes = try model.config.huggingFaceJSON
-    let entries = model.entries.flatMap { entry in
+    let entries = model.entries.filter { $0.name != CLIPConfig.logitBias }.flatMap { entry in
       pieces(of: entry.name, model.parameters.value(of: entry)).map { SafetensorsEntry($0, $1) }
     }
     try SafetensorsFile.write(
@@ -24,7 +28,7 @@ enum HuggingFaceFiles {
       to: folder.appending(path: preprocessor))
   }
 
-  /// One of our tensors as theirs.
+  /// Returns one of our tensors under Hugging Face's names and in its layout.
   private static func pieces(of name: String, _ value: Tensor<Float>) -> [(String, Tensor<Float>)] {
     guard let place = HuggingFaceNames.place(of: name) else {
       preconditionFailure("\(name) has no place among Hugging Face's names")
@@ -44,20 +48,20 @@ enum HuggingFaceFiles {
     }
   }
 
-  /// What Hugging Face's `CLIPImageProcessor` wants to know.
+  /// Returns the settings of Hugging Face's `CLIPImageProcessor`.
   private static func object(_ options: ImageOptions) -> [String: Any] {
     [
       "image_processor_type": "CLIPImageProcessor", "do_convert_rgb": true, "do_resize": true,
       "size": ["shortest_edge": options.size], "resample": 3, "do_center_crop": true,
       "crop_size": ["height": options.size, "width": options.size], "do_rescale": true,
       "rescale_factor": 1.0 / 255, "do_normalize": true,
-      // As Double the shortest decimal of a Float would grow a tail.
+      // Converted directly, 0.1 as a Float would become 0.10000000149 as a Double.
       "image_mean": options.mean.map { Double("\($0)") ?? Double($0) },
       "image_std": options.std.map { Double("\($0)") ?? Double($0) },
     ]
   }
 
-  /// How pictures are normalised, where the folder of a config says so.
+  /// Returns the normalisation in the preprocessor's file beside a config; nil for values that it does not give.
   static func normalisation(beside config: String) throws -> (mean: [Float]?, std: [Float]?) {
     let path = URL(filePath: config).deletingLastPathComponent().appending(path: preprocessor).relativePath
     guard FileManager.default.fileExists(atPath: path) else { return (nil, nil) }
@@ -71,9 +75,9 @@ enum HuggingFaceFiles {
       let found = try decoder.decode(Processor.self, from: Data(contentsOf: URL(filePath: path)))
       return (found.imageMean, found.imageStd)
     } catch let error as DecodingError {
-      throw ModelFileError(path: path, exitCode: 65, reason: "\(error)")
+      throw UserError(path: path, status: .badData, reason: "\(error)")
     } catch {
-      throw ModelFileError(path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(path: path, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
   }
 }

@@ -1,19 +1,20 @@
 import Settings
 
-/// Names and layouts of Hugging Face's `CLIPModel`, beside open_clip's.
+/// The names and layouts of Hugging Face's `CLIPModel`, by open_clip's names.
 enum HuggingFaceNames {
-  /// Where the numbers of one of our tensors are.
+  /// The place of one of our tensors in Hugging Face's file.
   struct Place: Equatable {
-    /// Several where the rows of one tensor are split: queries, keys and values.
+    /// The name of its tensor there, or the names of several that split its rows: queries, keys and values.
     let names: [String]
-    /// Whether rows there are columns here.
+    /// True if the tensor there is the transpose of ours.
     var isTransposed = false
   }
 
-  /// Tables of positions that old files carry and nothing reads.
+  /// The names of position ids that old files hold and nothing reads.
   static let ignored: Set = ["text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"]
 
-  /// Where the tensor with open_clip's name `name` is. A ResNet's have no place there.
+  /// Returns the place of the tensor with open_clip's name `name`; nil for tensors that `CLIPModel` lacks, such as a
+  /// ResNet's.
   static func place(of name: String) -> Place? {
     if let place = single[name] { return place }
     for (ours, theirs) in norms where name.hasPrefix(ours) {
@@ -27,7 +28,7 @@ enum HuggingFaceNames {
     return nil
   }
 
-  /// Within a block, whose name there is `block`.
+  /// Returns the place of a tensor within a block, whose name there begins with `block`.
   private static func place(in block: String, of name: String) -> Place? {
     for kind in ["weight", "bias"] where name == "attn.in_proj_\(kind)" {
       return Place(names: ["q", "k", "v"].map { "\(block)self_attn.\($0)_proj.\(kind)" })
@@ -49,7 +50,7 @@ enum HuggingFaceNames {
     "visual.conv1.weight": Place(names: ["vision_model.embeddings.patch_embedding.weight"]),
   ]
 
-  /// The misspelling is theirs.
+  /// The misspelling pre_layrnorm is Hugging Face's.
   private static let norms = [
     ("ln_final.", "text_model.final_layer_norm."), ("visual.ln_pre.", "vision_model.pre_layrnorm."),
     ("visual.ln_post.", "vision_model.post_layernorm."),

@@ -3,12 +3,12 @@ import Model
 import Tensor
 
 extension ParameterStore {
-  /// The buffers as a checkpoint's record has them.
+  /// The buffers in the form of a checkpoint's record.
   var bufferArrays: [CheckpointRecord.Array] {
     buffers.map { .init(name: $0.name, shape: $0.shape.array, values: value(of: $0).array) }
   }
 
-  /// Their moving averages likewise, under names of their own.
+  /// Returns the buffers' moving averages in the form of a checkpoint's record, under prefixed names.
   func bufferArrays(averages: WeightAverage<S>) -> [CheckpointRecord.Array] {
     buffers.map {
       .init(
@@ -17,7 +17,8 @@ extension ParameterStore {
     }
   }
 
-  /// Every buffer, or moving average of one, that a checkpoint's record lacks or has in another shape.
+  /// Returns a message for every buffer that a checkpoint's record lacks or holds in another shape; with `averaged`,
+  /// for every moving average of a buffer.
   func bufferMismatches(in checkpoint: Checkpoint, averaged: Bool = false) -> [String] {
     let stored = checkpoint.arrays(averaged: averaged)
     return buffers.compactMap { buffer in
@@ -27,15 +28,19 @@ extension ParameterStore {
     }
   }
 
-  /// Fills the buffers from a checkpoint's record, or from it what takes their place: their moving averages, or others'
-  /// memory. Every missing and misshapen one is listed.
+  /// Fills the buffers from a checkpoint's record.
+  ///
+  /// - Parameters:
+  ///   - averaged: reads the buffers' moving averages in place of the buffers.
+  ///   - values: the memory to fill, laid out as `bufferValues`; nil for `bufferValues` itself.
+  /// - Throws: a `UserError` that lists every missing and misshapen buffer.
   func readBuffers(
     from checkpoint: Checkpoint, averaged: Bool = false, into values: Tensor<Double>? = nil
   ) throws {
     let problems = bufferMismatches(in: checkpoint, averaged: averaged)
     guard problems.isEmpty else {
-      throw ModelFileError(
-        path: checkpoint.folder, exitCode: 65,
+      throw UserError(
+        path: checkpoint.folder, status: .badData,
         reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
     let stored = checkpoint.arrays(averaged: averaged)
@@ -47,7 +52,7 @@ extension ParameterStore {
 }
 
 extension Checkpoint {
-  /// The arrays of its record by their names; of moving averages, by the names of what is averaged.
+  /// Returns the arrays of the record by name; with `averaged`, the moving averages by the names of their buffers.
   fileprivate func arrays(averaged: Bool) -> [String: CheckpointRecord.Array] {
     let prefix = averaged ? MergedTensor.averagePrefix : ""
     let arrays = manifest.record.arrays.filter { $0.name.hasPrefix(prefix) }

@@ -3,16 +3,16 @@ import Foundation
 import Model
 import Tensor
 
-/// A model as open_clip keeps it: `open_clip_model.safetensors` and `open_clip_config.json` in one folder.
+/// The files of open_clip's models in one folder: `open_clip_model.safetensors` and `open_clip_config.json`.
 enum ModelFiles {
   static let weights = "open_clip_model.safetensors"
   static let config = "open_clip_config.json"
 
-  /// Writes both files into a folder that is there.
+  /// Writes both files into an existing folder.
   static func write<S: Scalar>(_ model: CLIP<S>, preprocessing: ImageOptions, to folder: URL) throws {
     let entries = model.entries.map { entry in
       let value = model.parameters.value(of: entry)
-      // Floats are written from where they are.
+      // Floats are written from the model's own memory, without a copy.
       return SafetensorsEntry(
         entry.name, value as? Tensor<Float> ?? Tensor<Float>(entry.shape, value.array.map { Float($0) }))
     }
@@ -28,7 +28,7 @@ enum ModelFiles {
     try write(json(model.config, preprocessing: preprocessing), to: folder.appending(path: config))
   }
 
-  /// The text of `open_clip_config.json`.
+  /// Returns the contents of `open_clip_config.json`.
   static func json(_ config: CLIPConfig, preprocessing: ImageOptions) throws -> Data {
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
@@ -42,8 +42,8 @@ enum ModelFiles {
     return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
   }
 
-  /// SHA-256 of a file of weights that were read into a model: those that the file has as the model has them are not
-  /// read again.
+  /// Returns the SHA-256 of a file whose weights were read into a model. Tensors that the file stores as the model does
+  /// are hashed from the model's memory and not read again.
   static func sha256(_ path: String, readInto model: CLIP<Float>) throws -> String {
     guard let file = try WeightsFile.open(path) as? SafetensorsFile, WeightsForm(of: file) == .openCLIP else {
       return try SavedRun.sha256(of: path)
@@ -52,26 +52,26 @@ enum ModelFiles {
     return try file.sha256 { entries[$0].map { model.parameters.value(of: $0) } }
   }
 
-  /// What our safetensors files say of themselves. The format is what other readers want to be told.
+  /// Returns the metadata of our safetensors files: the activation, and the format that other readers expect.
   static func metadata(_ config: CLIPConfig) -> [String: String] {
     ["format": "pt", WeightsMatch.activationKey: config.activation.rawValue]
   }
 
-  /// Writes a file as a whole.
+  /// Writes a file atomically.
   static func write(_ data: Data, to file: URL) throws {
     do {
       try data.write(to: file, options: .atomic)
     } catch {
-      throw ModelFileError(
-        path: file.relativePath, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(
+        path: file.relativePath, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
   }
 
-  /// Under which a file of weights has the text of `open_clip_config.json`, if it says its sizes itself.
+  /// The metadata key under which a file of weights may hold the text of `open_clip_config.json`.
   static let configKey = "open_clip_config"
 
-  /// What says the sizes of a file of weights in open_clip's form: the file itself, or else the JSON beside it, be it
-  /// there or not.
+  /// Returns the file that holds the sizes of weights in open_clip's form: the weights themselves if their metadata has
+  /// them, otherwise the path of the JSON file beside them, which need not exist.
   static func description(of weights: String) -> String {
     let mayTell = [".safetensors"] + HDF5Weights.endings
     if mayTell.contains(where: weights.hasSuffix), (try? WeightsFile.open(weights))?.metadata[configKey] != nil {
@@ -80,30 +80,31 @@ enum ModelFiles {
     return URL(filePath: weights).deletingLastPathComponent().appending(path: config).relativePath
   }
 
-  /// The JSON in a file, or in what a file of weights says of itself.
+  /// Returns the contents of a JSON file, or the JSON in the metadata of a file of weights.
   private static func json(in path: String) throws -> Data {
     guard WeightsFile.isOne(path) else { return try Data(contentsOf: URL(filePath: path)) }
     guard let text = try WeightsFile.open(path).metadata[configKey] else {
-      throw ModelFileError(path: path, exitCode: 65, reason: "does not say its sizes; name the JSON file that does")
+      throw UserError(path: path, status: .badData, reason: "does not say its sizes; name the JSON file that does")
     }
     return Data(text.utf8)
   }
 
-  /// The sizes of a model, from its JSON file, open_clip's or Hugging Face's, or from a file of weights that says them.
+  /// Reads a model's sizes from a JSON file, open_clip's or Hugging Face's, or from the metadata of a file of weights.
   static func sizes(_ path: String) throws -> CLIPConfig {
     do {
       let json = try json(in: path)
       return try CLIPConfig.isHuggingFace(json: json) ? CLIPConfig(huggingFace: json) : CLIPConfig(json: json)
     } catch let error as ConfigError {
-      throw ModelFileError(path: path, exitCode: 65, reason: "\(error)")
+      throw UserError(path: path, status: .badData, reason: "\(error)")
     } catch let error as any ExitCoded {
       throw error
     } catch {
-      throw ModelFileError(path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(path: path, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
   }
 
-  /// How the pictures of a model are prepared, for pictures of n × n: what its JSON says, CLIP's way where it does not.
+  /// Reads how a model's images are prepared, for images of `size` × `size` pixels. Values that its JSON does not give
+  /// are CLIP's.
   static func preprocessing(_ path: String, size: Int) throws -> ImageOptions {
     var options = ImageOptions()
     options.size = size
@@ -122,13 +123,13 @@ enum ModelFiles {
       try options.validate()
       return options
     } catch let error as ImageError {
-      throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")
+      throw UserError(path: path, status: .badData, reason: "preprocess_cfg: \(error)")
     } catch let error as any ExitCoded {
       throw error
     } catch let error as DecodingError {
-      throw ModelFileError(path: path, exitCode: 65, reason: "preprocess_cfg: \(error)")
+      throw UserError(path: path, status: .badData, reason: "preprocess_cfg: \(error)")
     } catch {
-      throw ModelFileError(path: path, exitCode: 74, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(path: path, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
     }
   }
 
@@ -136,18 +137,20 @@ enum ModelFiles {
     var preprocessCfg: Preprocessing?
   }
 
-  /// Reads weights and buffers by name into a model, from a file in open_clip's form or Hugging Face's. Every missing,
-  /// unexpected and misshapen one is listed. With `ranges`, only these parts of the model's arena are read and written,
-  /// beside the buffers, which are small.
+  /// Reads weights and buffers by name into a model, from a file in open_clip's form or Hugging Face's. With `ranges`,
+  /// only these parts of the model's arena are read and written, and all buffers, which are small. If only one of model
+  /// and file has a logit bias, the model's keeps its value and the file's is not read.
+  ///
+  /// - Throws: a `UserError` that lists every missing, unexpected and misshapen tensor.
   static func read<S: Scalar>(_ path: String, into model: CLIP<S>, ranges: [Range<Int>]? = nil) throws {
     let file = try WeightsFile.open(path)
     let (store, match) = (model.parameters, WeightsMatch(WeightsForm(of: file), model.config, model.parameters))
     let problems = try match.mismatches(in: file)
     guard problems.isEmpty else {
-      throw ModelFileError(
-        path: path, exitCode: 65, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
+      throw UserError(
+        path: path, status: .badData, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
-    for entry in model.entries {
+    for entry in model.entries where entry.name != CLIPConfig.logitBias || file.contains(entry.name) {
       for range in ranges ?? [entry.range] {
         let shared = range.clamped(to: entry.range)
         guard !shared.isEmpty else { continue }
@@ -165,7 +168,7 @@ enum ModelFiles {
   }
 }
 
-/// open_clip's `preprocess_cfg`. `alpha` and `exif` are ours: open_clip passes over keys that it does not know.
+/// open_clip's `preprocess_cfg`. The keys `alpha` and `exif` are ours; open_clip ignores keys that it does not know.
 private struct Preprocessing: Codable {
   var mean: [Float]?
   var std: [Float]?
@@ -189,10 +192,10 @@ private struct Preprocessing: Codable {
   }
 }
 
-/// A model's file that cannot be used.
-struct ModelFileError: ExitCoded, CustomStringConvertible {
+/// A file that cannot be used: which one, why, and what to change.
+struct UserError: ExitCoded, CustomStringConvertible {
   let path: String
-  let exitCode: Int32
+  let status: ExitStatus
   let reason: String
 
   var description: String { "\(path): \(reason)" }

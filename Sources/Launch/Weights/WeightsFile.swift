@@ -1,15 +1,15 @@
 import Dist
 import Foundation
 
-/// A file of weights, known by the ending of its name.
+/// A file of weights, whose format follows from the ending of its name.
 enum WeightsFile {
-  /// PyTorch's first has three names.
+  /// The endings of safetensors, of PyTorch's files (three) and of HDF5's.
   static let endings = [".safetensors", ".pt", ".pth", ".bin"] + HDF5Weights.endings
 
-  /// Whether a path names such a file, and not the folder of a run or checkpoint.
+  /// Returns true if a path names a file of weights, and not the folder of a run or checkpoint.
   static func isOne(_ path: String) -> Bool { endings.contains { path.hasSuffix($0) } }
 
-  /// Opens a file: `.safetensors`, the index of several, and HDF5's are what they say, everything else PyTorch's.
+  /// Opens a file: safetensors, an index of several, or HDF5 by their endings, and PyTorch for any other.
   static func open(_ path: String) throws -> any NamedTensors {
     if path.hasSuffix(".safetensors") { return try SafetensorsFile(path) }
     if path.hasSuffix(ShardedSafetensors.ending) { return try ShardedSafetensors(path) }
@@ -18,18 +18,18 @@ enum WeightsFile {
   }
 }
 
-/// How the tensors of a CLIP model are named and laid out in a file.
+/// The names and layouts of a CLIP model's tensors in a file.
 enum WeightsForm: String, CaseIterable {
   case openCLIP = "open_clip"
   case huggingFace = "hugging_face"
 
-  /// The form of a file, by names that only one of them has; what is neither is held against open_clip's.
+  /// Recognizes the form by names that only Hugging Face uses; any other file counts as open_clip's.
   init(of file: any NamedTensors) {
     let isHuggingFace = file.names.contains { $0.hasPrefix("text_model.") || $0.hasPrefix("vision_model.") }
     self = isHuggingFace ? .huggingFace : .openCLIP
   }
 
-  /// For people.
+  /// The form's name in messages.
   var title: String {
     switch self {
     case .openCLIP: "open_clip's names"

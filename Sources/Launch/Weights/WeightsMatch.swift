@@ -2,13 +2,13 @@ import Dist
 import Model
 import Tensor
 
-/// Which tensors of a file make a model's, and everything in which the file differs from that.
+/// The tensors that a file must hold for a model, and the differences between them and a file.
 struct WeightsMatch {
   /// A tensor that the file must have.
   struct Item {
     let name: String
     let shape: Shape
-    /// Whether it counts something, and is an integer.
+    /// True if the tensor is a count, which files hold as an integer.
     let isCount: Bool
   }
 
@@ -16,11 +16,12 @@ struct WeightsMatch {
   let items: [Item]
   private let activation: Activation
 
-  /// What a file of this form must have for a model of this config, whose parameters and buffers `store` names.
+  /// Lists the tensors that a file of this form must hold for a model of these sizes, whose parameters and buffers are
+  /// those of `store`.
   init<S: Scalar>(_ form: WeightsForm, _ config: CLIPConfig, _ store: ParameterStore<S>) {
     self.form = form
     activation = config.activation
-    let own = store.entries.filter { !$0.name.hasPrefix(Objective<S>.prefix) }
+    let own = store.entries.filter { $0.owner == .model }
     items =
       own.flatMap { Self.items($0.name, $0.shape, form) }
       + store.buffers.map { Item(name: $0.name, shape: $0.shape, isCount: $0.isCount) }
@@ -36,17 +37,18 @@ struct WeightsMatch {
     return place.names.map { Item(name: $0, shape: Shape(sizes) ?? shape, isCount: false) }
   }
 
-  /// Every missing, misshapen, mistyped and unexpected tensor, and an activation that is not the model's.
+  /// Returns a message for every missing, misshapen, mistyped and unexpected tensor, and for another activation than
+  /// the model's. A logit bias may be in the file and not in the model, or the other way round.
   func mismatches(in file: any NamedTensors) throws -> [String] {
     var problems: [String] = []
     for item in items {
       guard file.contains(item.name) else {
-        problems.append("missing: \(item.name) \(item.shape)")
+        if item.name != CLIPConfig.logitBias { problems.append("missing: \(item.name) \(item.shape)") }
         continue
       }
       do {
         let found = try file.shape(of: item.name)
-        // Some files have a single number in a vector.
+        // Some files hold a scalar as a vector of one number.
         guard found == item.shape || (item.shape.rank == 0 && found.array == [1]) else {
           problems.append("misshapen: \(item.name) is \(found), the model's is \(item.shape)")
           continue
@@ -60,24 +62,27 @@ struct WeightsMatch {
         problems.append("of another type: \(item.name) holds \(type.rawValue)")
       }
     }
-    let known = Set(items.map(\.name)).union(form == .huggingFace ? HuggingFaceNames.ignored : [])
-    problems += file.names.filter { name in !known.contains(name) && !Self.beside.contains { name.hasPrefix($0) } }.map
-    { "unexpected: \($0)" }
+    var known = Set(items.map(\.name)).union(form == .huggingFace ? HuggingFaceNames.ignored : [])
+    known.insert(CLIPConfig.logitBias)
+    for name in file.names where !known.contains(name) && !Self.beside.contains(where: name.hasPrefix) {
+      problems.append("unexpected: \(name)")
+    }
     if let other = file.metadata[Self.activationKey], other != activation.rawValue {
       problems.append("activation: the weights are for \(other), the model's is \(activation.rawValue)")
     }
     return problems
   }
 
-  /// What the names of tensors begin with that files of ours may have beside the model: what training on from it needs.
+  /// The prefixes of the tensors that our files may hold in addition to the model, for training that goes on from it.
   private static let beside = [
-    MergedTensor.optimizerPrefix, MergedTensor.averagePrefix, Objective<Float>.prefix, MaskTraining<Float>.prefix,
+    MergedTensor.optimizerPrefix, MergedTensor.averagePrefix, NamedSlice.Owner.objectivePrefix,
+    MaskTraining<Float>.prefix,
   ]
 
-  /// Where files of ours say for which activation the weights are: their numbers do not tell.
+  /// The metadata key of the activation that the weights were trained with, which cannot be seen in the weights.
   static let activationKey = "activation"
 
-  /// Fills a vector with some of a parameter's numbers, row-major, from a file that matches.
+  /// Fills a vector with the elements of a parameter in a range (row-major), from a file without mismatches.
   func read<S: Scalar>(
     _ name: String, _ shape: Shape, _ elements: Range<Int>, from file: any NamedTensors, into values: Tensor<S>
   ) throws {
@@ -103,7 +108,7 @@ struct WeightsMatch {
   }
 }
 
-/// `result`[j, i] = `matrix`[i, j].
+/// Sets `result`[j, i] to `matrix`[i, j].
 func transpose<S: Scalar>(_ matrix: Tensor<S>, into result: Tensor<S>) {
   let (rows, columns) = (matrix.rows, matrix.columns)
   for row in 0..<rows {

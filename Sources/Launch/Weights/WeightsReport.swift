@@ -3,11 +3,11 @@ import Foundation
 import Model
 import Tensor
 
-/// A file of weights for people: its tensors as a table, and how it fits its sizes.
+/// The text of `kinship weights inspect`: a file's tensors as a table, and its differences from the model's sizes.
 struct WeightsReport {
   let text: String
 
-  /// Opens what `ForeignModel` opens; sizes need not be known.
+  /// Opens the same files as `ForeignModel`, but also without sizes.
   init(_ input: String, config: String?, preset: String?) throws {
     let path = try ForeignModel.weights(input)
     let file = try WeightsFile.open(path)
@@ -16,7 +16,7 @@ struct WeightsReport {
     var total = 0
     for name in file.names {
       let type = try file.type(of: name).rawValue
-      // A shape that we cannot hold is part of what the table is asked for.
+      // The table also shows tensors whose shape we cannot represent.
       let shape = try? file.shape(of: name)
       rows.append([name, type, shape.map { "\($0)" } ?? "?", shape.map { "\($0.count)" } ?? "?"])
       total = total.addingReportingOverflow(shape?.count ?? 0).partialValue
@@ -39,7 +39,7 @@ struct WeightsReport {
     text = (lines + Self.table(rows)).joined(separator: "\n")
   }
 
-  /// Columns as wide as their widest entry, the last one flush right.
+  /// Returns the rows with columns as wide as their widest entry; the last column is flush right.
   private static func table(_ rows: [[String]]) -> [String] {
     let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     return rows.map { row in
@@ -52,7 +52,7 @@ struct WeightsReport {
   }
 }
 
-/// A model's sizes in one line.
+/// One line with a model's sizes.
 struct ModelSummary {
   let text: String
 
@@ -63,7 +63,7 @@ struct ModelSummary {
       vision.stages.map { "ResNet \($0.map(String.init).joined(separator: "-")), \(vision.width) wide" }
       ?? "ViT \(vision.layers) × \(vision.width), patches of \(vision.patchSize)"
     text =
-      "\(visual), pictures of \(vision.imageSize); text \(config.text.layers) × \(config.text.width), "
+      "\(visual), images of \(vision.imageSize); text \(config.text.layers) × \(config.text.width), "
       + "\(config.text.vocabularySize) tokens, context \(config.text.contextLength); embedding \(config.embedding); "
       + "\(config.activation.rawValue); \(store.parameterCount) parameters"
   }

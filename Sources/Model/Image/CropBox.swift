@@ -1,7 +1,7 @@
 internal import RealModule
 public import Tensor
 
-/// A rectangle of whole pixels inside a picture.
+/// A rectangle of an image, in whole pixels.
 public struct CropBox: Equatable, Sendable {
   public let left: Int
   public let top: Int
@@ -15,25 +15,25 @@ public struct CropBox: Equatable, Sendable {
     self.height = height
   }
 
-  /// Whether the box has pixels and lies within a picture of this size.
+  /// Returns whether the box has pixels and lies within an image of this size.
   func fits(width: Int, height: Int) -> Bool {
     self.width > 0 && self.height > 0 && left >= 0 && top >= 0
       && left <= width - self.width && top <= height - self.height
   }
 
-  /// A random box, drawn as torchvision's RandomResizedCrop draws it.
+  /// Draws a random box within an image of width × height pixels, as torchvision's RandomResizedCrop does.
   ///
-  /// Ten attempts at an area uniform in `scale` (shares of the picture's area) and a ratio width / height whose
-  /// logarithm is uniform in that of `ratio`, placed uniformly; the first that fits is taken. If none fits: the
-  /// largest central box with a ratio inside `ratio`.
+  /// Each of up to ten attempts draws an area that is uniform in `scale`, as a share of the image's area, and a ratio
+  /// width / height whose logarithm is uniform over that of `ratio`. The first box that fits is placed uniformly. If
+  /// none fits, the result is the largest central box whose ratio lies in `ratio`.
   public static func random(
     inWidth width: Int, height: Int, scale: ClosedRange<Double>, ratio: ClosedRange<Double>,
     using random: inout KeyedRandom
   ) -> CropBox {
     let area = Double(width) * Double(height)
     for _ in 0..<10 {
-      let target = area * random.uniform(scale.lowerBound, scale.upperBound)
-      let aspect = Double.exp(random.uniform(.log(ratio.lowerBound), .log(ratio.upperBound)))
+      let target = area * random.uniform(from: scale.lowerBound, to: scale.upperBound)
+      let aspect = Double.exp(random.uniform(from: .log(ratio.lowerBound), to: .log(ratio.upperBound)))
       let w = Int((target * aspect).squareRoot().rounded(.toNearestOrEven))
       let h = Int((target / aspect).squareRoot().rounded(.toNearestOrEven))
       if w > 0, w <= width, h > 0, h <= height {
@@ -44,7 +44,7 @@ public struct CropBox: Equatable, Sendable {
     return central(inWidth: width, height: height, ratio: ratio)
   }
 
-  /// The largest central box whose ratio width / height lies in `ratio`.
+  /// Returns the largest central box whose ratio width / height lies in `ratio`.
   private static func central(inWidth width: Int, height: Int, ratio: ClosedRange<Double>) -> CropBox {
     let found = Double(width) / Double(height)
     var (w, h) = (width, height)

@@ -1,23 +1,27 @@
 public import Tensor
 
-/// Encoded pictures to normalised tensors, for training and for evaluation, as open_clip prepares them.
+/// Turns encoded images into normalised tensors, for training and for evaluation, as open_clip does.
 ///
-/// Output is [3, n, n], channel by channel: (value / 255 − mean) / std. One object serves one thread: it keeps the
-/// scratch of decoding and resizing, so a stream of pictures of bounded size is prepared without allocating.
+/// The output is [3, n, n], channel by channel: (value / 255 − mean) / std. The object keeps the buffers of decoding
+/// and resizing, so that it prepares a stream of images of bounded size without allocating; it must be used by one
+/// thread at a time.
 public final class ImagePreparation {
   public let options: ImageOptions
   private let seed: UInt64
   private var decoder: ImageDecoder
   private var resampler = Resampler()
-  /// The last picture as it was decoded, and what was cut from it.
+  /// The last decoded image.
   private(set) var decoded = RGBImage()
+  /// The n × n pixels that were cut from it.
   private(set) var square = RGBImage()
-  /// Whether the last training picture could have been decoded at a fraction of its size.
+  /// True if the last training image could have been decoded at a fraction of its size.
   private(set) var canShrink = false
-  /// What each byte of each channel becomes, [3, 256].
+  /// The normalised value of every byte in every channel, [3, 256].
   private let normalized: [Float]
 
-  /// `seed` is the run's `data.seed`, of which crops and colours are functions.
+  /// Creates a preparation whose crops and colour changes are functions of `seed`, the run's `data.seed`.
+  ///
+  /// - Throws: `ImageError.invalidOption`.
   public init(_ options: ImageOptions, seed: UInt64) throws(ImageError) {
     try options.validate()
     self.options = options
@@ -28,9 +32,11 @@ public final class ImagePreparation {
     }
   }
 
-  /// A training picture: a crop resized to n × n, then colour jitter and gray if asked for.
+  /// Prepares a training image, [3, n, n]: a crop resized to n × n, then colour jitter and grayscale if they are set.
   ///
-  /// Box and colours depend on (seed, sampleID, view) alone.
+  /// The crop and the colours depend on (seed, sampleID, view) alone.
+  ///
+  /// - Throws: `ImageError` if the image cannot be decoded.
   public func prepareTraining(
     _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>
   ) throws(ImageError) {
@@ -43,59 +49,62 @@ public final class ImagePreparation {
     normalize(square, into: tensor)
   }
 
-  /// By how much a picture of this size may be shrunk while it is decoded: the most of 8, 4 and 2 that leaves twice as
-  /// many pixels of the crop as are wanted, or 1.
+  /// Returns the factor by which an image of this size may be shrunk while it is decoded: the largest of 8, 4 and 2
+  /// that leaves the crop at least 2 n pixels a side, or 1.
   ///
-  /// On photographs the crop then differs from that of the whole picture by a quarter of a grey level of 255, and by
-  /// 1.1 at worst, with 43 dB or more (measured); with one and a half as many left it would be 1.8 at worst. Decoding
-  /// only the box's rows and columns would be exact, but saves no more than 2 to 10 % of decoding: nearly all of it is
-  /// Huffman codes, which must be read to the end to find a file that was cut.
+  /// On photographs the crop then differs from that of the full image by a quarter of a grey level of 255, and by 1.1
+  /// at worst, at 43 dB or more (measured); with 1.5 n pixels a side it would be 1.8 at worst. Decoding only the rows
+  /// and columns of the crop would be exact, but saves no more than 2 to 10 % of the time: nearly all of it goes into
+  /// Huffman codes, which must be read to the end to detect a truncated file.
   func shrink(width: Int, height: Int, sampleID: UInt64, view: Int) -> Int {
     guard options.scaledDCT, options.crop == .random else { return 1 }
     let box = cropBox(width: width, height: height, sampleID: sampleID, view: view)
     return [8, 4, 2].first { min(box.width, box.height) >= 2 * options.size * $0 } ?? 1
   }
 
-  /// Leaves the training crop of a decoded picture in `square`.
-  func cut(_ picture: RGBImage, sampleID: UInt64, view: Int) {
+  /// Stores the training crop of a decoded image in `square`.
+  func cut(_ image: RGBImage, sampleID: UInt64, view: Int) {
     switch options.crop {
     case .random:
       let n = options.size
-      let (width, height) = picture.whole
+      let (width, height) = image.whole
       let box = cropBox(width: width, height: height, sampleID: sampleID, view: view)
-      resampler.resize(picture, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
-    case .center: cutCenter(picture)
+      resampler.resize(image, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
+    case .center: cutCenter(image)
     }
     for change in colorChanges(sampleID: sampleID, view: view) { square.apply(change) }
   }
 
-  /// An evaluation picture: the shorter side resized to n, the longer to ⌊n · long / short⌋, and the central n × n.
+  /// Prepares an evaluation image, [3, n, n]: the shorter side is resized to n and the longer one to
+  /// ⌊n · longer / shorter⌋, and the central n × n pixels are kept.
+  ///
+  /// - Throws: `ImageError` if the image cannot be decoded.
   public func prepareEvaluation(_ bytes: [UInt8], into tensor: Tensor<Float>) throws(ImageError) {
     try decoder.decode(bytes, into: &decoded)
     cutCenter(decoded)
     normalize(square, into: tensor)
   }
 
-  private func cutCenter(_ picture: RGBImage) {
+  private func cutCenter(_ image: RGBImage) {
     let n = options.size
-    let (w, h) = (picture.width, picture.height)
+    let (w, h) = (image.width, image.height)
     let long = Int(Double(n * max(w, h)) / Double(min(w, h)))
     let (width, height) = w <= h ? (n, long) : (long, n)
     let left = Int((Double(width - n) / 2).rounded(.toNearestOrEven))
     let top = Int((Double(height - n) / 2).rounded(.toNearestOrEven))
     resampler.resize(
-      picture, box: CropBox(left: 0, top: 0, width: w, height: h), width: width, height: height,
+      image, box: CropBox(left: 0, top: 0, width: w, height: h), width: width, height: height,
       across: left..<left + n, down: top..<top + n, into: &square)
   }
 
-  /// The box that training cuts from a picture of this size (as it is after `exif`).
+  /// Returns the box that training cuts from an image of this size, which is the size after `exif` is handled.
   package func cropBox(width: Int, height: Int, sampleID: UInt64, view: Int) -> CropBox {
     var random = stream("crop", sampleID, view)
     return CropBox.random(
       inWidth: width, height: height, scale: options.scale, ratio: options.ratio, using: &random)
   }
 
-  /// What training does to the colours of a sample: jitter, then gray.
+  /// Returns the colour changes that training applies to a sample: jitter, then grayscale.
   package func colorChanges(sampleID: UInt64, view: Int) -> [ColorChange] {
     var changes: [ColorChange] = []
     if options.colorJitter.probability > 0 {
@@ -110,20 +119,79 @@ public final class ImagePreparation {
   }
 
   private func stream(_ purpose: String, _ sampleID: UInt64, _ view: Int) -> KeyedRandom {
-    KeyedRandom(seed: seed, purpose: purpose, sampleID, UInt64(bitPattern: Int64(view)))
+    KeyedRandom(seed: seed, purpose: purpose, sampleID, second: UInt64(bitPattern: Int64(view)))
   }
 
-  /// Writes a picture of n × n pixels as [3, n, n].
-  func normalize(_ picture: RGBImage, into tensor: Tensor<Float>) {
+  /// Writes the normalised values of an image of n × n pixels, [3, n, n].
+  func normalize(_ image: RGBImage, into tensor: Tensor<Float>) {
     let pixels = options.size * options.size
     precondition(tensor.count == pixels * 3, "a tensor of \(tensor.shape) for [3, \(options.size), \(options.size)]")
     unsafe tensor.withUnsafeMutableBuffer { output in
       for channel in 0..<3 {
         for pixel in 0..<pixels {
           unsafe output[channel &* pixels &+ pixel] =
-            normalized[channel &* 256 &+ Int(picture.storage[pixel &* 3 &+ channel])]
+            normalized[channel &* 256 &+ Int(image.storage[pixel &* 3 &+ channel])]
         }
       }
     }
+  }
+}
+
+/// Prepares the same crop of an image for two models that differ in size or normalisation.
+///
+/// The image is decoded once, and also resized once if the sizes agree. Each result equals that of `ImagePreparation`
+/// with the same options, bit for bit. Like that class, an object must be used by one thread at a time.
+public final class PairedPreparation {
+  private let first: ImagePreparation
+  private let second: ImagePreparation
+
+  /// Creates a preparation for two models with the same crops: see `ImageOptions.cropped(as:)`. `seed` is the run's
+  /// `data.seed`.
+  ///
+  /// - Throws: `ImageError.invalidOption`.
+  public init(_ options: ImageOptions, and other: ImageOptions, seed: UInt64) throws(ImageError) {
+    precondition(other == other.cropped(as: options), "two models with different crops")
+    first = try ImagePreparation(options, seed: seed)
+    second = try ImagePreparation(other, seed: seed)
+  }
+
+  /// Prepares a training image for both models, [3, n, n] with each model's n.
+  ///
+  /// - Throws: `ImageError` if the image cannot be decoded.
+  public func prepareTraining(
+    _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>, and other: Tensor<Float>
+  ) throws(ImageError) {
+    try first.prepareTraining(bytes, sampleID: sampleID, view: view, into: tensor)
+    // Without transparent pixels the way in which they are handled makes no difference.
+    if first.options.alpha != second.options.alpha, try ImageDecoder.probe(bytes).hasAlpha {
+      return try second.prepareTraining(bytes, sampleID: sampleID, view: view, into: other)
+    }
+    if first.options.size == second.options.size {
+      second.normalize(first.square, into: other)
+    } else if first.canShrink, first.decoded.shrink != shrinkOfSecond(sampleID, view) {
+      try second.prepareTraining(bytes, sampleID: sampleID, view: view, into: other)
+    } else {
+      second.cut(first.decoded, sampleID: sampleID, view: view)
+      second.normalize(second.square, into: other)
+    }
+  }
+
+  /// Returns the factor by which the second model would have shrunk the image that the first one decoded.
+  private func shrinkOfSecond(_ sampleID: UInt64, _ view: Int) -> Int {
+    let (width, height) = first.decoded.whole
+    return second.shrink(width: width, height: height, sampleID: sampleID, view: view)
+  }
+}
+
+extension ImageOptions {
+  /// Returns these options with everything that determines the crop, its colours and its orientation taken from
+  /// `other`. Size, normalisation and the handling of transparency stay as they are.
+  public func cropped(as other: ImageOptions) -> ImageOptions {
+    var options = other
+    options.size = size
+    options.$mean = $mean
+    options.$std = $std
+    options.alpha = alpha
+    return options
   }
 }

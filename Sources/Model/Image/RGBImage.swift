@@ -1,20 +1,22 @@
-/// A picture of 8-bit RGB, rows from the top, without gaps: [height, width, 3].
+/// An image of 8-bit RGB pixels, [height, width, 3], stored row by row from the top without gaps.
 ///
-/// Storage grows to the largest picture that was ever put in and stays, so one value per worker decodes a whole
-/// corpus without allocating.
+/// The storage grows to the largest image that was ever decoded into it and is kept, so that a worker with one value
+/// decodes a whole dataset without allocating.
 public struct RGBImage: Sendable {
+  /// The size in pixels of what is stored.
   public private(set) var width = 0
   public private(set) var height = 0
-  /// Width and height of the whole picture, of which `shrink` × `shrink` pixels were made one; else the same.
+  /// The size in pixels of the original image, before it was divided by `shrink`.
   private(set) var whole = (width: 0, height: 0)
+  /// Each stored pixel stands for a square of `shrink` × `shrink` pixels of the original image: 1, 2, 4 or 8.
   private(set) var shrink = 1
-  /// At least width · height · 3 bytes; what lies beyond is left over from earlier pictures.
+  /// At least width · height · 3 bytes; bytes beyond that are left over from earlier images.
   var storage: [UInt8] = []
 
-  /// An empty picture to decode into.
+  /// Creates an empty image to decode into.
   public init() {}
 
-  /// A picture of the given bytes, width · height · 3 of them.
+  /// Creates an image of width × height pixels from their `rgb` bytes, [height, width, 3].
   public init(width: Int, height: Int, rgb: [UInt8]) {
     precondition(width > 0 && height > 0 && rgb.count == width * height * 3, "\(rgb.count) bytes, \(width) × \(height)")
     self.width = width
@@ -26,8 +28,8 @@ public struct RGBImage: Sendable {
   /// The pixels: [height, width, 3].
   public var rgb: [UInt8] { Array(storage.prefix(width * height * 3)) }
 
-  /// Makes room for a picture of this size, divided by `shrink` and rounded up, with at least `bytesPerPixel` bytes a
-  /// pixel; the contents are unspecified.
+  /// Makes room for an image of this size divided by `shrink` and rounded up, with at least `bytesPerPixel` bytes for
+  /// each pixel. The contents are unspecified afterwards.
   mutating func reshape(width: Int, height: Int, shrink: Int = 1, bytesPerPixel: Int = 3) {
     whole = (width, height)
     self.shrink = shrink
@@ -35,6 +37,51 @@ public struct RGBImage: Sendable {
     self.height = (height + shrink - 1) / shrink
     let needed = self.width * self.height * bytesPerPixel
     if storage.count < needed { storage = [UInt8](repeating: 0, count: needed) }
+  }
+
+  /// Turns the RGBA pixels in the storage into RGB over white, in place.
+  ///
+  /// colour ← (a · colour + (255 − a) · 255) / 255 in 15.7 fixed point, with exactly the rounding of PIL's
+  /// `alpha_composite`.
+  mutating func composeOnWhite() {
+    let pixels = width * height
+    var bytes = storage.mutableSpan
+    for pixel in 0..<pixels {
+      let alpha = UInt32(bytes[pixel &* 4 &+ 3])
+      let white = (255 &- alpha) &* 128 &* 255
+      for channel in 0..<3 {
+        // The byte that is written never lies beyond the one that was just read.
+        let colour = UInt32(bytes[pixel &* 4 &+ channel])
+        let sum = colour &* alpha &* 128 &+ white &+ (0x80 << 7)
+        bytes[pixel &* 3 &+ channel] = UInt8(truncatingIfNeeded: ((sum >> 8) &+ sum) >> 15)
+      }
+    }
+  }
+
+  /// Replaces the image by `source`, turned upright.
+  mutating func take(_ source: borrowing RGBImage, turned orientation: ImageOrientation) {
+    let (w, h) = (source.width, source.height)
+    reshape(width: orientation.exchangesSides ? h : w, height: orientation.exchangesSides ? w : h)
+    let (width, height) = (self.width, self.height)
+    let from = source.storage.span
+    var to = storage.mutableSpan
+    for y in 0..<height {
+      for x in 0..<width {
+        // The stored column and row of the pixel that belongs at (x, y).
+        let (column, row) =
+          switch orientation {
+          case .upright: (x, y)
+          case .mirrored: (w - 1 - x, y)
+          case .upsideDown: (w - 1 - x, h - 1 - y)
+          case .flipped: (x, h - 1 - y)
+          case .transposed: (y, x)
+          case .turnRight: (y, h - 1 - x)
+          case .transversed: (w - 1 - y, h - 1 - x)
+          case .turnLeft: (w - 1 - y, x)
+          }
+        for channel in 0..<3 { to[(y * width + x) * 3 + channel] = from[(row * w + column) * 3 + channel] }
+      }
+    }
   }
 }
 

@@ -1,18 +1,19 @@
-/// Which source samples make each output sample of one direction, and with what weights.
+/// The source samples that contribute to each output sample along one axis, and their weights.
 ///
-/// Output i has its centre at (i + ½) s, s = input / output, in source coordinates, and gathers the samples x with
-/// |x + ½ − centre| < 2 max(s, 1), weighted by k((x + ½ − centre) / max(s, 1)) and divided by their sum. k is the
-/// cubic with a = −½. Of a picture that was shrunk by f, samples are 1/f of the wanted input: it begins within the
-/// first sample and ends within the last one, whose weights are multiplied by the share that belongs to it. Weights are
-/// rounded to 22 binary places, as PIL rounds them, so that results agree bit for bit.
+/// Output i has its centre at (i + ½) s in source coordinates, with s = input / output. It sums the samples x with
+/// |x + ½ − centre| < 2 max(s, 1), weighted by k((x + ½ − centre) / max(s, 1)) and normalised to a sum of 1; k is the
+/// cubic kernel with a = −½. In an image that was shrunk by f, a sample stands for f samples of the input, which then
+/// begins within the first sample and ends within the last; the weights of these two are multiplied by the share of the
+/// sample that belongs to the input. Weights are rounded to 22 binary places as in PIL, so that results agree bit for
+/// bit.
 struct ResampleTable {
-  /// Binary places of a weight: 32 bits less 8 of a sample, less 2 for sign and overshoot.
+  /// The binary places of a weight: 32 bits, less 8 for the sample and 2 for sign and overshoot.
   static let precision: Int32 = 22
 
-  /// The table from `input` samples to `output`, of which only `outputs` are wanted.
+  /// Identifies the table from `input` samples to `output` samples, of which only `outputs` are computed.
   ///
-  /// With `shrink` above 1 the source has one sample for so many of the input, which begins `offset` of them behind the
-  /// beginning of the first one.
+  /// With `shrink` above 1 each source sample stands for that many samples of the input, which begins `offset` of them
+  /// after the start of the first source sample.
   struct Key: Hashable {
     let input: Int
     let offset: Int
@@ -20,26 +21,26 @@ struct ResampleTable {
     let output: Int
     let outputs: Range<Int>
 
-    /// Where the input begins and ends in the source.
+    /// The start and end of the input in source coordinates.
     fileprivate var start: Double { Double(offset) / Double(shrink) }
     fileprivate var end: Double { Double(offset + input) / Double(shrink) }
     fileprivate var samples: Int { (offset + input + shrink - 1) / shrink }
     fileprivate var scale: Double { Double(input) / Double(shrink) / Double(output) }
     fileprivate var support: Double { 2 * max(scale, 1) }
-    /// Weights that an output has room for.
+    /// The number of weights reserved for an output.
     fileprivate var stride: Int { min(Int(support.rounded(.up)) * 2 + 1, samples) }
     fileprivate var weights: Int { outputs.count * stride }
   }
 
-  /// How many outputs the table covers.
+  /// The number of outputs in the table.
   let count: Int
-  /// Where the spans and the weights of the first output are among those of all tables.
+  /// The indices of the first output's span and of its first weight among those of all tables.
   let span: Int
   let weight: Int
-  /// `stride` weights an output, of which the first of its span are used.
+  /// The number of weights reserved for an output; its span tells how many of them are used.
   let stride: Int
-  /// All source samples that some output needs. Not always those from the first output's to the last one's: at a
-  /// picture's edge the last output of a window may have a weight of zero where the one before it has not.
+  /// All source samples that any output needs. They may extend beyond those of the first and the last output: at an
+  /// image's edge a sample may have a weight of zero for the last output of a window, but not for the one before it.
   fileprivate(set) var inputs: Range<Int>
 
   /// The cubic convolution kernel of Keys with a = −½.
@@ -52,23 +53,39 @@ struct ResampleTable {
   }
 }
 
-/// The tables of recent sizes, in memory that is taken once: where it is full, all of them make room for the next.
+/// The tables of recent sizes, in memory that is allocated once. When it is full, all tables are dropped.
 struct ResampleTables {
-  /// The first source sample of an output, and how many it has; at least 1.
-  struct Span {
+  /// The first source sample of an output, and its number of samples, at least 1.
+  private struct Span {
     let first: Int32
     let count: Int32
   }
 
-  private(set) var spans: [Span] = []
+  /// The samples of one output: `count` of them, from sample `first` of the table's inputs on, whose weights begin at
+  /// `weights[weight]`.
+  struct Taps {
+    let first: Int
+    let count: Int
+    let weight: Int
+  }
+
+  private var spans: [Span] = []
   private(set) var weights: [Int32] = []
   private var tables: [ResampleTable.Key: ResampleTable] = [:]
   private var exact: [Double] = []
 
-  /// 4 MB of weights, 1 MB of spans.
+  /// The limits: 4 MB of weights and 1 MB of spans.
   private static let most = (weights: 1 << 20, spans: 1 << 17, tables: 1 << 11)
 
-  /// The tables of two directions, which are there together.
+  /// Returns the samples of the table's output number `index`.
+  func taps(ofOutput index: Int, in table: ResampleTable) -> Taps {
+    let span = spans[table.span + index]
+    return Taps(
+      first: Int(span.first) - table.inputs.lowerBound, count: Int(span.count),
+      weight: table.weight + index * table.stride)
+  }
+
+  /// Returns the tables of two directions, both of which are valid until the next call.
   mutating func pair(
     _ one: ResampleTable.Key, _ other: ResampleTable.Key
   ) -> (ResampleTable, ResampleTable) {
@@ -111,7 +128,7 @@ struct ResampleTables {
         exact[tap] = ResampleTable.cubic((sample - center + 0.5) * (1 / filterScale)) * share
         sum += exact[tap]
       }
-      let span = append(first, count, sum, stride: table.stride)
+      let span = append(first: first, taps: count, sum: sum, stride: table.stride)
       lowest = min(lowest, Int(span.first))
       highest = max(highest, Int(span.first + span.count))
     }
@@ -120,8 +137,8 @@ struct ResampleTables {
     return table
   }
 
-  /// Rounds the weights of one output; zeros at either end are left out.
-  private mutating func append(_ first: Int, _ taps: Int, _ sum: Double, stride: Int) -> Span {
+  /// Rounds and stores the weights of one output, leaving out zeros at either end.
+  private mutating func append(first: Int, taps: Int, sum: Double, stride: Int) -> Span {
     let at = weights.count
     for _ in 0..<stride { weights.append(0) }
     var leading = 0
@@ -141,5 +158,12 @@ struct ResampleTables {
     let span = Span(first: Int32(first + leading), count: Int32(count))
     spans.append(span)
     return span
+  }
+}
+
+extension Array where Element: AdditiveArithmetic {
+  /// Makes the array at least `count` long. The contents are unspecified afterwards.
+  mutating func grow(to count: Int) {
+    if self.count < count { self = [Element](repeating: .zero, count: count) }
   }
 }

@@ -1,7 +1,9 @@
 public import Tensor
 
-/// Points of pictures [b · points, c] to features [b, e]: their mean is put in front of them as a token, positions are
-/// added, and that token attends to all. Projections of queries, keys and values are separate and have biases.
+/// Attention pooling of a ResNet's points [b · points, c] to features [b, e], as in open_clip's AttentionPool2d.
+///
+/// The mean of an image's points precedes them as a token, positions are added, and that token attends to all. The
+/// projections of queries, keys and values are separate and have biases.
 public struct AttentionPool<S: Scalar> {
   public let positions: Parameter<S>
   public let query: Linear<S>
@@ -10,14 +12,12 @@ public struct AttentionPool<S: Scalar> {
   public let output: Linear<S>
   public let heads: Int
 
-  /// What backward needs: the tokens, the first of each picture, its query, and what attention keeps.
-  final class Saved {
+  /// Backward needs the tokens, the first one of each image and its query, and the state of the attention.
+  final class Activations {
     let tokens = Buffer<S>()
     let first = Buffer<S>()
     let query = Buffer<S>()
-    let reach = Buffer<S>()
-    let probabilities = Buffer<S>()
-    let mixed = Buffer<S>()
+    let pool = AttentionPoolActivations<S>()
     let attended = Buffer<S>()
   }
 
@@ -44,41 +44,41 @@ public struct AttentionPool<S: Scalar> {
 
   private func firstRows(_ b: Int) -> [Int] { (0..<b).map { $0 * positions.shape[0] } }
 
+  private func operands(_ activations: Activations, images b: Int) -> AttentionPoolOperands<S> {
+    let (t, c) = (positions.shape[0], positions.shape[1])
+    return AttentionPoolOperands(
+      tokens: activations.tokens.tensor(Shape(b * t, c)), query: activations.query.tensor(Shape(b, c)),
+      key: key.weight.value, value: value.weight.value, heads: heads)
+  }
+
   /// x [b · points, c] → y [b, e].
-  func forward(_ x: Tensor<S>, pictures b: Int, into y: Tensor<S>, saved: Saved) {
-    let (t, c) = (positions.shape[0], x.columns)
-    let tokens = saved.tokens.tensor(Shape(b * t, c))
-    poolTokens(x, pictures: b, positions: positions.value, into: tokens)
-    let first = saved.first.tensor(Shape(b, c))
-    gatherRows(tokens, firstRows(b), into: first)
-    let q = saved.query.tensor(Shape(b, c))
-    query.forward(first, into: q)
-    let attended = saved.attended.tensor(Shape(b, c))
-    attentionPool(
-      tokens, q: q, key: key.weight.value, value: value.weight.value, valueBias: value.bias.value, heads: heads,
-      reach: saved.reach.tensor(Shape(b, heads * c)), probabilities: saved.probabilities.tensor(Shape(b, heads * t)),
-      mixed: saved.mixed.tensor(Shape(b, heads * c)), into: attended)
+  func forward(_ x: Tensor<S>, images b: Int, into y: Tensor<S>, activations: Activations) {
+    let operands = operands(activations, images: b)
+    let shape = Shape(b, x.columns)
+    poolTokens(x, images: b, positions: positions.value, into: operands.tokens)
+    let first = activations.first.tensor(shape)
+    gatherRows(operands.tokens, firstRows(b), into: first)
+    query.forward(first, into: operands.query)
+    let attended = activations.attended.tensor(shape)
+    attentionPool(operands, valueBias: value.bias.value, into: attended, activations: activations.pool)
     output.forward(attended, into: y)
   }
 
-  /// Writes dx; adds to the parameters' gradients. The key's bias has none: it moves all scores of a head alike.
-  func backward(_ dy: Tensor<S>, pictures b: Int, saved: Saved, dx: Tensor<S>) {
-    let (t, c) = (positions.shape[0], dx.columns)
-    let dout = dattended.tensor(Shape(b, c))
-    output.backward(dy, x: saved.attended.tensor(Shape(b, c)), dx: dout)
-    let dall = dtokens.tensor(Shape(b * t, c))
-    let dq = dquery.tensor(Shape(b, c))
+  /// Writes dx and adds to the parameters' gradients. The key's bias has none: it shifts all scores of a head alike.
+  func backward(_ dy: Tensor<S>, images b: Int, activations: Activations, dx: Tensor<S>) {
+    let operands = operands(activations, images: b)
+    let shape = Shape(b, dx.columns)
+    let dout = dattended.tensor(shape)
+    output.backward(dy, x: activations.attended.tensor(shape), dx: dout)
+    let (dall, dq) = (dtokens.tensor(operands.tokens.shape), dquery.tensor(shape))
     attentionPoolBackward(
-      dout, x: saved.tokens.tensor(Shape(b * t, c)), q: saved.query.tensor(Shape(b, c)), key: key.weight.value,
-      value: value.weight.value, heads: heads, reach: saved.reach.tensor(Shape(b, heads * c)),
-      probabilities: saved.probabilities.tensor(Shape(b, heads * t)), mixed: saved.mixed.tensor(Shape(b, heads * c)),
-      dx: dall, dq: dq, dkey: key.weight.gradient, dvalue: value.weight.gradient, dvalueBias: value.bias.gradient,
-      scratch: scratch)
-    let dquestion = dfirst.tensor(Shape(b, c))
-    query.backward(dq, x: saved.first.tensor(Shape(b, c)), dx: dquestion)
-    for (picture, row) in firstRows(b).enumerated() {
-      add(dquestion.rows(picture..<picture + 1), to: dall.rows(row..<row + 1))
+      dout, operands, activations: activations.pool,
+      into: (dall, dq, key.weight.gradient, value.weight.gradient, value.bias.gradient), scratch: scratch)
+    let dquestion = dfirst.tensor(shape)
+    query.backward(dq, x: activations.first.tensor(shape), dx: dquestion)
+    for (image, row) in firstRows(b).enumerated() {
+      add(dquestion.rows(image..<image + 1), to: dall.rows(row..<row + 1))
     }
-    poolTokensBackward(dall, pictures: b, dpositions: positions.gradient, into: dx)
+    poolTokensBackward(dall, images: b, dpositions: positions.gradient, into: dx)
   }
 }

@@ -1,13 +1,13 @@
 public import Tensor
 
-/// The way of batch norm to the other ranks, where statistics are of all of them together.
+/// The connection of batch norms to the other ranks, for statistics over all of them.
 ///
-/// A forward does not throw: what a collective throws is kept, and thrown when the statistics are moved.
+/// A forward does not throw: an error of a collective is kept, and thrown when the statistics are moved.
 final class BatchStatistics<S: Scalar> {
   var ranks: (any Ranks<S>)?
   private var failure: (any Error)?
 
-  /// Each number ← its sum over the ranks.
+  /// Replaces each number with its sum over the ranks.
   func sum(_ numbers: inout [Double]) {
     guard let ranks, failure == nil else { return }
     do { try ranks.allReduce(&numbers) } catch { failure = error }
@@ -18,35 +18,37 @@ final class BatchStatistics<S: Scalar> {
   }
 }
 
-/// Batch norm over all points of all pictures, with ReLU and the sum with a shortcut: y = f((z − μ)/√(σ² + ε) · weight
-/// + bias + residual), ε = 1e-5.
+/// Batch norm over all points of all images, followed by the sum with a shortcut and a ReLU: y = f((z − μ)/√(σ² + ε) ·
+/// weight + bias + residual), ε = 1e-5 (Ioffe, Szegedy: Batch Normalization, 2015).
 ///
-/// To train, μ and σ² (biased) are the batch's, of this rank or of all; otherwise, and where it is frozen, the running
-/// ones. Running statistics move by a tenth of the way once a step, the variance towards the unbiased one.
+/// In training, μ and σ² (biased) are those of the batch, on this rank or on all; in evaluation, and if the layer is
+/// frozen, they are the running ones. Once a step the running statistics move a tenth of the way to those of the step's
+/// batches, the variance to the unbiased one.
 public final class BatchNorm<S: Scalar> {
   public let weight: Parameter<S>
   public let bias: Parameter<S>
   public let runningMean: ModelBuffer<S>
   public let runningVariance: ModelBuffer<S>
-  /// How often the running statistics have moved.
+  /// The number of times that the running statistics have moved.
   public let batches: ModelBuffer<S>
 
   static var epsilon: Double { 1e-5 }
   static var momentum: Double { 0.1 }
 
-  /// Takes the running statistics to train, too, and leaves them as they are.
+  /// True if it uses the running statistics in training too, and leaves them as they are.
   var isFrozen = false
 
   private let width: Int
-  /// Per column: mean and sum of squares; in backward the two sums.
+  /// For each column the mean and the sum of squares; in backward the two sums.
   private let sums = Buffer<Double>()
+  private let slopes = Buffer<S>()
   private var exchanged: [Double] = []
-  /// Since the statistics were moved: rows seen, and sums over them of their batches' mean and unbiased variance.
+  /// The rows since the statistics were last moved, and sums over them of their batches' means and unbiased variances.
   private var rowsSeen = 0.0
   private let seen: Tensor<Double>
 
-  /// What backward needs beside z: mean, scale and 1/√(σ² + ε) of each column, and the number of rows behind them.
-  final class Saved {
+  /// Backward needs, besides z, mean, scale and 1/√(σ² + ε) of each column, and the number of rows behind them.
+  final class Activations {
     fileprivate let columns = Buffer<S>()
     fileprivate var rows = 0.0
 
@@ -66,22 +68,22 @@ public final class BatchNorm<S: Scalar> {
     seen = Tensor(Shape(2, width))
   }
 
-  /// z [n, width] → y, which may be z.
+  /// z [n, width] → y [n, width], which may be z.
   func forward(
-    _ z: Operand<S>, adding residual: Operand<S>? = nil, relu: Bool, into y: Operand<S>, mode: ForwardMode,
-    saved: Saved, statistics: BatchStatistics<S>
+    _ z: MatrixOperand<S>, adding residual: MatrixOperand<S>? = nil, relu: Bool, into y: MatrixOperand<S>,
+    mode: ForwardMode, activations: Activations, statistics: BatchStatistics<S>
   ) {
-    let (mean, scale, reciprocal) = saved.vectors(width)
+    let (mean, scale, reciprocal) = activations.vectors(width)
     let moments = sums.tensor(Shape(2, width))
     let (mu, variance) = (moments.rows(0..<1), moments.rows(1..<2))
     if mode == .evaluation || isFrozen {
-      // Not of the batch: no row has a share in them.
-      saved.rows = 0
+      // They do not depend on the batch, so no row has a share in them.
+      activations.rows = 0
       copy(runningMean.value, into: mu)
       copy(runningVariance.value, into: variance)
     } else {
-      saved.rows = batchMoments(of: z, mu, variance, statistics)
-      if mode == .training { remember(mu, variance, rows: saved.rows) }
+      activations.rows = batchMoments(of: z, mu, variance, statistics)
+      if mode == .training { remember(mu, variance, rows: activations.rows) }
     }
     for j in 0..<width {
       let inverse = 1 / (variance[j] + Self.epsilon).squareRoot()
@@ -89,19 +91,23 @@ public final class BatchNorm<S: Scalar> {
       reciprocal[j] = S(inverse)
       scale[j] = S(Double(weight.value[j]) * inverse)
     }
-    batchNorm(z, mean: mean, scale: scale, bias: bias.value, adding: residual, relu: relu, into: y)
+    batchNorm(z, vectors(activations), adding: residual, relu: relu, into: y)
   }
 
-  /// y = ReLU(batchNorm(z)) once more: `saved` has the batch's statistics, which are not counted again.
-  func again(_ z: Operand<S>, into y: Operand<S>, saved: Saved) {
-    let (mean, scale, _) = saved.vectors(width)
-    batchNorm(z, mean: mean, scale: scale, bias: bias.value, adding: nil, relu: true, into: y)
+  private func vectors(_ activations: Activations) -> BatchNormVectors<S> {
+    let (mean, scale, _) = activations.vectors(width)
+    return BatchNormVectors(mean: mean, scale: scale, bias: bias.value)
   }
 
-  /// Mean and biased variance of every column over the rows of all ranks, or of this one; returns how many rows those
-  /// are.
+  /// y = ReLU(batchNorm(z)) once more, with the batch's statistics in `activations`, which are not counted again.
+  func again(_ z: MatrixOperand<S>, into y: MatrixOperand<S>, activations: Activations) {
+    batchNorm(z, vectors(activations), relu: true, into: y)
+  }
+
+  /// Writes the mean and biased variance of every column over the rows of all ranks, or of this one, and returns the
+  /// number of these rows.
   private func batchMoments(
-    of z: Operand<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>, _ statistics: BatchStatistics<S>
+    of z: MatrixOperand<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>, _ statistics: BatchStatistics<S>
   ) -> Double {
     columnMoments(z, mean: mean, squares: variance)
     var rows = Double(z.rows)
@@ -138,7 +144,7 @@ public final class BatchNorm<S: Scalar> {
     rowsSeen += rows
   }
 
-  /// Moves the running statistics towards the mean, by rows, of those of the batches trained on since the last time.
+  /// Moves the running statistics towards the mean, weighted by rows, of those of the batches since the last move.
   func move() {
     guard rowsSeen > 0 else { return }
     let (mean, variance) = (runningMean.value, runningVariance.value)
@@ -150,26 +156,25 @@ public final class BatchNorm<S: Scalar> {
     drop()
   }
 
-  /// Forgets the batches since the last move.
+  /// Drops the statistics of the batches since the last move.
   func drop() {
     fill(seen, 0)
     rowsSeen = 0
   }
 
-  /// Adds to the gradients of weight and bias; writes dz, which may be dy.
+  /// Adds to the gradients of weight and bias and writes dz, which may be dy.
   ///
-  /// With ẑ = (z − μ)·r, h the part of dy (and of what the mask adds to it) that passes the mask, and N rows of all
-  /// ranks: dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N), where the statistics are the batch's, and weight · r h where they
-  /// are not; dweight += Σ h ẑ, dbias += Σ h, where these two are of this rank's rows alone.
+  /// With ẑ = (z − μ)·r, h the part of dy (and of what the mask adds to it) that passes the mask, and N rows on all
+  /// ranks: dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N) if the statistics are those of the batch, and weight · r h if not;
+  /// dweight += Σ h ẑ and dbias += Σ h, two sums over this rank's rows alone.
   func backward(
-    _ dy: Operand<S>, z: Operand<S>, mask: BatchNormMask<S>, saved: Saved, dz: Operand<S>,
+    _ dy: MatrixOperand<S>, z: MatrixOperand<S>, mask: BatchNormMask<S>, activations: Activations, dz: MatrixOperand<S>,
     statistics: BatchStatistics<S>
   ) {
-    let (mean, scale, reciprocal) = saved.vectors(width)
+    let (vectors, reciprocal) = (vectors(activations), activations.vectors(width).reciprocal)
     let both = sums.tensor(Shape(2, width))
     let (sum, along) = (both.rows(0..<1), both.rows(1..<2))
-    batchNormBackwardSums(
-      dy, z: z, mask: mask, mean: mean, scale: scale, bias: bias.value, sum: sum, along: along)
+    batchNormBackwardSums(dy, z: z, mask: mask, vectors, sum: sum, along: along)
     let (dweight, dbias) = (weight.gradient, bias.gradient)
     for j in 0..<width {
       dweight[j] += S(along[j] * Double(reciprocal[j]))
@@ -181,19 +186,15 @@ public final class BatchNorm<S: Scalar> {
       }
       for j in 0..<2 * width { both[j] = exchanged[j] }
     }
-    // Mean and slope of what comes back take the place of the sums.
+    // The mean and the slope of h, from the sums.
     let shares = slopes.tensor(Shape(2, width))
     let (offset, slope) = (shares.rows(0..<1), shares.rows(1..<2))
-    let share = saved.rows > 0 ? 1 / saved.rows : 0
+    let share = activations.rows > 0 ? 1 / activations.rows : 0
     for j in 0..<width {
       offset[j] = S(sum[j] * share)
       slope[j] = S(along[j] * share * Double(reciprocal[j]) * Double(reciprocal[j]))
     }
     let recomputed = if case .recomputed = mask { true } else { false }
-    batchNormBackward(
-      dy, z: z, recomputed: recomputed, mean: mean, scale: scale, bias: bias.value, offset: offset, slope: slope,
-      into: dz)
+    batchNormBackward(dy, z: z, recomputed: recomputed, vectors, offset: offset, slope: slope, into: dz)
   }
-
-  private let slopes = Buffer<S>()
 }

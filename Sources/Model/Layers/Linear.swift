@@ -12,16 +12,16 @@ public struct Linear<S: Scalar> {
   }
 
   /// x [n, inputs] → y [n, outputs].
-  public func forward(_ x: Operand<S>, into y: Operand<S>) {
+  public func forward(_ x: MatrixOperand<S>, into y: MatrixOperand<S>) {
     matmul(x, weight.operand(like: x), into: y, transposeB: true, bias: bias.value)
   }
 
-  public func forward(_ x: Tensor<S>, into y: Tensor<S>) { forward(.exact(x), into: .exact(y)) }
+  public func forward(_ x: Tensor<S>, into y: Tensor<S>) { forward(.fp32(x), into: .fp32(y)) }
 
-  /// y = residual + x Wᵀ + b; y may be the residual.
-  public func forward(_ x: Operand<S>, adding residual: Tensor<S>, into y: Tensor<S>) {
+  /// y = residual + x Wᵀ + b, all [n, outputs]; y may be the residual.
+  public func forward(_ x: MatrixOperand<S>, adding residual: Tensor<S>, into y: Tensor<S>) {
     if x.precision == .bf16, !y.isSameMemory(as: residual) {
-      // oneDNN is quicker to write sums than to add to what is there.
+      // oneDNN writes sums faster than it adds to a matrix.
       matmul(x, weight.operand(like: x), into: y, transposeB: true, bias: bias.value)
       add(residual, to: y)
     } else {
@@ -30,14 +30,14 @@ public struct Linear<S: Scalar> {
     }
   }
 
-  /// Adds to the gradients of weight and bias; writes dx.
-  public func backward(_ dy: Operand<S>, x: Operand<S>, dx: Operand<S>) {
+  /// Adds to the gradients of weight and bias and writes dx [n, inputs], given dy [n, outputs].
+  public func backward(_ dy: MatrixOperand<S>, x: MatrixOperand<S>, dx: MatrixOperand<S>) {
     matmul(dy, weight.kept(like: x), into: dx)
     matmul(dy, x, into: weight.gradient, transposeA: true, accumulate: true)
     addColumnSums(of: dy, to: bias.gradient)
   }
 
   public func backward(_ dy: Tensor<S>, x: Tensor<S>, dx: Tensor<S>) {
-    backward(.exact(dy), x: .exact(x), dx: .exact(dx))
+    backward(.fp32(dy), x: .fp32(x), dx: .fp32(dx))
   }
 }

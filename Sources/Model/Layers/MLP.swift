@@ -1,24 +1,24 @@
 public import Tensor
 
-/// Two linear maps with an activation between: [n, w] → [n, hidden] → [n, w].
+/// Two linear maps with an activation f between: c_proj(f(c_fc(x))), [n, w] → [n, hidden] → [n, w].
 public struct MLP<S: Scalar> {
   public let expand: Linear<S>
   public let contract: Linear<S>
   public let activation: Activation
   let hidden: Int
 
-  /// What backward needs beside the input: the activation's derivative and its output, both [n, hidden].
-  public final class Saved {
-    /// Where the output is not kept, c_fc(x) without its bias, of which backward makes both.
-    let derivative = OperandBuffer<S>()
-    let active: OperandBuffer<S>
+  /// Backward needs, besides the input, the activation's derivative and its output, both [n, hidden].
+  public final class Activations {
+    /// If the output is not kept, this is c_fc(x) without its bias, from which backward computes both.
+    let derivative = MatrixOperandBuffer<S>()
+    let active: MatrixOperandBuffer<S>
     let keepsActive: Bool
 
     public convenience init() { self.init(active: nil) }
 
-    /// With memory that others use too, the output is made again.
-    init(active: OperandBuffer<S>?) {
-      self.active = active ?? OperandBuffer()
+    /// If `active` is given, other layers use it too, and backward computes the output again.
+    init(active: MatrixOperandBuffer<S>?) {
+      self.active = active ?? MatrixOperandBuffer()
       keepsActive = active == nil
     }
   }
@@ -37,36 +37,40 @@ public struct MLP<S: Scalar> {
       bias: store.declare("\(name).c_proj.bias", Shape(width), contract.bias))
   }
 
-  /// y = residual + c_proj(f(c_fc(x))).
-  public func forward(_ x: Operand<S>, adding residual: Tensor<S>, into y: Tensor<S>, saved: Saved) {
-    contract.forward(expanded(x, saved: saved), adding: residual, into: y)
+  /// y = residual + c_proj(f(c_fc(x))), for x, residual and y [n, w].
+  public func forward(_ x: MatrixOperand<S>, adding residual: Tensor<S>, into y: Tensor<S>, activations: Activations) {
+    contract.forward(expanded(x, activations: activations), adding: residual, into: y)
   }
 
-  /// f(c_fc(x)), with what backward needs of it.
-  func expanded(_ x: Operand<S>, saved: Saved) -> Operand<S> {
+  /// Returns f(c_fc(x)) and stores what backward needs of it.
+  func expanded(_ x: MatrixOperand<S>, activations: Activations) -> MatrixOperand<S> {
     let shape = Shape(x.rows, hidden)
-    let h = saved.derivative.operand(shape, x.precision)
+    let h = activations.derivative.operand(shape, x.precision)
     matmul(x, expand.weight.operand(like: x), into: h, transposeB: true)
-    guard saved.keepsActive else {
-      let active = saved.active.operand(shape, x.precision)
+    guard activations.keepsActive else {
+      let active = activations.active.operand(shape, x.precision)
       activate(h, bias: expand.bias.value, activation, into: active)
       return active
     }
-    return activated(h, saved)
+    return activated(h, activations)
   }
 
-  /// The activation's output, given c_fc(x) without its bias, in whose place its derivative comes.
-  private func activated(_ h: Operand<S>, _ saved: Saved) -> Operand<S> {
-    let active = saved.active.operand(h.shape, h.precision)
+  /// Returns the activation's output, given c_fc(x) without its bias, which the derivative replaces.
+  private func activated(_ h: MatrixOperand<S>, _ activations: Activations) -> MatrixOperand<S> {
+    let active = activations.active.operand(h.shape, h.precision)
     biasActivation(h, bias: expand.bias.value, activation, into: active)
     return active
   }
 
-  /// Writes dx, the gradient by way of the MLP alone; adds to the parameters' gradients. Once for each forward.
-  public func backward(_ dy: Operand<S>, x: Operand<S>, saved: Saved, dx: Tensor<S>, workspace: Workspace<S>) {
+  /// Writes dx, the gradient through the MLP and not the residual, and adds to the parameters' gradients; once for each
+  /// forward.
+  public func backward(
+    _ dy: MatrixOperand<S>, x: MatrixOperand<S>, activations: Activations, dx: Tensor<S>, workspace: Workspace<S>
+  ) {
     let shape = Shape(x.rows, hidden)
-    let derivative = saved.derivative.operand(shape, x.precision)
-    let active = saved.keepsActive ? saved.active.operand(shape, x.precision) : activated(derivative, saved)
+    let derivative = activations.derivative.operand(shape, x.precision)
+    let active =
+      activations.keepsActive ? activations.active.operand(shape, x.precision) : activated(derivative, activations)
     let dh = workspace.wide.operand(shape, x.precision)
     contract.backward(dy, x: active, dx: dh)
     biasActivationBackward(dh, derivative: derivative, dbias: expand.bias.gradient)

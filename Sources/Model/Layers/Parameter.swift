@@ -18,19 +18,6 @@ public enum Initial: Sendable, Equatable {
 /// Layers declare first; `allocate` then lays out. Each parameter begins at a multiple of 16 scalars (64 bytes), so
 /// there are gaps, which stay zero in every arena of this layout.
 public final class ParameterStore<S: Scalar> {
-  public struct Entry: Sendable {
-    /// The key in open_clip's state dict.
-    public let name: String
-    public let shape: Shape
-    /// Where the parameter begins in every arena of this layout, in scalars.
-    public let offset: Int
-    public let initial: Initial
-
-    public var range: Range<Int> { offset..<offset + shape.count }
-    /// The same with the gap behind it.
-    public var extent: Range<Int> { offset..<offset + (shape.count + 15) / 16 * 16 }
-  }
-
   /// State that is not learned but belongs to the model: running statistics.
   public struct BufferEntry: Sendable {
     /// The key in open_clip's state dict.
@@ -45,14 +32,16 @@ public final class ParameterStore<S: Scalar> {
     public var range: Range<Int> { offset..<offset + shape.count }
   }
 
-  public private(set) var entries: [Entry] = []
+  public private(set) var entries: [NamedSlice] = []
+  /// How each of the entries starts.
+  public private(set) var initials: [Initial] = []
   public private(set) var buffers: [BufferEntry] = []
   private var names: Set<String> = []
   /// Scalars in an arena of this layout, gaps included.
   public private(set) var count = 0
   private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
   /// Parameters rounded for products, each at its place in the layout; without memory until one is.
-  fileprivate let rounded = RoundedBuffer()
+  fileprivate let rounded = BFloat16Buffer()
   /// Of each entry, whether that has happened since values began to be held.
   fileprivate var isRounded: [Bool] = []
   /// Whether no value changes from its first reading on: then a parameter is rounded for products at that, and not each
@@ -69,7 +58,8 @@ public final class ParameterStore<S: Scalar> {
   public func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
     precondition(held == nil, "\(name) is declared after the store was allocated")
     precondition(names.insert(name).inserted, "\(name) is declared twice")
-    entries.append(Entry(name: name, shape: shape, offset: count, initial: initial))
+    entries.append(NamedSlice(name: name, shape: shape, offset: count))
+    initials.append(initial)
     count = entries[entries.count - 1].extent.upperBound
     return Parameter(store: self, index: entries.count - 1)
   }
@@ -116,11 +106,11 @@ public final class ParameterStore<S: Scalar> {
   /// Scalars that are parameters, gaps left out.
   public var parameterCount: Int { entries.reduce(0) { $0 + $1.shape.count } }
 
-  public func entry(named name: String) -> Entry? { entries.first { $0.name == name } }
+  public func entry(named name: String) -> NamedSlice? { entries.first { $0.name == name } }
   public func buffer(named name: String) -> BufferEntry? { buffers.first { $0.name == name } }
 
-  public func value(of entry: Entry) -> Tensor<S> { values.slice(entry.range).reshaped(entry.shape) }
-  public func gradient(of entry: Entry) -> Tensor<S> { gradients.slice(entry.range).reshaped(entry.shape) }
+  public func value(of entry: NamedSlice) -> Tensor<S> { values.slice(entry.range).reshaped(entry.shape) }
+  public func gradient(of entry: NamedSlice) -> Tensor<S> { gradients.slice(entry.range).reshaped(entry.shape) }
 
   public func value(of buffer: BufferEntry) -> Tensor<Double> {
     bufferValues.slice(buffer.range).reshaped(buffer.shape)
@@ -130,20 +120,21 @@ public final class ParameterStore<S: Scalar> {
   /// With `ranges`, only these parts of the arena are written, with what they would get among all.
   public func initialize(seed: UInt64, within ranges: [Range<Int>]? = nil) {
     resetBuffers()
-    for entry in entries {
+    for (entry, initial) in zip(entries, initials) {
       for range in ranges ?? [entry.range] {
         let shared = range.clamped(to: entry.range)
-        if !shared.isEmpty { draw(entry, seed, shared.lowerBound - entry.offset..<shared.upperBound - entry.offset) }
+        guard !shared.isEmpty else { continue }
+        draw(entry, initial, seed: seed, shared.lowerBound - entry.offset..<shared.upperBound - entry.offset)
       }
     }
   }
 
   @specialized(where S == Float)
   @specialized(where S == Double)
-  private func draw(_ entry: Entry, _ seed: UInt64, _ elements: Range<Int>) {
+  private func draw(_ entry: NamedSlice, _ initial: Initial, seed: UInt64, _ elements: Range<Int>) {
     let value = value(of: entry)
     var random = KeyedRandom(seed: seed, purpose: entry.name)
-    switch entry.initial {
+    switch initial {
     case .constant(let number): fill(value.slice(elements), S(number))
     case .normal(let deviation):
       for index in 0..<elements.upperBound {
@@ -152,7 +143,7 @@ public final class ParameterStore<S: Scalar> {
       }
     case .uniform(let bound):
       for index in 0..<elements.upperBound {
-        let number = S(random.uniform(-bound, bound))
+        let number = S(random.uniform(from: -bound, to: bound))
         if index >= elements.lowerBound { value[index] = number }
       }
     }
@@ -173,15 +164,15 @@ public struct Parameter<S: Scalar> {
 
   /// The value as a product with such an operand reads it: rounded now, for it may have changed since the last time,
   /// unless the store holds its values.
-  func operand(like other: Operand<S>) -> Operand<S> {
-    guard other.precision == .bf16 else { return .exact(value) }
+  func operand(like other: MatrixOperand<S>) -> MatrixOperand<S> {
+    guard other.precision == .bf16 else { return .fp32(value) }
     if store.holdsValues, store.isRounded[index] { return kept(like: other) }
     store.isRounded[index] = true
     return store.rounded.operand(value, other.precision, at: extent.lowerBound, of: store.count)
   }
 
   /// What `operand` last gave: backward multiplies by what forward did.
-  func kept(like other: Operand<S>) -> Operand<S> {
+  func kept(like other: MatrixOperand<S>) -> MatrixOperand<S> {
     store.rounded.kept(value, other.precision, at: extent.lowerBound, of: store.count)
   }
 }

@@ -14,7 +14,7 @@ public struct AFDSettings: TermSettings {
     TermProducts(similarities: size.student, gradients: size.student)
   }
 
-  /// Fused rows, and student and teacher rows joined with their gradients.
+  /// Counts the fused rows, and the joined rows of student and teacher with their gradients.
   public func numbers(_ size: ObjectiveSize) -> Int {
     size.embeddings(size.student) + 4 * size.rows * (size.student + size.teacher)
   }
@@ -24,11 +24,12 @@ public struct AFDSettings: TermSettings {
   }
 }
 
-/// Augmented feature distillation (CLIP-KD): CLIP's loss of student and teacher rows fused.
+/// Augmented feature distillation (CLIP-KD): CLIP's loss between images' and captions' rows, each of which fuses a
+/// student row and a teacher row.
 ///
 /// f_i = norm(F_v [u_i; x_i] + b_v), g_i = norm(F_t [v_i; y_i] + b_t) with F affine from d_s + d_t to d_s;
-/// L = ½ [ CE(φ F Gᵀ, i) + CE(φ G Fᵀ, i) ]. The scale φ is used as it is. Through F the gradient reaches u and v: with
-/// dz = ∂L/∂(F_v [u; x] + b_v), du = dz F_v restricted to the student's columns.
+/// L = ½ [ CE(φ F Gᵀ, i) + CE(φ G Fᵀ, i) ]. The learned scale φ multiplies without an exponential. The gradient reaches
+/// u and v through F: with dz = ∂L/∂(F_v [u; x] + b_v), du is dz F_v restricted to the student's columns.
 final class AFD<S: Scalar>: DistillationTerm {
   private struct Fusion {
     let linear: Linear<S>

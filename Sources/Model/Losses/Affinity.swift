@@ -7,7 +7,7 @@ public struct AffinitySettings: TermSettings {
   public static let needs: TermNeeds = [.teacherSoftmaxes]
 
   public var weight = Scheduled(0.0)
-  /// Both scales; nil: each model's own.
+  /// The scale of both models' similarities; nil for each model's own.
   public var scale: Scheduled<Double>?
 
   public init() {}
@@ -27,12 +27,12 @@ public struct AffinitySettings: TermSettings {
   }
 }
 
-/// TinyCLIP's affinity mimicking: soft cross entropy of the cross-modal softmaxes, without the teacher's entropy taken
-/// off.
+/// TinyCLIP's affinity mimicking: soft cross entropy of the cross-modal softmaxes, from which the teacher's entropy is
+/// not subtracted.
 ///
-/// L = 1/(2N) Σ_i [ −Σ_j q_ij ln p_ij + the same of captions against pictures ], p of α u vᵀ, q of β x yᵀ; with a fixed
-/// scale it is both α and β, and no scale learns from it. Its gradients are CRD's, for the entropy does not depend on
-/// the student.
+/// L = 1/(2N) Σ_i [ −Σ_j q_ij ln p_ij + the same for captions against images ], with p the softmax of α u vᵀ and q that
+/// of β x yᵀ. A fixed scale replaces both α and β, and then the term has no gradient for the student's scale. The
+/// gradients are CRD's, because the entropy does not depend on the student.
 final class Affinity<S: Scalar>: DistillationTerm {
   var weights: Modalities<RowVector<S>>? { rowWeight }
 

@@ -21,8 +21,10 @@ public struct CRDSettings: TermSettings {
 
 /// Contrastive relational distillation (CLIP-KD): the student's cross-modal softmaxes follow the teacher's.
 ///
-/// L = 1/(2N) Σ_i [ KL(softmax_j β x_i·y_j ‖ softmax_j α u_i·v_j) + the same of captions against pictures ]; gradient
-/// G_ij = a_i (P − P^q)_ij + w_j (C − C^q)_ij on Z = α U Vᵀ (1/2N each in L itself), none to the teacher.
+/// L = 1/(2N) Σ_i [ KL(softmax_j β x_i·y_j ‖ softmax_j α u_i·v_j) + the same for captions against images ]. With P and
+/// C the softmaxes along rows and columns of Z = α U Vᵀ, P^q and C^q the teacher's, and weights a of the images' and w
+/// of the captions' rows (1/2N each in L itself), ∂L/∂Z is G_ij = a_i (P − P^q)_ij + w_j (C − C^q)_ij. The teacher has
+/// no gradient.
 final class CRD<S: Scalar> {
   private let tiles: Tiles<S>
   private let strips: Modalities<DivergenceStrip<S>>
@@ -33,7 +35,7 @@ final class CRD<S: Scalar> {
     strips = Modalities(image: DivergenceStrip(tiles), text: DivergenceStrip(tiles))
   }
 
-  /// The divergences of this rank's pictures and captions [b], after `measure`.
+  /// The divergences of this rank's images and captions [b], after `measure`.
   var own: Modalities<Tensor<S>> {
     Modalities(image: strips.image.rows.divergence, text: strips.text.rows.divergence)
   }
@@ -43,7 +45,7 @@ final class CRD<S: Scalar> {
     (sum(strips.image.rows.entropy) + sum(strips.text.rows.entropy)) / Double(2 * count)
   }
 
-  /// First pass; returns this rank's share of L.
+  /// First pass: computes the divergences and returns this rank's share of L.
   func measure(
     _ student: Modalities<UnitRows<S>>, scale: S, _ teachers: [Teacher<S>], _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> Double {
@@ -54,8 +56,8 @@ final class CRD<S: Scalar> {
     return (sum(own.image) + sum(own.text)) / Double(2 * count)
   }
 
-  /// Second pass: adds the gradient of Σ a_i KL_i + Σ w_j KL_j to this rank's rows; returns this rank's share of the
-  /// student scale's.
+  /// Second pass: adds the gradient of Σ a_i KL_i + Σ w_j KL_j to this rank's rows, and returns this rank's share of
+  /// the student scale's gradient.
   func accumulate(
     _ student: Modalities<UnitRows<S>>, scale: S, weights: Modalities<RowVector<S>>
   ) -> Double {
@@ -67,7 +69,7 @@ final class CRD<S: Scalar> {
   }
 }
 
-/// CRD of the student's own rows.
+/// CRD between the student's unprojected images and captions.
 private final class CRDTerm<S: Scalar>: DistillationTerm {
   var weights: Modalities<RowVector<S>>? { rowWeight }
   var localLosses: Modalities<Tensor<S>>? { crd.own }
@@ -89,7 +91,8 @@ private final class CRDTerm<S: Scalar>: DistillationTerm {
   }
 }
 
-/// Own rows against everybody's, of student and teachers: divergences and log-sum-exps, and gradients from them.
+/// The local anchors against all keys, for student and teachers: computes divergences and log-sum-exps, and from these
+/// gradients.
 final class DivergenceStrip<S: Scalar> {
   private let tiles: Tiles<S>
   private let student = RowVector<S>()
@@ -108,7 +111,8 @@ final class DivergenceStrip<S: Scalar> {
     return state
   }
 
-  /// Folds the strips of student and teachers, each own rows and everybody's.
+  /// Computes the divergences of the local anchors. `own` are the student's local anchors [b, d] and all keys [N, d],
+  /// `taught` the same of each teacher.
   func fold(_ own: (Tensor<S>, Tensor<S>), scale: S, _ taught: [TeacherStrip<S>], _ batch: LocalBatch) {
     targets.place(taught, batch)
     student.place(batch)
@@ -119,21 +123,22 @@ final class DivergenceStrip<S: Scalar> {
     tiles.forEach(batch.rows.count, batch.count) { rows, columns in
       let c = tiles.products(own.0.rows(rows), own.1.rows(columns))
       foldDivergence(
-        c, studentScale: scale, targets.logits(rows, columns).rows, teacherScale: targets.scale, rows: rows, of: state,
-        diagonal: 0, masked: false)
+        SimilarityTile(
+          c, studentScale: scale, targets.logits(rows, columns).rows, teacherScale: targets.scale),
+        rows: rows, of: state)
     }
     finishDivergence(state)
   }
 
-  /// Makes the log-sum-exps of all ranks known, for gradients across the columns.
+  /// Gathers the log-sum-exps of all ranks, which gradients across the columns need.
   func gather(_ ranks: some Ranks<S>) throws {
     try student.gather(ranks)
     try teacher.gather(ranks)
     try targets.gather(ranks)
   }
 
-  /// Adds the gradient of Σ weight_i KL_i, and that of the other modality's anchors where `across` is given, to
-  /// `rows.gradient`; returns that of the student's scale.
+  /// Adds the gradient of Σ weight_i KL_i to `rows.gradient`, and with `across` also that of the other modality's
+  /// anchors. Returns the gradient of the student's scale.
   func accumulate(
     _ rows: UnitRows<S>, _ all: Tensor<S>, scale: S, _ weight: RowVector<S>,
     across: (strip: DivergenceStrip, weight: RowVector<S>)?
@@ -141,7 +146,7 @@ final class DivergenceStrip<S: Scalar> {
     tiles.gradient(rows.own, all, scale: scale, into: rows.gradient) { tile, own, columns, along in
       let logits = targets.logits(own, columns, seenBy: across?.strip.targets)
       divergenceGradient(
-        tile, studentScale: scale, logits.rows, teacherScale: targets.scale,
+        SimilarityTile(tile, studentScale: scale, logits.rows, teacherScale: targets.scale),
         rows: (student.own.slice(own), teacher.own.slice(own), weight.own.slice(own)),
         columns: across.map { strip, weight in
           (strip.student.all.slice(columns), strip.teacher.all.slice(columns), weight.all.slice(columns))

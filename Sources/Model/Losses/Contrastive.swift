@@ -24,10 +24,10 @@ public struct ContrastiveSettings: TermSettings {
 /// L = 1/(2N) Σ_i [ ℓ^I_i + ℓ^T_i ], ℓ^I_i = lse_j(α u_i·v_j) − α u_i·v_i, ℓ^T_i = lse_j(α v_i·u_j) − α v_i·u_i, for
 /// unit rows u, v and a scale α.
 ///
-/// Each rank computes the strips of its own rows, the ranks exchange the two vectors of log-sum-exps, and each then has
-/// all that the gradient of its own rows needs: with P and C the softmaxes along rows and columns of Z = α U Vᵀ and
-/// weights a of the pictures', w of the captions' cross entropies (1/2N each in L itself),
-/// G_ij = a_i (P_ij − [i = j]) + w_j (C_ij − [i = j]), dU = α G V, dV = α Gᵀ U and dα = Σ G · U Vᵀ.
+/// Each rank computes the logits of its own rows against all rows. The ranks then exchange only the two vectors of
+/// log-sum-exps, with which each rank can compute the gradient of its own rows: with P and C the softmaxes along rows
+/// and columns of Z = α U Vᵀ, and weights a of the images' and w of the captions' cross entropies (1/2N each in L
+/// itself), G_ij = a_i (P_ij − [i = j]) + w_j (C_ij − [i = j]), dU = α G V, dV = α Gᵀ U and dα = Σ G · U Vᵀ.
 final class Contrastive<S: Scalar> {
   private let tiles: Tiles<S>
   private let lse = Modalities(image: RowVector<S>(), text: RowVector<S>())
@@ -37,12 +37,12 @@ final class Contrastive<S: Scalar> {
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
 
-  /// ℓ of this rank's pictures and captions [b], after `measure`.
+  /// ℓ of this rank's images and captions [b], after `measure`.
   var own: Modalities<Tensor<S>> {
     Modalities(image: losses.image.tensor(Shape(batch.rows.count)), text: losses.text.tensor(Shape(batch.rows.count)))
   }
 
-  /// First pass; returns this rank's share of L.
+  /// First pass: computes the cross entropies and returns this rank's share of L.
   func measure(
     _ rows: Modalities<UnitRows<S>>, scale: S, _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> Double {
@@ -64,8 +64,8 @@ final class Contrastive<S: Scalar> {
     try lse.gather(ranks)
   }
 
-  /// Second pass: adds the gradient of Σ a_i ℓ^I_i + Σ w_j ℓ^T_j to this rank's rows; returns this rank's share of the
-  /// scale's.
+  /// Second pass: adds the gradient of Σ a_i ℓ^I_i + Σ w_j ℓ^T_j to this rank's rows, and returns this rank's share of
+  /// the scale's gradient.
   func accumulate(
     _ rows: Modalities<UnitRows<S>>, scale: S, weights: Modalities<RowVector<S>>
   ) -> Double {
@@ -88,7 +88,7 @@ final class Contrastive<S: Scalar> {
   }
 }
 
-/// CLIP's loss of the student's own rows.
+/// CLIP's loss between the student's unprojected images and captions.
 private final class ContrastiveTerm<S: Scalar>: DistillationTerm {
   var weights: Modalities<RowVector<S>>? { rowWeight }
   var localLosses: Modalities<Tensor<S>>? { contrastive.own }
@@ -111,7 +111,8 @@ private final class ContrastiveTerm<S: Scalar>: DistillationTerm {
 }
 
 extension Tiles {
-  /// lse_i ← ln Σ_j e^(scale a_i·b_j); with `leavingOut`, the global row of the first own one, over j other than i.
+  /// Sets lse_i to ln Σ_j e^(scale a_i·b_j). With `leavingOut`, the global place of the first local row, each row
+  /// leaves itself out of its sum.
   func normalizers(
     _ own: Tensor<S>, _ all: Tensor<S>, scale: S, into lse: Tensor<S>, sums: Buffer<S>, leavingOut first: Int? = nil
   ) {

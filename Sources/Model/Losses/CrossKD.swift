@@ -7,7 +7,7 @@ public struct CrossKDSettings: TermSettings {
   public static let needs: TermNeeds = [.teacherSoftmaxes, .projection]
 
   public var weight = Scheduled(0.0)
-  /// How the learned scale γ, which it shares with ICL, is used.
+  /// The form of the learned scale γ, which the term shares with ICL.
   @Scheduled public var form = CrossScaleForm.raw
 
   public init() {}
@@ -26,8 +26,8 @@ public struct CrossKDSettings: TermSettings {
 /// CLIP-KD's cross-KD: student anchors rank the teacher's rows of the other modality as the teacher's own anchors do.
 ///
 /// L = 1/(2N) Σ_i [ KL(softmax_j β x_i·y_j ‖ softmax_j γ ũ_i·y_j) + KL(softmax_j β y_i·x_j ‖ softmax_j γ ṽ_i·x_j) ];
-/// G = (1/2N)(p − q), dŨ = γ G Y. γ is ICL's. Keys are the first teacher's, targets
-/// all teachers'.
+/// G = (1/2N)(p − q), dŨ = γ G Y. γ is the scale of ICL. Keys are the first teacher's rows; targets are the mean of all
+/// teachers' softmaxes.
 final class CrossKD<S: Scalar>: DistillationTerm {
   var weights: Modalities<RowVector<S>>? { rowWeight }
   var localLosses: Modalities<Tensor<S>>? {

@@ -15,10 +15,11 @@ public struct FDSettings: TermSettings {
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> { FD<S>() }
 }
 
-/// Feature distillation (CLIP-KD): the student's rows, in the teacher's width, lie where the teacher's do.
+/// Feature distillation (CLIP-KD): the squared distance of the student's rows, in the teacher's width, to the
+/// teacher's rows.
 ///
-/// L = 1/(N d) Σ_i ( ‖ũ_i − x_i‖² + ‖ṽ_i − y_i‖² ); dũ = 2 (ũ − x)/(N d). Nothing of other ranks is needed, and value
-/// and gradient come from one pass.
+/// L = 1/(N d) Σ_i ( ‖ũ_i − x_i‖² + ‖ṽ_i − y_i‖² ); dũ = 2 (ũ − x)/(N d). The term needs no data of other ranks, and
+/// computes value and gradient in one pass.
 final class FD<S: Scalar>: DistillationTerm {
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
     let settings = context.options[FDSettings.self]

@@ -7,7 +7,7 @@ public struct GDSettings: TermSettings {
   public static let needs: TermNeeds = [.teacherEmbeddings, .globalProjection]
 
   public var weight = Scheduled(0.0)
-  /// By what the similarities are multiplied.
+  /// The multiplier of the similarities.
   @Scheduled public var scale = GDScale.reciprocal
 
   public init() {}
@@ -18,7 +18,7 @@ public struct GDSettings: TermSettings {
     TermProducts(similarities: size.teacher, gradients: size.teacher)
   }
 
-  /// The errors E and F of all ranks, for both directions.
+  /// Counts the errors E and F of all ranks, for both directions.
   public func numbers(_ size: ObjectiveSize) -> Int { 2 * size.embeddings(size.teacher) }
 
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
@@ -26,7 +26,8 @@ public struct GDSettings: TermSettings {
   }
 }
 
-/// As CLIP-KD has it, GD divides by the scale; or it multiplies, as the loss itself does.
+/// The use of the scale in GD: `reciprocal` divides similarities by it, as CLIP-KD does; `proper` multiplies by it, as
+/// the contrastive loss does.
 public enum GDScale: String, CaseIterable, Schedulable { case reciprocal, proper }
 
 /// Gradient distillation (CLIP-KD): the gradients of the student's contrastive loss follow those of the teacher's.
@@ -42,8 +43,8 @@ public enum GDScale: String, CaseIterable, Schedulable { case reciprocal, proper
 ///
 ///     dA = (s/N) W + s dZ K        dK = (s/N) Mᵀ E + s dZᵀ A        ds = (E·g + F·h)/s + Σ dZ · A Kᵀ
 ///
-/// and everything is matrix products of tiles. Rows E and F are gathered, as are the two vectors lse and σ. The loss is
-/// of gradients, not of rows, so that it has no weights of rows.
+/// and all of it is computed by matrix products of tiles. The rows E and F and the vectors lse and σ are gathered from
+/// all ranks. The loss compares gradients and not rows, so it has no row weights.
 final class GD<S: Scalar>: DistillationTerm {
   private let tiles: Tiles<S>
   private let directions: (Direction<S>, Direction<S>)
@@ -70,14 +71,14 @@ final class GD<S: Scalar>: DistillationTerm {
   }
 }
 
-/// One modality's rows as anchors, the other's as keys.
+/// One direction of the loss: one modality's rows are the anchors, the other's the keys.
 private final class Direction<S: Scalar> {
   private let tiles: Tiles<S>
   private let lse = RowVector<S>()
   private let teacherLSE = RowVector<S>()
   private let sigma = RowVector<S>()
   private let sums = Buffer<S>()
-  /// E and F of all ranks.
+  /// The errors E (of anchors) and F (of keys) of all ranks.
   private let errors = Modalities(image: GlobalRows<S>(), text: GlobalRows<S>())
   private let gradients = Modalities(image: Buffer<S>(), text: Buffer<S>())
   private let mixed = Buffer<S>()
@@ -85,7 +86,8 @@ private final class Direction<S: Scalar> {
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
 
-  /// Pictures stand for anchors here, captions for keys.
+  /// Adds the gradients of one direction, and returns this rank's shares of the value and of ∂L/∂s. Here `image` holds
+  /// the anchors and `text` the keys.
   func accumulate(
     _ student: Modalities<UnitRows<S>>, _ teacher: Modalities<UnitRows<S>>, _ scales: Scales<S>, _ weight: Double,
     _ batch: LocalBatch, _ ranks: some Ranks<S>
@@ -112,7 +114,7 @@ private final class Direction<S: Scalar> {
     try errors.image.gather(ranks)
     try errors.text.gather(ranks)
 
-    // W = M F, and with it σ.
+    // W = M F, from which σ is computed.
     let w = mixed.tensor(shape)
     fill(w, 0)
     residuals(student.image.own, student.text.all, s, lse.own, .rows, batch) { residual, rows, columns in
@@ -137,7 +139,7 @@ private final class Direction<S: Scalar> {
     return (value, slope)
   }
 
-  /// g and h of one model, own rows.
+  /// Computes g and h of one model for the local rows.
   private func analytic(
     _ rows: Modalities<UnitRows<S>>, _ s: S, _ lse: RowVector<S>, into result: Modalities<Tensor<S>>,
     _ batch: LocalBatch, _ ranks: some Ranks<S>
@@ -156,7 +158,7 @@ private final class Direction<S: Scalar> {
     }
   }
 
-  /// Tiles of P − 1, or of its transpose where anchors are the columns.
+  /// Calls `body` with every tile of P − 1, or of its transpose if the anchors are the columns.
   private func residuals(
     _ own: Tensor<S>, _ all: Tensor<S>, _ s: S, _ lse: Tensor<S>, _ anchors: Anchors, _ batch: LocalBatch,
     _ body: (Tensor<S>, Range<Int>, Range<Int>) -> Void
@@ -164,13 +166,13 @@ private final class Direction<S: Scalar> {
     tiles.forEach(own.rows, all.rows) { rows, columns in
       let tile = tiles.products(own.rows(rows), all.rows(columns))
       softmaxResidual(
-        tile, scale: s, lse: lse.slice(anchors == .rows ? rows : columns), of: anchors,
+        TileSoftmax(tile, scale: s, lse: lse.slice(anchors == .rows ? rows : columns), of: anchors),
         diagonal: batch.first + rows.lowerBound - columns.lowerBound)
       body(tile, rows, columns)
     }
   }
 
-  /// Adds s dZ K (or s dZᵀ A) to the rows' gradient; returns Σ dZ · A Kᵀ over the tiles.
+  /// Adds s dZ K (or s dZᵀ A) to the rows' gradient, and returns Σ dZ · A Kᵀ over the tiles.
   private func throughSoftmax(
     _ rows: UnitRows<S>, _ all: Tensor<S>, _ errors: (own: Tensor<S>, all: Tensor<S>), _ s: S, _ anchors: Anchors,
     _ batch: LocalBatch
@@ -184,15 +186,15 @@ private final class Direction<S: Scalar> {
       let part = anchors == .rows ? own : columns
       let (lse, sigma) = anchors == .rows ? (self.lse.own, self.sigma.own) : (self.lse.all, self.sigma.all)
       softmaxBackward(
-        x, factor: s / S(batch.count), products: c, scale: s, lse: lse.slice(part), sigma: sigma.slice(part),
-        of: anchors, along: along.slice(own))
+        x, factor: s / S(batch.count), TileSoftmax(c, scale: s, lse: lse.slice(part), of: anchors),
+        sigma: sigma.slice(part), along: along.slice(own))
       matmul(x, all.rows(columns), into: rows.gradient.rows(own), alpha: s, beta: 1)
     }
     return sum(along)
   }
 }
 
-/// What the student's and the teacher's similarities are multiplied by.
+/// The multipliers of the student's and the teacher's similarities.
 struct Scales<S: Scalar> {
   var student: S
   var teacher: S

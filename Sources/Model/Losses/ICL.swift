@@ -7,7 +7,7 @@ public struct ICLSettings: TermSettings {
   public static let needs: TermNeeds = [.teacherEmbeddings, .projection]
 
   public var weight = Scheduled(0.0)
-  /// How its learned scale γ is used.
+  /// The form of the term's learned scale γ.
   @Scheduled public var form = CrossScaleForm.raw
 
   public init() {}
@@ -26,8 +26,8 @@ public struct ICLSettings: TermSettings {
 /// Interactive contrastive learning (CLIP-KD): student anchors find their partner among the teacher's rows of the other
 /// modality.
 ///
-/// L = 1/(2N) Σ_i [ lse_j(γ ũ_i·y_j) − γ ũ_i·y_i + lse_j(γ ṽ_i·x_j) − γ ṽ_i·x_i ]. Keys are the teacher's, so
-/// G_ij = (1/2N)(softmax_ij − [i = j]), dŨ = γ G Y, and strips suffice.
+/// L = 1/(2N) Σ_i [ lse_j(γ ũ_i·y_j) − γ ũ_i·y_i + lse_j(γ ṽ_i·x_j) − γ ṽ_i·x_i ]. The keys are the teacher's and have
+/// no gradient, so G_ij = (1/2N)(softmax_ij − [i = j]), dŨ = γ G Y, and each rank needs only its own anchors.
 final class ICL<S: Scalar>: DistillationTerm {
   var weights: Modalities<RowVector<S>>? { rowWeight }
 
@@ -53,7 +53,7 @@ final class ICL<S: Scalar>: DistillationTerm {
     rowWeight.set(context.share(of: settings.weight.wrappedValue), context.batch)
   }
 
-  /// The sum of the local anchors' losses.
+  /// Returns the sum of the local anchors' losses.
   private func loss(_ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ memory: Buffer<S>) -> Double {
     let b = anchors.own.rows
     let lse = memory.tensor(Shape(b))
@@ -73,7 +73,7 @@ final class ICL<S: Scalar>: DistillationTerm {
     return TermOutcome(settings, share: share)
   }
 
-  /// Adds to the anchors' gradient; returns this rank's share of the scale's.
+  /// Adds to the anchors' gradient, and returns this rank's share of the scale's gradient.
   private func gradient(
     _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ rows: (lse: Buffer<S>, weight: RowVector<S>),
     _ batch: LocalBatch

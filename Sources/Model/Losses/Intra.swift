@@ -1,16 +1,16 @@
 internal import Tensor
 
-/// One modality's part of intra-modal divergence-weighted distillation: how the student relates pictures to pictures
-/// (captions to captions) follows how the teacher does, anchor by anchor.
+/// One modality's part of intra-modal divergence-weighted distillation: each anchor's softmax over the other images (or
+/// the other captions) follows the teacher's.
 ///
 ///     z_ij = s u_i·u_j     y_ij = t x_i·x_j     p_i = softmax_j z_ij     q_i = softmax_j y_ij     (j ≠ i under `mask`)
-///     D_i = KL(q_i ‖ p_i), or KL(p_i ‖ q_i), or Jensen and Shannon's
+///     D_i = KL(q_i ‖ p_i), or KL(p_i ‖ q_i), or the Jensen-Shannon divergence
 ///
-/// For a loss of the divergences with g_i = ∂L/∂D_i and A_ij = ∂D_i/∂z_ij, G_ij = g_i A_ij and, for U is query and key,
-/// dU = s (G + Gᵀ) U and ds = Σ G · U Uᵀ. By symmetry (Gᵀ)_ij needs of other ranks only their anchors' log-sum-exps, g
-/// and one more number: no N × N matrix and no gradient is exchanged.
+/// For a loss of the divergences with g_i = ∂L/∂D_i and A_ij = ∂D_i/∂z_ij, G_ij = g_i A_ij. Because U holds both
+/// queries and keys, dU = s (G + Gᵀ) U and ds = Σ G · U Uᵀ. By symmetry (Gᵀ)_ij needs only a few numbers of each anchor
+/// of other ranks (its log-sum-exps, g and one more), so that neither N × N matrices nor gradients are exchanged.
 ///
-/// With weights of pairs, t_ij = |p_ij − q_ij| and T its sum over all pairs, both held constant, the loss is
+/// With pair weights t_ij = |p_ij − q_ij| and their sum T over all pairs, both held constant, the loss is
 /// (N/T) Σ_ij t_ij q_ij ln(q_ij/p_ij), which may be negative.
 final class Intra<S: Scalar> {
   private let tiles: Tiles<S>
@@ -25,7 +25,7 @@ final class Intra<S: Scalar> {
   private var form = IntraForm.forward
   private var masked = true
 
-  /// g, which the caller sets for own rows before `accumulate`.
+  /// g, which the caller sets for the local rows before `accumulate`.
   let factor = RowVector<S>()
 
   init(_ tiles: Tiles<S>) {
@@ -39,14 +39,14 @@ final class Intra<S: Scalar> {
     return state.divergence
   }
 
-  /// Of pair weights, after `measure`: Σ_j t_ij q_ij ln(q_ij/p_ij) and Σ_j t_ij of this rank's anchors.
+  /// The sums Σ_j t_ij q_ij ln(q_ij/p_ij) and Σ_j t_ij of this rank's anchors [b], after `measure` with pair weights.
   var pairs: (loss: Tensor<S>, weight: Tensor<S>) {
     let b = batch.rows.count
     let memory = sums.tensor(Shape(3 * b))
     return (memory.slice(b..<2 * b), memory.slice(2 * b..<3 * b))
   }
 
-  /// First pass: the divergences of this rank's anchors, and what their gradient needs.
+  /// First pass: computes the divergences of this rank's anchors, and the sums that the gradient needs.
   func measure(
     _ student: UnitRows<S>, scale: S, _ teachers: [TeacherStrip<S>], _ options: IntraOptions, _ batch: LocalBatch
   ) {
@@ -61,8 +61,9 @@ final class Intra<S: Scalar> {
     let isReversed = form == .reverse
     forEachTile(student) { c, r, rows, diagonal in
       foldDivergence(
-        c, studentScale: scale, r, teacherScale: targets.scale, rows: rows, of: state, diagonal: diagonal,
-        masked: masked, reversed: isReversed)
+        SimilarityTile(
+          c, studentScale: scale, r, teacherScale: targets.scale, leavingOut: masked ? diagonal : nil),
+        rows: rows, of: state, reversed: isReversed)
     }
     finishDivergence(state, reversed: isReversed)
     switch form {
@@ -72,7 +73,7 @@ final class Intra<S: Scalar> {
     }
   }
 
-  /// The sums that need finished log-sum-exps.
+  /// Computes the sums that need the finished log-sum-exps, in another pass over the tiles.
   private func sumAgain(_ student: UnitRows<S>, _ scale: S, _ state: DivergenceRows<S>) {
     let b = batch.rows.count
     let memory = sums.tensor(Shape(3 * b))
@@ -80,8 +81,9 @@ final class Intra<S: Scalar> {
     forEachTile(student) { c, r, rows, diagonal in
       func part(_ index: Int) -> Tensor<S> { memory.slice(index * b..<(index + 1) * b).slice(rows) }
       intraSums(
-        c, studentScale: scale, r, teacherScale: targets.scale, studentLSE: studentLSE.own.slice(rows),
-        teacherLSE: teacherLSE.own.slice(rows), diagonal: diagonal, masked: masked, form: form,
+        SimilarityTile(
+          c, studentScale: scale, r, teacherScale: targets.scale, leavingOut: masked ? diagonal : nil),
+        studentLSE: studentLSE.own.slice(rows), teacherLSE: teacherLSE.own.slice(rows), form: form,
         into: (part(0), part(1), part(2)))
     }
     copy(memory.slice(0..<b), into: number.own)
@@ -92,7 +94,8 @@ final class Intra<S: Scalar> {
     }
   }
 
-  /// Second pass: adds Σ g_i ∂D_i to this rank's rows; returns this rank's share of the student scale's gradient.
+  /// Second pass: adds Σ g_i ∂D_i to the gradient of this rank's rows, and returns this rank's share of the student
+  /// scale's gradient.
   func accumulate(_ student: UnitRows<S>, scale: S, _ ranks: some Ranks<S>) throws -> Double {
     for vector in [studentLSE, teacherLSE, number, factor] { try vector.gather(ranks) }
     try targets.gather(ranks)
@@ -102,10 +105,12 @@ final class Intra<S: Scalar> {
     return tiles.gradient(student.own, student.all, scale: scale, into: student.gradient) {
       tile, rows, columns, along in
       let logits = targets.logits(rows, columns, seenBy: targets)
+      let diagonal = batch.first + rows.lowerBound - columns.lowerBound
       intraGradient(
-        tile, studentScale: scale, logits.rows, teacherScale: targets.scale, rows: own.slice(rows),
-        columns: anchors.slice(columns), columnTeacher: logits.columns,
-        diagonal: batch.first + rows.lowerBound - columns.lowerBound, masked: masked, form: form, along: along)
+        SimilarityTile(
+          tile, studentScale: scale, logits.rows, teacherScale: targets.scale, leavingOut: masked ? diagonal : nil),
+        rows: own.slice(rows), columns: anchors.slice(columns), columnTeacher: logits.columns, form: form,
+        along: along)
     }
   }
 

@@ -1,20 +1,20 @@
 public import Settings
 
-/// The switches of the intra-modal term, each of which may change over the steps. Defaults are the reading that the
-/// method's tables support best.
+/// The switches of the intra-modal term, each of which may change over the steps. The defaults are the reading of the
+/// method that its tables support best.
 public struct IntraOptions: Section {
-  /// Weight of the pictures' part, and of the captions'; 0 leaves a part out.
+  /// The weights of the images' and the captions' parts; 0 leaves a part out.
   @Scheduled public var image = 1.0
   @Scheduled public var text = 1.0
   @Scheduled public var granularity = Granularity.row
   @Scheduled public var weighting = Weighting.sum
-  /// Whether gradient flows through the weights.
+  /// True if gradient flows through the weights.
   @Scheduled public var weightGradient = true
   @Scheduled public var source = Source.intraKL
   @Scheduled public var divergence = Divergence.forward
   @Scheduled public var diagonal = Diagonal.mask
   @Scheduled public var temperature = Temperature.ownScales
-  /// The temperature of `fixedTau`: both scales are 1/τ.
+  /// τ of the temperature `fixedTau`, under which both scales are 1/τ.
   @Scheduled public var tau = 0.1
   /// T of the weighting `softmax`.
   @Scheduled public var softmaxTemperature = 1.0
@@ -35,22 +35,23 @@ public struct IntraOptions: Section {
     map.field("softmax_temperature", &$softmaxTemperature)
   }
 
-  /// What a weight belongs to: an anchor, a pair of anchor and candidate, or a modality.
+  /// There is one weight for each anchor (row), for each pair of anchor and candidate, or for each modality.
   public enum Granularity: String, CaseIterable, Schedulable { case row, pair, modality }
 
-  /// How N anchors' sources a become weights w: 1/N; a/Σa; a/N; softmax(a/T); (1 − e^−a)/N; (1 + a)/N.
+  /// The formula that turns the sources a of N anchors into weights w: 1/N; a/Σa; a/N; softmax(a/T); (1 − e^−a)/N;
+  /// (1 + a)/N.
   public enum Weighting: String, CaseIterable, Schedulable {
     case uniform, sum, raw, softmax, expsat
     case onePlus = "one_plus"
   }
 
-  /// Whose disagreement weighs an anchor: the term's own divergence, the cross-modal one, or CLIP's cross entropy.
+  /// The loss that weighs an anchor: the term's own divergence, the cross-modal divergence, or CLIP's cross entropy.
   public enum Source: String, CaseIterable, Schedulable {
     case intraKL = "intra_kl"
     case crossKL = "cross_kl"
     case clip
 
-    /// The key of the term whose losses they are; nil for the term's own divergence.
+    /// The key of the term that computes these losses; nil for the term's own divergence.
     var term: String? {
       switch self {
       case .intraKL: nil
@@ -60,17 +61,17 @@ public struct IntraOptions: Section {
     }
   }
 
-  /// KL(teacher ‖ student), KL(student ‖ teacher), or Jensen and Shannon's.
+  /// The divergence is KL(teacher ‖ student), KL(student ‖ teacher), or that of Jensen and Shannon.
   public enum Divergence: String, CaseIterable, Schedulable {
     case forward = "kl_fwd"
     case reverse = "kl_rev"
     case jensenShannon = "js"
   }
 
-  /// Whether an anchor is a candidate of its own.
+  /// `mask` leaves each anchor out of its own candidates; `keep` makes it one of them.
   public enum Diagonal: String, CaseIterable, Schedulable { case mask, keep }
 
-  /// The scales of student and teacher: α and β; the same without gradient to α; β for both; 1/τ for both.
+  /// The scales of student and teacher are α and β; α and β without gradient to α; β for both; or 1/τ for both.
   public enum Temperature: String, CaseIterable, Schedulable {
     case ownScales = "own_scales"
     case ownDetached = "own_detached"
@@ -82,7 +83,8 @@ public struct IntraOptions: Section {
 // MARK: Mistakes
 
 extension IntraOptions {
-  /// What is wrong in itself, by the path of the key to change; contradictions only of a term that is used.
+  /// Returns invalid values and contradictions, each with the path of the key to change. A term that is not used may
+  /// contain contradictions.
   func mistakes(isUsed: Bool) -> [(path: String, text: String)] {
     numberMistakes + (isUsed ? emptyMistakes + switchMistakes.map { ("intra_options.\($0.path)", $0.text) } : [])
   }
@@ -108,7 +110,7 @@ extension IntraOptions {
     ]
   }
 
-  /// Switches that contradict each other, in the first step in which they do.
+  /// The switches that contradict each other, in the first step in which any do.
   private var switchMistakes: [(path: String, text: String)] {
     for step in changes {
       let found = at(step).contradictions
@@ -118,7 +120,7 @@ extension IntraOptions {
     return []
   }
 
-  /// The steps at which a switch changes, and the first.
+  /// The first step, and every step at which a switch changes.
   var changes: [Int] {
     let steps =
       $granularity.steps + $weighting.steps + $weightGradient.steps + $source.steps + $divergence.steps

@@ -46,13 +46,13 @@ public struct IntraSettings: TermSettings {
 
 /// The intra-modal term: both modalities' divergences, their weights, and the gradient.
 ///
-/// L = μ_I Σ_i w^I_i D^I_i + μ_T Σ_i w^T_i D^T_i; with weights of a modality, w_m = D̄_m / (D̄_I + D̄_T) on the means
-/// of the modalities that are used, L = μ_I w_I D̄_I + μ_T w_T D̄_T.
+/// L = μ_I Σ_i w^I_i D^I_i + μ_T Σ_i w^T_i D^T_i. With one weight for each modality, L = μ_I w_I D̄_I + μ_T w_T D̄_T
+/// with w_m = D̄_m / (D̄_I + D̄_T), where D̄ are the mean divergences of the used modalities.
 final class IntraTerm<S: Scalar>: DistillationTerm {
   private let parts: Modalities<Intra<S>>
   /// The modalities that are used in this step, after the first stage.
   private var used: [Part] = []
-  /// Of each modality, before μ; the same on every rank.
+  /// Each modality's value without μ, the same on every rank.
   private var values = Modalities(image: 0.0, text: 0.0)
   private var anchors: [ObjectiveReport.Anchors] = []
 
@@ -61,7 +61,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
   func rowLosses(_ context: LossContext<S>) {
     let switches = context.options[IntraSettings.self].switches
     (used, values, anchors) = ([], Modalities(image: 0, text: 0), [])
-    // Fewer than two candidates: value and gradient are 0.
+    // With fewer than two candidates, value and gradient are 0.
     guard !Self.isTooSmall(context.batch, switches) else { return }
     let (scale, teachers) = scales(context, switches)
     if switches.image != 0 {
@@ -116,7 +116,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     switches.diagonal == .mask && batch.count < 3
   }
 
-  /// What the student's similarities within a modality are multiplied by, and the teachers with what theirs are.
+  /// Returns the multiplier of the student's similarities within a modality, and the teachers with theirs.
   private func scales(_ context: LossContext<S>, _ switches: IntraOptions) -> (student: S, teachers: [Teacher<S>]) {
     switch switches.temperature {
     case .ownScales, .ownDetached: return (context.scale, context.teachers)
@@ -127,7 +127,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     }
   }
 
-  /// One modality that is used.
+  /// A modality that is used.
   private struct Part {
     let path: WritableKeyPath<Modalities<Double>, Double>
     let name: String
@@ -144,7 +144,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
       (self.student, self.teachers) = (student, teachers)
     }
 
-    /// This modality's of both.
+    /// Returns this modality's one of two values.
     func own<T>(_ both: Modalities<T>) -> T { path == \.image ? both.image : both.text }
   }
 
@@ -163,7 +163,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
         part.intra.factor.own[i] = S(factor * (w + (throughOwn ? found.slopes[i] : 0)))
       }
       anchors.append(try anchors(part, found.weights.map { $0 * Double(context.batch.count) }, context))
-      // What the weights owe to another term's losses flows back through its rows.
+      // The weights depend on another term's losses, and so their gradient flows back through that term's rows.
       guard switches.weightGradient, let source else { continue }
       guard let weights = source.weights else { preconditionFailure("the rows of the source have no weights") }
       let vector = part.own(weights)
@@ -177,7 +177,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     for part in used {
       var sums = [sum(part.intra.pairs.loss), sum(part.intra.pairs.weight)]
       try context.ranks.allReduce(&sums)
-      // Nothing to weigh where student and teacher agree on every pair.
+      // If student and teacher agree on every pair, there is nothing to weigh.
       let factor = sums[1] == 0 ? 0 : n / sums[1]
       values[keyPath: part.path] = factor * sums[0]
       fill(part.intra.factor.own, S(settings.weight.wrappedValue * part.mu * factor))
@@ -202,7 +202,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     }
   }
 
-  /// Means and deviations over the global batch, of weights in multiples of 1/N.
+  /// Returns means and deviations over the global batch. `weights` are multiples of 1/N.
   private func anchors(
     _ part: Part, _ weights: [Double], _ context: LossContext<S>
   ) throws -> ObjectiveReport.Anchors {

@@ -1,7 +1,8 @@
 internal import RealModule
 internal import Tensor
 
-/// Anchors' weights w from a source a, and what they make of divergences D: L = Σ w_i D_i over the global batch.
+/// The anchors' weights w, computed from sources a, and the loss of the divergences D: L = Σ w_i D_i over the global
+/// batch.
 ///
 /// | weighting | w_i | h_i = ∂L/∂a_i |
 /// |---|---|---|
@@ -12,12 +13,12 @@ internal import Tensor
 /// | expsat | (1 − e^−a_i)/N | e^−a_i D_i/N |
 /// | one_plus | (1 + a_i)/N | D_i/N |
 ///
-/// ∂L/∂D_i = w_i, and where a is D itself h_i is added to it.
+/// ∂L/∂D_i = w_i; if the source a is D itself, h_i is added to it.
 struct IntraWeights {
-  /// ε keeps Σ a = 0 (teacher and student agree everywhere) from dividing by zero.
+  /// ε prevents a division by zero where Σ a = 0, because teacher and student agree everywhere.
   static let epsilon = 1e-12
 
-  /// Of this rank's anchors.
+  /// The weights w and slopes h of this rank's anchors.
   let weights: [Double]
   let slopes: [Double]
   /// L, the same on every rank.

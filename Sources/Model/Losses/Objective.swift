@@ -1,13 +1,10 @@
 internal import RealModule
 public import Tensor
 
-/// The sum of weighted terms over a global batch, with gradients for this rank's raw features and for the parameters
-/// that terms have of their own.
+/// The sum of weighted terms over a global batch, with gradients for this rank's raw features, the scales and the
+/// terms' own parameters.
 public final class Objective<S: Scalar> {
-  /// The prefix of the names of the objective's own parameters, which are no part of the model.
-  public static var prefix: String { ObjectiveParameters<S>.prefix }
-
-  /// What holds in the next step. Weights may change between steps, of terms for which parameters were declared.
+  /// The options of the next step. Weights may change between steps, but only those of declared terms.
   public var options: ObjectiveOptions
 
   private let parameters: ObjectiveParameters<S>
@@ -15,19 +12,19 @@ public final class Objective<S: Scalar> {
   private let others: [(width: Int, scale: S)]
   private let terms: [(key: String, needs: TermNeeds, term: any DistillationTerm<S>)]
   private let student = Modalities(image: UnitRows<S>(), text: UnitRows<S>())
-  /// The first teacher, and those whose soft targets are averaged with its.
+  /// The first teacher, and behind it those whose soft targets are averaged with its own.
   private let teachers: [Modalities<UnitRows<S>>]
   private let heads: Modalities<Head<S>>?
-  /// The raw features of the step, where heads read them.
+  /// The raw features of the step, if heads read them.
   private var raw: Modalities<Tensor<S>>?
 
   /// Declares the parameters that these options need.
   ///
   /// - Parameters:
-  ///   - teacherWidth: nil where there is no teacher.
+  ///   - teacherWidth: the width of the teacher's embeddings; nil without a teacher.
   ///   - others: widths and scales β of further teachers. Terms that follow softmaxes follow the mean of all teachers'
-  ///     softmaxes, those that look at embeddings the first teacher's.
-  ///   - tiles: the pieces in which similarities are computed.
+  ///     softmaxes; terms that read embeddings read the first teacher's.
+  ///   - tiles: the tiles in which similarities are computed.
   public init(
     _ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?, others: [(width: Int, scale: S)] = [],
     declaringIn store: ParameterStore<S>, tiles: Tiles<S> = Tiles()
@@ -46,8 +43,8 @@ public final class Objective<S: Scalar> {
     terms = options.declared.map { (type(of: $0).key, type(of: $0).needs, $0.term(parameters)) }
   }
 
-  /// Room for the teacher's unit rows [b, d] of this rank's `rows` of a global batch of `count`, for the caller to fill
-  /// before `accumulate`; of a further teacher with its number, from 1.
+  /// Returns memory for the teacher's unit rows [b, d] of this rank's `rows` in a global batch of `count`, which the
+  /// caller fills before `accumulate`. Further teachers are numbered from 1.
   public func teacherRows(_ rows: Range<Int>, of count: Int, teacher index: Int = 0) -> (
     image: Tensor<S>, text: Tensor<S>
   ) {
@@ -60,12 +57,13 @@ public final class Objective<S: Scalar> {
     return (teacher.image.own, teacher.text.own)
   }
 
-  /// Computes all terms for this rank's raw features [b, e]. Adds to the gradients of the logit scale and of the
-  /// objective's own parameters this rank's share (shares sum over the ranks).
+  /// Computes all terms for this rank's raw features [b, e]. Adds this rank's share to the gradients of the logit scale
+  /// and of the terms' own parameters; the shares of all ranks sum to the gradient.
   ///
   /// - Parameters:
   ///   - rows: this rank's rows of the global batch of `count`.
-  ///   - teacherScale: β, what the teacher's similarities are multiplied by (e^logit_scale); nil without a teacher.
+  ///   - teacherScale: β = e^logit_scale of the teacher, by which its similarities are multiplied; nil without a
+  ///     teacher.
   public func accumulate(
     image: Tensor<S>, text: Tensor<S>, rows: Range<Int>, count: Int, logitScale: Parameter<S>, teacherScale: S?,
     ranks: some Ranks<S>
@@ -98,7 +96,7 @@ public final class Objective<S: Scalar> {
       anchors: outcomes.flatMap(\.anchors), notes: outcomes.flatMap(\.notes))
   }
 
-  /// All teachers, with the rows of all ranks.
+  /// Returns all teachers, with the rows of all ranks gathered.
   private func teachers(
     _ scale: S?, _ needs: TermNeeds, _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> [Teacher<S>] {
@@ -112,7 +110,7 @@ public final class Objective<S: Scalar> {
     return zip(teachers, [scale] + others.map(\.scale)).map { Teacher(rows: $0, scale: $1) }
   }
 
-  /// ũ and ṽ: the student's rows through the heads, or as they are where the widths agree.
+  /// Returns ũ and ṽ: the student's rows mapped by the heads, or the student's rows themselves if the widths agree.
   private func project(
     _ image: Tensor<S>, _ text: Tensor<S>, _ needs: TermNeeds, _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> Modalities<UnitRows<S>> {
@@ -132,7 +130,8 @@ public final class Objective<S: Scalar> {
     return Modalities(image: heads.image.rows, text: heads.text.rows)
   }
 
-  /// The gradients with respect to the raw features [b, e] of the last `accumulate`; called once.
+  /// Returns the gradients with respect to the raw features [b, e] of the last `accumulate`. Call it once for each
+  /// `accumulate`.
   public func rawGradients() -> (image: Tensor<S>, text: Tensor<S>) {
     let result = (image: student.image.rawGradient(), text: student.text.rawGradient())
     if let heads, let raw {
@@ -141,4 +140,38 @@ public final class Objective<S: Scalar> {
     }
     return result
   }
+}
+
+/// The values of an objective in one step, the same on every rank.
+public struct ObjectiveReport: Equatable, Sendable {
+  public struct Term: Equatable, Sendable {
+    /// The term's key; the intra-modal term has the two names `intra_image` and `intra_text`.
+    public var name: String
+    /// λ; 0 for a term that only weighs the anchors of another.
+    public var weight: Double
+    /// The value without its weight.
+    public var value: Double
+
+    public init(name: String, weight: Double, value: Double) {
+      self.name = name
+      self.weight = weight
+      self.value = value
+    }
+  }
+
+  /// Statistics of one modality's anchors: their divergences D, and their weights as multiples of 1/N.
+  public struct Anchors: Equatable, Sendable {
+    public var name: String
+    public var divergenceMean: Double
+    public var divergenceDeviation: Double
+    public var weightMean: Double
+    public var weightDeviation: Double
+  }
+
+  /// Σ weight · value.
+  public var total: Double
+  public var terms: [Term]
+  public var anchors: [Anchors] = []
+  /// Messages to the user, the same in every step.
+  public var notes: [String] = []
 }

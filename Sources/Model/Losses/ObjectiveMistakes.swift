@@ -1,7 +1,7 @@
 internal import Settings
 
 extension ObjectiveOptions {
-  /// What is wrong in itself, by the path of the key to change.
+  /// The invalid values, each with the path of the key to change.
   public var mistakes: [(path: String, text: String)] {
     (weightMistakes + emptyMistakes + all.flatMap(\.mistakes) + scaleMistakes).map {
       ($0.path.isEmpty ? "objective" : "objective.\($0.path)", $0.text)
@@ -25,7 +25,7 @@ extension ObjectiveOptions {
     fixedLogitScale?.mistakes("logit_scale", expected: "learned, or 1 to 100") { (1...100).contains($0) } ?? []
   }
 
-  /// Schedules that a run of so many steps does not finish.
+  /// Returns a warning for every schedule whose last point lies beyond a run of `totalSteps` steps.
   public func warnings(totalSteps: Int) -> [String] {
     Self.lastPoints(of: tree, "objective").filter { $0.step >= totalSteps }.map {
       "\($0.path): the last point (step \($0.step)) is not reached, for steps are 0 to \(totalSteps - 1); move it, or "
@@ -33,7 +33,7 @@ extension ObjectiveOptions {
     }
   }
 
-  /// Every key that has points, with the step of the last.
+  /// Returns every key with a list of points, and the step of its last point.
   private static func lastPoints(of tree: RunTree, _ path: String) -> [(path: String, step: Int)] {
     switch tree {
     case .scalar: return []

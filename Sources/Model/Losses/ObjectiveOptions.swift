@@ -1,19 +1,19 @@
 public import Settings
 
-/// What is minimised: a sum of weighted terms, each over the global batch: a preset, and any weight, temperature or
-/// switch of it set otherwise. The short form `objective: NAME` is a preset.
+/// The loss that training minimises, a sum of weighted terms over the global batch: a preset, in which any weight,
+/// temperature or switch may be overridden. The short form `objective: NAME` selects a preset.
 ///
-/// The preset's own values are the defaults of all other keys, and stand in the resolved run. Words: u, v are the
-/// student's unit rows of pictures and captions, x, y the teacher's, ũ, ṽ the student's in the teacher's width (through
-/// heads where the widths differ), α and β the scales of student and teacher.
+/// The preset's values are the defaults of all other keys, and the resolved run file spells them out. Symbols: u and v
+/// are the student's unit rows of images and captions; x and y are the teacher's; ũ and ṽ are the student's in the
+/// teacher's width (mapped by heads if the widths differ); α and β are the scales of student and teacher.
 public struct ObjectiveOptions: Section {
   public private(set) var preset = ObjectivePreset.clip
-  /// One of each of the registry's terms, in its order.
+  /// The settings of all terms, in the registry's order.
   private(set) var all = TermRegistry.all.map { $0.init() as any TermSettings }
-  /// The student's scale e^logit_scale where it is not learned: the parameter is held at its logarithm.
+  /// The student's fixed scale, at whose logarithm `logit_scale` is held; nil if the scale is learned.
   public var fixedLogitScale: Scheduled<Double>?
 
-  /// CLIP's loss alone.
+  /// Creates an objective of CLIP's loss alone.
   public init() {}
 
   public init(_ preset: ObjectivePreset) {
@@ -44,7 +44,7 @@ public struct ObjectiveOptions: Section {
 
   public static func shorthandKey(_ text: String) -> String? { "preset" }
 
-  /// Whether the same is minimised in every step, whatever preset the settings began with.
+  /// Returns true if both are the same loss in every step, even if they began with different presets.
   public static func == (one: ObjectiveOptions, other: ObjectiveOptions) -> Bool {
     func own(_ options: ObjectiveOptions) -> RunTree {
       var options = options
@@ -55,60 +55,63 @@ public struct ObjectiveOptions: Section {
   }
 }
 
-// MARK: What others ask of the terms
+// MARK: Queries over all terms
 
 extension ObjectiveOptions {
   /// The terms that have a weight in some step.
   var used: [any TermSettings] { all.filter(\.weight.isEverUsed) }
 
-  /// The keys of the terms that are computed in this step: those with a weight, and those whose rows' losses weigh the
-  /// rows of one.
+  /// Returns true if a term is computed in this step: if it has a weight, or if its row losses weigh the rows of a term
+  /// that has one.
   func isActive(_ key: String) -> Bool {
     all.contains { $0.weight.wrappedValue != 0 && (type(of: $0).key == key || $0.weighedBy.contains(key)) }
   }
 
-  /// The terms to be made: in some step each of them is active.
+  /// The terms that are active in some step, and so have to be created.
   var declared: [any TermSettings] {
     let sources = used.flatMap(\.everWeighedBy)
     return all.filter { $0.weight.isEverUsed || sources.contains(type(of: $0).key) }
   }
 
-  /// What the terms need that are used in some step.
+  /// The needs of all terms that are used in some step.
   public var needs: TermNeeds { used.reduce([]) { $0.union(type(of: $1).needs) } }
 
-  /// Whether any term looks at a teacher.
+  /// True if any term needs a teacher.
   public var needsTeacher: Bool { needs.teacher }
 
-  /// The keys of the terms that are used in some step and have all of these needs.
+  /// The initial value of the model's `logit_bias`; nil if no term that is used in some step learns it.
+  public var initialLogitBias: Double? { used.compactMap(\.initialLogitBias).first }
+
+  /// Returns the keys of those terms that are used in some step and have all of these needs.
   public func keys(needing needs: TermNeeds) -> [String] {
     used.map { type(of: $0) }.filter { $0.needs.isSuperset(of: needs) }.map { $0.key }
   }
 
-  /// The keys of all terms that there are and that have all of these needs.
+  /// Returns the keys of all terms in the registry that have all of these needs.
   public static func allKeys(needing needs: TermNeeds = []) -> [String] {
     TermRegistry.all.filter { $0.needs.isSuperset(of: needs) }.map { $0.key }
   }
 
-  /// The terms, in the words of `ObjectiveReport`, whose weights change over the steps.
+  /// The names, as `ObjectiveReport` has them, of the values whose weights change over the steps.
   public var scheduledTerms: Set<String> { Set(all.flatMap(\.scheduled)) }
 
-  /// Operations of the matrix products of a step; multiply-adds count twice.
+  /// Returns the operations of a step's matrix products; a multiply-add counts as two.
   public func operations(_ size: ObjectiveSize) -> Double {
     used.reduce(0) { $0 + $1.products(size).operations(size) }
   }
 
-  /// The same if no tile were computed twice.
+  /// Returns the operations of a step in which no tile is computed twice.
   public func operationsOnce(_ size: ObjectiveSize) -> Double {
     used.reduce(0) { $0 + $1.products(size).operationsOnce(size) }
   }
 
-  /// How many numbers the objective keeps: embeddings of all ranks, gradients of local rows, tiles of similarities, and
-  /// what its terms need.
+  /// Returns the number of scalars that the objective keeps: embeddings of all ranks, gradients of local rows, tiles of
+  /// similarities, and the terms' own memory.
   ///
-  /// - Parameter others: the widths of teachers beside the first.
+  /// - Parameter others: the widths of the teachers after the first.
   public func numbers(_ size: ObjectiveSize, others: [Int]) -> Int {
     let tile = Tiles<Float>()
-    // Two beside those of student and teacher where softmaxes of several teachers are averaged.
+    // Averaging the softmaxes of several teachers takes two more tiles than those of student and teacher.
     let tiles = (others.isEmpty ? 2 : 4) * min(tile.rows, size.rows) * min(tile.columns, size.count)
     var numbers = size.embeddings(size.student) + tiles
     guard needsTeacher else { return numbers }

@@ -1,18 +1,16 @@
 internal import RealModule
+public import Settings
 public import Tensor
 
-/// What the terms of an objective are made of: its widths, the tiles that they share, and the parameters that it has of
-/// its own.
+/// Everything that terms are created from: the widths of the rows, the tiles that terms share, and the parameters that
+/// the objective learns.
 ///
-/// These parameters (heads between widths, learned scales) are declared in the student's store under the prefix
-/// `objective.`, so that they are reduced, updated, saved and resumed like any other.
+/// The objective's own parameters (heads between widths, learned scales) are declared in the student's store under the
+/// prefix `objective.`, so that they are reduced, updated, saved and resumed like any other.
 public final class ObjectiveParameters<S: Scalar> {
-  /// The prefix of the names of the objective's own parameters, which are no part of the model.
-  static var prefix: String { "objective." }
-
   let tiles: Tiles<S>
   let studentWidth: Int
-  /// The student's where there is no teacher.
+  /// The width of the teacher's embeddings; the student's if there is no teacher.
   let teacherWidth: Int
 
   private let store: ParameterStore<S>
@@ -23,10 +21,10 @@ public final class ObjectiveParameters<S: Scalar> {
   }
 
   func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
-    store.declare("\(Self.prefix)\(name)", shape, initial)
+    store.declare("\(NamedSlice.Owner.objectivePrefix)\(name)", shape, initial)
   }
 
-  /// Declares an affine map between widths, as PyTorch initialises one.
+  /// Declares an affine map between widths with PyTorch's initial values.
   func linear(_ name: String, from inputs: Int, to outputs: Int) -> Linear<S> {
     let bound = Initial.uniform(1 / Double(inputs).squareRoot())
     return Linear(
@@ -34,13 +32,81 @@ public final class ObjectiveParameters<S: Scalar> {
       bias: declare("\(name).bias", Shape(outputs), bound))
   }
 
-  /// Declares a scale that begins where CLIP's own does, at ln(1/0.07): CLIP-KD uses it as it is.
+  /// Declares a scale that begins at ln(1/0.07), as CLIP's own does; CLIP-KD uses it without the exponential.
   func scale(_ name: String) -> Parameter<S> { declare(name, Shape(), .constant(Double.log(1 / 0.07))) }
 
-  /// The scale γ that the terms between student anchors and teacher keys share.
+  /// Returns the scale γ, which all terms between student anchors and teacher keys share.
   func sharedCrossScale() -> CrossScale<S> {
     let shared = crossScale ?? CrossScale(scale("cross_logit_scale"))
     crossScale = shared
     return shared
   }
+
+  /// Returns the model's `logit_bias` [], which belongs to the model and so has no prefix. It is declared here only if
+  /// the store does not hold a whole model.
+  func logitBias(_ initial: Double) -> Parameter<S> {
+    let name = CLIPConfig.logitBias
+    guard let index = store.entries.firstIndex(where: { $0.name == name }) else {
+      return store.declare(name, Shape(), .constant(initial))
+    }
+    return Parameter(store: store, index: index)
+  }
+}
+
+/// A learned map of the student's raw rows into the teacher's width: norm(W x + b), with W [d_t, d_s] and b [d_t].
+final class Head<S: Scalar> {
+  let rows = UnitRows<S>()
+  private let linear: Linear<S>
+
+  init(_ parameters: ObjectiveParameters<S>, _ name: String) {
+    linear = parameters.linear(name, from: parameters.studentWidth, to: parameters.teacherWidth)
+  }
+
+  /// Maps raw rows [b, d_s] to the unit rows [b, d_t] in `rows`. With `alone` there is no room for other ranks' rows.
+  func forward(_ raw: Tensor<S>, _ batch: LocalBatch, alone: Bool) {
+    rows.place(batch, width: linear.bias.shape.count, alone: alone)
+    linear.forward(raw, into: rows.own)
+    rows.normalizeInPlace()
+  }
+
+  /// Adds to the gradients of W and b, and adds the gradient of the raw rows to `gradient` [b, d_s].
+  func backward(_ raw: Tensor<S>, addingTo gradient: Tensor<S>) {
+    let dy = rows.rawGradient()
+    matmul(dy, linear.weight.value, into: gradient, beta: 1)
+    matmul(dy, raw, into: linear.weight.gradient, transposeA: true, beta: 1)
+    addColumnSums(of: .fp32(dy), to: linear.bias.gradient)
+  }
+}
+
+/// γ, the learned scale of the terms between student anchors and teacher keys.
+final class CrossScale<S: Scalar> {
+  private let parameter: Parameter<S>
+  private var form = CrossScaleForm.raw
+  /// This rank's share of ∂L/∂γ, summed over the terms of a step.
+  private var gradient = 0.0
+
+  init(_ parameter: Parameter<S>) { self.parameter = parameter }
+
+  /// Returns γ in the form that all its terms agree on.
+  func value(_ form: CrossScaleForm) -> S {
+    self.form = form
+    return form == .raw ? parameter.value[0] : S.exp(parameter.value[0])
+  }
+
+  func add(_ share: Double) { gradient += share }
+
+  /// Adds the sum of the terms' shares to the parameter's gradient, and clears it.
+  func finish() {
+    if gradient != 0 { parameter.gradient[0] += S(gradient) * (form == .raw ? 1 : S.exp(parameter.value[0])) }
+    gradient = 0
+  }
+}
+
+/// The form in which γ multiplies similarities: the parameter itself, as in CLIP-KD (2.66 at the start), or its
+/// exponential (14.3 at the start).
+public enum CrossScaleForm: String, CaseIterable, Schedulable {
+  case raw, exp
+
+  /// The key of the form in the run file, which the terms share.
+  static let key = "icl_scale"
 }

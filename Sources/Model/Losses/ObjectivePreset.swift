@@ -1,8 +1,8 @@
 public import Settings
 
-/// The objectives of the method's tables and of the systems that it is compared with, by name.
+/// The named objectives: those of the method's tables, and those of the systems that it is compared with.
 public enum ObjectivePreset: String, CaseIterable, FieldValue {
-  /// No teacher.
+  /// CLIP's loss alone, without a teacher.
   case clip
   /// CLIP + 2000 FD + CRD.
   case standard
@@ -14,18 +14,18 @@ public enum ObjectivePreset: String, CaseIterable, FieldValue {
   case intra
   /// The intra-modal term with weights 1/N.
   case intraUniform = "intra-uniform"
-  /// No gradient through the weights.
+  /// The intra-modal term without gradient through its weights.
   case intraNoGradient = "intra-no-grad"
-  /// Anchors weighed by CLIP's cross entropy.
+  /// The intra-modal term with anchors weighed by CLIP's cross entropy.
   case intraCLIPWeighted = "intra-clip-weighted"
-  /// Without the pictures' part.
+  /// The intra-modal term without the images' part.
   case intraNoImage = "intra-no-image"
-  /// Without the captions' part.
+  /// The intra-modal term without the captions' part.
   case intraNoText = "intra-no-text"
 
   public var options: ObjectiveOptions { ObjectiveOptions(self) }
 
-  /// Sets what the preset has beside CLIP's loss.
+  /// Sets the values in which the preset differs from CLIP's loss alone.
   func set(_ options: inout ObjectiveOptions) {
     switch self {
     case .clip: return

@@ -1,23 +1,23 @@
 internal import Tensor
 
-/// What an objective asks of other ranks in a step: found by running it on a few made-up pairs with a rank that counts,
-/// so it cannot differ from what the terms do.
+/// The collectives that an objective calls in a step. They are found by running it on a few made-up pairs with a rank
+/// that counts them, so that they cannot differ from what the terms do.
 public struct ObjectiveTraffic: Equatable, Sendable {
-  /// Numbers in each row that is gathered from all ranks, one entry a gathering: widths of embeddings, 1 of vectors.
+  /// The width of the rows in each all-gather: that of embeddings, or 1 for vectors.
   public private(set) var gatheredColumns: [Int] = []
-  /// How many numbers each sum or maximum over the ranks has; they are Doubles.
+  /// The number of Doubles in each all-reduce (sum or maximum).
   public private(set) var reducedNumbers: [Int] = []
 
-  /// `teacherWidth` is nil where there is no teacher, `others` are the widths of further ones.
+  /// `teacherWidth` is nil without a teacher; `others` are the widths of the teachers after the first.
   public init(_ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?, others: [Int] = []) {
     let store = ParameterStore<Float>()
-    let logitScale = store.declare("logit_scale", Shape(), .constant(1))
+    let logitScale = store.declare(CLIPConfig.logitScale, Shape(), .constant(1))
     let objective = Objective(
       options, studentWidth: studentWidth, teacherWidth: teacherWidth, others: others.map { ($0, 1) },
       declaringIn: store)
     store.allocate(gradients: true)
     store.initialize(seed: 0)
-    // As many as terms need to have candidates.
+    // Terms with masked anchors need at least three pairs.
     let count = 4
     if teacherWidth != nil {
       for index in 0...others.count {
@@ -42,14 +42,14 @@ public struct ObjectiveTraffic: Equatable, Sendable {
     reducedNumbers = ranks.reduced
   }
 
-  /// Rows of length 1 that differ.
+  /// Fills the matrix with unit rows that differ.
   private static func makeUp(_ rows: Tensor<Float>) {
     fill(rows, 0)
     for row in 0..<rows.rows { rows[row * rows.columns + row % rows.columns] = 1 }
   }
 }
 
-/// The only rank, which notes what it is asked for.
+/// A single rank that records the calls of its collectives.
 private final class CountingRank: Ranks {
   private(set) var gathered: [Int] = []
   private(set) var reduced: [Int] = []

@@ -7,7 +7,7 @@ public struct RKDSettings: TermSettings {
   public static let needs: TermNeeds = [.teacherEmbeddings]
 
   public var weight = Scheduled(0.0)
-  /// β of the smooth absolute value: differences below it count by their square.
+  /// β of the smooth absolute value: smaller differences count by their square.
   @Scheduled public var beta = 1.0
 
   public init() {}
@@ -28,35 +28,35 @@ public struct RKDSettings: TermSettings {
 }
 
 /// Relational distance distillation: the distance part of RKD (Park et al., CVPR 2019), for each modality over the
-/// global batch. Rows that the teacher holds far apart lie far apart for the student.
+/// global batch. Rows that are far apart for the teacher become far apart for the student.
 ///
 ///     d_ij = ‖u_i − u_j‖ = (2 − 2 u_i·u_j)^½     μ = the mean of all d_ij > 0     the teacher's δ_ij and ν likewise
-///     L = 1/N² Σ_ij h(d_ij/μ − δ_ij/ν), for pictures and for captions, added up
+///     L = 1/N² Σ_ij h(d_ij/μ − δ_ij/ν), summed over images and captions
 ///
 /// with h(e) = e²/2β below β and |e| − β/2 beyond. With M distances above 0, h' = ∂h/∂e and s = Σ h'_ij d_ij,
-/// ∂L/∂d_ij = (h'_ij/μ − s/(μ² M))/N², and through d² = 2 − 2 u_i·u_j the rows' gradient is
-/// du_i = Σ_j −2 ∂L/∂d_ij u_j/d_ij, for d is symmetric. Distances of 0 (a row to itself, equal rows) have no gradient.
-/// Ranks exchange a few sums, no rows beyond those that all terms share.
+/// ∂L/∂d_ij = (h'_ij/μ − s/(μ² M))/N². Because d² = 2 − 2 u_i·u_j and d is symmetric, the rows' gradient is
+/// du_i = Σ_j −2 ∂L/∂d_ij u_j/d_ij. Distances of 0 (a row to itself, equal rows) have no gradient. Beyond the rows that
+/// all terms share, ranks exchange only a few sums.
 final class RKD<S: Scalar>: DistillationTerm {
-  /// Below this a distance's square is taken for 0: it is the difference of two numbers near 1.
+  /// Squared distances below this count as 0, because each is a difference of two nearly equal numbers.
   private static var least: Double { 8 * Double(S.ulpOfOne) }
 
   private let tiles: Tiles<S>
   private var means = Modalities(image: Means(), text: Means())
 
-  /// What all distances of a modality come to.
+  /// Sums and means over all distances of a modality.
   private struct Means {
-    /// μ and ν.
+    /// The mean distances μ and ν.
     var student = 0.0
     var teacher = 0.0
-    /// M, and s.
+    /// M, the number of distances above 0, and s.
     var count = 0.0
     var slope = 0.0
   }
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
 
-  /// One modality's rows, of student and teacher.
+  /// One modality's rows of student and teacher.
   private struct Rows {
     let student: UnitRows<S>
     let teacher: UnitRows<S>
@@ -75,7 +75,7 @@ final class RKD<S: Scalar>: DistillationTerm {
     means.text = try measure(rows.text, context)
   }
 
-  /// Finds the means over all ranks.
+  /// Computes the means over all ranks.
   private func measure(_ rows: Rows, _ context: LossContext<S>) throws -> Means {
     var sums = [0.0, 0.0, 0.0, 0.0]
     forEachDistance(rows) { student, teacher in
@@ -85,7 +85,7 @@ final class RKD<S: Scalar>: DistillationTerm {
       if teacher > 0 { sums[3] += 1 }
     }
     try context.ranks.allReduce(&sums)
-    // Where all rows are equal there is nothing to relate.
+    // If all rows are equal, every distance is 0 and any mean will do.
     return Means(
       student: sums[0] == 0 ? 1 : sums[0] / sums[2], teacher: sums[1] == 0 ? 1 : sums[1] / sums[3], count: sums[2])
   }
@@ -112,7 +112,7 @@ final class RKD<S: Scalar>: DistillationTerm {
     return TermOutcome(settings, share: (shares[0] + shares[1]) / entries)
   }
 
-  /// Adds factor · Σ_ij ∂h to the local rows.
+  /// Adds the gradient of factor · Σ_ij h_ij to the local rows.
   private func backward(_ rows: Rows, _ means: Means, _ factor: Double, _ beta: Double) {
     let all = means.count == 0 ? 0 : means.slope / (means.student * means.student * means.count)
     _ = tiles.gradient(rows.student.own, rows.student.all, scale: 1, into: rows.student.gradient) {
@@ -121,7 +121,7 @@ final class RKD<S: Scalar>: DistillationTerm {
       for index in 0..<tile.count {
         let d = Self.distance(tile[index])
         guard d > 0 else {
-          // What is not a number stays one, so that the step is refused.
+          // A NaN stays a NaN, so that the step is refused.
           tile[index] = d.isNaN ? S(d) : 0
           continue
         }
@@ -131,7 +131,7 @@ final class RKD<S: Scalar>: DistillationTerm {
     }
   }
 
-  /// Calls `body` with the distances of every local row to every row, the student's and the teacher's.
+  /// Calls `body` with the student's and the teacher's distance for every pair of a local and a global row.
   private func forEachDistance(_ rows: Rows, _ body: (Double, Double) -> Void) {
     tiles.forEach(rows.student.own.rows, rows.student.all.rows) { own, columns in
       let student = tiles.products(rows.student.own.rows(own), rows.student.all.rows(columns))
@@ -140,13 +140,13 @@ final class RKD<S: Scalar>: DistillationTerm {
     }
   }
 
-  /// The distance of two unit rows from their product.
+  /// Returns the distance of two unit rows, from their inner product.
   private static func distance(_ product: S) -> Double {
     let square = 2 - 2 * Double(product)
     return square < least ? 0 : square.squareRoot()
   }
 
-  /// h(e) and h'(e).
+  /// Returns h(e) and h'(e).
   private static func smooth(_ error: Double, _ beta: Double) -> (value: Double, slope: Double) {
     let size = abs(error)
     if size < beta { return (error * error / (2 * beta), error / beta) }

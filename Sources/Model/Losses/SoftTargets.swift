@@ -1,19 +1,19 @@
 internal import Tensor
 
-/// One teacher, as terms see it.
+/// One teacher's rows and scale.
 struct Teacher<S: Scalar> {
   let rows: Modalities<UnitRows<S>>
-  /// β, what its similarities are multiplied by.
+  /// β, by which its similarities are multiplied.
   let scale: S
 
-  /// What the pictures' anchors are compared with: captions, and of captions' anchors pictures.
+  /// The similarities between modalities: image anchors against captions, and caption anchors against images.
   var across: Modalities<TeacherStrip<S>> {
     Modalities(
       image: TeacherStrip(own: rows.image.own, all: rows.text.all, scale: scale),
       text: TeacherStrip(own: rows.text.own, all: rows.image.all, scale: scale))
   }
 
-  /// Each modality among itself.
+  /// The similarities within each modality.
   var within: Modalities<TeacherStrip<S>> {
     Modalities(
       image: TeacherStrip(own: rows.image.own, all: rows.image.all, scale: scale),
@@ -22,40 +22,41 @@ struct Teacher<S: Scalar> {
 }
 
 extension Array {
-  /// The same teachers with another scale; nil for their own.
+  /// Returns the same teachers with another scale; nil leaves each its own.
   func scaled<S>(_ scale: S?) -> Self where Element == Teacher<S> {
     map { Teacher(rows: $0.rows, scale: scale ?? $0.scale) }
   }
 }
 
-/// One teacher's similarities of own anchors to everybody's rows.
+/// One teacher's local anchors [b, d] and all keys [N, d], whose similarities are compared.
 struct TeacherStrip<S: Scalar> {
   let own: Tensor<S>
   let all: Tensor<S>
   let scale: S
 }
 
-/// Logits of which the softmaxes are what the student's are to follow, tile by tile.
+/// Tiles of logits whose softmaxes are the targets of the student's softmaxes.
 ///
-/// One teacher's are β r_ij. Of K teachers, of any widths and scales, the target is the mean of their softmaxes,
+/// With one teacher the logits are β r_ij. With K teachers, of any widths and scales, the target is the mean of their
+/// softmaxes,
 ///
 ///     q_ij = 1/K Σ_k e^(β_k r^k_ij − lse^k_i)
 ///
-/// and its logits are ln K q_ij. The anchors of another strip, in a tile's columns, see the same products with
+/// and its logits are ln K q_ij. The anchors of another strip, which are a tile's columns, have the same products but
 /// log-sum-exps of their own.
 final class SoftTargets<S: Scalar> {
   private let tiles: Tiles<S>
   private var strips: [TeacherStrip<S>] = []
-  /// Of each teacher, where there are several.
+  /// The log-sum-exps of each teacher, if there are several.
   private var lse: [RowVector<S>] = []
   private let sums = Buffer<S>()
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
 
-  /// By what the logits are multiplied before the softmax.
+  /// The multiplier of the logits before the softmax.
   var scale: S { strips.count == 1 ? strips[0].scale : 1 }
 
-  /// Sets the teachers; with `masked` no anchor is a candidate of its own.
+  /// Sets the teachers; with `masked` each anchor is left out of its own candidates.
   func place(_ strips: [TeacherStrip<S>], masked: Bool = false, _ batch: LocalBatch) {
     self.strips = strips
     guard strips.count > 1 else { return }
@@ -67,14 +68,14 @@ final class SoftTargets<S: Scalar> {
     }
   }
 
-  /// Makes the log-sum-exps of all ranks known, for those who see them in columns.
+  /// Gathers the log-sum-exps of all ranks, which tiles need whose columns are anchors.
   func gather(_ ranks: some Ranks<S>) throws {
     guard strips.count > 1 else { return }
     for vector in lse { try vector.gather(ranks) }
   }
 
-  /// Of a tile's anchors in the rows, and of the other strip's in its columns: nil where there are none, or where they
-  /// are the same. The memory is used again by the next call.
+  /// Returns a tile's logits for the anchors in its rows, and those for the other strip's anchors in its columns; the
+  /// latter are nil if there is no other strip, or if they equal the former. The next call reuses the memory.
   func logits(
     _ rows: Range<Int>, _ columns: Range<Int>, seenBy other: SoftTargets? = nil
   ) -> (rows: Tensor<S>, columns: Tensor<S>?) {
@@ -95,9 +96,10 @@ final class SoftTargets<S: Scalar> {
     if let across { fill(across, -S.infinity) }
     for (index, strip) in strips.enumerated() {
       let r = products(strip, rows, columns)
-      addProbability(r, scale: strip.scale, lse: lse[index].own.slice(rows), of: .rows, to: along)
+      addProbability(TileSoftmax(r, scale: strip.scale, lse: lse[index].own.slice(rows), of: .rows), to: along)
       if let across, let other {
-        addProbability(r, scale: strip.scale, lse: other.lse[index].all.slice(columns), of: .columns, to: across)
+        let softmax = TileSoftmax(r, scale: strip.scale, lse: other.lse[index].all.slice(columns), of: .columns)
+        addProbability(softmax, to: across)
       }
     }
     return (along, across)

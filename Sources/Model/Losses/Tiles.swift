@@ -1,12 +1,12 @@
 public import Tensor
 
-/// Own rows against everybody's, tile by tile: of an N × N matrix no rank ever holds more than two tiles (four with
-/// several teachers).
+/// Similarities of the local rows with all rows, tile by tile: a rank never holds more of the N × N matrix than two
+/// tiles (four with several teachers).
 ///
-/// What a term needs of a whole row (log-sum-exps, divergences) is folded over tiles in a first pass; the second
-/// computes each tile again and turns it into gradients.
+/// A first pass folds over tiles whatever a term needs of whole rows (log-sum-exps, divergences); the second computes
+/// each tile again and turns it into gradients.
 public final class Tiles<S: Scalar> {
-  /// Rows and columns of a tile: two of them stay in a core's cache.
+  /// The sizes of a tile, such that two tiles stay in a core's cache.
   public let rows: Int
   public let columns: Int
   private let student = Buffer<S>()
@@ -20,7 +20,7 @@ public final class Tiles<S: Scalar> {
     self.columns = columns
   }
 
-  /// Calls `body` with the rows and columns of every tile. Columns are the outer loop, for their panel is the larger.
+  /// Calls `body` with the rows and columns of every tile. Columns are the outer loop, because their panel is larger.
   func forEach(_ own: Int, _ all: Int, _ body: (Range<Int>, Range<Int>) -> Void) {
     for column in stride(from: 0, to: all, by: columns) {
       for row in stride(from: 0, to: own, by: rows) {
@@ -29,14 +29,15 @@ public final class Tiles<S: Scalar> {
     }
   }
 
-  /// A tile of products a_i · b_j, in memory that the next call uses again.
+  /// Returns a tile of products a_i · b_j, in memory that the next call reuses.
   func products(_ a: Tensor<S>, _ b: Tensor<S>) -> Tensor<S> { products(a, b, student) }
 
-  /// A second tile of products, of the teacher's rows.
+  /// Returns a tile of products of the teacher's rows, in memory of its own.
   func teacherProducts(_ a: Tensor<S>, _ b: Tensor<S>) -> Tensor<S> { products(a, b, teacher) }
 
-  /// Tiles beside the two of products, for targets of several teachers.
+  /// Returns a tile for the targets of several teachers, in memory of its own.
   func targets(_ shape: Shape) -> Tensor<S> { mixed.0.tensor(shape) }
+  /// Returns a tile for the targets of the anchors in columns, in memory of its own.
   func oppositeTargets(_ shape: Shape) -> Tensor<S> { mixed.1.tensor(shape) }
 
   private func products(_ a: Tensor<S>, _ b: Tensor<S>, _ memory: Buffer<S>) -> Tensor<S> {
@@ -45,8 +46,8 @@ public final class Tiles<S: Scalar> {
     return tile
   }
 
-  /// Adds scale · G B to `gradient`, where `kernel` turns a tile of products A Bᵀ into G and adds Σ_j G_ij ⟨a_i, b_j⟩
-  /// to its last argument; returns the sum of that, the gradient of the scale.
+  /// Adds scale · G B to `gradient`. For every tile `kernel` replaces the products A Bᵀ by G, and adds
+  /// Σ_j G_ij ⟨a_i, b_j⟩ to its last argument [rows]. Returns the sum of these, which is the gradient of the scale.
   func gradient(
     _ own: Tensor<S>, _ all: Tensor<S>, scale: S, into gradient: Tensor<S>,
     _ kernel: (_ tile: Tensor<S>, _ rows: Range<Int>, _ columns: Range<Int>, _ along: Tensor<S>) -> Void

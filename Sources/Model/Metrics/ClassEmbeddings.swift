@@ -1,10 +1,12 @@
 public import Tensor
 
-/// One embedding a class out of several prompts: the mean of their unit embeddings, made a unit again.
+/// Returns the unit embedding of each class for zero-shot classification, which is the normalised mean of the unit
+/// embeddings of its prompts.
 ///
 /// - Parameters:
-///   - prompts: [C · P, d], the P prompts of a class one after the other; of any length.
-///   - count: P.
+///   - prompts: the embeddings of the prompts, [C · P, d], with the P prompts of a class in consecutive rows. They need
+///     not be unit vectors.
+///   - count: P, the number of prompts for each class.
 /// - Returns: [C, d].
 public func classEmbeddings(prompts: Tensor<Float>, perClass count: Int) -> Tensor<Float> {
   precondition(count > 0 && prompts.rows % count == 0, "\(prompts.shape) in \(count) prompts a class")
@@ -18,7 +20,7 @@ public func classEmbeddings(prompts: Tensor<Float>, perClass count: Int) -> Tens
   return unitRows(means)
 }
 
-/// The rows divided by their lengths.
+/// Returns the rows, [n, d], each divided by its length.
 public func unitRows(_ rows: Tensor<Float>) -> Tensor<Float> {
   let units = Tensor<Float>(Shape(rows.rows, rows.columns))
   normalizeRows(rows, into: units, reciprocal: Tensor<Float>(Shape(rows.rows)))

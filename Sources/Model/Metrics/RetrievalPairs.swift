@@ -1,28 +1,35 @@
-/// Which captions belong to which pictures, in both directions.
+/// The captions that belong to each image, and the images that belong to each caption.
 ///
-/// Captions whose texts are equal once cleaned are the same caption: each of them answers for every picture that has
-/// one of them, and each of these pictures answers for it. A corpus with repeated captions would else punish a model
-/// for being right.
+/// Captions with the same cleaned text are treated as one: each of them is an answer for every image that has any of
+/// them, and each of these images is an answer for it. Otherwise a dataset with repeated captions would count correct
+/// results as wrong.
 public struct RetrievalPairs: Sendable {
+  /// The number of images.
   public let images: Int
-  /// By caption: the number of its text.
-  private let textOfCaption: [Int]
-  /// By text: its captions, and the pictures that have it.
-  private let captionsOfText: [[Int]]
-  private let imagesOfText: [[Int]]
-  /// By picture: the different texts that it has.
-  private let textsOfImage: [[Int]]
+  /// The number of each caption's text.
+  private var textOfCaption: [Int]
+  /// The captions of each text, and the images that have it.
+  private var captionsOfText: [[Int]]
+  private var imagesOfText: [[Int]]
+  /// The distinct texts of each image.
+  private var textsOfImage: [[Int]]
 
+  /// The number of captions.
   public var captions: Int { textOfCaption.count }
 
+  /// Creates the pairs of a dataset.
+  ///
   /// - Parameters:
-  ///   - captionImage: the picture of each caption.
-  ///   - captionText: a number for each caption's text, as `texts(of:)` gives it.
+  ///   - images: the number of images.
+  ///   - captionImage: the index of each caption's image.
+  ///   - captionText: the number of each caption's text, as `texts(of:)` returns it.
   public init(images: Int, captionImage: [Int], captionText: [Int]) {
-    precondition(captionImage.count == captionText.count, "\(captionImage.count) pictures, \(captionText.count) texts")
-    var captionsOfText = [[Int]](repeating: [], count: (captionText.max() ?? -1) + 1)
-    var imagesOfText = captionsOfText
-    var textsOfImage = [[Int]](repeating: [], count: images)
+    precondition(captionImage.count == captionText.count, "\(captionImage.count) images, \(captionText.count) texts")
+    self.images = images
+    textOfCaption = captionText
+    captionsOfText = [[Int]](repeating: [], count: (captionText.max() ?? -1) + 1)
+    imagesOfText = captionsOfText
+    textsOfImage = [[Int]](repeating: [], count: images)
     var known: Set<[Int]> = []
     for (caption, (image, text)) in zip(captionImage, captionText).enumerated() {
       captionsOfText[text].append(caption)
@@ -31,39 +38,28 @@ public struct RetrievalPairs: Sendable {
         imagesOfText[text].append(image)
       }
     }
-    precondition(!captionsOfText.contains(where: \.isEmpty), "texts are numbered without a gap")
-    self.init(
-      images: images, textOfCaption: captionText, captionsOfText: captionsOfText, imagesOfText: imagesOfText,
-      textsOfImage: textsOfImage)
+    precondition(!captionsOfText.contains(where: \.isEmpty), "the numbers of the texts have a gap")
   }
 
-  private init(
-    images: Int, textOfCaption: [Int], captionsOfText: [[Int]], imagesOfText: [[Int]], textsOfImage: [[Int]]
-  ) {
-    self.images = images
-    self.textOfCaption = textOfCaption
-    self.captionsOfText = captionsOfText
-    self.imagesOfText = imagesOfText
-    self.textsOfImage = textsOfImage
-  }
-
-  /// The first caption of every text: the captions that are left in `distinct`.
+  /// The first caption of every text; these are the captions of `distinct`.
   public var firstCaptions: [Int] { captionsOfText.map { $0[0] } }
 
-  /// The same with every text once, in the order of `firstCaptions`.
+  /// The same pairs with every text once, in the order of `firstCaptions`.
   public var distinct: RetrievalPairs {
-    RetrievalPairs(
-      images: images, textOfCaption: Array(captionsOfText.indices), captionsOfText: captionsOfText.indices.map { [$0] },
-      imagesOfText: imagesOfText, textsOfImage: textsOfImage)
+    var pairs = self
+    pairs.textOfCaption = Array(captionsOfText.indices)
+    pairs.captionsOfText = captionsOfText.indices.map { [$0] }
+    return pairs
   }
 
-  /// The captions that answer for a picture.
+  /// Returns the captions that are answers for an image.
   public func captions(answering image: Int) -> [Int] { textsOfImage[image].flatMap { captionsOfText[$0] } }
 
-  /// The pictures that answer for a caption.
+  /// Returns the images that are answers for a caption.
   public func images(answering caption: Int) -> [Int] { imagesOfText[textOfCaption[caption]] }
 
-  /// A number for each caption, shared by those whose texts are equal once cleaned for the tokenizer.
+  /// Returns the number of each caption's text. Captions have the same number if their texts are equal after they are
+  /// cleaned for the tokenizer. Numbers begin at 0 and have no gaps.
   public static func texts(of captions: some Sequence<String>) -> [Int] {
     var numbers: [[Unicode.Scalar]: Int] = [:]
     return captions.map { caption in

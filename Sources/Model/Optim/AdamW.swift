@@ -1,11 +1,12 @@
+public import Settings
 public import Tensor
 
-/// Which parameters are decayed.
-public enum DecayRule: String, Sendable, Codable, CaseIterable {
-  /// open_clip's older rule, CLIP-KD's and TinyCLIP's: not those with fewer than two axes, nor those whose name has
-  /// `bn`, `ln`, `bias` or `logit_scale` in it. So embeddings and positions decay.
+/// The rule that chooses the parameters with weight decay.
+public enum DecayRule: String, Codable, CaseIterable, FieldValue {
+  /// open_clip's older rule, which CLIP-KD and TinyCLIP use: parameters with two axes or more decay, unless their name
+  /// contains `bn`, `ln`, `bias` or `logit_scale`. Embeddings and positions decay.
   case legacy
-  /// open_clip's present rule: not those with fewer than two axes, nor positions and the class embedding.
+  /// open_clip's present rule: parameters with two axes or more decay, but for positions and the class embedding.
   case current
 
   public func decays(_ name: String, _ shape: Shape) -> Bool {
@@ -42,7 +43,7 @@ public final class AdamW<S: Scalar> {
 
     /// What a parameter decays by.
     func decay(of name: String, _ shape: Shape) -> Double {
-      if let headDecay, name.hasPrefix(Objective<S>.prefix) { return headDecay }
+      if let headDecay, NamedSlice.Owner(of: name) == .objective { return headDecay }
       return rule.decays(name, shape) ? decay : 0
     }
   }
@@ -57,7 +58,7 @@ public final class AdamW<S: Scalar> {
   public let secondMoment: Tensor<S>
   private let runs: [Run]
   /// Where in the moments what is frozen lies.
-  private let still: [Range<Int>]
+  private let frozenRanges: [Range<Int>]
 
   /// Scalars that follow one another both in the arena and in the moments, and decay alike; nil: they do not move.
   private struct Run {
@@ -89,7 +90,7 @@ public final class AdamW<S: Scalar> {
       offset += range.count
     }
     self.runs = runs.filter { $0.decay != nil }
-    still = runs.filter { $0.decay == nil }.map(\.own)
+    frozenRanges = runs.filter { $0.decay == nil }.map(\.own)
   }
 
   /// Consecutive parameters of equal decay, as few runs as there can be.
@@ -113,19 +114,21 @@ public final class AdamW<S: Scalar> {
   /// Makes the gradient of what is frozen 0, so that it has no part in the norm.
   public func clearFrozen(_ gradient: Tensor<S>) {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
-    for place in still { fill(gradient.slice(place), 0) }
+    for place in frozenRanges { fill(gradient.slice(place), 0) }
   }
 
   /// One step: `parameters` is the whole arena, `gradient` that of `ranges` alone.
-  public func update(_ parameters: Tensor<S>, gradient: Tensor<S>, rate: Double, gradientScale: Double = 1) {
+  public func update(_ parameters: Tensor<S>, gradient: Tensor<S>, learningRate: Double, gradientScale: Double = 1) {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
     step += 1
     for run in runs {
       guard let decay = run.decay else { continue }
       adamW(
         parameters.slice(run.range), gradient: gradient.slice(run.own), first: firstMoment.slice(run.own),
-        second: secondMoment.slice(run.own), step: step, rate: rate, decay: decay, beta1: options.beta1,
-        beta2: options.beta2, epsilon: options.epsilon, gradientScale: gradientScale)
+        second: secondMoment.slice(run.own),
+        AdamWStep(
+          learningRate: learningRate, decay: decay, beta1: options.beta1, beta2: options.beta2,
+          epsilon: options.epsilon, step: step, gradientScale: gradientScale))
     }
   }
 }

@@ -19,7 +19,7 @@ public struct Frozen: Sendable, Equatable {
   ///   - names: of parameters of the model.
   ///   - store: the model's layout, with or without an objective's own parameters.
   public init<S: Scalar>(_ names: Set<String>, in store: ParameterStore<S>) {
-    let model = store.entries.filter { !$0.name.hasPrefix(Objective<S>.prefix) }
+    let model = store.entries.filter { $0.owner == .model }
     let frozen = model.filter { names.contains($0.name) }
     precondition(frozen.count == names.count, "\(names) are parameters of the model")
     func isWhole(_ towers: Towers) -> Bool {
@@ -27,7 +27,7 @@ public struct Frozen: Sendable, Equatable {
     }
     image = isWhole(.image)
     text = isWhole(.text)
-    logitScale = names.contains("logit_scale")
+    logitScale = names.contains(CLIPConfig.logitScale)
     self.names = names
     extents = frozen.reduce(into: []) { extents, entry in
       if let last = extents.last, last.upperBound == entry.extent.lowerBound {

@@ -1,8 +1,9 @@
 internal import Foundation
+public import Settings
 
 /// The learning rate of each step, counted from 0.
 public struct Schedule: Sendable, Equatable {
-  public enum Shape: String, Sendable, Codable, CaseIterable {
+  public enum Shape: String, Codable, CaseIterable, FieldValue {
     /// After warm-up, half a cosine from the base rate to 0 at the last step.
     case cosine
     /// After warm-up, the base rate.
@@ -10,9 +11,11 @@ public struct Schedule: Sendable, Equatable {
   }
 
   public var shape: Shape
+  /// The peak rate.
   public var base: Double
-  /// Steps over which the rate rises: base · (step + 1) / warmup.
+  /// The number of steps over which the rate rises to its peak as base · (step + 1) / warmup.
   public var warmup: Int
+  /// The number of steps of the run.
   public var total: Int
 
   public init(shape: Shape = .cosine, base: Double, warmup: Int, total: Int) {
@@ -22,7 +25,7 @@ public struct Schedule: Sendable, Equatable {
     self.total = total
   }
 
-  public func rate(at step: Int) -> Double {
+  public func learningRate(at step: Int) -> Double {
     if step < warmup { return base * Double(step + 1) / Double(warmup) }
     guard shape == .cosine else { return base }
     guard step < total else { return 0 }
@@ -30,8 +33,8 @@ public struct Schedule: Sendable, Equatable {
   }
 }
 
-/// The factor that brings a gradient of this norm down to `limit`, as PyTorch's clip_grad_norm_: limit / (norm + 1e-6),
-/// never above 1; 1 where there is no limit.
+/// Returns the factor that brings a gradient of this norm down to `limit`, as PyTorch's clip_grad_norm_ does:
+/// limit / (norm + 1e-6), never above 1; 1 without a limit.
 public func clipFactor(norm: Double, limit: Double?) -> Double {
   guard let limit else { return 1 }
   return min(1, limit / (norm + 1e-6))

@@ -1,9 +1,12 @@
-/// A section of the run file. `fields` names each key once, beside its property; reading, writing, the list of known
-/// keys and the defaults (the properties' initial values) all come from there.
+/// A section of the run file.
+///
+/// `fields` declares each key once, beside its property. Reading, writing and the list of known keys follow from it.
+/// The properties' initial values are the defaults.
 public protocol Section: FieldValue {
   init()
+  /// Declares the keys in their order in the run file.
   mutating func fields(_ map: FieldMap)
-  /// The key whose value a plain text in place of the section is, where there is such a short form.
+  /// Returns the key whose value is `text` where it stands in place of the section; nil without such a short form.
   static func shorthandKey(_ text: String) -> String?
 }
 
@@ -14,7 +17,7 @@ extension Section {
 
   public static func read(_ node: RunNode, _ problems: Problems) -> Self? { read(node, over: Self(), problems) }
 
-  /// What the node does not give is as in `defaults`.
+  /// Reads a node, which may be a short form. Keys that it does not give keep their values in `defaults`.
   public static func read(_ node: RunNode, over defaults: Self, _ problems: Problems) -> Self? {
     problems.note(node)
     var section = defaults
@@ -25,7 +28,7 @@ extension Section {
       map.finish()
       return section
     case .scalar(let text, _):
-      // A section whose keys are all commented out is one with its defaults.
+      // If all keys are commented out, the section has its defaults.
       var entries: [RunNode.Entry] = []
       if !node.isNothing {
         guard let key = shorthandKey(text) else { break }
@@ -41,7 +44,7 @@ extension Section {
 
   public mutating func advance(to step: Int) { fields(FieldMap(advancingTo: step)) }
 
-  /// The same settings, with what holds in a step, counted from 0.
+  /// Returns the settings that hold in a step, counted from 0.
   public func at(_ step: Int) -> Self {
     var copy = self
     copy.advance(to: step)
@@ -56,32 +59,33 @@ extension Section {
   }
 }
 
-/// The keys of one section, being read from a node, written to a tree, or advanced to a step.
+/// One pass over the keys of a section: it reads their values from a node, writes them to a tree, or advances them to a
+/// step.
 public final class FieldMap {
   private var node: RunNode?
   private var entries: [RunNode.Entry] = []
   private var problems = Problems()
   private var known: [String] = []
-  public private(set) var written: [RunTree.Entry] = []
-
   private var step: Int?
-
-  /// For writing.
-  public init() {}
-
-  /// For going on to a step.
-  init(advancingTo step: Int) { self.step = step }
+  /// The keys and values that a writing pass has met.
+  public private(set) var written: [RunTree.Entry] = []
 
   public var isReading: Bool { node != nil }
 
-  /// For reading.
+  /// Creates a writing pass.
+  public init() {}
+
+  /// Creates a pass that advances values to a step.
+  init(advancingTo step: Int) { self.step = step }
+
+  /// Creates a reading pass.
   init(reading node: RunNode, _ entries: [RunNode.Entry], _ problems: Problems) {
     self.node = node
     self.entries = entries
     self.problems = problems
   }
 
-  /// A key with a default: the value that is there.
+  /// Declares a key whose default is the present value.
   public func field<Value: FieldValue>(_ key: String, _ value: inout Value) {
     if let step { return value.advance(to: step) }
     if let given = take(key) {
@@ -91,7 +95,7 @@ public final class FieldMap {
     }
   }
 
-  /// A section that has defaults of its own here.
+  /// Declares a section whose defaults are those of the present value, not those of its type.
   public func section<Value: Section>(_ key: String, _ value: inout Value) {
     if let step { return value.advance(to: step) }
     if let given = take(key) {
@@ -101,13 +105,13 @@ public final class FieldMap {
     }
   }
 
-  /// A key that must be given; `what` says what it is for.
+  /// Declares a key that must be given; `what` describes it where it is missing.
   public func required<Value: FieldValue>(_ key: String, _ value: inout Value, _ what: String) {
     demand(key, what)
     field(key, &value)
   }
 
-  /// The same, for a value that has no default.
+  /// Declares a key that must be given and has no default.
   public func required<Value: FieldValue>(_ key: String, _ value: inout Value?, _ what: String) {
     demand(key, what)
     optional(key, &value)
@@ -118,7 +122,8 @@ public final class FieldMap {
     problems.add(node.place, "\(node.path(of: key)) is missing: \(what)")
   }
 
-  /// A key that may hold nothing: `none` is the word for it in the file; without a word the key is left out.
+  /// Declares a key whose value may be nil. The word `none` stands for nil in the file; without a word the key is left
+  /// out.
   public func optional<Value: FieldValue>(_ key: String, _ value: inout Value?, none: String? = nil) {
     if let step {
       value?.advance(to: step)
@@ -139,7 +144,7 @@ public final class FieldMap {
     }
   }
 
-  /// Tells of every key that no field claimed.
+  /// Reports every key that was not declared.
   public func finish() {
     guard let node else { return }
     let section = node.path.isEmpty ? "the run file" : node.path
@@ -151,7 +156,7 @@ public final class FieldMap {
     }
   }
 
-  /// A key that two fields share is written once.
+  /// Writes a key; one that two declarations share is written once.
   private func write(_ key: String, _ tree: RunTree) {
     if !written.contains(where: { $0.key == key }) { written.append(.init(key: key, value: tree)) }
   }
@@ -163,20 +168,20 @@ public final class FieldMap {
 }
 
 extension String {
-  /// The candidate that is written most alike, if it is near enough to be what was meant.
+  /// Returns the candidate with the fewest edits to this text; nil if there are too many for a slip.
   public func closest(among candidates: [String]) -> String? {
     let ranked = candidates.map { (name: $0, distance: edits(to: $0)) }
     guard let best = ranked.min(by: { $0.distance < $1.distance }) else { return nil }
     return best.distance <= max(1, count / 3) ? best.name : nil
   }
 
-  /// The candidates that are written most alike, the nearest first.
+  /// Returns the `count` candidates with the fewest edits to this text, the nearest first.
   public func nearest(_ count: Int, among candidates: [String]) -> [String] {
     let ranked = candidates.map { (name: $0, distance: edits(to: $0)) }
     return ranked.sorted { ($0.distance, $0.name) < ($1.distance, $1.name) }.prefix(count).map(\.name)
   }
 
-  /// Edits between two words: insertions, deletions, replacements, and swaps of neighbours.
+  /// Returns the number of edits between two words: insertions, deletions, replacements, and swaps of neighbours.
   private func edits(to other: String) -> Int {
     let from = Array(self)
     let to = Array(other)

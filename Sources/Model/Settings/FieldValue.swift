@@ -1,11 +1,12 @@
-/// A value that stands in a run file.
+/// A value of a run file.
 public protocol FieldValue: Sendable, Equatable {
-  /// What is expected here, for messages: "a number", "cosine or constant".
+  /// The kind of value that messages say is expected: "a number", "cosine or constant".
   static var expectation: String { get }
-  /// Reads a node; tells `problems` and returns nil if it is of another type.
+  /// Reads a node. If it is of another type, reports that to `problems` and returns nil.
   static func read(_ node: RunNode, _ problems: Problems) -> Self?
+  /// The value as it is written.
   var tree: RunTree { get }
-  /// What changes over the steps becomes what holds in one, counted from 0.
+  /// Replaces settings that change over the steps by those that hold in one step, counted from 0.
   mutating func advance(to step: Int)
 }
 
@@ -14,7 +15,7 @@ extension FieldValue {
 }
 
 extension RunNode {
-  /// What a reader of the file sees here, for messages.
+  /// The node in the words of messages, such as "the number 3".
   public var kind: String {
     switch value {
     case .list: return "a list"
@@ -27,14 +28,14 @@ extension RunNode {
     }
   }
 
-  /// Unquoted text, if the node is that.
+  /// The text of an unquoted scalar; nil for any other node.
   public var plain: String? {
     if case .scalar(let text, false) = value { return text }
     return nil
   }
 }
 
-/// Numbers as they may be written in a run file: decimal, `_` between digits allowed, `1e-3` too.
+/// The numbers of a run file, which are decimal: `1_000`, `0.5`, `1e-3`.
 public enum YAMLNumber {
   public static func integer<I: FixedWidthInteger>(_ text: String) -> I? {
     var scanner = NumberScanner(text)
@@ -60,8 +61,8 @@ public enum YAMLNumber {
   }
 }
 
-/// Goes through the characters of a number. By hand: a regular expression is made anew at each use, and a run file has
-/// hundreds of values.
+/// Scans the characters of a number. A regular expression would be compiled at each use, and a run file has hundreds of
+/// values.
 private struct NumberScanner {
   private var rest: Substring.UTF8View
 
@@ -70,7 +71,7 @@ private struct NumberScanner {
   var isAtEnd: Bool { rest.isEmpty }
   var next: UInt8? { rest.first }
 
-  /// Passes over one character if it is the next.
+  /// Skips the character if it is the next, and returns whether it was.
   mutating func skip(_ character: UInt8) -> Bool {
     guard rest.first == character else { return false }
     rest.removeFirst()
@@ -79,7 +80,7 @@ private struct NumberScanner {
 
   mutating func skipSign() { _ = skip(UInt8(ascii: "-")) || skip(UInt8(ascii: "+")) }
 
-  /// Passes over digits, between which there may be a `_` where they are grouped; returns how many digits there were.
+  /// Skips digits, which single `_` may separate if they are `grouped`, and returns their number.
   mutating func skipDigits(grouped: Bool) -> Int {
     func isDigit(_ character: UInt8?) -> Bool { character.map { (48...57).contains($0) } ?? false }
     var count = 0
@@ -149,7 +150,7 @@ extension String: FieldValue {
       problems.wrongType(node, expected: expectation)
       return nil
     }
-    // `name: 12` and `name: true` are more often a slip than a name.
+    // `name: 12` and `name: true` are more often slips than names.
     if !quoted, text == "true" || text == "false" || YAMLNumber.double(text) != nil {
       problems.add(node.place, "\(node.path): expected text, found \(node.kind); write \"\(text)\" if it is meant")
       return nil
@@ -159,7 +160,7 @@ extension String: FieldValue {
   public var tree: RunTree { .scalar(self, quoted: true) }
 }
 
-/// Enumerations of words: the known ones are listed when another is found.
+/// Enumerations are written as words, and a message about an unknown word lists the known ones.
 extension FieldValue where Self: RawRepresentable & CaseIterable, RawValue == String {
   public static var expectation: String {
     let words = allCases.map(\.rawValue)

@@ -8,23 +8,25 @@ public struct Problem: Sendable, Equatable {
   public init(place: Place, text: String) { (self.place, self.text) = (place, text) }
 }
 
-/// Gathers mistakes while a run file is read, so that all are told at once.
+/// Gathers the mistakes in a run file while it is read, so that all are reported together.
 public final class Problems {
   public private(set) var all: [Problem] = []
-  /// Where each value that was given stands, by path.
+  /// The place of each value that was given, by its path.
   public private(set) var places: [String: Place] = [:]
-
+  /// The words that are accepted beside a value of its type, by its path.
   private var alternatives: [String: String] = [:]
 
   public init() {}
 
   public func add(_ place: Place, _ text: String) { all.append(Problem(place: place, text: text)) }
 
+  /// Records the place of a value.
   public func note(_ node: RunNode) { places[node.path] = node.place }
 
-  /// Says that the word `none` would have been right at `node` too.
+  /// Records that the word `none` is accepted at `node` as well.
   public func allow(_ none: String, at node: RunNode) { alternatives[node.path] = none }
 
+  /// Adds the problem of a value of the wrong type; `guess` is the word that was probably intended.
   public func wrongType(_ node: RunNode, expected: String, guess: String? = nil) {
     let question = guess.map { "; did you mean \"\($0)\"?" } ?? ""
     let alternative = alternatives[node.path].map { " or \($0)" } ?? ""
@@ -32,7 +34,7 @@ public final class Problems {
     add(node.place, "\(name): expected \(expected)\(alternative), found \(node.kind)\(question)")
   }
 
-  /// The place of `path`, or of the nearest section around it that was given.
+  /// Returns the place of `path`, or of the innermost section around it that was given.
   public func place(of path: String) -> Place? {
     var path = path[...]
     while true {

@@ -1,4 +1,4 @@
-/// Where a value of the resolved run was written: in the run file, or on the command line.
+/// The place where a value was written: a run file or the command line.
 public enum Place: Sendable, Equatable {
   case file(String, line: Int, column: Int)
   case override(String)
@@ -11,9 +11,9 @@ public enum Place: Sendable, Equatable {
   }
 }
 
-/// What a YAML document holds, without places and styles.
+/// The content of a YAML document, without places and styles.
 public indirect enum RunTree: Sendable, Equatable {
-  /// Text as written; `quoted` text is text even where it looks like a number.
+  /// A text as it is written; `quoted` text remains text even if it looks like a number.
   case scalar(String, quoted: Bool)
   case list([RunTree])
   case section([Entry])
@@ -26,10 +26,10 @@ public indirect enum RunTree: Sendable, Equatable {
   }
 }
 
-/// A node of the run file: a value, where it was written, and its dotted path from the top.
+/// A node of a run file: a value with its place and its dotted path from the top.
 public struct RunNode: Sendable {
   public var place: Place
-  /// `optimizer.rate`, `data.corpora.0.path`; empty for the top.
+  /// The path, such as `optimizer.learning_rate` or `data.datasets.0.path`; empty for the top.
   public var path: String
   public var value: Value
 
@@ -53,12 +53,12 @@ public struct RunNode: Sendable {
     (self.place, self.path, self.value) = (place, path, value)
   }
 
-  /// The path of a child of this node.
+  /// Returns the path of a child of this node.
   public func path(of key: String) -> String { Self.join(path, key) }
 
   public static func join(_ path: String, _ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
-  /// The node without its places.
+  /// The node's content.
   public var tree: RunTree {
     switch value {
     case .scalar(let text, let quoted): .scalar(text, quoted: quoted)
@@ -67,7 +67,7 @@ public struct RunNode: Sendable {
     }
   }
 
-  /// Whether the document says nothing here: an empty value, `~` or `null`.
+  /// True for a value that is empty, `~` or `null`.
   public var isNothing: Bool {
     if case .scalar(let text, false) = value { return ["", "~", "null", "Null", "NULL"].contains(text) }
     return false

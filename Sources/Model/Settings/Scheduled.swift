@@ -1,7 +1,7 @@
 /// A value that a run file may change over the steps.
 public protocol Schedulable: FieldValue {
-  /// What holds between two points, `share` of the way from one to the next, 0 ..< 1. A word or switch holds until the
-  /// next point.
+  /// Returns the value between two points, at the share 0 ..< 1 of the way from one to the next. By default the first
+  /// point's value holds until the next point, as it must for words and switches.
   static func between(_ from: Self, _ to: Self, _ share: Double) -> Self
 }
 
@@ -10,17 +10,16 @@ extension Schedulable {
 }
 
 extension Double: Schedulable {
-  /// On the line between the two.
+  /// Returns the value on the line between the two.
   public static func between(_ from: Double, _ to: Double, _ share: Double) -> Double { from + (to - from) * share }
 }
 
 extension Bool: Schedulable {}
 
-/// One value for the whole run, or points: `[{step: 0, value: 0}, {step: 1000, value: 2000}]`.
+/// One value for the whole run, or a list of points: `[{step: 0, value: 0}, {step: 1000, value: 2000}]`.
 ///
-/// Before the first point its value holds, after the last one that one's; steps are counted from 0. As a property
-/// wrapper it reads as the value of the step to which it was last advanced, at first step 0; `$name` is the schedule
-/// itself.
+/// The first point's value also holds before it, the last point's after it; steps are counted from 0. As a property
+/// wrapper it reads as the value of the step to which it was last advanced, initially step 0. `$name` is the schedule.
 @propertyWrapper
 public struct Scheduled<Value: Schedulable>: FieldValue {
   public struct Point: Sendable, Equatable {
@@ -30,7 +29,7 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
     public init(step: Int, value: Value) { (self.step, self.value) = (step, value) }
   }
 
-  /// At least one, in rising order of steps. One alone is a constant, and stands at step 0.
+  /// The points, at least one, in rising order of their steps. A single point is a constant and is at step 0.
   public let points: [Point]
   private var step = 0
 
@@ -38,13 +37,13 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
 
   public init(wrappedValue: Value) { self.init(wrappedValue) }
 
-  /// `points` must rise in their steps and be at least one.
+  /// Creates a schedule of at least one point; the steps must rise.
   public init(points: [Point]) {
     precondition(!points.isEmpty && zip(points, points.dropFirst()).allSatisfy { $0.step < $1.step })
     self.points = points.count == 1 ? [Point(step: 0, value: points[0].value)] : points
   }
 
-  /// The value of the step to which the schedule was advanced. Setting it makes it a constant.
+  /// The value of the step to which the schedule was advanced. Setting it makes the schedule a constant.
   public var wrappedValue: Value {
     get { value(at: step) }
     set { self = Scheduled(newValue) }
@@ -58,6 +57,7 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
 
   public mutating func advance(to step: Int) { self.step = step }
 
+  /// True if there is more than one point.
   public var changes: Bool { points.count > 1 }
 
   /// The steps of the points.
@@ -113,7 +113,7 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
       })
   }
 
-  /// A point while it is read.
+  /// A point that is being read.
   private struct Draft: Section {
     var step: Int?
     var value: Value?
@@ -128,13 +128,10 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
 }
 
 extension Scheduled<Double> {
-  /// The largest value that it ever has.
-  public var largest: Double { points.map(\.value).max() ?? 0 }
-
-  /// Whether it is ever other than 0.
+  /// True if any point's value is not 0.
   public var isEverUsed: Bool { points.contains { $0.value != 0 } }
 
-  /// What is wrong with its numbers, by the path of the key to change.
+  /// Returns the points whose values are wrong, by the path of the key to change.
   public func mistakes(
     _ path: String, expected: String, _ isRight: (Double) -> Bool
   ) -> [(path: String, text: String)] {

@@ -1,42 +1,38 @@
 internal import RealModule
 
-/// How a kernel reads and writes a matrix, exact or rounded, element by element: the same source serves both.
+/// Element-wise access to a matrix of scalars or of bfloat16 numbers, so that one kernel's source serves both.
 ///
-/// Whatever is stored, kernels compute in `Number`.
+/// Kernels compute in `Number`, whatever the matrix stores.
 protocol Elements<Number> {
   associatedtype Number: Scalar
 
-  /// A matrix that is kept in this way; of any other the program is wrong.
-  init(_ x: Operand<Number>)
+  /// Reads a matrix of this storage; traps for the other one.
+  init(_ x: MatrixOperand<Number>)
 
   subscript(index: Int) -> Number { get nonmutating set }
   func advanced(by count: Int) -> Self
-  /// Whether both begin at the same place.
+  /// Returns whether both begin at the same address.
   func isSame(as other: Self) -> Bool
 
-  /// Writes `count` numbers, nothing where they are in place already.
+  /// Writes `count` numbers, unless they are in place already.
   func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int)
 
-  /// Some columns of a row, of numbers that are Floats.
+  /// Returns `count` columns of a row. Like all functions of panels it requires that `Number` is Float.
   func panel(at index: Int, _ count: Int) -> Panel
   func take(_ panel: Panel, at index: Int, _ count: Int)
-  /// Exact columns in the order that panels of these elements have, and back.
+  /// Converts Floats to the column order of these elements' panels, and back.
   static func panel(of columns: UnsafePointer<Float>, _ count: Int) -> Panel
   static func put(_ panel: Panel, into columns: UnsafeMutablePointer<Float>, _ count: Int)
 
-  /// C = op(A) op(B) on row-major memory with leading dimensions.
-  static func multiply(
-    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: Self, _ lda: Int, _ b: Self, _ ldb: Int,
-    into c: UnsafeMutablePointer<Number>, _ ldc: Int)
+  /// C = op(A) op(B).
+  static func multiply(_ product: GEMM, _ a: Self, _ b: Self, into c: UnsafeMutablePointer<Number>)
 
-  /// The same into a matrix that is stored as A and B are.
-  static func multiply(
-    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: Self, _ lda: Int, _ b: Self, _ ldb: Int,
-    into c: Self, _ ldc: Int)
+  /// C = op(A) op(B), where C is stored as A and B are.
+  static func multiply(_ product: GEMM, _ a: Self, _ b: Self, into c: Self)
 }
 
 extension Elements {
-  /// Σ a_j b_j, in a function of its own: within a large kernel the sum is left one number at a time.
+  /// Returns Σ_j a_j b_j. It is a function of its own because the sum is not vectorised within a large kernel.
   @inline(never)
   static func dot(_ a: Self, _ b: Self, _ count: Int) -> Number {
     var sum: Number = 0
@@ -45,14 +41,14 @@ extension Elements {
   }
 }
 
-struct ExactElements<Number: Scalar>: Elements {
+struct FP32Elements<Number: Scalar>: Elements {
   let base: UnsafeMutablePointer<Number>
 
   init(_ base: UnsafeMutablePointer<Number>) { self.base = base }
   init(_ x: Tensor<Number>) { base = x.pointer }
 
-  init(_ x: Operand<Number>) {
-    guard case .exact(let x) = x else { preconditionFailure("a rounded matrix of \(x.shape) beside exact ones") }
+  init(_ x: MatrixOperand<Number>) {
+    guard case .fp32(let x) = x else { preconditionFailure("a bf16 matrix of \(x.shape) beside fp32 ones") }
     base = x.pointer
   }
 
@@ -62,55 +58,43 @@ struct ExactElements<Number: Scalar>: Elements {
     nonmutating set { base[index] = newValue }
   }
 
-  @inline(__always)
-  func advanced(by count: Int) -> ExactElements { ExactElements(base + count) }
+  @inline(__always) func advanced(by count: Int) -> FP32Elements { FP32Elements(base + count) }
 
-  @inline(__always)
-  func isSame(as other: ExactElements) -> Bool { base == other.base }
+  @inline(__always) func isSame(as other: FP32Elements) -> Bool { base == other.base }
 
   @inline(__always)
   func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int) {
     if base != numbers { base.update(from: numbers, count: count) }
   }
 
-  @inline(__always)
-  func panel(at index: Int, _ count: Int) -> Panel { Panel(floats(base) + index, count) }
+  @inline(__always) func panel(at index: Int, _ count: Int) -> Panel { Panel(floats(base) + index, count) }
 
-  @inline(__always)
-  func take(_ panel: Panel, at index: Int, _ count: Int) { panel.store(floats(base) + index, count) }
+  @inline(__always) func take(_ panel: Panel, at index: Int, _ count: Int) { panel.store(floats(base) + index, count) }
 
-  @inline(__always)
-  static func panel(of columns: UnsafePointer<Float>, _ count: Int) -> Panel { Panel(columns, count) }
+  @inline(__always) static func panel(of columns: UnsafePointer<Float>, _ count: Int) -> Panel { Panel(columns, count) }
 
   @inline(__always)
   static func put(_ panel: Panel, into columns: UnsafeMutablePointer<Float>, _ count: Int) {
     panel.store(columns, count)
   }
 
-  static func multiply(
-    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: ExactElements, _ lda: Int,
-    _ b: ExactElements, _ ldb: Int, into c: UnsafeMutablePointer<Number>, _ ldc: Int
-  ) {
-    Number.multiply(
-      transposeA: transposeA, transposeB: transposeB, m, n, k, alpha: 1, a.base, lda, b.base, ldb, beta: 0, c, ldc)
+  static func multiply(_ product: GEMM, _ a: FP32Elements, _ b: FP32Elements, into c: UnsafeMutablePointer<Number>) {
+    Number.multiply(product, alpha: 1, a.base, b.base, beta: 0, c)
   }
 
-  static func multiply(
-    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: ExactElements, _ lda: Int,
-    _ b: ExactElements, _ ldb: Int, into c: ExactElements, _ ldc: Int
-  ) {
-    multiply(transposeA: transposeA, transposeB: transposeB, m, n, k, a, lda, b, ldb, into: c.base, ldc)
+  static func multiply(_ product: GEMM, _ a: FP32Elements, _ b: FP32Elements, into c: FP32Elements) {
+    multiply(product, a, b, into: c.base)
   }
 }
 
-struct RoundedElements<Number: Scalar>: Elements {
+struct BFloat16Elements<Number: Scalar>: Elements {
   let base: UnsafeMutablePointer<UInt16>
 
   init(_ base: UnsafeMutablePointer<UInt16>) { self.base = base }
-  init(_ x: Rounded) { base = x.pointer }
+  init(_ x: BFloat16Matrix) { base = x.pointer }
 
-  init(_ x: Operand<Number>) {
-    guard case .rounded(let x) = x else { preconditionFailure("an exact matrix of \(x.shape) beside rounded ones") }
+  init(_ x: MatrixOperand<Number>) {
+    guard case .bf16(let x) = x else { preconditionFailure("an fp32 matrix of \(x.shape) beside bf16 ones") }
     base = x.pointer
   }
 
@@ -120,22 +104,18 @@ struct RoundedElements<Number: Scalar>: Elements {
     nonmutating set { base[index] = bfloat16(newValue) }
   }
 
-  @inline(__always)
-  func advanced(by count: Int) -> RoundedElements { RoundedElements(base + count) }
+  @inline(__always) func advanced(by count: Int) -> BFloat16Elements { BFloat16Elements(base + count) }
 
-  @inline(__always)
-  func isSame(as other: RoundedElements) -> Bool { base == other.base }
+  @inline(__always) func isSame(as other: BFloat16Elements) -> Bool { base == other.base }
 
   @inline(__always)
   func take(_ numbers: UnsafeMutablePointer<Number>, _ count: Int) {
     for j in 0..<count { base[j] = bfloat16(numbers[j]) }
   }
 
-  @inline(__always)
-  func panel(at index: Int, _ count: Int) -> Panel { Panel(rounded: base + index, count) }
+  @inline(__always) func panel(at index: Int, _ count: Int) -> Panel { Panel(rounded: base + index, count) }
 
-  @inline(__always)
-  func take(_ panel: Panel, at index: Int, _ count: Int) { panel.store(rounded: base + index, count) }
+  @inline(__always) func take(_ panel: Panel, at index: Int, _ count: Int) { panel.store(rounded: base + index, count) }
 
   @inline(__always)
   static func panel(of columns: UnsafePointer<Float>, _ count: Int) -> Panel {
@@ -148,33 +128,26 @@ struct RoundedElements<Number: Scalar>: Elements {
   }
 
   static func multiply(
-    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: RoundedElements, _ lda: Int,
-    _ b: RoundedElements, _ ldb: Int, into c: UnsafeMutablePointer<Number>, _ ldc: Int
+    _ product: GEMM, _ a: BFloat16Elements, _ b: BFloat16Elements, into c: UnsafeMutablePointer<Number>
   ) {
-    Number.multiplyRounded(
-      transposeA: transposeA, transposeB: transposeB, m, n, k, a.base, lda, b.base, ldb, bias: nil, accumulate: false,
-      c, ldc)
+    Number.multiplyRounded(product, a.base, b.base, bias: nil, into: .fp32(c))
   }
 
-  static func multiply(
-    transposeA: Bool, transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ a: RoundedElements, _ lda: Int,
-    _ b: RoundedElements, _ ldb: Int, into c: RoundedElements, _ ldc: Int
-  ) {
-    Number.multiplyRounded(
-      transposeA: transposeA, transposeB: transposeB, m, n, k, a.base, lda, b.base, ldb, bias: nil, c.base, ldc)
+  static func multiply(_ product: GEMM, _ a: BFloat16Elements, _ b: BFloat16Elements, into c: BFloat16Elements) {
+    Number.multiplyRounded(product, a.base, b.base, bias: nil, into: .bf16(c.base))
   }
 }
 
-/// The upper half of x as a Float, rounded to nearest, ties to even; what is not a number stays so.
+/// Returns x as bfloat16, the upper half of a Float, rounded to nearest, ties to even; NaN stays NaN.
 @inline(__always)
 func bfloat16<S: Scalar>(_ x: S) -> UInt16 {
   let bits = Float(x).bitPattern
   let nearest = (bits &+ 0x7FFF &+ ((bits &>> 16) & 1)) &>> 16
-  // Adding would carry a NaN's bits into the sign.
+  // The addition would carry a NaN's bits into the sign.
   return UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? (bits &>> 16) | 0x40 : nearest)
 }
 
-/// Numbers that are Floats, as such.
+/// Views scalars as Floats, which they must be.
 @inline(__always)
 func floats<S: Scalar>(_ p: UnsafeMutablePointer<S>) -> UnsafeMutablePointer<Float> {
   UnsafeMutableRawPointer(p).assumingMemoryBound(to: Float.self)

@@ -1,14 +1,14 @@
 import Dispatch
 import Synchronization
 
-/// The compute threads of this process: kernels split their rows over them.
+/// The compute threads of this process, over which kernels split their rows.
 ///
-/// One number rules kernels and BLAS alike; the program sets it once from the cores that the process is bound to.
+/// One number holds for kernels and BLAS alike; the program sets it once, from the cores that the process is bound to.
 public enum Threads {
   private static let planned = Atomic<Int>(1)
   private static let plannedForProducts = Atomic<Int>(1)
 
-  /// How many threads a kernel may use, the caller's included; at least 1.
+  /// The number of threads that a kernel may use, including the caller's; at least 1.
   public static var count: Int {
     get { planned.load(ordering: .relaxed) }
     set {
@@ -17,7 +17,7 @@ public enum Threads {
     }
   }
 
-  /// How many threads a matrix product uses: all, or one where several are computed at the same time.
+  /// The number of threads of a matrix product: all, or one while several products run side by side.
   private(set) static var ofProducts: Int {
     get { plannedForProducts.load(ordering: .relaxed) }
     set {
@@ -26,8 +26,8 @@ public enum Threads {
     }
   }
 
-  /// Runs `body` over consecutive ranges that together are 0 ..< n, one a thread, each at least `grain` long where n
-  /// allows; returns when all are done. `body` gets the number of its range.
+  /// Splits 0 ..< n into consecutive ranges, at most one per thread and each at least `grain` long if n allows; runs
+  /// `body` on all of them, with the index of each range, and returns when all are done.
   static func split(_ n: Int, grain: Int = 1, _ body: (_ part: Int, _ range: Range<Int>) -> Void) {
     let parts = Self.parts(n, grain: grain)
     if parts == 1 {
@@ -42,12 +42,12 @@ public enum Threads {
     }
   }
 
-  /// How many ranges `split` makes of n.
+  /// Returns the number of ranges that `split` makes of n.
   static func parts(_ n: Int, grain: Int) -> Int {
     max(min(count, n / max(grain, 1)), 1)
   }
 
-  /// `split` for bodies that call matrix products: those stay on the thread that calls them.
+  /// Splits like `split`, for bodies that call matrix products: each product stays on the thread that calls it.
   static func splitProducts(_ n: Int, _ body: (_ part: Int, _ range: Range<Int>) -> Void) {
     let threads = count
     guard threads > 1, n > 1 else { return split(n, body) }
@@ -63,3 +63,23 @@ public enum Threads {
     init(_ body: @escaping (Int, Range<Int>) -> Void) { self.body = body }
   }
 }
+
+/// Lends `count` zeros for partial sums: on the stack if they are few, otherwise in memory that later calls use again.
+@inline(__always)
+func withPartialSums<S: Scalar>(of type: S.Type, count: Int, _ body: (UnsafeMutablePointer<S>) -> Void) {
+  let bytes = count * MemoryLayout<S>.stride
+  guard bytes > 1024 else {
+    return withUnsafeTemporaryAllocation(of: S.self, capacity: count) { buffer in
+      buffer.initialize(repeating: 0)
+      body(buffer.baseAddress!)
+    }
+  }
+  var memory = idleSums.withLock { $0.popLast() } ?? ScratchMemory()
+  let sums = memory.room(bytes).bindMemory(to: S.self, capacity: count)
+  sums.initialize(repeating: 0, count: count)
+  body(sums)
+  idleSums.withLock { $0.append(memory) }
+}
+
+/// Memory for partial sums that is not in use. Nested calls take several blocks, the same ones every time.
+private let idleSums = Mutex<[ScratchMemory]>([])

@@ -1,53 +1,54 @@
 import Dispatch
 import Synchronization
 
-/// Where the time of the kernels goes, for benchmarks: off unless asked for.
+/// Measures the time that each kind of kernel takes, for benchmarks; off by default.
 public enum Profile {
+  /// The sizes of a matrix product C [m, n] = op(A) [m, k] op(B) [k, n], and how it is computed.
   public struct Product: Hashable, Sendable {
     public let transposeA: Bool
     public let transposeB: Bool
     public let m: Int
     public let n: Int
     public let k: Int
-    public let precision: Precision
-    /// Computed by one thread, while the others compute others.
+    public let precision: ComputePrecision
+    /// True if one thread computes it while the others compute other products.
     public let besideOthers: Bool
 
-    /// Multiply-adds twice.
+    /// Floating-point operations: two for each multiply-add.
     public var operations: Double { 2 * Double(m) * Double(n) * Double(k) }
   }
 
-  /// What has been recorded since `start`: seconds of the thread that calls the kernels.
+  /// The seconds that the thread which calls the kernels has spent in them since `start`.
   public struct Record: Sendable {
-    /// In `matmul`.
+    /// Matrix products, outside attention.
     public var matmul = 0.0
-    /// In attention, its products included.
+    /// Attention, including its products.
     public var attention = 0.0
-    /// Rounding operands of products, outside attention.
+    /// Rounding operands to bfloat16, outside attention.
     public var rounding = 0.0
-    /// Unfolding pictures for convolutions.
+    /// Unfolding images for convolutions.
     public var unfolding = 0.0
-    /// In batch norms, with their activations and residuals.
+    /// Batch norms, including their ReLUs and residual sums.
     public var batchNorm = 0.0
-    /// How often each shape of product was computed, attention's included.
+    /// The number of times that each product was computed, including those of attention.
     public var products: [Product: Int] = [:]
   }
 
-  /// Not an optional: what is changed behind one is copied first, the table of products at every product.
+  /// Not an optional: a change inside one would first copy the table of products, at every product.
   private static let record = Mutex(Record())
-  /// Whether it is being written: asked without the lock.
+  /// True while recording; read without the lock.
   private static let isOn = Atomic(false)
   private static let isWithin = Atomic(false)
-  /// Whether threads compute products of their own.
+  /// True while each thread computes products of its own.
   static let besideOthers = Atomic(false)
 
-  /// Begins to record.
+  /// Starts recording.
   public static func start() {
     record.withLock { $0 = Record() }
     isOn.store(true, ordering: .relaxed)
   }
 
-  /// Ends recording.
+  /// Stops recording and returns the record.
   public static func stop() -> Record {
     isOn.store(false, ordering: .relaxed)
     return record.withLock { record in
@@ -56,7 +57,7 @@ public enum Profile {
     }
   }
 
-  /// Adds the time of `body` to a part; within another part it counts to that one.
+  /// Runs `body` and adds its time to `part`, unless it runs within another measured part, which then counts it.
   @inline(__always)
   package static func measure(_ part: WritableKeyPath<Record, Double>, _ body: () -> Void) {
     guard isOn.load(ordering: .relaxed), !isWithin.exchange(true, ordering: .relaxed) else { return body() }
@@ -67,13 +68,12 @@ public enum Profile {
     record.withLock { $0[keyPath: part] += seconds }
   }
 
+  /// Counts a matrix product.
   @inline(__always)
-  static func note(
-    _ transposeA: Bool, _ transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ precision: Precision = .fp32
-  ) {
+  static func note(_ gemm: GEMM, _ precision: ComputePrecision = .fp32) {
     guard isOn.load(ordering: .relaxed) else { return }
     let product = Product(
-      transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, precision: precision,
+      transposeA: gemm.transposeA, transposeB: gemm.transposeB, m: gemm.m, n: gemm.n, k: gemm.k, precision: precision,
       besideOthers: besideOthers.load(ordering: .relaxed))
     record.withLock { $0.products[product, default: 0] += 1 }
   }

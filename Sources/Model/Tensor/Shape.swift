@@ -1,24 +1,25 @@
-/// The sizes of an array, outermost first; up to four, held without a heap allocation.
+/// The sizes of an array of up to four dimensions, outermost first, held without a heap allocation.
 ///
-/// Four integers and not a SIMD vector: that is aligned to 32 bytes, and a value so aligned brings the allocator of
-/// asynchronous functions down (Swift 6.3: "freed pointer was not the last allocation").
+/// It stores four integers because a SIMD vector, aligned to 32 bytes, crashes the allocator of asynchronous functions
+/// (Swift 6.3: "freed pointer was not the last allocation"). Like the elements of an array literal, sizes have no
+/// labels.
 public struct Shape: Hashable, Sendable, CustomStringConvertible {
-  /// How many sizes there are: 0 for a scalar.
+  /// The number of dimensions: 0 for a scalar.
   public let rank: Int
-  // What is beyond the rank is 1.
+  // Sizes beyond the rank are 1.
   private let a: Int
   private let b: Int
   private let c: Int
   private let d: Int
 
-  public init() { self.init(rank: 0, 1, 1, 1, 1) }
-  public init(_ a: Int) { self.init(rank: 1, a, 1, 1, 1) }
-  public init(_ a: Int, _ b: Int) { self.init(rank: 2, a, b, 1, 1) }
-  public init(_ a: Int, _ b: Int, _ c: Int) { self.init(rank: 3, a, b, c, 1) }
-  public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { self.init(rank: 4, a, b, c, d) }
+  public init() { self.init(rank: 0, (1, 1, 1, 1)) }
+  public init(_ a: Int) { self.init(rank: 1, (a, 1, 1, 1)) }
+  public init(_ a: Int, _ b: Int) { self.init(rank: 2, (a, b, 1, 1)) }
+  public init(_ a: Int, _ b: Int, _ c: Int) { self.init(rank: 3, (a, b, c, 1)) }
+  public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { self.init(rank: 4, (a, b, c, d)) }
 
-  /// The shape with these sizes, or nil for more than four of them, a negative one, or more elements than can be
-  /// counted.
+  /// Creates the shape with these sizes; nil if there are more than four, if one is negative, or if the number of
+  /// elements overflows.
   public init?(_ list: [Int]) {
     guard list.count <= 4, list.allSatisfy({ $0 >= 0 }) else { return nil }
     var count = 1
@@ -28,16 +29,13 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
       count = product
     }
     let sizes = list + repeatElement(1, count: 4 - list.count)
-    self.init(rank: list.count, sizes[0], sizes[1], sizes[2], sizes[3])
+    self.init(rank: list.count, (sizes[0], sizes[1], sizes[2], sizes[3]))
   }
 
-  private init(rank: Int, _ a: Int, _ b: Int, _ c: Int, _ d: Int) {
-    precondition(a >= 0 && b >= 0 && c >= 0 && d >= 0, "a size is never negative")
+  private init(rank: Int, _ sizes: (Int, Int, Int, Int)) {
+    precondition(sizes.0 >= 0 && sizes.1 >= 0 && sizes.2 >= 0 && sizes.3 >= 0, "a size is never negative")
     self.rank = rank
-    self.a = a
-    self.b = b
-    self.c = c
-    self.d = d
+    (a, b, c, d) = sizes
   }
 
   public subscript(index: Int) -> Int {
@@ -54,7 +52,7 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// How many elements an array of this shape has; 1 for a scalar.
+  /// The number of elements of an array of this shape; 1 for a scalar.
   public var count: Int { a * b * c * d }
 
   /// The last size; 1 for a scalar.

@@ -1,26 +1,26 @@
 public import RealModule
 
-/// Elementary functions in the form that the compiler turns into vector code: no branch, no call, no table.
+/// Elementary functions in a form that the compiler turns into vector code: no branch, no call, no table.
 ///
-/// Float has polynomials of its own, within a few units of the last place; Double goes to the C library, for it
-/// is there to prove and not to hurry.
+/// Float has its own polynomials, accurate to a few units in the last place; Double, which is used to verify and need
+/// not be fast, calls the C library.
 public protocol VectorMath: Real {
-  /// eˣ; below the smallest normal number 0, never above the largest finite one's logarithm.
+  /// Returns eˣ, or 0 where that is below the smallest normal number. Float clamps x to the logarithm of its largest
+  /// finite number.
   static func exponential(_ x: Self) -> Self
 
-  /// The standard normal distribution at x: Φ(x) = ½(1 + erf(x/√2)), and its density φ(x) = e^(−x²/2)/√(2π).
+  /// Returns the standard normal distribution Φ(x) = ½(1 + erf(x/√2)) and its density φ(x) = e^(−x²/2)/√(2π).
   static func gaussian(_ x: Self) -> (cumulative: Self, density: Self)
 
-  /// The largest of `count` numbers, −∞ of none.
+  /// Returns the largest of `count` numbers, −∞ if there are none.
   static func largest(_ numbers: UnsafePointer<Self>, _ count: Int) -> Self
 }
 
 extension Double: VectorMath {
-  @inline(__always)
-  public static func exponential(_ x: Double) -> Double { Double.exp(x) }
+  @inline(__always) public static func exponential(_ x: Double) -> Double { Double.exp(x) }
 
   public static func gaussian(_ x: Double) -> (cumulative: Double, density: Double) {
-    // The complementary function keeps the relative precision of the lower tail.
+    // The complementary error function keeps the relative precision of the lower tail.
     (0.5 * Double.erfc(-x * 0.7071067811865476), Double.exp(-0.5 * x * x) * 0.3989422804014327)
   }
 
@@ -32,8 +32,8 @@ extension Double: VectorMath {
 }
 
 extension Float: VectorMath {
-  /// Cody and Waite reduction to |r| ≤ ½ ln 2 with the rounding done by a magic number, and a polynomial of degree 7
-  /// (coefficients of the Cephes library): within 1 unit of the last place over the whole range.
+  /// Cody and Waite's reduction to |r| ≤ ½ ln 2, rounded by adding a magic number, then a polynomial of degree 7 with
+  /// the coefficients of the Cephes library: accurate to 1 unit in the last place over the whole range.
   @inline(__always)
   public static func exponential(_ x: Float) -> Float {
     let clamped = Swift.min(Swift.max(x, -87.33654), 88.72283)
@@ -48,8 +48,8 @@ extension Float: VectorMath {
     p = (1.6666665459e-1 as Float).addingProduct(p, r)
     p = (5.0000001201e-1 as Float).addingProduct(p, r)
     p = r.addingProduct(p, r * r) + 1
-    // The low bits of `shifted` are n: added to the exponent they multiply by 2ⁿ. n = 128 does not fit the exponent
-    // in one addition, so it goes in two halves.
+    // The low bits of `shifted` are n; added to the exponent they multiply by 2ⁿ. n = 128 does not fit the exponent in
+    // one addition, so n is added in two halves.
     let whole = Int32(bitPattern: shifted.bitPattern &- (12_582_912 as Float).bitPattern)
     let half = whole &>> 1
     let first = Float(bitPattern: UInt32(bitPattern: half &+ 127) &<< 23)
@@ -57,8 +57,8 @@ extension Float: VectorMath {
     return x < -87.33654 ? 0 : p * first * second
   }
 
-  /// Φ(−|x|) = ½ e^(−z²) P(1/(1 + 0.45 z)) with z = |x|/√2: P is a minimax fit of degree 9 to erfcx in relative error
-  /// (1.9e-8), so the exponential serves both results and the lower tail keeps its digits.
+  /// Φ(−|x|) = ½ e^(−z²) P(1/(1 + 0.45 z)) with z = |x|/√2, where P is a minimax fit of degree 9 to erfcx with relative
+  /// error 1.9e-8. The exponential serves both results, and the lower tail keeps its digits.
   @inline(__always)
   public static func gaussian(_ x: Float) -> (cumulative: Float, density: Float) {
     let magnitude = Swift.min(abs(x), 13)
@@ -78,8 +78,8 @@ extension Float: VectorMath {
     return (x < 0 ? tail : 1 - tail, 0.39894228 * e)
   }
 
-  /// By integers of the same order: those of numbers are compared one after the other, for the sake of what is not a
-  /// number.
+  /// Compares integers that have the order of the numbers: comparisons of Floats would not be vectorised, because of
+  /// NaN.
   @inline(__always)
   public static func largest(_ numbers: UnsafePointer<Float>, _ count: Int) -> Float {
     func mirrored(_ bits: Int32) -> Int32 { bits ^ ((bits &>> 31) & 0x7FFF_FFFF) }

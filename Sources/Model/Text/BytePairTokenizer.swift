@@ -1,18 +1,18 @@
 import Synchronization
 
-/// Captions to token ids, as CLIP does it: repair and lower-case, split into words, merge byte pairs.
+/// Turns captions into token ids as CLIP does: clean the text, split it into words, and merge byte pairs in each word.
 ///
-/// The ids equal those of open_clip's `SimpleTokenizer` but for text that was decoded in the wrong encoding, which is
-/// left as it is (see `TextRepair`). May be used by any number of threads at once.
+/// The ids equal those of open_clip's `SimpleTokenizer`, except for text that was decoded in the wrong encoding, which
+/// is left as it is (see `TextRepair`). Any number of threads may use a tokenizer concurrently.
 public final class BytePairTokenizer: Sendable {
   public let vocabulary: Vocabulary
-  /// The most tokens of a caption, start and end included.
+  /// The maximum length of a caption in tokens, including start and end of text.
   public let context: Int
 
   private let merges: MergeTable
   private let cache = Mutex<[[UInt8]: [Int32]]>([:])
 
-  /// Words that are remembered, and the longest of them in bytes: together 10 MB or so at most.
+  /// The maximum number of cached words, and their maximum length in bytes; together about 10 MB.
   private static let cacheLimit = (words: 65_536, bytes: 64)
 
   public init(vocabulary: Vocabulary, context: Int = 77) {
@@ -22,8 +22,8 @@ public final class BytePairTokenizer: Sendable {
     merges = MergeTable(vocabulary)
   }
 
-  /// The ids of a caption, [≤ context]: start of text, words, end of text, without padding. What is too long is cut
-  /// off, and end of text takes the last place.
+  /// Returns the token ids of a caption without padding, [≤ context]: start of text, words, end of text. A longer
+  /// caption is truncated, and its last token is end of text.
   public func encode(_ text: String) -> [Int32] {
     var ids = encodeWhole(text)
     if ids.count > context {
@@ -33,7 +33,7 @@ public final class BytePairTokenizer: Sendable {
     return ids
   }
 
-  /// As `encode`, of any length.
+  /// Returns the token ids of a caption like `encode`, but without truncation.
   public func encodeWhole(_ text: String) -> [Int32] {
     var ids = [vocabulary.start]
     WordSplitter.pieces(of: TextCleaner.clean(text)) { piece in
@@ -46,8 +46,8 @@ public final class BytePairTokenizer: Sendable {
     return ids + [vocabulary.end]
   }
 
-  /// The text of some ids: a space after each word; bytes that are no UTF-8, and ids that are none of ours, become
-  /// U+FFFD.
+  /// Returns the text of token ids, with a space after each word. Bytes that are not UTF-8 and ids outside the
+  /// vocabulary become U+FFFD.
   public func decode(_ ids: some Sequence<Int32>) -> String {
     var bytes: [UInt8] = []
     for id in ids {
@@ -76,5 +76,84 @@ public final class BytePairTokenizer: Sendable {
       }
     }
     return ids
+  }
+}
+
+/// The merges of a vocabulary, indexed by the pair of symbols that they join.
+struct MergeTable: Sendable {
+  private let ranks: [UInt64: Int32]
+  private let results: [Int32]
+
+  init(_ vocabulary: Vocabulary) {
+    var ranks: [UInt64: Int32] = [:]
+    ranks.reserveCapacity(vocabulary.merges.count)
+    for (rank, merge) in vocabulary.merges.enumerated() {
+      ranks[Self.key(left: merge.left, right: merge.right)] = Int32(rank)
+    }
+    self.ranks = ranks
+    results = vocabulary.results
+  }
+
+  /// Packs the ids of a pair into one number, which `pair` unpacks.
+  static func key(left: Int32, right: Int32) -> UInt64 {
+    UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
+  }
+
+  static func pair(_ key: UInt64) -> (left: Int32, right: Int32) {
+    (Int32(truncatingIfNeeded: key >> 32), Int32(truncatingIfNeeded: key))
+  }
+
+  /// Returns the ids of a word's bytes before any merge. The last id is that of a byte at the end of a word.
+  static func byteIDs(of word: some Collection<UInt8>) -> [Int32] {
+    var ids = word.map { ByteAlphabet.ids[Int($0)] }
+    if let last = ids.indices.last { ids[last] += 256 }
+    return ids
+  }
+
+  /// Returns the token ids of a word.
+  ///
+  /// The known pair that was learned first is joined wherever it occurs, from left to right, until no known pair is
+  /// left. This takes n log n steps for n bytes, so a hostile word of a megabyte is harmless.
+  func ids(of word: some Collection<UInt8>) -> [Int32] {
+    var symbols = Self.byteIDs(of: word)
+    if symbols.isEmpty { return [] }
+    // A linked list over the symbols; a symbol that is joined to its left neighbour leaves the list.
+    var next = Array(1...symbols.count)
+    var previous = Array(-1..<symbols.count - 1)
+    var isJoined = [Bool](repeating: false, count: symbols.count)
+
+    func rankOfPair(at index: Int) -> Int32? {
+      guard index >= 0, !isJoined[index], next[index] < symbols.count else { return nil }
+      return ranks[Self.key(left: symbols[index], right: symbols[next[index]])]
+    }
+
+    // The rank is in the upper half and the position in the lower: the least is the leftmost pair of the lowest rank.
+    var queue = BinaryHeap<UInt64>()
+    func enqueue(_ index: Int) {
+      if let rank = rankOfPair(at: index) { queue.insert(UInt64(UInt32(bitPattern: rank)) << 32 | UInt64(index)) }
+    }
+    for index in symbols.indices.dropLast() { enqueue(index) }
+
+    while let first = queue.first {
+      let rank = Int32(first >> 32)
+      var changed: [Int] = []
+      // Every occurrence of this pair is joined before any pair that results from it.
+      while let entry = queue.first, Int32(entry >> 32) == rank {
+        _ = queue.popFirst()
+        let index = Int(entry & 0xFFFF_FFFF)
+        guard rankOfPair(at: index) == rank else { continue }
+        let joined = next[index]
+        symbols[index] = results[Int(rank)]
+        isJoined[joined] = true
+        next[index] = next[joined]
+        if next[joined] < symbols.count { previous[next[joined]] = index }
+        changed.append(index)
+      }
+      for index in changed {
+        enqueue(index)
+        enqueue(previous[index])
+      }
+    }
+    return symbols.indices.filter { !isJoined[$0] }.map { symbols[$0] }
   }
 }

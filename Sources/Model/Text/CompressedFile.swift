@@ -1,12 +1,15 @@
 import CZlib
 import Foundation
 
-/// Small text files, plain or gzip-compressed. The only file that calls zlib.
+/// Reads and writes small text files, plain or gzip-compressed. This is the only file that calls zlib.
 enum CompressedFile {
-  /// Far above any vocabulary (the public one is 3 MB), far below what a crafted file could unpack to.
+  /// The maximum unpacked size in bytes: far above any vocabulary (the public one takes 3 MB), and far below the size
+  /// to which a crafted file could unpack.
   private static let sizeLimit = 64 << 20
 
-  /// The unpacked contents of the file at `path`; a file without the gzip mark is read as it is.
+  /// Returns the unpacked contents of the file at `path`. A file without the signature of gzip is read as it is.
+  ///
+  /// - Throws: `VocabularyError.unreadable`.
   static func read(_ path: String) throws(VocabularyError) -> [UInt8] {
     var isDirectory = ObjCBool(false)
     guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
@@ -23,7 +26,7 @@ enum CompressedFile {
       let count = unsafe chunk.withUnsafeMutableBytes { unsafe gzread(file, $0.baseAddress, UInt32($0.count)) }
       var code: Int32 = Z_OK
       let message = unsafe String(cString: gzerror(file, &code))
-      // A file that ends too early is told by this code alone: the count is that of the bytes it still had.
+      // Only this code reveals that a file ends too early: the count is that of the bytes that were left.
       guard count >= 0, code == Z_OK || code == Z_STREAM_END else {
         throw .unreadable(path: path, reason: "it is damaged (\(message))")
       }
@@ -35,10 +38,12 @@ enum CompressedFile {
     }
   }
 
-  /// Writes `bytes` to a new file beside `path` and renames it; compressed if the name ends in `.gz`.
+  /// Writes `bytes` to a new file beside `path` and renames it to `path`, compressed if that name ends in `.gz`.
+  ///
+  /// - Throws: `VocabularyError.unwritable`.
   static func write(_ bytes: [UInt8], to path: String) throws(VocabularyError) {
     let draft = "\(path).\(getpid()).new"
-    // Mode T writes without the gzip frame. The frame has neither name nor time: equal contents, equal files.
+    // Mode T writes without the gzip frame. The frame holds neither name nor time, so equal contents give equal files.
     guard let file = unsafe gzopen(draft, path.hasSuffix(".gz") ? "wb9" : "wbT") else {
       throw .unwritable(path: path, reason: unsafe String(cString: strerror(errno)))
     }

@@ -1,7 +1,7 @@
 /// The named character references of the HTML standard, as one text.
 ///
-/// An entry is `name:XX` where the reference needs its semicolon and `name*XX` where it may lack it; XX is the code
-/// point in hexadecimal, or two joined by `+`.
+/// An entry is `name:XX` if the reference needs its semicolon, and `name*XX` if it may lack it. XX is the code point in
+/// hexadecimal, or two code points joined by `+`.
 let htmlEntityTable = """
   AElig*C6 AMP*26 Aacute*C1 Abreve:102 Acirc*C2 Acy:410 Afr:1D504 Agrave*C0 Alpha:391 Amacr:100 And:2A53 Aogon:104
   Aopf:1D538 ApplyFunction:2061 Aring*C5 Ascr:1D49C Assign:2254 Atilde*C3 Auml*C4 Backslash:2216 Barv:2AE7

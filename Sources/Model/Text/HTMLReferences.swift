@@ -1,10 +1,8 @@
-/// Character references of HTML (`&amp;`, `&#233;`, `&copy 2020`) turned into what they stand for.
+/// Replaces character references of HTML (`&amp;`, `&#233;`, `&copy 2020`) by the characters that they stand for.
 enum HTMLReferences {
-  typealias Scalars = [Unicode.Scalar]
-
-  /// Every reference replaced as Python's `html.unescape` does: a semicolon may be missing, and of an unknown name the
-  /// longest known beginning counts (`&notit` is `¬it`).
-  static func unescape(_ text: Scalars) -> Scalars {
+  /// Replaces every reference as Python's `html.unescape` does: a semicolon may be missing, and an unknown name counts
+  /// as its longest known prefix (`&notit` is `¬it`).
+  static func unescape(_ text: UnicodeScalars) -> UnicodeScalars {
     replacingReferences(in: text) { at in
       let next = at + 1
       guard next < text.count else { return nil }
@@ -12,21 +10,21 @@ enum HTMLReferences {
       var end = next
       while end < text.count, end - next < 32, !stopsName(text[end]) { end += 1 }
       if end == next { return nil }
-      if end < text.count, text[end] == ";", let value = names.closed[name(text[next..<end])] {
+      if end < text.count, text[end] == ";", let value = names.closed[String(scalars: text[next..<end])] {
         return (value, end + 1)
       }
       var length = min(end - next, names.longestOpen)
       while length > 1 {
-        if let value = names.open[name(text[next..<next + length])] { return (value, next + length) }
+        if let value = names.open[String(scalars: text[next..<next + length])] { return (value, next + length) }
         length -= 1
       }
       return nil
     }
   }
 
-  /// Only references that are beyond doubt: closed by a semicolon; also names in capitals (`&EACUTE;`), as found in
-  /// text that was upper-cased after it was escaped.
-  static func unescapeClosed(_ text: Scalars) -> Scalars {
+  /// Replaces only unambiguous references, which a semicolon closes. Names in capitals (`&EACUTE;`) are included,
+  /// because they occur in text that was converted to upper case after it was escaped.
+  static func unescapeClosed(_ text: UnicodeScalars) -> UnicodeScalars {
     replacingReferences(in: text) { at in
       var next = at + 1
       let isNumeric = next < text.count && text[next] == "#"
@@ -35,23 +33,24 @@ enum HTMLReferences {
       while end < text.count, end - next <= 24, isASCIIAlphanumeric(text[end]) { end += 1 }
       guard end > next, end - next <= 24, end < text.count, text[end] == ";" else { return nil }
       if isNumeric {
-        // A semicolon that comes out means that the reference was read in part only: then it stays as it is.
+        // A semicolon in the value means that only part of the reference was read; then it is kept as it is.
         guard let (value, after) = numeric(in: text, after: at + 1), after == end + 1, !value.contains(";") else {
-          return (Scalars(text[at...end]), end + 1)
+          return (UnicodeScalars(text[at...end]), end + 1)
         }
         return (value, end + 1)
       }
-      let key = name(text[next..<end])
-      return (names.closed[key] ?? names.capitals[key] ?? Scalars(text[at...end]), end + 1)
+      let key = String(scalars: text[next..<end])
+      return (names.closed[key] ?? names.capitals[key] ?? UnicodeScalars(text[at...end]), end + 1)
     }
   }
 
-  /// `text` with each `&` for which `reference` finds a value and an end replaced; what was put in is not read again.
+  /// Returns the text with each reference replaced. For the index of an `&`, `reference` returns the value and the
+  /// index after the reference, or nil if there is none. Values are not searched for references again.
   private static func replacingReferences(
-    in text: Scalars, reference: (Int) -> (value: Scalars, end: Int)?
-  ) -> Scalars {
+    in text: UnicodeScalars, reference: (Int) -> (value: UnicodeScalars, end: Int)?
+  ) -> UnicodeScalars {
     guard text.contains("&") else { return text }
-    var result = Scalars()
+    var result = UnicodeScalars()
     result.reserveCapacity(text.count)
     var at = 0
     while at < text.count {
@@ -66,8 +65,8 @@ enum HTMLReferences {
     return result
   }
 
-  /// The value of a numeric reference whose `#` stands at `hash`, and the index after it.
-  private static func numeric(in text: Scalars, after hash: Int) -> (Scalars, Int)? {
+  /// Returns the value of the numeric reference whose `#` is at `hash`, and the index after the reference.
+  private static func numeric(in text: UnicodeScalars, after hash: Int) -> (UnicodeScalars, Int)? {
     var at = hash + 1
     var radix: UInt32 = 10
     if at < text.count, text[at] == "x" || text[at] == "X" {
@@ -77,7 +76,7 @@ enum HTMLReferences {
     let first = at
     var value: UInt32 = 0
     while at < text.count, let digit = hexDigit(text[at]), digit < radix {
-      value = min(value &* radix &+ digit, 0x11_0000)  // saturates: anything beyond Unicode is one and the same error
+      value = min(value &* radix &+ digit, 0x11_0000)  // saturates, because all values beyond Unicode are equally wrong
       at += 1
     }
     if at == first { return nil }
@@ -85,21 +84,15 @@ enum HTMLReferences {
     return (meaning(of: value), at)
   }
 
-  /// What the HTML standard makes of a code point: Windows-1252 for the C1 controls, nothing for other controls and
-  /// for noncharacters, U+FFFD for what is no character.
-  private static func meaning(of value: UInt32) -> Scalars {
+  /// Returns the characters that the HTML standard assigns to a code point: those of Windows-1252 for the C1 controls,
+  /// none for other controls and noncharacters, and U+FFFD for an invalid code point.
+  private static func meaning(of value: UInt32) -> UnicodeScalars {
     switch value {
     case 0, 0xD800...0xDFFF, 0x11_0000...: ["\u{FFFD}"]
     case 0x80...0x9F: [CharacterTables.windows1252[Int(value) - 0x80]]
     case 1...8, 0xB, 0xE...0x1F, 0x7F, 0xFDD0...0xFDEF: []
-    default: value & 0xFFFE == 0xFFFE ? [] : Scalars(Unicode.Scalar(value).map { [$0] } ?? [])
+    default: value & 0xFFFE == 0xFFFE ? [] : UnicodeScalars(Unicode.Scalar(value).map { [$0] } ?? [])
     }
-  }
-
-  private static func name(_ scalars: ArraySlice<Unicode.Scalar>) -> String {
-    var view = String.UnicodeScalarView()
-    view.append(contentsOf: scalars)
-    return String(view)
   }
 
   private static func stopsName(_ scalar: Unicode.Scalar) -> Bool {
@@ -126,10 +119,11 @@ enum HTMLReferences {
   }
 
   private struct Names {
-    /// By name without its semicolon: references that have one, those that may lack it, and names in capitals.
-    var closed: [String: Scalars] = [:]
-    var open: [String: Scalars] = [:]
-    var capitals: [String: Scalars] = [:]
+    /// The values by name, without a semicolon: of references that need one, of those that may lack it, and of names in
+    /// capitals.
+    var closed: [String: UnicodeScalars] = [:]
+    var open: [String: UnicodeScalars] = [:]
+    var capitals: [String: UnicodeScalars] = [:]
     var longestOpen = 0
   }
 
@@ -146,12 +140,12 @@ enum HTMLReferences {
         names.longestOpen = max(names.longestOpen, name.utf8.count)
       }
     }
-    // A name in capitals counts where HTML gives it no meaning of its own, not even to its beginning.
+    // A name in capitals is added only if HTML defines neither that name nor a prefix of it.
     for (name, value) in names.closed where name == name.lowercased() {
       let capitals = name.uppercased()
       if names.closed[capitals] != nil { continue }
       if (2...max(2, capitals.count)).contains(where: { names.open[String(capitals.prefix($0))] != nil }) { continue }
-      names.capitals[capitals] = value.flatMap { Scalars($0.properties.uppercaseMapping.unicodeScalars) }
+      names.capitals[capitals] = value.flatMap { UnicodeScalars($0.properties.uppercaseMapping.unicodeScalars) }
     }
     return names
   }()

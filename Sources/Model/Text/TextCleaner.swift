@@ -1,17 +1,28 @@
-/// The text that is split into words: a caption repaired, unescaped, with single spaces, in lower case.
-enum TextCleaner {
-  typealias Scalars = [Unicode.Scalar]
+/// Text as Unicode scalars, which is how CLIP's tokenizer sees it.
+typealias UnicodeScalars = [Unicode.Scalar]
 
-  static func clean(_ text: String) -> Scalars {
-    let repaired = TextRepair.repair(Scalars(text.unicodeScalars))
-    // Twice, since captions of the web are often escaped twice.
+extension String {
+  /// Creates a string of these scalars.
+  init(scalars: some Sequence<Unicode.Scalar>) {
+    var view = String.UnicodeScalarView()
+    view.append(contentsOf: scalars)
+    self.init(view)
+  }
+}
+
+/// Cleans captions before they are split into words.
+enum TextCleaner {
+  /// Returns the caption repaired, with HTML references replaced, single spaces between words, and in lower case.
+  static func clean(_ text: String) -> UnicodeScalars {
+    let repaired = TextRepair.repair(UnicodeScalars(text.unicodeScalars))
+    // Twice, because captions from the web are often escaped twice.
     let unescaped = HTMLReferences.unescape(HTMLReferences.unescape(repaired))
     return lowercased(collapsed(unescaped))
   }
 
-  /// Runs of whitespace become one space; none is left at the ends.
-  private static func collapsed(_ text: Scalars) -> Scalars {
-    var result = Scalars()
+  /// Replaces each run of whitespace by one space and removes whitespace at both ends.
+  private static func collapsed(_ text: UnicodeScalars) -> UnicodeScalars {
+    var result = UnicodeScalars()
     result.reserveCapacity(text.count)
     var owesSpace = false
     for scalar in text {
@@ -26,9 +37,9 @@ enum TextCleaner {
     return result
   }
 
-  /// Full lower-casing: one character may become several, and Σ at the end of a word becomes ς.
-  private static func lowercased(_ text: Scalars) -> Scalars {
-    var result = Scalars()
+  /// Applies full lower-casing: one character may become several, and Σ at the end of a word becomes ς.
+  private static func lowercased(_ text: UnicodeScalars) -> UnicodeScalars {
+    var result = UnicodeScalars()
     result.reserveCapacity(text.count)
     for (at, scalar) in text.enumerated() {
       if scalar.isASCII {
@@ -42,19 +53,111 @@ enum TextCleaner {
     return result
   }
 
-  /// Whether a cased letter comes before the character at `at` and none after it, case-ignorable ones left out.
-  private static func endsWord(_ text: Scalars, _ at: Int) -> Bool {
+  /// Returns whether a cased letter comes before the character at `at` and none after it, ignoring case-ignorable
+  /// characters.
+  private static func endsWord(_ text: UnicodeScalars, _ at: Int) -> Bool {
     let before = text[..<at].last { !$0.properties.isCaseIgnorable }
     let after = text[(at + 1)...].first { !$0.properties.isCaseIgnorable }
     return before?.properties.isCased == true && after?.properties.isCased != true
   }
 
-  /// Whitespace as Python's `str.split` has it: the Unicode property and the four information separators.
+  /// Returns whether Python's `str.split` would split at the character: it has the Unicode property of whitespace or is
+  /// one of the four information separators.
   private static func isSpace(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.value {
     case 0x20, 0x9...0xD, 0x1C...0x1F: true
     case ..<0x85: false
     default: scalar.properties.isWhitespace
+    }
+  }
+}
+
+/// Splits clean text as CLIP does into the words within which byte pairs are merged.
+///
+/// At each position the first of these that matches is a piece: a special token, a contraction
+/// (`'s 't 're 've 'm 'll 'd`), a run of letters, one number character, or a run of characters that are neither letters
+/// nor numbers nor spaces. Case is ignored.
+enum WordSplitter {
+  enum Piece {
+    case start
+    case end
+    case word(ArraySlice<Unicode.Scalar>)
+  }
+
+  private enum Kind { case letter, number, space, other, dropped }
+
+  private static let specials: [(UnicodeScalars, Piece)] = [
+    (UnicodeScalars("<start_of_text>".unicodeScalars), .start), (UnicodeScalars("<end_of_text>".unicodeScalars), .end),
+  ]
+
+  private static let contractions = ["s", "t", "re", "ve", "m", "ll", "d"].map { UnicodeScalars($0.unicodeScalars) }
+
+  /// Calls `body` with each piece of the text in order.
+  static func pieces(of text: UnicodeScalars, body: (Piece) -> Void) {
+    var at = 0
+    while at < text.count {
+      if text[at] == "<", let (special, end) = special(in: text, at: at) {
+        body(special)
+        at = end
+        continue
+      }
+      if text[at] == "'", let letters = contractions.first(where: { matches(text, at + 1, $0) }) {
+        body(.word(text[at..<at + 1 + letters.count]))
+        at += 1 + letters.count
+        continue
+      }
+      let kind = kind(of: text[at])
+      var end = at + 1
+      if kind == .letter || kind == .other {
+        while end < text.count, self.kind(of: text[end]) == kind { end += 1 }
+      }
+      if kind != .space, kind != .dropped { body(.word(text[at..<end])) }
+      at = end
+    }
+  }
+
+  /// Returns the word in UTF-8.
+  static func bytes(of word: ArraySlice<Unicode.Scalar>) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(word.count)
+    for scalar in word {
+      bytes.append(contentsOf: Unicode.UTF8.encode(scalar) ?? Unicode.UTF8.encodedReplacementCharacter)
+    }
+    return bytes
+  }
+
+  /// Returns the special token at `at`, if there is one, and the index after it.
+  private static func special(in text: UnicodeScalars, at: Int) -> (Piece, Int)? {
+    for (letters, piece) in specials where matches(text, at, letters) {
+      let end = at + letters.count
+      // If it is written with a long s it is still one piece, but a word and not the special token.
+      return (text[at..<end].elementsEqual(letters) ? piece : .word(text[at..<end]), end)
+    }
+    return nil
+  }
+
+  /// Returns whether the lower-case `letters` occur at `at`. A long s matches s, as it does where case is ignored.
+  private static func matches(_ text: UnicodeScalars, _ at: Int, _ letters: UnicodeScalars) -> Bool {
+    guard at + letters.count <= text.count else { return false }
+    return letters.indices.allSatisfy {
+      text[at + $0] == letters[$0] || (text[at + $0] == "\u{17F}" && letters[$0] == "s")
+    }
+  }
+
+  private static func kind(of scalar: Unicode.Scalar) -> Kind {
+    switch scalar.value {
+    case 0x61...0x7A, 0x41...0x5A: return .letter
+    case 0x30...0x39: return .number
+    case 0x20, 0x9...0xD: return .space
+    case ..<0x80: return .other
+    // The only character that CLIP's regular expression skips: a mark whose upper case is a letter.
+    case 0x345: return .dropped
+    default: break
+    }
+    switch scalar.properties.generalCategory {
+    case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: return .letter
+    case .decimalNumber, .letterNumber, .otherNumber: return .number
+    default: return scalar.properties.isWhitespace ? .space : .other
     }
   }
 }

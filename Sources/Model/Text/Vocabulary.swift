@@ -1,14 +1,14 @@
 /// A byte-pair vocabulary in CLIP's file format.
 ///
-/// The file has a header line and then one merge a line, `left right`, in the order in which they were learned; a
-/// symbol is written with the characters of `ByteAlphabet`, and `</w>` marks the end of a word. Ids: 256 bytes, the
-/// same 256 at the end of a word, one id a merge, then start and end of text.
+/// The file has a header line and then one merge a line, `left right`, in the order in which the merges were learned. A
+/// symbol is written with the characters of `ByteAlphabet`, and `</w>` marks the end of a word. Token ids are assigned
+/// in this order: 256 bytes, the same 256 at the end of a word, one id for each merge, start of text, end of text.
 public struct Vocabulary: Sendable {
-  /// What readers of the format take of a file at most: OpenAI's file has 262,144 merges, of which CLIP uses the
-  /// first 49,152 − 256 − 2.
+  /// The most merges that readers of the format take from a file. OpenAI's file has 262,144 merges, of which CLIP uses
+  /// the first 49,152 − 256 − 2.
   public static let mergeLimit = 48_894
 
-  /// The mark of the last symbol of a word.
+  /// The mark at the end of the last symbol of a word.
   static let wordEnd = "</w>"
 
   /// The symbols that every vocabulary has, by id: 256 bytes, and the same at the end of a word.
@@ -17,26 +17,28 @@ public struct Vocabulary: Sendable {
     return characters + characters.map { $0 + wordEnd }
   }()
 
-  /// The two symbols that each merge joins, by id.
+  /// The ids of the two symbols that each merge joins.
   let merges: [(left: Int32, right: Int32)]
-  /// The symbols by id, special tokens left out, as they are written in the file.
+  /// All symbols but the special tokens, by id, as they are written in the file.
   let symbols: [String]
-  /// The id of each merge's result. Where two merges make the same symbol it is the later one's.
+  /// The id of each merge's result. If two merges make the same symbol, it is the later one's.
   let results: [Int32]
 
   public var mergeCount: Int { merges.count }
-  /// Rows that an embedding table needs: 512 + merges + 2.
+  /// The number of token ids, and so of rows in a token embedding: 512 + merges + 2.
   public var size: Int { symbols.count + 2 }
   /// The id of the start-of-text token.
   public var start: Int32 { Int32(symbols.count) }
-  /// The id of the end-of-text token, the largest.
+  /// The id of the end-of-text token, which is the largest id.
   public var end: Int32 { start + 1 }
 
   /// Reads a vocabulary file, plain or gzip-compressed.
+  ///
+  /// - Throws: `VocabularyError` if the file cannot be read, is empty, or has a malformed or unknown merge.
   public init(contentsOf path: String) throws(VocabularyError) {
     let bytes = try CompressedFile.read(path)
     var lines = bytes.split(separator: 0x0A, maxSplits: Self.mergeLimit + 1, omittingEmptySubsequences: false)
-    if lines.count == Self.mergeLimit + 2 { lines.removeLast() }  // what is beyond the merges that count
+    if lines.count == Self.mergeLimit + 2 { lines.removeLast() }  // everything beyond the limit of merges
     guard bytes.isEmpty == false, lines.count > 0 else { throw .empty(path: path) }
     // A line feed after the last merge is not a merge.
     while lines.count > 1, lines[lines.count - 1].allSatisfy({ $0 == 0x0D }) { lines.removeLast() }
@@ -52,7 +54,9 @@ public struct Vocabulary: Sendable {
     try self.init(pairs, path: path)
   }
 
-  /// The vocabulary of these merges; `path` is named in errors.
+  /// Creates the vocabulary of these merges. Errors name `path`.
+  ///
+  /// - Throws: `VocabularyError.unknownSymbol`.
   init(_ pairs: [(String, String)], path: String) throws(VocabularyError) {
     let symbols = Self.byteSymbols + pairs.map { $0.0 + $0.1 }
     var ids: [String: Int32] = [:]
@@ -70,15 +74,17 @@ public struct Vocabulary: Sendable {
     results = symbols[512...].map { ids[$0] ?? 0 }
   }
 
-  /// Writes the file, compressed if its name ends in `.gz`.
+  /// Writes the vocabulary file, compressed if its name ends in `.gz`.
   ///
-  /// There is no line feed after the last merge: other readers take an empty last line for one more merge.
+  /// There is no line feed after the last merge, because other readers take an empty last line for one more merge.
+  ///
+  /// - Throws: `VocabularyError.unwritable`.
   public func write(to path: String) throws(VocabularyError) {
     let lines = merges.map { "\(symbols[Int($0.left)]) \(symbols[Int($0.right)])" }
     try CompressedFile.write(Array((["#version: 0.2"] + lines).joined(separator: "\n").utf8), to: path)
   }
 
-  /// The bytes of a symbol, and whether a word ends with it.
+  /// Returns the bytes of a symbol, and whether it ends a word.
   func text(of id: Int32) -> (bytes: [UInt8], endsWord: Bool) {
     let symbol = symbols[Int(id)]
     let endsWord = id >= 256 && symbol.hasSuffix(Self.wordEnd)
@@ -88,4 +94,54 @@ public struct Vocabulary: Sendable {
 
   private static let byteOfCharacter = Dictionary(
     uniqueKeysWithValues: zip(ByteAlphabet.characters, ByteAlphabet.bytes))
+}
+
+/// The printable characters that represent the 256 bytes in a vocabulary file.
+///
+/// Printable bytes of Latin-1 represent themselves and have the ids 0 to 187. The other 68 bytes follow in rising
+/// order, represented by U+0100 and up.
+enum ByteAlphabet {
+  /// The byte of each id.
+  static let bytes: [UInt8] = {
+    let printable = Array(UInt8(0x21)...0x7E) + Array(0xA1...0xAC) + Array(0xAE...0xFF)
+    return printable + (UInt8.min...UInt8.max).filter { !printable.contains($0) }
+  }()
+
+  /// The id of each byte.
+  static let ids: [Int32] = {
+    var ids = [Int32](repeating: 0, count: 256)
+    for (id, byte) in bytes.enumerated() { ids[Int(byte)] = Int32(id) }
+    return ids
+  }()
+
+  /// The character of each id.
+  static let characters: [Unicode.Scalar] = bytes.enumerated().map { id, byte in
+    id < 188 ? Unicode.Scalar(byte) : Unicode.Scalar(UInt16(256 + id - 188)) ?? "\u{FFFD}"
+  }
+}
+
+/// The reasons why a vocabulary cannot be read, trained or written.
+public enum VocabularyError: Error, Equatable, CustomStringConvertible {
+  case unreadable(path: String, reason: String)
+  case malformed(path: String, line: Int, found: String)
+  case unknownSymbol(path: String, line: Int, symbol: String)
+  case empty(path: String)
+  case unwritable(path: String, reason: String)
+  case tooManyMerges(asked: Int, limit: Int)
+
+  public var description: String {
+    switch self {
+    case .unreadable(let path, let reason): "vocabulary \(path): \(reason)"
+    case .malformed(let path, let line, let found):
+      "vocabulary \(path), line \(line): expected two symbols separated by a space, found “\(found)”; give CLIP's "
+        + "merges file (bpe_simple_vocab_16e6.txt.gz) or one that `kinship vocabulary train` wrote"
+    case .unknownSymbol(let path, let line, let symbol):
+      "vocabulary \(path), line \(line): the symbol “\(symbol)” is neither a byte nor the result of any merge; the "
+        + "file is damaged or incomplete"
+    case .empty(let path): "vocabulary \(path): the file is empty; expected a header line and merges"
+    case .unwritable(let path, let reason): "vocabulary \(path) cannot be written: \(reason)"
+    case .tooManyMerges(let asked, let limit):
+      "\(asked) merges requested; expected 0 to \(limit), the most that readers of CLIP's format accept"
+    }
+  }
 }

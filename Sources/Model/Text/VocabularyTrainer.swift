@@ -1,16 +1,16 @@
-/// Learns byte-pair merges: again and again the pair that stands most often beside each other becomes a symbol.
+/// Learns byte-pair merges: the most frequent pair of adjacent symbols repeatedly becomes a new symbol.
 ///
-/// Of equally frequent pairs the one with the lower ids wins, so the same captions give the same vocabulary in
-/// whatever order they come. Counts are kept up to date: a merge costs as much as the words that hold it.
+/// If pairs are equally frequent, the one with the lower ids wins, so the same captions give the same vocabulary in any
+/// order. Counts are updated incrementally: a merge costs as much as the words that contain its pair.
 public struct VocabularyTrainer {
-  /// A word's symbols, and how often the word stands in the corpus.
+  /// The symbols of each word, and the number of times that the word occurs in the dataset.
   private var words: [(symbols: [Int32], count: Int)]
   private var pairCounts: [UInt64: Int] = [:]
-  /// By pair: the words that held it at some time.
+  /// For each pair, the indices of the words that have contained it at some time.
   private var holders: [UInt64: Set<Int32>] = [:]
   private var queue = BinaryHeap<Candidate>()
 
-  /// A pair with the count that it had when it was queued; the most frequent one is the least.
+  /// A pair with the count that it had when it was queued. The most frequent pair is the least.
   private struct Candidate: Comparable {
     let count: Int
     let pair: UInt64
@@ -18,9 +18,9 @@ public struct VocabularyTrainer {
     static func < (a: Candidate, b: Candidate) -> Bool { a.count != b.count ? a.count > b.count : a.pair < b.pair }
   }
 
-  /// Learns at most `merges` merges from `counts`; fewer where no pair is left that stands twice.
+  /// Learns `merges` merges from `counts`, or fewer if no pair is left that occurs twice.
   ///
-  /// - Throws: `VocabularyError.tooManyMerges` beyond what readers of the format take.
+  /// - Throws: `VocabularyError.tooManyMerges` if readers of the format would not accept as many.
   public static func train(on counts: WordCounts, merges: Int) throws(VocabularyError) -> Vocabulary {
     guard (0...Vocabulary.mergeLimit).contains(merges) else {
       throw .tooManyMerges(asked: merges, limit: Vocabulary.mergeLimit)
@@ -32,7 +32,7 @@ public struct VocabularyTrainer {
     while learned.count < merges, let pair = trainer.popMostFrequent() {
       let (left, right) = MergeTable.pair(pair)
       let symbol = symbols[Int(left)] + symbols[Int(right)]
-      // A symbol that another pair has made already would have two ids.
+      // A symbol that another pair has already made would have two ids.
       guard known.insert(symbol).inserted else { continue }
       learned.append((symbols[Int(left)], symbols[Int(right)]))
       symbols.append(symbol)
@@ -52,19 +52,19 @@ public struct VocabularyTrainer {
     for (pair, count) in pairCounts { queue.insert(Candidate(count: count, pair: pair)) }
   }
 
-  /// Takes the most frequent pair out of the queue; nil when none stands twice.
+  /// Removes the most frequent pair from the queue and returns it, or nil if no pair occurs twice.
   private mutating func popMostFrequent() -> UInt64? {
     while let candidate = queue.popFirst() {
       let count = pairCounts[candidate.pair] ?? 0
       if count < 2 { continue }
       if count == candidate.count { return candidate.pair }
-      // Merges since have made it rarer: back to its place. One that became more frequent was queued again then.
+      // Merges have made the pair rarer since, so it is queued again. A pair that became more frequent was queued then.
       if count < candidate.count { queue.insert(Candidate(count: count, pair: candidate.pair)) }
     }
     return nil
   }
 
-  /// Joins `pair` to `symbol` in every word that holds it, and counts anew what stands beside each other there.
+  /// Replaces `pair` by `symbol` in every word that contains it, and updates the counts of the pairs in these words.
   private mutating func merge(_ pair: UInt64, into symbol: Int32) {
     let (left, right) = MergeTable.pair(pair)
     var risen: Set<UInt64> = []
@@ -98,6 +98,90 @@ public struct VocabularyTrainer {
   }
 
   private static func pairs(of symbols: [Int32]) -> some Sequence<UInt64> {
-    zip(symbols, symbols.dropFirst()).lazy.map { MergeTable.key($0, $1) }
+    zip(symbols, symbols.dropFirst()).lazy.map { MergeTable.key(left: $0, right: $1) }
+  }
+}
+
+/// The number of times that each word occurs in a set of captions, which is all that vocabulary training needs.
+public struct WordCounts: Sendable, Equatable {
+  /// The count of each word, by its bytes.
+  private(set) var words: [[UInt8]: Int] = [:]
+
+  /// The maximum length of a word in bytes. Longer runs without a space are hardly words and are not counted, because
+  /// they cost more time than they are worth.
+  private static let lengthLimit = 1_024
+
+  public init() {}
+
+  /// The number of distinct words.
+  public var distinct: Int { words.count }
+  /// The number of words, repetitions included.
+  public var total: Int { words.values.reduce(0, +) }
+
+  /// Adds the words of a caption, split as the tokenizer splits them.
+  public mutating func add(_ caption: String) {
+    WordSplitter.pieces(of: TextCleaner.clean(caption)) { piece in
+      guard case .word(let scalars) = piece else { return }
+      let bytes = WordSplitter.bytes(of: scalars)
+      if bytes.count <= Self.lengthLimit { words[bytes, default: 0] += 1 }
+    }
+  }
+
+  /// Adds the counts of other captions, for example those that another rank has read.
+  public mutating func add(_ other: WordCounts) { words.merge(other.words, uniquingKeysWith: +) }
+
+  /// The counts as bytes to send: for each word its count, a space, the word and a line feed. A word contains neither
+  /// spaces nor line feeds.
+  public var serialized: [UInt8] {
+    words.reduce(into: []) { bytes, entry in
+      bytes += "\(entry.value) ".utf8
+      bytes += entry.key
+      bytes.append(0x0A)
+    }
+  }
+
+  /// Restores the counts from the bytes of `serialized`.
+  public init(serialized bytes: [UInt8]) {
+    for line in bytes.split(separator: 0x0A) {
+      let parts = line.split(separator: 0x20, maxSplits: 1)
+      guard parts.count == 2, let count = Int(String(decoding: parts[0], as: UTF8.self)) else {
+        preconditionFailure("not word counts: \(String(decoding: line, as: UTF8.self))")
+      }
+      words[Array(parts[1]), default: 0] += count
+    }
+  }
+}
+
+/// A priority queue that returns its least element first.
+struct BinaryHeap<Element: Comparable> {
+  private var elements: [Element] = []
+
+  var first: Element? { elements.first }
+
+  mutating func insert(_ element: Element) {
+    elements.append(element)
+    var child = elements.count - 1
+    while child > 0 {
+      let parent = (child - 1) / 2
+      guard elements[child] < elements[parent] else { break }
+      elements.swapAt(child, parent)
+      child = parent
+    }
+  }
+
+  mutating func popFirst() -> Element? {
+    guard let least = elements.first, let last = elements.popLast() else { return nil }
+    if elements.isEmpty { return least }
+    elements[0] = last
+    var parent = 0
+    while true {
+      var child = 2 * parent + 1
+      guard child < elements.count else { break }
+      if child + 1 < elements.count, elements[child + 1] < elements[child] { child += 1 }
+      guard elements[child] < elements[parent] else { break }
+      elements.swapAt(child, parent)
+      parent = child
+    }
+    return least
   }
 }

@@ -1,33 +1,29 @@
-/// What a pruned transformer's blocks have, each its own, where a plain transformer's are all alike.
+/// The sizes of a transformer's blocks: in a pruned one each block has its own, otherwise they are all equal.
 public struct BlockSizes: Equatable, Sendable {
-  /// Numbers in a head.
+  /// The number of columns in a head.
   public var headWidth: Int
-  /// Heads of each block.
+  /// The number of heads in each block.
   public var heads: [Int]
-  /// Hidden units of each block's MLP.
+  /// The number of hidden units in each block's MLP.
   public var hidden: [Int]
-  /// The tower's width, and heads and hidden units of a block, before anything was pruned: sparsity counts from there.
+  /// The tower's width, and the heads and hidden units of a block, before pruning: sparsity is relative to these.
   public var fullWidth: Int
   public var fullHeads: Int
   public var fullHidden: Int
 
   public init(headWidth: Int, heads: [Int], hidden: [Int], fullWidth: Int, fullHeads: Int, fullHidden: Int) {
-    self.headWidth = headWidth
-    self.heads = heads
-    self.hidden = hidden
-    self.fullWidth = fullWidth
-    self.fullHeads = fullHeads
-    self.fullHidden = fullHidden
+    (self.headWidth, self.heads, self.hidden) = (headWidth, heads, hidden)
+    (self.fullWidth, self.fullHeads, self.fullHidden) = (fullWidth, fullHeads, fullHidden)
   }
 
-  /// Blocks that are all alike.
+  /// Creates blocks of equal sizes.
   init(layers: Int, width: Int, heads: Int, hidden: Int) {
     self.init(
       headWidth: width / heads, heads: Array(repeating: heads, count: layers),
       hidden: Array(repeating: hidden, count: layers), fullWidth: width, fullHeads: heads, fullHidden: hidden)
   }
 
-  /// As JSON has them.
+  /// The sizes as a JSON object.
   var object: [String: Any] {
     [
       "head_width": headWidth, "heads": heads, "hidden": hidden, "full_width": fullWidth, "full_heads": fullHeads,
@@ -35,10 +31,11 @@ public struct BlockSizes: Equatable, Sendable {
     ]
   }
 
-  /// Multiply-adds twice, of the matrix products of one forward of a sequence.
+  /// Returns the operations of the matrix products in one forward of a sequence of `length` rows; a multiply-add counts
+  /// as two.
   func forwardOperations(length: Int, width: Int) -> Double { forwardOperations(length: Double(length), width: width) }
 
-  /// The same at a mean length.
+  /// Returns the same for a mean length.
   func forwardOperations(length l: Double, width: Int) -> Double {
     let w = Double(width)
     return zip(heads, hidden).reduce(0) { sum, block in
@@ -47,8 +44,8 @@ public struct BlockSizes: Equatable, Sendable {
     }
   }
 
-  /// The same of what `Recompute.blocks` computes again: of all blocks but the last, all but the second product of the
-  /// MLP.
+  /// Returns the operations that `Recompute.blocks` repeats: in all blocks but the last, all products but the MLP's
+  /// second one.
   func repeatedOperations(length l: Double, width: Int) -> Double {
     let w = Double(width)
     return zip(heads, hidden).dropLast().reduce(0) { sum, block in
@@ -57,7 +54,7 @@ public struct BlockSizes: Equatable, Sendable {
     }
   }
 
-  /// What is wrong with them as the blocks of a tower; nil: nothing.
+  /// Returns what is wrong with these sizes for a tower of `layers` blocks; nil if they are right.
   func mistake(layers: Int, width: Int) -> String? {
     let largest = 1 << 24
     if heads.count != layers || hidden.count != layers {
@@ -75,13 +72,13 @@ public struct BlockSizes: Equatable, Sendable {
 }
 
 extension VisionConfig {
-  /// Each block's sizes.
+  /// The sizes of each block.
   public var blockSizes: BlockSizes { blocks ?? BlockSizes(layers: layers, width: width, heads: heads, hidden: hidden) }
 }
 
 extension TextConfig {
-  /// Each block's sizes.
+  /// The sizes of each block.
   public var blockSizes: BlockSizes { blocks ?? BlockSizes(layers: layers, width: width, heads: heads, hidden: hidden) }
-  /// Numbers in a head.
+  /// The number of columns in a head.
   public var headWidth: Int { blocks?.headWidth ?? width / heads }
 }

@@ -5,16 +5,16 @@ public import Tensor
 /// ModifiedResNet's.
 public struct VisionConfig: Equatable, Sendable {
   public var imageSize = 224
-  /// Of a ResNet 32: the points that its attention pool sees lie so far apart.
+  /// The width of a patch in pixels; 32 in a ResNet, the distance of two points that its attention pool sees.
   public var patchSize: Int
   public var width: Int
-  /// Blocks, of all stages together.
+  /// The number of blocks, in a ResNet summed over its stages.
   public var layers: Int
-  /// Blocks of each stage of a ModifiedResNet; nil: a vision transformer.
+  /// The number of blocks of each stage of a ModifiedResNet; nil for a vision transformer.
   public var stages: [Int]?
   public var headWidth = 64
   public var mlpRatio = 4.0
-  /// Of a pruned tower: each block's own heads and hidden units.
+  /// Each block's own heads and hidden units in a pruned tower.
   public var blocks: BlockSizes?
 
   public init(imageSize: Int = 224, patchSize: Int, width: Int, layers: Int, headWidth: Int = 64) {
@@ -25,35 +25,35 @@ public struct VisionConfig: Equatable, Sendable {
     self.headWidth = headWidth
   }
 
-  /// The sizes of a ModifiedResNet.
+  /// Creates the sizes of a ModifiedResNet.
   public init(imageSize: Int = 224, stages: [Int], width: Int, headWidth: Int = 64) {
     let blocks = stages.reduce(0) { $0.addingReportingOverflow($1).partialValue }
     self.init(imageSize: imageSize, patchSize: 32, width: width, layers: blocks, headWidth: headWidth)
     self.stages = stages
   }
 
-  /// Channels before the projection to the embedding: 8 · 4 times the width in a ResNet.
+  /// The number of channels before the projection to the embedding: 8 · 4 times the width in a ResNet.
   public var outputWidth: Int { stages == nil ? width : 32 * width }
-  /// Heads of attention; of a ResNet, of its attention pool.
+  /// The number of attention heads, in a ResNet those of its attention pool.
   public var heads: Int { outputWidth / headWidth }
-  /// Hidden units of a block's MLP, of the widest where they differ.
+  /// The number of hidden units in a block's MLP; if the blocks differ, in the widest.
   public var hidden: Int { blocks?.hidden.max() ?? Int(Double(width) * mlpRatio) }
-  /// Patches along one side.
+  /// The number of patches along one side of an image.
   public var grid: Int { imageSize / patchSize }
-  /// Tokens of a picture: the class token (in a ResNet the mean) and the patches.
+  /// The number of tokens of an image: the class token (in a ResNet the mean) and the patches.
   public var tokens: Int { 1 + grid * grid }
 }
 
 /// The sizes of a text transformer, as in open_clip's `text_cfg`.
 public struct TextConfig: Equatable, Sendable {
   public var contextLength = 77
-  /// Zero: as many as the vocabulary of the run has.
+  /// The number of tokens; 0 stands for the size of the run's vocabulary.
   public var vocabularySize = 49408
   public var width: Int
   public var heads: Int
   public var layers: Int
   public var mlpRatio = 4.0
-  /// Of a pruned tower: each block's own heads and hidden units.
+  /// Each block's own heads and hidden units in a pruned tower.
   public var blocks: BlockSizes?
 
   public init(contextLength: Int = 77, vocabularySize: Int = 49408, width: Int, heads: Int, layers: Int) {
@@ -64,16 +64,18 @@ public struct TextConfig: Equatable, Sendable {
     self.layers = layers
   }
 
-  /// Hidden units of a block's MLP, of the widest where they differ.
+  /// The number of hidden units in a block's MLP; if the blocks differ, in the widest.
   public var hidden: Int { blocks?.hidden.max() ?? Int(Double(width) * mlpRatio) }
 }
 
-/// What shape a CLIP model has. Read from and written to open_clip's JSON model configs.
+/// The sizes of a CLIP model, read from and written to open_clip's JSON model configs.
 public struct CLIPConfig: Equatable, Sendable {
   public var embedding: Int
   public var vision: VisionConfig
   public var text: TextConfig
   public var activation: Activation = .gelu
+  /// The value at which the model's `logit_bias` begins; nil if the model has no such parameter.
+  public var initialLogitBias: Double?
 
   public init(embedding: Int, vision: VisionConfig, text: TextConfig) {
     self.embedding = embedding
@@ -82,15 +84,40 @@ public struct CLIPConfig: Equatable, Sendable {
   }
 }
 
-/// A model config that cannot be built, with what to change.
+// MARK: The logit bias
+
+extension CLIPConfig {
+  /// The name of SigLIP's bias, a scalar that is added to all similarities. Softmaxes and rankings do not depend on it,
+  /// so a file of weights may hold it when the model does not, and the other way round.
+  public static let logitBias = "logit_bias"
+  /// The name of the scalar ln(scale) by which similarities are multiplied.
+  public static let logitScale = "logit_scale"
+  /// The name of the text tower's token embedding [vocabulary, width].
+  public static let tokenEmbedding = "token_embedding.weight"
+  /// open_clip's initial value for SigLIP.
+  public static let usualLogitBias = -10.0
+  /// Scaled similarities lie within ±100, so a bias beyond that has no use.
+  static let logitBiasBounds = -100.0...100.0
+
+  /// Returns the model that an objective trains: with the objective's logit bias, if it learns one.
+  public func trained(by objective: ObjectiveOptions) -> CLIPConfig {
+    var config = self
+    config.initialLogitBias = objective.initialLogitBias ?? initialLogitBias
+    return config
+  }
+}
+
+/// A model config that cannot be built. The description says what to change.
 public struct ConfigError: Error, CustomStringConvertible {
   public let description: String
   init(_ description: String) { self.description = description }
 }
 
 extension CLIPConfig {
-  /// Reads open_clip's JSON, bare or under `model_cfg` as in `open_clip_config.json`. Keys that would change the model
-  /// and that we do not build are refused and named.
+  /// Reads open_clip's JSON, bare or under `model_cfg` as in `open_clip_config.json`.
+  ///
+  /// - Throws: a `ConfigError` for sizes that cannot be built, and for unknown keys, because these could mean another
+  ///   model.
   public init(json: Data) throws {
     let object: Any
     do {
@@ -105,6 +132,7 @@ extension CLIPConfig {
     var text = KeyReader(try reader.section("text_cfg"), path: "text_cfg.")
     embedding = try reader.integer("embed_dim")
     activation = try reader.flag("quick_gelu", default: false) ? .quickGELU : .gelu
+    initialLogitBias = try reader.optionalNumber("init_logit_bias")
     let imageSize = try vision.integer("image_size", default: 224)
     let headWidth = try vision.integer("head_width", default: 64)
     let width = try vision.integer("width")
@@ -131,7 +159,7 @@ extension CLIPConfig {
     try validate()
   }
 
-  /// open_clip's JSON for this model.
+  /// The model's sizes as open_clip's JSON.
   public var json: Data {
     get throws {
       var textObject: [String: Any] = [
@@ -139,10 +167,11 @@ extension CLIPConfig {
         "heads": text.heads, "layers": text.layers, "mlp_ratio": text.mlpRatio,
       ]
       textObject["blocks"] = text.blocks?.object
-      let object: [String: Any] = [
+      var object: [String: Any] = [
         "embed_dim": embedding, "quick_gelu": activation == .quickGELU, "vision_cfg": visionObject,
         "text_cfg": textObject,
       ]
+      object["init_logit_bias"] = initialLogitBias
       return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
     }
   }
@@ -162,7 +191,7 @@ extension CLIPConfig {
     return object
   }
 
-  /// Throws where sizes do not go together, or where there is no machine that could hold them.
+  /// Throws a `ConfigError` if sizes contradict each other, or if no machine could hold the model.
   public func validate() throws {
     let largest = 1 << 24
     let sizes = [
@@ -174,7 +203,7 @@ extension CLIPConfig {
     for (name, size) in sizes where size < 1 || size > largest {
       throw ConfigError("\(name) is \(size): it must be between 1 and \(largest)")
     }
-    // In Double: as integers, numbers like these need not exist.
+    // These are computed in Double, because the products may exceed the largest integer.
     for (name, hidden) in [
       ("vision_cfg.mlp_ratio · width", vision.mlpRatio * Double(vision.width)),
       ("text_cfg.mlp_ratio · width", text.mlpRatio * Double(text.width)),
@@ -193,6 +222,9 @@ extension CLIPConfig {
     }
     guard text.vocabularySize >= 0 && text.vocabularySize <= largest else {
       throw ConfigError("text_cfg.vocab_size is \(text.vocabularySize): it must be between 0 and \(largest)")
+    }
+    if let bias = initialLogitBias, !Self.logitBiasBounds.contains(bias) {
+      throw ConfigError("init_logit_bias is \(bias): it must be between -100 and 100")
     }
     if let stages = vision.stages { try validate(stages: stages) }
     guard vision.patchSize <= vision.imageSize else {
@@ -225,15 +257,16 @@ extension CLIPConfig {
     guard vision.width >= 2, vision.width <= 1 << 16 else {
       throw ConfigError("vision_cfg.width is \(vision.width): a ModifiedResNet's is between 2 and 65536")
     }
-    // A convolution of stride 2 rounds up and pooling rounds down: what comes out must be image_size / 32.
+    // A convolution of stride 2 rounds up and pooling rounds down; the result must be image_size / 32.
     guard (vision.imageSize + 1) / 2 / 16 == vision.grid, vision.grid >= 1 else {
       throw ConfigError(
-        "vision_cfg.image_size is \(vision.imageSize): a ModifiedResNet wants a multiple of 32, or up to 30 more than one"
+        "vision_cfg.image_size is \(vision.imageSize): a ModifiedResNet wants a multiple of 32, or up to 30 more than "
+          + "one"
       )
     }
   }
 
-  /// The parameters of all matrices, in Double, for the sum of what a config may say need not fit an integer.
+  /// The approximate number of parameters, in Double because the sum may exceed the largest integer.
   private var approximateParameters: Double {
     func tower(_ layers: Int, _ width: Int, _ ratio: Double, rows: Double) -> Double {
       let w = Double(width)
@@ -242,7 +275,7 @@ extension CLIPConfig {
     let (grid, patch) = (Double(vision.grid), Double(vision.patchSize))
     let visual =
       if let stages = vision.stages {
-        // Every block has 17 planes², those at the head of a stage up to twice as much.
+        // Every block has 17 planes² parameters, the first of a stage up to twice as many.
         zip(stages, [1.0, 2, 4, 8]).reduce(tower(1, vision.outputWidth, 0, rows: grid * grid)) { sum, stage in
           let planes = Double(vision.width) * stage.1
           return sum + Double(stage.0 + 1) * 17 * planes * planes
@@ -255,7 +288,7 @@ extension CLIPConfig {
   }
 }
 
-/// Takes keys out of a JSON object one by one and then says which were not known.
+/// Reads the keys of a JSON object one by one, and then refuses those that were not read.
 struct KeyReader {
   private let object: [String: Any]
   let path: String
@@ -294,6 +327,13 @@ struct KeyReader {
     }
   }
 
+  /// Returns a number; nil if the key is missing or null.
+  mutating func optionalNumber(_ key: String) throws -> Double? {
+    known.insert(key)
+    guard let value = object[key], !(value is NSNull) else { return nil }
+    return try number(key)
+  }
+
   mutating func string(_ key: String, default missing: String) throws -> String {
     known.insert(key)
     guard let value = object[key] else { return missing }
@@ -301,7 +341,7 @@ struct KeyReader {
     return text
   }
 
-  /// A list of whole numbers; nil for what is no list.
+  /// Returns a list of whole numbers; nil if the value is no list.
   mutating func list(_ key: String) throws -> [Int]? {
     known.insert(key)
     guard let list = object[key] as? [Any] else { return nil }
@@ -313,7 +353,7 @@ struct KeyReader {
     }
   }
 
-  /// Passes over keys that have no meaning here.
+  /// Accepts keys that have no meaning here.
   mutating func ignore(_ keys: String...) { known.formUnion(keys) }
 
   mutating func flag(_ key: String, default missing: Bool) throws -> Bool {
@@ -325,7 +365,7 @@ struct KeyReader {
     return flag.boolValue
   }
 
-  /// The sizes of a pruned tower's blocks, where the key is there.
+  /// Returns the sizes of a pruned tower's blocks; nil if the key is missing.
   mutating func blockSizes() throws -> BlockSizes? {
     known.insert("blocks")
     guard object["blocks"] != nil else { return nil }
@@ -354,6 +394,6 @@ struct KeyReader {
 }
 
 extension NSNumber {
-  /// Whether JSON had `true` or `false`, which Foundation reads as numbers too.
+  /// True if the JSON value was `true` or `false`, which Foundation reads as numbers too.
   fileprivate var isBoolean: Bool { unsafe objCType.pointee == CChar(bitPattern: UInt8(ascii: "c")) }
 }

@@ -1,13 +1,13 @@
 public import Foundation
 import Tensor
 
-/// The `config.json` of Hugging Face's `CLIPModel`.
+/// Conversion from and to the `config.json` of Hugging Face's `CLIPModel`.
 ///
-/// Keys that are left out have that library's defaults: those of ViT-B/32 with QuickGELU. `eos_token_id` says where the
-/// text is read: 2, which old files have, stands for the largest id of a caption, any other for its first occurrence.
-/// Both are the end-of-text token, the vocabulary's last, where Kinship reads; a file that says otherwise is refused.
+/// Missing keys have that library's defaults, which are those of ViT-B/32 with QuickGELU. `eos_token_id` is the token
+/// whose row is read: 2, in old files, means the largest id of a caption, any other that id's first occurrence. Kinship
+/// reads the end-of-text token, the last of the vocabulary, and refuses files that say otherwise.
 extension CLIPConfig {
-  /// Whether a model's JSON is of this kind, and not open_clip's.
+  /// Returns whether a model's JSON is of this kind, and not open_clip's.
   public static func isHuggingFace(json: Data) -> Bool {
     guard let object = (try? JSONSerialization.jsonObject(with: json)) as? [String: Any] else { return false }
     return object["text_config"] != nil || object["text_config_dict"] != nil
@@ -25,9 +25,8 @@ extension CLIPConfig {
     var vision = KeyReader(Self.section(object, "vision_config"), path: "vision_config.")
     embedding = try top.integer("projection_dim", default: 512)
 
-    let (textWidth, textHidden) = (
-      try text.integer("hidden_size", default: 512), try text.integer("intermediate_size", default: 2048)
-    )
+    let textWidth = try text.integer("hidden_size", default: 512)
+    let textHidden = try text.integer("intermediate_size", default: 2048)
     self.text = TextConfig(
       contextLength: try text.integer("max_position_embeddings", default: 77),
       vocabularySize: try text.integer("vocab_size", default: 49408), width: textWidth,
@@ -35,9 +34,8 @@ extension CLIPConfig {
       layers: try text.integer("num_hidden_layers", default: 12))
     self.text.mlpRatio = Self.ratio(hidden: textHidden, width: textWidth)
 
-    let (width, hidden) = (
-      try vision.integer("hidden_size", default: 768), try vision.integer("intermediate_size", default: 3072)
-    )
+    let width = try vision.integer("hidden_size", default: 768)
+    let hidden = try vision.integer("intermediate_size", default: 3072)
     let heads = try vision.integer("num_attention_heads", default: 12)
     guard heads > 0, width > 0, width % heads == 0 else {
       throw ConfigError("vision_config.hidden_size \(width) is not a multiple of num_attention_heads \(heads)")
@@ -71,7 +69,7 @@ extension CLIPConfig {
     try validate()
   }
 
-  /// Hugging Face's JSON for this model; a model that `CLIPModel` cannot be is an error.
+  /// The model's sizes as Hugging Face's JSON; throws a `ConfigError` if `CLIPModel` cannot represent the model.
   public var huggingFaceJSON: Data {
     get throws {
       guard vision.stages == nil else {
@@ -108,7 +106,7 @@ extension CLIPConfig {
     }
   }
 
-  /// Old files say everything twice, and what is under `…_dict` holds.
+  /// Merges a section with its copy under `…_dict` in old files, which takes precedence.
   private static func section(_ object: [String: Any], _ name: String) -> [String: Any] {
     let section = object[name] as? [String: Any] ?? [:]
     return section.merging(object[name + "_dict"] as? [String: Any] ?? [:]) { $1 }
@@ -122,7 +120,7 @@ extension CLIPConfig {
     return activation
   }
 
-  /// The ratio that gives back exactly this number of hidden units.
+  /// Returns the ratio from which exactly this number of hidden units results.
   private static func ratio(hidden: Int, width: Int) -> Double {
     let ratio = Double(hidden) / Double(width)
     return Int(exactly: (Double(width) * ratio).rounded(.down)) == hidden ? ratio : ratio.nextUp

@@ -1,12 +1,12 @@
 public import Tensor
 
-/// The positional embedding of a vision transformer for another grid, as open_clip's `resize_pos_embed` computes it
+/// Resizes the positional embedding of a vision transformer to another grid, as open_clip's `resize_pos_embed` does
 /// (torch's bicubic interpolation with antialias, `align_corners` false).
 ///
-/// `positions` is [1 + g², w] and the result [1 + G², w]: the class token's row stays as it is, the rest is an image of
-/// g × g points and w channels that is resized in both directions. Point i of G gathers the points x with
-/// |x + ½ − (i + ½) s| < 2 max(s, 1), s = g / G, weighted by the cubic with a = −½ of that distance over max(s, 1),
-/// divided by their sum. Sums are in Double.
+/// `positions` is [1 + g², w] and the result [1 + G², w]. The class token's row stays as it is; the rest is an image of
+/// g × g points with w channels, resized in both directions. Point i of G is the weighted mean of the points x with
+/// |x + ½ − (i + ½) s| < 2 max(s, 1), s = g / G, whose weight is the cubic with a = −½ of that distance over max(s, 1).
+/// Sums are in Double.
 public func resizedPositions(_ positions: Tensor<Float>, to grid: Int) -> Tensor<Float> {
   let width = positions.columns
   let old = Int(Double(positions.rows - 1).squareRoot().rounded())
@@ -43,7 +43,7 @@ public func resizedPositions(_ positions: Tensor<Float>, to grid: Int) -> Tensor
   return result
 }
 
-/// Which points make one point of a resized line, and with what weights.
+/// The points of a line from which one point of the resized line is computed, and their weights.
 private struct CubicTaps {
   let first: Int
   let weights: [Double]

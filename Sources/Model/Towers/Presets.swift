@@ -1,79 +1,39 @@
 import Tensor
 
 extension CLIPConfig {
-  /// The named models, in the order in which help lists them. The first seven are open_clip's (ViT-T-16: CLIP-KD's);
-  /// the rest are for pictures of 64 pixels and take as many words as the run's vocabulary has.
+  /// The named models, in the order in which help lists them. The first seven are open_clip's (ViT-T-16 is CLIP-KD's);
+  /// the rest are for images of 64 pixels and take the size of the run's vocabulary.
   public static let presets: [(name: String, config: CLIPConfig)] = [
-    (
-      "ViT-T-16",
-      CLIPConfig(
-        embedding: 512, vision: VisionConfig(patchSize: 16, width: 192, layers: 12),
-        text: TextConfig(width: 384, heads: 6, layers: 12))
-    ),
-    (
-      "ViT-S-16",
-      CLIPConfig(
-        embedding: 384, vision: VisionConfig(patchSize: 16, width: 384, layers: 12),
-        text: TextConfig(width: 384, heads: 6, layers: 12))
-    ),
-    (
-      "ViT-B-32",
-      CLIPConfig(
-        embedding: 512, vision: VisionConfig(patchSize: 32, width: 768, layers: 12),
-        text: TextConfig(width: 512, heads: 8, layers: 12))
-    ),
-    (
-      "ViT-B-16",
-      CLIPConfig(
-        embedding: 512, vision: VisionConfig(patchSize: 16, width: 768, layers: 12),
-        text: TextConfig(width: 512, heads: 8, layers: 12))
-    ),
-    (
-      "ViT-L-14",
-      CLIPConfig(
-        embedding: 768, vision: VisionConfig(patchSize: 14, width: 1024, layers: 24),
-        text: TextConfig(width: 768, heads: 12, layers: 12))
-    ),
-    (
-      "RN50",
-      CLIPConfig(
-        embedding: 1024, vision: VisionConfig(stages: [3, 4, 6, 3], width: 64),
-        text: TextConfig(width: 512, heads: 8, layers: 12))
-    ),
-    (
-      "RN101",
-      CLIPConfig(
-        embedding: 512, vision: VisionConfig(stages: [3, 4, 23, 3], width: 64),
-        text: TextConfig(width: 512, heads: 8, layers: 12))
-    ),
-    (
-      "ViT-64-T-16",
-      CLIPConfig(
-        embedding: 128, vision: VisionConfig(imageSize: 64, patchSize: 16, width: 128, layers: 3, headWidth: 32),
-        text: TextConfig(contextLength: 32, vocabularySize: 0, width: 128, heads: 4, layers: 3))
-    ),
-    (
-      "ViT-64-S-16",
-      CLIPConfig(
-        embedding: 192, vision: VisionConfig(imageSize: 64, patchSize: 16, width: 192, layers: 4, headWidth: 48),
-        text: TextConfig(contextLength: 32, vocabularySize: 0, width: 192, heads: 4, layers: 4))
-    ),
-    (
-      "ViT-64-S-8",
-      CLIPConfig(
-        embedding: 192, vision: VisionConfig(imageSize: 64, patchSize: 8, width: 192, layers: 4, headWidth: 48),
-        text: TextConfig(contextLength: 32, vocabularySize: 0, width: 192, heads: 4, layers: 4))
-    ),
-    (
-      "ViT-64-B-8",
-      CLIPConfig(
-        embedding: 256, vision: VisionConfig(imageSize: 64, patchSize: 8, width: 256, layers: 6),
-        text: TextConfig(contextLength: 32, vocabularySize: 0, width: 256, heads: 4, layers: 4))
-    ),
+    ("ViT-T-16", large(512, VisionConfig(patchSize: 16, width: 192, layers: 12), textWidth: 384)),
+    ("ViT-S-16", large(384, VisionConfig(patchSize: 16, width: 384, layers: 12), textWidth: 384)),
+    ("ViT-B-32", large(512, VisionConfig(patchSize: 32, width: 768, layers: 12), textWidth: 512)),
+    ("ViT-B-16", large(512, VisionConfig(patchSize: 16, width: 768, layers: 12), textWidth: 512)),
+    ("ViT-L-14", large(768, VisionConfig(patchSize: 14, width: 1024, layers: 24), textWidth: 768)),
+    ("RN50", large(1024, VisionConfig(stages: [3, 4, 6, 3], width: 64), textWidth: 512)),
+    ("RN101", large(512, VisionConfig(stages: [3, 4, 23, 3], width: 64), textWidth: 512)),
+    ("ViT-64-T-16", small(width: 128, patchSize: 16, layers: 3, textLayers: 3)),
+    ("ViT-64-S-16", small(width: 192, patchSize: 16, layers: 4, textLayers: 4)),
+    ("ViT-64-S-8", small(width: 192, patchSize: 8, layers: 4, textLayers: 4)),
+    ("ViT-64-B-8", small(width: 256, patchSize: 8, layers: 6, textLayers: 4)),
   ]
 
-  /// The preset of that name, with QuickGELU where the name ends in `-quickgelu`, as open_clip writes it; an unknown
-  /// name is an error that lists them.
+  /// Returns a model for images of 224 pixels, whose text tower has 12 layers and heads of 64 columns.
+  private static func large(_ embedding: Int, _ vision: VisionConfig, textWidth: Int) -> CLIPConfig {
+    CLIPConfig(
+      embedding: embedding, vision: vision, text: TextConfig(width: textWidth, heads: textWidth / 64, layers: 12))
+  }
+
+  /// Returns a model for images of 64 pixels, whose towers and embeddings have one width and whose blocks have 4 heads.
+  private static func small(width: Int, patchSize: Int, layers: Int, textLayers: Int) -> CLIPConfig {
+    CLIPConfig(
+      embedding: width,
+      vision: VisionConfig(imageSize: 64, patchSize: patchSize, width: width, layers: layers, headWidth: width / 4),
+      text: TextConfig(contextLength: 32, vocabularySize: 0, width: width, heads: 4, layers: textLayers))
+  }
+
+  /// Creates the preset of that name, with QuickGELU if the name ends in `-quickgelu`, as in open_clip.
+  ///
+  /// - Throws: a `ConfigError` that lists the names if there is no such preset.
   public init(preset name: String) throws {
     let suffix = "-quickgelu"
     let quick = name.hasSuffix(suffix)

@@ -1,12 +1,12 @@
 public import Tensor
 
-/// What a tower's buffers are used for.
+/// The use of a tower's buffers.
 public enum TowerUse: Sendable {
-  /// Forward alone.
+  /// Only forwards.
   case forward
-  /// Forward and backward of all its rows at once.
+  /// Forward and backward of the whole batch together.
   case training
-  /// The same in pieces: features of all pieces first, without keeping anything.
+  /// Forward and backward of micro-batches, after a forward of all of them that keeps nothing.
   case trainingInPieces
 
   fileprivate var keeps: Bool {
@@ -23,18 +23,18 @@ public enum TowerUse: Sendable {
   }
 }
 
-/// The numbers that buffers of a tower hold once they have grown, counted from the layers' own code: rows n, width w,
-/// heads h of together i columns, hidden units u; b pictures or captions, features of width e. A test holds them to the
-/// buffers.
+/// The number of elements in the buffers of a tower once they have grown, derived from the code of the layers; a test
+/// compares them with the buffers. There are n rows of width w, h heads of i columns in all, u hidden units, b images
+/// or captions, and features of width e.
 private struct BufferNumbers {
-  /// Of four bytes whatever the precision of products.
+  /// Elements of four bytes, whatever the precision of products.
   var exact = 0
-  /// What products read: of four bytes, or rounded and then of two.
+  /// Operands of products: elements of four bytes, or of two if they are bf16.
   var operands = 0
-  /// Copies for products of rounded numbers, which there are none of otherwise.
+  /// Copies for bf16 products, which exist only with these.
   var roundings = 0
 
-  func bytes(_ precision: Precision) -> Int {
+  func bytes(_ precision: ComputePrecision) -> Int {
     switch precision {
     case .fp32: 4 * (exact + operands)
     case .bf16: 4 * exact + 2 * (operands + roundings)
@@ -51,33 +51,32 @@ private struct BufferNumbers {
 }
 
 extension BlockSizes {
-  /// Of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, one block in passing as much; all
-  /// share n (max(u, 3 i) + i + w) for gradients, and tiles of scores of one sequence and head for each thread. What is
-  /// computed again is not a block's own but in the place of the one in passing: n (2 w + u), or all but n w.
+  /// Returns the elements of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, and a block that
+  /// keeps nothing uses as many, which blocks share; all share n (max(u, 3 i) + i + w) for gradients, and tiles for the
+  /// scores of one sequence and head on each thread. Activations that are computed again lie in the shared ones:
+  /// n (2 w + u), or all but n w.
   fileprivate func bufferNumbers(
     width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse, recompute: Recompute
   ) -> BufferNumbers {
     let inner = heads.map { $0 * headWidth }
-    func block(_ i: Int, _ u: Int, _ h: Int) -> BufferNumbers {
+    func block(inner i: Int, hidden u: Int, heads h: Int) -> BufferNumbers {
       BufferNumbers(exact: n * (2 * w + h + 4), operands: n * (2 * w + 4 * i + 2 * u))
     }
-    func again(_ i: Int, _ u: Int, _ h: Int) -> BufferNumbers {
+    func again(inner i: Int, hidden u: Int, heads h: Int) -> BufferNumbers {
       switch recompute {
       case .none: BufferNumbers()
       case .cheap: BufferNumbers(operands: n * (2 * w + u))
-      case .blocks: block(i, u, h) - BufferNumbers(exact: n * w)
+      case .blocks: block(inner: i, hidden: u, heads: h) - BufferNumbers(exact: n * w)
       }
     }
     let (i, u, h) = (inner.max() ?? 0, hidden.max() ?? 0, heads.max() ?? 0)
     let tiles = (use.keeps ? 2 : 1) * min(threads, sequences * h) * longest * longest
     var numbers = BufferNumbers(exact: tiles, roundings: tiles)
-    if use.passes { numbers = numbers + block(i, u, h) }
+    if use.passes { numbers = numbers + block(inner: i, hidden: u, heads: h) }
     if use.keeps {
-      if !use.passes { numbers = numbers + again(i, u, h) }
-      for index in heads.indices {
-        numbers =
-          numbers + block(inner[index], hidden[index], heads[index])
-          - again(inner[index], hidden[index], heads[index])
+      if !use.passes { numbers = numbers + again(inner: i, hidden: u, heads: h) }
+      for (i, (u, h)) in zip(inner, zip(hidden, heads)) {
+        numbers = numbers + block(inner: i, hidden: u, heads: h) - again(inner: i, hidden: u, heads: h)
       }
       numbers = numbers + BufferNumbers(exact: n * w, operands: n * (max(u, 3 * i) + i), roundings: n * w)
     }
@@ -86,11 +85,12 @@ extension BlockSizes {
 }
 
 extension TextConfig {
-  /// Bytes in the buffers of the tower, of captions with `rows` tokens in all.
+  /// Returns the bytes in the tower's buffers for `count` captions of `tokens` tokens in all.
   public func bufferBytes(
-    captions b: Int, rows n: Int, longest: Int, embedding e: Int, threads: Int, use: TowerUse,
-    recompute: Recompute = .none, precision: Precision = .fp32
+    captions: (count: Int, tokens: Int, longest: Int), embedding e: Int, threads: Int, use: TowerUse,
+    recompute: Recompute = .none, precision: ComputePrecision = .fp32
   ) -> Int {
+    let (b, n, longest) = captions
     let ends = (use.keeps ? 4 : 2) * b * width + 2 * b + b * e
     let blocks = blockSizes.bufferNumbers(
       width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use, recompute: recompute)
@@ -99,13 +99,13 @@ extension TextConfig {
 }
 
 extension VisionConfig {
-  /// Bytes in the buffers of the tower, of `b` pictures.
+  /// Returns the bytes in the tower's buffers for `b` images.
   public func bufferBytes(
-    pictures b: Int, embedding e: Int, threads: Int, use: TowerUse, recompute: Recompute = .none,
-    precision: Precision = .fp32
+    images b: Int, embedding e: Int, threads: Int, use: TowerUse, recompute: Recompute = .none,
+    precision: ComputePrecision = .fp32
   ) -> Int {
     if let stages {
-      return (ResNetBuffers(self, stages, pictures: b, use: use, recompute).total + BufferNumbers(exact: b * e))
+      return (ResNetBuffers(self, stages, images: b, use: use, recompute).total + BufferNumbers(exact: b * e))
         .bytes(precision)
     }
     let (n, w) = (b * tokens, width)
@@ -118,16 +118,16 @@ extension VisionConfig {
   }
 }
 
-/// The buffers of a ModifiedResNet, in the order in which its forward and backward ask for them.
+/// The elements in the buffers of a ModifiedResNet, in the order in which its forward and backward use them.
 private struct ResNetBuffers {
-  /// Of four bytes.
+  /// Elements of four bytes.
   private var exact = 0
-  /// Of what products read.
+  /// Operands of products.
   private var operands = 0
-  /// Buffers that several layers use hold the largest.
+  /// Buffers that layers share, which are as large as the largest use.
   private var sharedExact: [String: Int] = [:]
   private var sharedOperands: [String: Int] = [:]
-  /// The rounded pictures.
+  /// Images, rounded for bf16 products.
   private var pixels = 0
   private let use: TowerUse
   private let recompute: Recompute
@@ -138,17 +138,17 @@ private struct ResNetBuffers {
       roundings: pixels + (sharedExact["kernel"] ?? 0))
   }
 
-  init(_ config: VisionConfig, _ stages: [Int], pictures: Int, use: TowerUse, _ recompute: Recompute) {
+  init(_ config: VisionConfig, _ stages: [Int], images: Int, use: TowerUse, _ recompute: Recompute) {
     self.use = use
     self.recompute = recompute
-    var plane = Plane(pictures: pictures, height: config.imageSize, width: config.imageSize)
+    var plane = Plane(images: images, height: config.imageSize, width: config.imageSize)
     let (width, half) = (config.width, config.width / 2)
     exact += plane.rows * 3
     pixels = plane.rows * 3
     for (index, sizes) in [(3, half), (half, half), (half, width)].enumerated() {
-      convolve(plane, sizes.0, sizes.1, stride: index == 0 ? 2 : 1)
+      convolve(plane, inputs: sizes.0, outputs: sizes.1, stride: index == 0 ? 2 : 1)
       if index == 0 { plane = plane.convolved(stride: 2) }
-      // z, and y beside it where backward wants it.
+      // z, and y if backward needs it.
       operands += plane.rows * sizes.1
       exact += (use.keeps ? 5 : 3) * sizes.1
       if use.keeps { hold(plane.rows * sizes.1, "stem's output") }
@@ -168,32 +168,32 @@ private struct ResNetBuffers {
         let halves = place == 0 && stage > 0
         let grows = halves || inputs != 4 * planes
         largestInput = max(largestInput, plane.rows * inputs)
-        add(plane, inputs, planes, halves: halves, grows: grows)
+        add(plane, inputs: inputs, planes: planes, halves: halves, grows: grows)
         if halves { plane = plane.halved }
         inputs = 4 * planes
       }
     }
     exact += plane.rows * inputs
     if use.keeps {
-      // Of a block's input, or of the last output, the gradients of both ways that lead to it.
+      // The two parts of the gradient of a block's input, or of the last output.
       for buffer in ["blocks0", "blocks1"] { grow(buffer, max(largestInput, plane.rows * inputs)) }
     }
-    addPool(pictures, points: config.grid * config.grid, width: config.outputWidth, heads: config.heads)
+    addPool(images, points: config.grid * config.grid, width: config.outputWidth, heads: config.heads)
   }
 
-  private mutating func add(_ plane: Plane, _ inputs: Int, _ planes: Int, halves: Bool, grows: Bool) {
+  private mutating func add(_ plane: Plane, inputs: Int, planes: Int, halves: Bool, grows: Bool) {
     let out = halves ? plane.halved : plane
     let (r, o) = (plane.rows, out.rows)
-    convolve(plane, planes, planes, stride: 1)
+    convolve(plane, inputs: planes, outputs: planes, stride: 1)
     if use.keeps {
-      // Each batch norm has three numbers a channel, and two for its gradients.
+      // Each batch norm has three numbers per channel, and two for its gradients.
       operands += o * 4 * planes
       exact += 5 * 6 * planes
-      for layer in ["reduce", "spread"] {
+      for layer in ["conv1", "conv2"] {
         hold(r * planes, layer, isProduct: true)
         hold(r * planes, "\(layer)'s output")
       }
-      hold(o * 4 * planes, "expand", isProduct: true)
+      hold(o * 4 * planes, "conv3", isProduct: true)
       if halves {
         hold(o * planes, "pooled")
         hold(o * inputs, "pooled input")
@@ -209,9 +209,9 @@ private struct ResNetBuffers {
       grow("narrow1", r * planes)
     }
     if use.passes {
-      grow("reduce", r * planes)
-      grow("spread", r * planes)
-      grow("expand", o * 4 * planes)
+      grow("conv1", r * planes)
+      grow("conv2", r * planes)
+      grow("conv3", o * 4 * planes)
       grow("output", o * 4 * planes)
       growExact("columns of three", 3 * 6 * planes)
       if halves {
@@ -225,28 +225,28 @@ private struct ResNetBuffers {
     }
   }
 
-  /// The tokens; of the first one query and mixture; with backward, their gradients.
+  /// Adds the tokens, the query and the attention of the first one, and their gradients.
   private mutating func addPool(_ b: Int, points: Int, width c: Int, heads h: Int) {
     let t = points + 1
     exact += b * t * c + 3 * b * c + 2 * b * h * c + b * h * t
     if use.keeps { exact += b * h * (c + t) + 3 * b * c + b * t * c }
   }
 
-  /// The unfolded rows of a 3 × 3 convolution and its weights in their order.
-  private mutating func convolve(_ plane: Plane, _ inputs: Int, _ outputs: Int, stride: Int) {
-    func unfold(_ channels: Int, _ stride: Int) {
+  /// Adds the unfolded rows of a 3 × 3 convolution and its weights in the order that they need.
+  private mutating func convolve(_ plane: Plane, inputs: Int, outputs: Int, stride: Int) {
+    func unfold(channels: Int, stride: Int) {
       let output = plane.convolved(stride: stride)
       grow("columns", LineGroups(output, channels: channels).height * output.width * 9 * channels)
     }
-    unfold(inputs, stride)
+    unfold(channels: inputs, stride: stride)
     growExact("kernel", 9 * inputs * outputs)
     guard use.keeps else { return }
     growExact("kernel gradient", 9 * inputs * outputs)
-    // Pictures are not learned.
-    if stride == 1 { unfold(outputs, 1) }
+    // Images need no gradient.
+    if stride == 1 { unfold(channels: outputs, stride: 1) }
   }
 
-  /// Numbers that backward needs: of the layer's own, or in memory that all layers share where they are made again.
+  /// Adds activations that backward needs: the layer's own, or shared by all layers if they are computed again.
   private mutating func hold(_ numbers: Int, _ buffer: String, isProduct: Bool = false) {
     if recompute == .none || (recompute == .cheap && isProduct) { operands += numbers } else { grow(buffer, numbers) }
   }

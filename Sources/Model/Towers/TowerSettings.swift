@@ -22,7 +22,7 @@ extension VisionConfig: Section {
   }
 }
 
-/// `layers` of a vision tower: a number for a transformer, a list for a ResNet.
+/// The key `layers` of a vision tower: a number for a transformer, a list for a ResNet.
 enum VisionBlocks: FieldValue {
   case layers(Int)
   case stages([Int])

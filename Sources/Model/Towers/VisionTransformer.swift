@@ -1,9 +1,10 @@
 public import Tensor
 
-// b pictures, g patches along a side, n = b (1 + g²) rows, w width, e embedding.
+// b images of g × g patches, n = b (1 + g²) rows, w width, e embedding.
 
-/// Pictures [b, 3, size, size] to features [b, e], as open_clip's VisionTransformer computes them: patch embedding
-/// without bias, class token in front, positions, ln_pre, blocks, ln_post of the class token, projection.
+/// The vision tower that computes features [b, e] of images [b, 3, size, size] as open_clip's VisionTransformer does:
+/// patch embedding without bias, a class token in front, positions, ln_pre, blocks, ln_post of the class token,
+/// projection.
 public final class VisionTransformer<S: Scalar>: VisionTower {
   public let config: VisionConfig
   let classEmbedding: Parameter<S>
@@ -16,29 +17,29 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   let survivors = Survivors<S>()
   public let stages: TowerStages
 
-  private let patchRows = OperandBuffer<S>()
-  /// The gradient of one picture's rows, rounded.
-  private let rounding = RoundedBuffer()
-  private let precision: Precision
+  private let patchRows = MatrixOperandBuffer<S>()
+  /// The gradient of one image's rows, rounded for a bf16 product.
+  private let rounding = BFloat16Buffer()
+  private let precision: ComputePrecision
   private let embedded = Buffer<S>()
   private let normed = Buffer<S>()
-  private let savedBefore = LayerNorm<S>.Saved()
+  private let activationsBefore = LayerNorm<S>.Activations()
   private let classRows = Buffer<S>()
   private let classNormed = Buffer<S>()
-  private let savedAfter = LayerNorm<S>.Saved()
+  private let activationsAfter = LayerNorm<S>.Activations()
   private let features = Buffer<S>()
   private let dtokens = Buffer<S>()
   private let dembedded = Buffer<S>()
   private let dclass = Buffer<S>()
   private let dclassNormed = Buffer<S>()
-  private var pictures = 0
-  /// The tokens of so many pictures, and the class tokens' rows.
+  private var imageCount = 0
+  /// The tokens of `imageCount` images, and the rows of their class tokens.
   private var sequences = Sequences(lengths: [])
   private var classTokens: [Int] = []
 
   init(
     _ store: ParameterStore<S>, _ config: VisionConfig, embedding: Int, activation: Activation,
-    precision: Precision = .fp32, recompute: Recompute = .none
+    precision: ComputePrecision = .fp32, recompute: Recompute = .none
   ) {
     self.config = config
     self.precision = precision
@@ -55,7 +56,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
       store, name: "visual.transformer",
       TransformerConfig(
         width: w, blocks: config.blockSizes, survivors: survivors, causal: false, activation: activation,
-        // Xavier's uniform for the fused projection, and what a linear map starts with for the rest.
+        // Xavier's uniform values for the fused projection, and PyTorch's for linear maps in the rest.
         initial: .init(
           inProjection: .uniform((1.5 / Double(w)).squareRoot()), outProjection: .uniform(scale),
           expand: .uniform(scale), contract: .uniform(1 / Double(config.hidden).squareRoot())),
@@ -68,12 +69,12 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
 
   private var patchLength: Int { 3 * config.patchSize * config.patchSize }
 
-  private func arrange(pictures count: Int) {
-    pictures = count
+  private func arrange(images count: Int) {
+    imageCount = count
     guard sequences.count != count else { return }
     sequences.become(lengths: repeatElement(config.tokens, count: count))
     classTokens.removeAll(keepingCapacity: true)
-    for picture in 0..<count { classTokens.append(picture * config.tokens) }
+    for image in 0..<count { classTokens.append(image * config.tokens) }
   }
 
   public func forward(
@@ -81,45 +82,45 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   ) -> Tensor<S> {
     let b = images.shape[0]
     precondition(
-      images.shape == Shape(b, 3, config.imageSize, config.imageSize), "pictures of \(images.shape) for \(config)")
-    arrange(pictures: b)
+      images.shape == Shape(b, 3, config.imageSize, config.imageSize), "images of \(images.shape) for \(config)")
+    arrange(images: b)
     stages.willRun?(0)
     let (tokens, w) = (config.tokens, config.width)
     let grid = config.grid * config.grid
     let rows = patchRows.operand(Shape(b * grid, patchLength), precision)
     patches(of: images, size: config.patchSize, into: rows)
 
-    // Positions first; then patches accumulate onto theirs and the class embedding onto the first.
+    // Write positions first; then add the patches to theirs and the class embedding to the first.
     let x = embedded.tensor(Shape(b * tokens, w))
     let kernel = convolution.operand(like: rows).reshaped(Shape(w, patchLength))
-    for picture in 0..<b {
-      let block = x.rows(picture * tokens..<(picture + 1) * tokens)
+    for image in 0..<b {
+      let block = x.rows(image * tokens..<(image + 1) * tokens)
       copy(positions.value, into: block)
       add(classEmbedding.value, to: block.rows(0..<1))
       matmul(
-        rows.rows(picture * grid..<(picture + 1) * grid), kernel, into: block.rows(1..<tokens), transposeB: true,
+        rows.rows(image * grid..<(image + 1) * grid), kernel, into: block.rows(1..<tokens), transposeB: true,
         accumulate: true)
     }
     let y = normed.tensor(x.shape)
-    normBefore.forward(x, into: y, saved: savedBefore)
+    normBefore.forward(x, into: y, activations: activationsBefore)
     observe?("visual.ln_pre", y)
 
     let z = transformer.forward(
-      y, sequences, keeping: mode.keeps, willRun: { stages.willRun?(1 + $0) },
+      y, sequences, mode: mode, willRun: { stages.willRun?(1 + $0) },
       observe: { observe?("visual.transformer.resblocks.\($0)", $1) })
     stages.willRun?(stages.extents.count - 1)
     let first = classRows.tensor(Shape(b, w))
     gatherRows(z, classTokens, into: first)
     let last = classNormed.tensor(Shape(b, w))
-    normAfter.forward(first, into: last, saved: savedAfter)
+    normAfter.forward(first, into: last, activations: activationsAfter)
     let out = features.tensor(Shape(b, projection.shape[1]))
     matmul(last, projection.value, into: out)
     return out
   }
 
   public func backward(_ dfeatures: Tensor<S>) {
-    let b = pictures
-    precondition(dfeatures.rows == b, "a gradient of \(dfeatures.shape) for \(b) pictures")
+    let b = imageCount
+    precondition(dfeatures.rows == b, "a gradient of \(dfeatures.shape) for \(b) images")
     let (tokens, w) = (config.tokens, config.width)
     let grid = config.grid * config.grid
     let last = classNormed.tensor(Shape(b, w))
@@ -128,7 +129,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     matmul(last, dfeatures, into: projection.gradient, transposeA: true, beta: 1)
     let dfirst = dclass.tensor(Shape(b, w))
     fill(dfirst, 0)
-    normAfter.backward(dlast, x: classRows.tensor(Shape(b, w)), saved: savedAfter, dx: dfirst)
+    normAfter.backward(dlast, x: classRows.tensor(Shape(b, w)), activations: activationsAfter, dx: dfirst)
     stages.gradientsReady?(stages.extents.count - 1)
 
     let dz = dtokens.tensor(Shape(b * tokens, w))
@@ -138,21 +139,21 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
 
     let dx = dembedded.tensor(Shape(b * tokens, w))
     fill(dx, 0)
-    normBefore.backward(dz, x: embedded.tensor(Shape(b * tokens, w)), saved: savedBefore, dx: dx)
+    normBefore.backward(dz, x: embedded.tensor(Shape(b * tokens, w)), activations: activationsBefore, dx: dx)
     let rows = patchRows.operand(Shape(b * grid, patchLength), precision)
     let dkernel = convolution.gradient.reshaped(Shape(w, patchLength))
-    for picture in 0..<b {
-      let block = dx.rows(picture * tokens..<(picture + 1) * tokens)
+    for image in 0..<b {
+      let block = dx.rows(image * tokens..<(image + 1) * tokens)
       add(block, to: positions.gradient)
       add(block.rows(0..<1), to: classEmbedding.gradient)
       matmul(
-        rounding.operand(block.rows(1..<tokens), precision), rows.rows(picture * grid..<(picture + 1) * grid),
+        rounding.operand(block.rows(1..<tokens), precision), rows.rows(image * grid..<(image + 1) * grid),
         into: dkernel, transposeA: true, accumulate: true)
     }
     stages.gradientsReady?(0)
   }
 
-  /// No layer of it sees more than one picture at a time.
+  // No layer computes over more than one image.
   public func freeze(_ frozen: Frozen) {}
   public func synchronize(over ranks: any Ranks<S>) {}
   public func moveStatistics() {}

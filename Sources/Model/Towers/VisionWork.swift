@@ -1,7 +1,7 @@
 import Tensor
 
 extension VisionConfig {
-  /// Multiply-adds twice, of the matrix products of one picture's forward.
+  /// Returns the operations of the matrix products in one image's forward; a multiply-add counts as two.
   public func forwardOperations(embedding: Int) -> Double {
     guard stages != nil else {
       let patches = Double(grid * grid)
@@ -9,16 +9,16 @@ extension VisionConfig {
         + blockSizes.forwardOperations(length: tokens, width: width) + 2 * Double(width * embedding)
     }
     let products = convolutions.reduce(0) { $0 + Double($1.points * $1.taps * $1.inputs * $1.outputs) }
-    // The pool: query, key and value once each for one token; all tokens once for scores and once for the mixture.
+    // The pool: query, key and value once each, for one token; all tokens once for the scores and once for the mean.
     let c = Double(outputWidth)
     let pool = 3 * c * c + 2 * Double(tokens * heads) * c + c * Double(embedding)
     return 2 * (products + pool)
   }
 
-  /// The same of what `Recompute.blocks` computes again.
+  /// The operations that `Recompute.blocks` repeats.
   fileprivate var repeatedOperations: Double {
     guard let stages else { return blockSizes.repeatedOperations(length: Double(tokens), width: width) }
-    // Neither the stem nor the last block, whose shortcut has a convolution where it is the first of its stage.
+    // Neither the stem nor the last block, whose shortcut has a convolution if the block is the first of its stage.
     return convolutions.dropFirst(3).dropLast(stages.last == 1 ? 4 : 3).reduce(0) {
       $0 + 2 * Double($1.points * $1.taps * $1.inputs * $1.outputs)
     }
@@ -48,13 +48,14 @@ extension VisionConfig {
 }
 
 extension CLIPConfig {
-  /// Multiply-adds twice, of the matrix products of one pair's forward, of a caption of so many tokens.
+  /// Returns the operations of the matrix products in one pair's forward, for a caption of this mean length; a
+  /// multiply-add counts as two.
   public func forwardOperations(tokens: Double) -> Double {
     vision.forwardOperations(embedding: embedding)
       + text.blockSizes.forwardOperations(length: tokens, width: text.width) + 2 * Double(text.width * embedding)
   }
 
-  /// The same of what backward computes again, of towers that it runs through.
+  /// Returns the operations that backward repeats, in towers that are not frozen.
   public func repeatedOperations(tokens: Double, _ recompute: Recompute, frozen: Frozen = .none) -> Double {
     guard recompute == .blocks else { return 0 }
     return (frozen.image ? 0 : vision.repeatedOperations)

@@ -87,7 +87,7 @@ import Testing
     _ = try checkpoint(Self.whole)
     try FileManager.default.removeItem(atPath: folder.path(name))
     let error = #expect(throws: CheckpointError.self) { try Checkpoint.open(folder.url.path) }
-    #expect(error?.exitCode == 74)
+    #expect(error?.status == .inputOutput)
     #expect(error?.description.hasSuffix("\(name): No such file or directory") == true)
   }
 }

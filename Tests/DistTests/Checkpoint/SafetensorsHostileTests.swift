@@ -11,7 +11,7 @@ import Testing
   private func refusal(_ bytes: [UInt8]) throws -> String {
     let path = try folder.write("hostile.safetensors", bytes)
     let error = #expect(throws: SafetensorsError.self) { try SafetensorsFile(path) }
-    #expect(error?.exitCode == 65)
+    #expect(error?.status == .badData)
     #expect(error?.description.hasPrefix("safetensors file \(path): ") == true)
     return error?.reason ?? ""
   }

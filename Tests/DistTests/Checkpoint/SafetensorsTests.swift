@@ -7,7 +7,7 @@ import Testing
 @Suite struct SafetensorsTests {
   let folder = try! TemporaryFolder()
 
-  /// Bytes put together by hand: the header's length, the header, the numbers.
+  /// Opens a file of these bytes after the length of the header.
   private func file(_ header: String, _ data: [UInt8]) throws -> SafetensorsFile {
     let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> ($0 * 8)) }
     return try SafetensorsFile(try folder.write("hand.safetensors", length + Array(header.utf8) + data))
@@ -40,9 +40,12 @@ import Testing
 
   @Test func readsIntegersOfEveryWidth() throws {
     let file = try file(
-      #"{"i64":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"i32":{"dtype":"I32","shape":[1],"data_offsets":[8,12]},"#
-        + #""i16":{"dtype":"I16","shape":[1],"data_offsets":[12,14]},"i8":{"dtype":"I8","shape":[1],"data_offsets":[14,15]},"#
-        + #""u8":{"dtype":"U8","shape":[2],"data_offsets":[15,17]},"bool":{"dtype":"BOOL","shape":[2],"data_offsets":[17,19]},"#
+      #"{"i64":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"#
+        + #""i32":{"dtype":"I32","shape":[1],"data_offsets":[8,12]},"#
+        + #""i16":{"dtype":"I16","shape":[1],"data_offsets":[12,14]},"#
+        + #""i8":{"dtype":"I8","shape":[1],"data_offsets":[14,15]},"#
+        + #""u8":{"dtype":"U8","shape":[2],"data_offsets":[15,17]},"#
+        + #""bool":{"dtype":"BOOL","shape":[2],"data_offsets":[17,19]},"#
         + #""no":{"dtype":"BOOL","shape":[1],"data_offsets":[19,20]}}"#,
       [0xFE, 255, 255, 255, 255, 255, 255, 255, 0xFD, 255, 255, 255, 0xFC, 255, 0xFB, 0, 250, 1, 0, 2])
     #expect(try file.integers("i64") == [-2])
@@ -93,7 +96,7 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path) == ["kept.safetensors"])
   }
 
-  /// Longer than the piece in which numbers are converted.
+  /// The tensor is longer than the piece in which numbers are converted.
   @Test func readsLongTensorsWhole() throws {
     let path = folder.path("long.safetensors")
     let count = (1 << 18) + 3
@@ -104,7 +107,7 @@ import Testing
     #expect(tensor[count - 1] == 262_146)
   }
 
-  @Test func readsIntoMemoryThatIsThere() throws {
+  @Test func readsIntoAnArena() throws {
     let path = folder.path("into.safetensors")
     try SafetensorsFile.write([.init("x", Tensor<Float>(Shape(2, 2), [1, 2, 3, 4]))], to: path)
     let arena = Arena<Double>(count: 8)
@@ -133,19 +136,19 @@ import Testing
     #expect(error?.reason == "two tensors to write have the name \(name)")
   }
 
-  @Test func saysWhatTheSystemRefused() throws {
+  @Test func errorsOfTheSystem() throws {
     let missing = #expect(throws: SafetensorsError.self) { try SafetensorsFile(folder.path("missing")) }
-    #expect(missing?.exitCode == 74)
+    #expect(missing?.status == .inputOutput)
     #expect(missing?.reason == "cannot open it: No such file or directory")
     let isFolder = #expect(throws: SafetensorsError.self) { try SafetensorsFile(folder.url) }
     #expect(isFolder?.reason == "cannot read it: it is not a file")
     let nowhere = #expect(throws: SafetensorsError.self) {
       try SafetensorsFile.write([], to: folder.path("no/such/folder"))
     }
-    #expect(nowhere?.exitCode == 74)
+    #expect(nowhere?.status == .inputOutput)
   }
 
-  @Test func saysWhatATensorIsInstead() throws {
+  @Test func errorsOfTypesAndShapes() throws {
     let path = folder.path("types.safetensors")
     try SafetensorsFile.write(
       [.init("x", Tensor<Float>(Shape(2))), .init("n", integers: [1], shape: Shape(1))], to: path)
@@ -163,7 +166,7 @@ import Testing
 }
 
 @Suite struct GoldenSafetensorsTests {
-  /// Every tensor of every file of the golden set, against Foundation's JSON decoder and the bytes themselves.
+  /// Every tensor of every file of the golden set equals the bytes that Foundation's JSON decoder locates.
   @Test func readsEveryGoldenFile() throws {
     let found = FileManager.default.enumerator(at: Fixture.golden, includingPropertiesForKeys: nil)
     let files = (found?.allObjects ?? []).compactMap { $0 as? URL }.filter { $0.pathExtension == "safetensors" }

@@ -3,8 +3,8 @@ import TestSupport
 import Testing
 
 extension MPITests {
-  /// Each collective on 1, 2 and 3 ranks, with blocks of unequal size (7 rows; 3 does not divide them) and with fewer
-  /// rows than ranks, against numbers computed here from the probes' rule: element i of rank r is 1000 (r + 1) + i.
+  /// Tests each collective on 1, 2 and 3 ranks, with blocks of unequal size (7 rows) and with fewer rows than ranks.
+  /// The expected numbers follow from the probes' rule: element i of rank r is 1000 (r + 1) + i.
   @Suite(.serialized)
   struct CollectiveTests {
     @Test(arguments: [1, 2, 3], ["sum-float", "sum-double"])
@@ -74,7 +74,7 @@ extension MPITests {
     @Test(arguments: [1, 2, 3])
     func exchangesBlocks(ranks: Int) async throws {
       func length(_ from: Int, _ to: Int) -> Int { 4 * ((from + 2 * to) % 3) }
-      try await expect("exchange", ["4"], ranks) { rank in
+      try await expect("all-to-all", ["4"], ranks) { rank in
         let received = (0..<ranks).flatMap { from in
           let start = (0..<rank).reduce(0) { $0 + length(from, $1) }
           return (start..<start + length(from, rank)).map { Float(value(from, $0)) }
@@ -83,12 +83,12 @@ extension MPITests {
       }
     }
 
-    /// A limit of 3 elements a message splits every one of these; the results must not change.
+    /// A limit of 3 elements per message splits all of these, and must not change the results.
     @Test(arguments: [
       ["sum-float", "7"], ["sum-double", "7"], ["sum-arrays", "7"], ["gather-rows", "7"],
       ["gather-rows-in-place", "7"],
       ["gather-vector", "7"], ["gather-slices", "4"], ["reduce-scatter", "4"], ["broadcast", "7"], ["all-gather", "4"],
-      ["exchange", "4"],
+      ["all-to-all", "4"],
     ])
     func splitsLongMessages(probe: [String]) async throws {
       let whole = try await MPIRun.probe(probe[0], [probe[1]], ranks: 3)
@@ -106,20 +106,20 @@ extension MPITests {
       #expect(run.lines == (0..<ranks).map { "rank \($0)/\(ranks) node \($0)/\(ranks) \(ledgers)" })
     }
 
-    /// Ten floats and three doubles; cut into short messages the volume is the same.
+    /// Ten floats and three doubles: splitting them into short messages does not change the volume.
     @Test(arguments: [[], ["3"]])
     func countsWhatOtherRanksSend(limit: [String]) async throws {
       let lines = [
-        1: ["sum 0, scatter 0, slices 0, numbers 0, broadcast 0, barrier 0"],
+        1: ["all-reduce 0, scatter 0, slices 0, numbers 0, broadcast 0, barrier 0"],
         2: [
-          "sum 40, scatter 20, slices 20, numbers 24, broadcast 0, barrier 0",
-          "sum 40, scatter 20, slices 20, numbers 24, broadcast 40, barrier 0",
+          "all-reduce 40, scatter 20, slices 20, numbers 24, broadcast 0, barrier 0",
+          "all-reduce 40, scatter 20, slices 20, numbers 24, broadcast 40, barrier 0",
         ],
         // Shares of 3, 3 and 4 elements.
         3: [
-          "sum 52, scatter 24, slices 28, numbers 32, broadcast 0, barrier 0",
-          "sum 52, scatter 24, slices 28, numbers 32, broadcast 40, barrier 0",
-          "sum 56, scatter 32, slices 24, numbers 32, broadcast 40, barrier 0",
+          "all-reduce 52, scatter 24, slices 28, numbers 32, broadcast 0, barrier 0",
+          "all-reduce 52, scatter 24, slices 28, numbers 32, broadcast 40, barrier 0",
+          "all-reduce 56, scatter 32, slices 24, numbers 32, broadcast 40, barrier 0",
         ],
       ]
       for (ranks, expected) in lines {
@@ -137,7 +137,7 @@ extension MPITests {
 
     private func value(_ rank: Int, _ place: Int) -> Int { (rank + 1) * 1000 + place }
 
-    /// The rank that owns a row, found by counting: the last one whose first row is not beyond it.
+    /// Returns the rank that owns a row: the last one whose first row is not beyond it.
     private func owner(of row: Int, _ rows: Int, _ ranks: Int) -> Int {
       (0..<ranks).last { Int((Double($0 * rows) / Double(ranks)).rounded(.down)) <= row }!
     }
@@ -156,5 +156,34 @@ extension MPITests {
     let half = Communicator.slice(of: Int.max, rank: 4095, size: 4096)
     #expect(half.upperBound == Int.max)
     #expect(half.count == 1 << 51)
+  }
+}
+
+extension MPITests {
+  /// Tests one copy of a model's weights for the ranks of a node, on this machine and on groups of ranks that stand for
+  /// nodes.
+  @Suite(.serialized)
+  struct SharedWindowTests {
+    @Test(arguments: [[1], [2], [3], [2, 1], [1, 1, 1]])
+    func ranksOfANodeComputeFromOneCopy(nodes: [Int]) async throws {
+      let run = try await MPIRun.probe("shared-weights", nodes.map(String.init), ranks: nodes.reduce(0, +))
+      #expect(run.status == 0, "\(run)")
+      let groups = nodes.enumerated().flatMap { number, size in Array(repeating: number, count: size) }
+      #expect(run.lines == groups.enumerated().map { rank, group in "\(rank): true \(Double(group) + 0.5)" })
+    }
+
+    /// The error must come before a page is touched that the file system cannot provide, which is a bus error.
+    @Test(arguments: [1, 2])
+    func tooSmallAFileSystemIsFoundFirst(ranks: Int) async throws {
+      let run = try await MPIRun.probe("shared-memory-too-small", ranks: ranks)
+      #expect(run.status == 74, "\(run)")
+      #expect(run.lines.allSatisfy { $0.hasSuffix("2 MiB fit") })
+      for words in [
+        "no shared memory for the ranks of", "/shared has 20 MiB free, and 1041 MiB are needed", "--shm-size=1280m",
+        "mount -o remount,size=1280m /shared",
+      ] {
+        #expect(run.errors.contains(words), "“\(words)” is not in \(run)")
+      }
+    }
   }
 }

@@ -1,8 +1,12 @@
 import TestSupport
 import Testing
 
+/// All tests that start ranks. Only one job runs at a time, because two would share the cores and slow each other down.
+@Suite(.serialized)
+enum MPITests {}
+
 extension MPITests {
-  /// How jobs end: with the right code, and with a message that says who and where.
+  /// Tests that jobs end with the right code and with a message that names the rank and the host.
   @Suite(.serialized)
   struct JobTests {
     let folder = try! TemporaryFolder()
@@ -32,7 +36,8 @@ extension MPITests {
       #expect(run.status != 0, "\(run)")
     }
 
-    /// The last rank is done before the others, who come when it waits for them: its code must not cost them their end.
+    /// The last rank finishes before the others, which come while it waits for them. Its non-zero code must not end
+    /// them.
     @Test(arguments: [1, 2, 3])
     func orderlyCodeWaitsForAll(ranks: Int) async throws {
       let run = try await MPIRun.probe("orderly", ["75", folder.pipe("pipe")], ranks: ranks)
@@ -74,7 +79,7 @@ extension MPITests {
       }
     }
 
-    /// What a launcher left behind holds the test's pipes: the test would wait for it for ever.
+    /// Processes that a launcher leaves behind hold the test's pipes, so the test would wait for them forever.
     @Test func whatAnOverdueRunLeftBehindIsStopped() async throws {
       let overdue = await #expect(throws: MPIRun.Overdue.self) {
         try await MPIRun.execute(

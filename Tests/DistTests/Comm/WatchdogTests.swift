@@ -3,13 +3,13 @@ import Testing
 
 @testable import Dist
 
-/// Nothing waits for ever.
+/// The watchdog ends jobs that hang.
 extension MPITests {
   @Suite(.serialized)
   struct WatchdogTests {
     let folder = try! TemporaryFolder()
 
-    /// A silent link or a suspended node looks like this: a rank that neither ends nor speaks.
+    /// A stopped rank neither ends nor reports, like one behind a dead link or on a suspended node.
     @Test(arguments: [2, 3])
     func stoppedRankEndsTheJob(ranks: Int) async throws {
       let run = try await MPIRun.probe("stopped", ["1", folder.pipe("pipe")], ranks: ranks)
@@ -25,7 +25,7 @@ extension MPITests {
       #expect(run.errors.contains("the watchdog ends the job"), "\(run)")
     }
 
-    /// The one that hangs says so itself, and the numbers tell it from those that wait.
+    /// A rank that hangs outside of MPI reports it, and its collective numbers differ from those of waiting ranks.
     @Test func rankThatHangsOutsideOfMPI() async throws {
       let run = try await MPIRun.probe("hanging", ["1", folder.pipe("pipe")], ranks: 2)
       #expect(run.status == 77, "\(run)")
@@ -38,10 +38,10 @@ extension MPITests {
       let run = try await MPIRun.probe("idle", ["1"], ranks: 2)
       #expect(run.status == 0, "\(run)")
       #expect(run.lines == ["0 is done", "1 is done"])
-      #expect(run.errors.contains("no progress for 1 s") && run.errors.contains("goes on"), "\(run)")
+      #expect(run.errors.contains("no progress for 1 s") && run.errors.contains("making progress again"), "\(run)")
     }
 
-    /// A deadline of 1 s, looks every 50 ms: a step of 0.9 s is no standstill, however many there are.
+    /// With a deadline of 1 s and observations every 50 ms, steps of 0.9 s count as progress.
     @Test func slowRanksAreLeftAlone() {
       var stillness = Stillness()
       for look in 0..<1000 {
@@ -50,7 +50,7 @@ extension MPITests {
       }
     }
 
-    /// What the watchdog takes for progress besides collectives, which the probes stand for.
+    /// The watchdog counts signs and activities as progress; the probes cover collectives.
     @Test func signsAndActivitiesCountAsProgress() {
       let first = Progress.count
       Progress.made()

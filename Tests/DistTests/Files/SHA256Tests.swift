@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct SHA256Tests {
-  /// The examples of FIPS 180-4, and no bytes at all.
+  /// The examples of FIPS 180-4, and the empty message.
   @Test(arguments: [
     ("", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ("abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
@@ -23,12 +23,12 @@ import Testing
     #expect(SHA256.hash(text.utf8.lazy.map { $0 }) == digest)
   }
 
-  /// Some bytes without a pattern: any shift or gap changes the digest.
+  /// Returns bytes without a pattern, so that any shift or gap changes the digest.
   private func bytes(_ count: Int) -> [UInt8] {
     (0..<count).map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 11) }
   }
 
-  /// Pieces that are shorter than a block of 64 bytes, as long, and longer, some of which end within one.
+  /// Pieces that are shorter than, as long as and longer than a block of 64 bytes; some end within a block.
   @Test(arguments: [1, 3, 55, 63, 64, 65, 127, 1021, 9973])
   func piecesAreAsGoodAsTheWhole(_ size: Int) {
     let bytes = bytes(10_007)
@@ -49,7 +49,7 @@ import Testing
     #expect(found == [expected, expected, expected])
   }
 
-  /// Hashers that are fed in turns do not mix, and one that ends leaves the others alone.
+  /// Hashers that are updated in turns do not affect each other, and finishing one leaves the other intact.
   @Test func hashersShareNothing() {
     var one = SHA256()
     var other = SHA256()
@@ -64,7 +64,7 @@ import Testing
     #expect(first != second)
   }
 
-  /// The program `sha256sum` is another implementation, and the one that users check files with.
+  /// The program `sha256sum` is an independent implementation, with which users check files.
   @Test func sha256sumAgrees() async throws {
     let folder = try TemporaryFolder()
     let bytes = bytes(1_234_567)

@@ -46,7 +46,7 @@ import Testing
     #expect(try read.dataset("bf16").read(BFloat16.self) == brains)
     #expect(try read.dataset("f32").read(Float.self) == [0, .pi, -.leastNonzeroMagnitude, .infinity])
     #expect(try read.dataset("deep/er/f64").read(Double.self) == [0, .pi, -.leastNonzeroMagnitude, .infinity])
-    // The library itself widens.
+    // The library converts to wider types.
     #expect(try read.dataset("bf16").read(Float.self) == brains.map(\.float))
     #expect(try read.dataset("f16").read(Double.self) == halves.map(Double.init))
   }
@@ -137,11 +137,12 @@ import Testing
       try file.close()
       return try Data(contentsOf: URL(filePath: folder.path(name)))
     }
-    // The library's clock may be a moment behind.
+    // The library's clock may lag a little.
     let start = UInt32(Date.now.timeIntervalSince1970 - 0.1)
     let first = try make("1.h5")
     #expect(try make("2.h5") == first)
-    // Two files of one second would be equal with its time in them. HDF5 stores times as seconds in four bytes.
+    // Two files with a time could be equal if they were written in the same second, so no such time may be in them.
+    // HDF5 stores times as seconds in four bytes.
     for time in start...UInt32(Date.now.timeIntervalSince1970) {
       #expect(first.range(of: withUnsafeBytes(of: time.littleEndian) { Data($0) }) == nil)
     }
@@ -234,7 +235,7 @@ import Testing
 
   @Test func roundingToBFloat16() {
     #expect(BFloat16(1).bitPattern == 0x3F80)
-    // Ties go to even; above the tie goes up.
+    // Ties round to even; values above a tie round up.
     #expect(BFloat16(Float(bitPattern: 0x3F80_8000)).bitPattern == 0x3F80)
     #expect(BFloat16(Float(bitPattern: 0x3F81_8000)).bitPattern == 0x3F82)
     #expect(BFloat16(Float(bitPattern: 0x3F80_8001)).bitPattern == 0x3F81)

@@ -4,28 +4,28 @@ import Tensor
 import TestSupport
 import Testing
 
-/// Tars that are cut, damaged or made to harm: each is refused by name and place, none is believed.
+/// Truncated, damaged and malicious tars: each is refused with the member's name and offset.
 @Suite struct TarHostileTests {
   let folder: TemporaryFolder
 
   init() throws { folder = try TemporaryFolder() }
 
-  /// Reads all of a tar, and says what is wrong with it.
+  /// Reads a whole tar and returns the error that this must throw.
   func refusal(_ bytes: [UInt8]) throws -> String {
     let path = try folder.write("t.tar", bytes)
     let error = #expect(throws: TarError.self) {
       var reader = try TarReader(path)
       while let member = try reader.next() { _ = try reader.contents(of: member, limit: 1 << 20) }
     }
-    #expect(error?.path == path && error?.exitCode == 65)
+    #expect(error?.path == path && error?.status == .badData)
     return error?.description.replacing(path, with: "t.tar") ?? ""
   }
 
   static let whole = TarBytes.member("a.jpg", Array(repeating: 1, count: 700)) + TarBytes.member("b.jpg", [2])
 
-  @Test func everyCutIsFound() throws {
+  @Test func everyTruncationIsFound() throws {
     let whole = Self.whole + TarBytes.end
-    // Without the second closing block, too, nothing is lost; anything shorter is refused.
+    // A missing second closing block loses nothing; anything shorter is refused.
     for count in stride(from: 0, to: Self.whole.count + 512, by: 37) {
       #expect(try !refusal(Array(whole.prefix(count))).isEmpty, "\(count)")
     }
@@ -39,14 +39,14 @@ import Testing
     }
     #expect(
       try refusal(Array(whole.prefix(800)))
-        == "t.tar: “a.jpg”, byte 0: is cut: 700 bytes should follow, and there are 288")
-    #expect(try refusal(Self.whole).contains("byte 2560: is cut, or is still being written: nothing follows"))
+        == "t.tar: “a.jpg”, byte 0: is truncated: 700 bytes should follow, but there are 288")
+    #expect(try refusal(Self.whole).contains("byte 2560: is truncated or still being written: nothing follows"))
     #expect(try refusal(Self.whole + [0, 0]).contains("2 bytes follow where a header or a closing block should be"))
   }
 
   @Test func everyFlippedBitOfAHeaderIsFound() throws {
     let whole = Self.whole + TarBytes.end
-    // In the checksum itself a zero may become a space, which says the same.
+    // In the checksum itself a zero may become a space, which has the same value.
     for bit in stride(from: 0, to: 512 * 8, by: 11) where !(148..<156).contains(bit / 8) {
       var bytes = whole
       bytes[1536 + bit / 8] ^= 1 << (bit % 8)
@@ -58,13 +58,13 @@ import Testing
     #expect(try refusal(bytes).contains("byte 1536: is damaged: the checksum says"))
   }
 
-  @Test func whatIsNoTar() throws {
+  @Test func filesThatAreNotTars() throws {
     #expect(try refusal([]) == "t.tar: byte 0: is empty; a tar ends with two blocks of zeros")
     #expect(try refusal([UInt8](repeating: 65, count: 2000)).contains("byte 0: is not a tar"))
     for (magic, tool) in [([0x1F, 0x8B, 8] as [UInt8], "gunzip"), ([0x28, 0xB5, 0x2F, 0xFD], "unzstd")] {
       #expect(
         try refusal(magic + [UInt8](repeating: 7, count: 600)).contains(
-          "is compressed, and pictures hardly get smaller by that; unpack it with \(tool)"))
+          "is compressed, which hardly makes images smaller; unpack it with \(tool)"))
     }
   }
 
@@ -77,18 +77,19 @@ import Testing
     let huge: [UInt8] = [0x80, 0, 0, 0, 0x7F] + [UInt8](repeating: 0xFF, count: 7)
     let over: [UInt8] = [0x80] + [UInt8](repeating: 0xFF, count: 11)
     let negative = [UInt8](repeating: 0xFF, count: 12)
-    #expect(try refusal(TarBytes.header("a", sizeField: huge) + TarBytes.end).contains("“a”, byte 0: is cut"))
+    #expect(try refusal(TarBytes.header("a", sizeField: huge) + TarBytes.end).contains("“a”, byte 0: is truncated"))
     for field in [over, negative, Array("00000000009\0".utf8), Array("-0000000003\0".utf8), Array("0 0000000003".utf8)]
     {
-      #expect(try refusal(TarBytes.header("a", sizeField: field) + TarBytes.end).contains("gives no size"), "\(field)")
+      let words = try refusal(TarBytes.header("a", sizeField: field) + TarBytes.end)
+      #expect(words.contains("has no valid size"), "\(field) \(words)")
     }
     for size in ["99999999999999999999", "-1", "1e3", "0x10"] {
       let pax = TarBytes.member("h", TarBytes.record("size", size).utf8, type: "x")
       #expect(
-        try refusal(pax + TarBytes.header("a") + TarBytes.end).contains("its pax header gives no size"), "\(size)")
+        try refusal(pax + TarBytes.header("a") + TarBytes.end).contains("its pax header has no valid size"), "\(size)")
     }
     let pax = TarBytes.member("h", TarBytes.record("size", "9223372036854775807").utf8, type: "x")
-    #expect(try refusal(pax + TarBytes.header("a") + TarBytes.end).contains("“a”, byte 1024: is cut"))
+    #expect(try refusal(pax + TarBytes.header("a") + TarBytes.end).contains("“a”, byte 1024: is truncated"))
   }
 
   @Test(arguments: [
@@ -105,9 +106,10 @@ import Testing
     for type in ["L", "K", "x", "g"] as [Character] {
       let words = try refusal(TarBytes.header("h", size: 1 << 30, type: type) + TarBytes.end)
       #expect(words.contains("a name or pax header of 1073741824 bytes, more than 1048576"), "\(words)")
-      #expect(try refusal(TarBytes.header("h", size: 4000, type: type) + TarBytes.end).contains("is cut: 4000 bytes"))
+      let short = try refusal(TarBytes.header("h", size: 4000, type: type) + TarBytes.end)
+      #expect(short.contains("is truncated: 4000 bytes"), "\(short)")
     }
-    // A long name with nothing behind it.
+    // A long name with nothing after it.
     #expect(try refusal(TarBytes.member("h", Array("name".utf8), type: "L")).contains("nothing follows"))
   }
 
@@ -117,7 +119,7 @@ import Testing
     var block = [UInt8](repeating: 0, count: 512)
     block[504] = 1
     let words = try refusal(TarBytes.summed(header) + Array(repeating: block, count: 50).joined())
-    #expect(words.contains("“a”, byte 0: is cut"), "\(words)")
+    #expect(words.contains("“a”, byte 0: is truncated"), "\(words)")
   }
 
   @Test func aMemberThatIsTooLarge() throws {
@@ -128,7 +130,7 @@ import Testing
     #expect(error?.reason == "has 700 bytes, more than 699")
   }
 
-  /// Noise in place of any block: an error or an end, never a crash and never a wait.
+  /// Noise in place of any block gives an error or an end, but no crash and no hang.
   @Test func noise() throws {
     let whole = Self.whole + TarBytes.end
     for seed in 0..<200 {

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Tars as the program tar writes them, in all its forms.
+/// Archives that the program tar writes, in all its formats.
 @Suite struct TarReaderTests {
   let folder: TemporaryFolder
 
@@ -23,14 +23,14 @@ import Testing
     return members
   }
 
-  /// Names and bytes of all members.
+  /// Returns the names and bytes of all members.
   func contents(_ path: String) throws -> [String: [UInt8]] {
     var reader = try TarReader(path)
     return Dictionary(
       uniqueKeysWithValues: try members(path).map { ($0.name, try reader.contents(of: $0, limit: 1 << 30)) })
   }
 
-  /// Files of sizes around the blocks' edges.
+  /// Writes files with sizes around multiples of a block.
   func write(_ names: [String]) throws -> [String: [UInt8]] {
     var files: [String: [UInt8]] = [:]
     for (index, name) in names.enumerated() {
@@ -44,9 +44,9 @@ import Testing
   }
 
   static let short = (0..<9).map { "d/\($0).jpg" }
-  /// What fits ustar's prefix and name, but not v7's name.
+  /// A name that fits ustar's prefix and name, but not v7's name.
   static let middle = "\(String(repeating: "p", count: 90))/\(String(repeating: "n", count: 90)).jpg"
-  /// What fits neither.
+  /// A name that fits neither.
   static let long = "\(String(repeating: "q", count: 120))/\(String(repeating: "m", count: 200)) é 🦊.txt"
 
   static let forms: [(String, [String])] = [
@@ -79,7 +79,7 @@ import Testing
     try manager.linkItem(atPath: folder.path("in/b.jpg"), toPath: folder.path("in/c.jpg"))
     #expect(mkfifo(folder.path("in/p.jpg"), 0o600) == 0)
     let handle = try #require(FileHandle(forWritingAtPath: try folder.write("in/z.jpg", [])))
-    // Many pieces, so that the map of the old form goes on in further blocks.
+    // Many pieces, so that the map of the old format continues in more blocks.
     for piece in 0..<40 {
       try handle.seek(toOffset: UInt64(piece * 65_536))
       try handle.write(contentsOf: Data([1, 2, 3]))
@@ -103,7 +103,7 @@ import Testing
     let bytes = pax + TarBytes.header("a.jpg", type: "1") + TarBytes.blocks([1, 2, 3]) + TarBytes.member("b.jpg", [9])
     let path = try folder.write("t.tar", bytes + TarBytes.end)
     #expect(try members(path).map(\.name) == ["a.jpg", "b.jpg"])
-    // A size in a header that has no bytes behind it.
+    // A size in a header that no bytes follow.
     let plain = TarBytes.header("a.jpg", size: 777, type: "1") + TarBytes.member("b.jpg", [9]) + TarBytes.end
     #expect(try members(try folder.write("u.tar", plain)).map(\.bytes.count) == [0, 1])
   }

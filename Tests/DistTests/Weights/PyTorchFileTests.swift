@@ -36,7 +36,7 @@ import Testing
     }
   }
 
-  /// The prefix goes only where every name has it.
+  /// The prefix is removed only if every name has it.
   @Test func keepsAPrefixThatIsPartOfSomeNames() throws {
     let file = try file(TorchArchive.checkpoint([.init("module.a", [1], [1]), .init("b", [1], [2])]))
     #expect(file.names == ["module.a", "b"])
@@ -69,7 +69,7 @@ import Testing
         == "it has no tensor x; it has 5, among them half, brain, double, int, long")
   }
 
-  /// Views of one storage: the whole of it, a transpose, a column, and one number seen many times.
+  /// Views of one storage: all of it, a transpose, a column, and one number many times.
   @Test func readsViewsOfAStorage() throws {
     func view(_ offset: Int, _ shape: [Int], _ strides: [Int]) -> [UInt8] {
       Pickle.tensor(key: "0", count: 6, offset: offset, shape: shape, strides: strides)

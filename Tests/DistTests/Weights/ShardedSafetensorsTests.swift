@@ -4,7 +4,7 @@ import Tensor
 import TestSupport
 import Testing
 
-/// Weights in several files behind an index, which may say anything.
+/// Weights in several files with an index, which is untrusted.
 @Suite struct ShardedSafetensorsTests {
   let folder = try! TemporaryFolder()
 
@@ -28,8 +28,8 @@ import Testing
   @Test func readsEveryTensorFromItsFile() throws {
     try twoFiles()
     let file = try open(
-      #"{"metadata": {"total_size": 24}, "weight_map": {"c": "two.safetensors", "a": "one.safetensors", "b": "one.safetensors"}}"#
-    )
+      #"{"metadata": {"total_size": 24}, "weight_map": {"c": "two.safetensors", "#
+        + #""a": "one.safetensors", "b": "one.safetensors"}}"#)
     #expect(file.names == ["a", "b", "c"] && file.metadata == ["format": "pt"])
     #expect(file.contains("c") && !file.contains("d"))
     #expect(try file.shape(of: "c") == Shape(3) && file.type(of: "a") == .float32)
@@ -43,7 +43,7 @@ import Testing
   @Test(arguments: [
     ("[]", "it has no object weight_map"), (#"{"weight_map": 3}"#, "it has no object weight_map"),
     (#"{"weight_map": {}}"#, "its weight_map is empty"), ("{", "it is not JSON as expected"),
-    (#"{"weight_map": {"a": 1}}"#, "it has the tensor a in a number, expected the name of a file"),
+    (#"{"weight_map": {"a": 1}}"#, "it lists the tensor a in a number, expected the name of a file"),
     (
       #"{"weight_map": {"a": "../one.safetensors"}}"#,
       #"in "../one.safetensors", expected the name of a safetensors file"#
@@ -53,13 +53,13 @@ import Testing
     (#"{"weight_map": {"a": "three.safetensors"}}"#, "three.safetensors"),
     (
       #"{"weight_map": {"a": "two.safetensors", "b": "one.safetensors", "c": "two.safetensors"}}"#,
-      "it has the tensor a in two.safetensors, which does not hold it"
+      "it lists the tensor a in two.safetensors, which does not contain it"
     ),
     (
       #"{"weight_map": {"a": "one.safetensors", "z": "one.safetensors"}}"#,
-      "it has the tensor z in one.safetensors, which does not hold it"
+      "it lists the tensor z in one.safetensors, which does not contain it"
     ),
-    (#"{"weight_map": {"a": "one.safetensors"}}"#, "its files hold the tensor b, of which it does not know"),
+    (#"{"weight_map": {"a": "one.safetensors"}}"#, "its files hold the tensor b, which it does not list"),
     (
       #"{"weight_map": {"a": "one.safetensors", "c": "again.safetensors"}}"#,
       "the tensor a is in more than one of its files"

@@ -108,7 +108,7 @@ import Testing
 
   /// What an evaluation that was broken off has not measured is measured when the run goes on.
   @Test func signalDuringAnEvaluation() async throws {
-    let evaluation = "{kind: retrieval, corpus: \"\(scene.corpus)\"}"
+    let evaluation = "{kind: retrieval, dataset: \"\(scene.dataset)\"}"
     let count = 60
     let list = Array(repeating: evaluation, count: count).joined(separator: ", ")
     let values = ["steps=4", "evaluate.evaluations=[\(list)]"]
@@ -147,7 +147,7 @@ import Testing
       """)
     check(full, status: 74, "checkpoint ", "step-000000", "H5Fclose failed for", "file write failed: File too large\n")
 
-    let shard = scene.corpus + "/shard-00001.h5"
+    let shard = scene.dataset + "/shard-00001.h5"
     let whole = try Data(contentsOf: URL(filePath: shard))
     let cut = try await scene.disturb(
       "files", values, ["--resume", "auto"], ranks: 2,
@@ -155,7 +155,7 @@ import Testing
       logged start
       truncate --size=2000 "\(shard)"
       """)
-    check(cut, status: 65, "shard-00001.h5: ends within the picture of ")
+    check(cut, status: 65, "shard-00001.h5: ends within the image of ")
     let lost = try await scene.run(["name=files"] + values, ["--resume", "auto"], ranks: 2)
     check(lost, status: 65, "shard-00001.h5")
     try whole.write(to: URL(filePath: shard))
@@ -180,27 +180,27 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
   }
 
-  /// Ranks without a row of the batch; a corpus of one picture, and one of none beside it.
+  /// Ranks without a row of the batch; a dataset of one image, and one of none beside it.
   @Test func moreRanksThanRows() async throws {
-    let corpus = try Corpus.open(scene.corpus)
+    let dataset = try Dataset.open(scene.dataset)
     var values = ["batch.global=2", "steps=3"]
     for (name, count) in [("one", 1), ("none", 0)] {
-      var writer = try CorpusWriter(name: name, folder: scene.folder.path(name))
+      var writer = try DatasetWriter(name: name, folder: scene.folder.path(name))
       for sample in 0..<count {
         try writer.append(
-          CorpusSample(image: corpus.image(sample), captions: corpus.captions(sample), key: corpus.key(sample)))
+          DatasetSample(image: dataset.image(sample), captions: dataset.captions(sample), key: dataset.key(sample)))
       }
       _ = try writer.finish()
     }
-    for (name, corpora) in [
-      ("many", [scene.corpus]), ("few", [scene.folder.path("none"), scene.folder.path("one"), scene.corpus]),
+    for (name, datasets) in [
+      ("many", [scene.dataset]), ("few", [scene.folder.path("none"), scene.folder.path("one"), scene.dataset]),
     ] {
-      values += ["data.corpora=[\(corpora.map { "\"\($0)\"" }.joined(separator: ", "))]"]
+      values += ["data.datasets=[\(datasets.map { "\"\($0)\"" }.joined(separator: ", "))]"]
       let alone = try await scene.train("\(name)-alone", values, ranks: nil)
       #expect(difference(try await scene.train(name, values, ranks: 3), alone) < 1e-5)
     }
-    let evaluation = "evaluate.evaluations=[{kind: retrieval, corpus: \"\(scene.folder.path("one"))\"}]"
-    values += ["data.corpora=[{path: \"\(scene.folder.path("one"))\", weight: 3}]", evaluation]
+    let evaluation = "evaluate.evaluations=[{kind: retrieval, dataset: \"\(scene.folder.path("one"))\"}]"
+    values += ["data.datasets=[{path: \"\(scene.folder.path("one"))\", weight: 3}]", evaluation]
     let losses = try await scene.train("one", values, ranks: 2)
     #expect(losses.count == 3 && losses.allSatisfy(\.isFinite))
     #expect(try scene.log("one", "evaluation").map { $0.figures?["i2t R@1"] } == [1])
@@ -209,7 +209,7 @@ import Testing
   /// A step that is left out changes nothing of what is learned, running statistics and masks included. What is not
   /// finite here is a weight, in one step.
   @Test(arguments: [
-    ["model.vision_cfg={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}", "batch.micro=2"],
+    ["model.vision_cfg={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}", "batch.micro_batch_size=2"],
     ["prune={sparsity: 0.3, step: 4, ramp: 2}"],
   ]) func skippedStepsChangeNothing(model: [String]) async throws {
     let spike = "[{step: 1, value: 1}, {step: 2, value: 1e300}, {step: 3, value: 1}]"
@@ -240,7 +240,10 @@ import Testing
   /// A run in which nothing is finite any more ends, whatever its policy.
   @Test(arguments: ["skip", "rewind"]) func nothingFiniteAnyMore(policy: String) async throws {
     let run = try await scene.run(
-      ["optimizer.rate=1e30", "optimizer.warmup=0", "checkpoint.every=1", "non_finite={policy: \(policy), limit: 2}"],
+      [
+        "optimizer.learning_rate=1e30", "optimizer.warmup=0", "checkpoint.every=1",
+        "non_finite={policy: \(policy), limit: 2}",
+      ],
       ranks: 2)
     #expect(run.status == 76, "\(run)")
     let reason = policy == "skip" ? "2 steps in a row were left out before it" : "back to step 1 2 times already"

@@ -10,8 +10,8 @@ import Testing
 @Suite(.serialized) struct NonFiniteTests {
   let caches: CacheScene
   var scene: TrainScene { caches.scene }
-  /// The corpus's sample whose embedding is not a number; it is once in each epoch of three steps, of which two batches
-  /// hold no such sample.
+  /// The dataset's sample whose embedding is not a number; it is once in each epoch of three steps, of which two
+  /// batches hold no such sample.
   private let bad = 4
 
   init() async throws {

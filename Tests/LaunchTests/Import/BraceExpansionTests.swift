@@ -3,7 +3,7 @@ import Testing
 @testable import Launch
 
 @Suite struct BraceExpansionTests {
-  /// What Python's braceexpand gives for the same words, and bash for most of them.
+  /// Expansions by Python's braceexpand; bash gives the same for most of them.
   static let expansions: [(String, [String])] = [
     ("a.tar", ["a.tar"]), ("a-{0..3}.tar", ["a-0.tar", "a-1.tar", "a-2.tar", "a-3.tar"]),
     ("{00008..00011}", ["00008", "00009", "00010", "00011"]), ("{08..11}x", ["08x", "09x", "10x", "11x"]),
@@ -31,7 +31,7 @@ import Testing
 
   @Test(arguments: refusals)
   func refused(_ pattern: String, _ reason: String) {
-    #expect(throws: BraceExpansion.Problem(reason: reason)) { try BraceExpansion.names(pattern) }
+    #expect(throws: ImportReason(reason)) { try BraceExpansion.names(pattern) }
   }
 
   @Test func aWholeSet() throws {

@@ -4,23 +4,23 @@ import Testing
 
 @testable import Launch
 
-/// COCO, Karpathy's splits and Flickr30k, in the layouts in which they are public.
+/// COCO, Karpathy's splits and Flickr30k, in their public layouts.
 @Suite struct CaptionListTests {
   let folder: TemporaryFolder
 
   init() throws { folder = try TemporaryFolder() }
 
   func open(_ name: String, _ text: String, _ choice: SourceChoice = SourceChoice()) throws -> any ImportSource {
-    try choice.open(try folder.write(name, text.utf8), corpus: "c")
+    try choice.open(try folder.write(name, text.utf8), dataset: "c")
   }
 
   func refusal(_ name: String, _ text: String, _ choice: SourceChoice = SourceChoice()) -> String {
-    #expect(throws: ImportError.self) { try open(name, text, choice) }?.description ?? ""
+    #expect(throws: UserError.self) { try open(name, text, choice) }?.description ?? ""
   }
 
   // MARK: - COCO
 
-  /// As the public files are: captions of different pictures alternate, and are in no order of their ids.
+  /// A list like the public files: captions of different images alternate, and are not ordered by their ids.
   static let coco = """
     {"info": {"year": 2017}, "licenses": [{"id": 3, "url": "u", "name": "n"}],
      "images": [
@@ -49,9 +49,9 @@ import Testing
     let items = try source.items()
     #expect(items[0].path == folder.path("annotations") + "/../val2017/000000397133.jpg")
     #expect(items.map(\.place) == ["images[0]", "images[1]", "images[2]"])
-    let elsewhere = try SourceChoice(format: .coco, images: "/pictures").open(path, corpus: "c").items()
-    #expect(elsewhere[1].path == "/pictures/000000037777.jpg")
-    // Without the public neighbour the pictures are beside the list.
+    let elsewhere = try SourceChoice(format: .coco, images: "/images").open(path, dataset: "c").items()
+    #expect(elsewhere[1].path == "/images/000000037777.jpg")
+    // Without the public folder beside the list, the images lie beside the list.
     #expect(try open("mine.json", Self.coco).items()[2].path == folder.path("000000252219.jpg"))
   }
 
@@ -64,7 +64,7 @@ import Testing
         {"id": 6, "file_name": "../../etc/f.jpg"}, {"id": 7, "file_name": "/abs/g.jpg"}, {"id": 8, "file_name": ""},
         {"id": 9, "file_name": "i\\u0000.jpg"}, {"id": 10, "file_name": "j.jpg"}, {"file_name": "k.jpg"}],
        "annotations": [
-        {"image_id": 1, "caption": "one"}, {"image_id": 2, "caption": "of a picture that is left out"},
+        {"image_id": 1, "caption": "one"}, {"image_id": 2, "caption": "of an image that is left out"},
         {"image_id": 77, "caption": "x"}, {"caption": "x"}, {"image_id": 1.0, "caption": "x"}, null,
         {"image_id": 1, "caption": ["x"]}, {"image_id": 1}, {"image_id": 1, "caption": "a\\u0000b"},
         {"image_id": true, "caption": "x"}, {"image_id": 1, "caption": "two"}]}
@@ -73,19 +73,19 @@ import Testing
       try source.outcome() == [
         "a: one | two",
         "images[9]: has no caption",
-        "images[3]: expected an object, found a number",
         "images[1]: has no \"file_name\"",
         "images[2]: \"id\": expected a whole number, found a string",
+        "images[3]: expected an object, found a number",
         "images[4]: \"file_name\": expected a string, found a number",
-        "images[5]: its picture \"../../etc/f.jpg\" lies outside of the pictures' folder",
-        "images[6]: its picture \"/abs/g.jpg\" lies outside of the pictures' folder",
-        "images[7]: names no picture",
-        "images[8]: its picture's name holds a zero byte",
+        "images[5]: its image \"../../etc/f.jpg\" lies outside of the images' folder",
+        "images[6]: its image \"/abs/g.jpg\" lies outside of the images' folder",
+        "images[7]: names no image",
+        "images[8]: its image's name holds a zero byte",
         "images[10]: has no \"id\"",
-        "annotations[5]: expected an object, found null",
-        "annotations[2]: belongs to the picture 77, which the file does not list",
+        "annotations[2]: belongs to the image 77, which the file does not list",
         "annotations[3]: has no \"image_id\"",
         "annotations[4]: \"image_id\": expected a whole number, found a number",
+        "annotations[5]: expected an object, found null",
         "annotations[6]: \"caption\": expected a string, found an array",
         "annotations[7]: has no \"caption\"",
         "annotations[8]: its caption holds a zero byte",
@@ -94,7 +94,7 @@ import Testing
   }
 
   @Test(arguments: [
-    ("{\"images\": [], \"annotations\": []", "is not sound JSON: byte 32: the text ends too early"),
+    ("{\"images\": [], \"annotations\": []", "is not valid JSON: byte 32: the text ends too early"),
     ("{\"images\": 3, \"annotations\": []}", "it \"images\": expected an array, found a number"),
     ("{\"annotations\": []}", "it has no \"images\""),
     (
@@ -109,13 +109,13 @@ import Testing
     (
       """
       {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.png"}], "annotations": [{"caption": ""}]}
-      """, "images[0] and images[1] have the same key \"a\"; every picture comes once"
+      """, "images[0] and images[1] have the same key \"a\"; every image comes once"
     ),
     ("{\"images\": [{\"id\": 1}], \"type\": 1}", "neither COCO's captions"),
     ("{\"a\": 1, \"a\": 2}", "the key \"a\" appears twice"),
     ("[]", "expected an object at the top, found an array"),
     ("{}", "its keys are none"),
-    ("", "is not sound JSON"),
+    ("", "is not valid JSON"),
     (String(repeating: "[", count: 100_000), "nested deeper than"),
   ])
   func jsonThatIsRefused(_ text: String, _ words: String) {
@@ -165,13 +165,13 @@ import Testing
     #expect(
       try source.outcome() == [
         "1: Two men.",
-        "images[0].sentences[2]: expected an object, found a string",
         "images[0].sentences[1]: \"raw\": expected a string, found a number",
+        "images[0].sentences[2]: expected an object, found a string",
         "images[1]: has no \"sentences\"",
         "images[2]: has no \"split\"",
-        "images[3]: its picture \"../4.jpg\" lies outside of the pictures' folder",
+        "images[3]: its image \"../4.jpg\" lies outside of the images' folder",
       ])
-    guard case .item(let item) = try source.all()[0] else { throw ImportError("test", "left out") }
+    guard case .item(let item) = try source.all()[0] else { throw UserError("test", "left out") }
     #expect(item.path == folder.path("flickr30k_images/1.jpg"))
   }
 
@@ -198,11 +198,11 @@ import Testing
         "line 5: has caption 0 of \"10002456.jpg\" again, after line 4",
         "line 6: expected name#number before the tab, found \"no number\"",
         "line 7: expected name#number before the tab, found \"10002456.jpg#x\"",
-        "line 9: has 1 fields, expected 2", "line 10: has 3 fields, expected 2", "line 8: names no picture",
+        "line 9: has 1 fields, expected 2", "line 10: has 3 fields, expected 2", "line 8: names no image",
       ])
   }
 
-  /// As Kaggle has it, with the line that lacks a bar there.
+  /// Kaggle's list, with its line that lacks a bar.
   @Test func flickrTable() throws {
     let source = try open(
       "results.csv",
@@ -226,19 +226,19 @@ import Testing
   @Test func conceptualCaptions() throws {
     let refused = refusal(
       "Validation_GCC-1.1.0-Validation.tsv",
-      "author : a life in photography -- in pictures\thttps://i.pinimg.com/736x/66.jpg\n")
-    #expect(refused.contains("a list of captions and addresses"), "\(refused)")
+      "author : a life in photography -- in images\thttps://i.pinimg.com/736x/66.jpg\n")
+    #expect(refused.contains("a list of captions and URLs"), "\(refused)")
     #expect(refused.contains("img2dataset") && refused.contains("filepath and title"))
     // CLIP-KD's own list: tabs in a .csv, the title first.
     let list = try open("cc3m_val.csv", "title\tfilepath\n\"a \"\"quoted\"\" one\"\tval/0/12.jpg\nb\tval/0/13.jpg\n")
     #expect(try list.outcome() == ["val/0/12: a \"quoted\" one", "val/0/13: b"])
-    // img2dataset with output_format files: folders of digits that are no classes.
+    // img2dataset with output_format files writes folders of digits that are not classes.
     for number in ["000000000", "000000012"] {
       try folder.write("cc3m/00000/\(number).jpg", [1])
       try folder.write("cc3m/00000/\(number).txt", "caption \(number)".utf8)
       try folder.write("cc3m/00000/\(number).json", "{}".utf8)
     }
-    let fetched = try SourceChoice().open(folder.path("cc3m"), corpus: "c")
+    let fetched = try SourceChoice().open(folder.path("cc3m"), dataset: "c")
     #expect(!fetched.labeled)
     #expect(
       try fetched.outcome() == ["00000/000000000: caption 000000000", "00000/000000012: caption 000000012"])
@@ -247,18 +247,18 @@ import Testing
   @Test func optionsThatDoNotBelong() throws {
     let table = "filepath\ttitle\na\tb\n"
     for (choice, words) in [
-      (SourceChoice(images: "x"), "--images has no meaning for the format table"),
-      (SourceChoice(splits: ["test"]), "--split has no meaning for the format table"),
-      (SourceChoice(wnids: "x"), "--wnids has no meaning for the format table"),
-      (SourceChoice(format: .folder), "--format folder wants a folder; this is a file"),
+      (SourceChoice(images: "x"), "--images does not apply to the format table"),
+      (SourceChoice(splits: ["test"]), "--split does not apply to the format table"),
+      (SourceChoice(wnids: "x"), "--wnids does not apply to the format table"),
+      (SourceChoice(format: .folder), "--format folder expects a folder; this is a file"),
     ] {
       #expect(refusal("t.tsv", table, choice).contains(words), "\(refusal("t.tsv", table, choice))")
     }
-    #expect(refusal("c.json", Self.coco, SourceChoice(splits: ["test"])).contains("for the format coco"))
+    #expect(refusal("c.json", Self.coco, SourceChoice(splits: ["test"])).contains("to the format coco"))
     #expect(refusal("c.json", Self.coco, SourceChoice(format: .karpathy, splits: ["val"])).contains("no split \"val\""))
-    let folderForm = #expect(throws: ImportError.self) {
-      try SourceChoice(format: .coco).open(folder.path(""), corpus: "c")
+    let folderForm = #expect(throws: UserError.self) {
+      try SourceChoice(format: .coco).open(folder.path(""), dataset: "c")
     }
-    #expect(folderForm?.reason == "--format coco wants a file; this is a folder")
+    #expect(folderForm?.reason == "--format coco expects a file; this is a folder")
   }
 }

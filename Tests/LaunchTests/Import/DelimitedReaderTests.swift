@@ -59,7 +59,7 @@ import Testing
     (String(repeating: "y", count: 2 << 20), "t.csv:1: a field is longer than 1048576 bytes"),
   ])
   func refusals(_ text: String, _ words: String) throws {
-    let error = #expect(throws: ImportError.self) { try fields(text) }
+    let error = #expect(throws: UserError.self) { try fields(text) }
     #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
     #expect(error?.description.contains("--no-quotes") == true)
   }
@@ -68,7 +68,7 @@ import Testing
     #expect(try read([0xFF, 0x2C, 0x00, 0x0A, 0xC3]).map(\.fields) == [[[0xFF], [0x00]], [[0xC3]]])
   }
 
-  /// Blocks of 256 KiB are read: quotes, line ends and characters lie across their borders.
+  /// The reader reads blocks of 256 KiB; quotes, line ends and characters cross their borders.
   @Test func recordsCrossBlocks() throws {
     let pattern = "\"a\"\"é\r\n,\",b\r\n"
     let text = String(repeating: pattern, count: 40_000)

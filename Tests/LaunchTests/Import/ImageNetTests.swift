@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// ImageNet and its variants, in the layouts in which they are public: labels are positions among the 1,000 classes.
+/// ImageNet and its variants, in their public layouts: labels are positions among the 1,000 classes.
 @Suite struct ImageNetTests {
   let folder: TemporaryFolder
 
@@ -14,14 +14,14 @@ import Testing
   func write(_ names: [String]) throws { for name in names { try folder.write(name, [1]) } }
 
   func open(_ name: String, _ choice: SourceChoice = SourceChoice()) throws -> any ImportSource {
-    try choice.open(folder.path(name), corpus: "c")
+    try choice.open(folder.path(name), dataset: "c")
   }
 
   func refusal(_ name: String, _ choice: SourceChoice = SourceChoice()) -> String {
     #expect(throws: (any Error).self) { try open(name, choice) }.map { "\($0)" } ?? ""
   }
 
-  /// The list of the 1,000, as a file with one a line.
+  /// Writes the 1,000 ids to a file, one a line.
   func list(_ names: [String] = TestIDs.all) throws -> String {
     try folder.write("wnids.txt", names.joined(separator: "\n").utf8)
   }
@@ -32,11 +32,11 @@ import Testing
       let source = try open(path)
       #expect(source.labeled && source.labels == [])
       let items = try source.items()
-      // In the order of bytes 10 and 11 come before 2.
+      // In the order of bytes, 10 and 11 come before 2.
       #expect(items.map(\.label) == [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9])
       for item in items { #expect(item.path.contains("/\(item.label ?? -1)/")) }
     }
-    // As names they are scrambled.
+    // As names they have another order.
     #expect(try open("v2", SourceChoice(format: .folder)).items().map(\.label) == Array(0..<12))
     try write(["v2/03/x.jpeg"])
     #expect(refusal("v2").contains("two of its folders are the same number"))
@@ -74,7 +74,7 @@ import Testing
     #expect(items[0].key == "sketch/\(TestIDs.all[0])/sketch_1")
   }
 
-  @Test func flatValidationPictures() throws {
+  @Test func flatValidationImages() throws {
     try write(["val/ILSVRC2012_val_00000001.JPEG", "val/ILSVRC2012_val_00000002.JPEG"])
     #expect(refusal("val").contains("without classes; import LOC_val_solution.csv"))
     let ids = TestIDs.all
@@ -99,13 +99,13 @@ import Testing
         "line 4: has boxes of several classes, [\"\(ids[2])\", \"\(ids[3])\"]",
         "line 5: expected boxes of a WordNet id and four numbers, found \"fish 1 2 3 4\"",
         "line 6: expected boxes of a WordNet id and four numbers, found \"\(ids[2]) 1 2 3\"",
-        "line 7: expected an image and its boxes, two fields in UTF-8", "line 8: names no picture",
-        "line 9: its picture \"../x.JPEG\" lies outside of the pictures' folder",
+        "line 7: expected an image and its boxes, two fields in UTF-8", "line 8: names no image",
+        "line 9: its image \"../x.JPEG\" lies outside of the images' folder",
         "line 10: n99999999 is none of the 1000 classes",
       ])
-    guard case .item(let item) = try source.all()[0] else { throw ImportError("test", "left out") }
+    guard case .item(let item) = try source.all()[0] else { throw UserError("test", "left out") }
     #expect(item.path == folder.path("val/ILSVRC2012_val_00000002.JPEG"))
-    // Where Kaggle's archive has them.
+    // The images lie where Kaggle's archive has them.
     try write(["ILSVRC/Data/CLS-LOC/val/x.JPEG"])
     let lines = ids.enumerated().map { "ILSVRC2012_val_\($0.offset),\($0.element) 1 2 3 4" }
     try folder.write("LOC_val_solution.csv", (["ImageId,PredictionString"] + lines).joined(separator: "\n").utf8)
@@ -123,8 +123,8 @@ import Testing
     for text in [ids.joined(separator: "\n"), ids.reversed().joined(separator: "\n"), mapping, index] {
       #expect(try WordNetIDs.read(try folder.write("list", text.utf8)).names == ids)
     }
-    var writer = try CorpusWriter(name: "in", folder: folder.path("in"), labeled: true, labels: ids)
-    try writer.append(CorpusSample(image: [1], captions: [], key: "k", label: 3))
+    var writer = try DatasetWriter(name: "in", folder: folder.path("in"), labeled: true, labels: ids)
+    try writer.append(DatasetSample(image: [1], captions: [], key: "k", label: 3))
     _ = try writer.finish()
     #expect(try WordNetIDs.read(folder.path("in")).names == ids)
     #expect(try WordNetIDs.read(folder.path("in/corpus.json")).names == ids)
@@ -138,14 +138,14 @@ import Testing
     for (text, words) in [
       (ids.dropLast().joined(separator: "\n"), "holds 999 WordNet ids; ImageNet has 1000 classes"),
       ((ids.dropLast() + [ids[0]]).joined(separator: "\n"), "names a WordNet id twice"),
-      ((ids + ["tench"]).joined(separator: "\n"), "\"tench\" is no WordNet id"), ("", "is empty"),
-      (scrambled, "gives \(ids[9]) the label 4; in ImageNet's order it is another class's"),
+      ((ids + ["tench"]).joined(separator: "\n"), "\"tench\" is not a WordNet id"), ("", "is empty"),
+      (scrambled, "gives \(ids[9]) the label 4, which is another class's in ImageNet's order"),
       ("{\"0\": \"\(ids[0])\"}", "there is no such entry for \"0\""), ("{\"0\": [1]}", "no such entry for \"0\""),
     ] {
       let path = try folder.write("list", text.utf8)
-      let error = #expect(throws: ImportError.self) { try WordNetIDs.read(path) }
+      let error = #expect(throws: UserError.self) { try WordNetIDs.read(path) }
       #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
     }
-    #expect(throws: ImportError.self) { try WordNetIDs.read(folder.path("nowhere")) }
+    #expect(throws: UserError.self) { try WordNetIDs.read(folder.path("nowhere")) }
   }
 }

@@ -4,21 +4,21 @@ import Testing
 
 @testable import Launch
 
-/// The folders that img2dataset leaves, in both of its forms.
+/// The folders that img2dataset writes, in both of its forms.
 @Suite struct Img2DatasetTests {
   let folder: TemporaryFolder
 
   init() throws { folder = try TemporaryFolder() }
 
   func open(_ name: String, _ choice: SourceChoice = SourceChoice()) throws -> any ImportSource {
-    try choice.open([folder.path(name)], corpus: "c")
+    try choice.open([folder.path(name)], dataset: "c")
   }
 
   func refusal(_ name: String, _ choice: SourceChoice = SourceChoice()) -> String {
     #expect(throws: (any Error).self) { try open(name, choice) }.map { "\($0)" } ?? ""
   }
 
-  /// The file that img2dataset writes beside a picture, as it writes it.
+  /// Returns the file that img2dataset writes beside an image.
   func json(_ key: String, _ caption: String, status: String = "success") -> [UInt8] {
     Array(
       """
@@ -46,14 +46,14 @@ import Testing
       """.utf8)
   }
 
-  /// Two shards of two samples, of which one has a caption of two lines.
+  /// Writes two shards of two samples each, one of which has a caption of two lines.
   func shards(_ name: String) throws {
     for shard in 0..<2 {
       var tar: [UInt8] = []
       for index in 0..<2 {
         let key = "0000\(shard)000\(index)"
         let caption = index == 0 ? "one \(shard)" : "two\nlines"
-        tar += TarBytes.member(key + ".jpg", TestPicture.png()) + TarBytes.member(key + ".json", json(key, caption))
+        tar += TarBytes.member(key + ".jpg", TestImage.png()) + TarBytes.member(key + ".json", json(key, caption))
         tar += TarBytes.member(key + ".txt", caption.utf8)
       }
       try folder.write("\(name)/0000\(shard).tar", tar + TarBytes.end)
@@ -76,27 +76,27 @@ import Testing
     try folder.write("cc/00001_stats.json", stats(3, 3))
     #expect(refusal("cc").contains("00001.tar: has 2 samples, and img2dataset counted 3 in the file beside it"))
     try folder.write("cc/00001_stats.json", "{}".utf8)
-    #expect(refusal("cc").contains("00001_stats.json: is no file of img2dataset's: it has no \"successes\""))
+    #expect(refusal("cc").contains("00001_stats.json: is not a file of img2dataset: it has no \"successes\""))
     try FileManager.default.removeItem(atPath: folder.path("cc/00001_stats.json"))
     #expect(refusal("cc").contains("has 00001.tar but no 00001_stats.json: img2dataset has not finished it"))
     #expect(try open("cc", SourceChoice(format: .webdataset)).count == 4)
     try FileManager.default.removeItem(atPath: folder.path("cc/00000.tar"))
     #expect(refusal("cc").contains("has 00001.tar but no 00001_stats.json"))
     try FileManager.default.removeItem(atPath: folder.path("cc/00001.tar"))
-    #expect(refusal("cc").contains("holds no shards of img2dataset's"))
-    try folder.write("plain/a.png", TestPicture.png())
-    #expect(refusal("plain", SourceChoice(format: .img2dataset)).contains("holds no shards of img2dataset's"))
+    #expect(refusal("cc").contains("holds no img2dataset shards"))
+    try folder.write("plain/a.png", TestImage.png())
+    #expect(refusal("plain", SourceChoice(format: .img2dataset)).contains("holds no img2dataset shards"))
   }
 
   @Test func folders() throws {
     for (key, caption, status) in [
       ("000000000", "one", "success"), ("000000001", "two\nlines", "success"), ("000000002", "x", "failed_to_download"),
     ] {
-      try folder.write("f/00000/\(key).jpg", TestPicture.png())
+      try folder.write("f/00000/\(key).jpg", TestImage.png())
       try folder.write("f/00000/\(key).txt", caption.utf8)
       try folder.write("f/00000/\(key).json", json(key, caption, status: status))
     }
-    try folder.write("f/00001/000010000.jpg", TestPicture.png())
+    try folder.write("f/00001/000010000.jpg", TestImage.png())
     try folder.write("f/00001/000010000.json", json("000010000", "from the JSON"))
     for shard in ["00000", "00001"] { try folder.write("f/\(shard)_stats.json", stats(3, 3)) }
     let source = try open("f")
@@ -107,16 +107,16 @@ import Testing
         "00000/000000002.jpg: img2dataset says “failed_to_download”", "00001/000010000: from the JSON",
       ])
     #expect(
-      refusal("f", SourceChoice(keysByTar: true)).contains("has folders and no tars: --keys-by-tar has no meaning"))
+      refusal("f", SourceChoice(keysByTar: true)).contains("has folders and no tars; leave --keys-by-tar out"))
     try FileManager.default.removeItem(atPath: folder.path("f/00001_stats.json"))
     #expect(refusal("f").contains("has 00001 but no 00001_stats.json"))
   }
 
-  /// JSON beside the pictures of any folder is read where keys are named.
+  /// JSON beside the images of any folder is read if keys are named.
   @Test func keysInAPlainFolder() throws {
-    try folder.write("p/a.png", TestPicture.png())
+    try folder.write("p/a.png", TestImage.png())
     try folder.write("p/a.json", #"{"blip": ["red", "square"], "status": "approved"}"#.utf8)
-    try folder.write("p/b.png", TestPicture.png())
+    try folder.write("p/b.png", TestImage.png())
     #expect(
       try open("p", SourceChoice(captionKeys: ["blip"])).outcome() == [
         "a: red | square", "b.png: has no .json whose “blip” could be its caption",
@@ -126,7 +126,7 @@ import Testing
   @Test func importedByTheProgram() async throws {
     try shards("cc")
     let run = try await MPIRun.kinship(
-      ["corpus", "import", folder.path("cc"), "--output", folder.path("out")], ranks: nil)
-    #expect(run.status == 0 && run.output.contains("out: 4 pictures, 4 captions in 1 shard"), "\(run)")
+      ["dataset", "import", folder.path("cc"), "--output", folder.path("out")], ranks: nil)
+    #expect(run.status == 0 && run.output.contains("out: 4 images, 4 captions in 1 shard"), "\(run)")
   }
 }

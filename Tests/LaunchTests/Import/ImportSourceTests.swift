@@ -13,7 +13,7 @@ import Testing
     _ text: String, _ columns: TableColumns = TableColumns(), name: String = "t.tsv", separator: UInt8? = nil
   ) throws -> TableSource {
     let path = try folder.write(name, Array(text.utf8))
-    return try TableSource(path, corpus: "c", columns: columns, separator: separator)
+    return try TableSource(path, dataset: "c", columns: columns, separator: separator)
   }
 
   @Test func aTableAsOpenClipHasIt() throws {
@@ -74,7 +74,7 @@ import Testing
     ),
   ])
   func tablesThatAreRefused(_ text: String, _ columns: TableColumns, _ words: String) throws {
-    let error = #expect(throws: ImportError.self) { try table(text, columns) }
+    let error = #expect(throws: UserError.self) { try table(text, columns) }
     #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
   }
 
@@ -82,13 +82,13 @@ import Testing
     var bytes = Array("filepath\ttitle\na\nb\tx\ty\n\tempty\nc\t \n".utf8)
     bytes += Array("d\t".utf8) + [0xFF, 0x0A] + Array("e\tz\0\n".utf8)
     let path = try folder.write("t.tsv", bytes)
-    let source = try TableSource(path, corpus: "c", columns: TableColumns())
+    let source = try TableSource(path, dataset: "c", columns: TableColumns())
     let reasons = try source.all().map { entry in
       if case .rejected(let rejection) = entry { "\(rejection.place) \(rejection.reason)" } else { "taken" }
     }
     #expect(
       reasons == [
-        "line 2 has 1 fields, the header has 2", "line 3 has 3 fields, the header has 2", "line 4 names no picture",
+        "line 2 has 1 fields, the header has 2", "line 3 has 3 fields, the header has 2", "line 4 names no image",
         "line 5 has neither a caption nor a label", "line 6 is not UTF-8", "line 7 holds a zero byte",
       ])
   }
@@ -97,7 +97,7 @@ import Testing
     for name in ["b/1.png", "b/2.JPG", "a/x/3.webp", "a/notes.md", ".hidden/4.png", "c/.5.png"] {
       try folder.write(name, [1])
     }
-    let source = try FolderSource(folder.path(""), corpus: "c")
+    let source = try FolderSource(folder.path(""), dataset: "c")
     #expect(source.labels == ["a", "b"])
     let items = try source.items()
     #expect(items.map(\.key) == ["a/x/3", "b/1", "b/2"])
@@ -110,23 +110,23 @@ import Testing
     try folder.write("s/1.txt", "eins\r\n\n  one  \n".utf8)
     try folder.write("2.txt", "\n \n".utf8)
     try folder.write("4.txt", [0xFF])
-    let source = try FolderSource(folder.path(""), corpus: "c")
+    let source = try FolderSource(folder.path(""), dataset: "c")
     #expect(!source.labeled)
     let entries = try source.all()
     #expect(entries[0] == .rejected(Rejection(place: "2.png", key: "2", reason: "has neither a caption nor a label")))
     #expect(entries[1] == .rejected(Rejection(place: "3.png", key: "3", reason: "has neither a caption nor a label")))
     #expect(
       entries[2] == .rejected(Rejection(place: "4.png", key: "4", reason: "its captions, 4.txt, are not UTF-8 text")))
-    guard case .item(let item) = entries[3] else { throw ImportError("test", "\(entries[3])") }
+    guard case .item(let item) = entries[3] else { throw UserError("test", "\(entries[3])") }
     #expect(item.captions == ["eins", "one"])
   }
 
   @Test func foldersThatAreRefused() throws {
-    let empty = #expect(throws: ImportError.self) { try FolderSource(folder.path(""), corpus: "c") }
-    #expect(empty?.reason.contains("holds no picture") == true)
+    let empty = #expect(throws: UserError.self) { try FolderSource(folder.path(""), dataset: "c") }
+    #expect(empty?.reason.contains("holds no image") == true)
     try folder.write("a.png", [1])
     try folder.write("a.jpg", [1])
-    let twice = #expect(throws: ImportError.self) { try FolderSource(folder.path(""), corpus: "c") }
+    let twice = #expect(throws: UserError.self) { try FolderSource(folder.path(""), dataset: "c") }
     #expect(twice?.reason == "a.jpg and a.png have the same key \"a\"; rename one")
   }
 
@@ -137,6 +137,6 @@ import Testing
     try manager.createSymbolicLink(atPath: folder.path("in/b"), withDestinationPath: folder.path("out"))
     try manager.createSymbolicLink(atPath: folder.path("in/a/up"), withDestinationPath: folder.path("in"))
     try manager.createSymbolicLink(atPath: folder.path("in/a/gone"), withDestinationPath: folder.path("nowhere"))
-    #expect(try FolderSource(folder.path("in"), corpus: "c").items().map(\.key) == ["a/1", "b/2"])
+    #expect(try FolderSource(folder.path("in"), dataset: "c").items().map(\.key) == ["a/1", "b/2"])
   }
 }

@@ -3,7 +3,7 @@ import Testing
 @testable import Launch
 
 extension ImportSource {
-  /// All entries, whose number is what the source says.
+  /// Returns all entries, and checks that the source counts them correctly.
   func all() throws -> [ImportEntry] {
     var reader = try entries()
     var entries: [ImportEntry] = []
@@ -12,15 +12,15 @@ extension ImportSource {
     return entries
   }
 
-  /// All entries of a source that leaves nothing out.
+  /// Returns all entries of a source that leaves nothing out.
   func items() throws -> [ImportItem] {
     try all().map {
-      guard case .item(let item) = $0 else { throw ImportError("test", "\($0)") }
+      guard case .item(let item) = $0 else { throw UserError("test", "\($0)") }
       return item
     }
   }
 
-  /// What is taken, by key, and what is left out, by place, each with what matters of it.
+  /// Returns a line for each entry: the key and the label or captions, or the place and the reason for its rejection.
   func outcome() throws -> [String] {
     try all().map { entry in
       switch entry {
@@ -31,7 +31,7 @@ extension ImportSource {
   }
 }
 
-/// A thousand names of the form of WordNet ids, in their order.
+/// A thousand names in the form of WordNet ids, in order.
 enum TestIDs {
   static let all = (0..<1000).map { index in
     let digits = String(1_440_764 + 37 * index)

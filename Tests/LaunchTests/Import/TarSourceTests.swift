@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// Webdataset's tars, packed by the program tar.
+/// Tars in webdataset's layout, packed by the program tar.
 @Suite struct TarSourceTests {
   let folder: TemporaryFolder
 
@@ -26,7 +26,7 @@ import Testing
   func text(_ text: String) -> [UInt8] { Array(text.utf8) }
 
   func open(_ sources: [String], _ choice: SourceChoice = SourceChoice()) throws -> any ImportSource {
-    try choice.open(sources, corpus: "c")
+    try choice.open(sources, dataset: "c")
   }
 
   func refusal(_ sources: [String], _ choice: SourceChoice = SourceChoice()) -> String {
@@ -48,11 +48,11 @@ import Testing
     let items = try source.items()
     #expect(items.map(\.path) == Array(repeating: path, count: 4))
     let file = try OpenFile.reading(path)
-    let pictures = try items.map { item in
+    let images = try items.map { item in
       let bytes = try #require(item.bytes)
       return try file.read(bytes.count, of: UInt8.self, at: bytes.lowerBound)
     }
-    #expect(pictures == [[1, 2], [3], [5, 6, 7], [8]])
+    #expect(images == [[1, 2], [3], [5, 6, 7], [8]])
     #expect(items[0].place == "\(path): s/0001")
 
     let named = try open([path], SourceChoice(captionKeys: ["alt", "no", "none", "caption"]))
@@ -82,14 +82,15 @@ import Testing
     let none = "has neither a caption nor a label"
     #expect(
       words == [
-        "01: has no picture (jpg, png, jpeg, webp)", "02: \(none)", "03: 03.jpg is empty",
+        "01: has no image (jpg, png, jpeg, webp)", "02: \(none)", "03: 03.jpg is empty",
         "04: its captions, 04.txt, are not UTF-8 text", "05: its captions, 05.txt, are not UTF-8 text",
-        "06: its 06.json is not sound JSON: byte 1: the text ends too early",
+        "06: its 06.json is not valid JSON: byte 1: the text ends too early",
         "07: its 07.json, \"caption\": expected a string or an array of them, found a number",
-        "08: its label, 08.cls: expected a whole number from 0, found “-1”", "09: has two files .jpg",
+        "08: its label, 08.cls: expected a whole number of 0 or more, found “-1”", "09: has two files .jpg",
         "10: img2dataset says “failed_to_resize”: too small", "11: 11.txt has 1048577 bytes, more than 1048576",
         "12: kept", "13: its 13.json: expected an object, found an array", "14: \(none)",
-        "15: 15.jpg is a link to another file; pack the files themselves (tar has --dereference and --hard-dereference)",
+        "15: 15.jpg is a link to another file; pack the files themselves "
+          + "(tar has --dereference and --hard-dereference)",
       ])
   }
 
@@ -106,7 +107,7 @@ import Testing
     #expect(try open([inside], SourceChoice(format: .webdataset)).outcome() == keys(0...11))
     #expect(try open(["\(inside)/s-03.tar", "\(inside)/s-0{1,2}.tar"]).outcome() == keys(3...3) + keys(1...2))
     #expect(try open(["\(inside)/s-03.tar::\(inside)/s-{04..05}.tar"]).outcome() == keys(3...5))
-    // A file whose name has braces is that file.
+    // An existing file whose name has braces is taken as it is.
     let odd = try await pack("in/s-{1..2}.tar", [("x.jpg", [1]), ("x.txt", text("odd"))])
     #expect(try open([odd]).outcome() == ["x: odd"])
   }
@@ -116,7 +117,7 @@ import Testing
     let two = try await pack("two.tar", [("3.jpg", [1]), ("3.txt", text("z")), ("2.jpg", [1]), ("2.txt", text("w"))])
     #expect(
       refusal([one, two])
-        == "\(two): has a sample “2”, and so has \(one); with --keys-by-tar the tars' names stand before the samples'")
+        == "\(two): has a sample “2”, and so has \(one); with --keys-by-tar each key begins with its tar's name")
     let source = try open([one, two], SourceChoice(keysByTar: true))
     #expect(try source.outcome() == ["one/1: x", "one/2: y", "two/3: z", "two/2: w"])
     let split = try await pack("s.tar", [("1.jpg", [1]), ("2.jpg", [1]), ("1.txt", text("x"))])
@@ -145,44 +146,44 @@ import Testing
       (SourceChoice(images: "x"), "--images"), (SourceChoice(splits: ["test"]), "--split"),
       (SourceChoice(wnids: "x"), "--wnids"),
     ] {
-      #expect(refusal([path], choice).contains("\(option) has no meaning for the format webdataset"))
+      #expect(refusal([path], choice).contains("\(option) does not apply to the format webdataset"))
     }
     let table = try folder.write("t.tsv", "filepath\ttitle\na\tb\n".utf8)
     #expect(
-      refusal([table], SourceChoice(captionKeys: ["x"])).contains("--caption-keys has no meaning for the format table"))
+      refusal([table], SourceChoice(captionKeys: ["x"])).contains("--caption-keys does not apply to the format table"))
     #expect(
-      refusal([table], SourceChoice(keysByTar: true)).contains("--keys-by-tar has no meaning for the format table"))
+      refusal([table], SourceChoice(keysByTar: true)).contains("--keys-by-tar does not apply to the format table"))
     #expect(
-      refusal([table, table], SourceChoice(format: .table)).contains("only of tars several are imported at once"))
+      refusal([table, table], SourceChoice(format: .table)).contains("only tars can be imported several at once"))
   }
 
   @Test func importedByTheProgram() async throws {
     let files = (0..<5).flatMap { index in
       [
-        ("\(index).png", TestPicture.png(color: (UInt8(index), 0, 0))), ("\(index).txt", text("picture \(index)")),
+        ("\(index).png", TestImage.png(color: (UInt8(index), 0, 0))), ("\(index).txt", text("image \(index)")),
       ]
     }
     _ = try await pack("w-0.tar", Array(files.prefix(6)), ["--format", "gnu"])
     _ = try await pack("w-1.tar", Array(files.dropFirst(6)) + [("5.jpg", [1, 2]), ("5.txt", text("bad"))])
     let output = folder.path("out")
-    let arguments = ["corpus", "import", folder.path("w-{0..1}.tar"), "--output", output, "--shard-samples", "2"]
+    let arguments = ["dataset", "import", folder.path("w-{0..1}.tar"), "--output", output, "--shard-samples", "2"]
     let run = try await MPIRun.kinship(arguments, ranks: nil)
-    #expect(run.status == 0 && run.output.contains("out: 5 pictures, 5 captions in 3 shards"), "\(run)")
+    #expect(run.status == 0 && run.output.contains("out: 5 images, 5 captions in 3 shards"), "\(run)")
     #expect(
-      run.output.contains("left out: 1, listed in rejected.tsv\n  \(folder.path("w-1.tar")): 5: not a picture"),
+      run.output.contains("left out: 1, listed in rejected.tsv\n  \(folder.path("w-1.tar")): 5: not an image"),
       "\(run)")
-    let corpus = try Corpus.open(output, check: .checksums)
-    #expect((0..<5).map { corpus.key($0) } == ["0", "1", "2", "3", "4"])
+    let dataset = try Dataset.open(output, check: .checksums)
+    #expect((0..<5).map { dataset.key($0) } == ["0", "1", "2", "3", "4"])
     for index in 0..<5 {
-      #expect(try corpus.image(index) == TestPicture.png(color: (UInt8(index), 0, 0)))
-      #expect(corpus.captions(index) == ["picture \(index)"])
+      #expect(try dataset.image(index) == TestImage.png(color: (UInt8(index), 0, 0)))
+      #expect(dataset.captions(index) == ["image \(index)"])
     }
-    // A missing or a cut tar is found before anything is written.
+    // A missing or truncated tar is found before anything is written.
     let whole = try Data(contentsOf: URL(filePath: folder.path("w-1.tar")))
     try whole.prefix(1600).write(to: URL(filePath: folder.path("w-2.tar")))
     for (source, words) in [("w-{0..3}.tar", "w-3.tar: does not exist"), ("w-{0..2}.tar", "w-2.tar: ")] {
       let refused = try await MPIRun.kinship(
-        ["corpus", "import", folder.path(source), "--output", folder.path("other")], ranks: nil)
+        ["dataset", "import", folder.path(source), "--output", folder.path("other")], ranks: nil)
       #expect(refused.status == 65 && refused.errors.contains(words), "\(refused)")
       #expect(!FileManager.default.fileExists(atPath: folder.path("other")))
     }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// What `kinship merge` refuses, and that nothing is left behind.
+/// Tests what `kinship merge` refuses, and that it leaves nothing behind.
 @Suite(.serialized) struct MergeErrorTests {
   let scene: TrainScene
   var run: String { scene.runFolder("run").path }
@@ -25,7 +25,7 @@ import Testing
     for (arguments, words) in [
       ([run, "-o", "x.bin"], "expected a name that ends in .safetensors, .h5 or .hdf5"),
       (both + ["-o", "x.h5"], "2 checkpoints become one with --average, --weights or --ema"),
-      ([run, "--average", "-o", "x.h5"], "an average wants at least two"),
+      ([run, "--average", "-o", "x.h5"], "an average needs at least two"),
       (both + ["--average", "--ema", "0.5", "-o", "x.h5"], "give one of them"),
       (both + ["--weights", "1,2,3", "-o", "x.h5"], "3 weights for 2 checkpoints"),
       (both + ["--weights", "1,-2", "-o", "x.h5"], "expected numbers of 0 or more"),
@@ -78,12 +78,12 @@ import Testing
     var altered = whole
     altered[whole.count / 2] ^= 1
     for (bytes, words) in [
-      (altered, "it was altered"), (whole.dropLast(), "it was altered"), (whole.prefix(300), "was cut short"),
-      (whole.dropFirst(512), "not what kinship merge writes"),
+      (altered, "it was altered"), (whole.dropLast(), "it was altered"), (whole.prefix(300), "it is truncated"),
+      (whole.dropFirst(512), "kinship merge did not write it"),
     ] {
       try Data(bytes).write(to: URL(filePath: output))
       let found = try await MPIRun.kinship(
-        ["evaluate", "retrieval", "--checkpoint", output, "--corpus", scene.corpus], ranks: nil)
+        ["evaluate", "retrieval", "--checkpoint", output, "--dataset", scene.dataset], ranks: nil)
       #expect(found.status == 65 && found.errors.contains(words), "“\(words)” is not in \(found)")
     }
   }

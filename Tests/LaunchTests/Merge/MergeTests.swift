@@ -7,8 +7,8 @@ import Testing
 
 @testable import Launch
 
-/// `kinship merge` on what `kinship train` wrote: one file, the same whoever makes it, that is as good as the
-/// checkpoint.
+/// Runs `kinship merge` on the output of `kinship train`: it writes one file, the same on any number of ranks, that can
+/// replace the checkpoint.
 @Suite(.serialized) struct MergeTests {
   let scene: TrainScene
 
@@ -27,13 +27,13 @@ import Testing
 
   private func bytes(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
 
-  /// A parameter of a checkpoint, as one tensor.
+  /// Returns a parameter of a checkpoint as one tensor.
   private func value(_ checkpoint: Checkpoint, _ name: String) throws -> [Float] {
     var offset = 0
     let entries = checkpoint.manifest.parameters.map { parameter in
       let shape = Shape(parameter.shape) ?? Shape()
       defer { offset += shape.count }
-      return CheckpointEntry(name: parameter.name, shape: shape, offset: offset)
+      return NamedSlice(name: parameter.name, shape: shape, offset: offset)
     }
     let whole = Tensor<Float>(Shape(offset))
     try checkpoint.readValues(entries, into: whole)
@@ -45,7 +45,8 @@ import Testing
     let json = scene.folder.path("figures.json")
     let run = try await MPIRun.kinship(
       [
-        "evaluate", "retrieval", "--candidates", "distinct-captions", "--checkpoint", source, "--corpus", scene.corpus,
+        "evaluate", "retrieval", "--candidates", "distinct-captions", "--checkpoint", source, "--dataset",
+        scene.dataset,
         "--json", json,
       ], ranks: ranks)
     try #require(run.status == 0, "\(run)")
@@ -80,7 +81,7 @@ import Testing
       #expect(try source.sha256 == SavedRun.sha256(of: checkpoint.folder + "/manifest.json"))
       #expect(file.metadata["kinship_version"] == Release.version && file.metadata["activation"] == "gelu")
     }
-    // Other commands take the file for what it says it is.
+    // Other commands recognise the file by its metadata.
     let inspected = try await MPIRun.kinship(["weights", "inspect", scene.folder.path("alone.h5")], ranks: nil)
     #expect(inspected.status == 0 && inspected.output.contains("fits these sizes"), "\(inspected)")
     let model = scene.folder.path("model")
@@ -94,7 +95,7 @@ import Testing
     #expect(student.status == 0 && student.output.contains("inherits both towers"), "\(student)")
   }
 
-  /// A merged file is a teacher that wants nothing beside it.
+  /// A merged file is a teacher that needs no other file.
   @Test func teaches() async throws {
     try await scene.train("run", ["steps=1"], ranks: 2)
     let teachers = [
@@ -119,7 +120,7 @@ import Testing
   }
 
   @Test func averages() async throws {
-    try await scene.train("run", ["steps=6", "checkpoint.every=2", "optimizer.rate=1e-2"], ranks: 2)
+    try await scene.train("run", ["steps=6", "checkpoint.every=2", "optimizer.learning_rate=1e-2"], ranks: 2)
     let paths = [2, 4, 6].map { scene.checkpoint("run", $0).path }
     let checkpoints = try paths.map { try Checkpoint.open($0) }
     let names = ["logit_scale", "token_embedding.weight", "visual.transformer.resblocks.1.mlp.c_fc.weight"]
@@ -173,7 +174,7 @@ import Testing
   }
 
   @Test func theOptimizerComesAlongWhenAsked() async throws {
-    // In the midst of being pruned.
+    // The checkpoint is taken while the model is being pruned.
     try await scene.train("run", ["prune={sparsity: 0.3, step: 6}", "checkpoint.every=4"], ranks: 2)
     let source = scene.checkpoint("run", 4).path
     let path = try await merged([source, "--optimizer"], to: "all.h5", ranks: 2)
@@ -189,7 +190,7 @@ import Testing
     let entries = checkpoint.manifest.parameters.map { parameter in
       let shape = Shape(parameter.shape) ?? Shape()
       defer { offset += shape.count }
-      return CheckpointEntry(name: parameter.name, shape: shape, offset: offset)
+      return NamedSlice(name: parameter.name, shape: shape, offset: offset)
     }
     let (first, second) = (Tensor<Float>(Shape(offset)), Tensor<Float>(Shape(offset)))
     try checkpoint.readMoments(entries, ranges: [0..<offset], first: first, second: second)
@@ -202,7 +203,7 @@ import Testing
     #expect(try await figures(path, ranks: nil) == figures(source, ranks: nil))
   }
 
-  /// The numbers of any number of parts resume a run, with the bits that it would have had.
+  /// A run resumes from any number of parts, with the same bits as without the interruption.
   @Test func reshards() async throws {
     let every = "checkpoint.every=4"
     let straight = try await scene.train("straight", [every], ranks: 2)
@@ -230,9 +231,9 @@ import Testing
     let run = try await merge(folders + ["--average", "-o", scene.folder.path("mean.h5")], ranks: 2)
     #expect(run.status == 65, "\(run)")
     for words in [
-      "two/checkpoints/step-00000001: parameter visual.proj has the shape [32, 24], not [32, 16]",
+      "two/checkpoints/step-00000001: parameter visual.proj has the shape [32, 24], expected [32, 16]",
       "two/checkpoints/step-00000001: the model's embed_dim is 24, not 16",
-      "two/checkpoints/step-00000001: its pictures are prepared in another way",
+      "two/checkpoints/step-00000001: its images are prepared in another way",
       "three/checkpoints/step-00000001: parameter transformer.resblocks.1.ln_1.bias [32] is missing",
       "three/checkpoints/step-00000001: the model's text_cfg.layers is 1, not 2",
     ] {

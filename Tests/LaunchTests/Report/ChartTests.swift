@@ -3,7 +3,7 @@ import Testing
 
 @testable import Launch
 
-/// How curves become drawings.
+/// Curves become drawings.
 @Suite struct ChartTests {
   private func curve(_ values: [Double?]) -> Curve { Curve(steps: Array(1...values.count), values: Column(values)) }
 
@@ -12,7 +12,7 @@ import Testing
     return Thinning(curve, columns: columns, x: { Double($0) / last }, y: { $0 })
   }
 
-  /// One line in a hundred thousand is far off, and one is not a number: both are seen.
+  /// Among a hundred thousand lines, single outliers and a single NaN remain visible.
   @Test func noSpikeIsLost() {
     var values: [Double?] = (0..<100_000).map { Double($0 % 7) / 10 }
     values[31_234] = 1000
@@ -82,7 +82,7 @@ import Testing
     #expect(Chart.step(1_234_567) == "1,234,567" && Chart.step(999) == "999" && Chart.step(0) == "0")
   }
 
-  /// Whatever the numbers are, they have a place on their axis, and an axis has few labels.
+  /// All finite numbers have a place on their axis, and an axis has few labels.
   @Test func extremes() {
     let tiny = Double.leastNonzeroMagnitude
     let ranges: [[Double]] = [

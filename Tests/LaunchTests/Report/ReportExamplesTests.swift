@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// The examples of a report, against embeddings that `kinship embed` has written.
+/// Compares the examples of a report with embeddings that `kinship embed` has written.
 @Suite(.serialized) struct ReportExamplesTests {
   let scene: TrainScene
 
@@ -13,7 +13,7 @@ import Testing
     scene = try await TrainScene()
     try await scene.train(
       "shown",
-      ["steps=6", "evaluate={evaluations: [{kind: retrieval, corpus: \"\(scene.corpus)\", captions: first}]}"],
+      ["steps=6", "evaluate={evaluations: [{kind: retrieval, dataset: \"\(scene.dataset)\", captions: first}]}"],
       ranks: nil)
   }
 
@@ -43,7 +43,7 @@ import Testing
     .map { Item(text: String($0.2 ?? $0.3 ?? ""), score: String($0.4), isRight: $0.1 != nil) }
   }
 
-  /// Slowly: the candidates by falling cosine, the first five and the best right one.
+  /// Finds the first five candidates by falling cosine and the best right one, by sorting all of them.
   private func expected(
     _ query: [Float], _ candidates: [[Float]], _ texts: [String], right: (Int) -> Bool
   ) -> (items: [Item], place: Int) {
@@ -59,23 +59,23 @@ import Testing
   private func same(_ some: [Item], _ others: [Item]) -> Bool {
     some.count == others.count
       && zip(some, others).allSatisfy { one, other in
-        // A cosine may be rounded the other way.
+        // The printed cosines may be rounded differently.
         one.text == other.text && one.isRight == other.isRight
           && abs((Double(one.score) ?? .nan) - (Double(other.score) ?? .nan)) < 1.5e-3
       }
   }
 
   @Test func theNearestAreShownAndTheRightOnesMarked() async throws {
-    let corpus = try Corpus.open(scene.corpus)
-    let titles = (0..<corpus.count).map { corpus.captions($0)[0] }
-    // Colours and shapes repeat: several pictures answer for a caption.
+    let dataset = try Dataset.open(scene.dataset)
+    let titles = (0..<dataset.count).map { dataset.captions($0)[0] }
+    // Colours and shapes repeat, so several images are right answers for a caption.
     var seen: Set<String> = []
     let captions = titles.filter { seen.insert($0).inserted }
     try #require(captions.count < titles.count)
     let lines = try scene.folder.write("captions.txt", captions.joined(separator: "\n").utf8)
     let embedded = try await MPIRun.kinship(
       [
-        "embed", "--checkpoint", run, "--corpus", scene.corpus, "--captions", lines, "--output",
+        "embed", "--checkpoint", run, "--dataset", scene.dataset, "--captions", lines, "--output",
         scene.folder.path("e.h5"),
       ], ranks: nil)
     try #require(embedded.status == 0, "\(embedded)")
@@ -89,8 +89,8 @@ import Testing
     let page = try await page(["--examples", "20"])
     let articles = page.matches(of: #/(?s)<article class="example( asked)?">(.*?)<\/article>/#)
     let ofCaptions = articles.filter { $0.1 == nil }.map(\.2)
-    let ofPictures = articles.filter { $0.1 != nil }.map(\.2)
-    #expect(ofCaptions.count == min(20, captions.count) && ofPictures.count == 20)
+    let ofImages = articles.filter { $0.1 != nil }.map(\.2)
+    #expect(ofCaptions.count == min(20, captions.count) && ofImages.count == 20)
     for article in ofCaptions {
       let text = String(try #require(article.firstMatch(of: #/<bdi>(.*?)<\/bdi>/#)).1)
       let query = try #require(captions.firstIndex(of: text))
@@ -98,45 +98,45 @@ import Testing
       #expect(same(self.items(article), items), "\(text): \(self.items(article)), not \(items)")
       #expect(article.contains(place == 1 ? "right at once" : "right at place \(place)<"), "\(text): \(place)")
     }
-    for article in ofPictures {
-      // Pictures with one title differ: the one asked is among those that have it.
+    for article in ofImages {
+      // Several images have this title: the query is one of them.
       let title = String(try #require(article.firstMatch(of: #/alt="([^"]*)"/#)).1)
       let list = article[(article.firstRange(of: "<ol")?.lowerBound ?? article.startIndex)...]
       let found = items(list)
       #expect(
-        titles.indices.contains { picture in
-          titles[picture] == title
-            && same(found, expected(images[picture], texts, captions) { captions[$0] == title }.items)
+        titles.indices.contains { image in
+          titles[image] == title
+            && same(found, expected(images[image], texts, captions) { captions[$0] == title }.items)
         }, "\(title): \(found)")
     }
-    // Any number of ranks shows the same, and so does another time.
+    // The examples are the same on any number of ranks and at every call.
     let articlesOf = { (page: String) in page.matches(of: #/(?s)<article.*?<\/article>/#).map { String($0.output) } }
     #expect(articlesOf(try await self.page(["--examples", "20"], ranks: 3)) == articlesOf(page))
     #expect(articlesOf(try await self.page(["--examples", "0"])) == [])
     #expect(articlesOf(try await self.page()).count == 12)
   }
 
-  /// Without corpus, checkpoint or vocabulary there is a page all the same, which says what is missing; unless the user
-  /// has asked for it by name.
+  /// A page without its dataset, checkpoint or vocabulary is still written, and says what is missing. If the user has
+  /// named the dataset, its absence is an error.
   @Test func whatIsMissingIsSaid() async throws {
     let files = FileManager.default
-    let corpus = scene.folder.path("moved")
-    try files.moveItem(atPath: scene.corpus, toPath: corpus)
+    let dataset = scene.folder.path("moved")
+    try files.moveItem(atPath: scene.dataset, toPath: dataset)
     let without = try await page()
-    #expect(without.contains("No examples of \(scene.corpus): ") && without.contains("--corpus FOLDER"))
-    #expect(try await page(["--corpus", corpus]).contains("class=\"pictures\""))
-    let wrong = try await report(["--corpus", scene.folder.path("nowhere")])
+    #expect(without.contains("No examples of \(scene.dataset): ") && without.contains("--dataset FOLDER"))
+    #expect(try await page(["--dataset", dataset]).contains("class=\"images\""))
+    let wrong = try await report(["--dataset", scene.folder.path("nowhere")])
     #expect(wrong.status == 74 || wrong.status == 65, "\(wrong)")
 
     let words = scene.folder.path("elsewhere.txt.gz")
     try files.moveItem(atPath: scene.vocabulary, toPath: words)
     #expect(try await page().contains("No examples: "))
-    #expect(try await page(["--corpus", corpus, "--vocabulary", words]).contains("class=\"pictures\""))
+    #expect(try await page(["--dataset", dataset, "--vocabulary", words]).contains("class=\"images\""))
     try files.removeItem(atPath: "\(run)/checkpoints")
     let pruned = try await page()
     #expect(pruned.contains("No examples: ") && pruned.contains(">loss</h4>"))
     try files.removeItem(atPath: "\(run)/run.yaml")
-    #expect(try await page().contains("The run names no corpus for retrieval."))
+    #expect(try await page().contains("The run names no dataset for retrieval."))
     for options in [["--examples", "51"], ["--examples", "-1"]] { #expect(try await report(options).status == 64) }
     #expect(try await MPIRun.kinship(["report", run, run, "--examples", "3"], ranks: nil).status == 64)
   }

@@ -6,12 +6,12 @@ import Testing
 
 @testable import Launch
 
-/// How a report looks, in a real browser.
+/// Checks the look of a report in a real browser.
 @Suite(.serialized, .requires(.browser)) struct ReportLookTests {
   let folder: TemporaryFolder
-  /// A page with every kind of chart and with pictures.
+  /// A page with every kind of chart and with images.
   let page: String
-  /// The same run beside itself.
+  /// A page that compares the run with itself.
   let pair: String
 
   init() async throws {
@@ -25,12 +25,12 @@ import Testing
     let both = try await MPIRun.kinship(["report", run, run, "--output", pair], ranks: nil)
     try #require(both.status == 0, "\(both)")
     let written = try await MPIRun.kinship(
-      ["report", run, "--corpus", scene.corpus, "--examples", "3", "--output", page],
+      ["report", run, "--dataset", scene.dataset, "--examples", "3", "--output", page],
       ranks: nil)
     try #require(written.status == 0, "\(written)")
   }
 
-  /// What a script finds out about a page.
+  /// The layout of a page, as the probe script reports it.
   private struct Layout: Decodable {
     struct Box: Decodable {
       var left: Double
@@ -38,7 +38,7 @@ import Testing
       var width: Double
       var height: Double
 
-      /// The whole pixels inside.
+      /// The pixels that lie entirely inside.
       var pixels: (across: Range<Int>, down: Range<Int>) {
         (Int(left.rounded(.up))..<Int(left + width), Int(top.rounded(.up))..<Int(top + height))
       }
@@ -46,11 +46,11 @@ import Testing
     struct ChartBox: Decodable {
       var title: String
       var box: Box
-      /// Colours of the lines, as the browser computes them, in the order in which they are drawn.
+      /// The computed colours of the lines, in the order in which they are drawn.
       var colors: [String]
       var readout: String
     }
-    struct Picture: Decodable {
+    struct Image: Decodable {
       var width: Int
       var alt: String
       var box: Box
@@ -62,7 +62,7 @@ import Testing
     var ink: String
     var font: Double
     var charts: [ChartBox]
-    var pictures: [Picture]
+    var images: [Image]
   }
 
   private static let probe = """
@@ -81,11 +81,11 @@ import Testing
       return {title: figure.querySelector("h4").textContent, box: box(svg), readout: text,
         colors: [...svg.querySelectorAll("path[data-name]")].map((path) => getComputedStyle(path).stroke)};
     });
-    const pictures = [...document.images].map((i) => ({width: i.naturalWidth, alt: i.alt, box: box(i)}));
+    const images = [...document.images].map((i) => ({width: i.naturalWidth, alt: i.alt, box: box(i)}));
     const root = document.documentElement;
     const body = getComputedStyle(document.body);
     const found = {width: root.clientWidth, scrollWidth: root.scrollWidth, scrollHeight: root.scrollHeight,
-      ground: body.backgroundColor, ink: body.color, font: parseFloat(body.fontSize), charts, pictures};
+      ground: body.backgroundColor, ink: body.color, font: parseFloat(body.fontSize), charts, images};
     const out = document.createElement("pre");
     out.id = "probe";
     out.textContent = JSON.stringify(found);
@@ -109,13 +109,14 @@ import Testing
     return try JSONDecoder().decode(Layout.self, from: Data(plain.utf8))
   }
 
-  /// `rgb(1, 2, 3)`.
+  /// Parses `rgb(1, 2, 3)`.
   private func color(_ text: String) throws -> [Int] {
     let found = try #require(text.firstMatch(of: #/([0-9]+), ([0-9]+), ([0-9]+)/#), "\(text)")
     return [found.1, found.2, found.3].compactMap { Int($0) }
   }
 
-  /// (L1 + 0.05) / (L2 + 0.05) of the relative luminances of two colours, the lighter first, as WCAG defines it.
+  /// The contrast (L1 + 0.05) / (L2 + 0.05) of the relative luminances of two colours, the lighter first, as WCAG
+  /// defines it.
   private func contrast(_ some: [Int], _ other: [Int]) -> Double {
     func luminance(_ color: [Int]) -> Double {
       let linear = color.map { pow((Double($0) / 255 + 0.055) / 1.055, 2.4) }
@@ -125,7 +126,7 @@ import Testing
     return (max(one, two) + 0.05) / (min(one, two) + 0.05)
   }
 
-  /// Whether a chart's line can be seen: the one drawn last, which is covered by none.
+  /// Returns whether a chart's last line is visible; no other line covers it.
   private func isDrawn(_ chart: Layout.ChartBox, on screen: Screen) throws -> Bool {
     let (across, down) = chart.box.pixels
     return screen.count(of: try color(try #require(chart.colors.last)), in: across, down) >= 20
@@ -161,8 +162,8 @@ import Testing
     ] {
       #expect(titles.contains(title), "\(title) of \(titles)")
     }
-    #expect(layout.pictures.count >= 3 * 5 + 3 && layout.pictures.allSatisfy { $0.width > 0 && !$0.alt.isEmpty })
-    #expect(layout.pictures.allSatisfy { $0.box.width >= 40 && $0.box.left + $0.box.width <= Double(width) })
+    #expect(layout.images.count >= 3 * 5 + 3 && layout.images.allSatisfy { $0.width > 0 && !$0.alt.isEmpty })
+    #expect(layout.images.allSatisfy { $0.box.width >= 40 && $0.box.left + $0.box.width <= Double(width) })
     for chart in layout.charts {
       #expect(chart.box.width >= 300 && chart.box.left >= 0 && chart.box.left + chart.box.width <= Double(width))
       #expect(chart.readout.firstMatch(of: #/^step [0-9]+\|.*[0-9]/#) != nil, "\(chart.title): \(chart.readout)")
@@ -173,9 +174,9 @@ import Testing
     let sight = try await browser.open(page, in: folder)
     #expect(sight.console == [] && sight.requests == [])
     var decoder = ImageDecoder()
-    let picture = try decoder.decode(sight.screenshot)
-    try #require(picture.width == width && picture.height == layout.scrollHeight)
-    let screen = Screen(picture)
+    let image = try decoder.decode(sight.screenshot)
+    try #require(image.width == width && image.height == layout.scrollHeight)
+    let screen = Screen(image)
     let ground = try color(layout.ground)
     #expect(screen.share(of: ground, in: 0..<width, 0..<8) == 1)
     #expect(isDark ? ground.allSatisfy { $0 < 60 } : ground.allSatisfy { $0 > 240 })
@@ -187,13 +188,13 @@ import Testing
       #expect(try isDrawn(chart, on: screen), "\(chart.title) lacks its line")
       #expect(Set(chart.colors).count == chart.colors.count, "\(chart.title) has two lines of a colour")
     }
-    for shown in layout.pictures {
+    for shown in layout.images {
       let (across, down) = shown.box.pixels
       #expect(screen.colors(in: across, down).count > 8, "\(shown.alt) is blank")
     }
   }
 
-  /// The checks above see what is wrong.
+  /// The checks above fail on a page that is wrong.
   @Test func aBadPageIsSeenToBeBad() async throws {
     let bad = folder.path("bad.html")
     let text = """
@@ -226,7 +227,7 @@ import Testing
     for chart in layout.charts { #expect(try !isDrawn(chart, on: screen), "\(chart.title)") }
   }
 
-  /// On paper, and without a script.
+  /// Without the script every chart still has its caption.
   @Test func allIsThereWithoutAScript() async throws {
     let page = try String(contentsOf: URL(filePath: page), encoding: .utf8)
     let still = folder.path("still.html")
@@ -245,7 +246,7 @@ private struct Screen {
   let width: Int
   let rgb: [UInt8]
 
-  init(_ picture: RGBImage) { (width, rgb) = (picture.width, picture.rgb) }
+  init(_ image: RGBImage) { (width, rgb) = (image.width, image.rgb) }
 
   private func each(_ across: Range<Int>, _ down: Range<Int>, _ body: (Int, Int, Int) -> Void) {
     for y in down {
@@ -256,7 +257,7 @@ private struct Screen {
     }
   }
 
-  /// Pixels of a colour, or nearly so.
+  /// The number of pixels whose colour equals `color` or nearly so.
   func count(of color: [Int], in across: Range<Int>, _ down: Range<Int>) -> Int {
     var count = 0
     each(across, down) { r, g, b in

@@ -4,9 +4,9 @@ import Testing
 
 @testable import Launch
 
-/// `kinship report` on runs of `kinship train`.
+/// Runs `kinship report` on runs of `kinship train`.
 @Suite(.serialized) struct ReportTests {
-  /// All of a page that could make a browser ask for something else: none may be there.
+  /// The parts of a page that could make a browser load something else. A report must have none.
   static func outsideReferences(_ page: String) -> [String] {
     let patterns = [
       #/(?i)\b(?:src|srcset|href|action|data|poster)\s*=\s*(?!["']?(?:data:|#))["']?[^"'\s>]*/#, #/(?i)url\([^)]*\)/#,
@@ -16,7 +16,7 @@ import Testing
     return patterns.flatMap { page.matches(of: $0).map { String($0.output) } }
   }
 
-  /// Elements that are not closed, or closed in a wrong order.
+  /// The elements that are not closed, or closed in the wrong order.
   static func unbalanced(_ page: String) -> [String] {
     let alone: Set<String> = ["meta", "link", "br", "img", "path"]
     var open: [String] = []
@@ -41,7 +41,7 @@ import Testing
 
   @Test func aRunThatWasStoppedAndWentOn() async throws {
     let scene = try await TrainScene()
-    let evaluate = "evaluate={every: 5, evaluations: [{kind: retrieval, corpus: \"\(scene.corpus)\"}]}"
+    let evaluate = "evaluate={every: 5, evaluations: [{kind: retrieval, dataset: \"\(scene.dataset)\"}]}"
     try await scene.train("again", ["steps=5", evaluate], ranks: 2)
     try await scene.train("again", ["steps=10", evaluate], ["--resume", "latest"], ranks: nil)
     let run = scene.runFolder("again").path
@@ -53,18 +53,18 @@ import Testing
     #expect(page.utf8.count < 200_000)
     for text in [
       "<h1>again</h1>", "all 10 steps done", ">loss</h4>", ">learning rate</h4>", ">logit scale</h4>",
-      ">gradient norm</h4>", ">throughput</h4>", ">where time goes</h4>", "<h3>retrieval ", "picture → caption", "R@10",
+      ">gradient norm</h4>", ">throughput</h4>", ">where time goes</h4>", "<h3>retrieval ", "image → caption", "R@10",
       "Predicted and measured", "memory of the rank that held most", "step-00000010", "Started again",
       "steps: 10, was 5",
       "1 on ", "BLAS kernel", "M parameters", "rate: 0.0005", "class=\"start\"",
     ] { #expect(page.contains(text), "\(text)") }
     #expect(page.matches(of: #/<svg /#).count == page.matches(of: #/role="img" aria-labelledby="chart-[0-9]+"/#).count)
-    // Written again it is the same but for its time, and nothing is left beside it.
+    // Written again, the page replaces the old one, and no other file is left beside it.
     let files = try Set(FileManager.default.contentsOfDirectory(atPath: run))
     try #require(try await report([run]).status == 0)
     #expect(try Set(FileManager.default.contentsOfDirectory(atPath: run)) == files)
     #expect(!files.contains { $0.hasSuffix(".partial") })
-    // Ranks write it once.
+    // Several ranks write it once.
     let other = scene.folder.path("page.html")
     let ranks = try await report([run + "/", "--output", other], ranks: 2)
     #expect(ranks.status == 0 && ranks.output == "\(other)\n", "\(ranks)")
@@ -74,7 +74,7 @@ import Testing
   @Test func runsSideBySide() async throws {
     let scene = try await TrainScene()
     try await scene.train("slow", ["steps=4"], ranks: nil)
-    try await scene.train("fast", ["steps=6", "optimizer.rate=2e-3"], ranks: nil)
+    try await scene.train("fast", ["steps=6", "optimizer.learning_rate=2e-3"], ranks: nil)
     let output = scene.folder.path("both.html")
     let runs = ["slow", "fast"].map { scene.runFolder($0).path }
     let written = try await report(runs + ["--output", output])
@@ -86,8 +86,8 @@ import Testing
     #expect(page.contains(#/<tr><th scope="row">state<\/th><td class="figure">all 4 steps[^<]*<\/td>/#))
     let rows = page.matches(
       of: #/<tr><th scope="row"><code>([a-z_.]+)</code></th><td>([^<]*)</td><td>([^<]*)</td></tr>/#)
-    #expect(rows.map { "\($0.1) \($0.2) \($0.3)" } == ["optimizer.rate 0.0005 0.002", "steps 4 6"])
-    // Two folders with a run of one name.
+    #expect(rows.map { "\($0.1) \($0.2) \($0.3)" } == ["optimizer.learning_rate 0.0005 0.002", "steps 4 6"])
+    // Two folders hold runs of the same name.
     try FileManager.default.copyItem(atPath: runs[0], toPath: scene.folder.path("copy"))
     let twins = try await report([runs[0], scene.folder.path("copy"), "--output", output])
     try #require(twins.status == 0, "\(twins)")
@@ -98,7 +98,7 @@ import Testing
     #expect(both.contains("All values of the run files are equal"))
   }
 
-  /// What a run says is shown as it is, and does nothing.
+  /// Markup in a run's texts is shown as text and has no effect.
   @Test func hostileTexts() async throws {
     let folder = try TemporaryFolder()
     let hostile = #"</script><script>alert(1)</script><img src=x onerror='alert("2")'>"#
@@ -122,7 +122,7 @@ import Testing
     #expect(Self.unbalanced(page) == [] && page.matches(of: #/<script>/#).count == 1)
   }
 
-  /// A hundred thousand lines make a page of a few hundred kilobytes, and it says what was wrong with them.
+  /// A log of a hundred thousand lines makes a page of a few hundred kilobytes, which says what was wrong with the log.
   @Test func aLongLog() async throws {
     let folder = try TemporaryFolder()
     let count = 100_000
@@ -144,7 +144,7 @@ import Testing
     #expect(page.contains("1 value not finite") && page.contains("run.yaml is not there"))
   }
 
-  /// Names and texts of any length leave a page that can be read.
+  /// Very long names and texts are shortened, so that the page stays readable.
   @Test func longTexts() async throws {
     let folder = try TemporaryFolder()
     let long = String(repeating: "<é ", count: 200_000)
@@ -177,7 +177,7 @@ import Testing
     #expect(unwritable.status == 74 && unwritable.errors.contains("name another file with --output"), "\(unwritable)")
     #expect(try await report([]).status == 64)
     #expect(try await report([String](repeating: folder.path("run"), count: 13)).status == 64)
-    // A run that has only begun has a page all the same.
+    // A run that has only begun has a page too.
     let begun = try await report([folder.path("run")])
     #expect(begun.status == 0, "\(begun)")
     #expect(try page(folder.path("run/report.html")).contains("no step has been logged yet"))

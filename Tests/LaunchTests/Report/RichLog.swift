@@ -1,8 +1,8 @@
 import Foundation
 
-/// A log with all that a log can have: terms, divergences, evaluations, a step that went wrong.
+/// Makes a log with everything that a report shows: terms, divergences, evaluations, and a step with a NaN.
 enum RichLog {
-  /// Adds to the log of a run what a run with a teacher would have written.
+  /// Adds the figures of a run with a teacher to the log of a run without one.
   static func enrich(_ log: URL) throws {
     let text = try String(contentsOf: log, encoding: .utf8)
     var lines = try text.split(separator: "\n").compactMap {
@@ -38,6 +38,6 @@ enum RichLog {
     ]
   }
 
-  /// A term whose name means something to HTML.
+  /// A term whose name contains characters with a meaning in HTML.
   static let hostileTerm = "a_<b>\"&'"
 }

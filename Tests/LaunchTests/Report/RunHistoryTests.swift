@@ -1,10 +1,11 @@
+import Dist
 import Foundation
 import TestSupport
 import Testing
 
 @testable import Launch
 
-/// What a report takes from a log, in whatever state it is.
+/// The reader takes what it can from a log in any state.
 @Suite struct RunHistoryTests {
   private func read(_ text: String) throws -> RunHistory { try read(Array(text.utf8)) }
 
@@ -17,7 +18,8 @@ import Testing
     #"{"event":"start","step":0,"ranks":2,"changes":[],"version":"9.9","time":"2026-01-01T00:00:00Z"}"#
 
   private func step(_ number: Int, _ loss: String) -> String {
-    #"{"event":"step","step":\#(number),"steps":9,"loss":\#(loss),"terms":{"clip":\#(loss)},"time":"2026-01-01T00:00:\#(10 + number)Z"}"#
+    #"{"event":"step","step":\#(number),"steps":9,"loss":\#(loss),"terms":{"clip":\#(loss)},"#
+      + #""time":"2026-01-01T00:00:\#(10 + number)Z"}"#
   }
 
   private func losses(_ history: RunHistory) -> [Double] { history.table[.loss]?.finite.map(\.value) ?? [] }
@@ -33,7 +35,8 @@ import Testing
       "samples_per_second":100,"data_wait":0.25,"teacher_share":0.5,"received_bytes":77,"terms":{"clip":3},\
       "term_weights":{"clip":1},\(anchors),"pruning":{"expected":0.1,"target":0.2},"time":"2026-01-01T00:01:00Z"}
       {"event":"evaluation","step":5,"evaluation":"retrieval","figures":{"i2t R@10":0.5,"i2t R@5":0.25}}
-      {"event":"checkpoint","step":5,"folder":"runs/x/checkpoints/step-00000005","blocked_seconds":0.5,"written_seconds":2}
+      {"event":"checkpoint","step":5,"folder":"runs/x/checkpoints/step-00000005","blocked_seconds":0.5,\
+      "written_seconds":2}
       {"event":"note","step":5,"note":"look"}
       {"event":"something of a later release","step":5}
       {"event":"outcome","step":10,"memory_predicted":1e6,"memory_measured":2e6,"step_seconds_predicted":1,\
@@ -59,7 +62,7 @@ import Testing
     #expect(history.outcome?.memory.measured == 2e6 && history.plannedSteps == 10 && history.seconds == 120)
   }
 
-  /// A run that was started again does its last steps twice, perhaps with another distance between lines.
+  /// A run that was started again does its last steps twice, perhaps with another `log.every`.
   @Test func laterLinesCount() throws {
     let evaluation = { (step: Int, value: Double) in
       #"{"event":"evaluation","step":\#(step),"evaluation":"e","figures":{"top-1":\#(value)}}"#
@@ -74,7 +77,7 @@ import Testing
     #expect(history.table.steps == [2, 4, 5, 7] && losses(history) == [10, 9, 6, 5] && history.superseded == 2)
     #expect(history.evaluations[0].rounds.map(\.step) == [4, 7])
     #expect(history.starts.map(\.step) == [0, 4] && history.starts[1].changes == ["seed: 1, was 0"])
-    // Without a start in between, as after a rewind.
+    // The same without a start in between, as after a rewind.
     let rewound = try read([Self.start, step(2, "4"), step(4, "3"), step(3, "2")].joined(separator: "\n"))
     #expect(rewound.table.steps == [2, 3] && losses(rewound) == [4, 2] && rewound.superseded == 1)
     #expect(rewound.table[.term("clip")]?.finite.map(\.value) == [4, 2])
@@ -123,7 +126,7 @@ import Testing
     #expect(try read(bytes).unreadable == 1)
   }
 
-  /// Of two names that begin alike, and so are one once cut, the line says one thing.
+  /// Two names that become equal when they are shortened give one value per line.
   @Test func namesThatAreCutAreOne() throws {
     let long = String(repeating: "t", count: 1000)
     let line = { (step: Int) in
@@ -152,14 +155,14 @@ import Testing
       try #require(throws: ReportError.self) { try LogReader.read(folder.url.appending(path: name), run: "runs/x") }
     }
     try folder.write("empty", [UInt8]())
-    #expect(try failure("empty").exitCode == 65)
+    #expect(try failure("empty").status == .badData)
     try folder.write("garbage", Data("x\ny\n\n".utf8))
     #expect(try "\(failure("garbage"))".contains("none of 2 lines is one that kinship train writes"))
-    #expect(try failure("garbage").exitCode == 65)
+    #expect(try failure("garbage").status == .badData)
     try #require(mkfifo(folder.path("pipe"), 0o600) == 0)
     for name in ["missing", ".", "pipe"] {
       let error = try failure(name)
-      #expect(error.exitCode == 74 && "\(error)".hasPrefix("runs/x has no log that can be read ("), "\(error)")
+      #expect(error.status == .inputOutput && "\(error)".hasPrefix("runs/x has no log that can be read ("), "\(error)")
     }
   }
 }

@@ -64,7 +64,7 @@ import Testing
     image.mean = [0.1, 0.2, 0.3]
     try ModelFiles.write(model, preprocessing: image, to: URL(filePath: folder.path("own")))
 
-    // PyTorch's files say nothing of pictures; their config does.
+    // PyTorch's files say nothing of images; their config does.
     let config = ["--config", folder.path("own/\(ModelFiles.config)")]
     try folder.write("a/bare.pt", TorchArchive.checkpoint(torch(model)))
     try folder.write(
@@ -214,6 +214,6 @@ import Testing
     let hostile = try folder.write(
       "evil.pt", TorchArchive.archive(Pickle.program(Pickle.call(Pickle.global("os", "system"), [Pickle.text("id")]))))
     let refused = try await run(["inspect", hostile], status: 65)
-    #expect(refused.errors.contains("it asks for os.system, and only tensors are built"), "\(refused)")
+    #expect(refused.errors.contains("it asks for os.system, but only tensors can be read"), "\(refused)")
   }
 }

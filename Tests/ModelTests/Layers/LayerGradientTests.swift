@@ -4,7 +4,7 @@ import Testing
 
 @testable import Model
 
-/// Every layer's gradients, of its input and of every parameter, against differences; each adds to the parameters'.
+/// The gradients of every layer's input and parameters against differences; those of parameters are added.
 @Suite struct LayerGradientTests {
   typealias Variable = GradientCheck.Variable
 
@@ -29,7 +29,7 @@ import Testing
 
     let (plain, onto) = (Tensor<Double>(residual.shape), Tensor(residual.shape, residual.array))
     layer.forward(x, into: plain)
-    layer.forward(.exact(x), adding: onto, into: onto)
+    layer.forward(.fp32(x), adding: onto, into: onto)
     let sums = zip(plain.array, residual.array).map { $0 + $1 }
     #expect(Deviation(onto.array, from: sums).absolute <= Double(inputs + 3) * 4 * Double.roundoff)
   }
@@ -40,28 +40,28 @@ import Testing
     store.allocate(gradients: true)
     store.shake()
     let (x, dx) = (Tensor<Double>.random(Shape(n, w), "x", bound: 2), Tensor<Double>(Shape(n, w)))
-    let saved = LayerNorm<Double>.Saved()
+    let activations = LayerNorm<Double>.Activations()
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx)]).run {
       let y = Tensor<Double>(x.shape)
-      layer.forward(x, into: y, saved: saved)
+      layer.forward(x, into: y, activations: activations)
       return y.array
     } backward: { weights in
-      layer.backward(Tensor(x.shape, weights), x: x, saved: saved, dx: dx)
+      layer.backward(Tensor(x.shape, weights), x: x, activations: activations, dx: dx)
     }
     #expect(report.passed, "\(report)")
   }
 
-  /// One column: the output is the bias whatever the input, so there is nothing that differences could show.
+  /// With one column the output is the bias, whatever the input, so differences would show nothing.
   @Test func layerNormOfOneColumn() {
     let store = ParameterStore<Double>()
     let layer = LayerNorm(store, name: "ln_1", width: 1)
     store.allocate(gradients: true)
     store.shake()
     let (x, y, dx) = (Tensor(Shape(2, 1), [3.0, -8]), Tensor<Double>(Shape(2, 1)), Tensor<Double>(Shape(2, 1)))
-    let saved = LayerNorm<Double>.Saved()
-    layer.forward(x, into: y, saved: saved)
+    let activations = LayerNorm<Double>.Activations()
+    layer.forward(x, into: y, activations: activations)
     #expect(y.array == [layer.bias.value[0], layer.bias.value[0]])
-    layer.backward(Tensor(Shape(2, 1), [1, 2]), x: x, saved: saved, dx: dx)
+    layer.backward(Tensor(Shape(2, 1), [1, 2]), x: x, activations: activations, dx: dx)
     #expect(dx.array == [0, 0] && layer.weight.gradient[0] == 0 && layer.bias.gradient[0] == 3)
   }
 
@@ -84,22 +84,21 @@ import Testing
   @Test(arguments: attentions) func selfAttention(_ sizes: Attention) {
     let store = ParameterStore<Double>()
     let layer = SelfAttention(
-      store, name: "attn", width: sizes.width, heads: sizes.heads, causal: sizes.causal, input: (.zeros, .zeros),
-      output: (.zeros, .zeros))
+      store, name: "attn", width: sizes.width, heads: sizes.heads, causal: sizes.causal, initial: (.zeros, .zeros))
     store.allocate(gradients: true)
     store.shake()
     let sequences = Sequences(lengths: sizes.lengths)
     let shape = Shape(sequences.total, sizes.width)
     let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
     let residual = Tensor<Double>.random(shape, "residual")
-    let (saved, workspace) = (SelfAttention<Double>.Saved(), Workspace<Double>())
+    let (activations, workspace) = (SelfAttention<Double>.Activations(), Workspace<Double>())
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(shape)
-      layer.forward(.exact(x), sequences, adding: residual, into: y, saved: saved, workspace: workspace)
+      layer.forward(.fp32(x), sequences, adding: residual, into: y, activations: activations, workspace: workspace)
       return y.array
     } backward: { weights in
       layer.backward(
-        .exact(Tensor(shape, weights)), x: .exact(x), sequences, saved: saved, dx: dx, workspace: workspace)
+        .fp32(Tensor(shape, weights)), x: .fp32(x), sequences, activations: activations, dx: dx, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }
@@ -115,13 +114,13 @@ import Testing
     let shape = Shape(sizes.n, sizes.width)
     let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
     let residual = Tensor<Double>.random(shape, "residual")
-    let (saved, workspace) = (MLP<Double>.Saved(), Workspace<Double>())
+    let (activations, workspace) = (MLP<Double>.Activations(), Workspace<Double>())
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(shape)
-      layer.forward(.exact(x), adding: residual, into: y, saved: saved)
+      layer.forward(.fp32(x), adding: residual, into: y, activations: activations)
       return y.array
     } backward: { weights in
-      layer.backward(.exact(Tensor(shape, weights)), x: .exact(x), saved: saved, dx: dx, workspace: workspace)
+      layer.backward(.fp32(Tensor(shape, weights)), x: .fp32(x), activations: activations, dx: dx, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }
@@ -140,14 +139,14 @@ import Testing
     let sequences = Sequences(lengths: [2, 1, 3])
     let shape = Shape(sequences.total, width)
     let (x, dx) = (Tensor<Double>.random(shape, "x", bound: 2), Tensor<Double>(shape))
-    let (saved, workspace) = (ResidualAttentionBlock<Double>.Saved(), Workspace<Double>())
+    let (activations, workspace) = (ResidualAttentionBlock<Double>.Activations(), Workspace<Double>())
     let report = GradientCheck(
       store.variables + [Variable("x", x, gradient: dx, accumulates: false)], roundings: 64
     ).run {
-      block.forward(x, sequences, saved: saved, workspace: workspace).array
+      block.forward(x, sequences, activations: activations, workspace: workspace).array
     } backward: { weights in
       copy(Tensor(shape, weights), into: dx)
-      block.backward(dx, x: x, sequences, saved: saved, workspace: workspace)
+      block.backward(dx, x: x, sequences, activations: activations, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }

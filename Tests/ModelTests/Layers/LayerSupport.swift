@@ -4,7 +4,8 @@ import TestSupport
 @testable import Model
 
 extension ParameterStore {
-  /// Numbers of order 1 everywhere, norms' weights and biases included, so that no gradient is small by accident.
+  /// Sets all parameters, including norms' weights and biases, to numbers of order 1, so that no gradient is small by
+  /// accident.
   func shake() {
     for entry in entries {
       let value = value(of: entry)

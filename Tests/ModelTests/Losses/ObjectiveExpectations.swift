@@ -51,7 +51,7 @@ func expectDifferences(
       for (index, number) in numbers.enumerated() { gradients[key]?[index] = weights[0] * number }
     }
   }
-  // A scale that a term does not look at has no gradient, nor has the text of a term of pictures.
+  // A scale that a term does not look at has no gradient, nor has the text of a term of images.
   #expect(report.failures == 0 && report.count > 0, "\(name): \(report)")
   #expect(report.blind.allSatisfy { mayBeFlat($0, options) }, "\(name): \(report)")
 }
@@ -60,7 +60,7 @@ func expectDifferences(
 private func mayBeFlat(_ variable: String, _ options: ObjectiveOptions) -> Bool {
   switch variable {
   case "logit scale":
-    return [options.clip, options.crd, options.gd].allSatisfy { $0 == 0 }
+    return [options.clip, options.crd, options.gd, options.siglip].allSatisfy { $0 == 0 }
       && (options.affinity == 0 || options.affinityScale != nil)
       && (options.intra == 0 || options.intraOptions.temperature != .ownScales)
   case "text": return options == .intra { $0.text = 0 }

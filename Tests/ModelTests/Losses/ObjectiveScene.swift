@@ -89,7 +89,8 @@ struct ObjectiveScene<S: Scalar> {
       tiles: Tiles(rows: tile.rows, columns: tile.columns))
     store.allocate(gradients: true)
     store.initialize(seed: 3)
-    let own = store.entries.filter { $0.name.hasPrefix(Objective<S>.prefix) }
+    // The terms' parameters: the objective's own, and the model's logit bias.
+    let own = store.entries.filter { $0.name != "logit_scale" }
     for entry in own {
       guard let value = parameters[entry.name] else { continue }
       copy(value.reshaped(entry.shape), into: store.value(of: entry))
@@ -152,7 +153,7 @@ let checkedObjectives: [(name: String, options: ObjectiveOptions)] = {
   var list: [(String, ObjectiveOptions)] = [
     ("clip", .only(\.clip)), ("fd", .only(\.fd)), ("crd", .only(\.crd)), ("icl", .only(\.icl)),
     ("cross_kd", .only(\.crossKD)), ("gd", .only(\.gd, 1e4)), ("afd", .only(\.afd)), ("affinity", .only(\.affinity)),
-    ("rkd", .only(\.rkd)),
+    ("rkd", .only(\.rkd)), ("siglip", .only(\.siglip)),
   ]
   func vary(_ name: String, _ options: ObjectiveOptions, _ change: (inout ObjectiveOptions) -> Void) {
     var options = options
@@ -182,10 +183,10 @@ let checkedObjectives: [(name: String, options: ObjectiveOptions)] = {
     list.append(("intra \(temperature)", .intra { ($0.temperature, $0.tau) = (temperature, 0.3) }))
   }
   list.append(("intra of modalities", .intra { ($0.granularity, $0.image, $0.text) = (.modality, 0.7, 1.3) }))
-  list.append(("intra of pictures", .intra { $0.text = 0 }))
+  list.append(("intra of images", .intra { $0.text = 0 }))
   list.append(("intra of captions, of modalities", .intra { ($0.granularity, $0.image) = (.modality, 0) }))
   vary("everything", ObjectivePreset.intra.options) {
-    ($0.icl, $0.crossKD, $0.gd, $0.afd, $0.affinity, $0.fd) = (0.5, 0.3, 100, 0.2, 0.4, 20)
+    ($0.icl, $0.crossKD, $0.gd, $0.afd, $0.affinity, $0.fd, $0.siglip) = (0.5, 0.3, 100, 0.2, 0.4, 20, 0.6)
     $0.intraOptions.source = .crossKL
   }
   return list.map { (name: $0.0, options: $0.1) }

@@ -25,6 +25,7 @@ import Testing
     }
     scene.parameters["objective.cross_logit_scale"] = Tensor(Shape(), [1.7])
     scene.parameters["objective.fusion_logit_scale"] = Tensor(Shape(), [2.3])
+    scene.parameters["logit_bias"] = Tensor(Shape(), [-1.3])
     return scene
   }
 

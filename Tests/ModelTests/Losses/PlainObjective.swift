@@ -71,7 +71,7 @@ struct PlainObjective {
   private static func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
 
   private var student: Matrix { Self.logits(u, v, alpha) }
-  /// ln of the mean of the teachers' softmaxes, of pictures over captions; or of captions over pictures.
+  /// ln of the mean of the teachers' softmaxes, of images over captions; or of captions over images.
   private func targets(_ fixed: Double? = nil, ofCaptions: Bool = false) -> Matrix {
     Self.logMean(
       zip(zip(x, y), betas).map { rows, beta in
@@ -122,6 +122,19 @@ struct PlainObjective {
           Self.divergences, Self.logits(projected.image, y[0], scale), Self.logits(projected.text, x[0], scale))
       } + used(options.gd) { gd(options) } + used(options.afd) { afd } + used(options.intra) { intra(options) }
       + used(options.rkd) { rkd(u, x[0], options.rkdBeta) + rkd(v, y[0], options.rkdBeta) }
+      + used(options.siglip) { siglip }
+  }
+
+  private var siglip: Double {
+    let bias = own["logit_bias"]?[0] ?? .nan
+    var sum = 0.0
+    for (i, row) in student.enumerated() {
+      for (j, product) in row.enumerated() {
+        let logit = product + bias
+        sum += log(1 + exp(i == j ? -logit : logit))
+      }
+    }
+    return sum / Double(u.count)
   }
 
   private func rkd(_ student: Matrix, _ teacher: Matrix, _ beta: Double) -> Double {

@@ -31,7 +31,7 @@ import Testing
     let whole: ParameterStore<S> = store()
     let options = AdamW<S>.Options(decay: 0.3)
     let one = AdamW(whole, options)
-    for _ in 0..<3 { one.update(whole.values, gradient: whole.gradients, rate: 0.1, gradientScale: 0.5) }
+    for _ in 0..<3 { one.update(whole.values, gradient: whole.gradients, learningRate: 0.1, gradientScale: 0.5) }
     for bounds in [
       [0, whole.count / 2, whole.count], [0, 1, 22, 30, 49, 49, 100, whole.count], Array(0...whole.count),
     ] {
@@ -40,7 +40,7 @@ import Testing
       let parts = ranges.map { AdamW(cut, options, ranges: [$0]) }
       for _ in 0..<3 {
         for part in parts {
-          part.update(cut.values, gradient: cut.gradients.slice(part.ranges[0]), rate: 0.1, gradientScale: 0.5)
+          part.update(cut.values, gradient: cut.gradients.slice(part.ranges[0]), learningRate: 0.1, gradientScale: 0.5)
         }
       }
       #expect(cut.values.array == whole.values.array)
@@ -54,7 +54,7 @@ import Testing
       let store: ParameterStore<Double> = store()
       let before = store.values.array
       fill(store.gradients, 0)
-      AdamW(store, .init(decay: 0.25, rule: rule)).update(store.values, gradient: store.gradients, rate: 0.5)
+      AdamW(store, .init(decay: 0.25, rule: rule)).update(store.values, gradient: store.gradients, learningRate: 0.5)
       for entry in store.entries {
         let factor = rule.decays(entry.name, entry.shape) ? 0.875 : 1
         #expect(store.value(of: entry).array == before[entry.range].map { $0 * factor }, "\(entry.name)")
@@ -73,7 +73,8 @@ import Testing
       (headDecay, [0.75] + [Double](repeating: 1 - headDecay, count: 3) + [1]), (nil, [0.75, 0.75, 1, 1, 1]),
     ] {
       fill(store.values, 1)
-      AdamW(store, .init(decay: 0.25, headDecay: decay)).update(store.values, gradient: store.gradients, rate: 1)
+      AdamW(store, .init(decay: 0.25, headDecay: decay)).update(
+        store.values, gradient: store.gradients, learningRate: 1)
       #expect(store.entries.map { store.value(of: $0)[0] } == kept)
       #expect(
         store.entries.allSatisfy { entry in
@@ -84,7 +85,7 @@ import Testing
 
   @Test func gapsStayZero() {
     let store: ParameterStore<Float> = store()
-    AdamW(store, .init()).update(store.values, gradient: store.gradients, rate: 0.1)
+    AdamW(store, .init()).update(store.values, gradient: store.gradients, learningRate: 0.1)
     var values = store.values.array
     for entry in store.entries { for index in entry.range { values[index] = 0 } }
     #expect(values.allSatisfy { $0 == 0 })

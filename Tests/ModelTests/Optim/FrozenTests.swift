@@ -48,11 +48,11 @@ import Testing
         still.parameters, options, ranges: [part * count / parts..<(part + 1) * count / parts], frozen: frozen)
     }
     for _ in 0..<3 {
-      whole.update(free.parameters.values, gradient: free.parameters.gradients, rate: 0.1)
+      whole.update(free.parameters.values, gradient: free.parameters.gradients, learningRate: 0.1)
       for optimizer in optimizers {
         let own = still.parameters.gradients.slice(optimizer.ranges[0])
         optimizer.clearFrozen(own)
-        optimizer.update(still.parameters.values, gradient: own, rate: 0.1)
+        optimizer.update(still.parameters.values, gradient: own, learningRate: 0.1)
       }
     }
     let moments = optimizers.flatMap { $0.firstMoment.array }
@@ -91,8 +91,8 @@ import Testing
     for _ in 0..<4 {
       let parameters = model.parameters
       fill(parameters.gradients, 0)
-      let image = model.visual.forward(images, keeping: !(leavesOut && frozen.image))
-      let text = model.text.forward(TokenBatch(captions), keeping: !(leavesOut && frozen.text))
+      let image = model.visual.forward(images, mode: leavesOut && frozen.image ? .evaluation : .training)
+      let text = model.text.forward(TokenBatch(captions), mode: leavesOut && frozen.text ? .evaluation : .training)
       _ = try objective.accumulate(
         image: image, text: text, rows: 0..<4, count: 4, logitScale: model.logitScale, teacherScale: nil,
         ranks: SingleRank())
@@ -107,7 +107,8 @@ import Testing
       let norm = sumOfSquares(parameters.gradients).squareRoot()
       norms.append(norm)
       optimizer.update(
-        parameters.values, gradient: parameters.gradients, rate: 0.01, gradientScale: clipFactor(norm: norm, limit: 0.5)
+        parameters.values, gradient: parameters.gradients, learningRate: 0.01,
+        gradientScale: clipFactor(norm: norm, limit: 0.5)
       )
     }
     return [norms, model.parameters.values.array]

@@ -22,9 +22,9 @@ struct Scalars {
     clamp = run.clamp[0]...run.clamp[1]
   }
 
-  func update(_ gradients: [Double], rate: Double) {
+  func update(_ gradients: [Double], learningRate: Double) {
     for (parameter, gradient) in zip(parameters, gradients) { parameter.gradient[0] = gradient }
-    optimizer.update(store.values, gradient: store.gradients, rate: rate)
+    optimizer.update(store.values, gradient: store.gradients, learningRate: learningRate)
     guard let last = parameters.last else { return }
     last.value[0] = min(max(last.value[0], clamp.lowerBound), clamp.upperBound)
   }

@@ -22,44 +22,44 @@ import Testing
       (1, 1, 1, 1, 1), (2, 3, 5, 3, 2), (3, 2, 2, 1, 5), (1, 7, 1, 2, 3), (2, 5, 4, 2, 1),
     ], [1, 3]) func convolution(sizes: (Int, Int, Int, Int, Int), kernel: Int)
   {
-    let (pictures, height, width, inputs, outputs) = sizes
+    let (images, height, width, inputs, outputs) = sizes
     var made: Convolution<Double>?
     let store = Self.store {
       made = Convolution($0, name: "conv", inputs: inputs, outputs: outputs, size: kernel)
     }
     guard let layer = made else { return }
-    let plane = Plane(pictures: pictures, height: height, width: width)
+    let plane = Plane(images: images, height: height, width: width)
     let (x, dx) = (
       Tensor<Double>.random(Shape(plane.rows, inputs), "x"), Tensor<Double>(Shape(plane.rows, inputs))
     )
     let workspace = ConvolutionWorkspace<Double>()
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(Shape(plane.rows, outputs))
-      layer.forward(.exact(x), plane, into: .exact(y), workspace: workspace)
+      layer.forward(.fp32(x), plane, into: .fp32(y), workspace: workspace)
       return y.array
     } backward: { weights in
       layer.backward(
-        .exact(Tensor(Shape(plane.rows, outputs), weights)), x: .exact(x), plane, dx: .exact(dx), workspace: workspace)
+        .fp32(Tensor(Shape(plane.rows, outputs), weights)), x: .fp32(x), plane, dx: .fp32(dx), workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }
 
-  /// The stem's first, whose input is never asked for a gradient.
+  /// The first convolution of the stem, whose input needs no gradient.
   @Test(arguments: [(1, 1, 1), (2, 5, 3), (1, 4, 6), (3, 2, 7)])
-  func convolutionOfStrideTwo(pictures: Int, height: Int, width: Int) {
+  func convolutionOfStrideTwo(images: Int, height: Int, width: Int) {
     var made: Convolution<Double>?
     let store = Self.store { made = Convolution($0, name: "conv", inputs: 3, outputs: 2, size: 3, stride: 2) }
     guard let layer = made else { return }
-    let plane = Plane(pictures: pictures, height: height, width: width)
+    let plane = Plane(images: images, height: height, width: width)
     let x = Tensor<Double>.random(Shape(plane.rows, 3), "x")
     let shape = Shape(layer.output(plane).rows, 2)
     let workspace = ConvolutionWorkspace<Double>()
     let report = GradientCheck(store.variables).run {
       let y = Tensor<Double>(shape)
-      layer.forward(.exact(x), plane, into: .exact(y), workspace: workspace)
+      layer.forward(.fp32(x), plane, into: .fp32(y), workspace: workspace)
       return y.array
     } backward: { weights in
-      layer.backward(.exact(Tensor(shape, weights)), x: .exact(x), plane, dx: nil, workspace: workspace)
+      layer.backward(.fp32(Tensor(shape, weights)), x: .fp32(x), plane, dx: nil, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }
@@ -87,28 +87,29 @@ import Testing
     let shape = Shape(sizes.n, sizes.c)
     let (z, other) = (Tensor<Double>.random(shape, "z", bound: 2), Tensor<Double>.random(shape, "residual"))
     let (dz, dother) = (Tensor<Double>(shape), Tensor<Double>(shape))
-    let (saved, statistics) = (BatchNorm<Double>.Saved(), BatchStatistics<Double>())
+    let (activations, statistics) = (BatchNorm<Double>.Activations(), BatchStatistics<Double>())
     let y = Tensor<Double>(shape)
     var variables = store.variables + [Variable("z", z, gradient: dz, accumulates: false)]
     if residual { variables.append(Variable("residual", other, gradient: dother, accumulates: false)) }
     let report = GradientCheck(variables, roundings: 64).run {
       layer.forward(
-        .exact(z), adding: residual ? .exact(other) : nil, relu: relu, into: .exact(y), mode: .training, saved: saved,
+        .fp32(z), adding: residual ? .fp32(other) : nil, relu: relu, into: .fp32(y), mode: .training,
+        activations: activations,
         statistics: statistics)
       return y.array
     } backward: { weights in
       copy(Tensor(shape, weights), into: dother)
       var mask = BatchNormMask<Double>.none
       if relu, residual {
-        // What comes back by two ways.
+        // The gradient has two parts.
         let second = Tensor<Double>.random(shape, "second")
         add(second, times: -1, to: dother)
-        mask = .output(.exact(y), adding: .exact(second))
+        mask = .output(.fp32(y), adding: .fp32(second))
       } else if relu {
         mask = .recomputed
       }
       layer.backward(
-        .exact(dother), z: .exact(z), mask: mask, saved: saved, dz: .exact(dz), statistics: statistics)
+        .fp32(dother), z: .fp32(z), mask: mask, activations: activations, dz: .fp32(dz), statistics: statistics)
     }
     #expect(report.passed, "\(report)")
     layer.move()
@@ -116,47 +117,47 @@ import Testing
   }
 
   @Test(arguments: [(1, 1, 4, 2, 3), (2, 4, 6, 3, 5), (3, 9, 10, 2, 1), (2, 1, 3, 1, 2)])
-  func attentionPool(pictures: Int, points: Int, width: Int, heads: Int, embedding: Int) {
+  func attentionPool(images: Int, points: Int, width: Int, heads: Int, embedding: Int) {
     guard width % heads == 0 else { return #expect(Bool(false), "heads divide the width") }
     var made: AttentionPool<Double>?
     let store = Self.store {
       made = AttentionPool($0, name: "pool", points: points, width: width, embedding: embedding, heads: heads)
     }
     guard let layer = made else { return }
-    let shape = Shape(pictures * points, width)
+    let shape = Shape(images * points, width)
     let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
-    let saved = AttentionPool<Double>.Saved()
+    let activations = AttentionPool<Double>.Activations()
     func outputs() -> [Double] {
-      let y = Tensor<Double>(Shape(pictures, embedding))
-      layer.forward(x, pictures: pictures, into: y, saved: saved)
+      let y = Tensor<Double>(Shape(images, embedding))
+      layer.forward(x, images: images, into: y, activations: activations)
       return y.array
     }
     let variables = store.variables.filter { $0.name != "pool.k_proj.bias" }
     let report = GradientCheck(variables + [Variable("x", x, gradient: dx, accumulates: false)], roundings: 64).run {
       outputs()
     } backward: { weights in
-      layer.backward(Tensor(Shape(pictures, embedding), weights), pictures: pictures, saved: saved, dx: dx)
+      layer.backward(Tensor(Shape(images, embedding), weights), images: images, activations: activations, dx: dx)
     }
     #expect(report.passed, "\(report)")
-    // The key's bias moves all scores of a head alike.
+    // The key's bias shifts all scores of a head alike.
     let before = outputs()
     fill(layer.key.bias.gradient, 0)
     fill(layer.key.bias.value, 3)
-    layer.backward(Tensor(Shape(pictures, embedding), before), pictures: pictures, saved: saved, dx: dx)
+    layer.backward(Tensor(Shape(images, embedding), before), images: images, activations: activations, dx: dx)
     #expect(outputs() == before && layer.key.bias.gradient.array.allSatisfy { $0 == 0 })
   }
 
   /// Attention over all tokens with keys and values made for each, written plainly.
   @Test func attentionPoolIsAttention() {
-    let (pictures, points, width, heads, embedding) = (2, 6, 10, 2, 3)
+    let (images, points, width, heads, embedding) = (2, 6, 10, 2, 3)
     var made: AttentionPool<Double>?
     let store = Self.store {
       made = AttentionPool($0, name: "pool", points: points, width: width, embedding: embedding, heads: heads)
     }
     guard let layer = made else { return }
-    let x = Tensor<Double>.random(Shape(pictures * points, width), "x")
-    let y = Tensor<Double>(Shape(pictures, embedding))
-    layer.forward(x, pictures: pictures, into: y, saved: AttentionPool<Double>.Saved())
+    let x = Tensor<Double>.random(Shape(images * points, width), "x")
+    let y = Tensor<Double>(Shape(images, embedding))
+    layer.forward(x, images: images, into: y, activations: AttentionPool<Double>.Activations())
 
     func linear(_ part: String, _ row: [Double]) -> [Double] {
       guard let weight = store.entry(named: "pool.\(part).weight"), let bias = store.entry(named: "pool.\(part).bias")
@@ -165,8 +166,8 @@ import Testing
       return b.indices.map { out in b[out] + zip(row, w.rows(out..<out + 1).array).reduce(0) { $0 + $1.0 * $1.1 } }
     }
     let d = width / heads
-    for picture in 0..<pictures {
-      let rows = (0..<points).map { x.rows(picture * points + $0..<picture * points + $0 + 1).array }
+    for image in 0..<images {
+      let rows = (0..<points).map { x.rows(image * points + $0..<image * points + $0 + 1).array }
       let mean = (0..<width).map { j in rows.reduce(0) { $0 + $1[j] } / Double(points) }
       let tokens = ([mean] + rows).enumerated().map { at, row in
         row.indices.map { row[$0] + layer.positions.value[at * width + $0] }
@@ -183,7 +184,7 @@ import Testing
         let sum = scores.reduce(0, +)
         for (score, value) in zip(scores, v) { for j in columns { mixed[j] += score / sum * value[j] } }
       }
-      let deviation = Deviation(y.rows(picture..<picture + 1).array, from: linear("c_proj", mixed))
+      let deviation = Deviation(y.rows(image..<image + 1).array, from: linear("c_proj", mixed))
       #expect(deviation.relative <= 1e-13, "\(deviation)")
     }
   }

@@ -55,7 +55,7 @@ import Testing
       (32, nil), (33, nil), (62, nil), (64, nil), (288, nil),
       (63, "vision_cfg.image_size is 63: a ModifiedResNet wants a multiple of 32, or up to 30 more than one"),
       (31, "vision_cfg.image_size is 31: a ModifiedResNet wants a multiple of 32, or up to 30 more than one"),
-    ] as [(Int, String?)]) func picturesOfResNets(size: Int, mistake: String?) throws
+    ] as [(Int, String?)]) func imagesOfResNets(size: Int, mistake: String?) throws
   {
     let read = { try Self.resNet(#""image_size": \#(size), "layers": [1, 1, 1, 1], "width": 4, "head_width": 8"#) }
     guard let mistake else { return #expect(try read().vision.heads == 16) }
@@ -82,6 +82,39 @@ import Testing
       #"{"embed_dim": 512, "vision_cfg": {"layers": 12, "width": 768, "patch_size": 16},"#
       + #" "text_cfg": {"width": 512, "heads": 8, "layers": 12}}"#
     #expect(try CLIPConfig(json: Data(json.utf8)) == CLIPConfig(preset: "ViT-B-16"))
+  }
+
+  /// A bias of 0 is one, null is none, and a model without one does not name it.
+  @Test func readsAndWritesTheLogitBias() throws {
+    for bias in [-10.0, 0, nil] as [Double?] {
+      let config = try CLIPConfig(json: Self.json(nil, "init_logit_bias", bias.map { $0 as Any } ?? NSNull()))
+      #expect(config.initialLogitBias == bias)
+      #expect(CLIP<Float>.layout(config).entry(named: "logit_bias")?.shape == bias.map { _ in Shape() })
+      #expect(try CLIPConfig(json: config.json) == config)
+      let text = String(decoding: try config.json, as: UTF8.self)
+      #expect(text.contains("init_logit_bias") == (bias != nil))
+    }
+  }
+
+  /// If the objective learns a bias, the bias begins at the run's setting.
+  @Test func theObjectiveAddsTheLogitBias() throws {
+    var config = try CLIPConfig(json: JSONSerialization.data(withJSONObject: Self.good))
+    #expect(config.trained(by: ObjectiveOptions()) == config)
+    config.initialLogitBias = -3
+    #expect(config.trained(by: ObjectiveOptions()).initialLogitBias == -3)
+    var objective = ObjectiveOptions()
+    objective.siglip = 1
+    #expect(config.trained(by: objective).initialLogitBias == -10)
+    objective[SigLIPSettings.self].bias = -5
+    #expect(config.trained(by: objective).initialLogitBias == -5)
+
+    let model = CLIP<Float>.student(config, objective, teacherWidth: nil).model
+    #expect(model.config.initialLogitBias == -5)
+    let names = model.parameters.entries.suffix(2).map(\.name)
+    #expect(names == ["logit_scale", "logit_bias"] && model.entries.suffix(2).map(\.name) == names)
+    model.parameters.allocate(gradients: true)
+    model.initialize(seed: 1)
+    #expect(model.parameters.entry(named: "logit_bias").map { model.parameters.value(of: $0).array } == [-5])
   }
 
   @Test func writesWhatItReads() throws {
@@ -118,7 +151,10 @@ import Testing
     Mistake(nil, "quick_gelu", "yes", "quick_gelu is yes, and true or false is wanted"),
     Mistake(
       nil, "custom_text", true,
-      "unknown in the model config: custom_text; known here: embed_dim, quick_gelu, text_cfg, vision_cfg"),
+      "unknown in the model config: custom_text; known here: embed_dim, init_logit_bias, quick_gelu, text_cfg, "
+        + "vision_cfg"),
+    Mistake(nil, "init_logit_bias", "low", "init_logit_bias is low, and a number is wanted"),
+    Mistake(nil, "init_logit_bias", -101, "init_logit_bias is -101.0: it must be between -100 and 100"),
     Mistake(
       "vision_cfg", "timm_model_name", "resnet18",
       "unknown in the model config: vision_cfg.timm_model_name; known here: vision_cfg.blocks, vision_cfg.head_width, "
@@ -177,7 +213,7 @@ import Testing
 
   // MARK: parameters
 
-  /// Of open_clip's models, as its state dicts add up.
+  /// The parameter counts of open_clip's models, as its state dicts add up.
   @Test(arguments: [
     ("ViT-T-16", 5_622_912, 40_493_184, 46_116_097), ("ViT-B-16", 86_192_640, 63_428_096, 149_620_737),
     ("ViT-L-14", 303_966_208, 123_650_304, 427_616_513), ("RN50", 38_316_896, 63_690_240, 102_007_137),

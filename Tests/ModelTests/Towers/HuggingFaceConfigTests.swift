@@ -6,14 +6,14 @@ import Testing
 @Suite struct HuggingFaceConfigTests {
   private func config(_ json: String) throws -> CLIPConfig { try CLIPConfig(huggingFace: Data(json.utf8)) }
 
-  /// What is left out has that library's defaults: ViT-B/32 with QuickGELU.
+  /// Missing keys have that library's defaults: ViT-B/32 with QuickGELU.
   @Test func fillsInDefaults() throws {
     #expect(try config(#"{"text_config": {}}"#) == CLIPConfig(preset: "ViT-B-32-quickgelu"))
     #expect(try CLIPConfig(preset: "ViT-B-32-quickgelu").activation == .quickGELU)
     #expect(try CLIPConfig(preset: "ViT-B-32").activation == .gelu)
   }
 
-  /// Old files say everything twice; the second saying holds.
+  /// Old files have two copies of each section; the second one counts.
   @Test func readsOldFiles() throws {
     let config = try config(
       #"{"model_type": "clip", "projection_dim": 768, "text_config": {"hidden_size": 512},"#
@@ -29,7 +29,7 @@ import Testing
     var config = try CLIPConfig(preset: preset)
     #expect(try CLIPConfig(huggingFace: config.huggingFaceJSON) == config)
     #expect(try CLIPConfig.isHuggingFace(json: config.huggingFaceJSON) && !CLIPConfig.isHuggingFace(json: config.json))
-    // Hidden units of a ratio that no Double is.
+    // The ratio of these hidden units is not a Double.
     config.text.mlpRatio = 1001.0 / Double(config.text.width)
     let hidden = try CLIPConfig(huggingFace: config.huggingFaceJSON).text.hidden
     #expect(hidden == config.text.hidden)

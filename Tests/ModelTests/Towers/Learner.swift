@@ -2,7 +2,7 @@ import Model
 import Tensor
 import TestSupport
 
-/// A model with what a training step needs beside it, on one rank: CLIP's own loss, which declares no parameters.
+/// A model and CLIP's own loss, which declares no parameters, on one rank.
 struct Learner<S: Scalar> {
   let model: CLIP<S>
   private let objective: Objective<S>
@@ -13,12 +13,12 @@ struct Learner<S: Scalar> {
       ObjectiveOptions(), studentWidth: model.config.embedding, teacherWidth: nil, declaringIn: ParameterStore())
   }
 
-  /// The loss of a batch; the features' gradients are `weight` times those of the loss.
+  /// Returns the loss of a batch; the features' gradients are `weight` times those of the loss.
   func loss(
-    _ batch: (images: Tensor<S>, tokens: TokenBatch), keeping: Bool = false, weight: S = 1
+    _ batch: (images: Tensor<S>, tokens: TokenBatch), mode: ForwardMode = .evaluation, weight: S = 1
   ) throws -> Double {
-    let image = model.visual.forward(batch.images, keeping: keeping)
-    let text = model.text.forward(batch.tokens, keeping: keeping)
+    let image = model.visual.forward(batch.images, mode: mode)
+    let text = model.text.forward(batch.tokens, mode: mode)
     let count = batch.tokens.count
     objective.options.clip = Double(weight)
     return try objective.accumulate(
@@ -27,9 +27,9 @@ struct Learner<S: Scalar> {
     ).terms[0].value
   }
 
-  /// The loss of a batch, of which `weight` times the gradients are added to the parameters'.
+  /// Returns the loss of a batch and adds `weight` times its gradients to the parameters' gradients.
   func accumulate(_ batch: (images: Tensor<S>, tokens: TokenBatch), weight: S = 1) throws -> Double {
-    let value = try loss(batch, keeping: true, weight: weight)
+    let value = try loss(batch, mode: .training, weight: weight)
     let raw = objective.rawGradients()
     model.visual.backward(raw.image)
     model.text.backward(raw.text)

@@ -2,8 +2,8 @@ import Foundation
 import Model
 import Tensor
 
-/// open_clip's two towers written plainly, in Double, one loop after another and with padded captions; it shares
-/// nothing with the towers but the parameters' names.
+/// open_clip's two towers written as plain loops in Double, with padded captions. It shares only the parameters' names
+/// with the towers.
 struct PlainCLIP {
   typealias Matrix = [[Double]]
 
@@ -23,7 +23,7 @@ struct PlainCLIP {
     return stride(from: 0, to: numbers.count, by: columns).map { Array(numbers[$0..<$0 + columns]) }
   }
 
-  /// One picture, [channel][row][column] in one array, to its raw feature.
+  /// Returns the raw feature of one image, given as [channel][row][column] in one array.
   func feature(ofImage pixels: [Double]) -> [Double] {
     let v = config.vision
     let (size, p, w) = (v.imageSize, v.patchSize, v.width)
@@ -55,7 +55,7 @@ struct PlainCLIP {
     return multiply([norm(x[0], "visual.ln_post")], matrix("visual.proj", columns: config.embedding))[0]
   }
 
-  /// One caption, padded with 0 to the context, to its raw feature.
+  /// Returns the raw feature of one caption, which it pads with 0 to the context.
   func feature(ofText tokens: [Int32]) -> [Double] {
     let t = config.text
     let padded = tokens.map(Int.init) + [Int](repeating: 0, count: t.contextLength - tokens.count)
@@ -99,7 +99,7 @@ struct PlainCLIP {
     return add(middle, masked(contracted, "\(prefix)hidden"))
   }
 
-  /// Each column times its mask; a mask of a head is for all columns of it.
+  /// Multiplies each column by its mask; the mask of a head applies to all columns of the head.
   private func masked(_ x: Matrix, _ name: String) -> Matrix {
     guard let mask = masks[name] else { return x }
     return x.map { row in row.indices.map { row[$0] * mask[$0 * mask.count / row.count] } }

@@ -4,21 +4,21 @@ import Testing
 
 @testable import Model
 
-/// Whatever backward makes again in place of keeping it: features, gradients and running statistics are the same bits.
+/// With any choice of recomputation, features, gradients and running statistics are the same bits.
 @Suite struct RecomputeTests {
   private static let again = [Recompute.cheap, .blocks]
 
-  /// All that training leaves behind it, as bits.
+  /// All results of training, compared as bits.
   private struct Trace<S: Scalar>: Equatable {
     var features: [[S]] = []
     var gradients: [S] = []
     var statistics: [Double] = []
   }
 
-  /// Two rounds of micro-batches of the given sizes, of which each is rehearsed first, as a step in pieces does; with
-  /// one micro-batch there is no rehearsal.
+  /// Trains on two rounds of micro-batches of the given sizes. Several micro-batches first run without keeping
+  /// anything, as in a training step.
   private func train<S: Scalar>(
-    _ config: CLIPConfig, _ chunks: [Int], _ precision: Precision, _ recompute: Recompute
+    _ config: CLIPConfig, _ chunks: [Int], _ precision: ComputePrecision, _ recompute: Recompute
   ) throws -> Trace<S> {
     let model = CLIP<S>(config, precision: precision, recompute: recompute)
     model.parameters.shake()
@@ -35,13 +35,13 @@ import Testing
       }
       if batches.count > 1 {
         for batch in batches {
-          trace.features.append(model.visual.forward(batch.images, mode: .rehearsal, observe: nil).array)
-          trace.features.append(model.text.forward(batch.tokens, keeping: false).array)
+          trace.features.append(model.visual.forward(batch.images, mode: .noGrad, observe: nil).array)
+          trace.features.append(model.text.forward(batch.tokens, mode: .evaluation).array)
         }
       }
       for (number, batch) in batches.enumerated() {
-        trace.features.append(model.visual.forward(batch.images, keeping: true).array)
-        trace.features.append(model.text.forward(batch.tokens, keeping: true).array)
+        trace.features.append(model.visual.forward(batch.images, mode: .training).array)
+        trace.features.append(model.text.forward(batch.tokens, mode: .training).array)
         let gradient = Tensor<S>.random(Shape(batch.tokens.count, config.embedding), "gradient \(round) \(number)")
         model.text.backward(gradient)
         model.visual.backward(gradient)
@@ -53,7 +53,7 @@ import Testing
     return trace
   }
 
-  private func compare<S: Scalar>(_: S.Type, _ config: CLIPConfig, _ precision: Precision) throws {
+  private func compare<S: Scalar>(_: S.Type, _ config: CLIPConfig, _ precision: ComputePrecision) throws {
     for chunks in [[3], [2, 1, 3]] {
       let kept: Trace<S> = try train(config, chunks, precision, .none)
       #expect(kept.gradients.contains { $0 != 0 } && kept.gradients.allSatisfy { $0.isFinite })
@@ -72,13 +72,13 @@ import Testing
     return config
   }
 
-  @Test(arguments: Precision.allCases, [Activation.gelu, .quickGELU])
-  func transformers(precision: Precision, activation: Activation) throws {
+  @Test(arguments: ComputePrecision.allCases, [Activation.gelu, .quickGELU])
+  func transformers(precision: ComputePrecision, activation: Activation) throws {
     try compare(Float.self, Self.transformer(activation), precision)
     try compare(Double.self, Self.transformer(activation), precision)
   }
 
-  /// A tower of one block has nothing to make again with `blocks`, and blocks of a pruned one differ in their sizes.
+  /// With `blocks` a tower of one block computes nothing again; the blocks of a pruned tower differ in their sizes.
   @Test(arguments: SmallModels.all.map(\.config)) func smallOnes(_ config: CLIPConfig) throws {
     try compare(Double.self, config, .fp32)
     var pruned = config
@@ -89,8 +89,8 @@ import Testing
     try compare(Float.self, pruned, .fp32)
   }
 
-  @Test(arguments: Precision.allCases, [[1, 1, 1, 1], [2, 1, 1, 2]])
-  func resNet(precision: Precision, stages: [Int]) throws {
+  @Test(arguments: ComputePrecision.allCases, [[1, 1, 1, 1], [2, 1, 1, 2]])
+  func resNet(precision: ComputePrecision, stages: [Int]) throws {
     // On the way down: 37, 19, 9, 4, 2, 1.
     let config = CLIPConfig(
       embedding: 3, vision: VisionConfig(imageSize: 37, stages: stages, width: 4, headWidth: 32),
@@ -100,20 +100,20 @@ import Testing
   }
 
   @Test(arguments: ResNetTowerTests.sizes) func runningStatisticsMoveOnce(_ sizes: ResNetTowerTests.Sizes) throws {
-    let trace: Trace<Double> = try train(sizes.model.config, [sizes.pictures], .fp32, .blocks)
+    let trace: Trace<Double> = try train(sizes.model.config, [sizes.images], .fp32, .blocks)
     let store = CLIP<Double>.layout(sizes.model.config)
     for buffer in store.buffers where buffer.isCount { #expect(trace.statistics[buffer.offset] == 2, "\(buffer.name)") }
   }
 
-  /// What `blocks` computes twice, by hand: of two blocks one, without the second product of its MLP.
+  /// The operations that `blocks` repeats, by hand: one block of two, without the second product of its MLP.
   @Test func repeatedOperations() {
     let config = CLIPConfig(
       embedding: 5, vision: VisionConfig(imageSize: 6, patchSize: 3, width: 4, layers: 2, headWidth: 2),
       text: TextConfig(contextLength: 6, vocabularySize: 9, width: 6, heads: 2, layers: 1))
     // Five tokens: query, key, value and output 4 · 4 · 4, expansion 4 · 16; scores and mixture 5 · 5 · 4 each.
     let (linear, attention) = (5 * (4 * 4 * 4 + 4 * 16), 2 * 5 * 5 * 4)
-    let picture = Double(2 * (linear + attention))
-    #expect(config.repeatedOperations(tokens: 3, .blocks) == picture)
+    let image = Double(2 * (linear + attention))
+    #expect(config.repeatedOperations(tokens: 3, .blocks) == image)
     #expect(config.repeatedOperations(tokens: 3, .cheap) == 0 && config.repeatedOperations(tokens: 3, .none) == 0)
     var residual = config
     residual.vision = VisionConfig(imageSize: 32, stages: [1, 1, 1, 1], width: 2, headWidth: 64)

@@ -8,7 +8,7 @@ import Testing
 
 /// A CLIP whose vision tower is a ModifiedResNet computes what open_clip's does, with stored and with batch statistics.
 @Suite struct ResNetGoldenTests {
-  /// Of the set's README: relative to the largest number of a tensor, where it does not say absolute.
+  /// The tolerances of the set's README, relative to the largest number of a tensor unless they are called absolute.
   enum Tolerance {
     static let double = 1e-9
     static let rounded = 1e-6
@@ -18,11 +18,11 @@ import Testing
     static let singleGradients = 2e-4
     static let singleLosses = 5e-5
     static let singleParameters = 3e-5
-    /// Absolute, of what is zero but for rounding.
+    /// The absolute tolerance of gradients that are zero except for rounding.
     static let zeroGradient = 1e-7
   }
 
-  /// Moves all scores of a head alike, which the softmax does not see.
+  /// The parameter that shifts all scores of a head alike, which does not affect the softmax.
   static let keyBias = "visual.attnpool.k_proj.bias"
 
   let golden: TowerGoldenSet
@@ -55,9 +55,9 @@ import Testing
     let learner = Learner<S>(model: try golden.model())
     let batch: (images: Tensor<S>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
     let training = prefix.contains("train")
-    let loss = try learner.loss(batch, keeping: training)
-    let image = learner.model.visual.forward(batch.images, mode: training ? .rehearsal : .evaluation, observe: nil)
-    let text = learner.model.text.forward(batch.tokens, keeping: false)
+    let loss = try learner.loss(batch, mode: training ? .training : .evaluation)
+    let image = learner.model.visual.forward(batch.images, mode: training ? .noGrad : .evaluation, observe: nil)
+    let text = learner.model.text.forward(batch.tokens, mode: .evaluation)
     let results = [
       "image_features": image, "text_features": text, "image_features_normalised": ObjectiveScene.unit(image),
       "text_features_normalised": ObjectiveScene.unit(text),
@@ -82,18 +82,18 @@ import Testing
     let model: CLIP<Double> = try golden.model()
     let batch: (images: Tensor<Double>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
     var seen: [String: Tensor<Double>] = [:]
-    _ = model.visual.forward(batch.images, keeping: true) { seen[$0] = Tensor($1.shape, $1.array) }
+    _ = model.visual.forward(batch.images, mode: .training) { seen[$0] = Tensor($1.shape, $1.array) }
     for trace in traces {
       let module = String(trace.dropFirst(prefix.count))
       let expected = try golden.outputs.tensor(trace, as: Double.self)
       let found = try #require(seen[module], "\(module) is not observed")
       let shape = expected.shape
       #expect(found.shape.array.dropFirst() == [shape[2], shape[3], shape[1]], "\(module)")
-      // Ours has the channels last, and all pictures of the batch.
+      // Ours has the channels last, and all images of the batch.
       let (points, channels) = (shape[2] * shape[3], shape[1])
       let turned = (0..<shape.count).map { index in
-        let (picture, point) = (index / (points * channels), index / channels % points)
-        return expected[(picture * channels + index % channels) * points + point]
+        let (image, point) = (index / (points * channels), index / channels % points)
+        return expected[(image * channels + index % channels) * points + point]
       }
       let deviation = Deviation(found.array.prefix(shape.count), from: turned)
       #expect(deviation.relative <= Tolerance.double, "\(module): \(deviation)")
@@ -104,7 +104,7 @@ import Testing
     let prefix = "f64.running_after_one."
     let model: CLIP<Double> = try golden.model()
     let batch: (images: Tensor<Double>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
-    _ = model.visual.forward(batch.images, keeping: true)
+    _ = model.visual.forward(batch.images, mode: .training)
     try model.visual.moveStatistics()
     let buffers = model.parameters.buffers
     #expect(Set(buffers.map { prefix + $0.name }) == Set(golden.outputs.names.filter { $0.hasPrefix(prefix) }))

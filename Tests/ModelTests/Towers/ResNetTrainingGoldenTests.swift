@@ -13,7 +13,7 @@ import Testing
 
   @Test func decayedParameters() throws {
     let model: CLIP<Float> = try golden.model()
-    let decays = { (entry: ParameterStore<Float>.Entry) in DecayRule.legacy.decays(entry.name, entry.shape) }
+    let decays = { (entry: NamedSlice) in DecayRule.legacy.decays(entry.name, entry.shape) }
     let entries = model.parameters.entries
     #expect(Set(entries.filter(decays).map(\.name)) == Set(golden.meta.adamw.decayed))
     #expect(Set(entries.filter { !decays($0) }.map(\.name)) == Set(golden.meta.adamw.notDecayed))

@@ -20,8 +20,8 @@ import Testing
     let batch: (images: Tensor<S>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
     let bound = 2e-2 * growth(model.config)
     for (role, result) in [
-      ("image_features", model.visual.forward(batch.images, keeping: false)),
-      ("text_features", model.text.forward(batch.tokens, keeping: false)),
+      ("image_features", model.visual.forward(batch.images, mode: .evaluation)),
+      ("text_features", model.text.forward(batch.tokens, mode: .evaluation)),
     ] {
       let expected = try golden.outputs.tensor("f64.\(set == "vit" ? "" : "eval.")\(role)", as: Double.self)
       let deviation = Deviation(result.array, from: expected.array)
@@ -30,17 +30,17 @@ import Testing
     }
   }
 
-  /// Returns by what deeper towers' errors may exceed those of `Tests/Fixtures/golden`, whose towers have 3 blocks, or
-  /// 5 in the ResNet: independent errors grow as the root of their number.
+  /// Returns the factor by which deeper towers' errors may exceed those of `Tests/Fixtures/golden`, whose towers have 3
+  /// blocks, or 5 in the ResNet: independent errors grow with the square root of their number.
   private func growth(_ config: CLIPConfig) -> Double {
     let blocks = max(config.vision.layers, config.text.layers)
     return max(1, Double(blocks) / (config.vision.stages == nil ? 3 : 5)).squareRoot()
   }
 
-  /// Each gradient as a whole. Some 24 operands a block are rounded on the way there and back, each number by 2⁻⁹ of
-  /// itself at most: were these errors independent, three blocks would make 1.7 % of them at most. Scores that the
-  /// logit scale multiplies add theirs. A ResNet is not held to this: batch statistics of so few points and ReLUs that
-  /// turn over make a rounding into half of a gradient, and its layers are held to exact products one by one.
+  /// Compares each gradient as a whole. Some 24 operands per block are rounded in forward and backward, each number by
+  /// at most 2⁻⁹ of itself; if these errors were independent, three blocks would make at most 1.7 % of them. The logit
+  /// scale enlarges those of the scores. A ResNet is not compared: with batch statistics of few points, and ReLUs that
+  /// switch, a rounding can change a gradient by half. Its layers are compared with fp32 products one by one.
   @Test func gradients() throws {
     let golden = try TowerGoldenSet("vit")
     let rounded = Learner<Float>(model: try golden.model(precision: .bf16))

@@ -17,7 +17,7 @@ struct TowerGoldenSet {
       let decayed: [String]
       let notDecayed: [String]
     }
-    /// What is known of a parameter that is too large for the file: every `stride`-th element, and sums.
+    /// A sample of a parameter that is too large for the file: every `stride`-th element, and sums.
     struct LeftOut: Decodable {
       let stride: Int
       let sum: Double
@@ -74,8 +74,8 @@ struct TowerGoldenSet {
     return stride(from: 0, to: numbers.count, by: width).map { Array(numbers[$0..<$0 + width]) }
   }
 
-  /// The model with open_clip's weights; `variant` is what stands between `open_clip_config` and `.json`.
-  func model<S: Scalar>(_ variant: String = "", precision: Precision = .fp32) throws -> CLIP<S> {
+  /// Returns the model with open_clip's weights; its config file is named `open_clip_config<variant>.json`.
+  func model<S: Scalar>(_ variant: String = "", precision: ComputePrecision = .fp32) throws -> CLIP<S> {
     let config = try CLIPConfig(json: Data(contentsOf: file("open_clip_config\(variant).json")))
     let model = CLIP<S>(config, precision: precision)
     for entry in model.parameters.entries { try weights.read(entry.name, into: model.parameters.value(of: entry)) }

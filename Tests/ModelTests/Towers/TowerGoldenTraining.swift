@@ -20,7 +20,7 @@ extension TowerGoldenSet {
       fill(store.gradients, 0)
       losses.append(try learner.accumulate(batch(rows(ofStep: step))))
       try learner.model.visual.moveStatistics()
-      optimizer.update(store.values, gradient: store.gradients, rate: settings.lr)
+      optimizer.update(store.values, gradient: store.gradients, learningRate: settings.lr)
       learner.model.clampLogitScale()
       scales.append(Double(learner.model.logitScale.value[0]))
     }
@@ -28,8 +28,8 @@ extension TowerGoldenSet {
   }
 
   /// Compares every parameter and buffer after the steps with the file: whole, or the sample that the file has of a
-  /// large one. What has no gradient but rounding, which Adam enlarges, is compared by itself: the key's third of a
-  /// fused bias.
+  /// large one. The key's third of a fused bias is compared separately, because its gradient is only rounding, which
+  /// Adam enlarges.
   func forEachFinalTensor<S: Scalar>(
     of model: CLIP<S>, _ body: (_ name: String, _ isKeyBias: Bool, Deviation) -> Void
   ) throws {
@@ -60,7 +60,7 @@ extension TowerGoldenSet {
     }
   }
 
-  /// Compares what is known of the parameters that are too large for the file: sum, norm, and norm of the change.
+  /// Compares sum, norm, and norm of the change of the parameters that are too large for the file.
   func compareLeftOut(_ model: CLIP<Double>, tolerance: Double) throws {
     let start: CLIP<Double> = try self.model()
     for (name, known) in meta.afterLeftOut {

@@ -16,7 +16,7 @@ import Testing
     let (model, images) = (model(sizes), SmallModels.batch(sizes).images as Tensor<Double>)
     let parameters = model.parameters.variables.filter { $0.name.hasPrefix("visual.") }
     let report = GradientCheck(parameters, roundings: SmallModels.roundings(sizes.config)).run {
-      model.visual.forward(images, keeping: true).array
+      model.visual.forward(images, mode: .training).array
     } backward: { weights in
       model.visual.backward(Tensor(Shape(images.shape[0], sizes.embedding), weights))
     }
@@ -29,7 +29,7 @@ import Testing
       !$0.name.hasPrefix("visual.") && $0.name != "logit_scale"
     }
     let report = GradientCheck(parameters, roundings: SmallModels.roundings(sizes.config)).run {
-      model.text.forward(tokens, keeping: true).array
+      model.text.forward(tokens, mode: .training).array
     } backward: { weights in
       model.text.backward(Tensor(Shape(tokens.count, sizes.embedding), weights))
     }
@@ -78,19 +78,19 @@ import Testing
     let model = model(sizes)
     let batch: (images: Tensor<Double>, tokens: TokenBatch) = SmallModels.batch(sizes)
     let kept = (
-      model.visual.forward(batch.images, keeping: true).array, model.text.forward(batch.tokens, keeping: true).array
+      model.visual.forward(batch.images, mode: .training).array, model.text.forward(batch.tokens, mode: .training).array
     )
-    #expect(model.visual.forward(batch.images, keeping: false).array == kept.0)
-    #expect(model.text.forward(batch.tokens, keeping: false).array == kept.1)
+    #expect(model.visual.forward(batch.images, mode: .evaluation).array == kept.0)
+    #expect(model.text.forward(batch.tokens, mode: .evaluation).array == kept.1)
   }
 
   @Test func aFeatureThatIsNotANumberStaysNone() {
     let model = model(SmallModels.all[2])
     let batch: (images: Tensor<Double>, tokens: TokenBatch) = SmallModels.batch(SmallModels.all[2])
     batch.images[0] = .nan
-    let features = model.visual.forward(batch.images, keeping: false)
+    let features = model.visual.forward(batch.images, mode: .evaluation)
     #expect(features.rows(0..<1).array.allSatisfy { $0.isNaN } && features.rows(1..<3).array.allSatisfy { $0.isFinite })
-    model.text.table.value[Int(batch.tokens.ids[0]) * model.config.text.width] = .nan
-    #expect(model.text.forward(batch.tokens, keeping: false).rows(0..<1).array.allSatisfy { $0.isNaN })
+    model.text.tokenEmbedding.value[Int(batch.tokens.ids[0]) * model.config.text.width] = .nan
+    #expect(model.text.forward(batch.tokens, mode: .evaluation).rows(0..<1).array.allSatisfy { $0.isNaN })
   }
 }

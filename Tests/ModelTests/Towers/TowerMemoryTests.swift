@@ -4,9 +4,9 @@ import Testing
 
 @testable import Model
 
-/// The counts of `bufferBytes` beside what the layers' buffers really hold, found by walking through the tower.
+/// `bufferBytes` equals the bytes of the layers' buffers, which are found by walking through the tower.
 @Suite struct TowerMemoryTests {
-  /// Bytes in all buffers of Float and of rounded numbers that are reachable from an object, each once.
+  /// Returns the bytes in all buffers of Float and bfloat16 that are reachable from an object, each counted once.
   private static func held(by object: Any) -> Int {
     var seen: Set<ObjectIdentifier> = []
     func walk(_ value: Any) -> Int {
@@ -14,7 +14,7 @@ import Testing
         let object = value as AnyObject
         guard seen.insert(ObjectIdentifier(object)).inserted else { return 0 }
         if let buffer = object as? Buffer<Float> { return buffer.bytes }
-        if let buffer = object as? RoundedBuffer { return buffer.bytes }
+        if let buffer = object as? BFloat16Buffer { return buffer.bytes }
         if object is ParameterStore<Float> { return 0 }
       }
       var mirror: Mirror? = Mirror(reflecting: value)
@@ -32,16 +32,19 @@ import Testing
   private static let residual = VisionConfig(imageSize: 64, stages: [1, 2, 1, 1], width: 16)
   private static let text = TextConfig(contextLength: 12, vocabularySize: 90, width: 32, heads: 4, layers: 2)
 
-  private static let choices = Recompute.allCases.flatMap { recompute in Precision.allCases.map { (recompute, $0) } }
+  private static let choices = Recompute.allCases.flatMap { recompute in
+    ComputePrecision.allCases.map { (recompute, $0) }
+  }
 
   @Test(arguments: choices, [(plain, 1), (plain, 3), (residual, 1), (residual, 3)])
-  func pictures(_ choice: (recompute: Recompute, precision: Precision), _ size: (vision: VisionConfig, count: Int)) {
+  func images(_ choice: (recompute: Recompute, precision: ComputePrecision), _ size: (vision: VisionConfig, count: Int))
+  {
     let (recompute, precision) = choice
     let (vision, b) = size
     let config = CLIPConfig(embedding: 24, vision: vision, text: Self.text)
     func expected(_ use: TowerUse) -> Int {
       vision.bufferBytes(
-        pictures: b, embedding: 24, threads: Threads.count, use: use, recompute: recompute, precision: precision)
+        images: b, embedding: 24, threads: Threads.count, use: use, recompute: recompute, precision: precision)
     }
     func model(frozen: Bool) -> CLIP<Float> {
       let model = CLIP<Float>(config, frozen: frozen, precision: precision, recompute: recompute)
@@ -61,31 +64,31 @@ import Testing
     #expect(Self.held(by: trained.visual) == expected(.training))
 
     let pieces = model(frozen: false)
-    _ = pieces.visual.forward(images, mode: .rehearsal, observe: nil)
+    _ = pieces.visual.forward(images, mode: .noGrad, observe: nil)
     _ = pieces.visual.forward(images, mode: .training, observe: nil)
     pieces.visual.backward(gradient)
     #expect(Self.held(by: pieces.visual) == expected(.trainingInPieces))
     #expect(expected(.training) > expected(.forward) && expected(.trainingInPieces) > expected(.training))
   }
 
-  @Test(arguments: choices) func captions(_ recompute: Recompute, _ precision: Precision) {
+  @Test(arguments: choices) func captions(_ recompute: Recompute, _ precision: ComputePrecision) {
     let config = CLIPConfig(embedding: 24, vision: Self.plain, text: Self.text)
     let captions: [[Int32]] = [[1, 5, 89], [1, 2, 3, 4, 5, 6, 89], [1, 89]]
     func expected(_ use: TowerUse) -> Int {
       Self.text.bufferBytes(
-        captions: 3, rows: 12, longest: 7, embedding: 24, threads: Threads.count, use: use, recompute: recompute,
-        precision: precision)
+        captions: (count: 3, tokens: 12, longest: 7), embedding: 24, threads: Threads.count, use: use,
+        recompute: recompute, precision: precision)
     }
     let frozen = CLIP<Float>(config, frozen: true, precision: precision, recompute: recompute)
-    _ = frozen.text.forward(TokenBatch(captions), keeping: false)
+    _ = frozen.text.forward(TokenBatch(captions), mode: .evaluation)
     #expect(Self.held(by: frozen.text) == expected(.forward))
     let trained = CLIP<Float>(config, precision: precision, recompute: recompute)
-    _ = trained.text.forward(TokenBatch(captions), keeping: true)
+    _ = trained.text.forward(TokenBatch(captions), mode: .training)
     trained.text.backward(Tensor(Shape(3, 24)))
     #expect(Self.held(by: trained.text) == expected(.training))
     let pieces = CLIP<Float>(config, precision: precision, recompute: recompute)
-    _ = pieces.text.forward(TokenBatch(captions), keeping: false)
-    _ = pieces.text.forward(TokenBatch(captions), keeping: true)
+    _ = pieces.text.forward(TokenBatch(captions), mode: .evaluation)
+    _ = pieces.text.forward(TokenBatch(captions), mode: .training)
     pieces.text.backward(Tensor(Shape(3, 24)))
     #expect(Self.held(by: pieces.text) == expected(.trainingInPieces))
   }

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Model
 
-/// The towers against a plain second writing of them, and packed captions against padded ones.
+/// The towers against plain loops, and packed captions against padded ones.
 @Suite struct TowerReferenceTests {
   static let sizes =
     SmallModels.all + [
@@ -36,9 +36,9 @@ import Testing
     let images = sizes.lengths.indices.flatMap { plain.feature(ofImage: Array(pixels[$0 * size..<($0 + 1) * size])) }
     let texts = SmallModels.captions(sizes).flatMap { plain.feature(ofText: $0) }
     let bound = S.roundoff * SmallModels.roundings(sizes.config)
-    let image = Deviation(model.visual.forward(batch.images, keeping: false).array, from: images)
-    let text = Deviation(model.text.forward(batch.tokens, keeping: false).array, from: texts)
-    #expect(image.relative <= bound, "pictures: \(image); bound \(bound)")
+    let image = Deviation(model.visual.forward(batch.images, mode: .evaluation).array, from: images)
+    let text = Deviation(model.text.forward(batch.tokens, mode: .evaluation).array, from: texts)
+    #expect(image.relative <= bound, "images: \(image); bound \(bound)")
     #expect(text.relative <= bound, "captions: \(text); bound \(bound)")
   }
 
@@ -49,7 +49,7 @@ import Testing
     let captions = SmallModels.captions(sizes)
     let shape = Shape(captions.count, sizes.embedding)
     let dfeatures = Tensor<Double>.random(shape, "dfeatures")
-    let features = packed.text.forward(TokenBatch(captions), keeping: true)
+    let features = packed.text.forward(TokenBatch(captions), mode: .training)
     packed.text.backward(dfeatures)
     let expected = runPadded(padded.text, captions, dfeatures)
 
@@ -72,34 +72,34 @@ import Testing
     let ends = captions.indices.map { $0 * context + captions[$0].count - 1 }
     let sequences = Sequences(count: captions.count, length: context)
     let x = Tensor<Double>(Shape(ids.count, w))
-    embed(ids, sequences, table: tower.table.value, positions: tower.positions.value, into: x)
-    let z = tower.transformer.forward(x, sequences, keeping: true)
+    embed(ids, sequences, table: tower.tokenEmbedding.value, positions: tower.positions.value, into: x)
+    let z = tower.transformer.forward(x, sequences, mode: .training)
     let (rows, normed) = (Tensor<Double>(Shape(ends.count, w)), Tensor<Double>(Shape(ends.count, w)))
-    let saved = LayerNorm<Double>.Saved()
+    let activations = LayerNorm<Double>.Activations()
     gatherRows(z, ends, into: rows)
-    tower.norm.forward(rows, into: normed, saved: saved)
+    tower.norm.forward(rows, into: normed, activations: activations)
     let features = Tensor<Double>(dfeatures.shape)
     matmul(normed, tower.projection.value, into: features)
 
     let (dnormed, drows) = (Tensor<Double>(rows.shape), Tensor<Double>(rows.shape))
     matmul(dfeatures, tower.projection.value, into: dnormed, transposeB: true)
     matmul(normed, dfeatures, into: tower.projection.gradient, transposeA: true, beta: 1)
-    tower.norm.backward(dnormed, x: rows, saved: saved, dx: drows)
+    tower.norm.backward(dnormed, x: rows, activations: activations, dx: drows)
     let dx = Tensor<Double>(x.shape)
     scatterRows(drows, ends, into: dx)
     tower.transformer.backward(dx, x: x, sequences)
-    embedBackward(dx, ids, sequences, dtable: tower.table.gradient, dpositions: tower.positions.gradient)
+    embedBackward(dx, ids, sequences, dtable: tower.tokenEmbedding.gradient, dpositions: tower.positions.gradient)
     return features
   }
 
-  /// What stands behind the end of text, and the other captions of the batch, do not matter at all.
+  /// Tokens after the end of text, and the other captions of the batch, have no effect.
   @Test func aCaptionDependsOnItselfAlone() {
     let model: CLIP<Double> = model(Self.sizes[3])
     let caption: [Int32] = [28, 3, 4, 30]
-    let alone = model.text.forward(TokenBatch([caption]), keeping: false).array
-    let behind = model.text.forward(TokenBatch([caption + [7, 7, 30]]), keeping: false).array
+    let alone = model.text.forward(TokenBatch([caption]), mode: .evaluation).array
+    let behind = model.text.forward(TokenBatch([caption + [7, 7, 30]]), mode: .evaluation).array
     #expect(behind == alone)
-    let others = model.text.forward(TokenBatch([[1, 2, 30], caption, [30]]), keeping: false).rows(1..<2).array
+    let others = model.text.forward(TokenBatch([[1, 2, 30], caption, [30]]), mode: .evaluation).rows(1..<2).array
     let deviation = Deviation(others, from: alone)
     #expect(deviation.relative <= Double.roundoff * SmallModels.roundings(model.config), "\(deviation)")
   }

@@ -3,7 +3,7 @@ import Tensor
 import TestSupport
 import Testing
 
-/// The stages of a forward: what is announced is all that is read.
+/// Each stage of a forward reads only parameters that were announced.
 @Suite struct TowerStageTests {
   static let configs = [
     CLIPConfig(
@@ -17,7 +17,7 @@ import Testing
   @Test(arguments: configs) func everyParameterHasOnePlace(config: CLIPConfig) {
     let model = CLIP<Float>(config, frozen: true)
     #expect(CLIP<Float>.stages(config) == model.visual.stages.extents + model.text.stages.extents)
-    let places = CLIP<Float>.stages(config).joined() + [model.text.table.extent, model.logitScale.extent]
+    let places = CLIP<Float>.stages(config).joined() + [model.text.tokenEmbedding.extent, model.logitScale.extent]
     var end = 0
     for place in places.sorted(by: { $0.lowerBound < $1.lowerBound }) {
       #expect(place.lowerBound == end && !place.isEmpty)
@@ -26,13 +26,13 @@ import Testing
     #expect(end == model.parameters.count)
   }
 
-  /// What is not announced is NaN, and what is over becomes so again.
+  /// Parameters are NaN before their stage is announced, and become NaN after it.
   @Test(arguments: configs) func aForwardReadsWhatIsAnnounced(config: CLIPConfig) throws {
     let whole = CLIP<Float>(config, frozen: true)
     whole.initialize(seed: 4)
     let lent = CLIP<Float>(config, frozen: true)
     fill(lent.parameters.values, .nan)
-    copy(whole.text.table.value, into: lent.text.table.value)
+    copy(whole.text.tokenEmbedding.value, into: lent.text.tokenEmbedding.value)
     var announced: [[Int]] = [[], []]
     for (tower, stages) in [lent.visual.stages, lent.text.stages].enumerated() {
       stages.willRun = { stage in
@@ -46,19 +46,20 @@ import Testing
       }
     }
     let size = config.vision.imageSize
-    let pictures = Tensor<Float>(Shape(2, 3, size, size))
+    let images = Tensor<Float>(Shape(2, 3, size, size))
     var random = KeyedRandom(seed: 4, purpose: "pictures")
-    for index in 0..<pictures.count { pictures[index] = Float(random.normal()) }
+    for index in 0..<images.count { images[index] = Float(random.normal()) }
     let captions = TokenBatch([[48, 3, 49], [48, 7, 8, 9, 49]])
     #expect(
-      lent.visual.forward(pictures, keeping: false).array == whole.visual.forward(pictures, keeping: false).array)
-    #expect(lent.text.forward(captions, keeping: false).array == whole.text.forward(captions, keeping: false).array)
+      lent.visual.forward(images, mode: .evaluation).array == whole.visual.forward(images, mode: .evaluation).array)
+    #expect(
+      lent.text.forward(captions, mode: .evaluation).array == whole.text.forward(captions, mode: .evaluation).array)
     let blocks = config.vision.stages.map { $0.reduce(0, +) } ?? config.vision.layers
     #expect(announced == [Array(0..<blocks + 2), Array(0..<config.text.layers + 2)])
   }
 
-  /// Nothing is added to what was called ready, in any of several backwards; and each backward calls every stage once,
-  /// the last one first.
+  /// No gradient changes after its stage was reported as ready, in any of several backwards. Each backward reports
+  /// every stage once, the last one first.
   @Test(arguments: configs) func aBackwardLeavesAloneWhatIsReady(config: CLIPConfig) {
     let model = CLIP<Float>(config)
     model.initialize(seed: 4)
@@ -69,17 +70,19 @@ import Testing
       stages.gradientsReady = { stage in
         ready[tower].append(stage)
         for range in stages.extents[stage] { taken[range] = gradients.slice(range).array }
-        if tower == 1, stage == 0 { taken[model.text.table.extent] = gradients.slice(model.text.table.extent).array }
+        if tower == 1, stage == 0 {
+          taken[model.text.tokenEmbedding.extent] = gradients.slice(model.text.tokenEmbedding.extent).array
+        }
       }
     }
     let size = config.vision.imageSize
-    let pictures = Tensor<Float>.random(Shape(2, 3, size, size), "pictures")
+    let images = Tensor<Float>.random(Shape(2, 3, size, size), "pictures")
     let captions = TokenBatch([[48, 3, 49], [48, 7, 8, 9, 49]])
     for pass in 1...2 {
       ready = [[], []]
-      _ = model.text.forward(captions, keeping: true)
+      _ = model.text.forward(captions, mode: .training)
       model.text.backward(.random(Shape(2, config.embedding), "captions' gradients"))
-      _ = model.visual.forward(pictures, keeping: true)
+      _ = model.visual.forward(images, mode: .training)
       model.visual.backward(.random(Shape(2, config.embedding), "pictures' gradients"))
       let blocks = config.vision.stages.map { $0.reduce(0, +) } ?? config.vision.layers
       #expect(ready == [(0..<blocks + 2).reversed(), (0..<config.text.layers + 2).reversed()])

@@ -27,7 +27,7 @@ enum SmallModels {
       vision: VisionConfig(imageSize: 7, patchSize: 3, width: 5, layers: 1, headWidth: 5),
       text: TextConfig(contextLength: 5, vocabularySize: 7, width: 7, heads: 1, layers: 1), lengths: [2, 5]),
     Sizes(
-      name: "one picture, one patch, heads of one column, quick", embedding: 2,
+      name: "one image, one patch, heads of one column, quick", embedding: 2,
       vision: VisionConfig(imageSize: 2, patchSize: 2, width: 3, layers: 2, headWidth: 1),
       text: TextConfig(contextLength: 2, vocabularySize: 5, width: 3, heads: 3, layers: 2), activation: .quickGELU,
       lengths: [2]),
@@ -37,7 +37,7 @@ enum SmallModels {
       text: TextConfig(contextLength: 6, vocabularySize: 9, width: 4, heads: 2, layers: 2), lengths: [3, 2, 6]),
   ]
 
-  /// Pictures and captions; end of text is the largest id, and other ids come more than once.
+  /// Images and captions; end of text is the largest id, and other ids come more than once.
   static func batch<S: Scalar>(_ sizes: Sizes) -> (images: Tensor<S>, tokens: TokenBatch) {
     let (count, size) = (sizes.lengths.count, sizes.vision.imageSize)
     return (.random(Shape(count, 3, size, size), "images", bound: 2), TokenBatch(captions(sizes)))
@@ -51,7 +51,7 @@ enum SmallModels {
     }
   }
 
-  /// How many roundings one after another a feature has behind it: sums over the width, the hidden units and the
+  /// Returns the number of successive roundings in a feature: those of sums over the width, the hidden units and the
   /// positions of each block, a dozen single ones, and those of embedding and projection.
   static func roundings(_ config: CLIPConfig) -> Double {
     let (v, t) = (config.vision, config.text)

@@ -8,7 +8,7 @@ import Testing
 
 /// The towers, the loss, every gradient and AdamW are those of open_clip and PyTorch.
 @Suite struct VitGoldenTests {
-  /// Of the set's README: relative to the largest number of a tensor, where it does not say absolute.
+  /// The tolerances of the set's README, relative to the largest number of a tensor unless they are called absolute.
   enum Tolerance {
     static let double = 1e-9
     static let rounded = 1e-6
@@ -33,7 +33,7 @@ import Testing
 
   // MARK: features and loss
 
-  /// What stands before `image_features` in the names of the outputs: a precision and, for some, a variant.
+  /// Returns the prefixes of `image_features` in the names of the outputs: a precision and, for some, a variant.
   private func variants(of precision: String) -> [(prefix: String, config: String)] {
     golden.outputs.names.filter { $0.hasPrefix("\(precision).") && $0.hasSuffix(".image_features") }.map { name in
       let parts = name.split(separator: ".").dropFirst().dropLast()
@@ -62,8 +62,8 @@ import Testing
       let learner = Learner<S>(model: try golden.model(config))
       let batch: (images: Tensor<S>, tokens: TokenBatch) = golden.batch(golden.mainBatch)
       let loss = try learner.loss(batch)
-      let image = learner.model.visual.forward(batch.images, keeping: false)
-      let text = learner.model.text.forward(batch.tokens, keeping: false)
+      let image = learner.model.visual.forward(batch.images, mode: .evaluation)
+      let text = learner.model.text.forward(batch.tokens, mode: .evaluation)
       let results = [
         "image_features": image, "text_features": text,
         "image_features_normalised": ObjectiveScene.unit(image), "text_features_normalised": ObjectiveScene.unit(text),
@@ -111,8 +111,8 @@ import Testing
     let visual = try #require(model.visual as? VisionTransformer<Double>)
     var seen: [String: Tensor<Double>] = [:]
     let keep: (String, Tensor<Double>) -> Void = { seen[$0] = Tensor($1.shape, $1.array) }
-    _ = visual.forward(batch.images, keeping: true, observe: keep)
-    _ = model.text.forward(batch.tokens, keeping: true, observe: keep)
+    _ = visual.forward(batch.images, mode: .training, observe: keep)
+    _ = model.text.forward(batch.tokens, mode: .training, observe: keep)
     // The towers read only one row of each of the last norms; here all rows are normed.
     let last = (model.config.vision.layers - 1, model.config.text.layers - 1)
     seen["visual.ln_post"] = normed(seen["visual.transformer.resblocks.\(last.0)"], visual.normAfter)
@@ -124,7 +124,7 @@ import Testing
   private func normed(_ x: Tensor<Double>?, _ norm: LayerNorm<Double>) -> Tensor<Double>? {
     guard let x else { return nil }
     let y = Tensor<Double>(x.shape)
-    norm.forward(x, into: y, saved: LayerNorm.Saved())
+    norm.forward(x, into: y, activations: LayerNorm.Activations())
     return y
   }
 
@@ -133,12 +133,12 @@ import Testing
     let (b, w, p) = (images.shape[0], kernel.shape[0], kernel.shape[2])
     let grid = (images.shape[2] / p) * (images.shape[3] / p)
     let rows = Tensor<Double>(Shape(b * grid, kernel.count / w))
-    patches(of: images, size: p, into: .exact(rows))
+    patches(of: images, size: p, into: .fp32(rows))
     let y = Tensor<Double>(Shape(b, w, grid))
-    for picture in 0..<b {
+    for image in 0..<b {
       matmul(
-        kernel.reshaped(Shape(w, kernel.count / w)), rows.rows(picture * grid..<(picture + 1) * grid),
-        into: y.rows(picture * w..<(picture + 1) * w), transposeB: true)
+        kernel.reshaped(Shape(w, kernel.count / w)), rows.rows(image * grid..<(image + 1) * grid),
+        into: y.rows(image * w..<(image + 1) * w), transposeB: true)
     }
     return y
   }

@@ -2,165 +2,178 @@ internal import RealModule
 
 // n rows of all sequences together, w = heads · d columns; L is the length of one sequence.
 
-/// Scores and probabilities of one head and sequence at a time, for each thread.
+/// Scratch for the scores and probabilities of one head and sequence at a time, for each thread.
 public final class AttentionTiles<S: Scalar> {
-  fileprivate let exact = Buffer<S>()
-  fileprivate let rounded = RoundedBuffer()
+  fileprivate let fp32 = Buffer<S>()
+  fileprivate let bf16 = BFloat16Buffer()
 
   public init() {}
 }
 
-/// o = softmax(Q Kᵀ / √d) V for every sequence and head, by rows of qkv = [Q | K | V] ([n, 3w] to [n, w]); both are
-/// exact or both rounded, and then so are the probabilities.
+/// The pattern of attention: rows of a sequence attend to each other in `heads` heads of equal width, or each row only
+/// to itself and the rows before it if `isCausal`.
+public struct AttentionPattern: Sendable {
+  let sequences: Sequences
+  let heads: Int
+  let isCausal: Bool
+
+  public init(_ sequences: Sequences, heads: Int, causal: Bool) {
+    (self.sequences, self.heads, isCausal) = (sequences, heads, causal)
+  }
+}
+
+/// o = softmax(Q Kᵀ / √d) V for every sequence and head (Vaswani et al.: Attention Is All You Need, 2017).
 ///
-/// `causal` lets a row see itself and the rows before it. No probability is kept: backward needs only the logarithm
-/// of each row's sum of exponentials, `logSumExp` [heads, n], and computes the rest again from qkv, tile by tile.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// qkv [n, 3w] has the rows [Q | K | V]; o [n, w] and the probabilities have its precision. No probability is kept:
+/// backward needs only `logSumExp` [heads, n], the logarithm of each row's sum of exponentials, and computes the rest
+/// again from qkv, tile by tile.
+@specialized(where S == Float) @specialized(where S == Double)
 public func attention<S: Scalar>(
-  _ qkv: Operand<S>, _ sequences: Sequences, heads: Int, causal: Bool, into o: Operand<S>, logSumExp: Tensor<S>,
+  _ qkv: MatrixOperand<S>, _ pattern: AttentionPattern, into o: MatrixOperand<S>, logSumExp: Tensor<S>,
   tiles: AttentionTiles<S>
 ) {
   let (n, w) = (o.rows, o.columns)
+  let (sequences, heads) = (pattern.sequences, pattern.heads)
   precondition(
     qkv.rows == n && qkv.columns == 3 * w && w % heads == 0 && sequences.total == n && logSumExp.count == heads * n,
     "attention of \(qkv.shape) with \(heads) heads into \(o.shape)")
   let tile = sequences.longest * sequences.longest
   let room = Shape(Threads.parts(sequences.count * heads, grain: 1), tile)
-  let scores = tiles.exact.tensor(room).pointer
-  let units = AttentionUnits(sequences: sequences, heads: heads, n: n, w: w, tile: tile, causal: causal)
+  let scores = tiles.fp32.tensor(room).pointer
+  let units = AttentionUnits(
+    pattern: pattern, n: n, w: w, tile: tile, logSumExp: logSumExp.pointer, scores: scores)
   Profile.measure(\.attention) {
     switch (qkv, o) {
-    case (.exact(let qkv), .exact(let o)):
+    case (.fp32(let qkv), .fp32(let o)):
       // Probabilities take the place of scores.
-      forward(units, ExactElements(qkv), scores, ExactElements(scores), into: ExactElements(o), logSumExp.pointer)
-    case (.rounded(let qkv), .rounded(let o)):
-      let probabilities = RoundedElements<S>(tiles.rounded.view(room))
-      forward(units, RoundedElements(qkv), scores, probabilities, into: RoundedElements(o), logSumExp.pointer)
-    default: preconditionFailure("an exact and a rounded matrix: \(qkv.shape), \(o.shape)")
+      forward(units, FP32Elements(qkv), FP32Elements(scores), into: FP32Elements(o))
+    case (.bf16(let qkv), .bf16(let o)):
+      forward(units, BFloat16Elements<S>(qkv), BFloat16Elements(tiles.bf16.view(room)), into: BFloat16Elements(o))
+    default: preconditionFailure("an fp32 and a bf16 matrix: \(qkv.shape), \(o.shape)")
     }
   }
 }
 
-/// Writes dqkv (assigned, not added: every element has one origin). dO, o, qkv and dqkv are all exact or all rounded.
+/// Writes dqkv [n, 3w] (and does not add, because every element has one source), given dO [n, w] and what `attention`
+/// read and wrote, all in one precision.
 ///
 /// With P the probabilities, dP = dO Vᵀ and D_i = ⟨dO_i, O_i⟩: dV = Pᵀ dO; dS = P (dP − D) / √d; dQ = dS K; dK = dSᵀ Q.
-@specialized(where S == Float)
-@specialized(where S == Double)
+@specialized(where S == Float) @specialized(where S == Double)
 public func attentionBackward<S: Scalar>(
-  _ dO: Operand<S>, o: Operand<S>, qkv: Operand<S>, logSumExp: Tensor<S>, _ sequences: Sequences, heads: Int,
-  causal: Bool, into dqkv: Operand<S>, tiles: AttentionTiles<S>
+  _ dO: MatrixOperand<S>, o: MatrixOperand<S>, qkv: MatrixOperand<S>, _ pattern: AttentionPattern,
+  logSumExp: Tensor<S>, into dqkv: MatrixOperand<S>, tiles: AttentionTiles<S>
 ) {
   let (n, w) = (o.rows, o.columns)
+  let sequences = pattern.sequences
   precondition(
     dO.shape.count == o.shape.count && dqkv.shape.count == qkv.shape.count && qkv.columns == 3 * w
       && sequences.total == n, "attention backward of \(dO.shape) into \(dqkv.shape)")
   let tile = sequences.longest * sequences.longest
-  let room = Shape(Threads.parts(sequences.count * heads, grain: 1), 2 * tile)
-  let scores = tiles.exact.tensor(room).pointer
-  let units = AttentionUnits(sequences: sequences, heads: heads, n: n, w: w, tile: tile, causal: causal)
+  let room = Shape(Threads.parts(sequences.count * pattern.heads, grain: 1), 2 * tile)
+  let scores = tiles.fp32.tensor(room).pointer
+  let units = AttentionUnits(
+    pattern: pattern, n: n, w: w, tile: tile, logSumExp: logSumExp.pointer, scores: scores)
   Profile.measure(\.attention) {
     switch (dO, o, qkv, dqkv) {
-    case (.exact(let dO), .exact(let o), .exact(let qkv), .exact(let dqkv)):
+    case (.fp32(let dO), .fp32(let o), .fp32(let qkv), .fp32(let dqkv)):
       backward(
-        units, ExactElements(dO), o: ExactElements(o), qkv: ExactElements(qkv), logSumExp.pointer, scores,
-        ExactElements(scores), into: ExactElements(dqkv))
-    case (.rounded(let dO), .rounded(let o), .rounded(let qkv), .rounded(let dqkv)):
+        units, FP32Elements(dO), o: FP32Elements(o), qkv: FP32Elements(qkv), FP32Elements(scores),
+        into: FP32Elements(dqkv))
+    case (.bf16(let dO), .bf16(let o), .bf16(let qkv), .bf16(let dqkv)):
       backward(
-        units, RoundedElements(dO), o: RoundedElements(o), qkv: RoundedElements(qkv), logSumExp.pointer, scores,
-        RoundedElements(tiles.rounded.view(room)), into: RoundedElements(dqkv))
-    default: preconditionFailure("exact and rounded matrices: \(dO.shape), \(o.shape), \(qkv.shape), \(dqkv.shape)")
+        units, BFloat16Elements<S>(dO), o: BFloat16Elements(o), qkv: BFloat16Elements(qkv),
+        BFloat16Elements(tiles.bf16.view(room)), into: BFloat16Elements(dqkv))
+    default: preconditionFailure("fp32 and bf16 matrices: \(dO.shape), \(o.shape), \(qkv.shape), \(dqkv.shape)")
     }
   }
 }
 
-/// A unit of work is one head of one sequence.
-private struct AttentionUnits {
-  let sequences: Sequences
-  let heads: Int
+/// The work, in units of one head of one sequence.
+private struct AttentionUnits<S: Scalar> {
+  let pattern: AttentionPattern
   let n: Int
   let w: Int
-  /// Scores of the longest sequence.
+  /// The number of scores of the longest sequence.
   let tile: Int
-  let causal: Bool
+  let logSumExp: UnsafeMutablePointer<S>
+  /// One tile for each thread in forward, two in backward.
+  let scores: UnsafeMutablePointer<S>
 
-  var count: Int { sequences.count * heads }
-  var headWidth: Int { w / heads }
+  var count: Int { pattern.sequences.count * pattern.heads }
+  var headWidth: Int { w / pattern.heads }
 }
 
-/// `scores` and `probabilities` have a tile a thread, and may be the same memory.
+/// `probabilities` has as many tiles as there are scores, and may be the same memory.
 @inline(__always)
-private func forward<E: Elements>(
-  _ units: AttentionUnits, _ qkv: E, _ scores: UnsafeMutablePointer<E.Number>, _ probabilities: E, into o: E,
-  _ logSumExp: UnsafeMutablePointer<E.Number>
-) {
-  let (w, d, heads) = (units.w, units.headWidth, units.heads)
+private func forward<E: Elements>(_ units: AttentionUnits<E.Number>, _ qkv: E, _ probabilities: E, into o: E) {
+  let (w, d, heads) = (units.w, units.headWidth, units.pattern.heads)
+  let (scores, logSumExp) = (units.scores, units.logSumExp)
   let scale = 1 / E.Number.sqrt(E.Number(d))
   Threads.splitProducts(units.count) { part, range in
     let (s, p) = (scores + part * units.tile, probabilities.advanced(by: part * units.tile))
     for unit in range {
       let (sequence, head) = (unit / heads, unit % heads)
-      let start = units.sequences.offsets[sequence]
-      let length = units.sequences.offsets[sequence + 1] - start
+      let start = units.pattern.sequences.offsets[sequence]
+      let length = units.pattern.sequences.offsets[sequence + 1] - start
       guard length > 0 else { continue }
       let q = qkv.advanced(by: start * 3 * w + head * d)
       let (k, v) = (q.advanced(by: w), q.advanced(by: 2 * w))
-      E.multiply(transposeA: false, transposeB: true, length, length, d, q, 3 * w, k, 3 * w, into: s, length)
+      E.multiply(GEMM(.nt, m: length, n: length, k: d, lda: 3 * w, ldb: 3 * w, ldc: length), q, k, into: s)
       let sums = logSumExp + head * units.n + start
       for i in 0..<length {
         let row = s + i * length
-        sums[i] = softmaxRow(row, units.causal ? i + 1 : length, length, scale: scale)
+        sums[i] = softmaxRow(row, seen: units.pattern.isCausal ? i + 1 : length, of: length, scale: scale)
         p.advanced(by: i * length).take(row, length)
       }
       E.multiply(
-        transposeA: false, transposeB: false, length, d, length, p, length, v, 3 * w,
-        into: o.advanced(by: start * w + head * d), w)
+        GEMM(.nn, m: length, n: d, k: length, lda: length, ldb: 3 * w, ldc: w), p, v,
+        into: o.advanced(by: start * w + head * d))
     }
   }
 }
 
-/// `scores` and `probabilities` have two tiles a thread, and may be the same memory.
+/// `probabilities` has as many tiles as there are scores, and may be the same memory.
 @inline(__always)
 private func backward<E: Elements>(
-  _ units: AttentionUnits, _ dO: E, o: E, qkv: E, _ logSumExp: UnsafeMutablePointer<E.Number>,
-  _ scores: UnsafeMutablePointer<E.Number>, _ probabilities: E, into dqkv: E
+  _ units: AttentionUnits<E.Number>, _ dO: E, o: E, qkv: E, _ probabilities: E, into dqkv: E
 ) {
-  let (w, d, heads, tile) = (units.w, units.headWidth, units.heads, units.tile)
+  let (w, d, heads, tile) = (units.w, units.headWidth, units.pattern.heads, units.tile)
+  let (scores, logSumExp) = (units.scores, units.logSumExp)
   let scale = 1 / E.Number.sqrt(E.Number(d))
   Threads.splitProducts(units.count) { part, range in
     let (s, p) = (scores + part * 2 * tile, probabilities.advanced(by: part * 2 * tile))
     let (dP, dS) = (s + tile, p.advanced(by: tile))
     for unit in range {
       let (sequence, head) = (unit / heads, unit % heads)
-      let start = units.sequences.offsets[sequence]
-      let length = units.sequences.offsets[sequence + 1] - start
+      let start = units.pattern.sequences.offsets[sequence]
+      let length = units.pattern.sequences.offsets[sequence + 1] - start
       guard length > 0 else { continue }
       let (at, atHead) = (start * 3 * w + head * d, start * w + head * d)
       let (q, k, v) = (qkv.advanced(by: at), qkv.advanced(by: at + w), qkv.advanced(by: at + 2 * w))
       let (dq, dk, dv) = (dqkv.advanced(by: at), dqkv.advanced(by: at + w), dqkv.advanced(by: at + 2 * w))
       let (output, slope) = (o.advanced(by: atHead), dO.advanced(by: atHead))
-      E.multiply(transposeA: false, transposeB: true, length, length, d, q, 3 * w, k, 3 * w, into: s, length)
-      E.multiply(transposeA: false, transposeB: true, length, length, d, slope, w, v, 3 * w, into: dP, length)
+      E.multiply(GEMM(.nt, m: length, n: length, k: d, lda: 3 * w, ldb: 3 * w, ldc: length), q, k, into: s)
+      E.multiply(GEMM(.nt, m: length, n: length, k: d, lda: w, ldb: 3 * w, ldc: length), slope, v, into: dP)
       let sums = logSumExp + head * units.n + start
       for i in 0..<length {
         let (row, gradient) = (s + i * length, dP + i * length)
-        let seen = units.causal ? i + 1 : length
+        let seen = units.pattern.isCausal ? i + 1 : length
         let along = E.dot(output.advanced(by: i * w), slope.advanced(by: i * w), d)
-        softmaxRowBackward(row, gradient, seen, length, scale: scale, logSumExp: sums[i], along: along)
+        softmaxRowBackward(row, gradient, seen: seen, of: length, scale: scale, logSumExp: sums[i], along: along)
         p.advanced(by: i * length).take(row, length)
         dS.advanced(by: i * length).take(gradient, length)
       }
-      E.multiply(transposeA: true, transposeB: false, length, d, length, p, length, slope, w, into: dv, 3 * w)
-      E.multiply(transposeA: false, transposeB: false, length, d, length, dS, length, k, 3 * w, into: dq, 3 * w)
-      E.multiply(transposeA: true, transposeB: false, length, d, length, dS, length, q, 3 * w, into: dk, 3 * w)
+      E.multiply(GEMM(.tn, m: length, n: d, k: length, lda: length, ldb: w, ldc: 3 * w), p, slope, into: dv)
+      E.multiply(GEMM(.nn, m: length, n: d, k: length, lda: length, ldb: 3 * w, ldc: 3 * w), dS, k, into: dq)
+      E.multiply(GEMM(.tn, m: length, n: d, k: length, lda: length, ldb: 3 * w, ldc: 3 * w), dS, q, into: dk)
     }
   }
 }
 
-/// row ← softmax(scale · row) over the first `seen` elements, 0 for the rest; returns the logarithm of the sum of
-/// exponentials.
+/// row ← softmax(scale · row) over the first `seen` of `count` elements and 0 in the rest; returns the logarithm of the
+/// sum of exponentials.
 @inline(__always)
-func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ seen: Int, _ count: Int, scale: S) -> S {
+func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, seen: Int, of count: Int, scale: S) -> S {
   let largest = S.largest(row, seen) * scale
   var sum: S = 0
   for j in 0..<seen {
@@ -174,13 +187,13 @@ func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, _ seen: Int, _ count:
   return largest + S.log(sum)
 }
 
-/// row ← P = exp(scale · row − logSumExp) and gradient ← P (gradient − along) scale over the first `seen` elements, 0
-/// for the rest.
+/// row ← P = exp(scale · row − logSumExp) and gradient ← P (gradient − along) scale over the first `seen` of `count`
+/// elements, and 0 in the rest.
 ///
-/// Each is changed in place: a loop that reads one pointer and writes another that may be the same is not vectorised.
+/// Both change in place: a loop that reads one pointer and writes another, which may be the same, is not vectorised.
 @inline(__always)
 private func softmaxRowBackward<S: Scalar>(
-  _ row: UnsafeMutablePointer<S>, _ gradient: UnsafeMutablePointer<S>, _ seen: Int, _ count: Int, scale: S,
+  _ row: UnsafeMutablePointer<S>, _ gradient: UnsafeMutablePointer<S>, seen: Int, of count: Int, scale: S,
   logSumExp: S, along: S
 ) {
   for j in 0..<seen {

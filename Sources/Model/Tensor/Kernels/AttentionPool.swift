@@ -1,128 +1,163 @@
 internal import RealModule
 
-// b pictures, t tokens of c channels each, heads of d = c / heads columns.
+// b images, t tokens of c channels each, heads of d = c / heads columns.
 //
-// Only the first token asks, so keys and values of all tokens need not be made: q · (K x + k) = (Kᵀ q) · x + q · k,
-// whose last part the softmax takes away, and Σ p (V x + v) = V (Σ p x) + v. What is left is a fiftieth of the work.
+// Only the first token has a query, so the keys and values of all tokens need not be computed: q · (K x + k) =
+// (Kᵀ q) · x + q · k, whose last part the softmax cancels, and Σ p (V x + v) = V (Σ p x) + v. That is a fiftieth of the
+// work.
 
-/// y[p, :] = V (Σ_t p_t x_t) + v by heads, with p = softmax over tokens of q · K x / √d.
-///
-/// - Parameters:
-///   - x: [b · t, c], the tokens.
-///   - q: [b, c], what each picture asks.
-///   - reach: [b, heads · c], kept for backward: Kᵀ q / √d.
-///   - probabilities: [b, heads · t], kept for backward.
-///   - mixed: [b, heads · c], kept for backward: Σ p x.
-///   - y: [b, c].
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// The operands of an attention pool in which the first token of each image attends to all of its tokens.
+public struct AttentionPoolOperands<S: Scalar> {
+  /// x [b · t, c].
+  public let tokens: Tensor<S>
+  /// q [b, c], one query for each image.
+  public let query: Tensor<S>
+  /// The weights K and V [c, c].
+  let key: Tensor<S>
+  let value: Tensor<S>
+  let heads: Int
+
+  public init(tokens: Tensor<S>, query: Tensor<S>, key: Tensor<S>, value: Tensor<S>, heads: Int) {
+    (self.tokens, self.query, self.key, self.value, self.heads) = (tokens, query, key, value, heads)
+  }
+}
+
+/// The gradients of `AttentionPoolOperands` and of the value's bias [c]; the key's bias has none.
+public typealias AttentionPoolGradients<S: Scalar> = (
+  tokens: Tensor<S>, query: Tensor<S>, key: Tensor<S>, value: Tensor<S>, valueBias: Tensor<S>
+)
+
+/// The intermediate results of an attention pool that its backward reads.
+public final class AttentionPoolActivations<S: Scalar> {
+  private let buffers = (reach: Buffer<S>(), probabilities: Buffer<S>(), mixed: Buffer<S>())
+
+  public init() {}
+
+  /// Returns Kᵀ q / √d [b, heads · c], the probabilities p [b, heads · t], and Σ p x [b, heads · c].
+  fileprivate func tensors(_ sizes: PoolSizes) -> (reach: Tensor<S>, probabilities: Tensor<S>, mixed: Tensor<S>) {
+    let wide = Shape(sizes.b, sizes.wide)
+    let probabilities = buffers.probabilities.tensor(Shape(sizes.b, sizes.heads * sizes.t))
+    return (buffers.reach.tensor(wide), probabilities, buffers.mixed.tensor(wide))
+  }
+}
+
+/// The sizes of an attention pool, and the products that its forward and backward are made of.
+private struct PoolSizes {
+  let b: Int
+  let t: Int
+  let c: Int
+  let d: Int
+  let heads: Int
+
+  init<S: Scalar>(_ operands: AttentionPoolOperands<S>) {
+    (b, c, heads) = (operands.query.rows, operands.query.columns, operands.heads)
+    (t, d) = (operands.tokens.rows / b, c / heads)
+  }
+
+  /// The columns of a matrix that has c columns for each head.
+  var wide: Int { heads * c }
+
+  /// For one head, [b, d] · [d, c] and the ways back from it; its result has `wide` columns in memory.
+  var expand: GEMM { GEMM(.nn, m: b, n: c, k: d, lda: c, ldb: c, ldc: wide) }
+  var contract: GEMM { GEMM(.nt, m: b, n: d, k: c, lda: wide, ldb: c, ldc: c) }
+  var weight: GEMM { GEMM(.tn, m: d, n: c, k: b, lda: c, ldb: wide, ldc: c) }
+  /// For one image, [heads, c] · [t, c]ᵀ, [heads, t] · [t, c] and [heads, t]ᵀ · [heads, c].
+  var scores: GEMM { GEMM(.nt, m: heads, n: t, k: c, lda: c, ldb: c, ldc: t) }
+  var mixture: GEMM { GEMM(.nn, m: heads, n: c, k: t, lda: t, ldb: c, ldc: c) }
+  var tokens: GEMM { GEMM(.tn, m: t, n: c, k: heads, lda: t, ldb: c, ldc: c) }
+}
+
+/// y[p, :] = V (Σ_t p_t x_t) + v, head by head, with p = softmax over tokens of q · K x / √d, for y [b, c] (attention
+/// pooling as in Radford et al.: Learning Transferable Visual Models From Natural Language Supervision, 2021).
+@specialized(where S == Float) @specialized(where S == Double)
 public func attentionPool<S: Scalar>(
-  _ x: Tensor<S>, q: Tensor<S>, key: Tensor<S>, value: Tensor<S>, valueBias: Tensor<S>, heads: Int, reach: Tensor<S>,
-  probabilities: Tensor<S>, mixed: Tensor<S>, into y: Tensor<S>
+  _ operands: AttentionPoolOperands<S>, valueBias: Tensor<S>, into y: Tensor<S>,
+  activations: AttentionPoolActivations<S>
 ) {
-  let (b, c) = (q.rows, q.columns)
-  guard b > 0 else { return }
-  let (t, d) = (x.rows / b, c / heads)
+  let (x, q) = (operands.tokens, operands.query)
+  guard q.rows > 0 else { return }
+  let sizes = PoolSizes(operands)
+  let (b, t, c, d, heads, wide) = (sizes.b, sizes.t, sizes.c, sizes.d, sizes.heads, sizes.wide)
   precondition(
-    x.rows == b * t && x.columns == c && heads * d == c && y.count == q.count && reach.count == b * heads * c
-      && mixed.count == b * heads * c && probabilities.count == b * heads * t,
-    "attention pool of \(x.shape) asked by \(q.shape) with \(heads) heads")
+    x.rows == b * t && x.columns == c && heads * d == c && y.count == q.count,
+    "attention pool of \(x.shape) with queries \(q.shape) and \(heads) heads")
   let scale = 1 / S.sqrt(S(d))
-  let wide = heads * c
-  let (tokens, ask, k, v) = (x.pointer, q.pointer, key.pointer, value.pointer)
-  let (r, s, p) = (reach.pointer, mixed.pointer, probabilities.pointer)
+  let kept = activations.tensors(sizes)
+  let (tokens, ask, k, v) = (x.pointer, q.pointer, operands.key.pointer, operands.value.pointer)
+  let (r, s, p) = (kept.reach.pointer, kept.mixed.pointer, kept.probabilities.pointer)
   broadcast(valueBias, into: y)
   Profile.measure(\.attention) {
     for head in 0..<heads {
-      S.multiply(
-        transposeA: false, transposeB: false, b, c, d, alpha: scale, ask + head * d, c, k + head * d * c, c, beta: 0,
-        r + head * c, wide)
+      S.multiply(sizes.expand, alpha: scale, ask + head * d, k + head * d * c, beta: 0, r + head * c)
     }
-    for picture in 0..<b {
-      let (rows, scores) = (tokens + picture * t * c, p + picture * heads * t)
-      S.multiply(
-        transposeA: false, transposeB: true, heads, t, c, alpha: 1, r + picture * wide, c, rows, c, beta: 0, scores, t)
-      for head in 0..<heads { _ = softmaxRow(scores + head * t, t, t, scale: 1) }
-      S.multiply(
-        transposeA: false, transposeB: false, heads, c, t, alpha: 1, scores, t, rows, c, beta: 0, s + picture * wide, c)
+    for image in 0..<b {
+      let (rows, scores) = (tokens + image * t * c, p + image * heads * t)
+      S.multiply(sizes.scores, alpha: 1, r + image * wide, rows, beta: 0, scores)
+      for head in 0..<heads { _ = softmaxRow(scores + head * t, seen: t, of: t, scale: 1) }
+      S.multiply(sizes.mixture, alpha: 1, scores, rows, beta: 0, s + image * wide)
     }
     for head in 0..<heads {
-      S.multiply(
-        transposeA: false, transposeB: true, b, d, c, alpha: 1, s + head * c, wide, v + head * d * c, c, beta: 1,
-        y.pointer + head * d, c)
+      S.multiply(sizes.contract, alpha: 1, s + head * c, v + head * d * c, beta: 1, y.pointer + head * d)
     }
   }
 }
 
-/// Writes dx [b · t, c] and dq [b, c]; adds to the gradients of key, value and value bias. The key bias has none.
-///
-/// `scratch` holds gradients of `mixed` (then of `reach`) and of the probabilities: b · heads · (c + t) scalars.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// Writes the gradients of tokens and query and adds to the others, given dy [b, c] and what `attentionPool` read and
+/// kept. `scratch` holds gradients of Σ p x (then of Kᵀ q) and of the probabilities: b · heads · (c + t) scalars.
+@specialized(where S == Float) @specialized(where S == Double)
 public func attentionPoolBackward<S: Scalar>(
-  _ dy: Tensor<S>, x: Tensor<S>, q: Tensor<S>, key: Tensor<S>, value: Tensor<S>, heads: Int, reach: Tensor<S>,
-  probabilities: Tensor<S>, mixed: Tensor<S>, dx: Tensor<S>, dq: Tensor<S>, dkey: Tensor<S>, dvalue: Tensor<S>,
-  dvalueBias: Tensor<S>, scratch: Buffer<S>
+  _ dy: Tensor<S>, _ operands: AttentionPoolOperands<S>, activations: AttentionPoolActivations<S>,
+  into gradients: AttentionPoolGradients<S>, scratch: Buffer<S>
 ) {
-  let (b, c) = (q.rows, q.columns)
-  guard b > 0 else { return }
-  let (t, d) = (x.rows / b, c / heads)
+  let (x, q) = (operands.tokens, operands.query)
+  guard q.rows > 0 else { return }
+  let sizes = PoolSizes(operands)
+  let (b, t, c, d, heads, wide) = (sizes.b, sizes.t, sizes.c, sizes.d, sizes.heads, sizes.wide)
   precondition(
-    x.rows == b * t && dx.count == x.count && dy.count == q.count && dq.count == q.count
-      && reach.count == b * heads * c && mixed.count == reach.count && probabilities.count == b * heads * t
-      && dkey.count == c * c && dvalue.count == c * c, "attention pool backward of \(dy.shape) into \(dx.shape)")
+    x.rows == b * t && gradients.tokens.count == x.count && dy.count == q.count && gradients.query.count == q.count
+      && gradients.key.count == c * c && gradients.value.count == c * c,
+    "attention pool backward of \(dy.shape) into \(gradients.tokens.shape)")
   let scale = 1 / S.sqrt(S(d))
-  let wide = heads * c
-  addColumnSums(of: .exact(dy), to: dvalueBias)
-  let gradients = scratch.tensor(Shape(b * heads * (c + t)))
-  let (ds, dp) = (gradients.pointer, gradients.pointer + b * wide)
-  let (tokens, ask, k, v, out) = (x.pointer, q.pointer, key.pointer, value.pointer, dy.pointer)
-  let (r, s, p) = (reach.pointer, mixed.pointer, probabilities.pointer)
-  let (dk, dv) = (dkey.pointer, dvalue.pointer)
+  addColumnSums(of: .fp32(dy), to: gradients.valueBias)
+  let memory = scratch.tensor(Shape(b * heads * (c + t)))
+  let (ds, dp) = (memory.pointer, memory.pointer + b * wide)
+  let kept = activations.tensors(sizes)
+  let (tokens, ask, k, v) = (x.pointer, q.pointer, operands.key.pointer, operands.value.pointer)
+  let (r, s, p, out) = (kept.reach.pointer, kept.mixed.pointer, kept.probabilities.pointer, dy.pointer)
+  let (dx, dq) = (gradients.tokens.pointer, gradients.query.pointer)
+  let (dk, dv) = (gradients.key.pointer, gradients.value.pointer)
   Profile.measure(\.attention) {
     for head in 0..<heads {
-      S.multiply(
-        transposeA: true, transposeB: false, d, c, b, alpha: 1, out + head * d, c, s + head * c, wide, beta: 1,
-        dv + head * d * c, c)
-      S.multiply(
-        transposeA: false, transposeB: false, b, c, d, alpha: 1, out + head * d, c, v + head * d * c, c, beta: 0,
-        ds + head * c, wide)
+      S.multiply(sizes.weight, alpha: 1, out + head * d, s + head * c, beta: 1, dv + head * d * c)
+      S.multiply(sizes.expand, alpha: 1, out + head * d, v + head * d * c, beta: 0, ds + head * c)
     }
-    for picture in 0..<b {
-      let (rows, drows) = (tokens + picture * t * c, dx.pointer + picture * t * c)
-      let (chance, slope) = (p + picture * heads * t, dp + picture * heads * t)
-      let (around, reached) = (ds + picture * wide, r + picture * wide)
-      S.multiply(
-        transposeA: false, transposeB: true, heads, t, c, alpha: 1, around, c, rows, c, beta: 0, slope, t)
-      S.multiply(
-        transposeA: true, transposeB: false, t, c, heads, alpha: 1, chance, t, around, c, beta: 0, drows, c)
+    for image in 0..<b {
+      let (rows, drows) = (tokens + image * t * c, dx + image * t * c)
+      let (chance, slope) = (p + image * heads * t, dp + image * heads * t)
+      let (around, reached) = (ds + image * wide, r + image * wide)
+      S.multiply(sizes.scores, alpha: 1, around, rows, beta: 0, slope)
+      S.multiply(sizes.tokens, alpha: 1, chance, around, beta: 0, drows)
       for head in 0..<heads {
         let (probability, gradient) = (chance + head * t, slope + head * t)
         var along: S = 0
         for j in 0..<t { along = Relaxed.multiplyAdd(probability[j], gradient[j], along) }
         for j in 0..<t { gradient[j] = probability[j] * (gradient[j] - along) }
       }
-      S.multiply(
-        transposeA: true, transposeB: false, t, c, heads, alpha: 1, slope, t, reached, c, beta: 1, drows, c)
-      // The gradient of `mixed` is used up; that of `reach` takes its place.
-      S.multiply(
-        transposeA: false, transposeB: false, heads, c, t, alpha: 1, slope, t, rows, c, beta: 0, around, c)
+      S.multiply(sizes.tokens, alpha: 1, slope, reached, beta: 1, drows)
+      // The gradient of Σ p x is used up; that of Kᵀ q takes its place.
+      S.multiply(sizes.mixture, alpha: 1, slope, rows, beta: 0, around)
     }
     for head in 0..<heads {
-      S.multiply(
-        transposeA: true, transposeB: false, d, c, b, alpha: scale, ask + head * d, c, ds + head * c, wide, beta: 1,
-        dk + head * d * c, c)
-      S.multiply(
-        transposeA: false, transposeB: true, b, d, c, alpha: scale, ds + head * c, wide, k + head * d * c, c, beta: 0,
-        dq.pointer + head * d, c)
+      S.multiply(sizes.weight, alpha: scale, ask + head * d, ds + head * c, beta: 1, dk + head * d * c)
+      S.multiply(sizes.contract, alpha: scale, ds + head * c, k + head * d * c, beta: 0, dq + head * d)
     }
   }
 }
 
-/// tokens[p, 0, :] = mean of the points of picture p; tokens[p, 1 + i, :] = point i; plus positions [1 + points, c].
-@specialized(where S == Float)
-@specialized(where S == Double)
-public func poolTokens<S: Scalar>(_ x: Tensor<S>, pictures b: Int, positions: Tensor<S>, into tokens: Tensor<S>) {
+/// tokens[p, 0, :] = mean of the points of image p; tokens[p, 1 + i, :] = its point i; plus positions [1 + points, c].
+/// x is [b · points, c] and tokens [b · (1 + points), c].
+@specialized(where S == Float) @specialized(where S == Double)
+public func poolTokens<S: Scalar>(_ x: Tensor<S>, images b: Int, positions: Tensor<S>, into tokens: Tensor<S>) {
   let (c, t) = (x.columns, positions.rows)
   let points = t - 1
   precondition(
@@ -130,9 +165,9 @@ public func poolTokens<S: Scalar>(_ x: Tensor<S>, pictures b: Int, positions: Te
     "tokens of \(x.shape) with positions \(positions.shape) into \(tokens.shape)")
   let (source, place, target) = (x.pointer, positions.pointer, tokens.pointer)
   let share = 1 / S(points)
-  Threads.split(b) { _, pictures in
-    for picture in pictures {
-      let (from, mean) = (source + picture * points * c, target + picture * t * c)
+  Threads.split(b) { _, images in
+    for image in images {
+      let (from, mean) = (source + image * points * c, target + image * t * c)
       for j in 0..<c { mean[j] = 0 }
       for point in 0..<points {
         let (row, to, position) = (from + point * c, mean + (point + 1) * c, place + (point + 1) * c)
@@ -146,11 +181,10 @@ public func poolTokens<S: Scalar>(_ x: Tensor<S>, pictures b: Int, positions: Te
   }
 }
 
-/// Writes dx and adds to dpositions.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// Writes dx [b · points, c] and adds to dpositions [1 + points, c], given dtokens [b · (1 + points), c].
+@specialized(where S == Float) @specialized(where S == Double)
 public func poolTokensBackward<S: Scalar>(
-  _ dtokens: Tensor<S>, pictures b: Int, dpositions: Tensor<S>, into dx: Tensor<S>
+  _ dtokens: Tensor<S>, images b: Int, dpositions: Tensor<S>, into dx: Tensor<S>
 ) {
   let (c, t) = (dx.columns, dpositions.rows)
   let points = t - 1
@@ -159,11 +193,11 @@ public func poolTokensBackward<S: Scalar>(
     "tokens' gradient \(dtokens.shape) into \(dx.shape), \(dpositions.shape)")
   let (source, place, target) = (dtokens.pointer, dpositions.pointer, dx.pointer)
   let share = 1 / S(points)
-  for picture in 0..<b {
-    let mean = source + picture * t * c
+  for image in 0..<b {
+    let mean = source + image * t * c
     for j in 0..<c { place[j] += mean[j] }
     for point in 0..<points {
-      let (from, to) = (mean + (point + 1) * c, target + (picture * points + point) * c)
+      let (from, to) = (mean + (point + 1) * c, target + (image * points + point) * c)
       let position = place + (point + 1) * c
       for j in 0..<c {
         position[j] += from[j]

@@ -1,19 +1,19 @@
 internal import RealModule
 
-// n rows (points of all pictures), c columns (channels), exact or rounded. Statistics are held in Double, whatever the
-// rows are.
+// n rows (points of all images) of c columns (channels), in fp32 or bf16 (Ioffe, Szegedy: Batch Normalization, 2015).
+// Statistics are in Double, whatever the rows are.
 
-/// Rows of a block: so few that it stays in the cache while it is read twice, and that sums of a Float's digits over it
-/// lose hardly any.
+/// The number of rows in a block: few enough that a block stays in the cache while it is read twice, and that sums over
+/// it in Float lose hardly any digits.
 func batchNormBlock(_ c: Int) -> Int { min(max((1 << 16) / max(c, 1), 8), 128) }
 
-/// mean[j] = mean of column j, squares[j] = Σ_i (x[i, j] − mean[j])²; both 0 where there are no rows.
+/// mean[j] = mean of column j, squares[j] = Σ_i (x[i, j] − mean[j])² for x [n, c]; both are 0 if there are no rows.
 ///
-/// Blocks of rows are read twice: for their mean, then for the distances from it, corrected by what that mean is off.
-/// Blocks are merged in Double, so neither a far mean nor many rows cost digits.
-@specialized(where S == Float)
-@specialized(where S == Double)
-public func columnMoments<S: Scalar>(_ x: Operand<S>, mean: Tensor<Double>, squares: Tensor<Double>) {
+/// Each block of rows is read twice: for its mean, then for the distances from it, whose sum corrects the rounding of
+/// that mean. Blocks are merged in Double (Chan, Golub, LeVeque: Updating Formulae and a Pairwise Algorithm for
+/// Computing Sample Variances, 1979), so neither a mean far from zero nor many rows cost digits.
+@specialized(where S == Float) @specialized(where S == Double)
+public func columnMoments<S: Scalar>(_ x: MatrixOperand<S>, mean: Tensor<Double>, squares: Tensor<Double>) {
   let (n, c) = (x.rows, x.columns)
   precondition(mean.count == c && squares.count == c, "moments of \(x.shape) into \(mean.shape), \(squares.shape)")
   let parts = Threads.parts(n, grain: 256)
@@ -23,19 +23,21 @@ public func columnMoments<S: Scalar>(_ x: Operand<S>, mean: Tensor<Double>, squa
     withPartialSums(of: S.self, count: parts * 3 * c) { scratch in
       Threads.split(n, grain: 256) { part, rows in
         let (mu, square) = (partial + part * 2 * c, partial + part * 2 * c + c)
-        let (center, shift, spread) = (scratch + part * 3 * c, scratch + part * 3 * c + c, scratch + (part * 3 + 2) * c)
+        let (center, shift, squares) = (
+          scratch + part * 3 * c, scratch + part * 3 * c + c, scratch + (part * 3 + 2) * c
+        )
         var start = rows.lowerBound
         while start < rows.upperBound {
           let end = min(start + height, rows.upperBound)
           switch x {
-          case .exact: blockMoments(ExactElements(x), c, start..<end, center, shift, spread)
-          case .rounded: blockMoments(RoundedElements(x), c, start..<end, center, shift, spread)
+          case .fp32: blockMoments(FP32Elements(x), c, start..<end, center, shift, squares)
+          case .bf16: blockMoments(BFloat16Elements(x), c, start..<end, center, shift, squares)
           }
           let count = Double(end - start)
           merge(
-            mu, square, Double(start - rows.lowerBound), c, count,
+            mu, square, before: Double(start - rows.lowerBound), c, count: count,
             { Double(center[$0]) + Double(shift[$0]) / count },
-            { Double(spread[$0]) - Double(shift[$0]) * Double(shift[$0]) / count })
+            { Double(squares[$0]) - Double(shift[$0]) * Double(shift[$0]) / count })
           start = end
         }
       }
@@ -48,38 +50,38 @@ public func columnMoments<S: Scalar>(_ x: Operand<S>, mean: Tensor<Double>, squa
     for part in 0..<parts {
       let count = (part + 1) * n / parts - part * n / parts
       let (mu, square) = (partial + part * 2 * c, partial + part * 2 * c + c)
-      merge(m, q, Double(before), c, Double(count), { mu[$0] }, { square[$0] })
+      merge(m, q, before: Double(before), c, count: Double(count), { mu[$0] }, { square[$0] })
       before += count
     }
   }
 }
 
-/// The rows' mean, and the sums of distances and of squared distances from it.
+/// Writes the mean of these rows, and the sums of distances and of squared distances from it, all [c].
 private func blockMoments<E: Elements>(
   _ x: E, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<E.Number>,
-  _ shift: UnsafeMutablePointer<E.Number>, _ spread: UnsafeMutablePointer<E.Number>
+  _ shift: UnsafeMutablePointer<E.Number>, _ squares: UnsafeMutablePointer<E.Number>
 ) {
   if E.Number.self == Float.self {
-    return panelMoments(x, c, rows, floats(center), floats(shift), floats(spread))
+    return panelMoments(x, c, rows, floats(center), floats(shift), floats(squares))
   }
   let share = 1 / E.Number(rows.count)
   for j in 0..<c {
-    (center[j], shift[j], spread[j]) = (0, 0, 0)
+    (center[j], shift[j], squares[j]) = (0, 0, 0)
     for i in rows { center[j] += x[i * c + j] }
     center[j] *= share
     for i in rows {
       let distance = x[i * c + j] - center[j]
       shift[j] += distance
-      spread[j] = spread[j].addingProduct(distance, distance)
+      squares[j] = squares[j].addingProduct(distance, distance)
     }
   }
 }
 
-/// Joins the moments of `before` rows with those of `count` more.
+/// Merges the moments of `before` rows with those of `count` more.
 @inline(__always)
 private func merge(
-  _ mean: UnsafeMutablePointer<Double>, _ squares: UnsafeMutablePointer<Double>, _ before: Double, _ c: Int,
-  _ count: Double, _ otherMean: (Int) -> Double, _ otherSquares: (Int) -> Double
+  _ mean: UnsafeMutablePointer<Double>, _ squares: UnsafeMutablePointer<Double>, before: Double, _ c: Int,
+  count: Double, _ otherMean: (Int) -> Double, _ otherSquares: (Int) -> Double
 ) {
   guard count > 0 else { return }
   let share = count / (before + count)
@@ -90,32 +92,49 @@ private func merge(
   }
 }
 
-/// y = f((z − mean) · scale + bias + residual), column by column, where f is max(·, 0) with `relu` and nothing without;
-/// y may be z or the residual. All are exact or all rounded.
-@specialized(where S == Float)
-@specialized(where S == Double)
-public func batchNorm<S: Scalar>(
-  _ z: Operand<S>, mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>, adding residual: Operand<S>? = nil, relu: Bool,
-  into y: Operand<S>
-) {
-  let c = z.columns
-  precondition(
-    y.shape.count == z.shape.count && mean.count == c && scale.count == c && bias.count == c
-      && (residual.map { $0.shape.count == z.shape.count } ?? true),
-    "batch norm of \(z.shape) with \(mean.shape), \(scale.shape), \(bias.shape) into \(y.shape)")
-  let columns = NormedColumns(c: c, mean: mean.pointer, scale: scale.pointer, bias: bias.pointer, relu: relu)
-  switch z {
-  case .exact: norm(ExactElements(z), residual.map(ExactElements.init), columns, y.rows, into: ExactElements(y))
-  case .rounded: norm(RoundedElements(z), residual.map(RoundedElements.init), columns, y.rows, into: RoundedElements(y))
+/// The vectors of a batch norm over c columns, [c] each: it computes (z − mean) · scale + bias.
+public struct BatchNormVectors<S: Scalar> {
+  let mean: Tensor<S>
+  let scale: Tensor<S>
+  let bias: Tensor<S>
+
+  public init(mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>) {
+    precondition(mean.count == scale.count && bias.count == scale.count, "\(mean.shape), \(scale.shape), \(bias.shape)")
+    (self.mean, self.scale, self.bias) = (mean, scale, bias)
   }
 }
 
-private struct NormedColumns<S: Scalar> {
+/// y = f((z − mean) · scale + bias + residual), column by column, where f is max(·, 0) with `relu` and the identity
+/// without. z, residual and y are [n, c] in one precision; y may be z or the residual.
+@specialized(where S == Float) @specialized(where S == Double)
+public func batchNorm<S: Scalar>(
+  _ z: MatrixOperand<S>, _ vectors: BatchNormVectors<S>, adding residual: MatrixOperand<S>? = nil, relu: Bool,
+  into y: MatrixOperand<S>
+) {
+  precondition(
+    y.shape.count == z.shape.count && vectors.scale.count == z.columns
+      && (residual.map { $0.shape.count == z.shape.count } ?? true),
+    "batch norm of \(z.shape) with \(vectors.scale.shape) into \(y.shape)")
+  let columns = NormedColumns(vectors, relu: relu)
+  switch z {
+  case .fp32: norm(FP32Elements(z), residual.map(FP32Elements.init), columns, y.rows, into: FP32Elements(y))
+  case .bf16: norm(BFloat16Elements(z), residual.map(BFloat16Elements.init), columns, y.rows, into: BFloat16Elements(y))
+  }
+}
+
+/// The memory of `BatchNormVectors`, and whether a ReLU follows.
+struct NormedColumns<S: Scalar> {
   let c: Int
   let mean: UnsafeMutablePointer<S>
   let scale: UnsafeMutablePointer<S>
   let bias: UnsafeMutablePointer<S>
   let relu: Bool
+
+  init(_ vectors: BatchNormVectors<S>, relu: Bool = false) {
+    c = vectors.scale.count
+    (mean, scale, bias) = (vectors.mean.pointer, vectors.scale.pointer, vectors.bias.pointer)
+    self.relu = relu
+  }
 }
 
 private func norm<E: Elements>(
@@ -125,7 +144,7 @@ private func norm<E: Elements>(
   Threads.split(rows, grain: 64) { _, rows in
     for i in rows {
       let (source, target) = (z.advanced(by: i * c), y.advanced(by: i * c))
-      // Where two matrices are one, the loop must know it, or it takes the slow way of loops that may overlap.
+      // If two matrices are one, the loop must know it, or it is compiled for memory that may overlap, which is slow.
       if let residual {
         let other = residual.advanced(by: i * c)
         if other.isSame(as: target) {

@@ -1,59 +1,52 @@
 internal import RealModule
 
-// As in BatchNorm.swift: n rows, c columns; matrices are all exact or all rounded.
+// n rows, c columns; all matrices are [n, c] in one precision.
 
-/// Where the gradient of `batchNorm`'s output passes its activation.
+/// The part of the gradient of `batchNorm`'s output that passes its activation.
 public enum BatchNormMask<S: Scalar> {
-  /// There was none.
+  /// Everything passes: there was no activation.
   case none
-  /// Where (z − mean) · scale + bias > 0: ReLU without a residual, found again from z.
+  /// The gradient passes where (z − mean) · scale + bias > 0: a ReLU without a residual, computed again from z.
   case recomputed
-  /// Where this output is > 0: ReLU after a residual. The gradient is the sum of dy and `adding`, for an output that
-  /// went two ways; what passes is written to dy, which then also is the gradient of the residual.
-  case output(Operand<S>, adding: Operand<S>? = nil)
+  /// The gradient passes where this output is > 0: a ReLU after a residual. It is the sum of dy and `adding`, for an
+  /// output that two layers read; the part that passes is written to dy, and is also the gradient of the residual.
+  case output(MatrixOperand<S>, adding: MatrixOperand<S>? = nil)
 }
 
-/// sum[j] = Σ_i h, along[j] = Σ_i h (z − mean[j]), with h the part of dy, or of its sum with another gradient, that
-/// passes the mask; where that is an output, h is written to dy.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// sum[j] = Σ_i h, along[j] = Σ_i h (z − mean[j]), where h is the part of dy, or of its sum with another gradient, that
+/// passes the mask; if that is an output, h is written to dy.
+@specialized(where S == Float) @specialized(where S == Double)
 public func batchNormBackwardSums<S: Scalar>(
-  _ dy: Operand<S>, z: Operand<S>, mask: BatchNormMask<S>, mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>,
+  _ dy: MatrixOperand<S>, z: MatrixOperand<S>, mask: BatchNormMask<S>, _ vectors: BatchNormVectors<S>,
   sum: Tensor<Double>, along: Tensor<Double>
 ) {
   let (n, c) = (z.rows, z.columns)
   precondition(
-    dy.shape.count == z.shape.count && scale.count == c && bias.count == c && mean.count == c && sum.count == c
-      && along.count == c, "batch norm backward of \(dy.shape), \(z.shape) into \(sum.shape), \(along.shape)")
-  let columns = (mean.pointer, scale.pointer, bias.pointer)
+    dy.shape.count == z.shape.count && vectors.scale.count == c && sum.count == c && along.count == c,
+    "batch norm backward of \(dy.shape), \(z.shape) into \(sum.shape), \(along.shape)")
   switch z {
-  case .exact: batchNormSums(BatchNormSums<ExactElements>(dy, z, mask, columns), n, sum.pointer, along.pointer)
-  case .rounded: batchNormSums(BatchNormSums<RoundedElements>(dy, z, mask, columns), n, sum.pointer, along.pointer)
+  case .fp32: batchNormSums(BatchNormSums<FP32Elements>(dy, z, mask, vectors), n, sum.pointer, along.pointer)
+  case .bf16: batchNormSums(BatchNormSums<BFloat16Elements>(dy, z, mask, vectors), n, sum.pointer, along.pointer)
   }
 }
 
-/// What those sums are of.
+/// The operands of `batchNormBackwardSums`.
 struct BatchNormSums<E: Elements> {
   enum Mask {
     case none, recomputed
     case output(E, adding: E?)
   }
 
-  let c: Int
   let gradient: E
   let z: E
   let mask: Mask
-  let mean: UnsafeMutablePointer<E.Number>
-  let scale: UnsafeMutablePointer<E.Number>
-  let bias: UnsafeMutablePointer<E.Number>
-
-  typealias Columns = (UnsafeMutablePointer<E.Number>, UnsafeMutablePointer<E.Number>, UnsafeMutablePointer<E.Number>)
+  let columns: NormedColumns<E.Number>
 
   fileprivate init(
-    _ dy: Operand<E.Number>, _ z: Operand<E.Number>, _ mask: BatchNormMask<E.Number>, _ columns: Columns
+    _ dy: MatrixOperand<E.Number>, _ z: MatrixOperand<E.Number>, _ mask: BatchNormMask<E.Number>,
+    _ vectors: BatchNormVectors<E.Number>
   ) {
-    c = z.columns
-    (gradient, self.z) = (E(dy), E(z))
+    (gradient, self.z, columns) = (E(dy), E(z), NormedColumns(vectors))
     self.mask =
       switch mask {
       case .none: .none
@@ -65,15 +58,16 @@ struct BatchNormSums<E: Elements> {
         y.shape.count == z.shape.count && (other ?? y).shape.count == z.shape.count,
         "batch norm backward of \(z.shape) with the output \(y.shape)")
     }
-    (mean, scale, bias) = columns
   }
 
-  /// Of one element, at row i and column j; where the mask is an output, it is written too.
-  fileprivate func passing(_ i: Int, _ j: Int) -> E.Number {
-    let at = i * c + j
+  /// Returns h of one element; if the mask is an output, it is also written to dy.
+  fileprivate func passing(row i: Int, column j: Int) -> E.Number {
+    let at = i * columns.c + j
     switch mask {
     case .none: return gradient[at]
-    case .recomputed: return bias[j].addingProduct(z[at] - mean[j], scale[j]) <= 0 ? 0 : gradient[at]
+    case .recomputed:
+      let before = columns.bias[j].addingProduct(z[at] - columns.mean[j], columns.scale[j])
+      return before <= 0 ? 0 : gradient[at]
     case .output(let y, let other):
       gradient[at] = y[at] <= 0 ? 0 : gradient[at] + (other.map { $0[at] } ?? 0)
       return gradient[at]
@@ -81,11 +75,11 @@ struct BatchNormSums<E: Elements> {
   }
 }
 
-/// Sums of blocks of rows in their own precision, of all blocks in Double.
+/// Sums each block of rows in the precision of `E.Number`, and all blocks in Double.
 private func batchNormSums<E: Elements>(
   _ sums: BatchNormSums<E>, _ n: Int, _ s: UnsafeMutablePointer<Double>, _ t: UnsafeMutablePointer<Double>
 ) {
-  let c = sums.c
+  let c = sums.columns.c
   let parts = Threads.parts(n, grain: 256)
   let height = batchNormBlock(c)
   withPartialSums(of: Double.self, count: parts * 2 * c) { partial in
@@ -123,44 +117,39 @@ private func blockSums<E: Elements>(
   _ along: UnsafeMutablePointer<E.Number>
 ) {
   if E.Number.self == Float.self { return panelSums(sums, rows, floats(sum), floats(along)) }
-  for j in 0..<sums.c {
+  let (c, mean) = (sums.columns.c, sums.columns.mean)
+  for j in 0..<c {
     (sum[j], along[j]) = (0, 0)
     for i in rows {
-      let h = sums.passing(i, j)
+      let h = sums.passing(row: i, column: j)
       sum[j] += h
-      along[j] = along[j].addingProduct(h, sums.z[i * sums.c + j] - sums.mean[j])
+      along[j] = along[j].addingProduct(h, sums.z[i * c + j] - mean[j])
     }
   }
 }
 
-/// dz = scale (h − offset − slope (z − mean)), with h the part of dy that passes the mask (`recomputed`: see
-/// `BatchNormMask`; otherwise all of it); dz may be dy.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// dz = scale (h − offset − slope (z − mean)), where h is the part of dy that passes the mask if `recomputed` (see
+/// `BatchNormMask`) and all of dy otherwise; dz may be dy. offset and slope are [c].
+@specialized(where S == Float) @specialized(where S == Double)
 public func batchNormBackward<S: Scalar>(
-  _ dy: Operand<S>, z: Operand<S>, recomputed: Bool, mean: Tensor<S>, scale: Tensor<S>, bias: Tensor<S>,
-  offset: Tensor<S>, slope: Tensor<S>, into dz: Operand<S>
+  _ dy: MatrixOperand<S>, z: MatrixOperand<S>, recomputed: Bool, _ vectors: BatchNormVectors<S>, offset: Tensor<S>,
+  slope: Tensor<S>, into dz: MatrixOperand<S>
 ) {
   let c = z.columns
   precondition(
-    dy.shape.count == z.shape.count && dz.shape.count == z.shape.count
-      && [mean, scale, bias, offset, slope].allSatisfy { $0.count == c },
-    "batch norm backward of \(dy.shape), \(z.shape) into \(dz.shape)")
+    dy.shape.count == z.shape.count && dz.shape.count == z.shape.count && vectors.scale.count == c
+      && offset.count == c && slope.count == c, "batch norm backward of \(dy.shape), \(z.shape) into \(dz.shape)")
   let columns = BackwardColumns(
-    c: c, recomputed: recomputed, mean: mean.pointer, scale: scale.pointer, bias: bias.pointer,
-    offset: offset.pointer, slope: slope.pointer)
+    forward: NormedColumns(vectors, relu: recomputed), offset: offset.pointer, slope: slope.pointer)
   switch z {
-  case .exact: backward(ExactElements(dy), ExactElements(z), columns, z.rows, into: ExactElements(dz))
-  case .rounded: backward(RoundedElements(dy), RoundedElements(z), columns, z.rows, into: RoundedElements(dz))
+  case .fp32: backward(FP32Elements(dy), FP32Elements(z), columns, z.rows, into: FP32Elements(dz))
+  case .bf16: backward(BFloat16Elements(dy), BFloat16Elements(z), columns, z.rows, into: BFloat16Elements(dz))
   }
 }
 
 private struct BackwardColumns<S: Scalar> {
-  let c: Int
-  let recomputed: Bool
-  let mean: UnsafeMutablePointer<S>
-  let scale: UnsafeMutablePointer<S>
-  let bias: UnsafeMutablePointer<S>
+  /// `relu` means that the mask is recomputed.
+  let forward: NormedColumns<S>
   let offset: UnsafeMutablePointer<S>
   let slope: UnsafeMutablePointer<S>
 }
@@ -168,11 +157,11 @@ private struct BackwardColumns<S: Scalar> {
 private func backward<E: Elements>(
   _ dy: E, _ z: E, _ columns: BackwardColumns<E.Number>, _ rows: Int, into dz: E
 ) {
-  let c = columns.c
+  let c = columns.forward.c
   Threads.split(rows, grain: 64) { _, rows in
     for i in rows {
       let (gradient, row, target) = (dy.advanced(by: i * c), z.advanced(by: i * c), dz.advanced(by: i * c))
-      // As in `norm`: the loop must know where two are one.
+      // As in `norm`, the loop must know if two matrices are one.
       if gradient.isSame(as: target) {
         backwardRow(target, row, columns, target)
       } else {
@@ -184,14 +173,17 @@ private func backward<E: Elements>(
 
 @inline(__always)
 private func backwardRow<E: Elements>(_ gradient: E, _ row: E, _ columns: BackwardColumns<E.Number>, _ target: E) {
-  let (m, a, b, o, k) = (columns.mean, columns.scale, columns.bias, columns.offset, columns.slope)
-  if columns.recomputed {
-    for j in 0..<columns.c {
+  let (m, a, b, o, k) = (
+    columns.forward.mean, columns.forward.scale, columns.forward.bias, columns.offset, columns.slope
+  )
+  let c = columns.forward.c
+  if columns.forward.relu {
+    for j in 0..<c {
       let d = row[j] - m[j]
       let h: E.Number = b[j].addingProduct(d, a[j]) <= 0 ? 0 : gradient[j]
       target[j] = a[j] * (h - o[j]).addingProduct(-k[j], d)
     }
   } else {
-    for j in 0..<columns.c { target[j] = a[j] * (gradient[j] - o[j]).addingProduct(-k[j], row[j] - m[j]) }
+    for j in 0..<c { target[j] = a[j] * (gradient[j] - o[j]).addingProduct(-k[j], row[j] - m[j]) }
   }
 }

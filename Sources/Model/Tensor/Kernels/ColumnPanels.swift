@@ -1,5 +1,5 @@
-// Sums over the rows of many columns, of numbers that are Floats: 64 columns at a time stay in registers while the rows
-// pass by. Five times as fast as loops over one row after the other, which load and store their sums for every row.
+// Sums of many columns over their rows, in Float: 64 columns at a time stay in registers while the loop runs over the
+// rows. That is five times as fast as loops that load and store their sums for every row.
 
 /// Up to 64 columns of a row, or their sums.
 struct Panel {
@@ -11,7 +11,7 @@ struct Panel {
   @inline(__always)
   init() {}
 
-  /// Columns beyond `count` are 0.
+  /// Loads `count` columns; those beyond are 0.
   @inline(__always)
   init(_ p: UnsafePointer<Float>, _ count: Int) {
     let raw = UnsafeRawPointer(p)
@@ -25,8 +25,8 @@ struct Panel {
     }
   }
 
-  /// Of rounded numbers, two in a word of 32 bits: the even columns of 32, the odd ones, and so on. Taken apart so they
-  /// need no more than a shift or a mask.
+  /// Loads bfloat16 numbers, of which a word of 32 bits holds two: the even columns of the first 32, then the odd ones,
+  /// and the same of the next 32, so that each needs no more than a shift or a mask.
   @inline(__always)
   init(rounded p: UnsafePointer<UInt16>, _ count: Int) {
     typealias Words = SIMD16<UInt32>
@@ -43,7 +43,7 @@ struct Panel {
     )
   }
 
-  /// Exact columns in that order.
+  /// Loads Floats in the column order of `init(rounded:_:)`.
   @inline(__always)
   init(inOrderOfRounded p: UnsafePointer<Float>, _ count: Int) {
     withUnsafeMutableBytes(of: &lanes) { bytes in
@@ -68,7 +68,7 @@ struct Panel {
     }
   }
 
-  /// Back from the order of rounded numbers.
+  /// Stores Floats, from the column order of `init(rounded:_:)`.
   @inline(__always)
   func store(fromOrderOfRounded p: UnsafeMutablePointer<Float>, _ count: Int) {
     withUnsafeBytes(of: lanes) { bytes in
@@ -77,8 +77,8 @@ struct Panel {
     }
   }
 
-  /// Rounded to nearest, ties to even. What is not a number stays so as long as its lower half is 0, as in sums of
-  /// rounded numbers: then nothing is carried into its sign.
+  /// Stores bfloat16 numbers, rounded to nearest, ties to even. NaN stays NaN if its lower half is 0, as it is in sums
+  /// of bfloat16 numbers: then nothing is carried into its sign.
   @inline(__always)
   func store(rounded p: UnsafeMutablePointer<UInt16>, _ count: Int) {
     let words = (
@@ -94,14 +94,14 @@ struct Panel {
     }
   }
 
-  /// The rounded number in the upper half of each word; the lower half is not 0.
+  /// Returns words whose upper halves are the rounded numbers; the lower halves are arbitrary.
   @inline(__always)
   private static func upper(_ x: Lanes) -> SIMD16<UInt32> {
     let bits = unsafeBitCast(x, to: SIMD16<UInt32>.self)
     return bits &+ 0x7FFF &+ ((bits &>> 16) & 1)
   }
 
-  /// Each column by itself.
+  /// Applies f to each column.
   @inline(__always)
   func map(_ f: (Lanes) -> Lanes) -> Panel {
     var result = Panel()
@@ -118,24 +118,22 @@ struct Panel {
     return result
   }
 
-  /// Where the condition is above 0, and 0 elsewhere; what is not a number may be either, and shows in the other
-  /// factor. By arithmetic on bits: comparisons of vectors go lane by lane.
+  /// Returns the columns whose condition is above 0, and 0 in the others. If the condition is NaN it may return either;
+  /// the NaN then shows in the other factor. It computes with bits because comparisons of vectors run lane by lane.
   @inline(__always)
   func passing(_ condition: Panel) -> Panel {
     with(condition) {
       let (value, sign) = (unsafeBitCast($0, to: SIMD16<Int32>.self), unsafeBitCast($1, to: SIMD16<Int32>.self))
-      // The upper bit of both where sign > 0; of neither zero is it.
+      // The upper bit of both is set where sign > 0, and for neither zero.
       let passes = (~sign & (0 &- sign)) &>> 31
       return unsafeBitCast(value & passes, to: Lanes.self)
     }
   }
 
-  @inline(__always)
-  static func + (a: Panel, b: Panel) -> Panel { a.with(b) { $0 + $1 } }
-  @inline(__always)
-  static func - (a: Panel, b: Panel) -> Panel { a.with(b) { $0 - $1 } }
+  @inline(__always) static func + (a: Panel, b: Panel) -> Panel { a.with(b) { $0 + $1 } }
+  @inline(__always) static func - (a: Panel, b: Panel) -> Panel { a.with(b) { $0 - $1 } }
 
-  /// self + a · b.
+  /// Returns self + a · b.
   @inline(__always)
   func addingProduct(_ a: Panel, _ b: Panel) -> Panel {
     var result = Panel()
@@ -147,41 +145,41 @@ struct Panel {
   }
 }
 
-/// The rows' mean, and the sums of distances and of squared distances from it.
+/// Does the work of `blockMoments` in BatchNorm.swift, for Floats.
 func panelMoments<E: Elements>(
   _ x: E, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<Float>, _ shift: UnsafeMutablePointer<Float>,
-  _ spread: UnsafeMutablePointer<Float>
+  _ squares: UnsafeMutablePointer<Float>
 ) {
   let share = 1 / Float(rows.count)
   @inline(__always)
-  func moments(_ j: Int, _ count: Int) {
+  func moments(_ j: Int, count: Int) {
     var mean = Panel()
     for i in rows { mean = mean + x.panel(at: i * c + j, count) }
     mean = mean.map { $0 * share }
-    var (distances, squares) = (Panel(), Panel())
+    var (distances, squared) = (Panel(), Panel())
     for i in rows {
       let distance = x.panel(at: i * c + j, count) - mean
       distances = distances + distance
-      squares = squares.addingProduct(distance, distance)
+      squared = squared.addingProduct(distance, distance)
     }
     E.put(mean, into: center + j, count)
     E.put(distances, into: shift + j, count)
-    E.put(squares, into: spread + j, count)
+    E.put(squared, into: squares + j, count)
   }
   let whole = c - c % Panel.columns
-  for j in stride(from: 0, to: whole, by: Panel.columns) { moments(j, Panel.columns) }
-  if whole < c { moments(whole, c - whole) }
+  for j in stride(from: 0, to: whole, by: Panel.columns) { moments(j, count: Panel.columns) }
+  if whole < c { moments(whole, count: c - whole) }
 }
 
-/// `BatchNormSums` of some rows.
+/// Does the work of `blockSums` in BatchNormBackward.swift, for Floats.
 func panelSums<E: Elements>(
   _ sums: BatchNormSums<E>, _ rows: Range<Int>, _ sum: UnsafeMutablePointer<Float>,
   _ along: UnsafeMutablePointer<Float>
 ) {
-  let c = sums.c
+  let (c, columns) = (sums.columns.c, sums.columns)
   @inline(__always)
-  func add(_ j: Int, _ count: Int) {
-    let mean = E.panel(of: floats(sums.mean) + j, count)
+  func add(_ j: Int, count: Int) {
+    let mean = E.panel(of: floats(columns.mean) + j, count)
     var (total, totalAlong) = (Panel(), Panel())
     switch sums.mask {
     case .none:
@@ -191,7 +189,7 @@ func panelSums<E: Elements>(
         totalAlong = totalAlong.addingProduct(h, sums.z.panel(at: i * c + j, count) - mean)
       }
     case .recomputed:
-      let (scale, bias) = (E.panel(of: floats(sums.scale) + j, count), E.panel(of: floats(sums.bias) + j, count))
+      let (scale, bias) = (E.panel(of: floats(columns.scale) + j, count), E.panel(of: floats(columns.bias) + j, count))
       for i in rows {
         let distance = sums.z.panel(at: i * c + j, count) - mean
         let h = sums.gradient.panel(at: i * c + j, count).passing(bias.addingProduct(distance, scale))
@@ -204,7 +202,7 @@ func panelSums<E: Elements>(
         var h = sums.gradient.panel(at: at, count)
         if let other { h = h + other.panel(at: at, count) }
         sums.gradient.take(h.passing(y.panel(at: at, count)), at: at, count)
-        // As it is kept.
+        // Use the stored numbers, which may be rounded.
         h = sums.gradient.panel(at: at, count)
         total = total + h
         totalAlong = totalAlong.addingProduct(h, sums.z.panel(at: at, count) - mean)
@@ -214,6 +212,6 @@ func panelSums<E: Elements>(
     E.put(totalAlong, into: along + j, count)
   }
   let whole = c - c % Panel.columns
-  for j in stride(from: 0, to: whole, by: Panel.columns) { add(j, Panel.columns) }
-  if whole < c { add(whole, c - whole) }
+  for j in stride(from: 0, to: whole, by: Panel.columns) { add(j, count: Panel.columns) }
+  if whole < c { add(whole, count: c - whole) }
 }

@@ -1,10 +1,9 @@
 internal import RealModule
 
-// n rows, w columns of the wide side, m listed columns of the narrow side.
+// n rows; w columns of the wide matrix, of which the narrow one has m.
 
-/// y[i, k] ← x[i, columns[k]]: [n, w] to [n, m].
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// y[i, k] ← x[i, columns[k]], for x [n, w] and y [n, m].
+@specialized(where S == Float) @specialized(where S == Double)
 public func gatherColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], into y: Tensor<S>) {
   let (w, m) = (check(x, columns, y), columns.count)
   let (p, q) = (x.pointer, y.pointer)
@@ -17,15 +16,14 @@ public func gatherColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], into y: T
   }
 }
 
-/// y[i, columns[k]] ← x[i, k], and 0 in all other columns: [n, m] to [n, w].
+/// y[i, columns[k]] ← x[i, k] and 0 in all other columns, for x [n, m] and y [n, w].
 public func scatterColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], into y: Tensor<S>) {
   fill(y, 0)
   addColumns(x, columns, to: y)
 }
 
-/// y[i, columns[k]] ← y[i, columns[k]] + x[i, k]: [n, m] to [n, w].
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// y[i, columns[k]] ← y[i, columns[k]] + x[i, k], for x [n, m] and y [n, w].
+@specialized(where S == Float) @specialized(where S == Double)
 public func addColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], to y: Tensor<S>) {
   let (w, m) = (check(y, columns, x), columns.count)
   let (p, q) = (x.pointer, y.pointer)
@@ -38,7 +36,7 @@ public func addColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], to y: Tensor
   }
 }
 
-/// The wide side's columns.
+/// Checks the shapes and returns w.
 private func check<S: Scalar>(_ wide: Tensor<S>, _ columns: [Int], _ narrow: Tensor<S>) -> Int {
   let w = wide.columns
   precondition(
@@ -47,9 +45,8 @@ private func check<S: Scalar>(_ wide: Tensor<S>, _ columns: [Int], _ narrow: Ten
   return w
 }
 
-/// y[i, j] ← x[i, j] · f[i] · g[j] for x [n, w], f [n], g [w]. Factors of 1 leave every bit as it is.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// y[i, j] ← x[i, j] · f[i] · g[j], for x, y [n, w], f [n] and g [w]. Factors of 1 change no bit.
+@specialized(where S == Float) @specialized(where S == Double)
 public func scaleRowsAndColumns<S: Scalar>(_ x: Tensor<S>, rows f: Tensor<S>, columns g: Tensor<S>, into y: Tensor<S>) {
   let (n, w) = (f.count, g.count)
   precondition(x.count == n * w && y.count == n * w, "\(x.shape) by \(n) rows and \(w) columns into \(y.shape)")
@@ -62,9 +59,8 @@ public func scaleRowsAndColumns<S: Scalar>(_ x: Tensor<S>, rows f: Tensor<S>, co
   }
 }
 
-/// dy ← dx, in place: dx = dy[i, j] · f[i] · g[j]; adds df[i] += Σ_j dy x g[j] and dg[j] += Σ_i dy x f[i].
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// dy ← dx, in place, with dx[i, j] = dy[i, j] · f[i] · g[j]; adds df[i] += Σ_j dy x g[j] and dg[j] += Σ_i dy x f[i].
+@specialized(where S == Float) @specialized(where S == Double)
 public func scaleRowsAndColumnsBackward<S: Scalar>(
   _ dy: Tensor<S>, x: Tensor<S>, rows f: Tensor<S>, columns g: Tensor<S>, df: Tensor<S>, dg: Tensor<S>
 ) {
@@ -73,7 +69,7 @@ public func scaleRowsAndColumnsBackward<S: Scalar>(
     x.count == n * w && dy.count == n * w && df.count == n && dg.count == w,
     "\(dy.shape) by \(n) rows and \(w) columns of \(x.shape)")
   let (d, p, a, b, da, db) = (dy.pointer, x.pointer, f.pointer, g.pointer, df.pointer, dg.pointer)
-  // Columns first, by threads that each own some; then rows, which also overwrite dy.
+  // Columns first, which threads share out among them; then rows, which also overwrite dy.
   Threads.split(w, grain: 64) { _, columns in
     for i in 0..<n {
       let (slope, source, factor) = (d + i * w, p + i * w, a[i])
@@ -90,5 +86,26 @@ public func scaleRowsAndColumnsBackward<S: Scalar>(
       }
       da[i] += sum
     }
+  }
+}
+
+/// z_i = [x_i; y_i], for x [n, d], y [n, e] and z [n, d + e].
+public func joinRows<S: Scalar>(_ x: Tensor<S>, _ y: Tensor<S>, into z: Tensor<S>) {
+  let (n, d, e) = (x.rows, x.columns, y.columns)
+  precondition(y.rows == n && z.rows == n && z.columns == d + e, "\(x.shape) beside \(y.shape) into \(z.shape)")
+  for i in 0..<n {
+    (z.pointer + i * (d + e)).update(from: x.pointer + i * d, count: d)
+    (z.pointer + i * (d + e) + d).update(from: y.pointer + i * e, count: e)
+  }
+}
+
+/// x_i += the first d columns of z_i, for x [n, d] and z [n, w].
+@specialized(where S == Float) @specialized(where S == Double)
+public func addLeadingColumns<S: Scalar>(of z: Tensor<S>, to x: Tensor<S>) {
+  let (n, d, w) = (x.rows, x.columns, z.columns)
+  precondition(z.rows == n && w >= d, "the first columns of \(z.shape) to \(x.shape)")
+  let (p, q) = (z.pointer, x.pointer)
+  for i in 0..<n {
+    for j in 0..<d { q[i * d + j] += p[i * w + j] }
   }
 }

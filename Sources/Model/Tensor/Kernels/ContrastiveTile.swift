@@ -1,13 +1,13 @@
 internal import RealModule
 
-/// C → G, in place, for cross entropies whose target is an anchor's own partner.
+/// c ← G, in place, for cross entropies whose target is an anchor's own partner (Radford et al., 2021).
 ///
 /// G_ij = a_i (e^(z_ij − rowLSE_i) − [j is i's own]) + w_j (e^(z_ij − columnLSE_j) − [j is i's own]) with z = scale ·
 /// c: the gradient with respect to z of Σ a_i ℓ_i over rows as anchors and Σ w_j ℓ_j over columns as anchors. Without
-/// columns the second part is left out. The own column of row i is `diagonal + i`, counted from the tile's first column
-/// (it may lie outside the tile). Adds Σ_j G_ij c_ij to `along`, from which the scale's gradient is summed.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// columns the second part is left out. c is [b, t], vectors of rows are [b] and of columns [t]. Row i's own column is
+/// `diagonal + i`, counted from the tile's first, and may lie outside it. Adds Σ_j G_ij c_ij to `along`, whose sum
+/// is the gradient of the scale.
+@specialized(where S == Float) @specialized(where S == Double)
 public func contrastiveGradient<S: Scalar>(
   _ c: Tensor<S>, scale: S, rowLSE: Tensor<S>, rowWeight: Tensor<S>,
   columns: (lse: Tensor<S>, weight: Tensor<S>)?, diagonal: Int, along: Tensor<S>

@@ -1,15 +1,15 @@
 import Foundation
 
-// b pictures, c channels; rows are channels last (see Plane). A 3 × 3 convolution is a matrix product of unfolded rows
-// with the weight in the order [out, ky, kx, in].
+// b images, c channels; rows are points with channels last (see Plane). A 3 × 3 convolution is a matrix product of
+// unfolded rows with the weight in the order [out, ky, kx, in].
 
-/// Unfolds some lines of what a 3 × 3 convolution gives: columns[point, ky, kx, :] = x[y · stride + ky − 1,
-/// x · stride + kx − 1, :], zero beyond the border, so that one matrix product with the weight is the convolution.
+/// Unfolds the input of a 3 × 3 convolution for some lines of its output, so that one matrix product with the weight is
+/// the convolution: columns[point, ky, kx, :] = x[y · stride + ky − 1, x · stride + kx − 1, :], zero beyond the border.
 ///
-/// `lines` counts the output's lines over all pictures; columns have [lines.count · output width, 9c]. Both are exact
-/// or both rounded: nine copies of a number that was rounded before are cheaper than nine roundings.
+/// x is [plane.rows, c]; `lines` counts the output's lines over all images. columns [lines.count · output width, 9c]
+/// have the precision of x, because nine copies of a rounded number are cheaper than nine roundings.
 public func unfold<S: Scalar>(
-  _ x: Operand<S>, _ plane: Plane, stride: Int, lines: Range<Int>, into columns: Operand<S>
+  _ x: MatrixOperand<S>, _ plane: Plane, stride: Int, lines: Range<Int>, into columns: MatrixOperand<S>
 ) {
   let output = plane.convolved(stride: stride)
   precondition(
@@ -17,24 +17,26 @@ public func unfold<S: Scalar>(
       && columns.rows == lines.count * output.width && columns.columns == 9 * x.columns,
     "\(x.shape), \(plane), lines \(lines) into \(columns.shape)")
   switch (x, columns) {
-  case (.exact(let x), .exact(let columns)):
-    unfold(x.pointer, x.columns * MemoryLayout<S>.stride, plane, stride, lines, into: columns.pointer)
-  case (.rounded(let x), .rounded(let columns)):
-    unfold(x.pointer, x.columns * MemoryLayout<UInt16>.stride, plane, stride, lines, into: columns.pointer)
-  default: preconditionFailure("an exact and a rounded matrix: \(x.shape) into \(columns.shape)")
+  case (.fp32(let x), .fp32(let columns)):
+    unfold(
+      x.pointer, bytes: x.columns * MemoryLayout<S>.stride, plane, stride: stride, lines, into: columns.pointer)
+  case (.bf16(let x), .bf16(let columns)):
+    unfold(
+      x.pointer, bytes: x.columns * MemoryLayout<UInt16>.stride, plane, stride: stride, lines, into: columns.pointer)
+  default: preconditionFailure("an fp32 and a bf16 matrix: \(x.shape) into \(columns.shape)")
   }
 }
 
-/// Points of so many bytes, whatever the numbers in them: zero is all bits zero. The three taps of a line lie side by
-/// side in x, so they are copied together.
+/// Copies points of `bytes` bytes, whatever numbers they hold, since zero has no bit set. The three taps of a line are
+/// neighbours in x, so they are copied together.
 private func unfold(
-  _ source: UnsafeRawPointer, _ point: Int, _ plane: Plane, _ stride: Int, _ lines: Range<Int>,
+  _ source: UnsafeRawPointer, bytes point: Int, _ plane: Plane, stride: Int, _ lines: Range<Int>,
   into target: UnsafeMutableRawPointer
 ) {
   let output = plane.convolved(stride: stride)
   Threads.split(lines.count, grain: 4) { _, part in
     for index in part {
-      let (picture, line) = (lines.lowerBound + index).quotientAndRemainder(dividingBy: output.height)
+      let (image, line) = (lines.lowerBound + index).quotientAndRemainder(dividingBy: output.height)
       for ky in 0..<3 {
         let y = line * stride + ky - 1
         let to = target + (index * output.width * 9 + ky * 3) * point
@@ -42,7 +44,7 @@ private func unfold(
           for column in 0..<output.width { memset(to + column * 9 * point, 0, 3 * point) }
           continue
         }
-        let from = source + (picture * plane.height + y) * plane.width * point
+        let from = source + (image * plane.height + y) * plane.width * point
         for column in 0..<output.width {
           let first = column * stride - 1
           let taps = max(first, 0)..<min(first + 3, plane.width)
@@ -55,24 +57,23 @@ private func unfold(
   }
 }
 
-/// weight [out, in, 3, 3] → [out, 3, 3, in]: the factor of unfolded inputs.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// kernel [out, 3, 3, in] ← weight [out, in, 3, 3]: the factor of unfolded inputs.
+@specialized(where S == Float) @specialized(where S == Double)
 public func forwardKernel<S: Scalar>(_ weight: Tensor<S>, into kernel: Tensor<S>) {
-  forEachTap(of: weight, kernel) { w, k, o, i, tap, inputs, _ in k[(o * 9 + tap) * inputs + i] = w }
+  let inputs = weight.shape[1]
+  permute(weight, into: kernel) { output, input, tap in (output * 9 + tap) * inputs + input }
 }
 
-/// weight [out, in, 3, 3] → [3, 3, out, in] turned around: the factor of unfolded gradients of a convolution of stride
-/// 1, which give the gradient of its input.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// kernel [3, 3, out, in] ← weight [out, in, 3, 3] with its taps in reverse order: the factor of the unfolded output
+/// gradients of a convolution of stride 1, whose product is the gradient of its input.
+@specialized(where S == Float) @specialized(where S == Double)
 public func backwardKernel<S: Scalar>(_ weight: Tensor<S>, into kernel: Tensor<S>) {
-  forEachTap(of: weight, kernel) { w, k, o, i, tap, inputs, outputs in k[((8 - tap) * outputs + o) * inputs + i] = w }
+  let (outputs, inputs) = (weight.shape[0], weight.shape[1])
+  permute(weight, into: kernel) { output, input, tap in ((8 - tap) * outputs + output) * inputs + input }
 }
 
-/// gradient [out, in, 3, 3] += kernel [out, 3, 3, in]: the way back from `forwardKernel`.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// gradient [out, in, 3, 3] += kernel [out, 3, 3, in], in the order of `forwardKernel`.
+@specialized(where S == Float) @specialized(where S == Double)
 public func addKernel<S: Scalar>(_ kernel: Tensor<S>, to gradient: Tensor<S>) {
   precondition(kernel.count == gradient.count, "\(kernel.shape) to \(gradient.shape)")
   let (outputs, inputs) = (gradient.shape[0], gradient.shape[1])
@@ -86,10 +87,10 @@ public func addKernel<S: Scalar>(_ kernel: Tensor<S>, to gradient: Tensor<S>) {
   }
 }
 
+/// Copies each number of a weight [out, in, 3, 3] to the index of the kernel that `index` returns for it.
 @inline(__always)
-private func forEachTap<S: Scalar>(
-  of weight: Tensor<S>, _ kernel: Tensor<S>,
-  _ body: (S, UnsafeMutablePointer<S>, _ o: Int, _ i: Int, _ tap: Int, _ inputs: Int, _ outputs: Int) -> Void
+private func permute<S: Scalar>(
+  _ weight: Tensor<S>, into kernel: Tensor<S>, _ index: (_ output: Int, _ input: Int, _ tap: Int) -> Int
 ) {
   precondition(
     weight.shape.rank == 4 && weight.shape[2] == 3 && weight.shape[3] == 3 && kernel.count == weight.count,
@@ -99,7 +100,7 @@ private func forEachTap<S: Scalar>(
   Threads.split(outputs, grain: 8) { _, range in
     for o in range {
       for i in 0..<inputs {
-        for tap in 0..<9 { body(w[(o * inputs + i) * 9 + tap], k, o, i, tap, inputs, outputs) }
+        for tap in 0..<9 { k[index(o, i, tap)] = w[(o * inputs + i) * 9 + tap] }
       }
     }
   }

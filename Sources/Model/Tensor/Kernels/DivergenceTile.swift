@@ -1,22 +1,38 @@
 internal import RealModule
 
-// A tile of the student's products c and the teacher's r, of the same rows and columns. p is the softmax of
-// z = studentScale · c over a row's candidates, q that of y = teacherScale · r.
+// p is the softmax of z = studentScale · c over a row's candidates, q that of y = teacherScale · r.
 
-/// What a row of student and teacher logits comes to, folded over tiles.
+/// A tile of the student's products c and the teacher's r, [b, t] each, with the scales that make them logits.
+public struct SimilarityTile<S: Scalar> {
+  let student: Tensor<S>
+  let studentScale: S
+  let teacher: Tensor<S>
+  let teacherScale: S
+  /// The column that row 0 leaves out, counted from the tile's first; row i leaves out the i-th behind it, if that lies
+  /// within the tile. Nil if no row leaves one out.
+  let leavingOut: Int?
+
+  public init(_ c: Tensor<S>, studentScale: S, _ r: Tensor<S>, teacherScale: S, leavingOut: Int? = nil) {
+    precondition(r.count == c.count, "\(c.shape) and \(r.shape)")
+    (student, self.studentScale, teacher, self.teacherScale) = (c, studentScale, r, teacherScale)
+    self.leavingOut = leavingOut
+  }
+}
+
+/// The results for b rows of student and teacher logits, folded over tiles; each vector is [b].
 public struct DivergenceRows<S: Scalar> {
-  /// While folding, the running maximum m of z; then its log-sum-exp. [b]
+  /// While folding, the running maximum m of z; then its log-sum-exp.
   public let studentLSE: Tensor<S>
-  /// While folding, the running maximum n of y; then its log-sum-exp. [b]
+  /// While folding, the running maximum n of y; then its log-sum-exp.
   public let teacherLSE: Tensor<S>
-  /// While folding, Σ e^(y − n) δ with δ = (y − n) − (z − m), or −Σ e^(z − m) δ if reversed; then the divergence. [b]
+  /// While folding, Σ e^(y − n) δ with δ = (y − n) − (z − m), or −Σ e^(z − m) δ if reversed; then the divergence.
   public let divergence: Tensor<S>
-  /// While folding, Σ e^(y − n) (y − n); then the teacher's entropy −Σ q ln q. [b]
+  /// While folding, Σ e^(y − n) (y − n); then the teacher's entropy −Σ q ln q.
   public let entropy: Tensor<S>
   /// Σ e^(z − m) and Σ e^(y − n).
   let sums: (Tensor<S>, Tensor<S>)
 
-  /// Lays the rows out in scratch; the two log-sum-exps may be vectors of the caller's.
+  /// Lays the rows out in scratch; the caller provides the vectors of the two log-sum-exps.
   public init(count b: Int, scratch: Buffer<S>, studentLSE: Tensor<S>, teacherLSE: Tensor<S>) {
     precondition(studentLSE.count == b && teacherLSE.count == b, "vectors of \(b), not \(studentLSE.shape)")
     let memory = scratch.tensor(Shape(4 * b))
@@ -31,34 +47,33 @@ public struct DivergenceRows<S: Scalar> {
   }
 }
 
-/// Folds a tile into the rows: log-sum-exps, divergence and entropy with one pass over products.
+/// Folds a tile into some rows of `state`: log-sum-exps, divergence and entropy in one pass over the products.
 ///
-/// KL(q ‖ p) = Σ q δ − ln Σ e^(y − n) + ln Σ e^(z − m): it needs no normalised q or p, so the sums run along with the
-/// maxima, and it is made of differences from the maxima alone, so that large logits do not cost it digits. With
-/// `reversed` it is KL(p ‖ q). `masked` leaves each row's own column out, `diagonal + i` from the tile's first one.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// KL(q ‖ p) = Σ q δ − ln Σ e^(y − n) + ln Σ e^(z − m), or KL(p ‖ q) with `reversed`. The formula needs no normalised q
+/// or p, so its sums can be kept up while the maxima grow, and it contains only differences from the maxima, so large
+/// logits cost no digits.
+@specialized(where S == Float) @specialized(where S == Double)
 public func foldDivergence<S: Scalar>(
-  _ c: Tensor<S>, studentScale: S, _ r: Tensor<S>, teacherScale: S, rows: Range<Int>, of state: DivergenceRows<S>,
-  diagonal: Int, masked: Bool, reversed: Bool = false
+  _ tile: SimilarityTile<S>, rows: Range<Int>, of state: DivergenceRows<S>, reversed: Bool = false
 ) {
-  let (b, t) = (c.rows, c.columns)
-  precondition(r.count == c.count && rows.count == b && rows.upperBound <= state.studentLSE.count, "\(c.shape)")
-  let (p, q) = (c.pointer, r.pointer)
+  let (b, t) = (tile.student.rows, tile.student.columns)
+  precondition(rows.count == b && rows.upperBound <= state.studentLSE.count, "\(rows) for \(tile.student.shape)")
+  let (p, q, own) = (tile.student.pointer, tile.teacher.pointer, tile.leavingOut)
+  let (studentScale, teacherScale) = (tile.studentScale, tile.teacherScale)
   let (m, n) = (state.studentLSE.pointer + rows.lowerBound, state.teacherLSE.pointer + rows.lowerBound)
   let (s, u) = (state.sums.0.pointer + rows.lowerBound, state.sums.1.pointer + rows.lowerBound)
   let (d, e) = (state.divergence.pointer + rows.lowerBound, state.entropy.pointer + rows.lowerBound)
   Threads.split(b, grain: 8) { _, range in
     for i in range {
       let (student, teacher) = (p + i * t, q + i * t)
-      let (before, after) = candidates(t, without: masked ? diagonal + i : nil)
+      let (before, after) = candidates(t, without: own.map { $0 + i })
       var (largest, highest) = (m[i], n[i])
       for half in 0..<2 {
         let part = half == 0 ? before : after
         largest = max(largest, scaledLargest(student, part, scale: studentScale))
         highest = max(highest, scaledLargest(teacher, part, scale: teacherScale))
       }
-      // What was summed before was relative to other maxima.
+      // The sums so far are relative to the old maxima.
       if s[i] > 0 {
         let (fall, fallTeacher) = (m[i] - largest, n[i] - highest)
         let (shrink, shrinkTeacher) = (S.exponential(fall), S.exponential(fallTeacher))
@@ -89,14 +104,14 @@ public func foldDivergence<S: Scalar>(
   }
 }
 
-/// The columns of a tile before and after one that is left out.
+/// Returns the columns of a tile of t columns before and after the one that is left out.
 @inline(__always)
 func candidates(_ t: Int, without own: Int?) -> (Range<Int>, Range<Int>) {
   guard let own, own >= 0, own < t else { return (0..<t, t..<t) }
   return (0..<own, own + 1..<t)
 }
 
-/// Turns what was folded into log-sum-exps, divergences (rounding may leave −ε: 0 then) and entropies.
+/// Turns the folded sums into log-sum-exps, divergences (which are set to 0 if rounding left them below) and entropies.
 public func finishDivergence<S: Scalar>(_ state: DivergenceRows<S>, reversed: Bool = false) {
   for i in 0..<state.studentLSE.count {
     let (sum, sumTeacher) = (state.sums.0[i], state.sums.1[i])
@@ -110,24 +125,25 @@ public func finishDivergence<S: Scalar>(_ state: DivergenceRows<S>, reversed: Bo
   }
 }
 
-/// C → G, in place, for divergences of the student's softmaxes from the teacher's.
+/// The log-sum-exps of student and teacher and the weight of each anchor, a tile's b rows or its t columns.
+public typealias DivergenceAnchors<S: Scalar> = (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>)
+
+/// c ← G, in place, for divergences of the student's softmaxes from the teacher's.
 ///
 /// G_ij = a_i (p_ij − q_ij) + w_j (p'_ij − q'_ij), where p', q' are the softmaxes down the columns: the gradient with
-/// respect to z of Σ a_i KL_i over rows and Σ w_j KL_j over columns. Without columns the second part is left out. Adds
-/// Σ_j G_ij c_ij to `along`. `columnTeacher` is the teacher's tile as the columns' anchors have it, nil where it is r.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// respect to z of Σ a_i KL_i over rows and Σ w_j KL_j over columns. Without columns the second part is left out.
+/// `columnTeacher` is r as the anchors in the columns see it; nil if it is the same. Adds Σ_j G_ij c_ij to `along` [b].
+@specialized(where S == Float) @specialized(where S == Double)
 public func divergenceGradient<S: Scalar>(
-  _ c: Tensor<S>, studentScale: S, _ r: Tensor<S>, teacherScale: S,
-  rows: (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>),
-  columns: (studentLSE: Tensor<S>, teacherLSE: Tensor<S>, weight: Tensor<S>)?, columnTeacher: Tensor<S>? = nil,
-  along: Tensor<S>
+  _ tile: SimilarityTile<S>, rows: DivergenceAnchors<S>, columns: DivergenceAnchors<S>?,
+  columnTeacher: Tensor<S>? = nil, along: Tensor<S>
 ) {
-  let (b, t) = (c.rows, c.columns)
-  precondition(columnTeacher.map { $0.count == c.count } ?? true, "\(c.shape)")
-  precondition(r.count == c.count && rows.weight.count == b && along.count == b, "\(c.shape) and \(r.shape)")
-  precondition(columns.map { $0.weight.count == t } ?? true, "vectors of \(t) for the columns of \(c.shape)")
-  let (p, q, sums) = (c.pointer, r.pointer, along.pointer)
+  let (b, t) = (tile.student.rows, tile.student.columns)
+  precondition(columnTeacher.map { $0.count == b * t } ?? true, "\(tile.student.shape)")
+  precondition(rows.weight.count == b && along.count == b, "vectors of \(b) for the rows of \(tile.student.shape)")
+  precondition(columns.map { $0.weight.count == t } ?? true, "vectors of \(t) for the columns of \(tile.student.shape)")
+  let (p, q, sums) = (tile.student.pointer, tile.teacher.pointer, along.pointer)
+  let (studentScale, teacherScale) = (tile.studentScale, tile.teacherScale)
   let back = columnTeacher?.pointer ?? q
   let (m, n, a) = (rows.studentLSE.pointer, rows.teacherLSE.pointer, rows.weight.pointer)
   let down = columns.map { ($0.studentLSE.pointer, $0.teacherLSE.pointer, $0.weight.pointer) }

@@ -1,10 +1,9 @@
 internal import RealModule
 
-// All loops run over contiguous memory; sums over many elements are held in Double.
+// All loops run over contiguous memory; sums over many elements are computed in Double.
 
 /// x ← value.
-@specialized(where S == Float)
-@specialized(where S == Double)
+@specialized(where S == Float) @specialized(where S == Double)
 public func fill<S: Scalar>(_ x: Tensor<S>, _ value: S) {
   let p = x.pointer
   Threads.split(x.count, grain: 1 << 16) { _, range in
@@ -19,8 +18,7 @@ public func copy<S: Scalar>(_ x: Tensor<S>, into y: Tensor<S>) {
 }
 
 /// x ← factor · x.
-@specialized(where S == Float)
-@specialized(where S == Double)
+@specialized(where S == Float) @specialized(where S == Double)
 public func scale<S: Scalar>(_ x: Tensor<S>, by factor: S) {
   let p = x.pointer
   Threads.split(x.count, grain: 1 << 16) { _, range in
@@ -29,8 +27,7 @@ public func scale<S: Scalar>(_ x: Tensor<S>, by factor: S) {
 }
 
 /// y ← y + factor · x.
-@specialized(where S == Float)
-@specialized(where S == Double)
+@specialized(where S == Float) @specialized(where S == Double)
 public func add<S: Scalar>(_ x: Tensor<S>, times factor: S = 1, to y: Tensor<S>) {
   precondition(x.count == y.count, "add of \(x.shape) to \(y.shape)")
   let (p, q) = (x.pointer, y.pointer)
@@ -39,7 +36,27 @@ public func add<S: Scalar>(_ x: Tensor<S>, times factor: S = 1, to y: Tensor<S>)
   }
 }
 
-/// y[i, :] ← bias: the beginning of a product that accumulates onto it.
+/// sums ← sums + weight · x, in Double.
+@specialized(where S == Float) @specialized(where S == Double)
+public func add<S: Scalar>(_ x: Tensor<S>, weight: Double, toSums sums: Tensor<Double>) {
+  precondition(x.count == sums.count, "add of \(x.shape) to sums of \(sums.shape)")
+  let (p, q) = (x.pointer, sums.pointer)
+  Threads.split(x.count, grain: 1 << 16) { _, range in
+    for i in range { q[i] = q[i].addingProduct(weight, Double(p[i])) }
+  }
+}
+
+/// y ← sums, rounded to nearest.
+@specialized(where S == Float) @specialized(where S == Double)
+public func round<S: Scalar>(sums: Tensor<Double>, into y: Tensor<S>) {
+  precondition(y.count == sums.count, "sums of \(sums.shape) into \(y.shape)")
+  let (p, q) = (sums.pointer, y.pointer)
+  Threads.split(y.count, grain: 1 << 16) { _, range in
+    for i in range { q[i] = S(p[i]) }
+  }
+}
+
+/// y[i, :] ← bias, for y [n, w]: the start of a product that is added to it.
 public func broadcast<S: Scalar>(_ bias: Tensor<S>, into y: Tensor<S>) {
   let w = y.columns
   precondition(bias.count == w, "a bias of \(bias.shape) for \(y.shape)")
@@ -49,9 +66,8 @@ public func broadcast<S: Scalar>(_ bias: Tensor<S>, into y: Tensor<S>) {
   }
 }
 
-/// y[i, :] ← x[i, :] + bias; y may be x.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// y[i, :] ← x[i, :] + bias, for x, y [n, w] and a bias [w]; y may be x.
+@specialized(where S == Float) @specialized(where S == Double)
 public func add<S: Scalar>(_ x: Tensor<S>, bias: Tensor<S>, into y: Tensor<S>) {
   let w = x.columns
   precondition(bias.count == w && x.count == y.count, "a bias of \(bias.shape) for \(x.shape) into \(y.shape)")
@@ -64,20 +80,19 @@ public func add<S: Scalar>(_ x: Tensor<S>, bias: Tensor<S>, into y: Tensor<S>) {
   }
 }
 
-/// sums ← sums + Σ_i x[i, :]: the gradient of a bias.
-@specialized(where S == Float)
-@specialized(where S == Double)
-public func addColumnSums<S: Scalar>(of x: Operand<S>, to sums: Tensor<S>) {
+/// sums ← sums + Σ_i x[i, :], the gradient of a bias, for x [n, w] and sums [w].
+@specialized(where S == Float) @specialized(where S == Double)
+public func addColumnSums<S: Scalar>(of x: MatrixOperand<S>, to sums: Tensor<S>) {
   precondition(sums.count == x.columns, "column sums of \(x.shape) into \(sums.shape)")
   switch x {
-  case .exact(let matrix): addColumnSums(ExactElements(matrix), x.rows, x.columns, to: sums.pointer)
-  case .rounded(let matrix): addColumnSums(RoundedElements(matrix), x.rows, x.columns, to: sums.pointer)
+  case .fp32(let matrix): addColumnSums(FP32Elements(matrix), rows: x.rows, columns: x.columns, to: sums.pointer)
+  case .bf16(let matrix): addColumnSums(BFloat16Elements(matrix), rows: x.rows, columns: x.columns, to: sums.pointer)
   }
 }
 
 @inline(__always)
-private func addColumnSums<E: Elements>(_ x: E, _ n: Int, _ w: Int, to sums: UnsafeMutablePointer<E.Number>) {
-  // Threads take columns, so that each sum is made by one of them.
+private func addColumnSums<E: Elements>(_ x: E, rows n: Int, columns w: Int, to sums: UnsafeMutablePointer<E.Number>) {
+  // Threads share out the columns, so that each sum is made by one of them.
   Threads.split(w, grain: 64) { _, columns in
     for i in 0..<n {
       let row = x.advanced(by: i * w)
@@ -86,9 +101,8 @@ private func addColumnSums<E: Elements>(_ x: E, _ n: Int, _ w: Int, to sums: Uns
   }
 }
 
-/// Σ x, in double precision.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// Returns Σ x, in Double.
+@specialized(where S == Float) @specialized(where S == Double)
 public func sum<S: Scalar>(_ x: Tensor<S>) -> Double {
   let p = x.pointer
   var total = 0.0
@@ -96,9 +110,8 @@ public func sum<S: Scalar>(_ x: Tensor<S>) -> Double {
   return total
 }
 
-/// Σ x², held in Double.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// Returns Σ x², in Double.
+@specialized(where S == Float) @specialized(where S == Double)
 public func sumOfSquares<S: Scalar>(_ x: Tensor<S>) -> Double {
   let p = x.pointer
   var total = 0.0
@@ -109,13 +122,65 @@ public func sumOfSquares<S: Scalar>(_ x: Tensor<S>) -> Double {
   return total
 }
 
-/// Σ x·y, held in Double.
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// Returns Σ x y, in Double.
+@specialized(where S == Float) @specialized(where S == Double)
 public func dot<S: Scalar>(_ x: Tensor<S>, _ y: Tensor<S>) -> Double {
   precondition(x.count == y.count, "dot of \(x.shape) and \(y.shape)")
   let (p, q) = (x.pointer, y.pointer)
   var total = 0.0
   for i in 0..<x.count { total = Relaxed.multiplyAdd(Double(p[i]), Double(q[i]), total) }
   return total
+}
+
+/// Returns Σ (x − y)² and adds factor · 2 (x − y), the gradient of factor · Σ (x − y)², to `gradient`.
+@specialized(where S == Float) @specialized(where S == Double)
+public func squaredDistance<S: Scalar>(_ x: Tensor<S>, to y: Tensor<S>, factor: S, gradient: Tensor<S>) -> Double {
+  precondition(x.count == y.count && gradient.count == x.count, "\(x.shape) to \(y.shape)")
+  let (n, d) = (x.rows, x.columns)
+  let (p, q, g) = (x.pointer, y.pointer, gradient.pointer)
+  var total = 0.0
+  for i in 0..<n {
+    var sum: S = 0
+    for j in i * d..<(i + 1) * d {
+      let difference = p[j] - q[j]
+      sum = Relaxed.multiplyAdd(difference, difference, sum)
+      g[j] += 2 * factor * difference
+    }
+    total += Double(sum)
+  }
+  return total
+}
+
+/// Returns a hash of the bits of x and of their order: tensors that differ in any bit have different hashes, but for a
+/// chance of about 2⁻⁶⁴. Equal numbers with different bits, such as the two zeros, count as different.
+public func bitHash<S: Scalar>(_ x: Tensor<S>) -> UInt64 {
+  // Four times eight chains run side by side, because each waits for its own products.
+  typealias Lanes = SIMD8<UInt64>
+  let prime = Lanes(repeating: 0x9E37_79B9_7F4A_7C15)
+  let shift = Lanes(repeating: 29)
+  let first = Lanes(0, 1, 2, 3, 4, 5, 6, 7)
+  var (a, b, c, d) = (first, first &+ 8, first &+ 16, first &+ 24)
+  let bytes = UnsafeRawBufferPointer(start: x.pointer, count: x.count * MemoryLayout<S>.stride)
+  let step = 4 * MemoryLayout<Lanes>.size
+  var at = 0
+  while at + step <= bytes.count {
+    a = (a ^ bytes.loadUnaligned(fromByteOffset: at, as: Lanes.self)) &* prime
+    b = (b ^ bytes.loadUnaligned(fromByteOffset: at + 64, as: Lanes.self)) &* prime
+    c = (c ^ bytes.loadUnaligned(fromByteOffset: at + 128, as: Lanes.self)) &* prime
+    d = (d ^ bytes.loadUnaligned(fromByteOffset: at + 192, as: Lanes.self)) &* prime
+    // A product carries bits only upwards.
+    a ^= a &>> shift
+    b ^= b &>> shift
+    c ^= c &>> shift
+    d ^= d &>> shift
+    at += step
+  }
+  var hash = UInt64(bytes.count)
+  func add(_ word: UInt64) {
+    hash = (hash ^ word) &* 0x9E37_79B9_7F4A_7C15
+    hash ^= hash >> 29
+  }
+  for lanes in [a, b, c, d] { for lane in 0..<8 { add(lanes[lane]) } }
+  for byte in bytes[at...] { add(UInt64(byte)) }
+  return hash
 }

@@ -1,18 +1,18 @@
-/// Sequences laid end to end without padding: row `offsets[i] ..< offsets[i + 1]` of a matrix are sequence i.
+/// Sequences end to end, without padding: rows `offsets[i] ..< offsets[i + 1]` of a matrix are sequence i.
 public struct Sequences: Sendable, Equatable {
-  /// One more than there are sequences, from 0, never falling.
+  /// The first row of each sequence, and the number of all rows.
   public private(set) var offsets: [Int] = []
-  /// The length of the longest.
+  /// The length of the longest sequence.
   public private(set) var longest = 0
 
   public init(lengths: some Sequence<Int>) { become(lengths: lengths) }
 
-  /// `count` sequences of equal length.
+  /// Creates `count` sequences of equal length.
   public init(count: Int, length: Int) {
     self.init(lengths: repeatElement(length, count: count))
   }
 
-  /// Other sequences, in the same memory.
+  /// Replaces the sequences, in the same memory.
   public mutating func become(lengths: some Sequence<Int>) {
     offsets.removeAll(keepingCapacity: true)
     offsets.append(0)
@@ -25,15 +25,15 @@ public struct Sequences: Sendable, Equatable {
   }
 
   public var count: Int { offsets.count - 1 }
-  /// Rows of all sequences together.
+  /// The number of rows of all sequences.
   public var total: Int { offsets[count] }
 
   public subscript(index: Int) -> Range<Int> { offsets[index]..<offsets[index + 1] }
 }
 
-/// x[r, :] = table[ids[r], :] + positions[r − start of r's sequence, :].
-@specialized(where S == Float)
-@specialized(where S == Double)
+/// x[r, :] = table[ids[r], :] + positions[r − start of r's sequence, :], for n ids, x [n, w], a table
+/// [vocabulary, w] and positions [context, w].
+@specialized(where S == Float) @specialized(where S == Double)
 public func embed<S: Scalar>(
   _ ids: [Int32], _ sequences: Sequences, table: Tensor<S>, positions: Tensor<S>, into x: Tensor<S>
 ) {
@@ -53,8 +53,7 @@ public func embed<S: Scalar>(
 }
 
 /// Adds each row of dx to its token's row of dtable and to its position's row of dpositions.
-@specialized(where S == Float)
-@specialized(where S == Double)
+@specialized(where S == Float) @specialized(where S == Double)
 public func embedBackward<S: Scalar>(
   _ dx: Tensor<S>, _ ids: [Int32], _ sequences: Sequences, dtable: Tensor<S>, dpositions: Tensor<S>
 ) {

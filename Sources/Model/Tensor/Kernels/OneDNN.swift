@@ -2,31 +2,26 @@ internal import COneDNN
 import Foundation
 import Synchronization
 
-/// Products of bfloat16 by oneDNN, and the code that it has made for them, by their sizes.
+/// Products of bfloat16 matrices by oneDNN, which keeps the code that it has generated for each size.
 ///
-/// The same sizes and the same number of threads give the same bits; another number of threads may split the sums
-/// otherwise, as may another processor.
+/// The same sizes and number of threads give the same bits; another number of threads, or another processor, may split
+/// the sums differently.
 ///
-/// oneDNN's memory objects and scratch are of one product at a time: whoever multiplies takes an instance of its own,
-/// and gives it back.
+/// oneDNN's memory objects and scratch serve one product at a time, so each caller takes an instance for itself and
+/// returns it.
 final class OneDNN: @unchecked Sendable {
-  struct Product: Hashable {
-    enum Destination { case exact, sum, rounded }
-
-    let transposeA: Bool
-    let transposeB: Bool
-    let m: Int
-    let n: Int
-    let k: Int
+  /// The form of a product, for which oneDNN generates code.
+  private struct Product: Hashable {
+    /// A product of dense matrices.
+    let gemm: GEMM
     let hasBias: Bool
-    let destination: Destination
-
-    /// A and B as they are stored.
-    var a: (rows: Int, columns: Int) { transposeA ? (k, m) : (m, k) }
-    var b: (rows: Int, columns: Int) { transposeB ? (n, k) : (k, n) }
+    /// True if the product is added to C.
+    let adds: Bool
+    /// True if C is rounded to bfloat16.
+    let rounds: Bool
   }
 
-  /// The code of one product, and where it looks for its matrices.
+  /// The code of one product, and the memory objects that tell it where its matrices are.
   private struct Code {
     let primitive: dnnl_primitive_t?
     let a: dnnl_memory_t?
@@ -38,7 +33,7 @@ final class OneDNN: @unchecked Sendable {
   }
 
   private static let idle: Mutex<[OneDNN]> = {
-    // What is made is kept here, by sizes; a second copy behind the interface would only hold memory.
+    // Code is kept here, by sizes; oneDNN's own cache would only hold a second copy.
     check(dnnl_set_primitive_cache_capacity(0), "dnnl_set_primitive_cache_capacity")
     return Mutex([])
   }()
@@ -51,59 +46,61 @@ final class OneDNN: @unchecked Sendable {
   private var denseA = ScratchMemory()
   private var denseB = ScratchMemory()
   private var denseC = ScratchMemory()
-  /// The code of a large product takes 0.4 MiB. A step of two towers with captions of any lengths has some 300 sizes
-  /// (see `ProductPieces`); beyond this number all go and are made again.
+  /// The most products whose code is kept; beyond this number all are dropped and generated again. The code of a large
+  /// product takes 0.4 MiB. A step of two towers with captions of any lengths has some 300 sizes (see `ProductPieces`).
   private static let most = 1024
 
-  /// Matrices whose rows are `lda`, `ldb` and `ldc` numbers apart.
+  /// C = op(A) op(B) + bias.
   ///
-  /// oneDNN is twice as fast on dense matrices, so others are copied: a small part of the work where they are as large
-  /// as a head of attention.
+  /// oneDNN is twice as fast on dense matrices, so others are copied, which is a small part of the work if they are as
+  /// large as a head of attention.
   static func multiply(
-    _ product: Product, _ a: UnsafePointer<UInt16>, _ lda: Int, _ b: UnsafePointer<UInt16>, _ ldb: Int,
-    bias: UnsafePointer<Float>?, _ c: UnsafeMutableRawPointer, _ ldc: Int
+    _ gemm: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, bias: UnsafePointer<Float>?,
+    into c: RoundedResult<Float>
   ) {
     let threads = Threads.ofProducts
-    // The code is for a number of threads, and OpenMP keeps that number for each thread that asks.
+    // The code is for a number of threads, which OpenMP keeps separately for each calling thread.
     setThreads?(Int32(threads))
     let worker =
       idle.withLock { idle in
         idle.lastIndex { $0.threads == threads }.map { idle.remove(at: $0) }
       } ?? OneDNN(threads: threads)
-    worker.multiplyDense(product, a, lda, b, ldb, bias, c, ldc)
+    worker.multiplyDense(gemm, a, b, bias, into: c)
     idle.withLock { $0.append(worker) }
   }
 
   private func multiplyDense(
-    _ product: Product, _ a: UnsafePointer<UInt16>, _ lda: Int, _ b: UnsafePointer<UInt16>, _ ldb: Int,
-    _ bias: UnsafePointer<Float>?, _ c: UnsafeMutableRawPointer, _ ldc: Int
+    _ gemm: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, _ bias: UnsafePointer<Float>?,
+    into result: RoundedResult<Float>
   ) {
-    let x = dense(a, product.a, lda, &denseA)
-    let y = dense(b, product.b, ldb, &denseB)
-    guard ldc != product.n else { return compute(product, x, y, bias, c) }
-    precondition(product.destination != .sum, "sums are added to dense matrices")
-    let size = product.destination == .rounded ? 2 : 4
-    let z = denseC.room(product.m * product.n * size)
+    let (c, adds, rounds) = result.parts
+    let product = Product(gemm: gemm.dense, hasBias: bias != nil, adds: adds, rounds: rounds)
+    let (m, n) = (gemm.m, gemm.n)
+    let x = dense(a, rows: gemm.transposeA ? gemm.k : m, columns: product.gemm.lda, stride: gemm.lda, &denseA)
+    let y = dense(b, rows: gemm.transposeB ? n : gemm.k, columns: product.gemm.ldb, stride: gemm.ldb, &denseB)
+    guard gemm.ldc != n else { return compute(product, x, y, bias, c) }
+    precondition(!adds, "sums are added to dense matrices")
+    let size = rounds ? 2 : 4
+    let z = denseC.room(m * n * size)
     compute(product, x, y, bias, z)
-    for i in 0..<product.m {
-      (c + i * ldc * size).copyMemory(from: z + i * product.n * size, byteCount: product.n * size)
-    }
+    for i in 0..<m { (c + i * gemm.ldc * size).copyMemory(from: z + i * n * size, byteCount: n * size) }
   }
 
+  /// Returns x, or a copy of it whose rows follow one another without gaps.
   private func dense(
-    _ x: UnsafePointer<UInt16>, _ size: (rows: Int, columns: Int), _ stride: Int, _ memory: inout ScratchMemory
+    _ x: UnsafePointer<UInt16>, rows: Int, columns: Int, stride: Int, _ memory: inout ScratchMemory
   ) -> UnsafePointer<UInt16> {
-    guard stride != size.columns else { return x }
-    let copy = memory.room(size.rows * size.columns * 2).assumingMemoryBound(to: UInt16.self)
-    for i in 0..<size.rows { (copy + i * size.columns).update(from: x + i * stride, count: size.columns) }
+    guard stride != columns else { return x }
+    let copy = memory.room(rows * columns * 2).assumingMemoryBound(to: UInt16.self)
+    for i in 0..<rows { (copy + i * columns).update(from: x + i * stride, count: columns) }
     return UnsafePointer(copy)
   }
 
-  /// Whether oneDNN has products of bfloat16 for this processor: it has none below AVX-512.
+  /// True if oneDNN has products of bfloat16 for this processor, which it has from AVX-512 on.
   static let hasRoundedProducts: Bool = {
     let worker = OneDNN(threads: 1)
-    var a = worker.describe(1, 1, transposed: false, dnnl_bf16)
-    var c = worker.describe(1, 1, transposed: false, dnnl_f32)
+    var a = worker.describe(rows: 1, columns: 1, transposed: false, dnnl_bf16)
+    var c = worker.describe(rows: 1, columns: 1, transposed: false, dnnl_f32)
     var operation = dnnl_matmul_desc_t()
     var description: dnnl_primitive_desc_t?
     guard withUnsafePointer(to: &a, { dnnl_matmul_desc_init(&operation, $0, $0, nil, &c) }) == dnnl_success,
@@ -159,15 +156,15 @@ final class OneDNN: @unchecked Sendable {
     return code
   }
 
-  private func make(_ p: Product) -> Code {
-    let rounds = p.destination == .rounded
-    var a = describe(p.m, p.k, transposed: p.transposeA, dnnl_bf16)
-    var b = describe(p.k, p.n, transposed: p.transposeB, dnnl_bf16)
-    var c = describe(p.m, p.n, transposed: false, rounds ? dnnl_bf16 : dnnl_f32)
-    var bias = describe(1, p.n, transposed: false, dnnl_f32)
+  private func make(_ product: Product) -> Code {
+    let p = product.gemm
+    var a = describe(rows: p.m, columns: p.k, transposed: p.transposeA, dnnl_bf16)
+    var b = describe(rows: p.k, columns: p.n, transposed: p.transposeB, dnnl_bf16)
+    var c = describe(rows: p.m, columns: p.n, transposed: false, product.rounds ? dnnl_bf16 : dnnl_f32)
+    var bias = describe(rows: 1, columns: p.n, transposed: false, dnnl_f32)
     var operation = dnnl_matmul_desc_t()
     Self.check(
-      withUnsafePointer(to: &bias) { dnnl_matmul_desc_init(&operation, &a, &b, p.hasBias ? $0 : nil, &c) },
+      withUnsafePointer(to: &bias) { dnnl_matmul_desc_init(&operation, &a, &b, product.hasBias ? $0 : nil, &c) },
       "dnnl_matmul_desc_init")
     var attributes: dnnl_primitive_attr_t?
     Self.check(dnnl_primitive_attr_create(&attributes), "dnnl_primitive_attr_create")
@@ -175,7 +172,7 @@ final class OneDNN: @unchecked Sendable {
     Self.check(
       dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user),
       "dnnl_primitive_attr_set_scratchpad_mode")
-    if p.destination == .sum {
+    if product.adds {
       var after: dnnl_post_ops_t?
       Self.check(dnnl_post_ops_create(&after), "dnnl_post_ops_create")
       defer { dnnl_post_ops_destroy(after) }
@@ -193,11 +190,11 @@ final class OneDNN: @unchecked Sendable {
     }
     let scratchBytes = dnnl_memory_desc_get_size(room)
     return Code(
-      primitive: primitive, a: memory(a), b: memory(b), c: memory(c), bias: p.hasBias ? memory(bias) : nil,
+      primitive: primitive, a: memory(a), b: memory(b), c: memory(c), bias: product.hasBias ? memory(bias) : nil,
       scratch: scratchBytes > 0 ? memory(room.pointee) : nil, scratchBytes: scratchBytes)
   }
 
-  /// An object without memory of its own: each product says where its matrices are.
+  /// Makes an object without memory of its own; each product tells it where its matrix is.
   private func memory(_ description: dnnl_memory_desc_t) -> dnnl_memory_t? {
     var description = description
     var memory: dnnl_memory_t?
@@ -206,7 +203,7 @@ final class OneDNN: @unchecked Sendable {
   }
 
   private func describe(
-    _ rows: Int, _ columns: Int, transposed: Bool, _ type: dnnl_data_type_t
+    rows: Int, columns: Int, transposed: Bool, _ type: dnnl_data_type_t
   ) -> dnnl_memory_desc_t {
     var matrix = dnnl_memory_desc_t()
     let sizes = [dnnl_dim_t(rows), dnnl_dim_t(columns)]
@@ -219,34 +216,28 @@ final class OneDNN: @unchecked Sendable {
     precondition(status == dnnl_success, "oneDNN: \(call) gives \(status.rawValue)")
   }
 
-  /// Sets how many threads OpenMP, on which oneDNN runs, takes for what the calling thread asks of it.
+  /// Sets the number of threads that OpenMP, on which oneDNN runs, uses for calls from this thread.
   private typealias SetThreads = @convention(c) (Int32) -> Void
   private static let setThreads: SetThreads? = {
-    // In the library that oneDNN itself is linked with.
+    // The function of the library that oneDNN itself is linked with.
     guard let symbol = dlsym(nil, "omp_set_num_threads") else { return nil }
     return unsafeBitCast(symbol, to: SetThreads.self)
   }()
 }
 
-/// Memory without contents that grows to its high-water mark.
-struct ScratchMemory {
-  private var memory: UnsafeMutableRawPointer?
-  private var bytes = 0
-
-  mutating func room(_ bytes: Int) -> UnsafeMutableRawPointer {
-    if bytes > self.bytes || memory == nil {
-      free(memory)
-      self.bytes = (bytes + 63) / 64 * 64
-      memory = aligned_alloc(64, max(self.bytes, 64))
+extension RoundedResult {
+  fileprivate var parts: (memory: UnsafeMutableRawPointer, adds: Bool, rounds: Bool) {
+    switch self {
+    case .fp32(let c): (UnsafeMutableRawPointer(c), false, false)
+    case .sum(let c): (UnsafeMutableRawPointer(c), true, false)
+    case .bf16(let c): (UnsafeMutableRawPointer(c), false, true)
     }
-    guard let memory else { fatalError("out of memory: \(bytes) bytes for a product") }
-    return memory
   }
 }
 
-/// What oneDNN makes of this processor.
+/// Facts that oneDNN reports about itself and this processor.
 public enum RoundedProducts {
-  /// The instructions that products of bfloat16 run on; nil where the processor has none and rounding would cost time
+  /// The instructions that products of bfloat16 run on; nil if the processor has none, so that rounding would cost time
   /// instead of saving it.
   public static var instructions: String? {
     let name =

@@ -1,0 +1,87 @@
+internal import Foundation
+
+extension Dataset {
+  /// The result of verifying one shard.
+  public struct Verdict: Hashable, Sendable {
+    public let file: String
+    public let samples: Int
+    public let bytes: Int
+    /// The problem with the shard, or nil if it is sound.
+    public let problem: String?
+  }
+
+  /// Reads every byte of every shard of the dataset at `path` and recomputes the SHA-256 of its file and its contents.
+  /// After a bad shard it continues with the next one; only a bad index throws.
+  public static func verify(_ path: String, each: (Verdict) -> Void = { _ in }) throws -> [Verdict] {
+    let (index, folder) = try locate(path)
+    return index.shards.map { entry in
+      let verdict = Verdict(
+        file: entry.file, samples: entry.samples, bytes: entry.fileBytes,
+        problem: problem(folder + "/" + entry.file, entry, index))
+      each(verdict)
+      return verdict
+    }
+  }
+
+  /// Verifies the checksums of the datasets' files and reads each shard on one rank. Every rank must call it. All ranks
+  /// call `pause` equally often, after each shard, so that it can show the others that this rank makes progress.
+  ///
+  /// - Throws: `DatasetError` for the first altered shard of this rank, and the errors of `pause`.
+  public static func verify(_ datasets: [Dataset], over ranks: Communicator, pause: () throws -> Void) throws {
+    let shards = datasets.flatMap { dataset in dataset.index.shards.map { (dataset.folder, $0) } }
+    for first in stride(from: 0, to: shards.count, by: ranks.size) {
+      if first + ranks.rank < shards.count {
+        let (folder, entry) = shards[first + ranks.rank]
+        try checkFile(folder + "/" + entry.file, entry, checksum: true)
+      }
+      try pause()
+    }
+  }
+
+  private static func problem(_ path: String, _ entry: DatasetIndex.Shard, _ index: DatasetIndex) -> String? {
+    do {
+      try checkFile(path, entry, checksum: true)
+      let shard = try Shard(path: path, entry: entry, dataset: index.name, labeled: index.labeled)
+      let found = try shard.contentDigest()
+      return found == shard.digest ? nil : "the SHA-256 of its contents is \(found), expected \(shard.digest)"
+    } catch let error as DatasetError {
+      return error.reason
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  /// Returns the index at `path` or in the folder `path`, and its folder.
+  static func locate(_ path: String) throws -> (index: DatasetIndex, folder: String) {
+    var isFolder: ObjCBool = false
+    guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw DatasetError(path, "does not exist; expected a dataset's folder or its \(DatasetIndex.fileName)")
+    }
+    let whole = (path as NSString).standardizingPath
+    let folder = isFolder.boolValue ? whole : (whole as NSString).deletingLastPathComponent
+    let file = isFolder.boolValue ? folder + "/" + DatasetIndex.fileName : whole
+    guard FileManager.default.fileExists(atPath: file) else {
+      throw DatasetError(path, "holds no \(DatasetIndex.fileName): not a dataset, or an unfinished import")
+    }
+    return (try DatasetIndex.read(file), folder.isEmpty ? "." : folder)
+  }
+
+  /// Checks a shard's file against the index: its size, and the SHA-256 of all of it or of all but its images. This
+  /// must come before the HDF5 library opens the file, because altered headers can crash the library.
+  static func checkFile(_ path: String, _ entry: DatasetIndex.Shard, checksum: Bool) throws {
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw DatasetError(path, "is missing; the index lists it")
+    }
+    let file = try OpenFile.reading(path)
+    let size = try file.size()
+    guard size == entry.fileBytes else {
+      let word = size < entry.fileBytes ? "truncated" : "altered"
+      throw DatasetError(path, "is \(word): it has \(size) bytes, the index says \(entry.fileBytes)")
+    }
+    let found = try checksum ? file.sha256() : file.sha256(without: entry.imageExtent)
+    let expected = checksum ? entry.sha256 : entry.restSHA256
+    guard found == expected else {
+      throw DatasetError(path, "is altered: its SHA-256 is \(found), the index says \(expected)")
+    }
+  }
+}

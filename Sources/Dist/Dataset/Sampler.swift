@@ -1,0 +1,121 @@
+internal import Synchronization
+internal import Tensor
+
+/// Chooses the samples of the global batch of each step as a function of the seed and the step. It is the same for any
+/// number of ranks, so a run can resume at any step.
+///
+/// Each dataset is an endless stream of passes, each in an order of its own. An epoch takes the next
+/// round(weight · samples) of each dataset's stream and shuffles them together. With weight 1 every sample is seen once
+/// per epoch, with weight 2 twice, and with weight 0.5 once in two epochs.
+public final class Sampler: Sendable {
+  /// One sample of a batch.
+  public struct Draw: Sendable, Hashable {
+    public let dataset: Int
+    public let sample: Int
+    /// The number of earlier passes through the dataset, which selects the view: the crop and the caption.
+    public let pass: Int
+  }
+
+  /// The samples in an epoch, before the last incomplete batch is dropped or filled.
+  public let samplesPerEpoch: Int
+  public let stepsPerEpoch: Int
+  /// The size N of the global batch.
+  public let batch: Int
+  /// The limit on the samples in an epoch, because its order is held in memory.
+  private static let longestEpoch = 0x1p31
+  private let seed: UInt64
+  private let datasets: [(count: Int, share: Int)]
+  private let latest = Mutex(Epoch())
+
+  /// The order of an epoch, in memory that the next epoch reuses.
+  private struct Epoch {
+    var number: Int?
+    var draws: [Draw] = []
+    /// The order of one pass through a dataset.
+    var order: [Int] = []
+  }
+
+  /// - Parameters:
+  ///   - datasets: the number of samples and the weight of each dataset.
+  ///   - batch: the size N of the global batch.
+  ///   - wrap: true to fill an epoch's last incomplete batch from the epoch's beginning, false to drop it.
+  public init(datasets: [(count: Int, weight: Double)], batch: Int, seed: UInt64, wrap: Bool) throws(SamplerError) {
+    precondition(batch > 0 && datasets.allSatisfy { $0.count >= 0 && $0.weight >= 0 })
+    let shares = datasets.map { (Double($0.count) * $0.weight).rounded() }
+    let total = shares.reduce(0, +)
+    guard total <= Self.longestEpoch else { throw SamplerError.epochTooLong(samples: total) }
+    self.datasets = zip(datasets, shares).map { ($0.count, Int($1)) }
+    self.batch = batch
+    self.seed = seed
+    samplesPerEpoch = Int(total)
+    guard samplesPerEpoch >= batch else { throw SamplerError.tooFew(samples: samplesPerEpoch, batch: batch) }
+    stepsPerEpoch = wrap ? (samplesPerEpoch + batch - 1) / batch : samplesPerEpoch / batch
+  }
+
+  /// Returns the epoch of a step. Both are counted from 0.
+  public func epoch(of step: Int) -> Int { step / stepsPerEpoch }
+
+  /// Returns the samples in the rows `rows` of the global batch of step `step`, counted from 0.
+  public func draws(at step: Int, rows: Range<Int>) -> [Draw] {
+    var list: [Draw] = []
+    appendDraws(at: step, rows: rows, to: &list)
+    return list
+  }
+
+  /// Appends the samples to a list instead.
+  public func appendDraws(at step: Int, rows: Range<Int>, to list: inout [Draw]) {
+    let number = epoch(of: step)
+    let start = step % stepsPerEpoch * batch
+    latest.withLock { latest in
+      if latest.number != number {
+        mix(number, &latest.draws, &latest.order)
+        latest.number = number
+      }
+      for row in rows { list.append(latest.draws[(start + row) % samplesPerEpoch]) }
+    }
+  }
+
+  private func mix(_ epoch: Int, _ draws: inout [Draw], _ order: inout [Int]) {
+    draws.removeAll(keepingCapacity: true)
+    draws.reserveCapacity(samplesPerEpoch)
+    for (dataset, (count, share)) in datasets.enumerated() where count > 0 {
+      var position = epoch * share
+      let end = position + share
+      while position < end {
+        let pass = position / count
+        order.removeAll(keepingCapacity: true)
+        order.append(contentsOf: 0..<count)
+        shuffle(&order, "order of a corpus", keys: UInt64(dataset), UInt64(pass))
+        let next = min(end, (pass + 1) * count)
+        for place in position..<next {
+          draws.append(Draw(dataset: dataset, sample: order[place - pass * count], pass: pass))
+        }
+        position = next
+      }
+    }
+    shuffle(&draws, "order of an epoch", keys: UInt64(epoch), 0)
+  }
+
+  private func shuffle<Element>(_ list: inout [Element], _ purpose: String, keys a: UInt64, _ b: UInt64) {
+    var random = KeyedRandom(seed: seed, purpose: purpose, a, second: b)
+    list.shuffle(using: &random)
+  }
+}
+
+/// The reason why a sampler cannot draw batches.
+public enum SamplerError: ExitCoded, Equatable, CustomStringConvertible {
+  /// An epoch has fewer samples than a global batch.
+  case tooFew(samples: Int, batch: Int)
+  /// The weights ask for an epoch that is too long.
+  case epochTooLong(samples: Double)
+
+  public var status: ExitStatus { .badData }
+  public var description: String {
+    switch self {
+    case .tooFew(let samples, let batch):
+      "an epoch has \(samples) samples, but a global batch needs \(batch): lower batch.global or add datasets"
+    case .epochTooLong(let samples):
+      "an epoch would have \(samples) samples, but at most 2³¹ are possible: lower the weights in data.datasets"
+    }
+  }
+}

@@ -1,0 +1,36 @@
+/// Every exit code of the program. Codes from 64 to 75 have the meanings of sysexits.h.
+public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
+  case done = 0
+  case usage = 64
+  case badData = 65
+  case internalError = 70
+  case inputOutput = 74
+  case tryAgain = 75
+  case notFinite = 76
+  case stalled = 77
+
+  /// The meaning of the code, for the help text and the manual.
+  public var meaning: String {
+    switch self {
+    case .done: "done"
+    case .usage: "the command line or the run file is wrong"
+    case .badData: "a file's contents are wrong, or do not fit the rest"
+    case .internalError: "an internal error or an MPI error"
+    case .inputOutput: "a file cannot be read or written"
+    case .tryAgain: "stopped by a signal with everything saved; start again with --resume auto"
+    case .notFinite: "a loss, a gradient or an embedding is not finite"
+    case .stalled: "a rank made no progress before the watchdog's deadline"
+    }
+  }
+}
+
+/// An error with the status with which it ends the program. Any other error ends it with `internalError`.
+public protocol ExitCoded: Error {
+  var status: ExitStatus { get }
+  /// True if all ranks throw the same error at the same point. Only rank 0 reports it then.
+  var isShared: Bool { get }
+}
+
+extension ExitCoded {
+  public var isShared: Bool { false }
+}

@@ -1,0 +1,86 @@
+internal import Foundation
+
+/// Ends a job that makes no progress. Each rank has a watchdog thread, which runs whatever the other threads are stuck
+/// in.
+///
+/// A rank that hangs blocks all others in their next collective, so soon no rank makes progress. Each rank reports its
+/// activity and the last collective of every communicator, and then the job ends with exit code 77. A rank that
+/// reports nothing is suspended or cut off, and is the cause.
+public enum Watchdog {
+  /// Watches this rank until the process ends. The deadline must be the same on all ranks.
+  ///
+  /// - Parameter deadline: the allowed seconds without progress; some activities are allowed several deadlines. 0
+  ///   disables the watchdog.
+  public static func start(deadline: Double, over ranks: Communicator) {
+    start(deadline: deadline, over: ranks, report: Job.report)
+  }
+
+  /// Does the same and passes messages to `report`, which runs on the watchdog's thread; until it returns, nothing is
+  /// watched. Returns false if the watchdog is disabled.
+  @discardableResult
+  package static func start(
+    deadline: Double, over ranks: Communicator, report: @escaping @Sendable (String) -> Void
+  ) -> Bool {
+    precondition(deadline >= 0 && deadline.isFinite, "a deadline of \(deadline) s")
+    guard deadline > 0 else { return false }
+    let who = "rank \(ranks.rank) of \(ranks.size) on \(ranks.hostname)"
+    // The first look takes memory for good; it does so here, before the steps whose memory is counted.
+    _ = Progress.count
+    let thread = Thread { watch(deadline, who, report) }
+    thread.name = "watchdog"
+    thread.start()
+    return true
+  }
+
+  private static func watch(_ deadline: Double, _ who: String, _ report: (String) -> Void) {
+    let interval = min(deadline / 20, 1)
+    // Ranks do not stop at the same moment, and each needs time to report.
+    let grace = min(max(deadline / 10, 1), 30)
+    var stillness = Stillness()
+    while true {
+      look(&stillness, every: interval)
+      let (activity, steps) = Progress.current
+      guard stillness.seconds >= deadline * activity.patience else { continue }
+      let reached = stillness.seconds
+      let still = Int(reached.rounded())
+      report("kinship: \(who): no progress for \(still) s, \(activity.words) after step \(steps); \(collectives)")
+      while stillness.seconds >= reached, stillness.seconds < reached + grace { look(&stillness, every: interval) }
+      guard stillness.seconds >= reached else {
+        report("kinship: \(who): is making progress again")
+        continue
+      }
+      report(
+        "kinship: \(who): the watchdog ends the job: check the rank that reported nothing or has the lowest collective "
+          + "numbers, and its host, disk and network; watchdog.deadline in the run file is \(deadline.formatted()) s")
+      Job.abort(ExitStatus.stalled.rawValue)
+    }
+  }
+
+  private static func look(_ stillness: inout Stillness, every interval: Double) {
+    let before = ContinuousClock.now
+    Thread.sleep(forTimeInterval: interval)
+    stillness.observe(Progress.count, after: (ContinuousClock.now - before) / .seconds(1), atMost: 2 * interval)
+  }
+
+  /// The last collective of every communicator of this rank: `job: allReduce #412 (inside), copy of job: barrier #3`.
+  private static var collectives: String {
+    let all = CollectiveLedger.all.map { ledger in
+      let last = ledger.last
+      return "\(ledger.communicator): \(last)\(last.running ? " (inside)" : "")"
+    }
+    return "last collectives \(all.joined(separator: ", "))"
+  }
+}
+
+/// Measures for how many seconds a number has stayed the same.
+struct Stillness {
+  private(set) var seconds = 0.0
+  private var count: Int?
+
+  /// Records the number `elapsed` seconds after the last observation. At most `most` of these seconds count, so that a
+  /// process that was suspended in the meantime is not blamed.
+  mutating func observe(_ count: Int, after elapsed: Double, atMost most: Double) {
+    seconds = count == self.count ? seconds + min(elapsed, most) : 0
+    self.count = count
+  }
+}

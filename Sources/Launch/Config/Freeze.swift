@@ -1,0 +1,99 @@
+import Dist
+import Model
+import Settings
+import Tensor
+
+/// `freeze` in a run file: towers (`visual`, `text`), or prefixes of open_clip's names that consist of whole parts
+/// (`visual.conv1`, `transformer.resblocks.0`, `logit_scale`).
+extension RunConfig {
+  private static let textTower = "text"
+
+  /// The mistakes in the list that show without the model.
+  var freezeMistakes: [(path: String, text: String)] {
+    var found: [(path: String, text: String)] = []
+    for (index, prefix) in freeze.enumerated() {
+      if prefix.isEmpty { found.append(("freeze.\(index)", "expected a tower or the beginning of a name, found \"\"")) }
+      if prefix == CLIPConfig.logitScale, objective.fixedLogitScale != nil {
+        found.append(
+          (
+            "freeze.\(index)",
+            "objective.logit_scale holds logit_scale at a number already; take it out, or set objective.logit_scale to "
+              + "learned"
+          ))
+      }
+    }
+    if !freeze.isEmpty, prune != nil {
+      found.append(("freeze", "prune cuts weights and freeze keeps them; take one of the two out"))
+    }
+    return found
+  }
+
+  /// Returns the frozen part of a model with this layout.
+  ///
+  /// - Throws: a `ModelError` (exit code 64) for an entry that is the prefix of no name, with the nearest prefixes that
+  ///   there are, or if nothing would be left to train.
+  func frozen<S: Scalar>(in layout: ParameterStore<S>) throws -> Frozen {
+    guard !freeze.isEmpty else { return .none }
+    let names = layout.entries.filter { $0.owner == .model }.map(\.name)
+    var frozen: Set<String> = []
+    for (index, prefix) in freeze.enumerated() {
+      let found = names.filter { Self.matches($0, prefix) }
+      guard !found.isEmpty else {
+        throw ModelError(
+          description:
+            "freeze.\(index): no parameter of the model has the name \"\(prefix)\" or begins with it; the nearest "
+            + "names are " + prefix.nearest(4, among: Self.prefixes(of: names)).joined(separator: ", "),
+          status: .usage)
+      }
+      frozen.formUnion(found)
+    }
+    guard frozen.count < names.count else {
+      throw ModelError(description: "freeze leaves nothing of the model to train: take something out", status: .usage)
+    }
+    return Frozen(frozen, in: layout)
+  }
+
+  private static func matches(_ name: String, _ prefix: String) -> Bool {
+    prefix == textTower ? Towers.text.contains(name) : name == prefix || name.hasPrefix("\(prefix).")
+  }
+
+  /// Returns everything that an entry may be.
+  private static func prefixes(of names: [String]) -> [String] {
+    var found: Set = [textTower]
+    for name in names {
+      let parts = name.split(separator: ".")
+      for count in 1...parts.count { found.insert(parts.prefix(count).joined(separator: ".")) }
+    }
+    return found.sorted()
+  }
+
+  /// Returns the line in the run's header; nil if nothing is frozen.
+  func freezeText<S: Scalar>(_ frozen: Frozen, _ layout: ParameterStore<S>) -> String? {
+    guard !frozen.isEmpty else { return nil }
+    let model = layout.entries.filter { $0.owner == .model }
+    func count(_ entries: [NamedSlice]) -> Int { entries.reduce(0) { $0 + $1.shape.count } }
+    var text =
+      "frozen: \(freeze.joined(separator: ", ")), \(count(model.filter { frozen.contains($0.name) })) parameters of "
+      + "\(count(model))"
+    for (isWhole, name) in [(frozen.image, "image"), (frozen.text, "text")] where isWhole {
+      text += "; nothing runs backward through the \(name) tower"
+    }
+    let norms = layout.buffers.filter { $0.name.hasSuffix(".running_mean") }.map {
+      $0.name.dropLast(".running_mean".count)
+    }
+    let unchanged = norms.count { frozen.contains("\($0).weight") && frozen.contains("\($0).bias") }
+    if unchanged > 0 {
+      text += "; \(unchanged) of \(norms.count) batch norms use and keep their running statistics"
+    }
+    return text
+  }
+
+  /// The warning about frozen weights that are drawn at random.
+  var freezeWarnings: [String] {
+    guard !freeze.isEmpty, start.from == nil, start.inherit == nil else { return [] }
+    return [
+      "freeze keeps weights that are drawn at random, unless the run goes on from a checkpoint: name better ones in "
+        + "init.from"
+    ]
+  }
+}

@@ -1,0 +1,159 @@
+import Foundation
+import Model
+import Settings
+import Tensor
+
+/// The model that is trained: exactly one of `preset`, `file`, or a model written out in open_clip's keys.
+///
+/// The short form `model: NAME` gives a preset, `model: FILE.json` a file.
+struct ModelConfig: Section {
+  /// The name of a preset, such as `ViT-T-16`.
+  var preset: String?
+  /// A JSON file in open_clip's form; a relative path is looked up from the working folder.
+  var file: String?
+  /// The width of the embeddings, for a model that is written out.
+  var embedDim: Int?
+  /// The vision tower, for a model that is written out.
+  var vision: VisionConfig?
+  /// The text tower, for a model that is written out; `vocab_size: 0` stands for the size of the run's vocabulary.
+  var text: TextConfig?
+  /// True for x·σ(1.702x) in place of GELU; `auto` leaves the choice to the preset or the file.
+  var quickGELU: Bool?
+  /// True for a ResNet whose batch norms use the statistics of all ranks' images, false for each rank's own.
+  var syncBatchNorm = false
+
+  mutating func fields(_ map: FieldMap) {
+    map.optional("preset", &preset)
+    map.optional("file", &file)
+    map.optional("embed_dim", &embedDim)
+    map.optional("vision_cfg", &vision)
+    map.optional("text_cfg", &text)
+    map.optional("quick_gelu", &quickGELU, none: "auto")
+    map.field("sync_bn", &syncBatchNorm)
+  }
+
+  static var expectation: String { "the name of a preset, a .json file, or a section" }
+
+  static func shorthandKey(_ text: String) -> String? { text.hasSuffix(".json") ? "file" : "preset" }
+
+  init() {}
+
+  /// Creates the model of a short form: the name of a preset, or of a file that ends in .json.
+  init(name: String) {
+    if Self.shorthandKey(name) == "file" { file = name } else { preset = name }
+  }
+
+  /// The keys among those for the model's sizes that are given.
+  var given: [String] {
+    [
+      preset.map { _ in "preset" }, file.map { _ in "file" }, embedDim.map { _ in "embed_dim" },
+      vision.map { _ in "vision_cfg" }, text.map { _ in "text_cfg" },
+    ].compactMap { $0 }
+  }
+
+  /// True if exactly one source of the model's sizes is given, and in full.
+  var isComplete: Bool {
+    [["preset"], ["file"], ["embed_dim", "vision_cfg", "text_cfg"]].contains(given)
+  }
+
+  /// Returns the model's sizes, which it reads from `file` if that is the source.
+  ///
+  /// - Throws: a `ConfigError` for a model that cannot be built, the system's error for a file that cannot be read.
+  func resolved() throws -> CLIPConfig {
+    precondition(isComplete, "a run is validated before its model is asked for")
+    var config: CLIPConfig
+    if let preset {
+      config = try CLIPConfig(preset: preset)
+    } else if let file {
+      config = try CLIPConfig(json: Data(contentsOf: URL(filePath: file)))
+    } else if let embedDim, let vision, let text {
+      config = CLIPConfig(embedding: embedDim, vision: vision, text: text)
+    } else {
+      preconditionFailure("one of the sources is given")
+    }
+    if let quickGELU { config.activation = quickGELU ? .quickGELU : .gelu }
+    try config.validate()
+    return config
+  }
+}
+
+/// The weights with which a run begins at its first step. A run that is resumed has its own.
+struct InitConfig: Section {
+  /// A model of the same sizes, whose weights are copied: a run's or checkpoint's folder, a file of weights that
+  /// `kinship weights import` accepts, or the folder of one. `none`: all weights are drawn.
+  var from: String?
+  /// A larger model from which the weights are cut: a run's or checkpoint's folder, or a safetensors or PyTorch file
+  /// with its `open_clip_config.json` beside it. `none`: nothing is cut.
+  var inherit: String?
+  /// The towers that inherit; the other one is drawn.
+  var towers = Towers.both
+
+  mutating func fields(_ map: FieldMap) {
+    map.optional("from", &from, none: "none")
+    map.optional("inherit", &inherit, none: "none")
+    map.field("towers", &towers)
+  }
+
+  /// The mistakes, by the path of the key to change.
+  var mistakes: [(path: String, text: String)] {
+    var found: [(path: String, text: String)] = []
+    for (key, path) in [("from", from), ("inherit", inherit)] where path?.isEmpty == true {
+      found.append(("init.\(key)", "expected a path, or none, found \"\""))
+    }
+    if from != nil, inherit != nil {
+      found.append(
+        (
+          "init.inherit",
+          "init.from takes a model's weights as they are and init.inherit cuts them; set one of the two to none"
+        ))
+    }
+    if from != nil, inherit == nil, towers != .both {
+      found.append(("init.towers", "belongs to init.inherit; init.from takes over both towers: take it out"))
+    }
+    return found
+  }
+}
+
+/// TinyCLIP's automatic weight inheritance, which cuts the hidden units, heads and MLP units that the model learns to
+/// do without.
+struct PruneConfig: Section {
+  /// The share of the blocks' parameters that is gone after the cut, relative to the model before any pruning.
+  var sparsity = 0.0
+  /// The share at which the target begins, which earlier stages have cut.
+  var startSparsity = 0.0
+  /// The number of steps, in which the learning rate rises, after which the model is cut and its optimizer begins anew.
+  var step = 0
+  /// The number of steps over which the target rises from `start_sparsity` to `sparsity`.
+  var ramp = 1000
+  /// AdamW's learning rate for the masks, and for the multipliers that drive them.
+  var learningRate = 0.02
+  var towers = Towers.both
+
+  mutating func fields(_ map: FieldMap) {
+    map.required("sparsity", &sparsity, "the share of the blocks' parameters to cut away")
+    map.field("start_sparsity", &startSparsity)
+    map.required("step", &step, "the number of steps after which the model is cut")
+    map.field("ramp", &ramp)
+    map.field("learning_rate", &learningRate)
+    map.field("towers", &towers)
+  }
+
+  /// Returns the mistakes in a run of `steps` steps, by the path of the key to change.
+  func mistakes(steps: Int?) -> [(path: String, text: String)] {
+    var found: [(path: String, text: String)] = []
+    if !(sparsity > 0 && sparsity < 1) {
+      found.append(("prune.sparsity", "expected more than 0 and less than 1, found \(sparsity)"))
+    }
+    if !(startSparsity >= 0 && startSparsity <= sparsity) {
+      found.append(("prune.start_sparsity", "expected 0 to prune.sparsity (\(sparsity)), found \(startSparsity)"))
+    }
+    if step < 1 {
+      found.append(("prune.step", "expected at least 1, found \(step)"))
+    } else if let steps, step >= steps {
+      found.append(("prune.step", "\(step) is not before the run's end (\(steps) steps); lower it, or raise steps"))
+    }
+    if ramp < 0 { found.append(("prune.ramp", "expected 0 steps or more, found \(ramp)")) }
+    if learningRate <= 0 { found.append(("prune.learning_rate", "expected more than 0, found \(learningRate)")) }
+    return found
+  }
+}

@@ -1,0 +1,84 @@
+import Settings
+
+/// The log of the training.
+struct LogConfig: Section {
+  /// The number of steps between two lines.
+  var every = 10
+  /// True to write the same figures to event files for TensorBoard.
+  var tensorboard = true
+
+  mutating func fields(_ map: FieldMap) {
+    map.field("every", &every)
+    map.field("tensorboard", &tensorboard)
+  }
+}
+
+/// The checkpoints of a run. The last step is always saved.
+struct CheckpointConfig: Section {
+  /// The number of steps between two checkpoints; `none`: none is due by steps.
+  var every: Int? = 1000
+  /// The minutes between two checkpoints by the clock of rank 0; `none`: none is due by time.
+  var minutes: Double?
+  /// The number of checkpoints that are kept, the newest ones; `all`: every one.
+  var keep: Int? = 3
+  /// Checkpoints at multiples of this step are kept for good; `none`: only the newest are kept.
+  var keepEvery: Int?
+  /// True to go on with the training while a checkpoint is written from a copy.
+  var background = true
+
+  mutating func fields(_ map: FieldMap) {
+    map.optional("every", &every, none: "none")
+    map.optional("minutes", &minutes, none: "none")
+    map.optional("keep", &keep, none: "all")
+    map.optional("keep_every", &keepEvery, none: "none")
+    map.field("background", &background)
+  }
+}
+
+/// The evaluations during a run. If there are any, the last step is always evaluated.
+struct EvaluateConfig: Section {
+  /// The number of steps between two rounds of evaluation; `none`: only the last step is evaluated.
+  var every: Int?
+  var evaluations: [EvaluationConfig] = []
+
+  mutating func fields(_ map: FieldMap) {
+    map.optional("every", &every, none: "none")
+    map.field("evaluations", &evaluations)
+  }
+}
+
+/// One evaluation of a round.
+struct EvaluationConfig: Section {
+  var kind = Kind.retrieval
+  /// The index file or folder of the dataset to evaluate on.
+  var dataset = ""
+  /// Zero-shot: a file with one class name per line, in the order of the labels. If it is left out, the names are those
+  /// in the dataset's index.
+  var classes: String?
+  /// Zero-shot: a file with one prompt per line, in which `{}` stands for the class name. If it is left out, the prompt
+  /// is the name alone.
+  var templates: String?
+  /// Zero-shot: a file with the names of the classes to choose from, one per line; `present`: the classes with images
+  /// in the dataset. If it is left out, the choice is from all classes.
+  var subset: String?
+  /// Retrieval: the captions of an image that take part; all if it is left out.
+  var captions: RetrievalEvaluation.Captions?
+  /// Retrieval: `hits` counts equal captions as one, `strict` counts only the dataset's own pairs; `hits` if it is left
+  /// out.
+  var duplicates: RetrievalEvaluation.Duplicates?
+
+  enum Kind: String, CaseIterable, FieldValue {
+    case retrieval
+    case zeroShot = "zero-shot"
+  }
+
+  mutating func fields(_ map: FieldMap) {
+    map.required("kind", &kind, Kind.expectation)
+    map.required("dataset", &dataset, "the dataset to evaluate on")
+    map.optional("classes", &classes)
+    map.optional("templates", &templates)
+    map.optional("subset", &subset)
+    map.optional("captions", &captions)
+    map.optional("duplicates", &duplicates)
+  }
+}

@@ -1,0 +1,189 @@
+import Settings
+import Yams
+
+// MARK: Reading
+
+/// Reading YAML. Yams gives line and column. It accepts more than a run file may hold (tags, merge keys, keys that are
+/// not text), which is refused here: a file means what it seems to mean.
+extension RunNode {
+  /// The deepest nesting that is read; a run file needs four levels.
+  private static let deepest = 32
+
+  /// Reads one YAML document. `place` turns a line and a column into a place.
+  ///
+  /// - Throws: a `RunFileError` for text that is not YAML, or holds what a run file may not.
+  static func parse(
+    _ yaml: String, path: String = "", place: (_ line: Int, _ column: Int) -> Place
+  ) throws(RunFileError) -> RunNode {
+    let root: Node?
+    do {
+      root = try compose(yaml: yaml)
+    } catch let error as YamlError {
+      throw RunFileError(problems: [problem(error, place)])
+    } catch {
+      throw RunFileError(problems: [.init(place: place(1, 1), text: "\(error)")])
+    }
+    guard let root else { return RunNode(place: place(1, 1), path: path, value: .scalar("", quoted: false)) }
+    let problems = Problems()
+    let node = RunNode(root, path: path, place: { place($0?.line ?? 1, $0?.column ?? 1) }, depth: 0, problems)
+    try problems.check()
+    return node
+  }
+
+  private init(_ node: Node, path: String, place: (Mark?) -> Place, depth: Int, _ problems: Problems) {
+    self.init(place: place(node.mark), path: path, value: .scalar("", quoted: false))
+    guard depth < Self.deepest else {
+      problems.add(self.place, "nested more than \(Self.deepest) levels deep")
+      return
+    }
+    switch node {
+    case .scalar(let scalar):
+      let tag = scalar.tag.description
+      let quoted = tag == Tag.Name.str.rawValue || (scalar.style != .plain && scalar.style != .any)
+      if !quoted, tag != Tag.Name.implicit.rawValue {
+        problems.add(self.place, "the tag \(tag) is not read here; remove it")
+      }
+      value = .scalar(scalar.string, quoted: quoted)
+    case .sequence(let sequence):
+      value = .list(
+        sequence.enumerated().map { index, child in
+          RunNode(child, path: Self.join(path, "\(index)"), place: place, depth: depth + 1, problems)
+        })
+    case .mapping(let mapping):
+      value = .section(
+        mapping.compactMap { key, child in
+          guard case .scalar(let name) = key else {
+            problems.add(place(key.mark), "a key must be text")
+            return nil
+          }
+          if name.string == "<<" {
+            problems.add(place(key.mark), "merge keys (<<) are not read here; write the keys out")
+            return nil
+          }
+          let value = RunNode(
+            child, path: Self.join(path, name.string), place: place, depth: depth + 1, problems)
+          return Entry(key: name.string, place: place(key.mark), value: value)
+        })
+    case .alias(let alias):
+      problems.add(place(alias.mark), "alias without a value")
+    }
+  }
+
+  /// Turns an error of Yams into a problem of one line.
+  private static func problem(_ error: YamlError, _ place: (Int, Int) -> Place) -> Problem {
+    switch error {
+    case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
+      .composer(let context, let problem, let mark, _):
+      let text = [context?.text, problem].compactMap { $0 }.joined(separator: ", ")
+      return Problem(place: place(mark.line, mark.column), text: "not YAML: \(text)")
+    case .duplicatedKeysInMapping(let names, let context):
+      let keys = names.sorted().map { "\"\($0)\"" }.joined(separator: ", ")
+      let noun = names.count == 1 ? "key" : "keys"
+      return Problem(
+        place: place(context.mark.line, context.mark.column),
+        text: "\(noun) \(keys) given twice in one section; keep one")
+    case .reader(let problem, _, _, _):
+      return Problem(place: place(1, 1), text: "not YAML: \(problem)")
+    default:
+      return Problem(place: place(1, 1), text: "not YAML: \(error)")
+    }
+  }
+}
+
+// MARK: Writing
+
+extension RunTree {
+  /// The tree as a YAML document, with sections in block form and lists of scalars in brackets. It reads back as the
+  /// same tree.
+  var yaml: String {
+    var lines: [String] = []
+    write(into: &lines, indent: 0)
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  private func write(into lines: inout [String], indent: Int) {
+    let margin = String(repeating: "  ", count: indent)
+    switch self {
+    case .section(let entries):
+      for entry in entries {
+        let key = "\(margin)\(Self.text(entry.key, quoted: true)):"
+        if let flow = entry.value.flow {
+          lines.append("\(key) \(flow)")
+        } else {
+          lines.append(key)
+          entry.value.write(into: &lines, indent: indent + 1)
+        }
+      }
+    case .list(let values):
+      for value in values {
+        if let flow = value.flow {
+          lines.append("\(margin)- \(flow)")
+        } else {
+          // The first line of the child moves up behind the dash.
+          var child: [String] = []
+          value.write(into: &child, indent: indent + 1)
+          child[0] = "\(margin)- \(child[0].dropFirst(margin.count + 2))"
+          lines += child
+        }
+      }
+    case .scalar(let text, let quoted):
+      lines.append(margin + Self.text(text, quoted: quoted))
+    }
+  }
+
+  /// The value on one line if it is a scalar, empty, or a list of scalars; otherwise nil.
+  private var flow: String? {
+    switch self {
+    case .scalar(let text, let quoted): return Self.text(text, quoted: quoted)
+    case .section(let entries): return entries.isEmpty ? "{}" : nil
+    case .list(let values):
+      let scalars = values.compactMap { value in
+        if case .scalar(let text, let quoted) = value { return Self.text(text, quoted: quoted) }
+        return nil
+      }
+      return scalars.count == values.count ? "[\(scalars.joined(separator: ", "))]" : nil
+    }
+  }
+
+  /// Returns a scalar as it is written. Text is quoted unless it cannot be taken for anything else.
+  private static func text(_ text: String, quoted: Bool) -> String {
+    guard quoted else { return text.isEmpty ? "null" : text }
+    let words = ["true", "false", "null", "yes", "no", "on", "off", "none", "auto", "all", "y", "n"]
+    let isNumber = YAMLNumber.double(text) != nil || isSpecialNumber(text)
+    if isBare(text), !words.contains(text.lowercased()), !isNumber { return text }
+    return "\"" + text.unicodeScalars.map(escaped).joined() + "\""
+  }
+
+  /// Returns whether the text begins with a letter, `_`, `.` or `/`, and otherwise has only these, digits, `+` and `-`.
+  private static func isBare(_ text: String) -> Bool {
+    func isLetter(_ character: UInt8) -> Bool {
+      switch character {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
+      case UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "/"): true
+      default: false
+      }
+    }
+    guard let first = text.utf8.first, isLetter(first) else { return false }
+    return text.utf8.dropFirst().allSatisfy {
+      isLetter($0) || (48...57).contains($0) || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "-")
+    }
+  }
+
+  private static func isSpecialNumber(_ text: String) -> Bool { [".inf", ".nan"].contains(text.lowercased()) }
+
+  private static func escaped(_ scalar: Unicode.Scalar) -> String {
+    switch scalar {
+    case "\"": return "\\\""
+    case "\\": return "\\\\"
+    case "\n": return "\\n"
+    case "\t": return "\\t"
+    default:
+      // Control characters, line separators and the byte-order mark are not printable in YAML.
+      let hidden =
+        scalar.value < 0x20 || (0x7F...0xA0).contains(scalar.value)
+        || [0x2028, 0x2029, 0xFEFF].contains(scalar.value)
+      let digits = String(scalar.value, radix: 16, uppercase: true)
+      return hidden ? "\\u" + String(repeating: "0", count: 4 - digits.count) + digits : String(scalar)
+    }
+  }
+}

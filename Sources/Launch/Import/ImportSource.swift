@@ -1,0 +1,116 @@
+import Dist
+
+/// One image to import, as its source names it.
+struct ImportItem: Sendable, Equatable {
+  /// The item's place in the source: "line 17" of a table, or the image's path in a folder.
+  var place: String
+  /// The image's file, or the tar that holds it.
+  var path: String
+  /// The range of the image's bytes in the tar; nil if the image is a file of its own.
+  var bytes: Range<Int>?
+  var key: String
+  var captions: [String]
+  var label: Int?
+}
+
+/// An entry that was left out.
+struct Rejection: Error, Equatable {
+  var place: String
+  var key: String
+  var reason: String
+}
+
+/// Why a part of a source cannot be used: a clause that follows the part's name, such as "is empty".
+struct ImportReason: Error, Equatable {
+  let words: String
+
+  init(_ words: String) { self.words = words }
+}
+
+extension UserError {
+  /// Makes an error about a path or option that the user gave; unless `status` tells otherwise, its contents are wrong.
+  init(_ path: String, _ reason: String, status: ExitStatus = .badData) {
+    self.init(path: path, status: status, reason: reason)
+  }
+}
+
+/// An entry of a source: an image, or the reason why it is left out.
+enum ImportEntry: Sendable, Equatable {
+  case item(ImportItem)
+  case rejected(Rejection)
+
+  /// Takes the item, or rejects it if it has neither a caption nor a label.
+  init(_ item: ImportItem) {
+    self =
+      item.captions.isEmpty && item.label == nil
+      ? .rejected(Rejection(place: item.place, key: item.key, reason: "has neither a caption nor a label"))
+      : .item(item)
+  }
+}
+
+/// Images in the order in which they become samples.
+protocol ImportSource: Sendable {
+  /// The number of entries.
+  var count: Int { get }
+  /// True if samples have labels.
+  var labeled: Bool { get }
+  /// The classes' names by label, if labels are names.
+  var labels: [String] { get }
+  /// Tells the user what to change if none of the images is found. The text begins with the punctuation that joins it
+  /// to the reason.
+  var advice: String { get }
+  /// Returns a reader of the entries, from first to last.
+  func entries() throws -> any ImportReader
+}
+
+extension ImportSource {
+  var advice: String { "" }
+}
+
+/// Reads the entries of a source one after another.
+protocol ImportReader: Sendable {
+  /// Returns the next entry, or nil after the last.
+  mutating func next() throws -> ImportEntry?
+}
+
+/// Makes the keys of samples.
+enum SampleKey {
+  /// Returns the path without its extension and without U+FE0F, which only asks for an emoji's coloured form.
+  static func from(path: String) -> String {
+    var steps = path.split(separator: "/", omittingEmptySubsequences: false)
+    while steps.first == "." { steps.removeFirst() }
+    if let name = steps.last, let dot = name.lastIndex(of: "."), dot != name.startIndex {
+      steps[steps.count - 1] = name[..<dot]
+    }
+    return clean(steps.joined(separator: "/"))
+  }
+
+  /// Returns the key without U+FE0F.
+  static func clean(_ key: String) -> String {
+    String(String.UnicodeScalarView(key.unicodeScalars.filter { $0 != "\u{FE0F}" }))
+  }
+}
+
+/// Remembers where each key was first seen.
+struct KeyLedger {
+  private let dataset: String
+  /// The places by the sample's identity: a key takes 16 bytes, however long it is.
+  private var places: [UInt64: Int] = [:]
+
+  init(dataset: String) { self.dataset = dataset }
+
+  /// Records that `key` stands at `place`, and returns its earlier place if it has one.
+  mutating func note(_ key: String, at place: Int) -> Int? {
+    places.updateValue(place, forKey: Dataset.sampleID(dataset: dataset, key: key))
+  }
+}
+
+extension [String] {
+  /// The position of each string; no string may come twice.
+  var positions: [String: Int] { Dictionary(uniqueKeysWithValues: enumerated().map { ($1, $0) }) }
+}
+
+extension Sequence<String> {
+  /// Returns the strings in the order of their UTF-8 bytes, which is the same in every locale.
+  func sortedByBytes() -> [String] { sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
+}

@@ -1,0 +1,160 @@
+import Dist
+import Model
+import Tensor
+
+/// Overlaps communication with the towers: gradients leave while backward computes, and parameters arrive during the
+/// next forward. It maps the stages of the towers onto the buckets of the parameters' arena.
+final class GradientSync<S: Scalar> {
+  let communicator: Communicator
+  /// The slices of the arena that this rank owns, in ascending order.
+  let ownRanges: [Range<Int>]
+  /// Seconds that forward passes have waited for parameters.
+  private(set) var waited = 0.0
+
+  private let buckets: BucketExchange<S>
+  private let model: CLIP<S>
+  /// The buckets of each unit, and the number of units that each bucket belongs to. The parameters of a unit are read
+  /// together, and their gradients become ready together.
+  private let bucketsOfUnit: [[Int]]
+  private let unitsOfBucket: [Int]
+  /// True for each bucket that holds only frozen parameters and never travels.
+  private let isFrozen: [Bool]
+  /// The units of the towers without a backward pass.
+  private let frozenUnits: [Int]
+  /// The number of units of each bucket that are not ready yet in the backward under way; nil between two steps.
+  private var missing: [Int]?
+  private var failure: (any Error)?
+  /// The rows of the token embedding that a step touches, and a mark for each row, which is clear between two steps.
+  private var touched: [Int] = []
+  private var isTouched: [Bool]
+
+  /// Whether gradients and parameters travel while the towers compute. It may change between steps, once the
+  /// parameters have arrived; the numbers are the same.
+  var overlaps: Bool {
+    get { buckets.overlaps }
+    set { buckets.overlaps = newValue }
+  }
+
+  /// The reduced gradient of the slices that this rank owns, end to end.
+  var own: Tensor<S> { buckets.own }
+
+  /// The bytes that this rank has received from others, in buckets and in other collectives.
+  var received: Int { communicator.ledger.received + buckets.received }
+
+  /// Every rank must call it.
+  init(_ model: CLIP<S>, _ config: ReduceConfig, frozen: Frozen, over ranks: Communicator) throws {
+    (self.model, communicator) = (model, ranks)
+    let parameters = model.parameters
+    let plan = parameters.bucketPlan(ranks: ranks.size, mebibytes: config.bucket)
+    ownRanges = plan.ranges(of: ranks.rank)
+    let tokenEmbedding = model.text.tokenEmbedding
+    isTouched = Array(repeating: false, count: tokenEmbedding.shape[0])
+    buckets = try BucketExchange(
+      plan, gradients: parameters.gradients, values: parameters.values,
+      matrix: (plan.buckets(in: [tokenEmbedding.extent])[0], tokenEmbedding.shape[1]), over: ranks,
+      overlaps: config.overlap)
+    var text = model.text.stages.extents
+    text[0].append(tokenEmbedding.extent)
+    // The units: each stage of the vision tower, then of the text tower, whose first includes the token embedding; last
+    // the parameters outside the towers.
+    let units = model.visual.stages.extents + text + [[model.logitScale.extent.lowerBound..<parameters.count]]
+    let bucketsOfUnit = units.map(plan.buckets(in:))
+    self.bucketsOfUnit = bucketsOfUnit
+    unitsOfBucket = plan.buckets.indices.map { bucket in bucketsOfUnit.count { $0.contains(bucket) } }
+    let visual = model.visual.stages.extents.count
+    isFrozen = plan.buckets.map { frozen.covers($0.range) }
+    frozenUnits = (frozen.image ? Array(0..<visual) : []) + (frozen.text ? Array(visual..<visual + text.count) : [])
+    for (stages, first) in [(model.visual.stages, 0), (model.text.stages, visual)] {
+      stages.willRun = { [unowned self] in willRun(first + $0) }
+      stages.gradientsReady = { [unowned self] in ready(first + $0) }
+    }
+  }
+
+  deinit {
+    for stages in [model.visual.stages, model.text.stages] { (stages.willRun, stages.gradientsReady) = (nil, nil) }
+  }
+
+  // MARK: Gradients
+
+  /// Marks the rows of the token embedding that a step with these captions touches: no others have a gradient.
+  func markTouched(_ captions: [[Int32]]) {
+    touched.removeAll(keepingCapacity: true)
+    for caption in captions { for token in caption { isTouched[Int(token)] = true } }
+    for row in isTouched.indices where isTouched[row] {
+      touched.append(row)
+      isTouched[row] = false
+    }
+    buckets.markTouched(touched)
+  }
+
+  /// Starts the reduction: stages leave as they become ready. The parameters outside the towers are ready now, and so
+  /// are the towers without a backward pass.
+  func beginReduction() {
+    missing = unitsOfBucket
+    ready(bucketsOfUnit.count - 1)
+    for unit in frozenUnits.reversed() { ready(unit) }
+  }
+
+  /// Reduces all that has not left yet and waits for every sum.
+  func finishReduction() throws {
+    if missing == nil { beginReduction() }
+    for bucket in buckets.plan.buckets.indices.reversed() where missing?[bucket] ?? 0 > 0 { reduce(bucket) }
+    missing = nil
+    try buckets.finishReduction()
+  }
+
+  private func ready(_ unit: Int) {
+    guard missing != nil else { return }
+    for bucket in bucketsOfUnit[unit].reversed() {
+      missing?[bucket] -= 1
+      if missing?[bucket] == 0 { reduce(bucket) }
+    }
+  }
+
+  private func reduce(_ bucket: Int) {
+    if !isFrozen[bucket] { buckets.reduce(bucket) }
+  }
+
+  // MARK: Values
+
+  /// Starts to gather the updated parameters from their owners, in the order in which the next forward reads them. The
+  /// logit scale has arrived on return. With `all`, frozen parameters are gathered too.
+  func gather(all: Bool = false) throws {
+    var begun: Set<Int> = []
+    let scale = buckets.plan.buckets(in: [model.logitScale.extent])
+    for bucket in scale + bucketsOfUnit.joined() where (all || !isFrozen[bucket]) && begun.insert(bucket).inserted {
+      try buckets.gather(bucket)
+    }
+    try buckets.waitForValues(scale)
+  }
+
+  /// Returns once all parameters have arrived. Call it before reading them outside a step's own forward.
+  func waitForParameters() throws {
+    try buckets.waitForValues()
+    if let failure { throw failure }
+  }
+
+  /// Waits for the parameters outside the towers, which the loss reads. Throws the error that the forward, which cannot
+  /// throw, has met.
+  func waitForObjective() throws {
+    if let failure { throw failure }
+    try buckets.waitForValues(bucketsOfUnit[bucketsOfUnit.count - 1])
+  }
+
+  private func willRun(_ unit: Int) {
+    guard failure == nil else { return }
+    clock(&waited) {
+      do { try buckets.waitForValues(bucketsOfUnit[unit]) } catch { failure = error }
+    }
+  }
+}
+
+extension ParameterStore {
+  /// Cuts the arena into buckets. The token embedding has its own, since a step touches few of its rows, and so has the
+  /// logit scale, which is wanted first.
+  func bucketPlan(ranks: Int, mebibytes: Double) -> BucketPlan {
+    BucketPlan(
+      entries.map { .init($0.extent, isAlone: [CLIPConfig.tokenEmbedding, CLIPConfig.logitScale].contains($0.name)) },
+      ranks: ranks, size: max(Int(mebibytes * 1_048_576) / MemoryLayout<S>.stride, 1))
+  }
+}

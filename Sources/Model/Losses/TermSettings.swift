@@ -1,0 +1,130 @@
+public import Settings
+public import Tensor
+
+/// The data that a term of the objective reads.
+public struct TermNeeds: OptionSet, Sendable {
+  public let rawValue: Int
+
+  public init(rawValue: Int) { self.rawValue = rawValue }
+
+  /// The term reads the teacher's embeddings; with several teachers, those of the first.
+  public static let teacherEmbeddings = TermNeeds(rawValue: 1)
+  /// The term reads softmaxes of the teacher's similarities; with several teachers, their mean.
+  public static let teacherSoftmaxes = TermNeeds(rawValue: 2)
+  /// The term reads this rank's student rows in the teacher's width.
+  public static let projection = TermNeeds(rawValue: 4)
+  /// The term reads all ranks' student rows in the teacher's width.
+  public static let globalProjection: TermNeeds = [.projection, TermNeeds(rawValue: 8)]
+
+  /// True if the run must have a teacher.
+  public var teacher: Bool { !isDisjoint(with: [.teacherEmbeddings, .teacherSoftmaxes]) }
+}
+
+/// The settings and costs of one term of the objective.
+///
+/// Run files, validation, estimates, ensembles, logs and reports read them through the registry and know no term by
+/// name. A new term is one file with its settings and its mathematics, and one line in `TermRegistry.all`.
+public protocol TermSettings: Sendable {
+  /// The key of the term's weight in the run file's section `objective`, and its name in messages, logs and reports.
+  static var key: String { get }
+  static var needs: TermNeeds { get }
+
+  /// λ, the factor of the term's value in the total; 0 leaves the term out.
+  var weight: Scheduled<Double> { get set }
+
+  /// Creates the default settings, with a weight of 0.
+  init()
+
+  /// Names the keys of the term's own options, which stand beside its weight.
+  mutating func options(_ map: FieldMap)
+
+  /// The options' invalid values, each with the path of its key below `objective`.
+  var mistakes: [(path: String, text: String)] { get }
+
+  /// The names, as `ObjectiveReport` has them, of those of the term's values whose weight changes over the steps.
+  var scheduled: [String] { get }
+
+  /// The keys of the terms whose row losses set the weights of this term's rows, in the step to which the settings
+  /// were advanced.
+  var weighedBy: [String] { get }
+  /// The same keys, for all steps together.
+  var everWeighedBy: [String] { get }
+
+  /// The initial value of the model's `logit_bias`, if the term learns it; nil for terms without a bias.
+  var initialLogitBias: Double? { get }
+
+  /// The matrix products of one modality's rows, and the number of modalities.
+  func products(_ size: ObjectiveSize) -> TermProducts
+
+  /// The number of scalars that the term keeps in addition to those that all terms share.
+  func numbers(_ size: ObjectiveSize) -> Int
+
+  /// Creates the term and declares its parameters, in the order in which they take their places in the layout.
+  func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S>
+}
+
+extension TermSettings {
+  public mutating func options(_ map: FieldMap) {}
+  public var mistakes: [(path: String, text: String)] { [] }
+  public var scheduled: [String] { weight.changes ? [Self.key] : [] }
+  public var weighedBy: [String] { [] }
+  public var everWeighedBy: [String] { weighedBy }
+  public var initialLogitBias: Double? { nil }
+  public func numbers(_ size: ObjectiveSize) -> Int { 0 }
+}
+
+/// The sizes on which a term's cost depends.
+public struct ObjectiveSize: Sendable {
+  /// b, the number of this rank's rows.
+  public var rows: Int
+  /// N, the number of rows of all ranks.
+  public var count: Int
+  /// The width of the student's embeddings.
+  public var student: Int
+  /// The width of the teacher's embeddings; the student's if there is no teacher.
+  public var teacher: Int
+
+  public init(rows: Int, count: Int, student: Int, teacher: Int) {
+    (self.rows, self.count, self.student, self.teacher) = (rows, count, student, teacher)
+  }
+
+  /// The number of scalars in both modalities' rows of a width: values [N, width] and gradients [b, width].
+  public func embeddings(_ width: Int) -> Int { 2 * (count + rows) * width }
+}
+
+/// The matrix products of a term, between local rows [b, width] and global rows [N, width].
+public struct TermProducts: Sendable {
+  /// The sum of the widths of all rows whose similarities are computed.
+  public var similarities: Int
+  /// The sum of the widths of all rows whose gradients are computed.
+  public var gradients: Int
+  public var modalities: Int
+  /// The number of times that similarities are computed: usually once for sums over whole rows, and again for the
+  /// gradient.
+  public var passes: Int
+
+  public init(similarities: Int, gradients: Int, modalities: Int = 2, passes: Int = 2) {
+    (self.similarities, self.gradients) = (similarities, gradients)
+    (self.modalities, self.passes) = (modalities, passes)
+  }
+
+  /// The operations of a step; a multiply-add counts as two.
+  public func operations(_ size: ObjectiveSize) -> Double { operations(size, passes * similarities + gradients) }
+
+  /// The operations of a step in which every similarity is computed only once.
+  public func operationsOnce(_ size: ObjectiveSize) -> Double { operations(size, similarities + gradients) }
+
+  private func operations(_ size: ObjectiveSize, _ widths: Int) -> Double {
+    2 * Double(size.rows) * Double(size.count) * Double(modalities) * Double(widths)
+  }
+}
+
+/// All terms of the objective.
+public enum TermRegistry {
+  /// The order in which terms add their gradients and stand in run files. Sums of floats depend on it, so a new term
+  /// goes to the end.
+  static let all: [any TermSettings.Type] = [
+    IntraSettings.self, ContrastiveSettings.self, CRDSettings.self, AffinitySettings.self, FDSettings.self,
+    ICLSettings.self, CrossKDSettings.self, GDSettings.self, AFDSettings.self, RKDSettings.self, SigLIPSettings.self,
+  ]
+}
