@@ -4,11 +4,12 @@ import Testing
 
 @testable import Launch
 
-/// A teacher with the caches that `kinship precompute` makes of its embeddings: 23 images with two captions each, two
-/// views of each image, parts of five samples.
+/// A teacher whose embeddings `kinship precompute` stores: 23 images with two captions each, two views of each image,
+/// and parts of five samples.
 final class CacheScene: Sendable {
   let teacher: TeacherScene
   var scene: TrainScene { teacher.scene }
+  /// The number of parts of a cache, and of samples in all but the last.
   static let parts = 5
 
   init() async throws { teacher = try await TeacherScene() }
@@ -18,7 +19,7 @@ final class CacheScene: Sendable {
   /// The folder of the scene's dataset in a cache.
   func folder(_ cache: String) -> String { path(cache) + "/corpus" }
 
-  /// What a run must say to use a cache.
+  /// Returns the values with which a run uses a cache.
   func settings(_ cache: String) -> [String] {
     [
       "teacher=\"\(teacher.teacher)\"", TeacherScene.objective, "data.views=2", "teacher.cache=\"\(path(cache))\"",
@@ -26,7 +27,7 @@ final class CacheScene: Sendable {
     ]
   }
 
-  /// Runs `kinship precompute`, with values set after.
+  /// Runs `kinship precompute` with these values set last.
   func run(_ cache: String, _ values: [String] = [], ranks: Int?) async throws -> MPIRun {
     try await MPIRun.kinship(
       ["precompute", scene.runFile] + (settings(cache) + values).flatMap { ["--set", $0] }, ranks: ranks)
@@ -39,7 +40,7 @@ final class CacheScene: Sendable {
     return run
   }
 
-  /// The files of a cache with their bytes.
+  /// Returns the files of a cache with their bytes.
   func files(_ cache: String) throws -> [String: Data] {
     let names = try FileManager.default.contentsOfDirectory(atPath: folder(cache))
     return Dictionary(
@@ -47,7 +48,7 @@ final class CacheScene: Sendable {
     )
   }
 
-  /// Trains a student from a cache; returns the loss of every step.
+  /// Trains a student from a cache, and returns the loss of every step.
   func train(_ name: String, from cache: String, _ values: [String] = [], ranks: Int? = nil) async throws -> [Double] {
     try await scene.train(name, settings(cache) + values, ranks: ranks)
   }

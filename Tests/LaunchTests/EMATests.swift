@@ -7,7 +7,8 @@ import Testing
 
 @testable import Launch
 
-/// Runs that keep a moving average of their weights, through the program: what it is, where it is, and what takes it.
+/// Tests the moving average of a run's weights through the program: its values, its files, and the commands that take
+/// it.
 @Suite(.serialized) struct EMATests {
   let scene: TrainScene
 
@@ -34,13 +35,13 @@ import Testing
     }
   }
 
-  /// The checksums of a checkpoint's parts: parameters, moments and averages of every rank.
+  /// Returns the checksums of a checkpoint's parts: the parameters, moments and averages of every rank.
   private func parts(_ name: String, _ step: Int) throws -> [String] {
     try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
   }
 
-  /// The average of all steps' weights, from what checkpoints have of the weights themselves, to the bit; on other
-  /// ranks but for rounding.
+  /// The average equals, to the bit, the one computed from the weights in all checkpoints; on other numbers of ranks it
+  /// equals it except for rounding.
   @Test func isTheAverageOfEveryStepsWeights() async throws {
     try await scene.train("source", ["steps=1"], ranks: 1)
     let source = scene.runFolder("source").appending(path: ModelFiles.weights)
@@ -70,7 +71,7 @@ import Testing
         #expect(zip(other, expected).allSatisfy { abs($0 - $1) < 1e-5 }, "\(name) on \(ranks)")
       }
     }
-    // A file of its own beside the weights, that others can load.
+    // It is a file beside the weights, which other programs can load.
     let raw = try SafetensorsFile(scene.runFolder("run").appending(path: ModelFiles.weights))
     #expect(try differences(raw, last).contains(name))
     let config = scene.runFolder("run").appending(path: "ema/\(ModelFiles.config)")
@@ -81,7 +82,7 @@ import Testing
   @Test func goesOnWithTheSameBitsAndOnOtherRanks() async throws {
     let values = ["ema=0.9", "checkpoint.every=4", "steps=8"]
     let losses = try await scene.train("straight", values, ranks: 2)
-    // The average has no part in what is learned.
+    // The average does not influence training.
     #expect(try await scene.train("without", ["steps=8"], ranks: 2) == losses)
     let resume = ["--resume", scene.checkpoint("straight", 4).path]
     try await scene.train("rest", values, resume, ranks: 2)
@@ -93,7 +94,7 @@ import Testing
       let (a, b) = (try one.tensor(name, as: Float.self).array, try other.tensor(name, as: Float.self).array)
       #expect(zip(a, b).allSatisfy { abs($0 - $1) < 1e-5 }, "\(name)")
     }
-    // Written again in other parts it is all there.
+    // It is complete after the checkpoint is written with other parts.
     let reshaped = scene.folder.path("reshaped")
     _ = try await kinship(["merge", scene.checkpoint("straight", 4).path, "--reshard", "3", "-o", reshaped], ranks: 2)
     try await scene.train("again", values, ["--resume", reshaped], ranks: 2)
@@ -119,7 +120,8 @@ import Testing
     return try JSONDecoder().decode(RetrievalFigures.self, from: Data(contentsOf: URL(filePath: json)))
   }
 
-  /// A ResNet, whose running statistics are averaged too; with a frozen tower whose buckets never travel otherwise.
+  /// Running statistics of a ResNet are averaged too. The buckets of its frozen tower travel for nothing but the
+  /// average.
   @Test func everyReaderTakesIt() async throws {
     let values = [
       "model.vision_cfg={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}",
@@ -133,7 +135,7 @@ import Testing
       "run", values + ["ema={decay: 0.5, evaluate: ema}", "freeze=[text]"],
       ["--resume", scene.runFolder("free").path]
         + ["--set", "steps=12"], ranks: 2)
-    // Both kinds of weights are in the log of one, the average alone in that of the other.
+    // One log has evaluations of both kinds of weights, the other only of the average.
     let title = "retrieval \(URL(filePath: scene.dataset).lastPathComponent)"
     #expect(
       try scene.log("free", "evaluation").compactMap(\.evaluation) == [title, "\(title) ema", title, "\(title) ema"])
@@ -167,7 +169,7 @@ import Testing
       #expect(abs(figures.imageToText.recall5 - (last["i2t R@5"] ?? -1)) < 1e-9, "\(arguments)")
       #expect(abs(figures.textToImage.recall1 - (last["t2i R@1"] ?? -1)) < 1e-9, "\(arguments)")
     }
-    // And a run may begin with it.
+    // A run may be initialized with it.
     let from = folder.appending(path: "ema").path
     let next = try await scene.run(["name=next", "init.from=\"\(from)\"", "steps=1"] + values.prefix(1), ranks: 2)
     #expect(next.status == 0 && next.output.contains("begins with the weights of \(from)"), "\(next)")

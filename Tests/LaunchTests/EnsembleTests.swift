@@ -6,10 +6,10 @@ import Testing
 
 @testable import Launch
 
-/// Several teachers with caches side by side, in real jobs.
+/// Real jobs with several teachers, each with its cache.
 @Suite(.serialized) struct EnsembleTests {
   let scene: CacheScene
-  /// A second teacher: of another width, and with the student's words.
+  /// A second teacher of another width, with the student's vocabulary.
   let second: String
 
   init() async throws {
@@ -27,16 +27,16 @@ import Testing
   }
 
   private func files(_ cache: String) throws -> [String: Data] {
-    // Which path the teacher had is said in the manifest, and is not the same for all.
+    // The manifest contains the teacher's path, which differs.
     try scene.files(cache).filter { $0.key.hasSuffix(".h5") }
   }
 
-  /// One command computes all caches, the same as each alone; students of two teachers are the same on any number of
-  /// ranks, and other ones than of either.
+  /// One command computes the same caches as a command for each. Two teachers train the same student on any number of
+  /// ranks, and another student than either teacher alone.
   @Test func twoTeachers() async throws {
     let both = ensemble(member(second, "b"))
     let said = try await scene.precompute("a", [both], ranks: 2)
-    #expect(said.output.split(separator: "\n").count { $0.contains("corpus  whole; ") } == 2, "\(said)")
+    #expect(said.output.split(separator: "\n").count { $0.contains("corpus  complete; ") } == 2, "\(said)")
     try await scene.precompute("alone", ["teacher.model=\"\(second)\""], ranks: 1)
     #expect(try files("b") == files("alone"))
 
@@ -51,26 +51,27 @@ import Testing
     }
     let first = try await scene.train("first", from: "a", ranks: 3)
     #expect(difference(wanted, first) > 1e-4)
-    // Which one is the first matters to the terms that look at embeddings.
+    // The terms that use embeddings depend on which teacher is the first.
     let swapped = try await scene.train(
       "swapped", from: "b", ["teacher.model=\"\(second)\"", ensemble(member(scene.teacher.teacher, "a"))])
     #expect(swapped.count == 10 && difference(swapped, wanted) > 1e-4)
 
-    // What a teacher more costs on the wire, by the log and by what is said before.
+    // The estimate and the log agree on the bytes that a further teacher adds.
     let run = try RunConfig.load(scene.scene.runFile, overrides: scene.settings("a") + [both])
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
     let teacher = try ModelFiles.sizes(scene.teacher.sizes)
     let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher.embedding)
     let bytes = [[20], []].map { ensemble in
-      RunEstimate(
-        run, config, student.parameters, teacher: (teacher, nil, 0), isCached: true, ensemble: ensemble, rank: 0, of: 3
-      ).received.reduce(0) { $0 + $1.bytes }
+      let shape = RunShape(
+        run: run, config: config, parameters: student.parameters,
+        teacher: RunShape.Teacher(config: teacher, microBatchSize: nil, isCached: true), ensemble: ensemble)
+      return RunEstimate(shape, rank: 0, of: 3, ofNode: 3).received.reduce(0) { $0 + $1.bytes }
     }
     let found = try zip(received("two-on-3"), received("first")).map { $0 - $1 }
     #expect(bytes[0] > bytes[1] && found == Array(repeating: bytes[0] - bytes[1], count: 10), "\(found), \(bytes)")
   }
 
-  /// What rank 0 received in each step, as the run's log has it.
+  /// Returns the bytes that rank 0 received in each step, from the run's log.
   private func received(_ name: String) throws -> [Int] {
     let text = try String(contentsOf: scene.scene.runFolder(name).appending(path: RunLog.fileName), encoding: .utf8)
     return try text.split(separator: "\n").compactMap {
@@ -79,7 +80,7 @@ import Testing
     }
   }
 
-  /// A teacher that is named twice, with two caches of its own, is one teacher.
+  /// A teacher that is named twice, with two caches, trains as one teacher.
   @Test func theSameTeacherTwice() async throws {
     try await scene.precompute("a", [ensemble(member(scene.teacher.teacher, "b"))], ranks: 2)
     #expect(try files("a") == files("b"))
@@ -88,8 +89,8 @@ import Testing
     #expect(difference(double, single) < 1e-5, "\(double), \(single)")
   }
 
-  /// What the run was trained with it goes on with.
-  @Test func goingOn() async throws {
+  /// A resumed run keeps the teachers that it was trained with.
+  @Test func resume() async throws {
     let both = ensemble(member(second, "b"))
     try await scene.precompute("a", [both], ranks: 2)
     let whole = try await scene.train("whole", from: "a", [both])
@@ -105,7 +106,7 @@ import Testing
     #expect(other.status == 65 && other.errors.contains("with \(second) (SHA-256 "), "\(other)")
   }
 
-  @Test func whatIsRefused() async throws {
+  @Test func refusals() async throws {
     func expect(_ values: [String], _ status: Int, _ words: String, at location: SourceLocation = #_sourceLocation)
       async throws
     {
@@ -125,7 +126,7 @@ import Testing
     try await expect(
       [ensemble("{model: x, cache: b, ensemble: []}")], 64, "unknown key \"ensemble\" in teacher.ensemble.0")
     try await expect([both], 74, "\(scene.folder("b")): there is no cache.json; run kinship precompute first")
-    // The first one's cache in the second one's place.
+    // The first teacher's cache lies at the path of the second one's.
     try FileManager.default.copyItem(atPath: scene.path("a"), toPath: scene.path("b"))
     try await expect([both], 65, "its teacher is \(scene.teacher.teacher) (SHA-256 ")
   }

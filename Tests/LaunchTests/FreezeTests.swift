@@ -7,7 +7,7 @@ import Testing
 
 @testable import Launch
 
-/// Runs of which some parameters stay as they are, through the program.
+/// Tests runs with frozen parameters through the program.
 @Suite(.serialized) struct FreezeTests {
   let scene: TrainScene
 
@@ -17,7 +17,7 @@ import Testing
     try SafetensorsFile(scene.runFolder(name).appending(path: ModelFiles.weights))
   }
 
-  /// The tensors of a run that are not, to the bit, those of another.
+  /// Returns the names of the tensors that differ between two runs in at least one bit.
   private func moved(_ name: String, from source: String) throws -> Set<String> {
     let (before, after) = (try weights(source), try weights(name))
     return Set(
@@ -30,8 +30,8 @@ import Testing
 
   private func from(_ name: String) -> String { "init.from=\"\(scene.runFolder(name).path)\"" }
 
-  /// A whole tower, parts of both, in pieces and in many buckets: the frozen keep every bit, all others move, and ranks
-  /// make no difference.
+  /// A whole tower or parts of both are frozen, with micro-batches and many buckets: frozen parameters keep every bit,
+  /// all others change, and the number of ranks makes no difference.
   @Test(arguments: [
     (["visual"], ["visual."]),
     (["text", "visual.ln_pre"], ["t", "positional_embedding", "ln_final", "visual.ln_pre."]),
@@ -59,7 +59,7 @@ import Testing
     for name in ["on1", "on2", "on3"] { #expect(try moved(name, from: "source") == Set(names).subtracting(frozen)) }
   }
 
-  /// Statistics of a frozen tower are not the batch's: so without sync_bn too, ranks make no difference.
+  /// A frozen tower does not use the statistics of the batch, so ranks make no difference even without sync_bn.
   @Test func batchNormsKeepTheirStatistics() async throws {
     let model = ["model.vision_cfg={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}"]
     try await scene.train("source", model + ["steps=4"], ranks: 2)
@@ -101,7 +101,7 @@ import Testing
     #expect(try file.tensor(name, as: Float.self).array == (try weights("source").tensor(name, as: Float.self).array))
   }
 
-  /// A frozen scale is not even held within its bounds.
+  /// A frozen logit scale is not clamped to its bounds.
   @Test func theLogitScaleMayLieBeyondItsBounds() async throws {
     try await scene.train("source", ["steps=1"], ranks: 1)
     let source = try weights("source")
@@ -122,8 +122,8 @@ import Testing
   @Test func whatIsPlannedAndRefused() async throws {
     let dry = try await scene.run(["freeze=[visual]"], ["--dry-run"], ranks: 2)
     #expect(dry.status == 0 && dry.output.contains("frozen: visual, "), "\(dry)")
-    #expect(dry.output.contains("nothing runs backward through the image tower"), "\(dry)")
-    #expect(dry.output.contains("warning: freeze keeps weights that are drawn at random"), "\(dry)")
+    #expect(dry.output.contains("there is no backward pass through the image tower"), "\(dry)")
+    #expect(dry.output.contains("warning: freeze keeps weights that are initialized at random"), "\(dry)")
     let plain = try await scene.run([], ["--dry-run"], ranks: 2)
     #expect(!plain.output.contains("frozen"), "\(plain)")
     for (values, words) in [
@@ -135,7 +135,7 @@ import Testing
       (["freeze=[visual, tokenembedding]"], "freeze.1: no parameter of the model has the name \"tokenembedding\""),
       (["freeze=[visual, text, logit_scale]"], "freeze leaves nothing of the model to train"),
       (["freeze=[visual]", "prune={sparsity: 0.4, step: 6}"], "freeze: prune cuts weights and freeze keeps them"),
-      (["freeze=[logit_scale]", "objective.logit_scale=30"], "freeze.0: objective.logit_scale holds logit_scale"),
+      (["freeze=[logit_scale]", "objective.logit_scale=30"], "freeze.0: objective.logit_scale already fixes"),
       (["freeze=[\"\"]"], "freeze.0: expected a tower or the beginning of a name"),
       (["freeze=visual"], "freeze: expected a list, found the text \"visual\""),
     ] {

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Launch
 
-/// Students that inherit from a trained run, through the program: what they begin with, and what is refused.
+/// Tests `init.inherit` through the program: the weights that a run starts with, and the sources that are refused.
 @Suite(.serialized) struct InheritTests {
   let scene: TrainScene
 
@@ -16,7 +16,7 @@ import Testing
     "model.vision_cfg.width=48", "model.vision_cfg.layers=4", "model.text_cfg.width=48", "model.text_cfg.heads=3",
     "model.text_cfg.layers=3", "model.embed_dim=24",
   ]
-  /// So small a rate that no number moves: what a run writes is what it began with.
+  /// The learning rate is so small that no number changes: a run writes the weights that it started with.
   private static let still = ["steps=1", "optimizer.learning_rate=1e-30"]
 
   private func weights(_ name: String) throws -> SafetensorsFile {
@@ -37,7 +37,7 @@ import Testing
     let log = try String(contentsOf: scene.runFolder("first").appending(path: RunLog.fileName), encoding: .utf8)
     #expect(log.contains("\"note\":\"inherits both towers"), "\(log)")
     let manifest = scene.checkpoint("wide", 4).appending(path: CheckpointManifest.file)
-    #expect(log.contains("SHA-256 \(try SavedRun.sha256(of: manifest.path))"))
+    #expect(log.contains("SHA-256 \(try SHA256.ofFile(manifest.path))"))
 
     let (wide, narrow) = (try weights("wide"), try weights("first"))
     for name in ["visual.transformer.resblocks.3.mlp.c_proj.weight", "text_projection", "visual.proj"] {
@@ -46,7 +46,7 @@ import Testing
       #expect(to.array == expected, "\(name)")
     }
 
-    // Every second block of the first stage, from the file in open_clip's form as well as from the run.
+    // Every second block of the first stage is inherited, from the file in open_clip's form as well as from the run.
     let second = try await scene.train(
       "second", [inherit("first")] + Self.still, ranks: 3)
     let file = scene.runFolder("first").appending(path: ModelFiles.weights).path
@@ -66,13 +66,13 @@ import Testing
     let (drawn, image) = (try weights("drawn"), try weights("image"))
     for name in drawn.names {
       let (some, other) = (try drawn.tensor(name, as: Float.self).array, try image.tensor(name, as: Float.self).array)
-      // A zero has moved by the rate; norms and biases that a source of two steps has hardly moved may look alike.
+      // A zero changes by the learning rate. Norms and biases may look alike after the source's two steps.
       if !name.hasPrefix("visual.") { #expect(zip(some, other).allSatisfy { abs($0 - $1) < 1e-20 }, "\(name)") }
       if name.hasSuffix("weight"), name.contains("visual.transformer"), name.contains("proj") {
         #expect(some != other, "\(name)")
       }
     }
-    // A run that goes on needs no source.
+    // A resumed run does not need the source.
     try FileManager.default.removeItem(at: scene.runFolder("wide"))
     let on = try await scene.run(
       ["name=image", inherit("wide"), "init.towers=image", "steps=3"], ["--resume", "latest"], ranks: 2)

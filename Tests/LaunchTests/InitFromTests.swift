@@ -6,13 +6,14 @@ import Testing
 
 @testable import Launch
 
-/// Runs that begin with another model's weights, through the program: in which forms, with what, and what is refused.
+/// Tests `init.from` through the program: the forms of the source, the resulting weights, and the sources that are
+/// refused.
 @Suite(.serialized) struct InitFromTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
 
-  /// So small a rate that no number moves: what a run writes is what it began with.
+  /// The learning rate is so small that no number changes: a run writes the weights that it started with.
   private static let still = ["steps=1", "optimizer.learning_rate=1e-30", "seed=77"]
 
   private func from(_ path: String) -> String { "init.from=\"\(path)\"" }
@@ -21,7 +22,7 @@ import Testing
     try SafetensorsFile(folder.appending(path: ModelFiles.weights))
   }
 
-  /// What differs between two files of weights by more than a zero that has moved by the rate.
+  /// Returns the tensors that differ between two files of weights by more than the change of a zero in one step.
   private func differences(_ some: URL, _ others: URL) throws -> [String] {
     let (one, other) = (try weights(some), try weights(others))
     #expect(one.names.sorted() == other.names.sorted())
@@ -50,14 +51,14 @@ import Testing
         let run = try await scene.run(["name=\(name)", from(form)] + Self.still, ranks: ranks)
         #expect(run.status == 0 && run.output.contains("begins with the weights of \(form) ("), "\(run)")
         #expect(try differences(scene.runFolder(name), source) == [], "\(form) on \(ranks)")
-        // Nothing of the source's training: the first step is the first.
+        // The source's training does not count: the first step is step 1.
         #expect(try scene.log(name, "step").map(\.step) == [1])
         let saved = try SavedRun(Checkpoint.open(scene.checkpoint(name, 1).path))
         #expect(saved.start?.path == form && saved.start?.key == "from")
       }
     }
     let saved = try SavedRun(Checkpoint.open(scene.checkpoint("form2on3", 1).path))
-    #expect(saved.start?.sha256 == (try SavedRun.sha256(of: file)))
+    #expect(saved.start?.sha256 == (try SHA256.ofFile(file)))
     let drawn = try await scene.run(["name=drawn"] + Self.still, ranks: 1)
     #expect(drawn.status == 0 && !drawn.output.contains("begins with"), "\(drawn)")
     #expect(try differences(scene.runFolder("drawn"), source).count > 20)
@@ -65,8 +66,8 @@ import Testing
     #expect(log.contains("\"note\":\"begins with the weights of"), "\(log)")
   }
 
-  /// The moments and the schedule begin anew too: two runs from the same weights, of which one's source had been
-  /// training, are the same run.
+  /// The moments and the schedule restart: two runs from the same weights are equal, although one source is a file of
+  /// weights and the other a checkpoint with moments.
   @Test func theOptimizerIsFreshAndTheWayOnNeedsNoSource() async throws {
     try await scene.train("source", ["steps=3"], ranks: 2)
     let merged = scene.folder.path("merged.safetensors")
@@ -86,7 +87,7 @@ import Testing
     let lost = try await scene.run(["name=lost", from(merged)], ranks: 2)
     #expect(lost.status == 74 && lost.errors.contains("\(merged): there is no such file or folder"), "\(lost)")
     #expect(!FileManager.default.fileExists(atPath: scene.runFolder("lost").path))
-    // On a machine that does not have it, a dry run says what it can.
+    // A dry run without the source prints what it can.
     let dry = try await scene.run(["name=lost", from(merged)], ["--dry-run"], ranks: 2)
     #expect(dry.status == 0 && dry.output.contains("\(merged), with whose weights the run begins"), "\(dry)")
   }
@@ -120,7 +121,7 @@ import Testing
     }
   }
 
-  /// Everything that does not fit is in one message.
+  /// One message lists everything that does not fit.
   @Test func whatIsRefused() async throws {
     try await scene.train("source", ["steps=1"], ranks: 1)
     let folder = scene.runFolder("source")
@@ -142,7 +143,7 @@ import Testing
       }
       #expect(run.errors.components(separatedBy: "activation: the weights").count == 2, "\(run)")
     }
-    // Heads show in no shape.
+    // No shape shows the number of heads.
     let heads = try await scene.run(["name=new", from(file), "model.text_cfg.heads=4"], ranks: 2)
     #expect(
       heads.status == 65 && heads.errors.contains("text tower's weights are for 2, the model's has 4"), "\(heads)")
@@ -158,7 +159,7 @@ import Testing
     #expect(nothing.status == 64 && nothing.errors.contains("init.from: expected a path, or none"), "\(nothing)")
   }
 
-  /// The same number of tokens under another vocabulary: no shape shows it.
+  /// Another vocabulary with the same number of tokens, which no shape shows, is refused.
   @Test func anotherVocabularyIsRefused() async throws {
     try await scene.train("source", ["steps=1"], ranks: 1)
     let original = try Data(contentsOf: URL(filePath: scene.vocabulary))

@@ -7,15 +7,15 @@ import Testing
 
 @testable import Launch
 
-/// The written model of costs, by hand.
+/// The cost model, compared with sums by hand.
 @Suite struct ClusterCostTests {
   private func cost(_ ranks: Int, nodes: Int) -> ClusterCost {
     ClusterCost(
-      ranks: ranks, nodes: nodes, network: Wire(latency: 1e-4, bandwidth: 1e9),
-      memory: Wire(latency: 1e-6, bandwidth: 1e10))
+      ranks: ranks, nodes: nodes, network: Link(latency: 1e-4, bandwidth: 1e9),
+      memory: Link(latency: 1e-6, bandwidth: 1e10))
   }
 
-  @Test func aRingCarriesOneMessageANodeAtATime() {
+  @Test func aRingSendsOneMessagePerNodeAtATime() {
     // (P − 1)(α + n/P β)
     #expect(abs(cost(8, nodes: 2).ring(8e8) - 7 * (1e-4 + 0.1)) < 1e-9)
     #expect(abs(cost(8, nodes: 1).ring(8e8) - 7 * (1e-6 + 0.01)) < 1e-9)
@@ -24,21 +24,22 @@ import Testing
   @Test func halvingSendsHalfAndHalfAgain() {
     // One rank a node: log₂ P α + (1 − 1/P) n β.
     #expect(abs(cost(8, nodes: 8).halving(8e8) - (3 * 1e-4 + 0.7)) < 1e-9)
-    // Four ranks a node share the wire in the only step that crosses it, n/2; then n/4 and n/8 in memory.
+    // The four ranks of a node share the network in the only step between nodes, n/2; n/4 and n/8 stay in memory.
     #expect(abs(cost(8, nodes: 2).halving(8e8) - (1e-4 + 4 * 0.4 + 2e-6 + 0.02 + 0.01)) < 1e-9)
   }
 
-  @Test func theQuickerWayCounts() {
+  @Test func theFasterAlgorithmCounts() {
     let many = cost(1024, nodes: 1024)
-    #expect(many.share(1e3) == many.halving(1e3) && many.halving(1e3) < many.ring(1e3) / 50)
+    #expect(many.scatterOrGather(1e3) == many.halving(1e3) && many.halving(1e3) < many.ring(1e3) / 50)
     let few = cost(8, nodes: 2)
-    #expect(few.share(8e8) == few.ring(8e8) && few.ring(8e8) < few.halving(8e8))
-    #expect(cost(1, nodes: 1).share(1e9) == 0 && cost(1, nodes: 1).small() == 0 && cost(1, nodes: 1).exchange(1e9) == 0)
-    #expect(abs(many.small() - 20 * 1e-4) < 1e-9)
-    #expect(abs(few.exchange(1e6) - (7e-4 + 4e-3)) < 1e-9)
+    #expect(few.scatterOrGather(8e8) == few.ring(8e8) && few.ring(8e8) < few.halving(8e8))
+    let single = cost(1, nodes: 1)
+    #expect(single.scatterOrGather(1e9) == 0 && single.smallAllReduce() == 0 && single.allToAll(1e9) == 0)
+    #expect(abs(many.smallAllReduce() - 20 * 1e-4) < 1e-9)
+    #expect(abs(few.allToAll(1e6) - (7e-4 + 4e-3)) < 1e-9)
   }
 
-  @Test func anotherNumberOfRanksHasAsManyANode() {
+  @Test func anotherNumberOfRanksHasAsManyPerNode() {
     #expect(cost(64, nodes: 4).with(ranks: 1024).nodes == 64 && cost(64, nodes: 4).with(ranks: 8).nodes == 1)
     #expect(cost(6, nodes: 4).ranksOfNode == 2)
   }
@@ -48,7 +49,7 @@ import Testing
     #expect(sample.mean == 3 && sample.longest == 4)
     #expect(sample.tokens(of: 0) == 0 && sample.tokens(of: 100) >= 300 && sample.tokens(of: 100) <= 330)
     #expect(sample.tokens(of: 1) == 4)
-    // 1 and 9 are in all, 2 in half, 3 in a quarter of them.
+    // All captions contain 1 and 9, half of them 2, a quarter 3.
     #expect(abs(sample.differentTokens(in: 1) - 2.75) < 1e-9)
     #expect(abs(sample.differentTokens(in: 2) - (2 + 0.75 + 1 - 0.5625)) < 1e-9)
   }
@@ -64,7 +65,7 @@ import Testing
   }
 }
 
-/// `kinship plan`, held to what runs do.
+/// `kinship plan`, compared with runs.
 @Suite(.serialized) struct PlanTests {
   private static let recipe = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/recipes/paper/vit-t-16_intra_vit-b-16.yaml").path
@@ -76,7 +77,7 @@ import Testing
     return try JSONDecoder().decode(RunPlan.self, from: Data(line.utf8))
   }
 
-  @Test func aRunSaysWhatWasPredictedAndWhatItTook() async throws {
+  @Test func aRunReportsItsEstimateAndItsMeasurements() async throws {
     let scene = try await TrainScene()
     let sizes = [
       "model={embed_dim: 64, vision_cfg: {image_size: 96, patch_size: 8, width: 192, layers: 6}, "
@@ -93,7 +94,7 @@ import Testing
       let (predicted, measured) = (try #require(Double(found.1)), try #require(Double(found.3)))
       #expect(abs(predicted / measured - 1) < 0.1, "\(run)")
       #expect(Double(found.2) ?? 0 > 0 && Double(found.4) ?? 0 > 0, "\(run)")
-      // The log has the same, and what the header has said.
+      // The log has the same figures, and the facts of the header.
       let outcome = try #require(try scene.log("on\(ranks)", "outcome").first)
       #expect(outcome.step == 4 && outcome.memoryMeasured.map { $0 >> 20 } == Int(found.3))
       let facts = try #require(try scene.log("on\(ranks)", "header").first?.facts)
@@ -101,7 +102,7 @@ import Testing
       for fact in facts.dropFirst(3) { #expect(run.output.contains(fact.text), "\(fact)") }
       let plan = try await plan([scene.runFile, "--ranks", "\(ranks)"] + sizes.flatMap { ["--set", $0] })
       #expect(abs(Double(plan.memoryTotal) / 1_048_576 / measured - 1) < 0.1, "\(plan.memory) \(run)")
-      // Of the token table a step sends what it touches; all else is exact.
+      // A step sends only those rows of the token embedding that it touches; everything else is exact.
       let tokens = plan.collectives.filter { $0.part == RunEstimate.tokens }.reduce(0) { $0 + $1.received }
       let all = plan.collectives.reduce(0) { $0 + $1.received }
       for line in try scene.log("on\(ranks)", "step") {
@@ -124,7 +125,7 @@ import Testing
     #expect(plan.ranks == 1024 && plan.nodes == 32 && plan.gflops == 80)
     #expect(plan.scaling.map(\.ranks) == (0...10).map { 1 << $0 })
     #expect(plan.scaling.map(\.nodes).last == 32 && plan.scaling[5].nodes == 1)
-    // One rank has all of the batch; efficiency falls, memory falls, and steps get quicker.
+    // One rank has the whole batch. With more ranks efficiency and memory fall, and steps become faster.
     #expect(plan.scaling[0].efficiency == 1 && plan.scaling[0].rows == plan.batch)
     for (some, more) in zip(plan.scaling, plan.scaling.dropFirst()) {
       #expect(more.seconds < some.seconds && more.memory < some.memory && more.efficiency < some.efficiency + 0.01)
@@ -138,7 +139,7 @@ import Testing
     #expect(narrow.seconds.total > plan.seconds.total && narrow.seconds.compute == plan.seconds.compute)
   }
 
-  /// The towers' products at the rate of rounded ones, the objective's and an exact teacher's at that of exact ones.
+  /// The towers' products run at the rate of bf16, those of the objective and of a teacher in fp32 at the rate of fp32.
   @Test func precisions() async throws {
     let rates = ["--ranks", "4", "--gflops", "80", "--gflops-bf16", "320"]
     let exact = try await plan([Self.recipe] + rates + ["--set", "precision=fp32"])

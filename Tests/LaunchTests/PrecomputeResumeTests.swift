@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// Caches that were begun and not finished, or that have lost something.
+/// Caches that are unfinished, damaged or incomplete.
 @Suite(.serialized) struct PrecomputeResumeTests {
   let scene: CacheScene
 
@@ -22,12 +22,12 @@ import Testing
     try bytes.write(to: url)
   }
 
-  /// Killed again and again, each time with another number of ranks and with more parts there: it ends with the same
-  /// files as a job that ran through.
+  /// A job is killed several times, each time with another number of ranks and with more parts finished. In the end the
+  /// files are the same as those of a job that was never killed.
   @Test func killedAtAnyMoment() async throws {
     let slowly = ["teacher.cache.part=1", "data.views=40"]
     try await scene.precompute("whole", slowly, ranks: 2)
-    // When a file is made that is one of some more than there were.
+    // The job is killed as soon as there are MORE more files than before.
     let script = """
       files() { ls "$FOLDER" 2>/dev/null | wc -l; }
       enough=$(($(files) + MORE))
@@ -60,7 +60,7 @@ import Testing
     #expect(found == expected)
   }
 
-  @Test func missingAndDamagedPartsAreNamedAndMadeAgain() async throws {
+  @Test func missingAndDamagedPartsAreNamedAndComputedAgain() async throws {
     try await scene.precompute("cache", ranks: 2)
     let whole = try scene.files("cache")
     try remove("cache", "part-00001.h5")
@@ -79,7 +79,7 @@ import Testing
     #expect(idle.output.contains("5 parts, 5 of them there already"), "\(idle)")
     #expect(try scene.files("cache") == whole)
 
-    // The manifest rules: one that was altered is not believed, and parts outlive it.
+    // An altered manifest is refused. The parts remain valid without one.
     try damage("cache", "cache.json")
     let altered = try await scene.scene.run(scene.settings("cache"), ranks: 2)
     #expect(altered.status == 65, "\(altered)")
@@ -90,7 +90,7 @@ import Testing
     #expect(try scene.files("cache") == whole)
   }
 
-  /// Parts that another teacher left in the folder are not taken for this one's.
+  /// Parts of another teacher in the same folder are not used.
   @Test func leftOversOfAnotherTeacher() async throws {
     try await scene.scene.train("second", ["steps=2", "seed=9"], ranks: nil)
     let second = "teacher.model=\"\(scene.scene.runFolder("second").path(percentEncoded: false))\""
@@ -102,22 +102,21 @@ import Testing
     #expect(try scene.files("cache") == scene.files("fresh"))
   }
 
-  /// Numbers that their records vouch for and that the teacher has never said: the last look finds them, and leaves no
-  /// cache behind that a student could learn from.
-  @Test(arguments: [1, 3]) func aSpotCheckThatFailsTakesTheCacheBack(ranks: Int) async throws {
+  /// The spot check finds numbers with correct checksums that the teacher does not compute, and invalidates the cache.
+  @Test(arguments: [1, 3]) func aFailedSpotCheckInvalidatesTheCache(ranks: Int) async throws {
     try await scene.precompute("cache", ranks: 2)
     let whole = try scene.files("cache")
     let manifest = try JSONDecoder().decode(CacheManifest.self, from: try #require(whole["cache.json"]))
     for part in manifest.parts {
       let file = URL(filePath: "\(scene.folder("cache"))/\(part.file)")
       var bytes = try Data(contentsOf: file)
-      // Little-endian floats with their signs turned: rows of length 1 that look the other way.
+      // All little-endian floats get the opposite sign, so that the rows keep length 1.
       for at in stride(from: part.imageOffset + 3, to: part.imageOffset + (part.end - part.first) * 2 * 24 * 4, by: 4) {
         bytes[at] ^= 0x80
       }
       try bytes.write(to: file)
       let record = URL(filePath: "\(scene.folder("cache"))/\(part.file.replacing(".h5", with: ".json"))")
-      let sum = try SavedRun.sha256(of: file.path(percentEncoded: false))
+      let sum = try SHA256.ofFile(file.path(percentEncoded: false))
       try String(contentsOf: record, encoding: .utf8).replacing(part.sha256, with: sum)
         .write(to: record, atomically: true, encoding: .utf8)
     }
@@ -125,7 +124,7 @@ import Testing
     let run = try await scene.run("cache", ranks: ranks)
     #expect(run.status == 65 && run.output.contains("5 parts, 5 of them there already"), "\(run)")
     #expect(run.errors.contains("the stored embedding of the image"), "\(run)")
-    #expect(run.errors.contains("The cache was taken back"), "\(run)")
+    #expect(run.errors.contains("The cache was invalidated"), "\(run)")
     let training = try await scene.scene.run(scene.settings("cache"), ranks: 2)
     #expect(training.status == 74 && training.errors.contains("there is no cache.json"), "\(training)")
     let again = try await scene.precompute("cache", ranks: ranks)
@@ -133,7 +132,7 @@ import Testing
     #expect(try scene.files("cache") == whole)
   }
 
-  /// The view over all parts, read by another tool from another folder; a part that is gone reads as NaN.
+  /// Another tool in another folder reads the view over all parts. A missing part reads as NaN.
   @Test func h5dumpReadsTheView() async throws {
     try await scene.precompute("cache", ranks: 2)
     func dump(_ dataset: String, _ start: String, _ count: String) async throws -> String {

@@ -6,17 +6,17 @@ import Testing
 
 @testable import Launch
 
-/// `kinship precompute` in real jobs, and students of what it leaves.
+/// Real jobs of `kinship precompute`, and training from its caches.
 @Suite(.serialized) struct PrecomputeTests {
   let scene: CacheScene
 
   init() async throws { scene = try await CacheScene() }
 
-  /// Files, names and bytes are the same on any number of ranks; so are students of the cache and of the live teacher:
-  /// twenty steps cross six ends of epochs, and both views of each image.
+  /// A cache has the same files with the same bytes on any number of ranks, and trains the same student as the live
+  /// teacher. Twenty steps cross six ends of epochs and use both views of each image.
   @Test func equalsTheLiveTeacherOnAnyNumberOfRanks() async throws {
     let said = try await scene.precompute("on1", ranks: 1)
-    #expect(said.output.contains("corpus  whole; 8 embeddings computed again differ by at most"), "\(said)")
+    #expect(said.output.contains("corpus  complete; 8 embeddings computed again differ by at most"), "\(said)")
     let alone = try scene.files("on1")
     #expect(alone.keys.filter { $0.hasSuffix(".h5") }.count == CacheScene.parts + 1)
     for ranks in [2, 3] {
@@ -29,12 +29,12 @@ import Testing
       let cached = try await scene.train("cached\(ranks)", from: "on1", steps, ranks: ranks)
       #expect(cached.count == 20 && difference(cached, live) < 1e-5, "\(ranks): \(cached), live \(live)")
     }
-    // Other views are other crops: the comparison above could tell.
+    // Other views are other crops, so the comparison above would notice wrong ones.
     let other = try await scene.teacher.train("other", ["steps=20", "data.views=1"])
     #expect(difference(other, live) > 1e-4)
   }
 
-  @Test func whatIsStored() async throws {
+  @Test func contentsOfAPart() async throws {
     try await scene.precompute("cache", ranks: 2)
     let file = try HDF5File.open("\(scene.folder("cache"))/part-00004.h5")
     #expect(try file.dataset("image").shape == [3, 2, 24])
@@ -53,7 +53,7 @@ import Testing
     try file.close()
   }
 
-  /// Each dataset has a folder of its own in the cache; one that is mixed in twice is embedded once.
+  /// Each dataset has its own folder in the cache. A dataset that a run mixes in twice is embedded once.
   @Test func severalDatasets() async throws {
     let second = scene.scene.folder.path("second")
     let imported = try await MPIRun.kinship(
@@ -66,7 +66,7 @@ import Testing
       "data.datasets=[\"\(second)\", {path: \"\(scene.scene.dataset)\", weight: 2}, \"\(second)\"]", "steps=20",
     ]
     let said = try await scene.precompute("mixed", mixed, ranks: 3)
-    #expect(said.output.split(separator: "\n").count { $0.contains("  whole; ") } == 2, "\(said)")
+    #expect(said.output.split(separator: "\n").count { $0.contains("  complete; ") } == 2, "\(said)")
     let folders = try FileManager.default.contentsOfDirectory(atPath: scene.path("mixed")).sorted()
     #expect(folders == ["corpus", "second_part"])
     let live = try await scene.teacher.train("live", ["data.views=2"] + mixed)
@@ -95,7 +95,7 @@ import Testing
     #expect(off < tolerance && off > 1e-7, "\(off)")
   }
 
-  @Test func whatIsRefused() async throws {
+  @Test func refusals() async throws {
     func expect(_ run: MPIRun, _ status: Int, _ words: String..., at location: SourceLocation = #_sourceLocation) {
       #expect(run.status == status, "\(run)", sourceLocation: location)
       for word in words { #expect(run.errors.contains(word), "\(word): \(run)", sourceLocation: location) }
@@ -120,9 +120,9 @@ import Testing
       "its teacher's image.scaled_dct is not given, the run asks for true")
     expect(try await train("cache", ["data.seed=5"]), 65, "its data.seed is 0, the run asks for 5")
     expect(try await train("cache", ["data.views=3"]), 65, "its data.views is 2, the run asks for 3")
-    // More views than are asked for are no harm.
+    // A cache may have more views than the run asks for.
     #expect(try await scene.train("fewer", from: "cache", ["data.views=1", "steps=2"]).count == 2)
-    // Nor are they mixed up while they are written.
+    // Precomputing does not add to a cache of other settings.
     expect(
       try await scene.run("cache", ["data.seed=5"], ranks: 2), 65, "its data.seed is 0, the run asks for 5",
       "name another folder in teacher.cache")
@@ -130,7 +130,7 @@ import Testing
       try await scene.run("cache", ["teacher.cache.type=bf16"], ranks: 2), 65,
       "its numbers are fp32, the run asks for bf16")
 
-    // Another dataset under the same name.
+    // The cache refuses another dataset of the same name.
     let imported = try await MPIRun.kinship(
       [
         "dataset", "import", scene.scene.folder.path("table.csv"), "--output", scene.scene.folder.path("b/corpus"),

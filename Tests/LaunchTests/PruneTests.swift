@@ -7,14 +7,13 @@ import Testing
 
 @testable import Launch
 
-/// Runs that prune their model, through the program: the cut, the way on from any checkpoint around it, and the next
-/// stage.
+/// Tests pruning through the program: the cut, resuming from checkpoints before and after it, and the next stage.
 @Suite(.serialized) struct PruneTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
 
-  /// So quick that ten steps are enough: the target is there at once, and log α falls by a third of its range a step.
+  /// Ten steps are enough: the target is reached immediately, and log α falls by a third of its range in each step.
   private static let prune = "prune={sparsity: 0.4, step: 6, ramp: 0, learning_rate: 1.2}"
 
   private func config(_ name: String) throws -> CLIPConfig {
@@ -43,7 +42,7 @@ import Testing
       lines.prefix(6).allSatisfy { $0.pruning?.target == 0.4 } && lines.dropFirst(6).allSatisfy { $0.pruning == nil })
     let expected = lines.prefix(6).compactMap { $0.pruning?.expected }
     #expect(expected[0] < 0.05 && expected[5] > expected[0] + 0.02, "\(expected)")
-    // The rate rises until the cut and then falls.
+    // The learning rate rises until the cut and then falls.
     let rates = lines.compactMap(\.rate)
     #expect(rates.max() == rates[5] && abs(rates[0] - 5e-4 / 6) < 1e-9 && rates[9] < rates[6])
 
@@ -100,6 +99,6 @@ import Testing
     #expect(abs(already - Masks(layout).sparsity.value) < 1e-6)
     let enough = try await scene.run(
       ["name=third", sizes, "prune={sparsity: 0.01, step: 6}"], ["--dry-run"], ranks: 1)
-    #expect(enough.status == 65 && enough.errors.contains("of the model is gone already"), "\(enough)")
+    #expect(enough.status == 65 && enough.errors.contains("of the model has already been removed"), "\(enough)")
   }
 }

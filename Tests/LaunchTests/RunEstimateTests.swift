@@ -5,24 +5,27 @@ import Testing
 
 @testable import Launch
 
-/// What is said of a run before it starts, held to what it does.
+/// The estimate of a run, compared with the run.
 @Suite(.serialized) struct RunEstimateTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
 
-  /// The estimate of rank 0 for a run with these values set.
+  /// Returns the estimate of rank 0 for a run with these values set.
   private func estimate(_ values: [String], teacher: CLIPConfig? = nil, ranks: Int) throws -> RunEstimate {
     let run = try RunConfig.load(scene.runFile, overrides: values)
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
     let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.embedding)
-    return try RunEstimate(
-      run, config, student.parameters,
-      teacher: teacher.map { ($0, run.teacher?.microBatchSize, CLIP<Float>.layout($0).count) },
-      frozen: run.frozen(in: student.parameters), rank: 0, of: ranks)
+    let shape = RunShape(
+      run: run, config: config, parameters: student.parameters,
+      teacher: teacher.map {
+        RunShape.Teacher(config: $0, microBatchSize: run.teacher?.microBatchSize, isCached: false)
+      },
+      frozen: try run.frozen(in: student.parameters))
+    return RunEstimate(shape, rank: 0, of: ranks, ofNode: ranks)
   }
 
-  /// What rank 0 received in each step, as the run's log has it.
+  /// Returns the bytes that rank 0 received in each step, from the run's log.
   private func received(_ name: String) throws -> [Int] {
     let text = try String(contentsOf: scene.runFolder(name).appending(path: RunLog.fileName), encoding: .utf8)
     return try text.split(separator: "\n").compactMap {
@@ -31,8 +34,8 @@ import Testing
     }
   }
 
-  /// With every term, heads between widths, and rows that the ranks cannot share equally.
-  @Test func theBytesOfAStepAreThoseThatTheRanksExchange() async throws {
+  /// The runs have every term, projections between widths, and rows that the ranks cannot share equally.
+  @Test func theEstimatedBytesAreThoseThatTheRanksExchange() async throws {
     try await scene.train("teacher", ["steps=1"], ranks: 1)
     let teacher = try RunConfig.load(scene.runFile).model.resolved()
     var config = teacher
@@ -48,7 +51,7 @@ import Testing
       try await scene.train(name, values, ranks: ranks)
       let parts = try estimate(values, teacher: teacher, ranks: ranks).received
       let bytes = parts.reduce(0) { $0 + $1.bytes }
-      // Tokens that a step does not have cost nothing; captions are never as long as they may be.
+      // Tokens that a step does not have cost nothing, and captions do not fill their contexts.
       let tokens = parts.first { $0.name == RunEstimate.tokens }?.bytes ?? 0
       for found in try received(name) {
         #expect(
@@ -56,7 +59,7 @@ import Testing
       }
       #expect(ranks == 1 || bytes > 10_000 && tokens < bytes / 2, "\(name)")
     }
-    // What never moves never travels.
+    // Frozen parameters are not sent.
     let table = try estimate(["freeze=[token_embedding]"], ranks: 2)
     #expect(!table.received.contains { $0.name == RunEstimate.tokens } && table.tokenRows.received == 0)
   }
@@ -71,14 +74,14 @@ import Testing
     let pieces = try parts("batch.global=16", "batch.micro_batch_size=4", ranks: 1)
     let arena = try #require(one["parameters"])
     #expect(arena > 4 * 10_000 && one["gradients"] == arena && one["moments"] == 2 * arena)
-    // Half of each bucket, in whole lines of 64 bytes: of three and of the scale, which is a line of its own.
+    // A rank owns half of each bucket in whole lines of 64 bytes: of three buckets, and of the scale's single line.
     #expect(two["parameters"] == arena && abs((two["moments"] ?? 0) - arena) <= 2 * 4 * 64)
     #expect(abs((two["gradients"] ?? 0) - arena * 3 / 2) <= 4 * 64)
     for name in ["images' activations", "captions' activations (at most)"] {
       let bytes = try #require(one[name])
       let (half, quarter) = (try #require(two[name]), try #require(pieces[name]))
-      // Scores of a sequence and head take the same room for any number of pairs; features of pieces pass through one
-      // block.
+      // The scores of a sequence and head take the same memory for any number of pairs. With micro-batches, one block's
+      // buffers serve the forward that keeps nothing.
       #expect(bytes > 0 && half >= bytes / 2 && half < bytes * 11 / 20, "\(name)")
       #expect(quarter > bytes / 4 && quarter < bytes / 2, "\(name)")
     }
@@ -88,7 +91,7 @@ import Testing
     #expect(two["prepared batches"] == 3 * 8 * 3 * 16 * 16 * 4)
   }
 
-  /// Nothing is there but the run file: sizes are those that it declares.
+  /// No file exists except the run file, which declares all sizes.
   @Test func aDryRunNeedsNoFiles() async throws {
     let nowhere = scene.folder.path("nowhere")
     let declared = [
@@ -116,18 +119,18 @@ import Testing
     let uncounted = try await scene.run(["data.datasets=[\(nowhere)/a]"], ["--dry-run"], ranks: nil)
     #expect(uncounted.status == 74, "\(uncounted)")
     #expect(uncounted.errors.contains("give its number of images in data.datasets.0.samples"), "\(uncounted)")
-    // To train is another matter.
+    // Training needs the files.
     let real = try await scene.run(["data.datasets=[{path: \(nowhere)/a, samples: 1000}]"], ranks: nil)
     #expect(real.status != 0 && real.errors.contains("\(nowhere)/a"), "\(real)")
   }
 }
 
-/// `scripts/recipes/paper`: a run for each row of the paper's tables.
+/// `scripts/recipes/paper` has a run for each row of the paper's tables.
 @Suite struct PaperRecipeTests {
   private static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/recipes/paper", directoryHint: .isDirectory)
 
-  /// Student, objective and teacher of the rows; the teachers' own rows are no runs.
+  /// The student, objective and teacher of each row. The teachers' own rows are not runs.
   static let rows =
     [
       "clip", "tinyclip_vit-l-14", "tinyclip_vit-b-16", "clip-kd_vit-l-14", "clip-kd_vit-b-16", "intra_vit-l-14",
@@ -143,7 +146,7 @@ import Testing
     #expect(Set(names) == Set(Self.rows + ["common"]))
   }
 
-  @Test(arguments: rows) func aRowIsWhatItsNameSays(row: String) throws {
+  @Test(arguments: rows) func aRowHasThePartsOfItsName(row: String) throws {
     let presets = ["vit-t-16": "ViT-T-16", "vit-b-16": "ViT-B-16", "vit-l-14": "ViT-L-14", "rn50": "RN50"]
     let run = try RunConfig.load(Self.folder.appending(path: "\(row).yaml").path)
     let parts = row.split(separator: "_").map(String.init)

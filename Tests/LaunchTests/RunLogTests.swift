@@ -179,7 +179,7 @@ import Testing
     let file = run.folder.appending(path: "run.yaml")
     #expect(try RunConfig.load(file.path) == run)
 
-    let error = #expect(throws: RunFolderTaken.self) { try RunFolder.create(run, resuming: false) }
+    let error = #expect(throws: UserError.self) { try RunFolder.create(run, resuming: false) }
     #expect(error?.status == .usage)
     let message = "runs/tiny holds a run already; go on with it (--resume latest), or start another (--set name=…)"
     #expect(error?.description.hasSuffix(message) == true)
@@ -211,7 +211,7 @@ import Testing
     let folder = try TemporaryFolder()
     var run = try RunFileTests.decode(RunFileTests.least)
     run.output = try folder.write("file", [])
-    let error = #expect(throws: RunFolderFailure.self) { try RunFolder.create(run, resuming: false) }
+    let error = #expect(throws: UserError.self) { try RunFolder.create(run, resuming: false) }
     #expect(error?.status == .inputOutput)
     #expect(error?.description.hasSuffix("change output or name") == true)
   }

@@ -2,9 +2,9 @@ import Testing
 
 @testable import Launch
 
-/// The run file's `teacher`: what reads back, and what is refused.
+/// The section `teacher` of the run file is read, written and checked.
 @Suite struct TeacherConfigTests {
-  /// What a run file can say wrong of a teacher, with the key to change.
+  /// The message of each mistake names the key to change.
   @Test(arguments: [
     (
       "objective: intra",
@@ -47,12 +47,12 @@ import Testing
     ),
     ("teacher: {model: a, imge: {}}", "unknown key \"imge\" in teacher; did you mean \"image\"?"),
   ])
-  func whatARunFileSaysWrong(text: String, message: String) throws {
+  func mistakes(text: String, message: String) throws {
     let error = #expect(throws: RunFileError.self) { try RunFileTests.decode(RunFileTests.least + "\n" + text) }
     #expect(error?.description.contains(message) == true, "\(String(describing: error))")
   }
 
-  @Test func whatARunFileSaysReadsBack() throws {
+  @Test func settingsAreReadBack() throws {
     let text = """
 
       objective: standard

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// Teachers that cannot be used, what is said of them, and runs that would go on with another one.
+/// Errors for teachers that cannot be used and for runs that would resume with another one.
 @Suite(.serialized) struct TeacherErrorTests {
   let scene: TeacherScene
 
@@ -22,8 +22,8 @@ import Testing
     }
   }
 
-  @Test func whatTheHeaderSays() async throws {
-    let sha256 = try SavedRun.sha256(of: scene.weights)
+  @Test func headerAndDryRun() async throws {
+    let sha256 = try SHA256.ofFile(scene.weights)
     let file = [
       "teacher.model=\"\(scene.weights)\"", "teacher.vocabulary=\"\(scene.words)\"", "teacher.micro_batch_size=5",
     ]
@@ -32,7 +32,7 @@ import Testing
         file, ["--dry-run"], ranks: ranks, status: 0, "teacher 0.0", "24 px in patches of 8", "embedding 24",
         "SHA-256 \(sha256)", "5 pairs at a time", "parameters of the objective's own", "teacher")
     }
-    // A dry run needs no weights where the sizes are known, so that a recipe can be checked before they are fetched.
+    // If the sizes are known, a dry run needs no weights, so that a recipe can be checked before they are fetched.
     let lost = ["teacher.model=lost.safetensors", "teacher.vocabulary=\"\(scene.words)\""]
     try await expect(
       lost + ["teacher.config=\"\(scene.sizes)\""], ["--dry-run"], status: 0,
@@ -44,7 +44,7 @@ import Testing
       "warning: no term of the objective looks at the teacher nowhere: it is not loaded")
   }
 
-  @Test func filesThatAreNotThere() async throws {
+  @Test func missingFiles() async throws {
     try await expect(["teacher=lost.safetensors"], status: 74, "lost.safetensors: there is no such file")
     try await expect(["teacher=lost"], ranks: 2, status: 74, "lost/manifest.json")
     let alone = scene.scene.folder.path("alone.safetensors")
@@ -76,15 +76,15 @@ import Testing
       weights + ["teacher.image.std=[1, 1, .inf]"], status: 64, "teacher.image.std")
   }
 
-  @Test func wordsOfOthers() async throws {
-    // In open_clip's form nothing but their number tells one vocabulary from another.
+  @Test func otherVocabularies() async throws {
+    // In open_clip's form, vocabularies can only be told apart by their number of tokens.
     try await expect(
       ["teacher.model=\"\(scene.weights)\""], status: 65, "vocabulary.txt.gz: has ", "and the teacher ",
       "in teacher.vocabulary")
     try await expect(
       ["teacher.vocabulary=\"\(scene.scene.vocabulary)\""], status: 65, "is not the vocabulary that the teacher",
       "words.txt.gz, SHA-256")
-    // A run says which vocabulary it had; it must still be there, or be named.
+    // A run records its vocabulary, which must still be there, or be named.
     let moved = scene.scene.folder.path("moved.txt.gz")
     try FileManager.default.moveItem(atPath: scene.words, toPath: moved)
     try await expect([], ranks: 2, status: 65, "words.txt.gz: is not there", "teacher.vocabulary")
@@ -98,7 +98,7 @@ import Testing
     try await expect(
       ["name=second", "steps=3", "teacher=\"\(scene.scene.runFolder("stranger").path)\""], resume, ranks: 2, status: 65,
       "was trained with the teacher \(scene.teacher) (SHA-256", "go on with the teacher that it had")
-    // The teacher is known by what it is, not by where it lies.
+    // A teacher is identified by its contents and not by its path.
     let elsewhere = scene.scene.folder.path("elsewhere")
     try FileManager.default.copyItem(at: scene.scene.checkpoint("teacher", 4), to: URL(filePath: elsewhere))
     try await expect(["name=third", "steps=3", "teacher=\"\(elsewhere)\""], resume, status: 0, "going on after step 2")
@@ -110,14 +110,13 @@ import Testing
     try await scene.train("plain", ["objective=clip", "steps=2"])
     let later = ["--resume", scene.scene.checkpoint("plain", 2).path]
     try await expect(["name=sixth", "steps=3"], later, status: 65, "another objective: it lacks objective.")
-    // Affinity mimicking has nothing to learn of its own.
+    // Affinity mimicking has no parameters of its own.
     try await expect(
       ["name=seventh", "steps=3", "objective=tinyclip"], later, status: 0,
       "warning: ", "was trained without a teacher; this run goes on with one", "going on after step 2")
   }
 
-  /// Ranks whose teachers differ would learn from neither.
-  @Test func ranksWithOtherTeachers() async throws {
+  @Test func ranksWithDifferentTeachers() async throws {
     try await scene.scene.train("stranger", ["steps=1"], ranks: nil)
     let files = FileManager.default
     var command = ["mpirun", "--oversubscribe"]
@@ -131,6 +130,6 @@ import Testing
     }
     let run = try await MPIRun.execute(command, ranks: 2)
     #expect(run.status == 65, "\(run)")
-    #expect(run.errors.contains(" has another teacher than rank 0"), "\(run)")
+    #expect(run.errors.contains(" has a different teacher than rank 0"), "\(run)")
   }
 }

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Launch
 
-/// What a live teacher is shown and what it makes of it, against preparation and towers used plainly.
+/// The inputs and the embeddings of a live teacher, compared with plain preparation and plain towers.
 @Suite(.serialized) struct TeacherInputTests {
   let scene: TeacherScene
 
@@ -19,7 +19,7 @@ import Testing
       overrides: ["teacher=\"\(scene.teacher)\"", TeacherScene.objective, "image.grayscale=0.5"] + values)
   }
 
-  /// The parts of a run, as the trainer puts them together.
+  /// The parts of a run that prepare its batches.
   private struct Parts {
     let teacher: TeacherModel
     let student: BytePairTokenizer
@@ -35,17 +35,17 @@ import Testing
     }
   }
 
-  @Test func cropsWordsAndEmbeddingsAreWhatTheTeacherAloneWouldHave() throws {
+  @Test func inputsAndEmbeddingsEqualThoseOfTheTeacherAlone() throws {
     let run = try run([])
     let parts = try Parts(run)
-    let taught = CLIP<Float>(parts.teacher.config, frozen: true)
-    try parts.teacher.read(into: taught, ranges: nil)
-    let live = LiveTeacher(taught, microBatchSize: 3)
+    let teacher = CLIP<Float>(parts.teacher.config, frozen: true)
+    try parts.teacher.read(into: teacher, ranges: nil)
+    let live = LiveTeacher(teacher, microBatchSize: 3)
     let model = CLIP<Float>(try ModelFiles.sizes(scene.sizes), frozen: true)
     try ModelFiles.read(scene.weights, into: model)
     #expect(live.width == 24 && live.scale == exp(model.logitScale.value[0]))
 
-    // The teacher's own size, normalisation and transparency; the run's crops and colours.
+    // Images have the teacher's size, normalisation and handling of transparency, and the run's crops and colors.
     var options = try SavedRun(scene.checkpoint("teacher", 4)).image
     #expect(options.size == 24 && options.mean == [0.5, 0.25, 0.75] && options.alpha == .drop)
     options.scale = run.image.scale
@@ -87,9 +87,9 @@ import Testing
     #expect(worst < 1e-5)
   }
 
-  /// A teacher that wants images just as the student does is shown the very same memory; with the same words it gets
-  /// the same ids.
-  @Test func whatIsTheSameIsPreparedOnce() async throws {
+  /// A teacher with the same image preparation as the student reads the same memory. With the same vocabulary it gets
+  /// the same token ids.
+  @Test func equalInputsArePreparedOnce() async throws {
     try await scene.scene.train("twin", ["steps=2"], ranks: nil)
     let parts = try Parts(try run(["teacher=\"\(scene.scene.runFolder("twin").path)\""]))
     #expect(parts.teacher.vocabulary == scene.scene.vocabulary)

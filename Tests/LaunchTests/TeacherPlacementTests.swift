@@ -7,13 +7,13 @@ import Testing
 
 @testable import Launch
 
-/// Where a teacher's weights are, in real jobs: it changes memory and nothing else.
+/// Real jobs with the teacher's weights in each placement, which changes memory and nothing else.
 @Suite(.serialized) struct TeacherPlacementTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }
 
-  /// Losses of ten steps depend on every bit of the teacher's embeddings.
+  /// The losses of ten steps, which depend on every bit of the teacher's embeddings, are the same in all placements.
   @Test(arguments: [1, 2, 3]) func lossesAreTheSameToTheBit(ranks: Int) async throws {
     let file = ["teacher.model=\"\(scene.weights)\"", "teacher.vocabulary=\"\(scene.words)\""]
     let wanted = try await scene.train("wanted", ["teacher.placement=replicated"], ranks: ranks)
@@ -28,9 +28,9 @@ import Testing
     }
   }
 
-  /// Groups of ranks that each hold the weights once, the last one smaller; and a ResNet, whose running statistics
-  /// every rank has.
-  @Test func weightsSpreadOverSomeRanks() async throws {
+  /// Weights are sharded over groups of ranks, of which the last may be smaller. A ResNet's running statistics are on
+  /// every rank.
+  @Test func weightsShardedOverSomeRanks() async throws {
     try await scene.scene.train(
       "resnet",
       [
@@ -48,20 +48,21 @@ import Testing
         #expect(try scene.scene.losses("\(name)-\(over)") == wanted)
         let ranks = min(Int(over) ?? 3, 3)
         #expect(run.output.contains("sharded: over \(ranks) ranks, each of which keeps 1/\(ranks)"), "\(run)")
-        // Four steps of seven pairs, a pass each: three on the last of three ranks, two on the others.
+        // Each of four steps has a pass for each pair of the rank with most in rank 0's group: the last of the three
+        // ranks has three pairs, the others two.
         let passes = ranks == 3 ? 12 : 8
         #expect(run.output.contains("teacher's weights: gathered \(passes) times, waited "), "\(run)")
       }
     }
   }
 
-  /// Blocks are dealt to ranks, which are not in step.
-  @Test func precomputingIsNotSpread() async throws {
+  /// Ranks embed blocks at their own pace, so precomputing refuses sharded weights.
+  @Test func precomputingIsNotSharded() async throws {
     let run = try await CacheScene().run("sharded", ["teacher.placement=sharded"], ranks: 2)
     #expect(run.status == 64 && run.errors.contains("--set teacher.placement=node"), "\(run)")
   }
 
-  /// A teacher large enough to be seen beside what else a process holds.
+  /// The measured memory and reads fit the placement. The teacher is large compared with the rest of the process.
   @Test(arguments: [1, 2, 3]) func aNodeHoldsOneTeacher(ranks: Int) async throws {
     let words = try Vocabulary(contentsOf: scene.scene.vocabulary)
     var config = try CLIPConfig(preset: "ViT-64-B-8")
@@ -85,19 +86,18 @@ import Testing
       let found = try #require(line.firstMatch(of: #/measured ([0-9.]+) MiB a (?:node|rank)/#))
       let measured = try #require(Double(found.1))
       #expect(abs(measured / (whole * copies) - 1) < 0.15, "\(line), one is \(whole) MiB")
-      // Beside the header, and what the measuring reads itself. Who has it sharded reads it once more, for its
-      // checksum.
+      // Sharded weights are read once more, for the checksum.
       let times: Double = placement == "node" ? 1 : placement == "sharded" ? 2 : Double(ranks)
       let amount = try #require(line.firstMatch(of: #/read ([0-9.]+) MiB a node/#))
       let read = try #require(Double(amount.1))
       #expect(abs(read / (whole * times) - 1) < 0.01, "\(line), one is \(whole) MiB")
-      let sum = try SavedRun.sha256(of: scene.scene.folder.path(ModelFiles.weights))
+      let sum = try SHA256.ofFile(scene.scene.folder.path(ModelFiles.weights))
       #expect(run.output.contains("\(ModelFiles.weights), SHA-256 \(sum)"), "\(run)")
     }
   }
 
-  /// A rank reads its part of the arena and no more.
-  @Test func partsAreReadAlone() throws {
+  /// Reading a range of the arena fills this range and nothing else.
+  @Test func onlyTheGivenRangesAreRead() throws {
     let config = try ModelFiles.sizes(scene.sizes)
     let whole = CLIP<Float>(config, frozen: true)
     try ModelFiles.read(scene.weights, into: whole)

@@ -6,14 +6,15 @@ import Testing
 
 @testable import Launch
 
-/// A trained teacher beside the scene of a training run: other sizes than the student's, other words, another image
+/// The scene of a training run with a trained teacher that differs from the student in its sizes, vocabulary, image
 /// size, normalisation and handling of transparency.
 final class TeacherScene: Sendable {
   let scene: TrainScene
-  /// The teacher's vocabulary.
+  /// The path of the teacher's vocabulary.
   var words: String { scene.words }
+  /// The folder of the teacher's run.
   var teacher: String { scene.runFolder("teacher").path(percentEncoded: false) }
-  /// The teacher as it is left in its run's folder in open_clip's form.
+  /// The teacher's weights and sizes in open_clip's form, which its run has written.
   var weights: String { scene.runFolder("teacher").appending(path: ModelFiles.weights).path(percentEncoded: false) }
   var sizes: String { scene.runFolder("teacher").appending(path: ModelFiles.config).path(percentEncoded: false) }
 
@@ -32,15 +33,15 @@ final class TeacherScene: Sendable {
       ], ranks: nil)
   }
 
-  /// Every term that has parameters, the intra-modal term, and the contrastive loss.
+  /// An objective with every term that has parameters, the intra-modal term, and the contrastive loss.
   static let objective = "objective={preset: intra, fd: 20, icl: 1}"
 
-  /// Runs a student of the teacher, with values set after.
+  /// Runs the training of a student with these values set last.
   func run(_ values: [String] = [], _ options: [String] = [], ranks: Int? = nil) async throws -> MPIRun {
     try await scene.run(["teacher=\"\(teacher)\"", Self.objective] + values, options, ranks: ranks)
   }
 
-  /// Trains a student to the end; returns the loss of every step.
+  /// Trains a student to the end, and returns the loss of every step.
   @discardableResult
   func train(
     _ name: String, _ values: [String] = [], _ options: [String] = [], ranks: Int? = nil

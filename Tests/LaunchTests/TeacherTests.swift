@@ -7,19 +7,20 @@ import Testing
 
 @testable import Launch
 
-/// Students of a live teacher, in real jobs.
+/// Real jobs that learn from a live teacher.
 @Suite(.serialized) struct TeacherTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }
 
+  /// Returns the names of the objective's own parameters in a checkpoint.
   private static func own(_ checkpoint: Checkpoint) -> [String] {
     checkpoint.manifest.parameters.map(\.name).filter { NamedSlice.Owner(of: $0) == .objective }
   }
 
-  /// Ten steps over four epochs of three, seven pairs in each: neither 2 nor 3 ranks divide them.
+  /// Ten steps cross three ends of epochs. Each has seven pairs, which neither 2 nor 3 divides.
   @Test func tenLossesOnAnyNumberOfRanks() async throws {
-    let before = try SavedRun.sha256(of: scene.weights)
+    let before = try SHA256.ofFile(scene.weights)
     let alone = try await scene.train("on1", ranks: 1)
     #expect(alone.count == 10 && alone.allSatisfy(\.isFinite))
     for ranks in [2, 3] {
@@ -27,10 +28,10 @@ import Testing
       #expect(difference(losses, alone) < 1e-5, "\(ranks): \(losses), alone \(alone)")
     }
     let plain = try await scene.train("plain", ["objective=clip"])
-    #expect(difference(plain, alone) > 0.1, "the teacher counts: \(alone), without \(plain)")
+    #expect(difference(plain, alone) > 0.1, "with the teacher \(alone), without \(plain)")
 
-    // The student's checkpoint holds the student and the heads; the teacher stays as it was.
-    #expect(try SavedRun.sha256(of: scene.weights) == before)
+    // The student's checkpoint holds the student and the heads. The teacher is unchanged.
+    #expect(try SHA256.ofFile(scene.weights) == before)
     let checkpoint = try scene.checkpoint("on2", 10)
     let saved = try SavedRun(checkpoint)
     let model = CLIP<Float>.layout(try CLIPConfig(json: Data(saved.model.utf8)))
@@ -40,7 +41,7 @@ import Testing
     #expect(checkpoint.manifest.parameters.contains { $0.name.hasPrefix("objective.") && $0.shape.contains(24) })
     #expect(saved.teacher?.path == scene.teacher)
 
-    // So do evaluations and open_clip's form without the heads.
+    // The weights in open_clip's form do not have the heads, and evaluations do not need them.
     let weights = try SafetensorsFile(
       scene.scene.runFolder("on2").appending(path: ModelFiles.weights).path(percentEncoded: false))
     #expect(Set(weights.names) == Set(model.entries.map(\.name)))
@@ -68,7 +69,7 @@ import Testing
     }
   }
 
-  @Test func piecesGiveTheLossesOfTheWhole() async throws {
+  @Test func microBatchesGiveTheSameLosses() async throws {
     let whole = try await scene.train("whole", ["teacher.micro_batch_size=all"])
     for (microBatchSize, student) in [("1", "all"), ("2", "3")] {
       let pieces = try await scene.train(
@@ -78,8 +79,8 @@ import Testing
     }
   }
 
-  /// The same weights in open_clip's form, with sizes and normalisation from the JSON beside them, from elsewhere, or
-  /// from the run file.
+  /// A teacher in open_clip's form gives the same losses, with sizes and normalisation from the JSON file beside the
+  /// weights, from one elsewhere, or from the run file.
   @Test func theSameTeacherInOpenCLIPsForm() async throws {
     let losses = try await scene.train("run")
     let from = ["teacher.model=\"\(scene.weights)\"", "teacher.vocabulary=\"\(scene.words)\""]
@@ -89,7 +90,7 @@ import Testing
     let elsewhere = ["teacher.model=\"\(alone)\"", "teacher.vocabulary=\"\(scene.words)\""]
     #expect(try await scene.train("elsewhere", elsewhere + ["teacher.config=\"\(scene.sizes)\""]) == losses)
 
-    // A JSON that says nothing of images means CLIP's way of them; the run file may know better.
+    // A JSON file without preprocessing means CLIP's normalisation, which the run file can replace.
     let saved = try SavedRun(scene.checkpoint("teacher", 4))
     let bare = try scene.scene.folder.write("bare.json", saved.model.utf8)
     let unsaid = try await scene.train("unsaid", elsewhere + ["teacher.config=\"\(bare)\""])
@@ -103,8 +104,8 @@ import Testing
     #expect(said == losses)
   }
 
-  /// A ResNet teaches with its running statistics: so its embeddings do not depend on what else is in the batch.
-  @Test func aResNetTeaches() async throws {
+  /// A ResNet uses its running statistics, so its embeddings do not depend on the rest of the batch.
+  @Test func aResNetAsTeacher() async throws {
     try await scene.scene.train(
       "resnet",
       [
@@ -120,7 +121,7 @@ import Testing
     #expect(try await scene.train("file", teacher + ["teacher.model=\"\(file)\""]) == whole)
   }
 
-  /// A scale that is fixed is the same from the first step to the checkpoint.
+  /// A fixed scale is the same from the first step to the checkpoint.
   @Test func aFixedScaleIsNotLearned() async throws {
     try await scene.train("fixed", ["objective=tinyclip", "steps=3"], ranks: 2)
     #expect(try scene.scene.log("fixed", "step").map(\.logitScale).allSatisfy { abs(($0 ?? 0) - 50) < 1e-3 })

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-/// When a run saves, what it keeps, and what that costs.
+/// Tests when a run saves, which checkpoints it keeps, and how long saving holds it up.
 @Suite(.serialized) struct TrainCheckpointTests {
   let scene: TrainScene
 

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Whatever is wrong stops all ranks soon, before the first step where it can be known, with a code and a reason.
+/// Every mistake ends all ranks soon, if possible before the first step, with an exit code and a reason.
 @Suite(.serialized) struct TrainErrorTests {
   let scene: TrainScene
 
@@ -36,7 +36,7 @@ import Testing
     try await expect([], status: 65, "shard-00001.h5")
   }
 
-  /// An image that no decoder takes ends the run, for a batch without it would be another batch.
+  /// An image that cannot be decoded ends the run, because the batch would be another one without it.
   @Test func imagesThatCannotBePrepared() async throws {
     let dataset = try Dataset.open(scene.dataset)
     let path = scene.folder.path("spoiled")
@@ -53,7 +53,7 @@ import Testing
       let run = try await scene.run(["data.datasets=[\"\(path)\"]", "name=on\(ranks)"], ranks: ranks)
       #expect(run.status == 65, "\(run)")
       #expect(run.errors.contains("the image \"image 9\" of the dataset spoiled cannot be prepared"), "\(run)")
-      // It is in the first epoch, which has three steps.
+      // The image is in the first epoch, which has three steps.
       #expect(try scene.losses("on\(ranks)").count < 4)
     }
     try await expect(["image.max_pixels=100"], status: 65, "the limit is 100 pixels", "image.max_pixels")
@@ -102,9 +102,9 @@ import Testing
     try await expect(["output=\(file)"], status: 74, "cannot make the run's folder")
   }
 
-  /// Ranks that were told different things would wait for each other for ever.
+  /// Ranks with different options would wait for each other forever.
   @Test(arguments: [["--set", "optimizer.learning_rate=1e-3"], ["--resume", "auto"], ["--dry-run"]])
-  func ranksThatWereToldDifferently(options: [String]) async throws {
+  func ranksWithOtherOptions(options: [String]) async throws {
     let train = [try MPIRun.path(of: "kinship"), "train", scene.runFile]
     let run = try await MPIRun.execute(
       ["mpirun", "--oversubscribe", "-n", "1"] + train + [":", "-n", "1"] + train + options, ranks: 2)
@@ -115,7 +115,7 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
   }
 
-  /// Nodes with disks of their own may have other files under the same names.
+  /// Nodes with their own disks may have different files under the same names.
   @Test func ranksWithOtherFiles() async throws {
     let files = FileManager.default
     let text = try String(contentsOf: URL(filePath: scene.runFile), encoding: .utf8)
@@ -139,7 +139,7 @@ import Testing
       ["vocabulary", "train", scene.dataset, "--merges", "20", "--output", nodes[1].path + "/vocabulary.txt.gz"],
       ranks: nil)
     try #require(learned.status == 0, "\(learned)")
-    try await expect(65, " has another vocabulary than rank 0")
+    try await expect(65, " has a different vocabulary than rank 0")
     try files.removeItem(at: nodes[1].appending(path: "vocabulary.txt.gz"))
     try files.copyItem(atPath: scene.vocabulary, toPath: nodes[1].path + "/vocabulary.txt.gz")
 
@@ -152,6 +152,6 @@ import Testing
           image: dataset.image(sample), captions: dataset.captions(sample), key: dataset.key(sample)))
     }
     _ = try writer.finish()
-    try await expect(65, " has another dataset corpus than rank 0")
+    try await expect(65, " has a different dataset corpus than rank 0")
   }
 }

@@ -7,10 +7,10 @@ import Testing
 
 @testable import Launch
 
-/// What was trained is used: measured while it is trained, from its checkpoints, and from open_clip's files.
+/// Tests the uses of a trained model: evaluation during training, from checkpoints, and from open_clip's files.
 @Suite(.serialized) struct TrainEvaluationTests {
   let scene: TrainScene
-  /// More images than are encoded at once, so that several ranks have something to do.
+  /// There are more images than one block holds, so that several ranks have work.
   let other: EvaluationScene
 
   init() async throws {
@@ -37,7 +37,7 @@ import Testing
       #expect(
         try await evaluate(retrieval, scene.checkpoint("tiny", 10), ranks: ranks, as: RetrievalFigures.self) == first)
     }
-    // Another model gives others.
+    // Another model gives other figures.
     #expect(
       try await evaluate(retrieval, scene.checkpoint("tiny", 4), ranks: nil, as: RetrievalFigures.self) != first)
 
@@ -94,7 +94,7 @@ import Testing
     let found = try Dictionary(uniqueKeysWithValues: file.names.map { ($0, try file.shape(of: $0).array) })
     #expect(found == expected)
 
-    // A run that has nothing left to do writes them again.
+    // A run that is complete writes them again when it is resumed.
     try FileManager.default.removeItem(at: folder.appending(path: "open_clip_model.safetensors"))
     try await scene.train("tiny", ["steps=2"], ["--resume", "latest"], ranks: nil)
     #expect(FileManager.default.fileExists(atPath: folder.appending(path: "open_clip_model.safetensors").path))

@@ -3,18 +3,18 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Runs that stop and go on: from which checkpoint, with which bits, and what is refused.
+/// Tests that a run resumes from the right checkpoint with the same bits, and which checkpoints it refuses.
 @Suite(.serialized) struct TrainResumeTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
 
-  /// The checksums of a checkpoint's parts: parameters and both moments of every rank.
+  /// Returns the checksums of a checkpoint's parts: the parameters and moments of every rank.
   private func parts(_ name: String, _ step: Int) throws -> [String] {
     try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
   }
 
-  /// What a run that was stopped after `step` steps has left behind, under another name.
+  /// Copies what a run would have left behind after `step` steps to the folder of another run.
   private func copy(_ name: String, as other: String, until step: Int) throws {
     let files = FileManager.default
     try files.copyItem(at: scene.runFolder(name), to: scene.runFolder(other))
@@ -28,7 +28,7 @@ import Testing
     }
   }
 
-  /// After step 4 an epoch of three steps is under way, after step 6 one has ended.
+  /// Step 4 lies within an epoch of three steps, and step 6 ends one.
   @Test(arguments: [4, 6]) func goesOnWithTheSameBits(step: Int) async throws {
     let every = "checkpoint.every=\(step)"
     let straight = try await scene.train("straight", [every], ranks: 2)
@@ -84,7 +84,7 @@ import Testing
     let lost = try await scene.run(["name=new"], ["--resume", "latest"], ranks: 2)
     #expect(lost.status == 74, "\(lost)")
     #expect(lost.errors.contains("new/checkpoints/latest: there is no checkpoint to go on from"), "\(lost)")
-    // Nothing is left behind that would stand in a new run's way.
+    // Nothing is left behind that would prevent a new run.
     try await scene.train("new", ["steps=2"], ["--resume", "auto"], ranks: 2)
 
     let again = try await scene.run(["name=new", "steps=2"], ranks: 2)
@@ -102,9 +102,9 @@ import Testing
     #expect(
       larger.errors.contains("parameter visual.proj has the shape [32, 16], the model expects [32, 24]"), "\(larger)")
 
-    // More steps than were planned are no mistake.
+    // A resumed run may have more steps than before.
     #expect(try await scene.train("new", ["steps=3"], ["--resume", "latest"], ranks: 2).count == 3)
-    // A run's folder stands for its latest checkpoint.
+    // The path of a run's folder means its latest checkpoint.
     #expect(try await scene.train("next", ["steps=4"], ["--resume", scene.runFolder("new").path], ranks: 2).count == 1)
   }
 
@@ -119,11 +119,11 @@ import Testing
     #expect(run.errors.contains("other.txt.gz: is not the vocabulary that"), "\(run)")
   }
 
-  /// A signal stops all ranks after the same step with everything saved, and the run goes on as if nothing had been.
+  /// A signal stops all ranks after the same step with everything saved, and the resumed run has the same bits.
   @Test(arguments: ["USR1", "TERM"]) func stopsInGoodOrder(signal: String) async throws {
     let set = ["optimizer.schedule=constant", "name=stopped"]
     let train = ["train", scene.runFile] + (set + ["steps=1_000_000"]).flatMap { ["--set", $0] }
-    // mpirun hands SIGUSR1 on to its ranks. Its own SIGTERM it follows with a kill, so that goes to one rank.
+    // mpirun forwards SIGUSR1 to its ranks, but kills them soon after a SIGTERM; that signal goes to one rank.
     let script = """
       mpirun --oversubscribe -n 2 sh -c 'echo $$ > "$0.$OMPI_COMM_WORLD_RANK"; exec "$@"' "$PIDS" "$@" &
       "$AWAIT" lines "$LOG" 1 '"step":5,' --while $!

@@ -2,13 +2,13 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What `kinship train` computes, in real jobs: the losses of a known run, on any number of ranks and in pieces.
+/// Tests the losses of `kinship train` in real jobs, on any number of ranks and with micro-batches.
 @Suite(.serialized) struct TrainTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }
 
-  /// The losses of the scene's run, as this program gave them. Kernels of other processors round differently.
+  /// The losses that this program computed for the scene's run. The kernels of other processors round differently.
   static let reference = [
     4.00936048, 4.61431933, 2.16758830, 2.42488230, 2.39026221, 2.03769544, 1.95249978, 1.95814254, 1.84975529,
     2.03961164,
@@ -25,7 +25,7 @@ import Testing
 
   @Test func piecesGiveTheLossesOfTheWhole() async throws {
     let whole = try await scene.train("whole", ranks: 1)
-    // 7 = 3 + 3 + 1; and 3 = 2 + 1 on one rank, 4 = 2 + 2 on the other.
+    // 7 = 3 + 3 + 1; on two ranks 3 = 2 + 1 and 4 = 2 + 2.
     for (microBatchSize, ranks) in [(3, 1), (2, 2)] {
       let pieces = try await scene.train(
         "pieces\(microBatchSize)", ["batch.micro_batch_size=\(microBatchSize)"], ranks: ranks)
@@ -46,7 +46,7 @@ import Testing
     }
   }
 
-  /// With a rate of nothing, and all samples in every step, only crops, colours and captions can change the loss.
+  /// At learning rate 0 and with all samples in every step, only crops, colours and captions can change the loss.
   @Test func whatImagesAndCaptionsAreShown() async throws {
     let still = [
       "batch.global=23", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0", "steps=4", "data.captions=first",

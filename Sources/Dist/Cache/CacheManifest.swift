@@ -91,7 +91,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     index * partSamples..<min((index + 1) * partSamples, description.dataset.samples)
   }
 
-  static func partFile(_ index: Int) -> String { "part-\(CheckpointManifest.digits(index, 5)).h5" }
+  static func partFile(_ index: Int) -> String { "part-\(CheckpointManifest.digits(index, width: 5)).h5" }
 
   /// The key that a part's record must match: the same key and BLAS kernel give the same bits.
   var key: String { "\(description.key) \(type.rawValue) \(partSamples) \(version)" }

@@ -2,21 +2,22 @@ internal import Foundation
 internal import Synchronization
 internal import Tensor
 
-/// Writes the checkpoints of a run in a thread, while the ranks go on.
+/// Writes the checkpoints of a run on a thread, while training continues.
 ///
-/// What is saved is a copy: `save` returns when this rank has made it, in memory that stays and that is as large as
-/// what the rank writes. The threads of all ranks meet over a communicator of their own; a checkpoint that is still
-/// being written holds the next one up. What goes wrong is thrown by the call after that.
+/// `save` copies what the rank writes into memory that is kept for the next checkpoint, and returns. The threads of all
+/// ranks have a communicator of their own. A checkpoint that is still being written delays the next one. Errors of the
+/// thread are thrown by the next call.
 public final class BackgroundCheckpoints {
-  /// A checkpoint that is in its place.
+  /// A published checkpoint.
   public struct Saved: Sendable {
     public let step: Int
     public let folder: String
-    /// Why older checkpoints that should go could not be removed; known to rank 0.
+    /// The errors of older checkpoints that could not be removed. It is empty on all ranks but 0.
     public let notRemoved: [String]
-    /// How long this rank was held up: by the checkpoint before, and by the copy; without a copy by all of it.
+    /// The seconds that `save` took on this rank: for the previous checkpoint and the copy, or without a copy for all
+    /// of the write.
     public let blocked: Double
-    /// From the copy's end until it was in its place.
+    /// The seconds from the end of the copy until the checkpoint was published.
     public let seconds: Double
   }
 
@@ -24,14 +25,14 @@ public final class BackgroundCheckpoints {
   private let thread: CommunicationThread
   private let inBackground: Bool
   private let done = Done()
-  /// Values, both moments and any average of what this rank owns.
+  /// The copy of this rank's values, moments and, if there is one, average.
   private var buffer = Tensor<Float>(Shape(0))
 
   /// Every rank must call it.
   ///
   /// - Parameters:
-  ///   - writer: tells the communicator of all ranks how to write to which folder.
-  ///   - inBackground: false: `save` makes no copy, and returns when the checkpoint is in its place.
+  ///   - inBackground: if false, `save` makes no copy, and returns when the checkpoint is published.
+  ///   - writer: makes the writer that uses the given communicator.
   public init(inBackground: Bool, over ranks: Communicator, writer: (Communicator) -> CheckpointWriter) throws {
     let own = try ranks.duplicate(name: "checkpoints")
     self.writer = writer(own)
@@ -39,7 +40,7 @@ public final class BackgroundCheckpoints {
     self.inBackground = inBackground
   }
 
-  /// Bytes that the copies of `count` scalars, with both their moments, take; with their average too if there is one.
+  /// Returns the bytes of the copies of `count` scalars and their moments, and if `averaged` of their average.
   public static func bytes(of count: Int, averaged: Bool) -> Int {
     numbers(of: count, averaged: averaged) * MemoryLayout<Float>.stride
   }
@@ -48,19 +49,19 @@ public final class BackgroundCheckpoints {
     CheckpointPart.Group.all(averaged: averaged).count * count
   }
 
-  /// Takes the memory for copies of so many scalars, so that the first checkpoint costs no more than the others.
+  /// Allocates the memory for copies of `count` scalars, so that the first checkpoint costs no more than the others.
   public func reserve(_ count: Int, averaged: Bool) {
     let numbers = Self.numbers(of: count, averaged: averaged)
     if inBackground, buffer.count != numbers { buffer = Tensor(Shape(numbers)) }
   }
 
-  /// Begins to write a checkpoint. All ranks call it, with their own ranges of one arena and the same record;
-  /// afterwards the arena may change.
+  /// Begins to write a checkpoint. Every rank must call it, with its own ranges of one arena and the same record. The
+  /// arena may change afterwards.
   ///
-  /// - Throws: `CheckpointError` of this checkpoint or an earlier one, exit code 74; `MPIError`.
+  /// - Throws: the `CheckpointError` (exit code 74) of this checkpoint or an earlier one; `MPIError`.
   public func save(_ state: CheckpointState, _ record: CheckpointRecord) throws {
     let start = ContinuousClock.now
-    try Trace.span("wait for the checkpoint before", .wait) { try thread.wait() }
+    try Trace.span("wait for the previous checkpoint", .wait) { try thread.wait() }
     let state = inBackground ? Trace.span("copy for a checkpoint", .data) { copied(state) } : state
     let released = ContinuousClock.now
     let blocked = (released - start) / .seconds(1)
@@ -75,13 +76,13 @@ public final class BackgroundCheckpoints {
     if !inBackground { try wait() }
   }
 
-  /// The checkpoints that have come into their place since the last call. Throws what has gone wrong.
+  /// Returns the checkpoints that were published since the last call. Throws the first error of the thread.
   public func finished() throws -> [Saved] {
     try thread.check()
     return done.take()
   }
 
-  /// Waits until nothing is being written.
+  /// Waits until all checkpoints are published.
   public func wait() throws { try Trace.span("wait for a checkpoint", .wait) { try thread.wait() } }
 
   private func copied(_ state: CheckpointState) -> CheckpointState {
@@ -89,7 +90,7 @@ public final class BackgroundCheckpoints {
     return state.copied(into: buffer)
   }
 
-  /// What the thread has to tell.
+  /// The published checkpoints, which the thread adds and the caller takes.
   private final class Done: Sendable {
     private let list = Mutex<[Saved]>([])
 

@@ -1,22 +1,21 @@
 internal import Foundation
 public import Tensor
 
-/// A checkpoint that was found whole: every part is there, has its size, and has its checksum.
+/// A checkpoint whose parts are all verified: each exists and has the size and checksum in the manifest.
 public struct Checkpoint: Sendable {
-  /// The folder, links resolved.
+  /// The folder, with symbolic links resolved.
   public let folder: String
   public let manifest: CheckpointManifest
 
-  /// Of its manifest, which has the checksums of all parts.
+  /// The SHA-256 of the manifest, which contains the checksums of all parts.
   public var sha256: String {
     get throws { try OpenFile.reading("\(folder)/\(CheckpointManifest.file)").sha256() }
   }
 
-  /// Opens a checkpoint after all of it was verified.
+  /// Opens a checkpoint after verifying all of it. With a communicator every rank must call it; each verifies its share
+  /// of the parts, and all get the same result.
   ///
-  /// With a communicator all ranks call it, each verifies its share of the parts, and all get the same answer.
-  ///
-  /// - Throws: `CheckpointError` that names every part that is missing, truncated or altered; `MPIError`.
+  /// - Throws: a `CheckpointError` that names every part that is missing, truncated or altered; `MPIError`.
   public static func open(_ folder: String, communicator: Communicator? = nil) throws -> Checkpoint {
     let folder = resolved(folder)
     var verdict = Verdict()
@@ -36,30 +35,31 @@ public struct Checkpoint: Sendable {
     return Checkpoint(folder: folder, manifest: manifest)
   }
 
-  /// The best checkpoint of a run: the one marked `latest` if it is whole, else the newest whole one.
+  /// Finds the checkpoint to resume a run from: the one marked `latest` if it is sound, otherwise the newest sound one.
+  /// With a communicator every rank must call it.
   ///
-  /// - Returns: the checkpoint, nil where there is none; and what is wrong with each that was passed over.
+  /// - Returns: the checkpoint, or nil if there is none; and an error for each checkpoint that was passed over.
   public static func newestSound(
     in runFolder: String, communicator: Communicator? = nil
   ) throws -> (found: Checkpoint?, unsound: [CheckpointError]) {
     let folders = CheckpointFolders(run: runFolder)
-    var names = Array(folders.candidates().joined(separator: "\n").utf8)
-    try communicator?.broadcast(&names)
+    let names = try communicator?.broadcast { folders.candidates() } ?? folders.candidates()
     var unsound: [CheckpointError] = []
-    for name in String(decoding: names, as: UTF8.self).split(separator: "\n") {
+    for name in names {
       do {
-        return (try open(folders.path(String(name)), communicator: communicator), unsound)
+        return (try open(folders.path(name), communicator: communicator), unsound)
       } catch let error as CheckpointError { unsound.append(error) }
     }
     return (nil, unsound)
   }
 
-  /// The path without links, so that a mark that moves meanwhile does not matter, and without a slash at its end.
+  /// Returns the path without symbolic links, so that it stays valid if `latest` moves, and without a final slash.
   private static func resolved(_ folder: String) -> String {
     let path = URL(filePath: folder, directoryHint: .isDirectory).resolvingSymlinksInPath().path(percentEncoded: false)
     return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
   }
 
+  /// Verifies a part. Returns the problem with its status, or nil if the part is sound.
   private static func problem(of part: CheckpointManifest.Part, in folder: String) -> (String, ExitStatus)? {
     do throws(FileError) {
       let path = "\(folder)/\(part.file)"
@@ -76,28 +76,29 @@ public struct Checkpoint: Sendable {
   }
 }
 
-// MARK: Reading
+// MARK: Reading into an arena
 
 extension Checkpoint {
-  /// Fills an arena with the parameters, by name, whatever layout and number of ranks they were written with.
+  /// Fills an arena with the parameters by name, whatever layout and number of ranks they were written with.
   ///
   /// - Parameters:
-  ///   - entries: what the arena holds.
-  ///   - values: the whole arena; what no entry covers is left alone.
-  ///   - owner: parameters of this owner may be in the checkpoint and not in the arena. Nil: none may.
-  ///   - averaged: their moving average in place of the parameters themselves.
-  /// - Throws: `CheckpointError` where there is no average; that lists every parameter that is missing, unexpected or
-  ///   of another shape.
+  ///   - entries: the parameters in the arena.
+  ///   - values: the whole arena. Gaps between entries are left alone.
+  ///   - owner: the checkpoint may hold parameters of this owner that the arena lacks. Nil allows none.
+  ///   - averaged: if true, reads the moving average of the parameters in place of the parameters themselves.
+  /// - Throws: a `CheckpointError` if there is no average, or one that lists every parameter that is missing,
+  ///   unexpected or of another shape.
   public func readValues(
     _ entries: [NamedSlice], into values: Tensor<Float>, leaving owner: NamedSlice.Owner? = nil, averaged: Bool = false
   ) throws(CheckpointError) {
-    try read(averaged ? .average : .parameters, entries, [0..<values.count], into: values, leaving: owner)
+    try readValues(entries, range: 0..<values.count, into: values, leaving: owner, averaged: averaged)
   }
 
-  /// The same on all ranks of a communicator: each reads its share, once, and then the shares are exchanged. All ranks
-  /// call it with the same entries; what no entry covers becomes that of the rank whose share it is.
+  /// Does the same on all ranks of a communicator: each reads its share once, and then the shares are all-gathered.
+  /// Every rank must call it with the same entries. A gap between entries gets the numbers of the rank whose share it
+  /// is in.
   ///
-  /// - Throws: as above; `MPIError`.
+  /// - Throws: the same errors; `MPIError`.
   public func readValues(
     _ entries: [NamedSlice], into values: Tensor<Float>, over communicator: Communicator,
     leaving owner: NamedSlice.Owner? = nil, averaged: Bool = false
@@ -108,14 +109,13 @@ extension Checkpoint {
     if communicator.size > 1 { try communicator.allGather(partsOf: values, ranges: ranges) }
   }
 
-  /// Fills one range of an arena with its part of the parameters, and reads no more than that.
+  /// Fills one range of an arena, and reads no more than that.
   ///
   /// - Parameters:
-  ///   - entries: what the whole arena holds.
-  ///   - range: the part of the arena to fill.
-  ///   - values: that part, `range.count` scalars.
-  ///   - owner: as above.
-  /// - Throws: as above, be a parameter in the range or not.
+  ///   - entries: the parameters in the whole arena.
+  ///   - range: the range of the arena to fill.
+  ///   - values: the `range.count` scalars of that range.
+  /// - Throws: the same errors, also for parameters outside of the range.
   public func readValues(
     _ entries: [NamedSlice], range: Range<Int>, into values: Tensor<Float>, leaving owner: NamedSlice.Owner? = nil,
     averaged: Bool = false
@@ -123,13 +123,13 @@ extension Checkpoint {
     try read(averaged ? .average : .parameters, entries, [range], into: values, leaving: owner)
   }
 
-  /// Fills the moments of some ranges of the arena, and reads no more than these.
+  /// Fills AdamW's moments of some ranges of an arena, and reads no more than these.
   ///
   /// - Parameters:
-  ///   - entries: what the arena holds.
-  ///   - ranges: the parts of the arena to which the moments belong.
-  ///   - first: AdamW's first moment of the ranges, end to end.
-  ///   - second: AdamW's second moment, likewise.
+  ///   - entries: the parameters in the whole arena.
+  ///   - ranges: the ranges of the arena to which the moments belong.
+  ///   - first: the first moments of the ranges, end to end.
+  ///   - second: the second moments, likewise.
   public func readMoments(
     _ entries: [NamedSlice], ranges: [Range<Int>], first: Tensor<Float>, second: Tensor<Float>
   ) throws(CheckpointError) {
@@ -137,11 +137,7 @@ extension Checkpoint {
     try read(.moment2, entries, ranges, into: second)
   }
 
-  /// Fills the moving average of some ranges of the arena, and reads no more than these.
-  ///
-  /// - Parameters:
-  ///   - entries: what the arena holds.
-  ///   - average: of the ranges, end to end.
+  /// Fills `average` with the moving average of some ranges of an arena, end to end, and reads no more than these.
   public func readAverage(
     _ entries: [NamedSlice], ranges: [Range<Int>], into average: Tensor<Float>
   ) throws(CheckpointError) {
@@ -159,7 +155,7 @@ extension Checkpoint {
     let problems = mismatches(entries, leaving: owner)
     guard problems.isEmpty else { throw CheckpointError(folder, problems) }
     let indices = Dictionary(uniqueKeysWithValues: manifest.parameters.enumerated().map { ($1.name, $0) })
-    // In the checkpoint's own order parts are opened one after another.
+    // In the checkpoint's own order, parts are opened one after another.
     let ordered = entries.compactMap { entry in indices[entry.name].map { (entry, index: $0) } }
       .sorted { $0.index < $1.index }
     let reader = CheckpointReader(self)
@@ -177,8 +173,8 @@ extension Checkpoint {
     }
   }
 
-  /// Every parameter that is missing, unexpected or of another shape than in an arena of these entries; those of
-  /// `owner` may be in the checkpoint alone.
+  /// Lists every parameter that is missing, unexpected or of another shape than in an arena of these entries. The
+  /// checkpoint may hold parameters of `owner` that the arena lacks.
   public func mismatches(_ entries: [NamedSlice], leaving owner: NamedSlice.Owner? = nil) -> [String] {
     let stored = Dictionary(uniqueKeysWithValues: manifest.parameters.map { ($0.name, $0.shape) })
     let expected = Set(entries.map(\.name))
@@ -200,7 +196,7 @@ extension Checkpoint {
   }
 }
 
-/// What a rank found wrong.
+/// The problems that a rank found.
 private struct Verdict: Codable {
   var problems: [String] = []
   var status: ExitStatus = .badData
@@ -211,7 +207,7 @@ private struct Verdict: Codable {
     if finding.status.rawValue > status.rawValue { status = finding.status }
   }
 
-  /// Everything that any rank found, once, in rank order.
+  /// Returns the problems of all ranks in rank order, each once. Every rank must call it.
   func merged(over communicator: Communicator) throws -> Verdict {
     var merged = Verdict()
     for other in try communicator.allGather(self) {
@@ -220,5 +216,78 @@ private struct Verdict: Codable {
       }
     }
     return merged
+  }
+}
+
+// MARK: Scalars
+
+/// Reads scalars of one checkpoint by parameter, whatever parts hold them. It keeps the last few parts open.
+final class CheckpointReader {
+  private let checkpoint: Checkpoint
+  private let places: [[CheckpointManifest.Place]]
+  private var open: [(part: Int, file: HDF5File)] = []
+  private static let mostOpen = 8
+
+  init(_ checkpoint: Checkpoint) {
+    self.checkpoint = checkpoint
+    places = checkpoint.manifest.places()
+  }
+
+  /// Fills `target` with a range of the scalars of parameter number `parameter`, and reads no more than these.
+  func read(
+    _ group: CheckpointPart.Group, _ parameter: Int, _ elements: Range<Int>, into target: Tensor<Float>
+  ) throws(CheckpointError) {
+    precondition(target.count == elements.count, "\(target.shape) for \(elements)")
+    try CheckpointError.naming(checkpoint.folder) {
+      let name = group.dataset(checkpoint.manifest.parameters[parameter].name)
+      for place in places[parameter] {
+        let shared = place.range.clamped(to: elements)
+        guard !shared.isEmpty else { continue }
+        let first = place.row + shared.lowerBound - place.range.lowerBound
+        try file(place.part).dataset(name).read(
+          into: target.slice(shared.lowerBound - elements.lowerBound..<shared.upperBound - elements.lowerBound),
+          rows: first..<first + shared.count)
+      }
+    }
+  }
+
+  private func file(_ part: Int) throws -> HDF5File {
+    if let known = open.first(where: { $0.part == part }) { return known.file }
+    if open.count == Self.mostOpen { open.removeFirst() }
+    let file = try HDF5File.open("\(checkpoint.folder)/\(checkpoint.manifest.parts[part].file)")
+    open.append((part, file))
+    return file
+  }
+}
+
+// MARK: Errors
+
+/// A checkpoint that cannot be written or used, with all its problems.
+public struct CheckpointError: Error, ExitCoded, Hashable, CustomStringConvertible {
+  public let folder: String
+  /// The problems, one sentence each; never empty.
+  public let problems: [String]
+  /// 65 if the stored contents are wrong, 74 if the system reports an error.
+  public let status: ExitStatus
+
+  init(_ folder: String, _ problems: [String], status: ExitStatus = .badData) {
+    self.folder = folder
+    self.problems = problems
+    self.status = status
+  }
+
+  public var description: String {
+    problems.count == 1
+      ? "checkpoint \(folder): \(problems[0])"
+      : "checkpoint \(folder):" + problems.map { "\n  \($0)" }.joined()
+  }
+
+  /// Runs `body` and converts a failure of the system or of the HDF5 library to an error of this checkpoint.
+  static func naming<R>(_ folder: String, _ body: () throws -> R) throws(CheckpointError) -> R {
+    do {
+      return try body()
+    } catch let error as CheckpointError {
+      throw error
+    } catch { throw CheckpointError(folder, ["\(error)"], status: .inputOutput) }
   }
 }

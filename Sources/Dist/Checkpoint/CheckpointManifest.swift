@@ -1,10 +1,10 @@
 internal import Foundation
 internal import Tensor
 
-/// The list of what a checkpoint holds: `manifest.json`. It is written last, so a folder with one is complete.
+/// The contents of a checkpoint: `manifest.json`. It is written last, so a folder with a manifest is complete.
 ///
-/// Positions count scalars of the parameters laid end to end in the order of `parameters`: no gaps, whatever the
-/// arena looked like, so that any other layout can be filled from it.
+/// Positions count the scalars of all parameters, laid end to end without gaps in the order of `parameters`, so that an
+/// arena of any layout can be filled from them.
 public struct CheckpointManifest: Codable, Hashable, Sendable {
   public struct Parameter: Codable, Hashable, Sendable {
     public let name: String
@@ -14,36 +14,36 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   /// One rank's file.
   public struct Part: Codable, Hashable, Sendable {
     public let file: String
-    /// The positions that it holds, rising.
+    /// The positions that it holds, in rising order.
     public let ranges: [Range<Int>]
     public let bytes: Int
-    /// Of the whole file, in hexadecimal digits.
+    /// The SHA-256 of the whole file, in hexadecimal digits.
     public let sha256: String
   }
 
-  /// What a checkpoint that was written again with other parts was made from.
+  /// The checkpoint from which another one with the same numbers but other parts was written.
   public struct Origin: Codable, Hashable, Sendable {
     public let folder: String
-    /// Of its manifest.
+    /// The SHA-256 of its manifest.
     public let sha256: String
-    /// How many ranks the job had that trained it.
+    /// The number of ranks of the job that trained it.
     public let ranks: Int
-    /// The version of Kinship that wrote it again.
+    /// The version of Kinship that wrote the other one.
     public let version: String
   }
 
-  /// Consecutive scalars of one parameter that lie in one part.
+  /// Consecutive scalars of one parameter in one part.
   struct Place {
-    /// Which of the parameter's scalars.
+    /// The scalars, counted within the parameter.
     let range: Range<Int>
     let part: Int
-    /// Where they begin in the part's data set of the parameter.
+    /// The row of the first scalar in the part's data set of the parameter.
     let row: Int
   }
 
   /// The manifest's name in a checkpoint's folder.
   public static let file = "manifest.json"
-  /// Holds the manifest's own SHA-256, in the form that `sha256sum --check` reads.
+  /// The file with the manifest's own SHA-256, in the form that `sha256sum --check` reads.
   static let digestFile = "manifest.sha256"
   static let currentFormat = 2
 
@@ -51,31 +51,32 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   public let format: Int
   public let record: CheckpointRecord
   public let parameters: [Parameter]
-  /// One a rank of the job that wrote it, in rank order.
+  /// The parts, one for each rank of the job that wrote it, in rank order.
   public let parts: [Part]
-  /// Nil for what a job in training wrote itself.
+  /// The checkpoint that this one was made from; nil if a training job wrote it.
   public var origin: Origin?
-  /// True where each part holds the moving average of its scalars, too; nil where none does.
+  /// True if each part also holds the moving average of its scalars; nil if none does.
   var ema: Bool?
 
   public var isAveraged: Bool { ema ?? false }
 
-  /// How many ranks the job had that trained it.
+  /// The number of ranks of the job that trained the checkpoint.
   public var ranks: Int { origin?.ranks ?? parts.count }
 
-  /// How many scalars the parameters have.
+  /// The number of scalars of all parameters.
   var count: Int { parameters.reduce(0) { $0 + $1.shape.reduce(1, *) } }
 
   static func partFile(_ rank: Int, of ranks: Int) -> String {
-    "part-\(digits(rank, 5))-of-\(digits(ranks, 5)).h5"
+    "part-\(digits(rank, width: 5))-of-\(digits(ranks, width: 5)).h5"
   }
 
-  static func digits(_ number: Int, _ width: Int) -> String {
+  /// Returns the number with leading zeros, at least `width` digits in all.
+  static func digits(_ number: Int, width: Int) -> String {
     let text = String(number)
     return String(repeating: "0", count: max(width - text.count, 0)) + text
   }
 
-  /// Where the scalars of each parameter are, in their order.
+  /// Returns the places of each parameter's scalars, in their order.
   func places() -> [[Place]] {
     let ranges = parts.enumerated().flatMap { index, part in part.ranges.map { (range: $0, part: index) } }
       .filter { !$0.range.isEmpty }.sorted { $0.range.lowerBound < $1.range.lowerBound }
@@ -102,7 +103,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     return places
   }
 
-  /// What of each parameter lies in the positions.
+  /// Returns the slices of the parameters at these positions.
   func slices(_ positions: Range<Int>) -> [CheckpointPart.Slice] {
     var start = 0
     return parameters.compactMap { parameter in
@@ -115,32 +116,27 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     }
   }
 
-  /// The same checkpoint in other parts.
+  /// Returns the manifest of the same checkpoint with other parts.
   func resharded(_ parts: [Part], origin: Origin) -> CheckpointManifest {
     CheckpointManifest(format: format, record: record, parameters: parameters, parts: parts, origin: origin, ema: ema)
   }
 
-  /// Writes the manifest and its digest into `folder`, and brings both to the disk.
-  func write(into folder: String) throws(FileError) {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = Self.encodingOfNonFinite
-    let text: [UInt8]
-    do {
-      text = Array(try encoder.encode(self)) + Array("\n".utf8)
-    } catch { throw FileError(action: "encode", path: "\(folder)/\(Self.file)", reason: "\(error)") }
-    let digest = "\(SHA256.hash(text).hexadecimal)  \(Self.file)\n"
-    for (name, bytes) in [(Self.digestFile, Array(digest.utf8)), (Self.file, text)] {
-      try Publish.file("\(folder)/\(name)", raising: { $0 }, body: { file throws(FileError) in try file.append(bytes) })
-    }
+  /// Writes the manifest and its digest into `folder`, and syncs both to the disk.
+  func write(into folder: String) throws {
+    let encoder = JSONEncoder.readable
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    let text = Array(try encoder.encode(self)) + Array("\n".utf8)
+    try Publish.write(Self.digest(of: text), to: "\(folder)/\(Self.digestFile)")
+    try Publish.write(text, to: "\(folder)/\(Self.file)")
   }
 
-  /// Reads the manifest of `folder` and proves that it is whole and makes sense.
+  /// Reads the manifest of `folder` and checks that it is unaltered and consistent.
   static func read(_ folder: String) throws(CheckpointError) -> CheckpointManifest {
     let (text, digest) = try CheckpointError.naming(folder) {
-      (try contents("\(folder)/\(file)"), try contents("\(folder)/\(digestFile)"))
+      (try OpenFile.contents("\(folder)/\(file)"), try OpenFile.contents("\(folder)/\(digestFile)"))
     }
-    guard digest == Array("\(SHA256.hash(text).hexadecimal)  \(file)\n".utf8) else {
+    guard digest == Self.digest(of: text) else {
       throw CheckpointError(folder, ["\(file) was altered: its SHA-256 is not the one in \(digestFile)"])
     }
     let decoder = JSONDecoder()
@@ -154,16 +150,12 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     return manifest
   }
 
-  private static let encodingOfNonFinite = JSONEncoder.NonConformingFloatEncodingStrategy.convertToString(
-    positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-
-  /// A small file's bytes.
-  private static func contents(_ path: String) throws(FileError) -> [UInt8] {
-    let file = try OpenFile.reading(path)
-    return try file.read(try file.size(), of: UInt8.self, at: 0)
+  /// Returns the contents of the digest file of a manifest with these bytes.
+  private static func digest(of text: [UInt8]) -> [UInt8] {
+    Array("\(SHA256.hash(text).hexadecimal)  \(file)\n".utf8)
   }
 
-  /// What contradicts itself; nil where nothing does.
+  /// The first inconsistency, or nil if there is none.
   var problem: String? {
     guard format == Self.currentFormat else {
       return "it has format \(format), this program reads \(Self.currentFormat); use the version that wrote it,"
@@ -190,16 +182,16 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
         return "the ranges of part \(index) do not rise"
       }
     }
+    let ranges = parts.flatMap(\.ranges).sorted { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }
     var end = 0
-    for range in parts.flatMap(\.ranges).sorted(by: { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) })
-    {
+    for range in ranges {
       guard range.lowerBound == end else { return "the parts' ranges overlap or leave gaps at \(end)" }
       end = range.upperBound
     }
     return end == total ? nil : "the parts hold \(end) scalars, the parameters have \(total)"
   }
 
-  /// How many elements an array of this shape has; nil for a shape that cannot be.
+  /// Returns the number of elements of an array with this shape, or nil if there is no such array.
   private static func count(of sizes: [Int]) -> Int? {
     guard Shape(sizes) != nil else { return nil }
     var count = 1

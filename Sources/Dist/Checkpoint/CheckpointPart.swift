@@ -1,40 +1,41 @@
 internal import Foundation
 internal import Tensor
 
-/// One rank's file of a checkpoint: for each parameter of which the rank owns something, its scalars, both their
-/// moments, and their moving average where the run has one, as vectors with the attributes `ranges` (which of the
-/// parameter's scalars they are) and `shape` (of the whole parameter).
+/// One rank's file of a checkpoint.
+///
+/// For each parameter that the rank owns scalars of, it holds these scalars, both their moments, and their moving
+/// average if the run has one, as vectors. The attribute `ranges` says which of the parameter's scalars a vector holds,
+/// and `shape` is the shape of the whole parameter.
 struct CheckpointPart {
   enum Group: String {
     case parameters, moment1, moment2
     /// An exponential moving average of the parameters.
     case average = "ema"
 
-    /// What a part holds of each parameter.
+    /// Returns the groups that a part holds of each parameter.
     static func all(averaged: Bool) -> [Group] { [.parameters, .moment1, .moment2] + (averaged ? [.average] : []) }
 
     func dataset(_ name: String) -> String { "/\(rawValue)/\(name)" }
   }
 
-  /// What a part holds of one parameter.
+  /// The scalars of one parameter that a part holds.
   struct Slice {
     let name: String
     let shape: Shape
-    /// Which of the parameter's scalars, rising; never empty.
+    /// The scalars, counted within the parameter, in rising order; never empty.
     let ranges: [Range<Int>]
 
     var count: Int { ranges.reduce(0) { $0 + $1.count } }
-    /// As an attribute says it: `0:8 24:32`.
+    /// The ranges as in the attribute: `0:8 24:32`.
     var text: String { ranges.map { "\($0.lowerBound):\($0.upperBound)" }.joined(separator: " ") }
   }
 
-  /// Gives scalars of a parameter, by its name, of one of the slice's ranges. They are asked for some at a time, and
-  /// what was given may be overwritten by the next call.
+  /// Returns scalars of a parameter, all within one of its slice's ranges. The next call may overwrite them.
   typealias Numbers = (_ group: Group, _ name: String, _ scalars: Range<Int>) throws -> Tensor<Float>
 
-  /// At least what the HDF5 library takes beside the numbers, for each data set and for a file.
+  /// Upper bounds on the bytes that the HDF5 library adds to the numbers, for each data set and for a file.
   private static let overhead = (dataset: 1536, file: 16_384)
-  /// Scalars that pass through the HDF5 library at a time: nobody waits long for its lock.
+  /// The number of scalars that pass through the HDF5 library at a time, so that no thread waits long for its lock.
   static let piece = 1 << 20
 
   let path: String
@@ -49,7 +50,7 @@ struct CheckpointPart {
     self.numbers = numbers
   }
 
-  /// A bound on the file's size.
+  /// An upper bound on the file's size in bytes.
   var byteBound: Int {
     slices.reduce(Self.overhead.file) {
       let dataset = $1.count * MemoryLayout<Float>.size + Self.overhead.dataset + 2 * $1.text.utf8.count
@@ -57,8 +58,8 @@ struct CheckpointPart {
     }
   }
 
-  /// Writes the file, brings it to the disk, reads it back from there and compares every bit. Returns its size and
-  /// SHA-256. A file that cannot be finished is removed: a disk that was full would stay so.
+  /// Writes the file, syncs it to the disk, reads it back from there and compares every bit. Returns its size and
+  /// SHA-256. A file that cannot be finished is removed, because otherwise a full disk would stay full.
   func write() throws -> (bytes: Int, sha256: String) {
     do {
       try writeFile()
@@ -109,7 +110,7 @@ struct CheckpointPart {
     try file.close()
   }
 
-  /// Which scalars of the parameter, and where in the data set, some at a time.
+  /// Calls `body` with the scalars of a slice, a piece at a time, and their rows in the data set.
   private static func forEachPiece(
     of slice: Slice, _ body: (_ scalars: Range<Int>, _ rows: Range<Int>) throws -> Void
   ) throws {
@@ -124,7 +125,7 @@ struct CheckpointPart {
     }
   }
 
-  /// Compares without rounding, so that a NaN equals itself.
+  /// Compares bits, so that a NaN equals itself.
   private static func sameBits(_ one: Tensor<Float>, _ other: Tensor<Float>) -> Bool {
     unsafe one.withUnsafeMutableBuffer { left in
       unsafe other.withUnsafeMutableBuffer { right in

@@ -1,21 +1,20 @@
 public import Tensor
 
-/// What one rank gives to a checkpoint: a flat arena, of which it owns some ranges, and the moments of these; where
-/// there is one, their moving average.
+/// One rank's contribution to a checkpoint: the ranges that it owns of a flat arena, with AdamW's moments and, if the
+/// run has one, the moving average of these ranges.
 public struct CheckpointState: Sendable {
-  /// The parameters, by rising offset; there may be gaps between them, which are not stored.
-  public let entries: [NamedSlice]
-  /// This rank's parts of the arena, rising. All ranks' together hold each parameter's every scalar once.
-  public let ranges: [Range<Int>]
-  /// The whole arena, or this rank's parts of it end to end.
-  let values: Tensor<Float>
-  let isPacked: Bool
-  /// AdamW's first moment of the ranges, end to end.
-  public let firstMoment: Tensor<Float>
-  /// AdamW's second moment, likewise.
-  public let secondMoment: Tensor<Float>
-  /// The moving average of the ranges' values, likewise; the same ranks have one, or none has.
-  public let average: Tensor<Float>?
+  /// The parameters, by rising offset. Gaps between them are not stored.
+  let entries: [NamedSlice]
+  /// The ranges of the arena that this rank owns, rising. All ranks' ranges together hold each scalar once.
+  let ranges: [Range<Int>]
+  /// The whole arena, or if `isPacked` this rank's ranges of it, end to end.
+  private var values: Tensor<Float>
+  private var isPacked = false
+  /// The first and second moments of the ranges, end to end.
+  private var firstMoment: Tensor<Float>
+  private var secondMoment: Tensor<Float>
+  /// The moving average of the ranges' values, end to end. Either all ranks have one or none.
+  private(set) var average: Tensor<Float>?
 
   /// - Parameter values: the whole arena; only this rank's ranges of it are written.
   public init(
@@ -33,31 +32,20 @@ public struct CheckpointState: Sendable {
       zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }
         && ranges.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= values.count },
       "\(ranges) in an arena of \(values.count)")
-    self.init(entries, ranges, values, isPacked: false, firstMoment, secondMoment, average)
-  }
-
-  private init(
-    _ entries: [NamedSlice], _ ranges: [Range<Int>], _ values: Tensor<Float>, isPacked: Bool,
-    _ firstMoment: Tensor<Float>, _ secondMoment: Tensor<Float>, _ average: Tensor<Float>?
-  ) {
-    let count = Self.count(ranges)
-    precondition(firstMoment.count == count && secondMoment.count == count, "moments of the rank's own ranges")
-    precondition(average.map { $0.count == count } ?? true, "an average of the rank's own ranges")
     self.entries = entries
     self.ranges = ranges
     self.values = values
-    self.isPacked = isPacked
     self.firstMoment = firstMoment
     self.secondMoment = secondMoment
     self.average = average
+    let (count, vectors) = (ownCount, [firstMoment, secondMoment, average ?? firstMoment])
+    precondition(vectors.allSatisfy { $0.count == count }, "moments and average of the rank's \(count) scalars")
   }
 
-  private static func count(_ ranges: [Range<Int>]) -> Int { ranges.reduce(0) { $0 + $1.count } }
+  /// The number of scalars that this rank owns, including gaps.
+  var ownCount: Int { ranges.reduce(0) { $0 + $1.count } }
 
-  /// How many scalars this rank owns, gaps included.
-  var ownCount: Int { Self.count(ranges) }
-
-  /// What of each parameter this rank owns.
+  /// The slices of the parameters that this rank owns.
   var slices: [CheckpointPart.Slice] {
     entries.compactMap { entry in
       let shared = ranges.map { $0.clamped(to: entry.range) }.filter { !$0.isEmpty }
@@ -66,7 +54,7 @@ public struct CheckpointState: Sendable {
     }
   }
 
-  /// This rank's positions among the parameters laid end to end.
+  /// The positions of this rank's scalars, as the manifest counts them.
   var positions: [Range<Int>] {
     var found: [Range<Int>] = []
     var start = 0
@@ -86,27 +74,28 @@ public struct CheckpointState: Sendable {
     return found
   }
 
-  /// The vectors of own scalars that this rank gives.
-  var vectors: Int { CheckpointPart.Group.all(averaged: average != nil).count }
-
-  /// The same numbers in other memory: `vectors` times as many scalars as this rank owns.
+  /// Returns a copy whose numbers are in `memory`, which has as many scalars as this rank owns for each group.
   func copied(into memory: Tensor<Float>) -> CheckpointState {
-    let parts = (0..<vectors).map { memory.slice($0 * ownCount..<($0 + 1) * ownCount) }
-    let (values, first, second) = (parts[0], parts[1], parts[2])
+    func vector(_ index: Int) -> Tensor<Float> { memory.slice(index * ownCount..<(index + 1) * ownCount) }
+    var other = self
+    (other.values, other.firstMoment, other.secondMoment) = (vector(0), vector(1), vector(2))
+    other.isPacked = true
     var start = 0
     for range in ranges {
       let own = start..<start + range.count
-      copy(self.values.slice(isPacked ? own : range), into: values.slice(own))
+      copy(values.slice(isPacked ? own : range), into: other.values.slice(own))
       start = own.upperBound
     }
-    copy(firstMoment, into: first)
-    copy(secondMoment, into: second)
-    if let average { copy(average, into: parts[3]) }
-    return CheckpointState(
-      entries, ranges, values, isPacked: true, first, second, average == nil ? nil : parts[3])
+    copy(firstMoment, into: other.firstMoment)
+    copy(secondMoment, into: other.secondMoment)
+    if let average {
+      other.average = vector(3)
+      copy(average, into: vector(3))
+    }
+    return other
   }
 
-  /// This rank's part of a checkpoint, to be written to `path`.
+  /// Returns this rank's part of a checkpoint, to be written to `path`.
   func part(_ path: String) -> CheckpointPart {
     let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
     return CheckpointPart(path, slices, averaged: average != nil) { group, name, scalars in
@@ -121,7 +110,7 @@ public struct CheckpointState: Sendable {
     }
   }
 
-  /// Where a place of the arena, within one of the ranges, is when the ranges are laid end to end.
+  /// Returns where a range of the arena, within one of this rank's ranges, is when these are laid end to end.
   private func packed(_ place: Range<Int>) -> Range<Int> {
     var start = 0
     for range in ranges {
@@ -134,9 +123,9 @@ public struct CheckpointState: Sendable {
   }
 }
 
-/// What a checkpoint says besides parameters and moments; the same on every rank.
+/// The contents of a checkpoint besides parameters and moments. They are the same on every rank.
 public struct CheckpointRecord: Codable, Hashable, Sendable {
-  /// A small array that is not a parameter: running statistics, an optimizer's counters. Written exactly.
+  /// A small array that is not a parameter, such as running statistics. Its values are written exactly.
   public struct Array: Codable, Hashable, Sendable {
     public let name: String
     public let shape: [Int]
@@ -149,28 +138,26 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
     }
   }
 
-  /// Optimizer steps taken.
+  /// The number of optimizer steps so far.
   public var step: Int
-  /// Images and captions seen.
+  /// The number of image-caption pairs that were seen.
   public var samples: Int
-  /// Batches by which the data are ahead of the steps, where a run has gone back to a checkpoint but not to its data.
+  /// The number of batches that were read but not trained on, if the run went back to a checkpoint but not in its data.
   public var passedOver: Int?
   /// The resolved run, as JSON.
   public var run: String
   public var arrays: [Array]
   /// The version of Kinship that wrote it.
   public var version: String
-  /// The BLAS kernel and the threads of a rank: resuming on the same ones gives the same bits.
+  /// The BLAS kernel and the threads of a rank. Resuming with the same gives the same bits.
   public var kernel: String
   public var threads: Int
 
   public init(
-    step: Int, samples: Int, passedOver: Int? = nil, run: String, arrays: [Array] = [], version: String, kernel: String,
-    threads: Int
+    step: Int, samples: Int, run: String, arrays: [Array] = [], version: String, kernel: String, threads: Int
   ) {
     self.step = step
     self.samples = samples
-    self.passedOver = passedOver
     self.run = run
     self.arrays = arrays
     self.version = version

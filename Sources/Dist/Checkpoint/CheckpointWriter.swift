@@ -1,11 +1,11 @@
 internal import Foundation
 internal import Tensor
 
-/// Which checkpoints of a run remain when a new one is in its place.
+/// The rule by which older checkpoints of a run remain after a new one is published.
 public struct CheckpointRetention: Sendable, Equatable {
-  /// How many of the newest; nil for all.
+  /// The number of the newest checkpoints that remain; nil keeps all.
   public var newest: Int?
-  /// Those whose steps are a multiple of this, too.
+  /// If not nil, checkpoints whose step is a multiple of this also remain.
   public var every: Int?
 
   public init(newest: Int?, every: Int? = nil) {
@@ -14,7 +14,7 @@ public struct CheckpointRetention: Sendable, Equatable {
     self.every = every
   }
 
-  /// Those of some steps that remain.
+  /// Returns the steps whose checkpoints remain.
   func kept(of steps: [Int]) -> Set<Int> {
     let newest = steps.sorted(by: >).prefix(newest ?? .max)
     return Set(newest).union(steps.filter { step in every.map { step % $0 == 0 } ?? false })
@@ -23,19 +23,18 @@ public struct CheckpointRetention: Sendable, Equatable {
 
 /// Writes the checkpoints of one run.
 ///
-/// A checkpoint is a folder with a part a rank and a manifest. It is written under another name, brought to the disk
-/// and read back before it is renamed, so a folder named `step-…` is whole, whenever the job dies.
+/// A checkpoint is a folder with one part for each rank and a manifest. It is written under another name, synced to the
+/// disk and read back before it is renamed, so a folder named `step-…` is complete, whenever the job dies.
 public struct CheckpointWriter: Sendable {
-  /// What has been done when a test wants to step in.
+  /// The points in a write at which a test can intervene.
   package enum Stage: String, Sendable {
     case partWritten, manifestWritten, renamed, published
   }
 
-  /// What came of a write.
+  /// The result of a write.
   public struct Receipt: Sendable {
-    /// The checkpoint's folder.
     public let folder: String
-    /// Why older checkpoints that should go could not be removed; known to rank 0.
+    /// The errors of older checkpoints that could not be removed. It is empty on all ranks but 0.
     public let notRemoved: [String]
   }
 
@@ -44,10 +43,11 @@ public struct CheckpointWriter: Sendable {
   private let communicator: Communicator
   private var folders: CheckpointFolders { CheckpointFolders(run: runFolder) }
 
-  /// Bytes that may still be written where a path lies; a test says otherwise.
+  /// Returns the free bytes on the file system of a path. Tests replace it.
   package var available: @Sendable (String) throws(FileError) -> Int = { path throws(FileError) in
     try Publish.available(at: path)
   }
+  /// Is called at every stage. Tests replace it.
   package var reached: @Sendable (Stage) -> Void = { _ in }
 
   public init(runFolder: String, retention: CheckpointRetention, communicator: Communicator) {
@@ -56,17 +56,18 @@ public struct CheckpointWriter: Sendable {
     self.communicator = communicator
   }
 
-  /// Writes `step-STEP`, marks it `latest`, and removes what need not remain. All ranks call it, with their own
-  /// ranges of one arena and the same record; it returns when the checkpoint is published.
+  /// Writes `step-STEP`, marks it `latest`, and removes what the retention does not keep. Every rank must call it, with
+  /// its own ranges of one arena and the same record. It returns when the checkpoint is published.
   ///
-  /// - Throws: `CheckpointError` (exit code 74) where there is too little space or the system refuses; `MPIError`.
+  /// - Throws: a `CheckpointError` (exit code 74) if there is too little space or the system reports an error;
+  ///   `MPIError`.
   public func write(_ state: CheckpointState, _ record: CheckpointRecord) throws -> Receipt {
     let target = folders.path(folders.name(record.step))
     let partial = folders.partial(record.step)
     let file = CheckpointManifest.partFile(communicator.rank, of: communicator.size)
     let part = state.part("\(partial)/\(file)")
 
-    // Ranks may write for minutes, and their cores are wanted elsewhere.
+    // Ranks may write for minutes, and other threads need their cores meanwhile.
     try communicator.patientBarrier()
     let bound = try communicator.allReduce(part.byteBound)
     if communicator.rank == 0 {
@@ -91,8 +92,7 @@ public struct CheckpointWriter: Sendable {
         let manifest = CheckpointManifest(
           format: CheckpointManifest.currentFormat, record: record,
           parameters: state.entries.map { .init(name: $0.name, shape: $0.shape.array) },
-          parts: parts,
-          ema: state.average == nil ? nil : true)
+          parts: parts, ema: state.average == nil ? nil : true)
         if let problem = manifest.problem { preconditionFailure("the ranks' ranges of the arena: \(problem)") }
         try manifest.write(into: partial)
         reached(.manifestWritten)
@@ -105,11 +105,77 @@ public struct CheckpointWriter: Sendable {
     return Receipt(folder: target, notRemoved: notRemoved)
   }
 
-  /// Makes the folder to write into, after a look at the space that is left.
+  /// Creates the folder to write into, after checking the free space.
   private func prepare(_ partial: String, bytes: Int) throws(FileError) {
     try Publish.makeFolder(runFolder)
     try Publish.requireSpace(bytes, at: runFolder, for: partial, available: available)
     try Publish.removeAll(partial)
     try Publish.makeFolder(partial)
+  }
+}
+
+// MARK: Folders
+
+/// The folders of a run's checkpoints, named by their step, and the link `latest`.
+struct CheckpointFolders {
+  static let latest = "latest"
+
+  let run: String
+
+  func name(_ step: Int) -> String { "step-\(CheckpointManifest.digits(step, width: 8))" }
+  func path(_ name: String) -> String { "\(run)/\(name)" }
+
+  /// Returns the path of a checkpoint that is being written. It is never read.
+  func partial(_ step: Int) -> String { path("\(name(step)).partial") }
+
+  /// Returns the path of a checkpoint that another of the same step is about to replace. It can be read until then.
+  func replaced(_ step: Int) -> String { path("\(name(step)).replaced") }
+
+  /// Lists the entries of the run's folder that have a checkpoint's name, with their steps.
+  private func all() -> [(step: Int, name: String, suffix: String)] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: run)) ?? []
+    return names.compactMap { name in
+      guard let match = name.wholeMatch(of: /step-([0-9]{8,})(|\.partial|\.replaced)/), let step = Int(match.1) else {
+        return nil
+      }
+      return (step, name, String(match.2))
+    }
+  }
+
+  /// Returns the names of the checkpoints to resume from, best first: the one marked `latest`, then by falling step.
+  func candidates() -> [String] {
+    let complete = all().filter { $0.suffix != ".partial" }
+    let falling = complete.sorted { ($1.step, $0.suffix) < ($0.step, $1.suffix) }.map(\.name)
+    let marked = try? FileManager.default.destinationOfSymbolicLink(atPath: path(Self.latest))
+    return falling.filter { $0 == marked } + falling.filter { $0 != marked }
+  }
+
+  /// Renames the finished folder of `step` to its final name and marks it `latest`. At every moment `candidates` finds
+  /// a complete checkpoint.
+  func publish(_ step: Int, renamed: () -> Void) throws(FileError) {
+    let target = path(name(step))
+    if FileManager.default.fileExists(atPath: target) {
+      try Publish.removeAll(replaced(step))
+      try Publish.rename(target, to: replaced(step))
+    }
+    try Publish.rename(partial(step), to: target)
+    renamed()
+    try Publish.link(path(Self.latest), to: name(step))
+  }
+
+  /// Removes checkpoints up to `step` that the retention does not keep, replaced ones, and unfinished ones. Later steps
+  /// are another branch of the run and are left alone. Returns the errors of those that could not be removed.
+  func prune(behind step: Int, _ retention: CheckpointRetention) -> [String] {
+    let past = all().filter { $0.step <= step }
+    let kept = retention.kept(of: past.filter { $0.suffix.isEmpty }.map(\.step))
+    var left: [String] = []
+    for item in past where !item.suffix.isEmpty || !kept.contains(item.step) {
+      do throws(FileError) {
+        // The manifest goes first: without it, a half-removed folder is no checkpoint.
+        try Publish.removeAll("\(path(item.name))/\(CheckpointManifest.file)")
+        try Publish.removeAll(path(item.name))
+      } catch { left.append("\(error)") }
+    }
+    return left
   }
 }

@@ -1,26 +1,29 @@
-/// What stands in front of a safetensors file's numbers, with all its promises checked against the file's size.
+/// The header of a safetensors file, checked against the file's size.
 ///
-/// The file is an 8-byte little-endian length, that many bytes of JSON, and the numbers. The JSON maps each name to a
-/// type, a shape and the range of its bytes; the ranges tile the rest of the file.
+/// The file consists of an 8-byte little-endian length, that many bytes of JSON, and the numbers. The JSON maps each
+/// name to a type, a shape and the range of its bytes. The ranges tile the rest of the file.
 struct SafetensorsHeader: Sendable {
   struct Entry: Sendable {
     let name: String
     let type: SafetensorsType
     let shape: [Int]
-    /// Its bytes, counted from the end of the header.
+    /// The range of its bytes, counted from the end of the header.
     let range: Range<Int>
   }
 
-  struct Problem: Error { let reason: String }
+  struct Problem: Error, CustomStringConvertible {
+    let reason: String
+    var description: String { reason }
+  }
 
-  /// No real model comes near; a longer header is a broken or hostile file.
+  /// A limit on the header's bytes, far above those of any real model.
   static let longest = 100_000_000
 
-  /// In the order of their bytes.
+  /// The tensors, in the order of their bytes.
   let entries: [Entry]
   let metadata: [String: String]
 
-  /// How long the header is, from the file's first eight bytes and its size.
+  /// Returns the length of the header in bytes, given the first eight bytes of the file and its size.
   static func length(_ prefix: [UInt8], fileSize: Int) throws(Problem) -> Int {
     guard prefix.count == 8 else { throw Problem(reason: "it has \(fileSize) bytes, too few for a header") }
     let length = prefix.reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
@@ -33,7 +36,7 @@ struct SafetensorsHeader: Sendable {
     return Int(length)
   }
 
-  /// Reads the header's JSON. `dataSize` is the number of bytes that follow it in the file.
+  /// Parses the JSON of a header that `dataSize` bytes follow in the file.
   init(_ json: [UInt8], dataSize: Int) throws(Problem) {
     let document: StrictJSON
     do throws(StrictJSON.Problem) {
@@ -96,7 +99,7 @@ struct SafetensorsHeader: Sendable {
     var bytes = type.size
     for size in shape {
       let (product, overflow) = bytes.multipliedReportingOverflow(by: size)
-      guard !overflow else { throw Problem(reason: "tensor \(name): a shape of \(shape) is absurd") }
+      guard !overflow else { throw Problem(reason: "tensor \(name): the shape \(shape) is too large") }
       bytes = product
     }
     guard bytes == offsets[1] - offsets[0] else {
@@ -112,14 +115,14 @@ struct SafetensorsHeader: Sendable {
     var sizes: [Int] = []
     for item in items {
       guard case .integer(let size) = item, size >= 0 else {
-        throw Problem(reason: "tensor \(name): \(field) holds something else than integers from 0 to 2⁶³ − 1")
+        throw Problem(reason: "tensor \(name): \(field) holds something other than integers from 0 to 2⁶³ − 1")
       }
       sizes.append(size)
     }
     return sizes
   }
 
-  /// Every byte of the data belongs to one tensor.
+  /// Throws unless every byte of the data belongs to exactly one tensor.
   private static func checkTiling(_ entries: [Entry], _ dataSize: Int) throws(Problem) {
     var end = 0
     var last = "the header"
@@ -129,7 +132,7 @@ struct SafetensorsHeader: Sendable {
       }
       if entry.range.lowerBound > end {
         throw Problem(
-          reason: "\(entry.range.lowerBound - end) bytes between \(last) and \(entry.name) belong to nobody")
+          reason: "\(entry.range.lowerBound - end) bytes between \(last) and \(entry.name) belong to no tensor")
       }
       if entry.range.upperBound > dataSize {
         throw Problem(
@@ -139,6 +142,37 @@ struct SafetensorsHeader: Sendable {
       end = entry.range.upperBound
       last = entry.name
     }
-    guard end == dataSize else { throw Problem(reason: "\(dataSize - end) bytes after \(last) belong to nobody") }
+    guard end == dataSize else { throw Problem(reason: "\(dataSize - end) bytes after \(last) belong to no tensor") }
+  }
+}
+
+/// The types of numbers in a safetensors file, with their names in the header.
+public enum SafetensorsType: String, CaseIterable, Sendable {
+  case float64 = "F64"
+  case float32 = "F32"
+  case float16 = "F16"
+  case bfloat16 = "BF16"
+  case int64 = "I64"
+  case int32 = "I32"
+  case int16 = "I16"
+  case int8 = "I8"
+  case uint8 = "U8"
+  case bool = "BOOL"
+
+  /// The size of a number in bytes.
+  public var size: Int {
+    switch self {
+    case .float64, .int64: 8
+    case .float32, .int32: 4
+    case .float16, .bfloat16, .int16: 2
+    case .int8, .uint8, .bool: 1
+    }
+  }
+
+  public var isFloatingPoint: Bool {
+    switch self {
+    case .float64, .float32, .float16, .bfloat16: true
+    case .int64, .int32, .int16, .int8, .uint8, .bool: false
+    }
   }
 }

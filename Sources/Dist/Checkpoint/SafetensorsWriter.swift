@@ -14,19 +14,19 @@ public struct SafetensorsEntry: Sendable {
   public var name: String { description.name }
   public var type: SafetensorsType { description.type }
 
-  /// Numbers as F32.
+  /// Creates a tensor that is written as F32.
   public init(_ name: String, _ tensor: Tensor<Float>) {
     self.init(name: name, type: .float32, shape: tensor.shape.array, values: .floats(tensor))
   }
 
-  /// Numbers as F64.
+  /// Creates a tensor that is written as F64.
   public init(_ name: String, _ tensor: Tensor<Double>) {
     self.init(name: name, type: .float64, shape: tensor.shape.array, values: .doubles(tensor))
   }
 
-  /// Integers as one of the integer types; writing one that does not fit is an error.
+  /// Creates a tensor that is written as one of the integer types. Writing throws if a number does not fit it.
   public init(_ name: String, integers: [Int], shape: Shape, type: SafetensorsType = .int64) {
-    precondition(!type.isFloatingPoint, "\(type.rawValue) is no integer type")
+    precondition(!type.isFloatingPoint, "\(type.rawValue) is not an integer type")
     precondition(integers.count == shape.count, "\(integers.count) integers for \(shape)")
     self.init(name: name, type: type, shape: shape.array, values: .integers(integers))
   }
@@ -38,29 +38,34 @@ public struct SafetensorsEntry: Sendable {
 }
 
 extension SafetensorsFile {
-  /// Writes a file at once: under a temporary name first, brought to the disk, then renamed to `path`, so that a
-  /// crash leaves the old file or the new one.
+  /// Writes the file `path` by `Publish`, so that a crash leaves either the old file or the new one.
   ///
-  /// Tensors of wide types come first, so that each is aligned to its numbers' size; otherwise the order is kept.
+  /// Tensors of wide types come first, so that each is aligned to the size of its numbers. Otherwise the order is kept.
   public static func write(
     _ entries: [SafetensorsEntry], metadata: [String: String] = [:], to path: String
   ) throws(SafetensorsError) {
     let descriptions = entries.map(\.description)
     let order = order(descriptions)
     let header = try header(order.map { descriptions[$0] }, metadata, path)
-    try Publish.file(
-      path, raising: { SafetensorsError($0, path: path) },
-      body: { file throws(SafetensorsError) in
-        try SafetensorsError.naming(path) { () throws(FileError) in
+    for entry in entries {
+      guard case .integers(let values) = entry.values else { continue }
+      if let value = values.first(where: { !entry.type.integers.contains($0) }) {
+        throw SafetensorsError(
+          path: path, reason: "tensor \(entry.name) holds \(value), which does not fit \(entry.type.rawValue)")
+      }
+    }
+    try SafetensorsError.naming(path) { () throws(FileError) in
+      try Publish.file(
+        path, raising: { $0 },
+        body: { file throws(FileError) in
           try file.append([UInt64(header.count)])
           try file.append(header)
-        }
-        for index in order { try append(entries[index], to: file, path) }
-      })
+          for index in order { try entries[index].append(to: file) }
+        })
+    }
   }
 
-  /// Makes a file with room for the tensors' numbers, which are zeros until they are written; returns where those of
-  /// each tensor begin.
+  /// Creates a file in which all numbers of the tensors are zeros. Returns the byte offset of each tensor's numbers.
   static func create(
     _ tensors: [TensorDescription], metadata: [String: String], at path: String
   ) throws(SafetensorsError) -> [Int] {
@@ -82,7 +87,7 @@ extension SafetensorsFile {
     return offsets
   }
 
-  /// Wide types first.
+  /// Returns the order in which the tensors are stored: those of wide types come first.
   private static func order(_ tensors: [TensorDescription]) -> [Int] {
     tensors.indices.sorted { (tensors[$1].type.size, $0) < (tensors[$0].type.size, $1) }
   }
@@ -110,37 +115,38 @@ extension SafetensorsFile {
       offset = end
     }
     let json = Array("{\(members.joined(separator: ","))}".utf8)
-    // The numbers begin at a multiple of eight bytes.
+    // Spaces let the numbers begin at a multiple of eight bytes.
     return json + [UInt8](repeating: UInt8(ascii: " "), count: (8 - json.count % 8) % 8)
   }
+}
 
-  private static func append(
-    _ entry: SafetensorsEntry, to file: OpenFile, _ path: String
-  ) throws(SafetensorsError) {
-    switch entry.values {
-    case .floats(let tensor):
-      try SafetensorsError.naming(path) { () throws(FileError) in try file.append(tensor) }
-    case .doubles(let tensor):
-      try SafetensorsError.naming(path) { () throws(FileError) in try file.append(tensor) }
+extension SafetensorsEntry {
+  /// Appends the tensor's numbers to a file.
+  fileprivate func append(to file: OpenFile) throws(FileError) {
+    switch values {
+    case .floats(let tensor): try file.append(tensor)
+    case .doubles(let tensor): try file.append(tensor)
     case .integers(let values):
-      switch entry.type {
-      case .int64: try append(values, Int64.self, entry, file, path)
-      case .int32: try append(values, Int32.self, entry, file, path)
-      case .int16: try append(values, Int16.self, entry, file, path)
-      case .int8: try append(values, Int8.self, entry, file, path)
-      default: try append(values, UInt8.self, entry, file, path)
+      switch type {
+      case .int64: try file.append(values.map { Int64($0) })
+      case .int32: try file.append(values.map { Int32($0) })
+      case .int16: try file.append(values.map { Int16($0) })
+      case .int8: try file.append(values.map { Int8($0) })
+      default: try file.append(values.map { UInt8($0) })
       }
     }
   }
+}
 
-  private static func append<I: FixedWidthInteger & BitwiseCopyable>(
-    _ values: [Int], _: I.Type, _ entry: SafetensorsEntry, _ file: OpenFile, _ path: String
-  ) throws(SafetensorsError) {
-    let largest = entry.type == .bool ? 1 : Int(I.max)
-    if let value = values.first(where: { $0 < Int(I.min) || $0 > largest }) {
-      throw SafetensorsError(
-        path: path, reason: "tensor \(entry.name) holds \(value), which does not fit \(entry.type.rawValue)")
-    }
-    try SafetensorsError.naming(path) { () throws(FileError) in try file.append(values.map { I($0) }) }
+extension SafetensorsType {
+  /// The range of the numbers of an integer type.
+  fileprivate var integers: ClosedRange<Int> {
+    let largest =
+      switch self {
+      case .bool: 1
+      case .uint8: 255
+      default: Int.max >> (64 - 8 * size)
+      }
+    return (self == .bool || self == .uint8 ? 0 : -largest - 1)...largest
   }
 }

@@ -1,38 +1,38 @@
 public import Tensor
 
-/// Sums gradients into what each rank owns, a bucket at a time, and shares out the values that the owners have updated.
+/// Reduce-scatters gradients, so that each rank gets the sums of the numbers it owns, and all-gathers the values that
+/// the owners have updated, both one bucket at a time.
 ///
-/// Every rank must call the same methods for the same buckets in the same order. When a bucket travels makes no
-/// difference to the numbers: the same collectives run in the same order, on the communication thread or, without
-/// overlap, on the caller's.
+/// Every rank must call the same methods for the same buckets in the same order. The same collectives run in the same
+/// order with and without overlap, so the numbers are the same: on the communication thread, or on the caller's.
 public final class BucketExchange<S: Scalar> {
   public let plan: BucketPlan
-  /// The sums of what this rank owns, in the order of `plan.ranges(of:)`, end to end. On one rank the gradients
-  /// themselves.
+  /// The sums of the numbers that this rank owns, in the order of `plan.ranges(of:)`, end to end. On one rank these are
+  /// the gradients themselves.
   public let own: Tensor<S>
-  /// Whether buckets travel while the caller computes. It may change while nothing is under way.
+  /// True if buckets are communicated while the caller computes. It may change while nothing is under way.
   public var overlaps: Bool
-  /// Bytes that this rank has received from others, by the counting of `Traffic`, with values that are still under way.
+  /// The bytes that this rank has received from others as `Traffic` counts them, including values still under way.
   public var received: Int { counted + (rows?.matrix.receivedBytes ?? 0) }
 
   private let gradients: Tensor<S>
   private let values: Tensor<S>
   private let ranks: Communicator
   private let thread: CommunicationThread?
-  /// The part of `own` that belongs to each bucket.
+  /// The range of `own` for each bucket.
   private let places: [Range<Int>]
-  /// The bucket that travels as touched rows.
+  /// The bucket of which only touched rows are reduced.
   private let rows: (bucket: Int, matrix: TouchedRows<S>)?
   private var touched: [Int] = []
   private var counted = 0
   private var waiting: [Int] = []
-  /// Of each bucket whose values are not known to be here, the number of its gathering.
+  /// The number of the submitted all-gather, for each bucket whose values may not have arrived yet.
   private var gathering: [Int: Int] = [:]
 
-  /// Every rank must call it: buckets travel over a communicator of their own.
+  /// Creates an exchange with a communicator of its own. Every rank must call it.
   ///
-  /// - Parameter matrix: a bucket that is a matrix, and the width of its rows, of which few are touched in a step:
-  ///   those alone travel where that is less.
+  /// - Parameter matrix: a bucket that is a matrix of which a step touches few rows, and the width of a row. Only
+  ///   touched rows are reduced if these have fewer bytes than the matrix.
   public init(
     _ plan: BucketPlan, gradients: Tensor<S>, values: Tensor<S>, matrix: (bucket: Int, width: Int)?,
     over ranks: Communicator, overlaps: Bool
@@ -65,14 +65,14 @@ public final class BucketExchange<S: Scalar> {
 
   // MARK: Gradients
 
-  /// Which rows of the matrix this step touches, by rising number: outside of them its gradient is 0. Said before its
-  /// bucket leaves.
+  /// Sets the rows of the matrix that this step touches, in rising order. The gradient of all other rows is 0. It must
+  /// be called before the matrix's bucket is reduced.
   public func markTouched(_ rows: [Int]) {
     touched.removeAll(keepingCapacity: true)
     touched += rows
   }
 
-  /// Nothing is added to the gradients of a bucket any more: they may leave.
+  /// Starts to reduce the gradients of a bucket, which must be complete.
   public func reduce(_ bucket: Int) {
     guard let thread else { return }
     if bucket != rows?.bucket {
@@ -83,7 +83,7 @@ public final class BucketExchange<S: Scalar> {
     thread.submit { try work($0) }
   }
 
-  /// Returns when the sums of all buckets are in `own`.
+  /// Waits until the sums of all buckets are in `own`.
   public func finishReduction() throws {
     for bucket in waiting { try reduction(bucket)(ranks) }
     waiting = []
@@ -108,7 +108,7 @@ public final class BucketExchange<S: Scalar> {
 
   // MARK: Values
 
-  /// This rank has updated what it owns of a bucket: its values may be shared out.
+  /// Starts to gather the values of a bucket. This rank must have updated those that it owns.
   public func gather(_ bucket: Int) throws {
     guard let thread else { return }
     let pieces = plan.buckets[bucket].pieces
@@ -119,7 +119,7 @@ public final class BucketExchange<S: Scalar> {
     if overlaps { gathering[bucket] = thread.submit(work) } else { try work(ranks) }
   }
 
-  /// Returns when all ranks' values of these buckets are here; nil: of all.
+  /// Waits until the values of these buckets, or of all if nil, have arrived from all ranks.
   public func waitForValues(_ buckets: [Int]? = nil) throws {
     for bucket in buckets ?? Array(gathering.keys) {
       guard let number = gathering.removeValue(forKey: bucket), let thread else { continue }

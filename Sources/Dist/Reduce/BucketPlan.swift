@@ -1,25 +1,25 @@
-/// A range of a flat arena whose gradient is summed over the ranks in one go, and whose values are shared out in one.
+/// A range of a flat arena whose gradients are reduced, and whose values are gathered, in one collective each.
 public struct Bucket: Sendable, Equatable {
   public let range: Range<Int>
-  /// What of it each rank owns. They follow one another and cover the range; some may be empty.
+  /// The piece that each rank owns. The pieces follow one another and cover the range; some may be empty.
   public let pieces: [Range<Int>]
 
-  /// The pieces as places within the bucket.
+  /// The pieces, counted from the beginning of the bucket.
   public var piecesInside: [Range<Int>] {
     pieces.map { $0.lowerBound - range.lowerBound..<$0.upperBound - range.lowerBound }
   }
 }
 
-/// How an arena is cut into buckets, and who owns what of it.
+/// The buckets of an arena, and the pieces of each bucket that the ranks own.
 ///
-/// A rank owns a piece of every bucket and not one slice of the arena: each bucket is then a reduce-scatter of equal
-/// shares. Were it wholly one rank's, all of the bucket would go down that rank's wire while the others' are idle: with
-/// P ranks P times as slow, whatever the sums over a step are.
+/// A rank owns a piece of every bucket, so that each bucket is a reduce-scatter of equal shares. If it owned one slice
+/// of the arena, whole buckets would go to a single rank while the links of the others are idle, which takes P times as
+/// long on P ranks.
 public struct BucketPlan: Sendable, Equatable {
-  /// Consecutive numbers of the arena that are not cut.
+  /// Consecutive numbers of the arena that stay in one bucket.
   public struct Part: Sendable, Equatable {
     public var range: Range<Int>
-    /// Whether no other part shares its bucket.
+    /// True if no other part may share its bucket.
     public var isAlone: Bool
 
     public init(_ range: Range<Int>, isAlone: Bool = false) {
@@ -28,14 +28,17 @@ public struct BucketPlan: Sendable, Equatable {
     }
   }
 
-  /// By rising place; together they cover the arena.
+  /// The buckets in the order of their ranges, which together cover the arena.
   public let buckets: [Bucket]
+  /// The number of ranks.
   public let ranks: Int
 
   /// - Parameters:
-  ///   - parts: they follow one another from 0. Each beginning is a multiple of 16, and so is that of every piece.
-  ///   - ranks: how many ranks share the arena.
-  ///   - size: numbers to which parts are joined to a bucket, from the last part down; a larger part is one bucket.
+  ///   - parts: the parts of the arena, which follow one another from 0. Each part and each piece begins at a multiple
+  ///     of 16.
+  ///   - ranks: the number of ranks that share the arena.
+  ///   - size: the most numbers of a bucket of several parts. Parts are joined from the last one down; a larger part is
+  ///     a bucket of its own.
   public init(_ parts: [Part], ranks: Int, size: Int) {
     precondition(ranks > 0 && size > 0)
     self.ranks = ranks
@@ -54,7 +57,7 @@ public struct BucketPlan: Sendable, Equatable {
     buckets = ranges.reversed().map { Bucket(range: $0, pieces: Self.pieces(of: $0, ranks: ranks)) }
   }
 
-  /// Equal shares of a range, one a rank, each beginning at a multiple of 16 numbers behind the range's beginning.
+  /// Returns equal shares of a range, one for each rank. Each begins a multiple of 16 numbers after the range's start.
   public static func pieces(of range: Range<Int>, ranks: Int) -> [Range<Int>] {
     let bounds = (0...ranks).map { rank in
       rank == ranks
@@ -64,7 +67,7 @@ public struct BucketPlan: Sendable, Equatable {
     return zip(bounds, bounds.dropFirst()).map { $0..<$1 }
   }
 
-  /// What a rank owns, by rising place, neighbours joined.
+  /// Returns the ranges of the arena that a rank owns, in rising order; adjacent ones are joined.
   public func ranges(of rank: Int) -> [Range<Int>] {
     buckets.reduce(into: []) { ranges, bucket in
       let piece = bucket.pieces[rank]
@@ -77,10 +80,10 @@ public struct BucketPlan: Sendable, Equatable {
     }
   }
 
-  /// How many numbers a rank owns.
+  /// Returns how many numbers a rank owns.
   public func count(of rank: Int) -> Int { buckets.reduce(0) { $0 + $1.pieces[rank].count } }
 
-  /// The buckets that have numbers of these ranges in them.
+  /// Returns the indices of the buckets that overlap these ranges.
   public func buckets(in ranges: [Range<Int>]) -> [Int] {
     buckets.indices.filter { index in ranges.contains { $0.overlaps(buckets[index].range) } }
   }

@@ -1,11 +1,11 @@
 extension Communicator {
-  /// Throws where not all ranks have the same hash of what all of them should hold alike. Every rank must call it.
+  /// Throws `ReplicasDiffer` if the ranks have different hashes of their parameters. Every rank must call it.
   ///
-  /// - Parameter step: how many steps are done, for the message.
+  /// - Parameter step: the number of steps so far, for the message.
   public func requireSame(hash: UInt64, after step: Int) throws {
     let bytes = (0..<8).map { UInt8(truncatingIfNeeded: hash >> (8 * $0)) }
     let all = try allGather(bytes + Array(hostname.utf8))
-    // What most ranks hold is taken for right; of equal numbers, what the lowest rank holds.
+    // The hash of most ranks counts as right; in a tie, that of the lowest rank.
     let groups = Dictionary(grouping: all.indices) { all[$0].prefix(8) }
     let largest = groups.values.max { ($0.count, -$0[0]) < ($1.count, -$1[0]) } ?? []
     guard largest.count < size else { return }
@@ -17,17 +17,17 @@ extension Communicator {
   }
 }
 
-/// Ranks whose parameters are not those of the other ranks, though they have computed them from the same numbers.
+/// Ranks whose parameters differ from those of the other ranks, although all computed them from the same numbers.
 public struct ReplicasDiffer: ExitCoded, CustomStringConvertible {
   public struct Place: Sendable {
     public let rank: Int
     public let host: String
   }
 
-  /// How many steps were done.
+  /// The number of steps so far.
   public let step: Int
   public let others: [Place]
-  /// How many ranks there are.
+  /// The number of ranks.
   public let size: Int
 
   public var isShared: Bool { true }

@@ -1,18 +1,20 @@
 internal import Synchronization
 internal import Tensor
 
-/// Sums a matrix over the ranks of which each has touched few rows: only those travel, with their numbers, each to the
-/// ranks that own something of it.
+/// Sums a matrix over the ranks, each of which has touched few rows. Only touched rows are sent, with their indices, to
+/// the ranks that own a part of them.
 ///
-/// An owner adds what comes in the order of the ranks, so the sum is the dense one but for the order, and the same on
-/// every run. Where the touched rows are no smaller than the matrix, it travels as any other bucket.
+/// An owner adds the rows in the order of the ranks, so the sum is the same on every run, and equals the dense sum
+/// except for the order of its terms. If the touched rows have no fewer bytes than the matrix, it is reduced like any
+/// other bucket.
 final class TouchedRows<S: Scalar>: @unchecked Sendable {
   private let width: Int
-  /// What each rank owns, in numbers of the matrix.
+  /// The piece of the matrix that each rank owns.
   private let pieces: [Range<Int>]
   private let sent = Buffer<S>()
   private let received = Buffer<S>()
-  /// How many rows the ranks have touched, and which, as they tell each other.
+  /// The messages to and from each rank: the number of rows that the sender has touched, and the indices of those that
+  /// the receiver owns a part of.
   private var given: [Int] = []
   private var taken: [Int] = []
   private let bytes = Mutex(0)
@@ -22,18 +24,18 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
     self.pieces = pieces
   }
 
-  /// Bytes that have come from other ranks in all sums so far, by the counting of `Traffic`.
+  /// The bytes received from other ranks in all sums so far, as `Traffic` counts them.
   var receivedBytes: Int { bytes.withLock { $0 } }
 
-  /// Puts the sum of this rank's piece into `own`. Every rank calls it, one sum at a time.
+  /// Stores the sum of this rank's piece in `own`. Every rank must call it, one sum at a time.
   ///
   /// - Parameters:
-  ///   - matrix: what this rank adds, with the gap behind the rows.
-  ///   - touched: by rising number, the rows outside of which `matrix` is 0.
+  ///   - matrix: this rank's term of the sum, including the gap behind the rows.
+  ///   - touched: the rows that this rank has touched, in rising order. All other rows of `matrix` are 0.
   func reduce(_ matrix: Tensor<S>, touched: [Int], into own: Tensor<S>, over ranks: Communicator) throws {
     let before = ranks.ledger.received
     defer { bytes.withLock { $0 += ranks.ledger.received - before } }
-    // All ranks hear of all how many rows they have, and so decide alike.
+    // Every rank learns the counts of all ranks, so all make the same decision.
     let gives = pieces.map { rows(touched, in: $0) }
     given.removeAll(keepingCapacity: true)
     for rows in gives {
@@ -74,7 +76,7 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
     }
   }
 
-  /// Room for so many numbers in all, in a buffer that grows to powers of two: what the next steps touch has room too.
+  /// Returns memory for the sum of the counts. The buffer grows in powers of two, so that later steps rarely allocate.
   private func room(_ counts: [Int], in buffer: Buffer<S>) -> Tensor<S> {
     let count = counts.reduce(0, +)
     var room = 1
@@ -82,19 +84,19 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
     return buffer.tensor(Shape(room)).slice(0..<count)
   }
 
-  /// The places among the touched rows of those of which something lies in a piece.
+  /// Returns the indices into `touched` of the rows that overlap a piece.
   private func rows(_ touched: [Int], in piece: Range<Int>) -> Range<Int> {
     guard !piece.isEmpty else { return 0..<0 }
     let (first, last) = (piece.lowerBound / width, (piece.upperBound - 1) / width)
     return Self.place(first, in: touched)..<Self.place(last + 1, in: touched)
   }
 
-  /// What of a row lies in a piece.
+  /// Returns the part of a row that is in a piece.
   private func part(of row: Int, in piece: Range<Int>) -> Range<Int> {
     (row * width..<(row + 1) * width).clamped(to: piece)
   }
 
-  /// How many of the rising numbers are less than `number`.
+  /// Returns how many of the rising numbers are less than `number`.
   private static func place(_ number: Int, in numbers: [Int]) -> Int {
     var (low, high) = (0, numbers.count)
     while low < high {

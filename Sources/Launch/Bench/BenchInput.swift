@@ -18,9 +18,8 @@ struct BenchInput {
     // A preset that takes its size from a run's vocabulary has none here; CLIP's size is assumed.
     if config.text.vocabularySize == 0 { config.text.vocabularySize = 49408 }
     guard captionTokens <= config.text.contextLength else {
-      throw ModelError(
-        description:
-          "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
+      throw UserError(
+        nil, "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
     }
     return config
   }

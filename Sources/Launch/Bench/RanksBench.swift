@@ -57,8 +57,8 @@ struct RanksBench {
     let config = try BenchInput.config(preset, captionTokens: captionTokens)
     let sizes = sizes.filter { $0 <= communicator.size }
     guard !sizes.isEmpty else {
-      throw ModelError(
-        description: "--sizes has no number that is at most the job's \(communicator.size) ranks; start more of them",
+      throw UserError(
+        nil, "--sizes has no number that is at most the job's \(communicator.size) ranks; start more of them",
         status: .usage)
     }
     log(

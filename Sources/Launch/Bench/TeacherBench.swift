@@ -86,7 +86,7 @@ struct TeacherBench {
     }
     if let roof { rates.append(try roof.meanRate(over: communicator)) }
     guard placed.allSatisfy({ $0.features == placed[0].features }) else {
-      throw ModelError(description: "the placements give different features")
+      throw UserError(nil, "the placements give different features")
     }
     let rate = rates.reduce(0, +) / Double(rates.count)
     let all = Double(input.count)

@@ -39,7 +39,7 @@ struct EmbedCommand: ParsableCommand {
     let code = Job.run { communicator in
       try ThreadPlan.agreed(over: communicator).apply()
       guard output == "-" || !FileManager.default.fileExists(atPath: output) else {
-        throw UserError(path: output, status: .usage, reason: "is there already; remove it, or name another file")
+        throw UserError(output, "is there already; remove it, or name another file", status: .usage)
       }
       let dataset = try items.dataset.map { try Dataset.open($0) }
       let items = try EmbeddingItems.agreed(over: communicator) { try self.items.find() }

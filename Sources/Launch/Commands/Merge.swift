@@ -80,7 +80,7 @@ struct Merge: ParsableCommand {
     let code = Job.run { communicator in
       try communicator.together {
         guard communicator.rank == 0, FileManager.default.fileExists(atPath: output) else { return }
-        throw UserError(path: output, status: .usage, reason: "is there already; remove it, or name another")
+        throw UserError(output, "is there already; remove it, or name another", status: .usage)
       }
       let start = ContinuousClock.now
       let plan = try MergePlan(

@@ -69,8 +69,8 @@ struct Plan: ParsableCommand {
     let run = try RunConfig.load(file, overrides: overrides)
     let found = try doctor.map { try DoctorFigures(contentsOf: $0) }
     let code = Job.run { ranks in
-      let header = try Trainer(run: run, ranks: ranks, processors: found?.processors).preview()
-      let network = Wire(
+      let preview = try Trainer(run: run, ranks: ranks, processors: found?.processors).preview()
+      let network = Link(
         latency: latency?.seconds ?? found?.network?.latency ?? 30e-6,
         bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? 1.25e9)
       let cost = ClusterCost(
@@ -78,14 +78,15 @@ struct Plan: ParsableCommand {
       let exact = gflops.map { $0 * 1e9 }
       var rates =
         found?.rates ?? exact.map { ProductRates(fp32: $0, bf16: $0) }
-        ?? .measure(threads: header.plan.compute, header.precisions)
+        ?? .measure(threads: preview.shape.threads, preview.shape.precisions)
       if let exact { rates.fp32 = exact }
       if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
       let source = found?.processors == nil ? "this machine" : "the hosts of \(doctor ?? "")"
-      let plan = RunPlan(header, cost, rates, on: source)
+      let plan = RunPlan(
+        preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
       if ranks.rank == 0 {
-        for warning in header.warnings { FileHandle.standardError.write(Data("warning: \(warning)\n".utf8)) }
-        print(try json ? plan.json : plan.text(model: header.modelText))
+        for warning in preview.warnings { FileHandle.standardError.write(Data("warning: \(warning)\n".utf8)) }
+        print(try json ? plan.json : plan.text(model: RunHeader(preview, over: ranks).modelText))
       }
       return 0
     }

@@ -62,15 +62,13 @@ struct WeightsExport: ParsableCommand {
     let manifest = URL(filePath: checkpoint).appending(path: CheckpointManifest.file).relativePath
     if FileManager.default.fileExists(atPath: manifest) {
       guard options.config == nil, options.preset == nil else {
-        throw UserError(
-          path: input, status: .usage, reason: "a checkpoint says its sizes itself; leave --config and --preset out")
+        throw UserError(input, "a checkpoint says its sizes itself; leave --config and --preset out", status: .usage)
       }
       let trained = try TrainedModel(input, averaged: emaWeights, over: communicator)
       return (trained.model, trained.saved.image)
     }
     guard !emaWeights else {
-      throw UserError(
-        path: input, status: .usage, reason: "--ema-weights belongs to a run or a checkpoint; leave it out")
+      throw UserError(input, "--ema-weights belongs to a run or a checkpoint; leave it out", status: .usage)
     }
     let source = try ForeignModel(input, config: options.config, preset: options.preset)
     return (try source.load(), source.preprocessing)

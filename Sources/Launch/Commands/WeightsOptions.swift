@@ -31,7 +31,7 @@ struct ModelFolder: ParsableArguments {
     for name in names {
       let path = folder.appending(path: name).relativePath
       guard !FileManager.default.fileExists(atPath: path) else {
-        throw UserError(path: path, status: .usage, reason: "is there already; remove it, or name another folder")
+        throw UserError(path, "is there already; remove it, or name another folder", status: .usage)
       }
     }
     try Publish.makeFolder(output)

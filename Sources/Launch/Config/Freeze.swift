@@ -3,12 +3,12 @@ import Model
 import Settings
 import Tensor
 
-/// `freeze` in a run file: towers (`visual`, `text`), or prefixes of open_clip's names that consist of whole parts
-/// (`visual.conv1`, `transformer.resblocks.0`, `logit_scale`).
+/// The key `freeze` of a run file: towers (`visual`, `text`), or prefixes of open_clip's names that consist of whole
+/// parts (`visual.conv1`, `transformer.resblocks.0`, `logit_scale`).
 extension RunConfig {
   private static let textTower = "text"
 
-  /// The mistakes in the list that show without the model.
+  /// The mistakes in the list that are found without the model.
   var freezeMistakes: [(path: String, text: String)] {
     var found: [(path: String, text: String)] = []
     for (index, prefix) in freeze.enumerated() {
@@ -17,20 +17,19 @@ extension RunConfig {
         found.append(
           (
             "freeze.\(index)",
-            "objective.logit_scale holds logit_scale at a number already; take it out, or set objective.logit_scale to "
-              + "learned"
+            "objective.logit_scale already fixes logit_scale; remove it, or set objective.logit_scale to learned"
           ))
       }
     }
     if !freeze.isEmpty, prune != nil {
-      found.append(("freeze", "prune cuts weights and freeze keeps them; take one of the two out"))
+      found.append(("freeze", "prune cuts weights and freeze keeps them; remove one of the two"))
     }
     return found
   }
 
   /// Returns the frozen part of a model with this layout.
   ///
-  /// - Throws: a `ModelError` (exit code 64) for an entry that is the prefix of no name, with the nearest prefixes that
+  /// - Throws: a `UserError` (exit code 64) for an entry that is the prefix of no name, with the nearest prefixes that
   ///   there are, or if nothing would be left to train.
   func frozen<S: Scalar>(in layout: ParameterStore<S>) throws -> Frozen {
     guard !freeze.isEmpty else { return .none }
@@ -39,16 +38,16 @@ extension RunConfig {
     for (index, prefix) in freeze.enumerated() {
       let found = names.filter { Self.matches($0, prefix) }
       guard !found.isEmpty else {
-        throw ModelError(
-          description:
-            "freeze.\(index): no parameter of the model has the name \"\(prefix)\" or begins with it; the nearest "
+        throw UserError(
+          "freeze.\(index)",
+          "no parameter of the model has the name \"\(prefix)\" or begins with it; the nearest "
             + "names are " + prefix.nearest(4, among: Self.prefixes(of: names)).joined(separator: ", "),
           status: .usage)
       }
       frozen.formUnion(found)
     }
     guard frozen.count < names.count else {
-      throw ModelError(description: "freeze leaves nothing of the model to train: take something out", status: .usage)
+      throw UserError(nil, "freeze leaves nothing of the model to train: remove an entry", status: .usage)
     }
     return Frozen(frozen, in: layout)
   }
@@ -76,7 +75,7 @@ extension RunConfig {
       "frozen: \(freeze.joined(separator: ", ")), \(count(model.filter { frozen.contains($0.name) })) parameters of "
       + "\(count(model))"
     for (isWhole, name) in [(frozen.image, "image"), (frozen.text, "text")] where isWhole {
-      text += "; nothing runs backward through the \(name) tower"
+      text += "; there is no backward pass through the \(name) tower"
     }
     let norms = layout.buffers.filter { $0.name.hasSuffix(".running_mean") }.map {
       $0.name.dropLast(".running_mean".count)
@@ -88,12 +87,12 @@ extension RunConfig {
     return text
   }
 
-  /// The warning about frozen weights that are drawn at random.
+  /// The warning about frozen weights that were not trained.
   var freezeWarnings: [String] {
     guard !freeze.isEmpty, start.from == nil, start.inherit == nil else { return [] }
     return [
-      "freeze keeps weights that are drawn at random, unless the run goes on from a checkpoint: name better ones in "
-        + "init.from"
+      "freeze keeps weights that are initialized at random, unless the run resumes from a checkpoint: name trained "
+        + "ones in init.from"
     ]
   }
 }

@@ -1,8 +1,8 @@
 public import Dist
 public import Model
 
-/// A vocabulary that the system refuses is told from one that is wrong, and from a wrong wish.
 extension VocabularyError: ExitCoded {
+  /// The exit code, which separates files that the system refuses, wrong contents, and wrong options.
   public var status: ExitStatus {
     switch self {
     case .unreadable, .unwritable: .inputOutput
@@ -12,12 +12,10 @@ extension VocabularyError: ExitCoded {
   }
 }
 
-/// An image or a way to prepare it; where the image has a name, a `SampleError` tells it.
 extension ImageError: ExitCoded {
   public var status: ExitStatus { .badData }
 }
 
-/// A model that cannot be built.
 extension ConfigError: ExitCoded {
   public var status: ExitStatus { .badData }
 }

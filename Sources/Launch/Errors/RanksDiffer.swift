@@ -1,10 +1,10 @@
 import Dist
 
 extension Communicator {
-  /// Refuses ranks that hold another `text` than rank 0. Every rank must call it.
+  /// Throws `RanksDiffer` if `text` is not the same on every rank. Every rank must call it.
   ///
-  /// Ranks that were told or hold different things would wait for each other in different collectives, or train on
-  /// what no run file says: each rank may have its own disk.
+  /// Ranks with different options would wait for each other in different collectives. Ranks with different files, which
+  /// is possible because each node may have its own disk, would train on data that no run file describes.
   func requireSame(_ what: String, _ text: String) throws {
     let all = try allGather(SHA256.hash(text.utf8).bytes + [UInt8](hostname.utf8))
     let length = SHA256.byteCount
@@ -18,7 +18,7 @@ extension Communicator {
 /// The ranks were started with different options, or have different files.
 struct RanksDiffer: ExitCoded, CustomStringConvertible {
   let what: String
-  /// Those that hold something else than rank 0, and where they run.
+  /// The ranks that differ from rank 0, and their hosts.
   let ranks: [Int]
   let hosts: [String]
 
@@ -31,12 +31,12 @@ struct RanksDiffer: ExitCoded, CustomStringConvertible {
       "\(who) \(was) started with a different run file or options than rank 0: start all with the same run file, "
         + "--set, --resume and other options"
     case "program":
-      "\(who) \(has) another program than rank 0: copy the same build of kinship to all nodes"
-    default: "\(who) \(has) another \(what) than rank 0: copy the same files to all nodes"
+      "\(who) \(has) a different program than rank 0: copy the same build of kinship to all nodes"
+    default: "\(who) \(has) a different \(what) than rank 0: copy the same files to all nodes"
     }
   }
 
-  /// `rank 3 on node1`, `ranks 3, 4, 5 on node1, node2`: at most eight ranks, and their hosts.
+  /// At most eight of the ranks with their hosts, such as `rank 3 on node1` or `ranks 3, 4, 5 on node1, node2`.
   private var who: String {
     let shown = ranks.prefix(8)
     let more = ranks.count > shown.count ? " and \(ranks.count - shown.count) more" : ""

@@ -1,35 +1,59 @@
+import ArgumentParser
+import Dist
 import Foundation
 
-/// What a message costs: α + n β.
-struct Wire: Equatable {
-  /// α, seconds.
+/// The cost of a message of n bytes between two ranks: α + n β.
+struct Link: Equatable {
+  /// α in seconds.
   var latency: Double
-  /// 1/β, bytes a second.
+  /// 1/β in bytes per second.
   var bandwidth: Double
 }
 
-/// The time of collectives on P ranks, R of them on each node, by the usual model of a message of n bytes: α + n β,
-/// with the α and β of the network between nodes and of shared memory within one. Of two ways the quicker counts: MPI's
-/// own choice by size and number of ranks is near it.
+extension Link {
+  /// The link between ranks of one node, unless it has been measured.
+  static let sharedMemory = Link(latency: 1e-6, bandwidth: 4e9)
+
+  /// Takes the medians of the measured pairs; nil if there are none.
+  init?(_ pairs: [NetworkReport.Pair]) {
+    guard !pairs.isEmpty else { return nil }
+    self.init(latency: 1e-6 * pairs.map(\.latency).median, bandwidth: 1e9 * pairs.map(\.bandwidth).median)
+  }
+}
+
+/// The seconds that collectives take on P ranks, of which each node has R. A message of n bytes takes α + n β, with the
+/// α and β of the network between nodes, and those of shared memory within a node. The faster of two algorithms counts;
+/// the choice that MPI makes by size and number of ranks comes close to it.
 struct ClusterCost {
+  /// P.
   var ranks: Int
   var nodes: Int
-  var network: Wire
-  var memory: Wire
+  /// The link between nodes.
+  var network: Link
+  /// The link between the ranks of a node.
+  var memory: Link
 
   /// R.
   var ranksOfNode: Int { max((ranks + nodes - 1) / max(nodes, 1), 1) }
 
-  /// Reduce-scatter or all-gather of `n` bytes in all, around a ring in the order of ranks:
-  /// (P − 1)(α + n/P β). Of a node's ranks one sends to another node, so the wire carries one message at a time.
-  func ring(_ n: Double) -> Double {
-    let wire = nodes > 1 ? network : memory
-    return Double(ranks - 1) * (wire.latency + n / Double(ranks) / wire.bandwidth)
+  private var slowest: Link { nodes > 1 ? network : memory }
+
+  /// Returns the same cluster with another number of ranks: as many on each node, and as many nodes as that takes.
+  func with(ranks other: Int) -> ClusterCost {
+    var cost = self
+    (cost.ranks, cost.nodes) = (other, (other + ranksOfNode - 1) / ranksOfNode)
+    return cost
   }
 
-  /// The same by halving (and doubling) distances, of which Rabenseifner's all-reduce is made: log₂ P messages of n/2,
-  /// n/4, …, log₂ P α + (1 − 1/P) n β. As long as the other half is on other nodes, all R ranks of a node send at once:
-  /// R β.
+  /// Returns the seconds of a reduce-scatter or an all-gather of `n` bytes in all, around a ring in the order of ranks:
+  /// (P − 1)(α + n/P β). Only one rank of a node sends to another node, so a link carries one message at a time.
+  func ring(_ n: Double) -> Double {
+    Double(ranks - 1) * (slowest.latency + n / Double(ranks) / slowest.bandwidth)
+  }
+
+  /// Returns the seconds of the same by halving (or doubling) distances, of which Rabenseifner's all-reduce consists:
+  /// log₂ P messages of n/2, n/4, … bytes, log₂ P α + (1 − 1/P) n β. As long as the partners are on other nodes, all R
+  /// ranks of a node send at the same time, so β counts R times.
   func halving(_ n: Double) -> Double {
     var (seconds, distance, bytes) = (0.0, Double(ranks), n)
     while distance > 1 {
@@ -43,19 +67,139 @@ struct ClusterCost {
     return seconds
   }
 
-  /// Reduce-scatter or all-gather.
-  func share(_ n: Double) -> Double { ranks == 1 ? 0 : min(ring(n), halving(n)) }
+  /// Returns the seconds of a reduce-scatter or an all-gather of `n` bytes in all.
+  func scatterOrGather(_ n: Double) -> Double { ranks == 1 ? 0 : min(ring(n), halving(n)) }
 
-  /// Everybody to everybody, of whom each receives `n` bytes: (P − 1) α + R n β, for all ranks of a node receive at
-  /// once.
-  func exchange(_ n: Double) -> Double {
+  /// Returns the seconds of an all-to-all in which each rank receives `n` bytes: (P − 1) α + R n β, since all ranks of
+  /// a node receive at the same time.
+  func allToAll(_ n: Double) -> Double {
     guard ranks > 1 else { return 0 }
-    let wire = nodes > 1 ? network : memory
-    return Double(ranks - 1) * wire.latency + Double(nodes > 1 ? ranksOfNode : 1) * n / wire.bandwidth
+    return Double(ranks - 1) * slowest.latency + Double(nodes > 1 ? ranksOfNode : 1) * n / slowest.bandwidth
   }
 
-  /// A sum of few numbers: 2 log₂ P α.
-  func small() -> Double {
-    ranks == 1 ? 0 : 2 * log2(Double(ranks)).rounded(.up) * (nodes > 1 ? network : memory).latency
+  /// Returns the seconds of an all-reduce of a few numbers: 2 log₂ P α.
+  func smallAllReduce() -> Double {
+    ranks == 1 ? 0 : 2 * log2(Double(ranks)).rounded(.up) * slowest.latency
+  }
+}
+
+// MARK: Measuring
+
+extension ClusterCost {
+  /// Measures the job's own ranks, with a few messages between rank 0 and another rank of its node, and between rank 0
+  /// and a rank of another node. Every rank must call it.
+  init(measuredOver ranks: Communicator) throws {
+    let nodes = try ranks.nodes()
+    func link(to peer: Int?, or usual: Link) throws -> Link {
+      guard let peer else { return usual }
+      var figures = [0.0, 0.0]
+      try ranks.barrier()
+      if ranks.rank == 0 {
+        let short = try PingPong.begin(with: peer, bytes: 16, seconds: 0.01, over: ranks).typical
+        let long = try PingPong.begin(with: peer, bytes: 1 << 20, seconds: 0.02, over: ranks).typical
+        figures = [short / 2, Double(1 << 20) / (long / 2)]
+      } else if ranks.rank == peer {
+        try PingPong.answer(0, bytes: 16, over: ranks)
+        try PingPong.answer(0, bytes: 1 << 20, over: ranks)
+      }
+      try ranks.allReduce(&figures, .maximum)
+      return Link(latency: figures[0], bandwidth: figures[1])
+    }
+    let memory = try link(to: nodes.indices.dropFirst().first { nodes[$0] == 0 }, or: .sharedMemory)
+    let network = try link(to: nodes.firstIndex { $0 != 0 }, or: memory)
+    self.init(ranks: ranks.size, nodes: Set(nodes).count, network: network, memory: memory)
+  }
+}
+
+extension Communicator {
+  /// Returns the first rank of each rank's node, which holds the ranks that share memory by MPI's account. Every rank
+  /// must call it.
+  func nodes() throws -> [Int] {
+    let node = try node()
+    var leader = [UInt8]("\(rank)".utf8)
+    try node.broadcast(&leader)
+    return try allGather(leader).map { Int(String(decoding: $0, as: UTF8.self)) ?? 0 }
+  }
+}
+
+// MARK: Figures from the user
+
+/// A rate in the units of a user: bits per second as tc writes them, or bytes.
+struct Bandwidth: ExpressibleByArgument, Equatable {
+  /// Bytes per second.
+  let bytes: Double
+
+  init?(argument: String) {
+    let units = [("gbit", 1e9 / 8), ("mbit", 1e6 / 8), ("kbit", 1e3 / 8), ("GB", 1e9), ("MB", 1e6)]
+    guard let value = Self.value(argument, units) else { return nil }
+    bytes = value
+  }
+
+  /// Returns the number in front of one of the units, times the unit's worth; nil if the text is anything else, or the
+  /// number is not finite and above 0.
+  fileprivate static func value(_ text: String, _ units: [(name: String, worth: Double)]) -> Double? {
+    guard let unit = units.first(where: { text.hasSuffix($0.name) }),
+      let number = Double(text.dropLast(unit.name.count)), number > 0, number.isFinite
+    else { return nil }
+    return number * unit.worth
+  }
+}
+
+/// A short time in the units of a user.
+struct Latency: ExpressibleByArgument, Equatable {
+  let seconds: Double
+
+  init?(argument: String) {
+    guard let value = Bandwidth.value(argument, [("us", 1e-6), ("ms", 1e-3), ("s", 1)]) else { return nil }
+    seconds = value
+  }
+}
+
+/// The figures that a plan takes from the output of `kinship doctor --json`.
+struct DoctorFigures {
+  /// The rates of the slowest rank.
+  let rates: ProductRates
+  /// The link between nodes, and that within a node; nil if it was not measured.
+  let network: Link?
+  let memory: Link?
+  /// The processors of all ranks, which decide `precision: auto`; nil if an earlier version wrote the file.
+  let processors: [RankProcessor]?
+
+  init(contentsOf path: String) throws {
+    struct Report: Decodable {
+      struct Rank: Decodable {
+        struct Host: Decodable { var identity: Processor? }
+        var allCores: Double
+        var allCoresRounded: Double?
+        var hostname: String?
+        var host: Host?
+
+        var processor: RankProcessor? {
+          guard let hostname, let identity = host?.identity else { return nil }
+          return RankProcessor(hostname: hostname, processor: identity)
+        }
+      }
+      var ranks: [Rank]
+      var network: NetworkReport?
+    }
+    let report: Report
+    do {
+      // Warnings may stand before the last line.
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      report = try JSONDecoder().decode(Report.self, from: Data((text.split(separator: "\n").last ?? "").utf8))
+    } catch {
+      throw UserError(path, "is not what kinship doctor --json prints: \(error.localizedDescription)")
+    }
+    guard let slowest = report.ranks.map(\.allCores).min(), slowest > 0 else {
+      throw UserError(path, "has no rank with a rate of matrix products")
+    }
+    // If one rank has no bf16 products, no rank uses them.
+    let rounded = report.ranks.compactMap(\.allCoresRounded)
+    let bf16 = rounded.count == report.ranks.count ? rounded.min() : nil
+    rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * (bf16 ?? slowest))
+    let known = report.ranks.compactMap(\.processor)
+    processors = known.count == report.ranks.count ? known : nil
+    network = Link(report.network?.pairs.filter { !$0.sharesNode } ?? [])
+    memory = Link(report.network?.pairs.filter(\.sharesNode) ?? [])
   }
 }

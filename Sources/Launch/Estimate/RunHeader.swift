@@ -3,75 +3,35 @@ import Foundation
 import Model
 import Tensor
 
-/// What a run is and what it runs on, said once before the first step.
+/// Prints what a run is and what it runs on, before the first step.
 struct RunHeader {
-  var run: RunConfig
-  let config: CLIPConfig
-  /// The model's parameters and the objective's own.
-  let parameters: ParameterStore<Float>
-  let teacher: Teacher?
-  /// Of each dataset its name and its images.
-  let datasets: [(name: String, count: Int)]
-  let sampler: Sampler
-  let steps: Int
-  let plan: ThreadPlan
+  let preview: RunPreview
   let ranks: Communicator
-  /// What of the model stays as it is.
-  var frozen = Frozen.none
-  /// Widths of the embeddings of teachers beside the first.
-  var ensemble: [Int] = []
-  /// As the run will see them; nil where they are not there.
-  var captions: CaptionSample?
-  /// What the process holds beside the run's own; 0 where that is not of interest.
-  var program = 0
-  /// What else there is to say.
-  var notes: [String] = []
-  /// What the user should look at, beside what the run file itself shows.
-  var warnings: [String] = []
-  /// Which precision `precision: auto` takes and why; empty where the run file names one.
-  var precision: [String] = []
 
-  /// What is said of a teacher.
-  struct Teacher {
-    let config: CLIPConfig
-    let path: String
-    /// What is known of its weights.
-    let weights: String
-    let vocabulary: String
-    let microBatchSize: Int?
-    /// The cache from which its embeddings come; nil where it computes them.
-    var cache: String?
-  }
+  init(_ preview: RunPreview, over ranks: Communicator) { (self.preview, self.ranks) = (preview, ranks) }
 
-  /// Those of the model's products and of a teacher's that is computed.
-  var precisions: [ComputePrecision] {
-    [run.precision.used] + (teacher?.cache == nil ? [run.teacher?.precision.used ?? .fp32] : [])
-  }
-
-  /// One line of the header, which is logged too.
+  /// A line of the header, which the log keeps too.
   typealias Fact = LogEvent.Header.Fact
 
-  /// Says the header on standard output, and returns what it says for the log. Every rank must call it; rank 0 writes.
+  /// Prints the header on standard output. Rank 0 does so and returns the facts for the log; all other ranks return
+  /// none. Every rank must call it.
   @discardableResult
   func print() throws -> [Fact] {
-    let machine = try ranks.allGather(plan.warnings)
+    let machine = try ranks.allGather(preview.plan.warnings)
     let hosts = try ranks.allGather(ranks.hostname)
     guard ranks.rank == 0 else { return [] }
-    var facts = [
-      Fact(name: "model", text: modelText),
+    let estimate = shape.estimate(ranks: ranks.size, ofNode: ranks.nodeSize)
+    var facts = [Fact(name: "model", text: modelText)]
+    if let teacher = preview.teacher { facts.append(Fact(name: "teacher", text: text(of: teacher))) }
+    facts += [
       Fact(name: "data", text: dataText),
-      Fact(
-        name: "steps",
-        text:
-          "\(steps) of \(run.batch.global) pairs (\(pairsText) a rank), \(sampler.stepsPerEpoch) an epoch\(epochsText)"
-      ),
-      Fact(name: "memory", text: estimate.memoryText),
-      Fact(name: "wire", text: estimate.wireText),
+      Fact(name: "steps", text: stepsText),
+      Fact(name: "memory", text: Self.memoryText(estimate)),
+      Fact(name: "wire", text: Self.messagesText(estimate)),
     ]
-    if let teacher { facts.insert(Fact(name: "teacher", text: teacherText(teacher)), at: 1) }
-    if !precision.isEmpty { facts.append(Fact(name: "precision", text: precision.joined(separator: "; "))) }
-    let notes = [run.freezeText(frozen, parameters)].compactMap { $0 } + notes
-    let warnings = run.warnings(totalSteps: steps) + warnings + Set(machine.joined()).sorted()
+    if let text = preview.precisionText { facts.append(Fact(name: "precision", text: text)) }
+    let notes = [run.freezeText(shape.frozen, shape.parameters)].compactMap { $0 } + preview.notes
+    let warnings = run.warnings(totalSteps: preview.steps) + preview.warnings + Set(machine.joined()).sorted()
     let width = 7
     let lines =
       ["kinship \(Release.version)  run \(run.name)  \(ranksText), \(threadsText) each, \(processorText)"]
@@ -87,11 +47,18 @@ struct RunHeader {
       + warnings.map { Fact(name: "warning", text: $0) }
   }
 
-  private var ranksText: String { "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks")" }
-  private var threadsText: String { "\(plan.compute) compute and \(run.data.workers ?? plan.loaders) loader threads" }
+  private var shape: RunShape { preview.shape }
+  private var run: RunConfig { shape.run }
+
+  // MARK: Machine
+
+  private var ranksText: String { Figures.count(ranks.size, "rank") }
+  private var threadsText: String {
+    "\(preview.plan.compute) compute and \(run.data.workers ?? preview.plan.loaders) loader threads"
+  }
   private var processorText: String { "\(Machine.processorName), BLAS kernel \(BLAS.kernel)" }
 
-  /// `node-1 (4), node-2 (4)`: the hosts in the order of their ranks, with how many each has; of many the first ones.
+  /// Returns the first hosts in the order of their ranks, with the number of ranks on each: `node-1 (4), node-2 (4)`.
   static func hostsText(_ hosts: [String]) -> String {
     var counts: [String: Int] = [:]
     for host in hosts { counts[host, default: 0] += 1 }
@@ -102,20 +69,21 @@ struct RunHeader {
       + (names.count > shown ? " and \(names.count - shown) more hosts" : "")
   }
 
+  // MARK: Models
+
   var modelText: String {
-    let own = parameters.entries.filter { $0.owner == .objective }.reduce(0) { $0 + $1.shape.count }
+    let own = shape.parameters.entries.filter { $0.owner == .objective }.reduce(0) { $0 + $1.shape.count }
     let statistics = run.model.syncBatchNorm ? "all ranks" : "each rank"
-    return sizesText(config, parameters.parameterCount - own)
-      + (config.vision.stages == nil ? "" : "; batch norm with the statistics of \(statistics)")
+    return sizesText(shape.config, shape.parameters.parameterCount - own)
+      + (shape.config.vision.stages == nil ? "" : "; batch norm with the statistics of \(statistics)")
       + (own == 0 ? "" : "; and \(own) parameters of the objective's own")
   }
 
-  private func teacherText(_ teacher: Teacher) -> String {
-    let layout = CLIP<Float>.layout(teacher.config)
-    return sizesText(teacher.config, layout.parameterCount)
-      + "; from \(teacher.path), \(teacher.weights)"
+  private func text(of teacher: RunPreview.Teacher) -> String {
+    let (config, microBatchSize) = (teacher.shape.config, teacher.shape.microBatchSize)
+    return sizesText(config, CLIP<Float>.layout(config).parameterCount) + "; from \(teacher.path), \(teacher.weights)"
       + (teacher.cache.map { "; not loaded: its embeddings come from \($0)" }
-        ?? "; words of \(teacher.vocabulary); \(teacher.microBatchSize.map { "\($0)" } ?? "all") pairs at a time")
+        ?? "; words of \(teacher.vocabulary); \(microBatchSize.map { "\($0)" } ?? "all") pairs at a time")
   }
 
   private func sizesText(_ config: CLIPConfig, _ count: Int) -> String {
@@ -134,67 +102,35 @@ struct RunHeader {
     return "vision \(v.width) wide, \(v.layers) layers, \(v.imageSize) px in patches of \(v.patchSize)"
   }
 
+  // MARK: Data and steps
+
   private var dataText: String {
-    zip(datasets, run.data.datasets).map { dataset, config in
+    zip(preview.datasets, run.data.datasets).map { dataset, config in
       "\(dataset.name) \(dataset.count) images\(config.weight == 1 ? "" : " × \(config.weight)")"
-    }.joined(separator: ", ") + "; \(sampler.samplesPerEpoch) samples an epoch"
+    }.joined(separator: ", ") + "; \(preview.sampler.samplesPerEpoch) samples an epoch"
   }
 
-  private var pairsText: String {
+  private var stepsText: String {
     let counts = Set(ranks.slices(of: run.batch.global).map(\.count)).sorted()
-    return counts.map(String.init).joined(separator: " or ")
+    let pairs = counts.map(String.init).joined(separator: " or ")
+    return "\(preview.steps) of \(run.batch.global) pairs (\(pairs) a rank), \(preview.sampler.stepsPerEpoch) an epoch"
+      + (run.epochs.map { ", \($0) epochs" } ?? "")
   }
 
-  private var epochsText: String {
-    run.epochs.map { ", \($0) epochs" } ?? ""
+  // MARK: Estimates
+
+  private static func memoryText(_ estimate: RunEstimate) -> String {
+    "about \(Figures.bytes(estimate.memoryBytes)) a rank: \(list(estimate.memory))"
   }
 
-  private var estimate: RunEstimate { estimate(ranks: ranks.size, ofNode: ranks.nodeSize) }
-
-  /// Measures what the process holds beside the run's own, when its inputs are there and its model is not: `weights`
-  /// are the teacher's, where they are among the inputs.
-  mutating func measureProgram(beside loaded: TeacherWeights?) {
-    program = ProgramMemory.measure()
-    guard let loaded, let teacher else { return }
-    let held =
-      loaded.shared > 0
-      ? min(loaded.shared, Int(ProcessMemory.windows * 1_048_576))
-      : 4 * weights(of: teacher.config, ranks.size, ranks.nodeSize)
-    program = max(program - held, 0)
+  private static func messagesText(_ estimate: RunEstimate) -> String {
+    let received = estimate.received
+    return received.isEmpty
+      ? "nothing: there are no other ranks"
+      : "\(Figures.bytes(received.reduce(0) { $0 + $1.bytes })) a step: \(list(received))"
   }
 
-  /// Of the rank that has most pairs, of so many, of which `nodeSize` share a node.
-  func estimate(ranks: Int, ofNode nodeSize: Int) -> RunEstimate {
-    RunEstimate(
-      run, config, parameters,
-      teacher: teacher.map { ($0.config, $0.microBatchSize, weights(of: $0.config, ranks, nodeSize)) },
-      isCached: teacher?.cache != nil, frozen: frozen, ensemble: ensemble, captions: captions, threads: plan.compute,
-      program: program,
-      rank: ranks - 1, of: ranks)
-  }
-
-  /// The numbers of a teacher's weights that one rank answers for: of a node's only copy its share.
-  private func weights(of teacher: CLIPConfig, _ ranks: Int, _ nodeSize: Int) -> Int {
-    let count = CLIP<Float>.layout(teacher).count
-    switch run.teacher?.placement ?? .replicated {
-    case .replicated: return count
-    case .node: return count / nodeSize
-    case .sharded:
-      let stages = CLIP<Float>.stages(teacher).map { $0.reduce(0) { $0 + $1.count } }.sorted()
-      return count / min(run.teacher?.shardOver ?? ranks, ranks) + stages.suffix(2).reduce(0, +)
-    }
-  }
-}
-
-extension RunHeader.Teacher {
-  static var absent: String { "which is not there" }
-
-  init(_ model: TeacherModel) {
-    config = model.config
-    path = model.path
-    weights = "SHA-256 \(model.sha256)"
-    vocabulary = model.vocabulary
-    microBatchSize = model.microBatchSize
-    cache = model.cache
+  private static func list(_ parts: [RunEstimate.Part]) -> String {
+    parts.map { "\($0.name) \(Figures.bytes($0.bytes))" }.joined(separator: ", ")
   }
 }

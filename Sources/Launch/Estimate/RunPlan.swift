@@ -3,19 +3,20 @@ import Foundation
 import Model
 import Tensor
 
-/// What a run will need on so many ranks of so many nodes, and how long its steps will take.
+/// The estimate of a run on a given number of ranks and nodes, and on other numbers of ranks. The names of the
+/// properties are the keys of `kinship plan --json`.
 struct RunPlan: Codable {
-  /// One collective of a step, all its calls together.
+  /// All calls of one collective in a step that carry the same part.
   struct Collective: Codable, Equatable {
     var part: String
     var collective: RunEstimate.Payload.Kind
     var calls: Int
-    /// Bytes that a rank hands over, and that come from others.
+    /// The bytes that a rank hands over, and those that come from other ranks.
     var handed: Int
     var received: Int
   }
 
-  /// Billions of operations of a rank's step.
+  /// Billions of operations in a rank's step.
   struct Work: Codable {
     var forward: Double
     var backward: Double
@@ -23,7 +24,7 @@ struct RunPlan: Codable {
     var teacher: Double
   }
 
-  /// Seconds.
+  /// Seconds of a step, as in `StepTime`.
   struct Time: Codable {
     var compute: Double
     var update: Double
@@ -32,16 +33,18 @@ struct RunPlan: Codable {
     var total: Double
   }
 
-  /// The run on another number of ranks.
+  /// The estimate for another number of ranks.
   struct Scale: Codable {
     var ranks: Int
     var nodes: Int
-    /// With the run's batch: pairs of the rank that has most, what it holds, and how much of one rank's speed each has.
+    /// With the run's global batch: the pairs and the memory of the rank that has the most, the seconds of a step, and
+    /// the speed of each rank relative to a single rank.
     var rows: Int
     var memory: Int
     var seconds: Double
     var efficiency: Double
-    /// With as many pairs a rank as in this plan. Above 1 where the update counts, of which ranks do a part each.
+    /// The same with as many pairs per rank as in this plan. The efficiency can exceed 1, because each rank updates
+    /// only its part of the parameters.
     var batch: Int
     var batchSeconds: Double
     var batchEfficiency: Double
@@ -53,16 +56,16 @@ struct RunPlan: Codable {
   var nodes: Int
   var batch: Int
   var parameters: Int
-  /// What `precision: auto` takes, and by which processors; nil where the run file names a precision.
+  /// The choice of `precision: auto`, and the processors that it depends on; nil if the run file names a precision.
   var precision: String?
   var memory: [RunEstimate.Part]
   var memoryTotal: Int
   var collectives: [Collective]
   var tokenRows: RunEstimate.TokenRows
   var gflop: Work
-  /// Of one rank's matrix products, a second.
+  /// The rate of one rank's matrix products in GFLOP/s.
   var gflops: Double
-  /// The same of rounded operands; nil where the run has none.
+  /// The rate of bf16 products; nil if the run has none.
   var gflopsBf16: Double?
   var seconds: Time
   var samplesPerSecond: Double
@@ -70,46 +73,46 @@ struct RunPlan: Codable {
   var scaling: [Scale]
 
   /// - Parameters:
-  ///   - cost: ranks, nodes and what is between them.
-  ///   - source: where the processors are whose rates are taken: `this machine`.
-  init(_ header: RunHeader, _ cost: ClusterCost, _ rates: ProductRates, on source: String = "this machine") {
-    let batch = header.run.batch.global
-    let plan = StepEstimate(header, cost, batch: batch, rates: rates)
-    run = header.run.name
-    (ranks, nodes, self.batch) = (cost.ranks, cost.nodes, batch)
-    parameters = header.parameters.parameterCount
-    precision = header.precision.isEmpty ? nil : header.precision.joined(separator: "; ") + ", as on \(source)"
-    memory = plan.estimate.memory
-    memoryTotal = plan.estimate.memoryBytes
-    collectives = Self.collectives(plan.estimate.payloads)
-    tokenRows = plan.estimate.tokenRows
-    let work = plan.work
-    gflop = Work(
-      forward: work.forward / 1e9, backward: work.backward / 1e9, objective: work.objective / 1e9,
-      teacher: work.teacher / 1e9)
+  ///   - cost: the ranks, the nodes and the links between them.
+  ///   - rates: the rates of one rank's matrix products.
+  ///   - precision: the text for `precision`.
+  init(_ shape: RunShape, _ cost: ClusterCost, _ rates: ProductRates, precision: String?) {
+    func step(_ cost: ClusterCost, batch: Int) -> StepEstimate {
+      StepEstimate(shape, cost, batch: batch, rates: rates)
+    }
+    let global = shape.run.batch.global
+    let planned = step(cost, batch: global)
+    let estimate = planned.estimate
+    run = shape.run.name
+    (ranks, nodes, batch) = (cost.ranks, cost.nodes, global)
+    parameters = shape.parameters.parameterCount
+    self.precision = precision
+    memory = estimate.memory
+    memoryTotal = estimate.memoryBytes
+    collectives = Self.collectives(estimate.payloads)
+    tokenRows = estimate.tokenRows
+    gflop = Work(planned.work)
     gflops = rates.fp32 / 1e9
-    gflopsBf16 = header.precisions.contains(.bf16) ? rates.bf16 / 1e9 : nil
-    let time = plan.time
-    seconds = Time(
-      compute: time.compute, update: time.update, exchange: time.exchange, embeddings: time.embeddings,
-      total: time.total)
-    samplesPerSecond = Double(batch) / time.total
-    let alone = StepEstimate(header, cost.with(ranks: 1), batch: batch, rates: rates).time.total
-    efficiency = alone / (Double(cost.ranks) * time.total)
-    scaling = Self.scales(upTo: batch, cost.ranks).map { ranks in
+    gflopsBf16 = shape.precisions.contains(.bf16) ? rates.bf16 / 1e9 : nil
+    seconds = Time(planned.time)
+    samplesPerSecond = Double(global) / planned.time.total
+    let single = cost.with(ranks: 1)
+    let alone = step(single, batch: global).time.total
+    efficiency = alone / (Double(cost.ranks) * planned.time.total)
+    let aloneWithRows = step(single, batch: planned.rows).time.total
+    scaling = Self.scales(upTo: global, cost.ranks).map { ranks in
       let other = cost.with(ranks: ranks)
-      let same = StepEstimate(header, other, batch: batch, rates: rates)
-      let grown = plan.rows * ranks
-      let weak = StepEstimate(header, other, batch: grown, rates: rates)
-      let one = StepEstimate(header, cost.with(ranks: 1), batch: plan.rows, rates: rates).time.total
+      let same = step(other, batch: global)
+      let grown = planned.rows * ranks
+      let weak = step(other, batch: grown)
       return Scale(
         ranks: ranks, nodes: other.nodes, rows: same.rows, memory: same.estimate.memoryBytes,
         seconds: same.time.total, efficiency: alone / (Double(ranks) * same.time.total), batch: grown,
-        batchSeconds: weak.time.total, batchEfficiency: one / weak.time.total)
+        batchSeconds: weak.time.total, batchEfficiency: aloneWithRows / weak.time.total)
     }
   }
 
-  /// Powers of 2 up to 4096 and the number asked for.
+  /// Returns the powers of 2 up to 4096, and the given number of ranks, without those larger than the global batch.
   private static func scales(upTo batch: Int, _ ranks: Int) -> [Int] {
     Set((0...12).map { 1 << $0 } + [ranks]).filter { $0 <= max(batch, ranks) }.sorted()
   }
@@ -129,42 +132,86 @@ struct RunPlan: Codable {
     }
   }
 
-  /// One JSON object on one line.
-  var json: String {
-    get throws {
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-      return String(decoding: try encoder.encode(self), as: UTF8.self)
+  /// The plan as one JSON object on one line.
+  var json: String { get throws { try jsonText() } }
+}
+
+extension RunPlan.Work {
+  fileprivate init(_ work: StepWork) {
+    self.init(
+      forward: work.forward / 1e9, backward: work.backward / 1e9, objective: work.objective / 1e9,
+      teacher: work.teacher / 1e9)
+  }
+
+  fileprivate var total: Double { forward + backward + objective + teacher }
+}
+
+extension RunPlan.Time {
+  fileprivate init(_ time: StepTime) {
+    self.init(
+      compute: time.compute, update: time.update, exchange: time.exchange, embeddings: time.embeddings,
+      total: time.total)
+  }
+}
+
+// MARK: Text
+
+extension RunPlan {
+  /// Returns the plan as text. `model` describes the model, as in the run's header.
+  func text(model: String) -> String {
+    func column(_ text: String, _ width: Int) -> String { text.padding(toLength: width, withPad: " ", startingAt: 0) }
+    func short(_ value: Double) -> String { Figures.significant(value, 3) }
+    func percent(_ value: Double) -> String { "\(Figures.fixed(100 * value, 0)) %" }
+    var lines = [
+      "kinship \(version)  plan of \(run)  \(Figures.count(ranks, "rank")) on \(Figures.count(nodes, "node")), "
+        + "\(batch) pairs a step",
+      "model  \(model)",
+    ]
+    if let precision { lines.append("precision \(precision)") }
+    lines.append("memory \(Figures.bytes(memoryTotal)) a rank")
+    lines += memory.map { "         " + column($0.name, 38) + Figures.row((Figures.bytes($0.bytes), 10)) }
+    lines.append(
+      "work   \(short(gflop.total)) GFLOP a rank and step: forward \(short(gflop.forward)), "
+        + "backward \(short(gflop.backward)), objective \(short(gflop.objective)), teacher \(short(gflop.teacher))")
+    lines.append(
+      collectives.isEmpty
+        ? "wire   nothing: there are no other ranks"
+        : "wire   " + column("in a step", 28) + column("collective", 16)
+          + Figures.row(("calls", 7), ("handed over", 14), ("received", 12)))
+    lines += collectives.map {
+      "         " + column($0.part, 26) + column($0.collective.rawValue, 16)
+        + Figures.row(("\($0.calls)", 7), (Figures.bytes($0.handed), 14), (Figures.bytes($0.received), 12))
     }
+    lines.append(
+      "tokens a rank touches at most \(tokenRows.bound) of \(tokenRows.all) rows of the table"
+        + (tokenRows.expected.map { ", \(Figures.fixed($0, 0)) expected" } ?? "")
+        + "; of others' it receives at most \(Figures.bytes(tokenRows.received))"
+        + (tokenRows.expectedReceived.map { ", \(Figures.bytes($0)) expected" } ?? ""))
+    lines.append(
+      "step   \(short(seconds.total)) s: computing \(short(seconds.compute)) (\(ratesText)), "
+        + "updating \(short(seconds.update)), "
+        + "waiting for gradients and parameters \(short(seconds.exchange)), "
+        + "for embeddings and sums \(short(seconds.embeddings))"
+    )
+    lines.append("       \(short(samplesPerSecond)) samples/s, efficiency \(percent(efficiency)) of one rank's")
+    lines += [
+      "",
+      "               the run's batch:                           \((batch + ranks - 1) / ranks) pairs a rank:",
+      " ranks  nodes    rows    memory   step s  efficiency       batch   step s  efficiency",
+    ]
+    lines += scaling.map {
+      Figures.row(
+        ("\($0.ranks)", 6), ("\($0.nodes)", 7), ("\($0.rows)", 8), (Figures.bytes($0.memory), 10),
+        (short($0.seconds), 9), (percent($0.efficiency), 12), ("\($0.batch)", 12), (short($0.batchSeconds), 9),
+        (percent($0.batchEfficiency), 12))
+    }
+    return lines.joined(separator: "\n")
   }
-}
 
-/// A run on so many ranks with such a batch: what its fullest rank holds and does.
-struct StepEstimate {
-  let rows: Int
-  let estimate: RunEstimate
-  let work: StepWork
-  let time: StepTime
-
-  init(_ header: RunHeader, _ cost: ClusterCost, batch: Int, rates: ProductRates) {
-    var header = header
-    header.run.batch.global = batch
-    rows = (batch + cost.ranks - 1) / cost.ranks
-    estimate = header.estimate(ranks: cost.ranks, ofNode: cost.ranksOfNode)
-    let tokens = header.captions?.mean ?? Double(header.config.text.contextLength)
-    work = StepWork(
-      header.run, header.config, frozen: header.frozen,
-      teacher: header.teacher?.cache == nil ? header.teacher?.config : nil,
-      teacherWidth: header.teacher?.config.embedding, rows: rows, tokens: tokens)
-    time = StepTime(work, estimate, cost, rates, overlaps: header.run.reduce.overlap)
-  }
-}
-
-extension ClusterCost {
-  /// As many ranks a node, on as many nodes as that takes.
-  func with(ranks other: Int) -> ClusterCost {
-    var cost = self
-    (cost.ranks, cost.nodes) = (other, (other + ranksOfNode - 1) / ranksOfNode)
-    return cost
+  private var ratesText: String {
+    func rate(_ gflops: Double, _ precision: ComputePrecision) -> String {
+      "\(Figures.fixed(100 * StepTime.efficiency(precision), 0)) % of \(Figures.significant(gflops, 3)) GFLOP/s"
+    }
+    return "at " + rate(gflops, .fp32) + (gflopsBf16.map { ", in bf16 \(rate($0, .bf16))" } ?? "")
   }
 }

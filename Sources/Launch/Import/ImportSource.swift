@@ -27,13 +27,6 @@ struct ImportReason: Error, Equatable {
   init(_ words: String) { self.words = words }
 }
 
-extension UserError {
-  /// Makes an error about a path or option that the user gave; unless `status` tells otherwise, its contents are wrong.
-  init(_ path: String, _ reason: String, status: ExitStatus = .badData) {
-    self.init(path: path, status: status, reason: reason)
-  }
-}
-
 /// An entry of a source: an image, or the reason why it is left out.
 enum ImportEntry: Sendable, Equatable {
   case item(ImportItem)

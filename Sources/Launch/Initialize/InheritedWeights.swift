@@ -3,7 +3,7 @@ import Foundation
 import Model
 import Tensor
 
-/// The model from which a run inherits weights: what it is, whether the run's model can be cut from it, and its values.
+/// The larger model of `init.inherit`, from which the run's model is cut.
 struct InheritedWeights: Initialization {
   let saved: SavedStart
   let plan: Inheritance
@@ -12,8 +12,10 @@ struct InheritedWeights: Initialization {
   private let towers: Towers
   private let checkpoint: Checkpoint?
 
-  /// Opens the source and plans the cuts. Every rank must call it. The source's words must be the run's where the text
-  /// tower inherits.
+  /// Opens the source and plans the cuts; nil if the run inherits nothing. Every rank must call it.
+  ///
+  /// - Throws: a `UserError` (exit code 65) if the run's model cannot be cut from the source, or if the text tower
+  ///   inherits and the source was trained with another vocabulary.
   init?(_ run: RunConfig, student: CLIPConfig, over ranks: Communicator) throws {
     guard let path = run.start.inherit else { return nil }
     self.student = student
@@ -21,26 +23,19 @@ struct InheritedWeights: Initialization {
     if WeightsFile.isOne(path) {
       checkpoint = nil
       source = try ModelFiles.sizes(ModelFiles.description(of: path))
-      saved = SavedStart(key: "inherit", path: path, sha256: try SavedRun.sha256(of: path))
+      saved = SavedStart(key: "inherit", path: path, sha256: try SHA256.ofFile(path))
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
       let trained = try SavedRun(opened)
       checkpoint = opened
       source = try CLIPConfig(json: Data(trained.model.utf8))
       saved = SavedStart(key: "inherit", path: path, sha256: try opened.sha256)
-      if towers.text, try SavedRun.sha256(of: run.vocabulary) != trained.vocabularySHA256 {
-        throw UserError(
-          path: path, status: .badData,
-          reason:
-            "was trained with another vocabulary (\(trained.vocabulary), SHA-256 \(trained.vocabularySHA256)), so the "
-            + "same ids mean other words; set vocabulary to that one, or init.towers to image")
-      }
+      if towers.text { try trained.requireVocabulary(of: run, in: path, advice: ", or init.towers to image") }
     }
     do throws(InheritanceError) {
       plan = try Inheritance(from: source, to: student, towers: towers)
     } catch {
-      throw UserError(
-        path: path, status: .badData, reason: "the run's model cannot be cut from it:\n  \(error)")
+      throw UserError(path, "the run's model cannot be cut from it:\n  \(error)")
     }
   }
 
@@ -54,7 +49,6 @@ struct InheritedWeights: Initialization {
     plan.apply(from: whole.parameters, to: model.parameters)
   }
 
-  /// What is inherited, for the log.
   var text: String {
     let which = towers == .both ? "both towers" : "the \(towers.rawValue) tower"
     var parts = plan.stacks.map { stack in

@@ -1,34 +1,36 @@
 import Dist
 import Model
 
-/// Weights of another model that a run's model takes over before its first step.
+/// Weights of another model with which a run's model is initialized.
 protocol Initialization {
-  /// Where they are, and what is in them, for the run's checkpoints.
+  /// The source of the weights as the run's checkpoints store it.
   var saved: SavedStart { get }
-  /// What is taken over, for the log.
+  /// The log's line about the weights.
   var text: String { get }
 
-  /// Fills the parameters of a model that has been initialized. Every rank must call it.
+  /// Overwrites the parameters of a model that has been initialized at random. Every rank must call it.
   func apply(to model: CLIP<Float>) throws
 }
 
-/// With whose weights a run began, in its checkpoints.
-struct SavedStart: Codable, Equatable {
-  /// The key under `init` that names them.
-  var key: String
-  /// As the run file has it.
-  var path: String
-  /// Of a file of weights its own, of a sharded one that of its files' checksums, of a checkpoint that of its manifest.
-  var sha256: String
-}
-
 extension TrainingInputs {
-  /// The weights with which the run file has a model of such sizes begin, found to fit; nil where all are drawn. The
-  /// same on every rank. Every rank must call it.
+  /// Opens the weights with which the run file initializes a model of these sizes, and checks that they fit and are the
+  /// same on every rank; nil if all weights are drawn at random. Every rank must call it.
   func initialization(for config: CLIPConfig) throws -> (any Initialization)? {
     let inherited = try InheritedWeights(run, student: config, over: ranks)
-    let first: (any Initialization)? = try inherited ?? TransferredWeights(run, student: config, over: ranks)
-    try ranks.requireSame(inherited == nil ? "init.from" : "model to inherit from", first?.saved.sha256 ?? "")
-    return first
+    let weights: (any Initialization)? = try inherited ?? TransferredWeights(run, student: config, over: ranks)
+    try ranks.requireSame(inherited == nil ? "init.from" : "model to inherit from", weights?.saved.sha256 ?? "")
+    return weights
+  }
+}
+
+extension SavedRun {
+  /// Throws a `UserError` (exit code 65) if the model at `path`, which this run trained, has another vocabulary than
+  /// `run`.
+  func requireVocabulary(of run: RunConfig, in path: String, advice: String = "") throws {
+    guard try SHA256.ofFile(run.vocabulary) != vocabularySHA256 else { return }
+    throw UserError(
+      path,
+      "was trained with another vocabulary (\(vocabulary), SHA-256 \(vocabularySHA256)), so the same ids mean other "
+        + "words; set vocabulary to that one\(advice)")
   }
 }

@@ -3,8 +3,8 @@ import Foundation
 import Model
 import Tensor
 
-/// The model of `init.from`: its weights become those of the run's model, which has the same sizes. Only the images
-/// that it was trained on may have had another size: positions of a vision transformer are then resized.
+/// The model of `init.from`, which has the sizes of the run's model and gives it its weights. Only the image size may
+/// differ: the positions of a vision transformer are then resized.
 struct TransferredWeights: Initialization {
   private enum Source {
     case checkpoint(Checkpoint)
@@ -13,63 +13,58 @@ struct TransferredWeights: Initialization {
 
   let saved: SavedStart
   private let source: Source
-  /// The sizes of the source: the run's, except for the size of images and the logit bias.
+  /// The sizes of the source: those of the run's model, except for the image size and the logit bias.
   private let config: CLIPConfig
   private let student: CLIPConfig
   private let ranks: Communicator
 
-  /// Opens the source and holds it against the run's model: names, shapes, and what shapes do not show as far as the
-  /// source says it. Every rank must call it.
+  /// Opens the source and compares it with the run's model: names, shapes, and, if the source has a description of its
+  /// sizes, activation and heads, which no shape shows. Every rank must call it.
   ///
-  /// - Throws: a `UserError` that lists every difference; what the source's own reader throws.
+  /// - Throws: a `UserError` (exit code 65) that lists every difference; the errors of the source's own reader.
   init?(_ run: RunConfig, student: CLIPConfig, over ranks: Communicator) throws {
     guard let path = run.start.from else { return nil }
     self.student = student
     self.ranks = ranks
     source = try Self.open(path, over: ranks)
-    var config = student.seeing(try Self.positions(in: source))
+    var config = student.withPositions(try Self.positions(in: source))
     config.initialLogitBias = Self.hasLogitBias(source) ? student.initialLogitBias ?? 0 : nil
     self.config = config
     let layout = CLIP<Float>.layout(config)
     var problems: [String]
     let described: CLIPConfig?
-    let words: SavedRun?
+    let trained: SavedRun?
     let sum: String
     switch source {
     case .checkpoint(let checkpoint):
-      let found = try SavedRun(checkpoint)
-      words = found
-      described = try CLIPConfig(json: Data(found.model.utf8))
+      let run = try SavedRun(checkpoint)
+      trained = run
+      described = try CLIPConfig(json: Data(run.model.utf8))
       problems =
-        checkpoint.mismatches(layout.entries, leaving: .objective)
-        + layout.bufferMismatches(in: checkpoint)
+        checkpoint.mismatches(layout.entries, leaving: .objective) + layout.bufferMismatches(in: checkpoint)
       sum = try checkpoint.sha256
     case .file(let file, let form):
-      words = try SavedRun(in: file)
+      trained = try SavedRun(in: file)
       let isDescribed = file.metadata[ModelFiles.configKey] != nil
       described = try (isDescribed ? file.path : ForeignModel.config(beside: file.path, form)).map(ModelFiles.sizes)
       problems = try WeightsMatch(form, config, layout).mismatches(in: file)
-      sum = try ranks.node().sha256(of: file.path) { try Self.sha256(of: file) }
+      sum = try ranks.node().sha256(of: file.path) { try SHA256.ofWeights(file) }
     }
     if let described {
-      problems += Self.unseen(described, config).filter { !problems.contains($0) }
+      problems += Self.hiddenDifferences(described, config).filter { !problems.contains($0) }
     }
     guard problems.isEmpty else {
       throw UserError(
-        path: path, status: .badData,
-        reason: "does not fit the run's model, and init.from takes weights as they are; change model, or cut them with "
+        path,
+        "does not fit the run's model, and init.from takes weights as they are; change model, or cut them with "
           + "init.inherit:\n  " + problems.joined(separator: "\n  "))
     }
-    if let words, try SavedRun.sha256(of: run.vocabulary) != words.vocabularySHA256 {
-      throw UserError(
-        path: path, status: .badData,
-        reason: "was trained with another vocabulary (\(words.vocabulary), SHA-256 \(words.vocabularySHA256)), so the "
-          + "same ids mean other words; set vocabulary to that one")
-    }
+    try trained?.requireVocabulary(of: run, in: path)
     saved = SavedStart(key: "from", path: path, sha256: sum)
   }
 
-  /// A folder with a checkpoint, or the one that a run marks as its latest, is that; any other has a file of weights.
+  /// Opens the checkpoint in a folder, or a run's latest one; without a checkpoint, the file of weights at the path or
+  /// in the folder.
   private static func open(_ path: String, over ranks: Communicator) throws -> Source {
     let checkpoint = TrainedModel.checkpoint(path)
     let isCheckpoint = FileManager.default.fileExists(atPath: "\(checkpoint)/\(CheckpointManifest.file)")
@@ -79,7 +74,8 @@ struct TransferredWeights: Initialization {
     return .file(file, WeightsForm(of: file))
   }
 
-  /// The rows of the source's table of positions in images; nil where it has none, or what cannot be one.
+  /// Returns the number of rows of the source's positional embedding for images; nil if the source has none of a
+  /// possible shape.
   private static func positions(in source: Source) throws -> Int? {
     guard let shape = try positionsShape(in: source), shape.count == 2, shape[1] > 0, 0..<1 << 24 ~= shape[0] else {
       return nil
@@ -105,14 +101,8 @@ struct TransferredWeights: Initialization {
     }
   }
 
-  private static func sha256(of file: any NamedTensors) throws -> String {
-    guard let sharded = file as? ShardedSafetensors else { return try SavedRun.sha256(of: file.path) }
-    let sums = try sharded.parts.map { try SavedRun.sha256(of: $0) }
-    return SHA256.hash(sums.joined(separator: "\n").utf8).hexadecimal
-  }
-
-  /// Differences that no shape shows.
-  private static func unseen(_ source: CLIPConfig, _ student: CLIPConfig) -> [String] {
+  /// Returns the differences that no shape shows.
+  private static func hiddenDifferences(_ source: CLIPConfig, _ student: CLIPConfig) -> [String] {
     var found: [String] = []
     if source.activation != student.activation {
       found.append(
@@ -145,7 +135,7 @@ struct TransferredWeights: Initialization {
     }
   }
 
-  /// Each rank reads a share of a file, or of a checkpoint, and all exchange what they have read.
+  /// Fills the model: each rank reads its share of the source, and an all-gather completes the rest.
   private func read(into model: CLIP<Float>) throws {
     switch source {
     case .checkpoint(let checkpoint): try model.read(checkpoint, over: ranks)
@@ -171,13 +161,14 @@ struct TransferredWeights: Initialization {
 }
 
 extension VisionConfig {
-  /// The name of a vision transformer's table of positions.
+  /// The name of a vision transformer's positional embedding.
   fileprivate static let positions = "visual.positional_embedding"
 }
 
 extension CLIPConfig {
-  /// The same model for images of which a table of positions has so many rows; as it is where there is no such size.
-  fileprivate func seeing(_ rows: Int?) -> CLIPConfig {
+  /// Returns the sizes with the image size for which a positional embedding has this number of rows; unchanged if there
+  /// is no such image size.
+  fileprivate func withPositions(_ rows: Int?) -> CLIPConfig {
     guard let rows, vision.stages == nil, rows > 1 else { return self }
     let grid = Int(Double(rows - 1).squareRoot().rounded())
     guard grid * grid + 1 == rows, grid != vision.grid else { return self }

@@ -163,7 +163,7 @@ final class RunLog {
   }
 
   private static func open(_ url: URL) throws -> FileHandle {
-    do { return try reopen(url) } catch { throw RunLogFailure(path: url.relativePath, error) }
+    do { return try reopen(url) } catch { throw Self.failure(url.relativePath, error) }
   }
 
   private static func reopen(_ url: URL) throws -> FileHandle {
@@ -181,23 +181,15 @@ final class RunLog {
   private func write(_ event: some LogEventFields) throws {
     guard let file else { return }
     let line = try event.line()
-    do { try file.write(contentsOf: line) } catch { throw RunLogFailure(path: Self.fileName, error) }
+    do { try file.write(contentsOf: line) } catch { throw Self.failure(Self.fileName, error) }
+  }
+
+  private static func failure(_ path: String, _ error: any Error) -> UserError {
+    UserError(
+      nil, "cannot write the run's log \(path): \(error.systemReason); free some space, or change output",
+      status: .inputOutput)
   }
 
   /// The current time as the log writes it.
   static var now: String { Date.now.formatted(.iso8601) }
-}
-
-/// The log cannot be written.
-struct RunLogFailure: ExitCoded, CustomStringConvertible {
-  let path: String
-  let reason: String
-
-  init(path: String, _ error: any Error) {
-    self.path = path
-    reason = (error as NSError).localizedFailureReason ?? "\(error)"
-  }
-
-  var status: ExitStatus { .inputOutput }
-  var description: String { "cannot write the run's log \(path): \(reason); free some space, or change output" }
 }

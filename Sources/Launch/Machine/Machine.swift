@@ -1,4 +1,5 @@
 import CMachine
+import Dist
 import Foundation
 import Tensor
 
@@ -81,9 +82,9 @@ enum Machine {
     get throws {
       #if os(Linux)
         // This is the file that was started, even if another file has taken its name since.
-        try SavedRun.sha256(of: "/proc/self/exe")
+        try SHA256.ofFile("/proc/self/exe")
       #else
-        try SavedRun.sha256(of: Bundle.main.executablePath ?? CommandLine.arguments[0])
+        try SHA256.ofFile(Bundle.main.executablePath ?? CommandLine.arguments[0])
       #endif
     }
   }

@@ -1,7 +1,6 @@
 import Dist
 import Foundation
 import Model
-import Settings
 import Tensor
 
 /// The inputs of a merge: checkpoints that are complete and hold the same model, and the weight of each.
@@ -174,16 +173,5 @@ extension MergePlan {
     metadata[MergeRecord.key] = try MergeRecord(self, optimizer: optimizer).jsonText()
     metadata["kinship_version"] = Release.version
     return metadata
-  }
-}
-
-extension SavedRun {
-  /// The key of the run's text in files that were made from its checkpoint.
-  static let key = "kinship_run"
-
-  /// The run's name.
-  var name: String {
-    let place = { Place.file(RunFolder.runFile, line: $0, column: $1) }
-    return (try? RunNode.parse(run, place: place).tree.leaves["name"]) ?? ""
   }
 }

@@ -3,14 +3,14 @@ import Foundation
 import Model
 import Tensor
 
-/// A teacher whose embeddings were computed beforehand. Each rank reads the rows of its own pairs, and nothing else.
+/// A teacher whose embeddings `kinship precompute` has stored. Each rank reads only the rows of its own pairs.
 final class CachedTeacher: TeacherSource {
-  /// One a dataset, in the run's order.
+  /// The cache of each dataset, in the run's order.
   private let caches: [TeacherCache]
   private let reciprocal = Buffer<Float>()
 
-  /// Opens the caches of a run's datasets; nil where the run names none. Every rank must call it; with `checking` they
-  /// read every byte once where `data.verify` wants it.
+  /// Opens the caches of a run's datasets; nil if the teacher has no cache. With `checking`, the ranks verify every
+  /// byte if `data.verify` asks for checksums. Every rank must call it.
   init?(
     _ teacher: TeacherModel, _ run: RunConfig, _ datasets: [Dataset], checking: Bool, over ranks: Communicator
   ) throws {
@@ -18,7 +18,7 @@ final class CachedTeacher: TeacherSource {
     caches = try datasets.map { dataset in
       let folder = cache.folder(of: dataset)
       var wanted = try teacher.cacheDescription(run, dataset)
-      // What is there is taken: `auto` asks for the quicker of two precisions, and nothing is computed.
+      // The stored precision is taken: `auto` asks for the faster one, and here nothing is computed.
       if run.teacher?.precision == .auto, let found = try CacheManifest.read(folder) {
         wanted.teacher.precision = found.description.teacher.precision
       }
@@ -30,8 +30,8 @@ final class CachedTeacher: TeacherSource {
     guard Set(precisions).count <= 1 else {
       let list = zip(datasets, precisions).map { "\($0.name) in \($1)" }.joined(separator: ", ")
       throw UserError(
-        path: cache.path, status: .badData,
-        reason: "holds the embeddings of \(list), and a run takes them in one precision; name a new folder in "
+        cache.path,
+        "holds the embeddings of \(list), and a run takes them in one precision; name a new folder in "
           + "teacher.cache and run kinship precompute, which takes one precision for all datasets")
     }
     for cache in caches { try ranks.requireSame("cache \(cache.folder)", "\(cache.manifest.parts.map(\.sha256))") }
@@ -40,13 +40,16 @@ final class CachedTeacher: TeacherSource {
   var width: Int { caches[0].width }
   var scale: Float { exp(caches[0].manifest.logitScale) }
 
+  /// Does nothing, since captions take no memory here.
+  func reserve(_ captions: CaptionSample, rows: Int) {}
+
   func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws {
     for (row, shown) in batch.rows.enumerated() {
       let cache = caches[shown.dataset]
       try cache.readImage(sample: shown.sample, view: shown.view, into: image.rows(row..<row + 1))
       try cache.readText(caption: shown.caption, into: text.rows(row..<row + 1))
     }
-    // Stored in 16 bits, rows are no longer of length 1.
+    // Rows that were stored in 16 bits do not have length 1.
     for rows in [image, text] { normalizeRows(rows, into: rows, reciprocal: reciprocal.tensor(Shape(rows.rows))) }
   }
 }

@@ -3,17 +3,17 @@ import Foundation
 import Model
 import Tensor
 
-/// A model whose weights live over the ranks of a group: each keeps 1/K of every stage of the towers, and of each token
-/// embedding row that is wanted. A stage is gathered while the one before it computes, and its room is given back when
-/// it is done.
+/// A model whose weights are sharded over the K ranks of a group. Each rank keeps 1/K of every stage of the towers and
+/// of the rows of the token embedding. A stage is gathered while the previous one computes, and is discarded after use.
 ///
-/// The model's arena has addresses for all weights; memory has the own parts and two stages.
+/// The model's arena has addresses for all weights, but only this rank's parts and two stages take memory.
 final class ShardedWeights {
   let model: CLIP<Float>
-  /// Seconds that were waited for weights, in all passes after the trial.
+  /// The seconds spent waiting for weights in all passes except the trial.
   private(set) var waited = 0.0
+  /// The number of passes so far, without the trial.
   private(set) var passes = 0
-  /// The most bytes of weights that this rank had in memory at once.
+  /// The most bytes of weights that this rank had in memory during the trial.
   private(set) var peak = 0
   let group: Communicator
 
@@ -23,7 +23,8 @@ final class ShardedWeights {
   private let stages: [[Range<Int>]]
   private var failure: (any Error)?
 
-  /// Reads this rank's parts and tries one pass. All ranks of the group must call it.
+  /// Reads this rank's parts by `read` and runs one pass without a forward as a trial. All ranks of the group must call
+  /// it.
   init(
     _ config: CLIPConfig, over group: Communicator, read: (CLIP<Float>, _ ranges: [Range<Int>]) throws -> Void
   ) throws {
@@ -33,7 +34,7 @@ final class ShardedWeights {
     stages = CLIP<Float>.stages(config)
     gather = GatherAhead(arena.values, stages: stages, over: group)
     let tokenEmbedding = model.text.tokenEmbedding
-    // The scale is one number, and everybody's.
+    // Every rank keeps the logit scale, which is one number.
     try read(
       model,
       stages.joined().map { GatherAhead<Float>.parts(of: $0, ranks: group.size)[group.rank] }
@@ -45,13 +46,13 @@ final class ShardedWeights {
     (waited, passes) = (0, 0)
   }
 
-  /// Bytes of the two stages that take most.
+  /// The bytes of the two largest stages.
   var twoStages: Int {
     let sizes = stages.map { $0.reduce(0) { $0 + $1.count } }.sorted()
     return sizes.suffix(2).reduce(0, +) * MemoryLayout<Float>.stride
   }
 
-  /// What waiting has cost, for the log. Every rank must call it.
+  /// Returns the passes and the time spent waiting, for the log. Every rank must call it.
   func text(over ranks: Communicator) throws -> String {
     let seconds = try ranks.allReduce(waited, .maximum)
     let each = passes == 0 ? 0 : seconds / Double(passes)
@@ -59,37 +60,37 @@ final class ShardedWeights {
       + "that waited most (\(Figures.significant(1000 * each, 3)) ms each time)"
   }
 
-  /// The most of a number that any rank of the group has.
-  func most(_ count: Int) throws -> Int { try group.allReduce(count, .maximum) }
-
-  /// Runs forwards of both towers, vision first, within `body`; or none, where other ranks have some. All ranks of the
-  /// group must call it. `captions` are those of the forward.
+  /// Runs `body`, which must be one forward of both towers, vision first. All ranks of the group must call it; a rank
+  /// that has nothing to embed gives no body.
+  ///
+  /// - Parameter captions: the captions of the forward.
   func pass(_ captions: [[Int32]], _ body: (() -> Void)? = nil) throws {
-    try clock(&waited) { try gatherRows(captions) }
+    try clock(&waited) { try gatherTokenRows(captions) }
     gather.start(0)
     if let body { body() } else { stages.indices.forEach(willRun) }
     release(stages.count - 1)
-    for token in [0..<ownTokens.lowerBound, ownTokens.upperBound..<model.config.text.vocabularySize] {
-      arena.discard(Self.rows(token, of: model.text.tokenEmbedding))
+    for tokens in [0..<ownTokens.lowerBound, ownTokens.upperBound..<model.config.text.vocabularySize] {
+      arena.discard(Self.rows(tokens, of: model.text.tokenEmbedding))
     }
     passes += 1
     if let failure { throw failure }
   }
 
-  /// What is waited for before a stage. A forward cannot throw: the pass does, after it.
+  /// Waits for a stage before it runs, and starts to gather the next one. A forward cannot throw, so an error is kept
+  /// until the end of the pass.
   private func willRun(_ stage: Int) {
     clock(&waited) {
       do {
         try gather.wait()
       } catch { failure = failure ?? error }
     }
-    // Of the trial alone, for the system takes its time to count pages.
+    // Only the trial is measured, because the system takes long to count pages.
     if passes == 0 { peak = max(peak, arena.residentBytes) }
     if stage > 0 { release(stage - 1) }
     if stage + 1 < stages.count { gather.start(stage + 1) }
   }
 
-  /// Gives back what other ranks keep of a stage.
+  /// Discards the parts of a stage that other ranks keep.
   private func release(_ stage: Int) {
     for range in stages[stage] {
       let own = GatherAhead<Float>.parts(of: range, ranks: group.size)[group.rank]
@@ -109,9 +110,9 @@ final class ShardedWeights {
     return start + tokens.lowerBound * width..<start + tokens.upperBound * width
   }
 
-  /// Gathers the rows of all tokens that any rank of the group has in these captions: the token embedding is larger
-  /// than a block, and few of its rows are wanted.
-  private func gatherRows(_ captions: [[Int32]]) throws {
+  /// Gathers the rows of all tokens in the captions of any rank of the group. The whole token embedding would be larger
+  /// than a stage, and few of its rows are needed.
+  private func gatherTokenRows(_ captions: [[Int32]]) throws {
     let own = Set(captions.joined()).sorted()
     let bytes = own.flatMap { token in (0..<4).map { UInt8(truncatingIfNeeded: token >> (8 * $0)) } }
     var wanted: Set<Int> = []
@@ -124,18 +125,18 @@ final class ShardedWeights {
     guard !tokens.isEmpty else { return }
     let tokenEmbedding = model.text.tokenEmbedding.value
     let packed = Tensor<Float>(Shape(tokens.count, tokenEmbedding.columns))
-    let places = group.slices(of: tokenEmbedding.rows).map { share in
-      (tokens.firstIndex { $0 >= share.lowerBound } ?? tokens.count)..<(tokens.firstIndex { $0 >= share.upperBound }
-        ?? tokens.count)
+    // The rows of `packed` that each rank keeps.
+    let shares = group.slices(of: tokenEmbedding.rows).map { share in
+      tokens.count(where: { $0 < share.lowerBound })..<tokens.count(where: { $0 < share.upperBound })
     }
-    for place in places[group.rank] {
-      copy(tokenEmbedding.rows(tokens[place]..<tokens[place] + 1), into: packed.rows(place..<place + 1))
+    for row in shares[group.rank] {
+      copy(tokenEmbedding.rows(tokens[row]..<tokens[row] + 1), into: packed.rows(row..<row + 1))
     }
     try group.allGather(
       partsOf: packed,
-      ranges: places.map { $0.lowerBound * tokenEmbedding.columns..<$0.upperBound * tokenEmbedding.columns })
-    for (place, token) in tokens.enumerated() where !places[group.rank].contains(place) {
-      copy(packed.rows(place..<place + 1), into: tokenEmbedding.rows(token..<token + 1))
+      ranges: shares.map { $0.lowerBound * tokenEmbedding.columns..<$0.upperBound * tokenEmbedding.columns })
+    for (row, token) in tokens.enumerated() where !shares[group.rank].contains(row) {
+      copy(packed.rows(row..<row + 1), into: tokenEmbedding.rows(token..<token + 1))
     }
   }
 }

@@ -5,6 +5,9 @@ import Tensor
 
 /// A run's teacher before its weights are read: its sizes, and its preparation of images and captions.
 struct TeacherModel {
+  /// The time at which the checksum of a teacher's file is computed.
+  enum ChecksumTime { case now, whenRead }
+
   let path: String
   /// The checksum of a safetensors file, or of a checkpoint's manifest, which has the checksums of all parts. It is
   /// empty until the weights are read if it is computed then.
@@ -40,10 +43,9 @@ struct TeacherModel {
     if teacher.isSafetensors {
       checkpoint = nil
       guard FileManager.default.fileExists(atPath: path) else {
-        throw UserError(
-          path: path, status: .inputOutput, reason: "there is no such file; teacher.model names the weights")
+        throw UserError(path, "there is no such file; teacher.model names the weights", status: .inputOutput)
       }
-      let sum = { try SavedRun.sha256(of: teacher.model) }
+      let sum = { try SHA256.ofFile(teacher.model) }
       sha256 =
         switch time {
         case .now: try ranks.map { try $0.node().sha256(of: teacher.model, once: sum) } ?? sum()
@@ -54,7 +56,7 @@ struct TeacherModel {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
       let saved = try SavedRun(opened)
       checkpoint = opened
-      sha256 = try SavedRun.sha256(of: "\(opened.folder)/\(CheckpointManifest.file)")
+      sha256 = try SHA256.ofFile("\(opened.folder)/\(CheckpointManifest.file)")
       config = try CLIPConfig(json: Data(saved.model.utf8))
       vocabulary = try Self.vocabulary(of: saved, teacher, run)
       words = try Vocabulary(contentsOf: vocabulary)
@@ -67,7 +69,7 @@ struct TeacherModel {
       tokenizer: BytePairTokenizer(vocabulary: words, context: config.text.contextLength))
   }
 
-  /// Describes a teacher in open_clip's form. Its sizes come from a preset or a JSON file, and its words from the
+  /// Describes a teacher in open_clip's form. Its sizes come from a preset or a JSON file, and its tokens from the
   /// vocabulary that the run names for it.
   private static func describe(
     _ teacher: TeacherConfig, _ run: RunConfig
@@ -81,8 +83,8 @@ struct TeacherModel {
     if config.text.vocabularySize == 0 { config.text.vocabularySize = words.size }
     guard config.text.vocabularySize == words.size else {
       throw UserError(
-        path: path, status: .badData,
-        reason: "has \(words.size) tokens, and the teacher \(teacher.model) knows \(config.text.vocabularySize); "
+        path,
+        "has \(words.size) tokens, and the teacher \(teacher.model) knows \(config.text.vocabularySize); "
           + "name the vocabulary that it was trained with in teacher.vocabulary")
     }
     return (config, words, path, image)
@@ -98,15 +100,16 @@ struct TeacherModel {
     let file = teacher.config ?? ModelFiles.description(of: teacher.model)
     guard FileManager.default.fileExists(atPath: file) else {
       throw UserError(
-        path: file, status: .inputOutput,
-        reason: "there is no such file, so the sizes of the teacher are not known; name its JSON file in "
-          + "teacher.config, or a preset in teacher.preset")
+        file,
+        "there is no such file, so the sizes of the teacher are not known; name its JSON file in "
+          + "teacher.config, or a preset in teacher.preset",
+        status: .inputOutput)
     }
     return file
   }
 
-  /// Returns a teacher's sizes without reading its words. If it is in open_clip's form, its weights need not exist.
-  /// Every rank must call it.
+  /// Returns a teacher's sizes without reading its vocabulary. If it is in open_clip's form, its weights need not
+  /// exist. Every rank must call it.
   static func sizes(_ teacher: TeacherConfig, over ranks: Communicator) throws -> CLIPConfig {
     if teacher.isSafetensors { return try sizes(teacher) }
     let saved = try SavedRun(Checkpoint.open(TrainedModel.checkpoint(teacher.model), communicator: ranks))
@@ -115,25 +118,25 @@ struct TeacherModel {
 
   /// Returns the path of a file with the vocabulary that the teacher in a checkpoint was trained with.
   private static func vocabulary(of saved: SavedRun, _ teacher: TeacherConfig, _ run: RunConfig) throws -> String {
-    func isRight(_ path: String) throws -> Bool { try SavedRun.sha256(of: path) == saved.vocabularySHA256 }
+    func isRight(_ path: String) throws -> Bool { try SHA256.ofFile(path) == saved.vocabularySHA256 }
     let wanted = "the vocabulary that the teacher \(teacher.model) was trained with (\(saved.vocabulary), SHA-256 "
     if let path = teacher.vocabulary {
       guard try isRight(path) else {
-        throw UserError(path: path, status: .badData, reason: "is not \(wanted)\(saved.vocabularySHA256))")
+        throw UserError(path, "is not \(wanted)\(saved.vocabularySHA256))")
       }
       return path
     }
     if try isRight(run.vocabulary) { return run.vocabulary }
     guard FileManager.default.fileExists(atPath: saved.vocabulary), try isRight(saved.vocabulary) else {
       throw UserError(
-        path: saved.vocabulary, status: .badData,
-        reason: "is not there, or no longer \(wanted)\(saved.vocabularySHA256)); name that one in teacher.vocabulary")
+        saved.vocabulary,
+        "is not there, or no longer \(wanted)\(saved.vocabularySHA256)); name that one in teacher.vocabulary")
     }
     return saved.vocabulary
   }
 
-  /// Reads the weights into their final place, and computes the checksum if that was left to this. Every rank must call
-  /// it.
+  /// Reads the weights in their placement, and computes the checksum if that was left to this call. Every rank must
+  /// call it.
   mutating func load(over ranks: Communicator) throws -> TeacherWeights {
     try TeacherWeights(config, placement, shardOver: shardOver, precision: precision.used, over: ranks) {
       try read(into: $0, ranges: $1)
@@ -141,13 +144,13 @@ struct TeacherModel {
       guard sha256.isEmpty else { return }
       sha256 = try ranks.node().sha256(of: path) {
         weights.sharded == nil
-          ? try ModelFiles.sha256(path, readInto: weights.model) : try SavedRun.sha256(of: path)
+          ? try ModelFiles.sha256(path, readInto: weights.model) : try SHA256.ofFile(path)
       }
       try ranks.requireSame("teacher", sha256)
     }
   }
 
-  /// Reads the buffers and the weights, of which only `ranges` of the arena if they are given.
+  /// Reads the buffers and the weights into a model; if `ranges` are given, only these ranges of its arena.
   func read(into model: CLIP<Float>, ranges: [Range<Int>]?) throws {
     if let checkpoint {
       try model.read(checkpoint, ranges: ranges)
@@ -159,10 +162,10 @@ struct TeacherModel {
   /// The teacher as the run's checkpoints store it.
   var saved: SavedTeacher { SavedTeacher(path: path, sha256: sha256) }
 
-  /// Everything that the embeddings depend on, by which ranks check that they have the same teacher.
+  /// A text of everything that the embeddings depend on. Ranks with the same text have the same teacher.
   var identity: String {
     get throws {
-      let words = try SavedRun.sha256(of: vocabulary)
+      let words = try SHA256.ofFile(vocabulary)
       return "\(sha256) \(words) \(input.image.identity) \(String(decoding: try config.json, as: UTF8.self))"
     }
   }
@@ -172,30 +175,9 @@ struct TeacherModel {
     CacheDescription(
       teacher: CacheDescription.Teacher(
         path: path, sha256: sha256, config: String(decoding: try config.json, as: UTF8.self),
-        vocabularySHA256: try SavedRun.sha256(of: vocabulary), width: config.embedding,
+        vocabularySHA256: try SHA256.ofFile(vocabulary), width: config.embedding,
         precision: precision.used == .fp32 ? nil : precision.used.rawValue),
       dataset: CacheDescription.Source(dataset), seed: run.data.seed, views: run.image.isFixed ? 1 : run.data.views,
       image: input.image.encoding)
-  }
-}
-
-/// The time at which the checksum of a teacher's file is computed.
-enum ChecksumTime { case now, whenRead }
-
-/// A run's teacher as its checkpoints store it.
-struct SavedTeacher: Codable, Equatable {
-  /// The path of the weights in the run file, and their checksum.
-  var path: String
-  var sha256: String
-  /// The teachers beside it, if there are any.
-  var ensemble: [SavedTeacher]?
-}
-
-extension SavedTeacher {
-  /// The checksums of the weights of all teachers.
-  var weights: [String] { [sha256] + (ensemble ?? []).map(\.sha256) }
-
-  var text: String {
-    ([self] + (ensemble ?? [])).map { "\($0.path) (SHA-256 \($0.sha256))" }.joined(separator: " with ")
   }
 }

@@ -3,25 +3,29 @@ import Foundation
 import Model
 import Tensor
 
-/// A teacher's weights, where the run's placement has them. They stay there until the job ends.
+/// A teacher's weights in the placement that the run asks for. They are never freed.
 struct TeacherWeights {
   let model: CLIP<Float>
-  /// Nil unless the weights are sharded.
+  /// The sharded weights; nil in other placements.
   let sharded: ShardedWeights?
-  /// Bytes of a window that all ranks of a node see.
+  /// The bytes of the memory that the ranks of a node share.
   let shared: Int
-  /// Who holds what, and what that takes, for the run's header.
+  /// The placement and the measured memory, for the run's header.
   private(set) var text: String
 
-  /// `read` fills the given parts of the model's arena, nil for all of it, and its buffers; `then` looks at what has
-  /// been read. Every rank must call it.
+  /// Reads the weights. Every rank must call it.
+  ///
+  /// - Parameters:
+  ///   - shardOver: the number of ranks over which sharded weights are sharded; nil for all.
+  ///   - read: fills the model's buffers and the given ranges of its arena, or all of it if they are nil.
+  ///   - then: is called after the weights are read. What it reads counts as read for the weights.
   init(
     _ config: CLIPConfig, _ placement: TeacherPlacement, shardOver: Int? = nil,
     precision: ComputePrecision = .fp32, over ranks: Communicator,
     read: (CLIP<Float>, _ ranges: [Range<Int>]?) throws -> Void, then: (TeacherWeights) throws -> Void = { _ in }
   ) throws {
     let node = try ranks.node()
-    let memory = try MemoryGrowth(on: node)
+    let heldBefore = try Self.memory(of: node)
     let readBefore = ProcessMemory.read
     let count = CLIP<Float>.layout(config).count
     func own() throws -> CLIP<Float> {
@@ -39,7 +43,7 @@ struct TeacherWeights {
       model = CLIP(config, frozen: true, values: window.values, precision: precision)
       try read(model, [BucketPlan.pieces(of: 0..<count, ranks: node.size)[node.rank]])
       try window.publish()
-      holders = "one copy for the \(node.size) ranks of a node, each of which has loaded 1/\(node.size)"
+      holders = "one copy for the \(node.size) ranks of a node, each of which loaded 1/\(node.size)"
     case .node:
       model = try own()
       holders = "one copy for the only rank of a node"
@@ -49,7 +53,7 @@ struct TeacherWeights {
       let weights = try ShardedWeights(config, over: group, read: read)
       (model, sharded) = (weights.model, weights)
       holders =
-        "over \(group.size) ranks, each of which keeps 1/\(group.size) and has two blocks beside it "
+        "over \(group.size) ranks, each of which keeps 1/\(group.size) and has two more blocks in memory "
         + "(\(Figures.bytes(weights.twoStages)))"
     case .replicated:
       model = try own()
@@ -57,40 +61,26 @@ struct TeacherWeights {
     }
     self.sharded = sharded
     self.shared = shared
-    // Sharded weights come and go; all others are what they are, and rounded when they are first read.
+    // Only weights that stay in memory can keep their rounded form.
     model.parameters.holdsValues = sharded == nil
     let whole = Figures.bytes(count * MemoryLayout<Float>.stride)
-    var measured = "\(Figures.bytes(try memory.most(over: ranks))) a node"
+    let measured: String
     if let sharded {
       measured = "\(Figures.bytes(try ranks.allReduce(sharded.peak, .maximum))) a rank at most"
+    } else {
+      let growth = try ranks.allReduce(Self.memory(of: node) - heldBefore, .maximum)
+      measured = "\(Figures.bytes(max(Int(growth * 1_048_576), 0))) a node"
     }
     text = "teacher's weights, \(placement.rawValue): \(holders); all are \(whole), measured \(measured)"
     try then(self)
     let bytes = try ranks.allReduce(node.allReduce(ProcessMemory.read - readBefore), .maximum)
-    // Drawn weights are not read at all.
+    // Weights that were initialized at random were not read at all.
     if bytes > Double(count) { text += ", read \(Figures.bytes(Int(bytes))) a node" }
   }
-}
 
-/// How much more memory the ranks of a node hold together than when this was made.
-struct MemoryGrowth {
-  private let node: Communicator
-  private let before: Double
-
-  /// All ranks of the node must call it.
-  init(on node: Communicator) throws {
-    self.node = node
-    before = try Self.held(by: node)
-  }
-
-  /// Bytes, of the node that has grown most. Every rank must call it.
-  func most(over ranks: Communicator) throws -> Int {
-    let growth = try ranks.allReduce(Self.held(by: node) - before, .maximum)
-    return max(Int(growth * 1_048_576), 0)
-  }
-
-  /// MiB, where nobody allocates meanwhile.
-  private static func held(by node: Communicator) throws -> Double {
+  /// Returns the MiB that all ranks of a node hold together. All ranks of the node must call it, and none may allocate
+  /// meanwhile.
+  private static func memory(of node: Communicator) throws -> Double {
     try node.barrier()
     return try node.allReduce(ProcessMemory.share)
   }

@@ -3,19 +3,19 @@ import Foundation
 import Settings
 import Tensor
 
-/// A run whose `precision: auto` is decided: it is computed, estimated and saved in one precision, the same on all
+/// A run whose every `precision: auto` has been decided. It is computed, estimated and saved in this precision on all
 /// ranks.
 ///
-/// A run that goes on from a checkpoint keeps to the precision in which it began. A teacher with a cache stays `auto`,
-/// since its embeddings are taken in the precision that the cache has.
+/// A resumed run keeps the precision in which it started. A teacher with a cache stays `auto`, because the precision of
+/// its embeddings is the cache's.
 struct DecidedRun: Equatable {
   var run: RunConfig
-  /// What the header says of each key that was `auto`; empty where none was.
+  /// The header's lines about the keys that were `auto`.
   var precision: [String] = []
 
-  /// Decides by the processors of all ranks, in rank order.
+  /// Decides for the processors of all ranks, in rank order.
   ///
-  /// - Parameter recorded: the settings of the run that a checkpoint belongs to, by their paths.
+  /// - Parameter recorded: the settings of the run that is resumed, by their dotted paths.
   init(_ run: RunConfig, on ranks: [RankProcessor], recorded: [String: String] = [:]) {
     self.run = run
     let decision = PrecisionDecision(on: ranks)
@@ -40,12 +40,12 @@ struct DecidedRun: Equatable {
     }
   }
 
-  /// Decides by the processors under all ranks, or by others, on which the run is to be. Every rank must call it.
+  /// Decides for the given processors, or for those of the ranks. Every rank must call it.
   init(
     _ run: RunConfig, resuming checkpoint: Checkpoint? = nil, on processors: [RankProcessor]? = nil,
     over ranks: Communicator
   ) throws {
-    guard run.leavesPrecision else {
+    guard run.hasAutoPrecision else {
       self.init(run, on: [])
       return
     }
@@ -54,8 +54,8 @@ struct DecidedRun: Equatable {
     try ranks.requireSame("precision", precision.joined(separator: "\n"))
   }
 
-  /// The run as `kinship precompute` takes it: its teacher's precision is decided although it has a cache. A cache that
-  /// was begun in a precision keeps to it.
+  /// Decides for `kinship precompute`, which needs the precision of a teacher with a cache. A cache that was begun
+  /// keeps its precision.
   init(precomputing run: RunConfig, on ranks: [RankProcessor], begun: ComputePrecision?) {
     self.run = run
     guard let teacher = run.teacher, teacher.precision == .auto else { return }
@@ -71,17 +71,10 @@ extension PrecisionDecision {
 }
 
 extension RunConfig {
-  /// Whether the run leaves a precision to the processors, its own or a teacher's.
-  fileprivate var leavesPrecision: Bool {
+  /// True if the precision of the run or of a teacher is `auto`.
+  fileprivate var hasAutoPrecision: Bool {
     guard precision != .auto else { return true }
     guard let teacher, usesTeacher else { return false }
     return ([teacher] + teacher.ensemble.map(\.teacher)).contains { $0.precision == .auto }
-  }
-}
-
-extension SavedRun {
-  /// The scalars of the run file by their paths; empty where it cannot be read.
-  fileprivate var settings: [String: String] {
-    (try? RunNode.parse(run) { .file(RunFolder.runFile, line: $0, column: $1) })?.tree.leaves ?? [:]
   }
 }

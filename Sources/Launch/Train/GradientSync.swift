@@ -28,8 +28,8 @@ final class GradientSync<S: Scalar> {
   private var touched: [Int] = []
   private var isTouched: [Bool]
 
-  /// Whether gradients and parameters travel while the towers compute. It may change between steps, once the
-  /// parameters have arrived; the numbers are the same.
+  /// True if gradients and parameters travel while the towers compute; the numbers are the same either way. It may
+  /// change between steps, once the parameters have arrived.
   var overlaps: Bool {
     get { buckets.overlaps }
     set { buckets.overlaps = newValue }
@@ -157,4 +157,13 @@ extension ParameterStore {
       entries.map { .init($0.extent, isAlone: [CLIPConfig.tokenEmbedding, CLIPConfig.logitScale].contains($0.name)) },
       ranks: ranks, size: max(Int(mebibytes * 1_048_576) / MemoryLayout<S>.stride, 1))
   }
+}
+
+/// The ranks of a job as the losses see them: Model's protocol over Dist's communicator.
+struct JobRanks<S: Scalar>: Ranks {
+  let communicator: Communicator
+
+  func allGather(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.allGather(rows: local, into: all) }
+  func allReduce(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers) }
+  func allReduceMaximum(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers, .maximum) }
 }

@@ -3,7 +3,7 @@ import Foundation
 import Model
 import Tensor
 
-/// How a run prunes: when the masks are on, and what is saved of them.
+/// The pruning of a run: masks are trained up to the step of the cut, which leaves a smaller model.
 struct Pruning {
   let config: PruneConfig
   let seed: UInt64
@@ -14,29 +14,30 @@ struct Pruning {
     seed = run.seed
   }
 
-  /// Throws where the model has no masks, or the run ends before the cut.
+  /// Throws a `UserError` if the model has no masks or is as sparse already, or if the run ends before the cut.
   func check(_ model: CLIPConfig, steps: Int) throws {
     if model.vision.stages != nil, config.towers.image {
-      throw ModelError(
-        description: "prune.towers is \(config.towers.rawValue), and the image tower is a ModifiedResNet, which has no "
+      throw UserError(
+        nil,
+        "prune.towers is \(config.towers.rawValue), and the image tower is a ModifiedResNet, which has no "
           + "masks: set prune.towers to text")
     }
     guard config.step < steps else {
-      throw ModelError(
-        description: "prune.step is \(config.step), and the run has \(steps) steps: lower it, or raise steps or epochs",
+      throw UserError(
+        nil, "prune.step is \(config.step), and the run has \(steps) steps: lower it, or raise steps or epochs",
         status: .usage)
     }
     let layout = MaskLayout(model, towers: config.towers)
     let already = Masks(layout).sparsity(of: [Double](repeating: 1, count: layout.count))
     guard already < config.sparsity else {
-      throw ModelError(
-        description:
-          "prune.sparsity is \(config.sparsity), and \(Figures.significant(already, 3)) of the model is gone "
-          + "already: raise it")
+      throw UserError(
+        nil,
+        "prune.sparsity is \(config.sparsity), and \(Figures.significant(already, 3)) of the model has "
+          + "already been removed: raise it")
     }
   }
 
-  /// The masks of a model that is not cut yet.
+  /// Returns the masks of a model before the cut.
   func masks(of model: CLIP<Float>) -> MaskTraining<Float> {
     MaskTraining(
       model, MaskLayout(model.config, towers: config.towers),
@@ -45,31 +46,32 @@ struct Pruning {
         seed: seed))
   }
 
-  /// The sizes of the model that a checkpoint holds: after the cut its own, before it those of the run file.
+  /// Returns the sizes of the model in a checkpoint: those of the run file before the cut, the checkpoint's own after
+  /// it.
   func config(_ model: CLIPConfig, in checkpoint: Checkpoint?) throws -> CLIPConfig {
     guard let checkpoint, isCut(after: checkpoint.manifest.record.step) else { return model }
     let record = checkpoint.manifest.record
     guard !record.arrays.contains(where: { $0.name.hasPrefix(MaskTraining<Float>.prefix) }) else {
       throw UserError(
-        path: checkpoint.folder, status: .badData,
-        reason: "has masks after step \(record.step), and prune.step \(config.step) lies before it; set prune.step to "
+        checkpoint.folder,
+        "has masks after step \(record.step), and prune.step \(config.step) lies before it; set prune.step to "
           + "\(record.step) or more, or resume from an earlier checkpoint")
     }
     return try CLIPConfig(json: Data(SavedRun(checkpoint).model.utf8))
   }
 
-  /// Whether the checkpoint of so many steps holds the cut model. That of the cut's own step does not.
+  /// True if a checkpoint after this number of steps holds the cut model. The one of the cut's own step does not.
   func isCut(after steps: Int) -> Bool { steps > config.step }
 
-  /// What the run's header says.
+  /// The line in the run's header.
   var text: String {
     let which = config.towers == .both ? "both towers" : "the \(config.towers.rawValue) tower"
     return
       "prunes \(which) from sparsity \(config.startSparsity) to \(config.sparsity): masks for \(config.step) steps, "
-      + "in which the rate rises, then the cut"
+      + "during which the learning rate rises, then the cut"
   }
 
-  /// What the log says of the cut.
+  /// Returns the log's line about the cut.
   static func text(_ before: CLIP<Float>, _ after: CLIP<Float>, _ sparsity: Double) -> String {
     func tower(_ name: String, _ width: (Int, Int), _ blocks: (BlockSizes, BlockSizes)) -> String {
       "\(name) \(width.1) of \(width.0) hidden units, heads \(blocks.1.heads) of \(blocks.0.heads), MLP units "
@@ -84,6 +86,6 @@ struct Pruning {
       towers.append(tower("text tower", (a.text.width, b.text.width), (a.text.blockSizes, b.text.blockSizes)))
     }
     return "cut from \(before.parameters.parameterCount) to \(after.parameters.parameterCount) parameters, sparsity "
-      + "\(Figures.significant(sparsity, 4)): " + towers.joined(separator: "; ") + "; the optimizer begins anew"
+      + "\(Figures.significant(sparsity, 4)): " + towers.joined(separator: "; ") + "; the optimizer restarts"
   }
 }

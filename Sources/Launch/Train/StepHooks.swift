@@ -4,8 +4,8 @@ import Model
 import Settings
 import Tensor
 
-/// What a step does beside towers, loss and optimizer, in methods whose names say when they run: the bounds of the
-/// logit scale, the masks of a model that is being pruned, batch norm's running statistics, and the moving average.
+/// The additional work of a step beside towers, loss and optimizer: the bounds of the logit scale, the masks of a model
+/// that is being pruned, batch norm's running statistics, and the moving average. The methods' names say when they run.
 final class StepHooks<S: Scalar> {
   /// Masks that are learned beside the weights until the model is cut.
   var pruning: MaskTraining<S>?
@@ -66,8 +66,8 @@ final class StepHooks<S: Scalar> {
     return masks
   }
 
-  /// After the update with which the optimizer has taken `steps` steps: clamps the logit scale, which is here again,
-  /// and moves the average. Returns whether the scale had to be moved.
+  /// After the update that was the optimizer's step `steps`: clamps the logit scale, which has arrived by now, and
+  /// moves the average. Returns whether the scale had to be moved.
   func didUpdate(after steps: Int) -> Bool {
     let clamped = holdLogitScale()
     average?.update(after: steps)

@@ -2,7 +2,7 @@ import Dist
 import Model
 import Tensor
 
-/// What happens to a step's model between two steps. Every rank must call these methods together.
+/// The operations on a step's model between two steps. All ranks must call each of these methods together.
 extension Step {
   /// Returns when all ranks' updates are in the model's parameters. Call it before reading them between steps.
   func waitForParameters() throws { try sync.waitForParameters() }

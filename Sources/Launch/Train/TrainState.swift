@@ -2,19 +2,20 @@ import Dist
 import Model
 import Tensor
 
-/// The model of a run with what trains and saves it, as the run begins or goes on from a checkpoint.
+/// The state that training changes: the model, its optimizer and masks, and the position in the run.
 struct TrainState {
   private(set) var step: Step<Float>
-  private(set) var checkpoints: Checkpoints
-  /// Steps done.
-  private(set) var start: Int
-  /// Batches by which the data are ahead of the steps.
+  let checkpointing: Checkpointing
+  /// The number of steps that had been done when the run started, or to which it was rewound.
+  private(set) var startStep: Int
+  /// The number of batches that were skipped by rewinding: the data are so far ahead of the steps.
   private(set) var passedOver: Int
-  /// What a new model has not drawn.
-  let first: (any Initialization)?
+  /// The weights of another model with which a new model was initialized, if any.
+  let initialization: (any Initialization)?
   private let inputs: TrainingInputs
 
-  /// Makes memory and fills it. Every rank must call it; `say` gets what the user should know.
+  /// Allocates the state and restores it from a checkpoint, or initializes it without one. `log` gets warnings and
+  /// notes for the user. Every rank must call it.
   init(_ inputs: TrainingInputs, from checkpoint: Checkpoint?, log: (String) -> Void) throws {
     self.inputs = inputs
     let config = try inputs.config(in: checkpoint)
@@ -22,22 +23,27 @@ struct TrainState {
     if let pruning = inputs.pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
       step.hooks.pruning = pruning.masks(of: step.model)
     }
-    first = checkpoint == nil ? try inputs.initialization(for: config) : nil
-    let own = try Checkpoints(
-      run: inputs.run, step: step, teacher: inputs.further.saved(with: inputs.teacher),
-      start: checkpoint.map { try SavedRun($0).start } ?? first?.saved, ranks: inputs.ranks)
-    checkpoints = own
-    start = try checkpoint.map { try own.restore($0, log: log) } ?? 0
+    initialization = checkpoint == nil ? try inputs.initialization(for: config) : nil
+    checkpointing = try Checkpointing(
+      run: inputs.run, step: step, teacher: inputs.ensemble.saved(with: inputs.teacher),
+      start: checkpoint.map { try SavedRun($0).start } ?? initialization?.saved, ranks: inputs.ranks)
+    startStep = if let checkpoint { try checkpointing.restore(checkpoint, log: log) } else { 0 }
     passedOver = checkpoint?.manifest.record.passedOver ?? 0
-    guard start <= inputs.steps else { throw RunPastEnd(done: start, steps: inputs.steps) }
+    guard startStep <= inputs.steps else {
+      throw UserError(
+        nil,
+        "the checkpoint has \(startStep) steps done and the run has \(inputs.steps): raise steps or epochs, or resume "
+          + "from an earlier one",
+        status: .usage, isShared: true)
+    }
     if checkpoint == nil {
       step.model.initialize(seed: inputs.run.seed)
-      try first?.apply(to: step.model)
+      try initialization?.apply(to: step.model)
       step.hooks.average?.begin()
     }
   }
 
-  /// Makes memory for a model and what trains it.
+  /// Allocates a model of these sizes with its training step.
   private static func prepare(_ config: CLIPConfig, _ inputs: TrainingInputs) throws -> Step<Float> {
     let (model, objective) = inputs.student(config)
     let (run, ranks) = (inputs.run, inputs.ranks)
@@ -51,21 +57,21 @@ struct TrainState {
         average: run.ema?.options), communicator: ranks)
   }
 
-  /// Becomes what it was after the steps of `checkpoint`, while the data go on after the batch of step `lost`. Every
-  /// rank must call it.
-  mutating func goBack(to checkpoint: Checkpoint, lost: Int) throws {
-    let ahead = lost + passedOver
+  /// Restores the state of `checkpoint`, while the data continue after the batch of step `failed`. Every rank must call
+  /// it.
+  mutating func rewind(to checkpoint: Checkpoint, failed: Int) throws {
+    let batches = failed + passedOver
     try step.waitForParameters()
     if step.hooks.pruning == nil, let pruning = inputs.pruning, !pruning.isCut(after: checkpoint.manifest.record.step) {
       self = try TrainState(inputs, from: checkpoint) { _ in }
     } else {
-      start = try checkpoints.restore(checkpoint) { _ in }
+      startStep = try checkpointing.restore(checkpoint) { _ in }
     }
-    passedOver = ahead - start
+    passedOver = batches - startStep
   }
 
-  /// Puts what the masks leave of the model in its place, with an optimizer that begins anew; the same on every rank.
-  /// Returns what the log should say.
+  /// Replaces a model that is being pruned by the smaller one that its masks leave, whose optimizer restarts. The
+  /// result is the same on every rank. Returns the log's line about the cut, or nil if the model has no masks.
   mutating func cut() throws -> String? {
     guard let pruning = step.hooks.pruning else { return nil }
     let masks = pruning.masks
@@ -75,20 +81,7 @@ struct TrainState {
     smaller.hooks.average?.begin()
     let text = Pruning.text(step.model, smaller.model, masks.sparsity(of: masks.expected))
     step = smaller
-    checkpoints = try checkpoints.of(step)
+    try checkpointing.replaceStep(smaller)
     return text
-  }
-}
-
-/// A run that has gone further than its file wants.
-struct RunPastEnd: ExitCoded, CustomStringConvertible {
-  let done: Int
-  let steps: Int
-
-  var isShared: Bool { true }
-  var status: ExitStatus { .usage }
-  var description: String {
-    "the checkpoint has \(done) steps done and the run has \(steps): raise steps or epochs, or resume "
-      + "from an earlier one"
   }
 }

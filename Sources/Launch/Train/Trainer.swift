@@ -1,15 +1,16 @@
 import Dist
 import Foundation
 import Model
+import Synchronization
 import Tensor
 
-/// A run from its file to its last checkpoint.
+/// Carries out a run, from the run file to the last checkpoint and the exported model.
 struct Trainer {
   let run: RunConfig
   let ranks: Communicator
-  /// The processors that a plan is for, where they are others than those under the ranks.
+  /// The processors for which a run is planned; nil: those of the ranks.
   var processors: [RankProcessor]?
-  /// What the header says of `precision: auto`, once that is decided.
+  /// The header's lines about `precision: auto`, after it has been decided.
   private(set) var precision: [String] = []
 
   init(run: RunConfig, ranks: Communicator, processors: [RankProcessor]? = nil) {
@@ -18,9 +19,10 @@ struct Trainer {
     self.processors = processors
   }
 
-  /// Builds the parts and trains; with `dryRun`, only says what would be done. Returns the exit code: 0, or 75 after a
-  /// signal, when all is saved and the run can go on.
-  /// `trace` is the prefix of the files in which each rank says what it does when.
+  /// Trains; with `dryRun`, only prints what the run would be. Every rank must call it.
+  ///
+  /// - Parameter trace: the prefix of the ranks' trace files; nil: no trace.
+  /// - Returns: `done`, or `tryAgain` after a signal, with everything saved.
   func train(resume: Resume?, dryRun: Bool, trace: String? = nil) throws -> ExitStatus {
     try ranks.requireSame("program", Machine.programSHA256)
     try ranks.requireSame(
@@ -29,16 +31,16 @@ struct Trainer {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     if dryRun {
-      try decided().preview(resume, plan).print()
+      try RunHeader(decided().preview(resume, plan), over: ranks).print()
       return .done
     }
     var notes: [String] = []
-    let checkpoint = try Checkpoints.find(resume, of: run, over: ranks) { notes.append($0) }
+    let checkpoint = try Checkpointing.find(resume, of: run, over: ranks) { notes.append($0) }
     return try decided(resuming: checkpoint).train(
       from: checkpoint, isResumed: resume != nil, plan, notes: notes, trace: trace)
   }
 
-  /// The trainer of the run without any `precision: auto`. Every rank must call it.
+  /// Returns the trainer of the same run with every `precision: auto` decided. Every rank must call it.
   private func decided(resuming checkpoint: Checkpoint? = nil) throws -> Trainer {
     let decided = try DecidedRun(run, resuming: checkpoint, on: processors, over: ranks)
     var trainer = Trainer(run: decided.run, ranks: ranks, processors: processors)
@@ -46,7 +48,7 @@ struct Trainer {
     return trainer
   }
 
-  /// Trains a run whose precision is decided. `notes` are what the log has to say of the checkpoint.
+  /// Trains a run whose precision is decided. `notes` are lines about the checkpoint, which the log will print.
   private func train(
     from checkpoint: Checkpoint?, isResumed: Bool, _ plan: ThreadPlan, notes: [String], trace: String?
   ) throws -> ExitStatus {
@@ -56,94 +58,140 @@ struct Trainer {
       inputs = try TrainingInputs(run, checking: true, over: ranks)
       try StopRequest.check(over: ranks)
     } catch let stop as StopRequest.Interruption {
-      // Nothing is left behind that would stand in a new start's way.
+      // No folder has been created yet, so the same command can simply be started again.
       if ranks.rank == 0 {
         FileHandle.standardOutput.write(Data("\(RunLog.stopped(by: stop.signal, after: 0))\n".utf8))
       }
       return .tryAgain
     }
-    var header = try header(inputs, inputs.config(in: checkpoint), plan)
-    // What is foretold is of what is computed, which is exact where a processor has no rounded products.
-    header.run.precision = PrecisionChoice(inputs.precision.used)
-    if let teacher = inputs.teacher { header.run.teacher?.precision = PrecisionChoice(teacher.precision.used) }
+    var preview = try preview(of: inputs, inputs.config(in: checkpoint), plan)
+    // The estimate is for the precision that is computed: fp32 if a processor has no products in bf16.
+    preview.shape.run.precision = PrecisionChoice(inputs.precision.used)
+    if let teacher = inputs.teacher {
+      preview.shape.run.teacher?.precision = PrecisionChoice(teacher.precision.used)
+    }
     let weights = inputs.weights
-    header.measureProgram(beside: weights)
-    let source: (any TeacherSource)? =
+    preview.shape.measureProgram(beside: weights, over: ranks)
+    let teacher: (any TeacherSource)? =
       inputs.cached
       ?? weights.map { LiveTeacher($0.model, microBatchSize: inputs.teacher?.microBatchSize, sharded: $0.sharded) }
-    let teachers = source.map { Teachers(first: $0, further: inputs.further) }
     let state = try TrainState(inputs, from: checkpoint) { notes.append($0) }
-    let folder = try RunFolder.prepare(run, resuming: isResumed, over: ranks)
-    if let weights { header.notes.append(weights.text) }
-    if let pruning = inputs.pruning { header.notes.append(pruning.text) }
-    let facts = try header.print()
-
+    let changes = try RunFolder.create(run, resuming: isResumed, over: ranks)
+    if let weights { preview.notes.append(weights.text) }
+    if let pruning = inputs.pruning { preview.notes.append(pruning.text) }
+    let facts = try RunHeader(preview, over: ranks).print()
     let log = try RunLog(
-      in: folder.url, run.log, scheduled: run.objective.scheduledTerms, from: state.start,
-      changes: folder.changes, over: ranks)
-    try log.record(facts, at: state.start)
+      in: run.folder, run.log, scheduled: run.objective.scheduledTerms, from: state.startStep, changes: changes,
+      over: ranks)
+    try log.record(facts, at: state.startStep)
     for note in notes { log.print(note) }
-    if let first = state.first { try log.note(first.text, at: state.start) }
-    if state.start > 0 { log.print("going on after step \(state.start)") }
-    let loop = TrainingLoop(inputs, state, teachers: teachers, loaders: run.data.workers ?? plan.loaders, log: log)
+    if let initialization = state.initialization { try log.note(initialization.text, at: state.startStep) }
+    if state.startStep > 0 { log.print("going on after step \(state.startStep)") }
+    let loop = TrainLoop(inputs, state, teacher: teacher, loaders: run.data.workers ?? plan.loaders, log: log)
     if let trace { try Trace.start(trace, over: ranks) }
     let stop = try loop.train()
     try Trace.flush()
     if let sharded = weights?.sharded { log.print(try sharded.text(over: ranks)) }
     if stop != nil { return .tryAgain }
-    let outcome = try Outcome(header, seconds: loop.seconds, shared: weights?.shared ?? 0, over: ranks)
+    let outcome = try Outcome(preview.shape, seconds: loop.seconds, shared: weights?.shared ?? 0, over: ranks)
     if let outcome { try log.record(outcome, at: inputs.steps) }
     try export(loop.currentModel(), to: run.folder, log)
     if let average = try loop.averagedModel() { try export(average, to: RunFolder.average(of: run), log) }
     return .done
   }
 
-  /// The header alone, for a run that does not begin. Every rank must call it.
-  func preview() throws -> RunHeader {
+  /// Returns the preview of a run that is only planned. Every rank must call it.
+  func preview() throws -> RunPreview {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
-    var header = try decided().preview(nil, plan)
-    header.measureProgram(beside: nil)
-    return header
+    var preview = try decided().preview(nil, plan)
+    preview.shape.measureProgram(beside: nil, over: ranks)
+    return preview
   }
 
-  private func preview(_ resume: Resume?, _ plan: ThreadPlan) throws -> RunHeader {
+  private func preview(_ resume: Resume?, _ plan: ThreadPlan) throws -> RunPreview {
     if let absent = try AbsentFiles(run, over: ranks) {
-      var header = try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).header()
-      header.precision = precision
-      return header
+      var preview = try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).preview()
+      preview.precision = precision
+      return preview
     }
     let inputs = try TrainingInputs(run, checking: false, over: ranks)
-    var header = try header(inputs, inputs.sizes, plan)
-    if let pruning = inputs.pruning { header.notes.append(pruning.text) }
-    if resume == nil, let first = try inputs.initialization(for: inputs.sizes) { header.notes.append(first.text) }
-    return header
+    var preview = try preview(of: inputs, inputs.sizes, plan)
+    if let pruning = inputs.pruning { preview.notes.append(pruning.text) }
+    if resume == nil, let initialization = try inputs.initialization(for: inputs.sizes) {
+      preview.notes.append(initialization.text)
+    }
+    return preview
   }
 
-  private func header(_ inputs: TrainingInputs, _ config: CLIPConfig, _ plan: ThreadPlan) throws -> RunHeader {
-    // Embeddings from a cache take no products.
+  private func preview(of inputs: TrainingInputs, _ config: CLIPConfig, _ plan: ThreadPlan) throws -> RunPreview {
+    // A teacher with a cache computes no products.
     let computed = inputs.cached == nil ? inputs.teacher?.precision : nil
     var products = [inputs.precision, computed].compactMap { $0 }
     if let processors { products = [ProductPrecision(run.precision.used, on: processors)] }
-    return RunHeader(
-      run: run, config: config, parameters: inputs.student(config).0.parameters,
-      teacher: inputs.teacher.map { .init($0) },
-      datasets: inputs.data.datasets.map { ($0.name, $0.count) }, sampler: inputs.data.sampler, steps: inputs.steps,
-      plan: plan, ranks: ranks, frozen: inputs.frozen, ensemble: inputs.further.shapes.map(\.width),
-      captions: inputs.data.captions(about: 1024),
+    let teacher = inputs.teacher.map { RunPreview.Teacher($0) }
+    let shape = RunShape(
+      run: run, config: config, parameters: inputs.student(config).0.parameters, teacher: teacher?.shape,
+      frozen: inputs.frozen, ensemble: inputs.ensemble.shapes.map(\.width),
+      captions: inputs.data.captions(about: 1024), threads: plan.compute)
+    return RunPreview(
+      shape: shape, teacher: teacher, datasets: inputs.data.datasets.map { ($0.name, $0.count) },
+      sampler: inputs.data.sampler, steps: inputs.steps, plan: plan, precision: precision,
       notes: [
-        run.ema?.text, inputs.further.text(inputs.teacher, run.objective), inputs.precision.note,
+        run.ema?.text, inputs.ensemble.text(inputs.teacher, run.objective), inputs.precision.note,
         run.batch.recompute.note,
         inputs.teacher?.precision.note.map { "teacher's \($0)" },
       ].compactMap { $0 },
-      warnings: products.flatMap(\.warnings), precision: precision)
+      warnings: products.flatMap(\.warnings))
   }
 
-  /// Rank 0 leaves a model in open_clip's form in a folder.
+  /// Writes a model in open_clip's form into a folder, on rank 0.
   private func export(_ model: CLIP<Float>, to folder: URL, _ log: RunLog) throws {
     guard ranks.rank == 0 else { return }
     try Publish.makeFolder(folder.path(percentEncoded: false))
     try ModelFiles.write(model, preprocessing: run.image.sized(model.config.vision.imageSize), to: folder)
     log.print("the model in open_clip's form: \(folder.appending(path: ModelFiles.weights).relativePath)")
+  }
+}
+
+/// A request from outside to stop soon: SIGUSR1 or SIGTERM to any rank.
+///
+/// The handler only sets a flag. After each step and during evaluations, the ranks agree whether any flag is set, and
+/// then all save and end together. mpirun kills its ranks one second after it receives SIGTERM, so launch scripts turn
+/// that signal into SIGUSR1.
+enum StopRequest {
+  private static let received = Atomic<Int32>(0)
+
+  /// Installs the handler. Call it before MPI starts, so that a signal never ends a single rank.
+  static func listen() {
+    for number in [SIGUSR1, SIGTERM] {
+      signal(number) { StopRequest.received.store($0, ordering: .relaxed) }
+    }
+  }
+
+  /// Returns the signal that any rank has received, or nil. Every rank must call it.
+  static func agreed(over ranks: Communicator) throws -> String? { try agreed(over: ranks, isDue: false).signal }
+
+  /// Returns the same signal, and true if `isDue` is true on any rank. Every rank must call it.
+  static func agreed(over ranks: Communicator, isDue: Bool) throws -> (signal: String?, isDue: Bool) {
+    var flags = [Double(received.load(ordering: .relaxed)), isDue ? 1 : 0]
+    try ranks.allReduce(&flags, .maximum)
+    let signal: String? =
+      switch Int32(flags[0]) {
+      case 0: nil
+      case SIGUSR1: "SIGUSR1"
+      default: "SIGTERM"
+      }
+    return (signal, flags[1] > 0)
+  }
+
+  /// Throws an `Interruption` on all ranks together if any of them has received a signal. Every rank must call it.
+  static func check(over ranks: Communicator) throws {
+    if let signal = try agreed(over: ranks) { throw Interruption(signal: signal) }
+  }
+
+  /// Ends work that a later start can repeat, such as an evaluation.
+  struct Interruption: Error {
+    let signal: String
   }
 }

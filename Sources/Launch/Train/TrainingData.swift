@@ -1,8 +1,9 @@
 import Dist
 import Model
+import Synchronization
 import Tensor
 
-/// An image that cannot be prepared. It stops the run, so that a global batch always has N pairs.
+/// An image that cannot be prepared. It ends the run, so that every global batch is complete.
 struct SampleError: ExitCoded, CustomStringConvertible {
   let dataset: String
   let key: String
@@ -131,4 +132,67 @@ final class TrainingData: Sendable {
     var random = KeyedRandom(seed: data.seed, purpose: "caption", id, second: UInt64(view))
     return random.below(count)
   }
+}
+
+/// The preparation of images and captions for one model.
+struct InputOptions: Sendable {
+  let image: ImageOptions
+  let tokenizer: BytePairTokenizer
+}
+
+/// This rank's rows of one global batch, as student and teacher see them. Several threads prepare the rows, and the
+/// memory is used again for later batches.
+final class TrainingBatch: Sendable {
+  let student: ModelInput
+  /// Nil if no teacher computes embeddings during training.
+  let teacher: ModelInput?
+  private let shown: Mutex<[BatchRow]>
+
+  init(rows: Int, student: InputOptions, teacher: InputOptions?) {
+    let input = ModelInput(rows: rows, images: Tensor(Shape(rows, 3, student.image.size, student.image.size)))
+    self.student = input
+    shown = Mutex(Array(repeating: BatchRow(dataset: 0, sample: 0, view: 0, caption: 0), count: rows))
+    self.teacher = teacher.map { teacher in
+      let size = teacher.image.size
+      let isSame = teacher.image == student.image
+      return ModelInput(rows: rows, images: isSame ? input.images : Tensor(Shape(rows, 3, size, size)))
+    }
+  }
+
+  /// The content of each row.
+  var rows: [BatchRow] { shown.withLock { $0 } }
+
+  func setRow(_ row: Int, _ shown: BatchRow) { self.shown.withLock { $0[row] = shown } }
+}
+
+/// The content of a row of a batch: everything on which its embeddings depend.
+struct BatchRow: Hashable {
+  let dataset: Int
+  let sample: Int
+  /// The index of the image's crop.
+  let view: Int
+  /// The index of the caption among all captions of the dataset.
+  let caption: Int
+}
+
+/// Images and captions in the form that one model takes.
+final class ModelInput: Sendable {
+  /// [b, 3, size, size]; each row is written by one thread.
+  let images: Tensor<Float>
+  private let tokens: Mutex<[[Int32]]>
+
+  init(rows: Int, images: Tensor<Float>) {
+    self.images = images
+    tokens = Mutex(Array(repeating: [], count: rows))
+  }
+
+  var captions: [[Int32]] { tokens.withLock { $0 } }
+
+  func image(_ row: Int) -> Tensor<Float> {
+    let size = images.shape[2]
+    let count = 3 * size * size
+    return images.slice(row * count..<(row + 1) * count).reshaped(Shape(3, size, size))
+  }
+
+  func setCaption(_ row: Int, _ ids: [Int32]) { tokens.withLock { $0[row] = ids } }
 }

@@ -1,8 +1,8 @@
 import Dist
 import Model
 
-/// What the run file wants measured while the run goes on; datasets and files are opened before the first step, so that
-/// a wrong path does not end a run hours later.
+/// The evaluations during a run. Datasets and files are opened before the first step, so that a wrong path does not end
+/// the run hours later.
 struct TrainingEvaluations {
   private enum Evaluation {
     case retrieval(RetrievalEvaluation)
@@ -35,7 +35,7 @@ struct TrainingEvaluations {
       captions: config.captions ?? .all, duplicates: duplicates)
   }
 
-  /// What an evaluation is called in the log: one dataset may be evaluated by several protocols.
+  /// Returns the name in the log, which includes the protocol, because a dataset may be evaluated by several.
   private static func title(_ figures: RetrievalFigures) -> String {
     [
       "retrieval", figures.dataset, figures.captionsTaken == .first ? "first" : "",
@@ -49,10 +49,11 @@ struct TrainingEvaluations {
     return "zero-shot \(figures.dataset)\(among)"
   }
 
-  /// Every rank must call it; the figures are the same on any number of them. A request to stop ends it between two
-  /// blocks, by `StopRequest.Interruption`.
+  /// Runs all evaluations and logs their figures, which are the same on any number of ranks. Every rank must call it.
+  ///
+  /// - Throws: `StopRequest.Interruption` if the run is to stop meanwhile.
   func run(_ model: CLIP<Float>, averaged: Bool, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
-    // Another title: both may stand in the log.
+    // Both the model and its average may be in the log.
     let suffix = averaged ? " ema" : ""
     let embedder = CLIPEmbedder(model, image: image, tokenizer: tokenizer)
     let pause = { try StopRequest.check(over: ranks) }

@@ -17,7 +17,7 @@ struct TrainingInputs {
   let weights: TeacherWeights?
   /// The teacher whose embeddings come from a cache.
   let cached: CachedTeacher?
-  let further: FurtherTeachers
+  let ensemble: Ensemble
   let data: TrainingData
   let evaluations: TrainingEvaluations
   /// The length of the run in steps.
@@ -46,9 +46,9 @@ struct TrainingInputs {
       run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer,
       teacher: run.teacher?.cache == nil ? teacher?.input : nil)
     cached = try teacher.flatMap { try CachedTeacher($0, run, data.datasets, checking: checking, over: ranks) }
-    further = try FurtherTeachers(run, data.datasets, checking: checking, over: ranks)
+    ensemble = try Ensemble(run, data.datasets, checking: checking, over: ranks)
     evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer)
-    try ranks.requireSame("vocabulary", SavedRun.sha256(of: run.vocabulary))
+    try ranks.requireSame("vocabulary", SHA256.ofFile(run.vocabulary))
     try ranks.requireSame("model", String(decoding: sizes.json, as: UTF8.self))
     for dataset in data.datasets { try ranks.requireSame("dataset \(dataset.name)", dataset.fingerprint) }
     if checking, run.data.verify == .checksums {
@@ -73,9 +73,52 @@ struct TrainingInputs {
   /// Returns a model of these sizes with the objective that trains it, both without memory.
   func student(_ config: CLIPConfig) -> (CLIP<Float>, Objective<Float>) {
     CLIP<Float>.student(
-      config, run.objective, teacherWidth: teacher?.config.embedding, others: further.shapes,
+      config, run.objective, teacherWidth: teacher?.config.embedding, others: ensemble.shapes,
       precision: precision.used, recompute: run.batch.recompute)
   }
 
   var schedule: Schedule { optimizer.schedule(steps: steps) }
+}
+
+extension ModelConfig {
+  /// Returns the model's sizes as they are written.
+  func readSizes() throws -> CLIPConfig {
+    do {
+      return try resolved()
+    } catch let error as ConfigError {
+      throw UserError("model", "\(error)")
+    } catch {
+      throw UserError("model", "cannot read \(file ?? ""): \(error.systemReason)", status: .inputOutput)
+    }
+  }
+
+  /// Returns the model's sizes; a vocabulary size of 0 becomes that of the run's vocabulary in the file `path`. Throws
+  /// a `UserError` (exit code 65) if the sizes are impossible or the vocabulary has another size.
+  func resolved(for vocabulary: Vocabulary, path: String) throws -> CLIPConfig {
+    var config = try readSizes()
+    if config.text.vocabularySize == 0 { config.text.vocabularySize = vocabulary.size }
+    guard config.text.vocabularySize == vocabulary.size else {
+      throw UserError(
+        "model",
+        "vocab_size is \(config.text.vocabularySize) and the vocabulary \(path) has \(vocabulary.size) "
+          + "tokens; set text_cfg.vocab_size to \(vocabulary.size), or to 0 for as many as the vocabulary has")
+    }
+    return config
+  }
+}
+
+extension RunConfig {
+  /// Throws a `UserError` (exit code 65) if `sync_bn` is set for a model without batch norm, or if it is off and a rank
+  /// would have no images for its own statistics.
+  func checkStatistics(of config: CLIPConfig, ranks: Int) throws {
+    if config.vision.stages == nil, model.syncBatchNorm {
+      throw UserError("model", "sync_bn is true, and a vision transformer has no batch norm; leave sync_bn out")
+    }
+    if config.vision.stages != nil, !model.syncBatchNorm, batch.global < ranks {
+      throw UserError(
+        nil,
+        "batch.global is \(batch.global) and there are \(ranks) ranks: batch norm needs images on each "
+          + "of them; raise batch.global to \(ranks) or more, or set model.sync_bn to true")
+    }
+  }
 }

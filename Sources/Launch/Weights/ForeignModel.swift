@@ -42,9 +42,10 @@ struct ForeignModel {
       source = config
     } else {
       throw UserError(
-        path: path, status: .inputOutput,
-        reason: "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file "
-          + "with --config, or a preset with --preset")
+        path,
+        "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file "
+          + "with --config, or a preset with --preset",
+        status: .inputOutput)
     }
     if found.text.vocabularySize == 0, let words = Self.words(in: file, form) { found.text.vocabularySize = words }
     if preset != nil, let beside { try Self.check(found, against: beside, path) }
@@ -75,7 +76,7 @@ struct ForeignModel {
   static func weights(_ input: String) throws -> String {
     var isFolder: ObjCBool = false
     guard unsafe FileManager.default.fileExists(atPath: input, isDirectory: &isFolder) else {
-      throw UserError(path: input, status: .inputOutput, reason: "there is no such file or folder")
+      throw UserError(input, "there is no such file or folder", status: .inputOutput)
     }
     guard isFolder.boolValue else { return input }
     let folder = URL(filePath: input)
@@ -84,8 +85,7 @@ struct ForeignModel {
       if FileManager.default.fileExists(atPath: path) { return path }
     }
     throw UserError(
-      path: input, status: .inputOutput,
-      reason: "holds none of \(usual.joined(separator: ", ")); name the file of weights itself")
+      input, "holds none of \(usual.joined(separator: ", ")); name the file of weights itself", status: .inputOutput)
   }
 
   private static func configName(_ form: WeightsForm) -> String {
@@ -116,9 +116,7 @@ struct ForeignModel {
       let what =
         other.activation == preset.activation
         ? "other sizes" : "the activation \(other.activation.rawValue), and not \(preset.activation.rawValue)"
-      throw UserError(
-        path: path, status: .badData,
-        reason: "\(beside) says \(what); leave --preset out, or name the right file with --config")
+      throw UserError(path, "\(beside) says \(what); leave --preset out, or name the right file with --config")
     }
   }
 }
@@ -127,18 +125,19 @@ extension CLIP<Float> {
   /// Returns the model for images of another size in pixels: the positions of its vision transformer are resized, and
   /// all other parameters are copied.
   ///
-  /// - Throws: a `ModelError` for a ResNet, and for a size that the model cannot have.
+  /// - Throws: a `UserError` for a ResNet, and for a size that the model cannot have.
   func resized(to imageSize: Int) throws -> CLIP<Float> {
     guard config.vision.stages == nil else {
-      throw ModelError(
-        description: "the model's vision tower is a ResNet, and only a transformer's positions can be resized; leave "
+      throw UserError(
+        nil,
+        "the model's vision tower is a ResNet, and only a transformer's positions can be resized; leave "
           + "--image-size out")
     }
     var config = config
     config.vision.imageSize = imageSize
     do {
       try config.validate()
-    } catch { throw ModelError(description: "--image-size \(imageSize): \(error)") }
+    } catch { throw UserError("--image-size \(imageSize)", "\(error)") }
     let result = CLIP<Float>(config, frozen: true)
     for (old, new) in zip(entries, result.entries) {
       let value = parameters.value(of: old)

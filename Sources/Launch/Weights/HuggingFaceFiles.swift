@@ -75,9 +75,9 @@ enum HuggingFaceFiles {
       let found = try decoder.decode(Processor.self, from: Data(contentsOf: URL(filePath: path)))
       return (found.imageMean, found.imageStd)
     } catch let error as DecodingError {
-      throw UserError(path: path, status: .badData, reason: "\(error)")
+      throw UserError(path, "\(error)")
     } catch {
-      throw UserError(path: path, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(path, error.systemReason, status: .inputOutput)
     }
   }
 }

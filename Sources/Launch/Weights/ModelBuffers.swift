@@ -39,9 +39,7 @@ extension ParameterStore {
   ) throws {
     let problems = bufferMismatches(in: checkpoint, averaged: averaged)
     guard problems.isEmpty else {
-      throw UserError(
-        path: checkpoint.folder, status: .badData,
-        reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
+      throw UserError(checkpoint.folder, "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
     let stored = checkpoint.arrays(averaged: averaged)
     let values = values ?? bufferValues

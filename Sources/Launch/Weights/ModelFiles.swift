@@ -46,7 +46,7 @@ enum ModelFiles {
   /// are hashed from the model's memory and not read again.
   static func sha256(_ path: String, readInto model: CLIP<Float>) throws -> String {
     guard let file = try WeightsFile.open(path) as? SafetensorsFile, WeightsForm(of: file) == .openCLIP else {
-      return try SavedRun.sha256(of: path)
+      return try SHA256.ofFile(path)
     }
     let entries = Dictionary(uniqueKeysWithValues: model.entries.map { ($0.name, $0) })
     return try file.sha256 { entries[$0].map { model.parameters.value(of: $0) } }
@@ -62,8 +62,7 @@ enum ModelFiles {
     do {
       try data.write(to: file, options: .atomic)
     } catch {
-      throw UserError(
-        path: file.relativePath, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(file.relativePath, error.systemReason, status: .inputOutput)
     }
   }
 
@@ -84,7 +83,7 @@ enum ModelFiles {
   private static func json(in path: String) throws -> Data {
     guard WeightsFile.isOne(path) else { return try Data(contentsOf: URL(filePath: path)) }
     guard let text = try WeightsFile.open(path).metadata[configKey] else {
-      throw UserError(path: path, status: .badData, reason: "does not say its sizes; name the JSON file that does")
+      throw UserError(path, "does not say its sizes; name the JSON file that does")
     }
     return Data(text.utf8)
   }
@@ -95,11 +94,11 @@ enum ModelFiles {
       let json = try json(in: path)
       return try CLIPConfig.isHuggingFace(json: json) ? CLIPConfig(huggingFace: json) : CLIPConfig(json: json)
     } catch let error as ConfigError {
-      throw UserError(path: path, status: .badData, reason: "\(error)")
+      throw UserError(path, "\(error)")
     } catch let error as any ExitCoded {
       throw error
     } catch {
-      throw UserError(path: path, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(path, error.systemReason, status: .inputOutput)
     }
   }
 
@@ -123,13 +122,13 @@ enum ModelFiles {
       try options.validate()
       return options
     } catch let error as ImageError {
-      throw UserError(path: path, status: .badData, reason: "preprocess_cfg: \(error)")
+      throw UserError(path, "preprocess_cfg: \(error)")
     } catch let error as any ExitCoded {
       throw error
     } catch let error as DecodingError {
-      throw UserError(path: path, status: .badData, reason: "preprocess_cfg: \(error)")
+      throw UserError(path, "preprocess_cfg: \(error)")
     } catch {
-      throw UserError(path: path, status: .inputOutput, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+      throw UserError(path, error.systemReason, status: .inputOutput)
     }
   }
 
@@ -147,8 +146,7 @@ enum ModelFiles {
     let (store, match) = (model.parameters, WeightsMatch(WeightsForm(of: file), model.config, model.parameters))
     let problems = try match.mismatches(in: file)
     guard problems.isEmpty else {
-      throw UserError(
-        path: path, status: .badData, reason: "does not fit the model:\n  " + problems.joined(separator: "\n  "))
+      throw UserError(path, "does not fit the model:\n  " + problems.joined(separator: "\n  "))
     }
     for entry in model.entries where entry.name != CLIPConfig.logitBias || file.contains(entry.name) {
       for range in ranges ?? [entry.range] {
@@ -190,13 +188,4 @@ private struct Preprocessing: Codable {
     options.alpha = alpha ?? options.alpha
     options.exif = exif ?? options.exif
   }
-}
-
-/// A file that cannot be used: which one, why, and what to change.
-struct UserError: ExitCoded, CustomStringConvertible {
-  let path: String
-  let status: ExitStatus
-  let reason: String
-
-  var description: String { "\(path): \(reason)" }
 }

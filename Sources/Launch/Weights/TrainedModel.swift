@@ -28,7 +28,7 @@ struct TrainedModel {
     do {
       step = try JSONDecoder().decode(MergeRecord.self, from: Data(record.utf8)).step
     } catch {
-      throw UserError(path: path, status: .badData, reason: "what it says of its run is not understood: \(error)")
+      throw UserError(path, "what it says of its run is not understood: \(error)")
     }
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
     try ModelFiles.read(path, into: model)
@@ -39,10 +39,10 @@ struct TrainedModel {
   /// - Throws: a `UserError` if it is not the vocabulary that the model was trained with.
   func vocabulary(at path: String?) throws -> Vocabulary {
     let path = path ?? saved.vocabulary
-    guard try SavedRun.sha256(of: path) == saved.vocabularySHA256 else {
+    guard try SHA256.ofFile(path) == saved.vocabularySHA256 else {
       throw UserError(
-        path: path, status: .badData,
-        reason: "is not the vocabulary that the model was trained with (\(saved.vocabulary), SHA-256 "
+        path,
+        "is not the vocabulary that the model was trained with (\(saved.vocabulary), SHA-256 "
           + "\(saved.vocabularySHA256)); name that one with --vocabulary")
     }
     return try Vocabulary(contentsOf: path)
@@ -52,18 +52,6 @@ struct TrainedModel {
   static func checkpoint(_ path: String) -> String {
     let latest = URL(filePath: path).appending(path: RunFolder.checkpointFolder).appending(path: "latest")
     return FileManager.default.fileExists(atPath: latest.path) ? latest.path(percentEncoded: false) : path
-  }
-}
-
-extension SavedRun {
-  /// Reads the run from the metadata of a file that was made from a checkpoint; nil if there is none.
-  init?(in file: any NamedTensors) throws {
-    guard let text = file.metadata[Self.key] else { return nil }
-    do {
-      self = try JSONDecoder().decode(SavedRun.self, from: Data(text.utf8))
-    } catch {
-      throw UserError(path: file.path, status: .badData, reason: "what it says of its run is not understood: \(error)")
-    }
   }
 }
 

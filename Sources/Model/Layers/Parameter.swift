@@ -1,11 +1,11 @@
 public import Tensor
 
-/// How a parameter starts.
+/// The initial distribution of a parameter.
 public enum Initial: Sendable, Equatable {
   case constant(Double)
-  /// Normal with mean 0 and this standard deviation.
+  /// A normal distribution with mean 0 and this standard deviation.
   case normal(Double)
-  /// Uniform between minus and plus this bound.
+  /// A uniform distribution between minus and plus this bound.
   case uniform(Double)
 
   public static var zeros: Initial { .constant(0) }
@@ -15,46 +15,46 @@ public enum Initial: Sendable, Equatable {
 /// All parameters of a model in one arena, in the order in which layers declare them, and their gradients in a second
 /// arena of the same layout.
 ///
-/// Layers declare first; `allocate` then lays out. Each parameter begins at a multiple of 16 scalars (64 bytes), so
-/// there are gaps, which stay zero in every arena of this layout.
+/// Layers declare their parameters before `allocate` creates the arenas. Each parameter starts at a multiple of 16
+/// scalars (64 bytes); the gaps stay 0 in every arena of this layout.
 public final class ParameterStore<S: Scalar> {
-  /// State that is not learned but belongs to the model: running statistics.
+  /// State of the model that is not learned, such as running statistics.
   public struct BufferEntry: Sendable {
     /// The key in open_clip's state dict.
     public let name: String
     public let shape: Shape
-    /// Where the buffer begins in `bufferValues`.
+    /// The buffer's first number in `bufferValues`.
     public let offset: Int
     public let initial: Double
-    /// Whether it counts something, and files have it as an integer.
+    /// True for a count, which files store as an integer.
     public let isCount: Bool
 
     public var range: Range<Int> { offset..<offset + shape.count }
   }
 
   public private(set) var entries: [NamedSlice] = []
-  /// How each of the entries starts.
+  /// The initial distribution of each entry.
   public private(set) var initials: [Initial] = []
   public private(set) var buffers: [BufferEntry] = []
   private var names: Set<String> = []
-  /// Scalars in an arena of this layout, gaps included.
+  /// The number of scalars in an arena of this layout, including gaps.
   public private(set) var count = 0
   private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
-  /// Parameters rounded for products, each at its place in the layout; without memory until one is.
+  /// The parameters rounded to bf16 for products, each at its place in the layout; allocated at first use.
   fileprivate let rounded = BFloat16Buffer()
-  /// Of each entry, whether that has happened since values began to be held.
+  /// True for each entry that has been rounded since `holdsValues` was set.
   fileprivate var isRounded: [Bool] = []
-  /// Whether no value changes from its first reading on: then a parameter is rounded for products at that, and not each
-  /// time.
+  /// True while no value changes after its first use, so that each parameter is rounded once and not for each product.
   public var holdsValues = false {
     didSet { for index in isRounded.indices { isRounded[index] = false } }
   }
-  /// The values of all buffers as one vector, of the precision of S but held in Double, where any count has room.
+  /// The values of all buffers as one vector. They have the precision of S, but are stored as Double, in which counts
+  /// are exact.
   public private(set) var bufferValues = Tensor<Double>(Shape(0))
 
   public init() {}
 
-  /// Adds a parameter to the layout; before `allocate`.
+  /// Adds a parameter to the layout. Call it before `allocate`.
   public func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
     precondition(held == nil, "\(name) is declared after the store was allocated")
     precondition(names.insert(name).inserted, "\(name) is declared twice")
@@ -64,7 +64,7 @@ public final class ParameterStore<S: Scalar> {
     return Parameter(store: self, index: entries.count - 1)
   }
 
-  /// Adds a buffer to the layout; before `allocate`.
+  /// Adds a buffer to the layout. Call it before `allocate`.
   public func declareBuffer(
     _ name: String, _ shape: Shape, initial: Double, isCount: Bool = false
   ) -> ModelBuffer<S> {
@@ -75,8 +75,11 @@ public final class ParameterStore<S: Scalar> {
     return ModelBuffer(store: self, index: buffers.count - 1)
   }
 
-  /// Makes the arenas; buffers begin with their initial values. A frozen model has no gradients. `values` may be memory
-  /// that somebody else holds.
+  /// Allocates the arenas and sets buffers to their initial values.
+  ///
+  /// - Parameters:
+  ///   - gradients: false for a frozen model, which has no gradients.
+  ///   - values: memory for the values that the caller provides; nil: new memory.
   public func allocate(gradients: Bool, values: Tensor<S>? = nil) {
     let values = values ?? Tensor(Shape(count))
     precondition(values.count == count, "an arena of \(values.count) scalars for a layout of \(count)")
@@ -86,7 +89,6 @@ public final class ParameterStore<S: Scalar> {
     resetBuffers()
   }
 
-  /// Gives every buffer its initial value.
   private func resetBuffers() {
     for buffer in buffers { fill(value(of: buffer), buffer.initial) }
   }
@@ -103,7 +105,7 @@ public final class ParameterStore<S: Scalar> {
     return gradients
   }
 
-  /// Scalars that are parameters, gaps left out.
+  /// The number of scalars without gaps.
   public var parameterCount: Int { entries.reduce(0) { $0 + $1.shape.count } }
 
   public func entry(named name: String) -> NamedSlice? { entries.first { $0.name == name } }
@@ -116,8 +118,8 @@ public final class ParameterStore<S: Scalar> {
     bufferValues.slice(buffer.range).reshaped(buffer.shape)
   }
 
-  /// Draws every parameter anew: a function of (seed, name), whatever else the model has. Buffers begin again.
-  /// With `ranges`, only these parts of the arena are written, with what they would get among all.
+  /// Draws every parameter as a function of (seed, name), independently of the rest of the model, and resets buffers.
+  /// With `ranges`, only these parts of the arena are written, with the values that they would have among all.
   public func initialize(seed: UInt64, within ranges: [Range<Int>]? = nil) {
     resetBuffers()
     for (entry, initial) in zip(entries, initials) {
@@ -150,20 +152,20 @@ public final class ParameterStore<S: Scalar> {
   }
 }
 
-/// One named tensor of a model that is learned.
+/// A named tensor of a model that is learned.
 public struct Parameter<S: Scalar> {
   let store: ParameterStore<S>
   let index: Int
 
   public var name: String { store.entries[index].name }
   public var shape: Shape { store.entries[index].shape }
-  /// Its place in every arena of the layout, with the gap behind it.
+  /// The range in every arena of the layout, including the gap after it.
   public var extent: Range<Int> { store.entries[index].extent }
   public var value: Tensor<S> { store.value(of: store.entries[index]) }
   public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
 
-  /// The value as a product with such an operand reads it: rounded now, for it may have changed since the last time,
-  /// unless the store holds its values.
+  /// Returns the value as an operand of a product with `other`, in the same precision. It is rounded again on each
+  /// call, because it may have changed, unless the store holds its values.
   func operand(like other: MatrixOperand<S>) -> MatrixOperand<S> {
     guard other.precision == .bf16 else { return .fp32(value) }
     if store.holdsValues, store.isRounded[index] { return kept(like: other) }
@@ -171,13 +173,14 @@ public struct Parameter<S: Scalar> {
     return store.rounded.operand(value, other.precision, at: extent.lowerBound, of: store.count)
   }
 
-  /// What `operand` last gave: backward multiplies by what forward did.
+  /// Returns the same operand as the last call of `operand`, so that backward multiplies by the same numbers as
+  /// forward.
   func kept(like other: MatrixOperand<S>) -> MatrixOperand<S> {
     store.rounded.kept(value, other.precision, at: extent.lowerBound, of: store.count)
   }
 }
 
-/// One named tensor of a model that is kept but not learned.
+/// A named tensor of a model that is not learned.
 public struct ModelBuffer<S: Scalar> {
   let store: ParameterStore<S>
   let index: Int

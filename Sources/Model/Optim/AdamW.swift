@@ -1,12 +1,12 @@
 public import Settings
 public import Tensor
 
-/// The rule that chooses the parameters with weight decay.
+/// A rule that chooses the parameters with weight decay.
 public enum DecayRule: String, Codable, CaseIterable, FieldValue {
   /// open_clip's older rule, which CLIP-KD and TinyCLIP use: parameters with two axes or more decay, unless their name
-  /// contains `bn`, `ln`, `bias` or `logit_scale`. Embeddings and positions decay.
+  /// contains `bn`, `ln`, `bias` or `logit_scale`. Token and positional embeddings decay.
   case legacy
-  /// open_clip's present rule: parameters with two axes or more decay, but for positions and the class embedding.
+  /// open_clip's present rule: parameters with two axes or more decay, except positional and class embeddings.
   case current
 
   public func decays(_ name: String, _ shape: Shape) -> Bool {
@@ -18,7 +18,7 @@ public enum DecayRule: String, Codable, CaseIterable, FieldValue {
   }
 }
 
-/// AdamW over some ranges of a parameter arena, with the moments of those ranges.
+/// AdamW over ranges of a parameter arena, with the moments of those ranges only.
 public final class AdamW<S: Scalar> {
   public struct Options: Sendable, Equatable {
     public var decay = 0.2
@@ -26,7 +26,7 @@ public final class AdamW<S: Scalar> {
     public var beta2 = 0.98
     public var epsilon = 1e-6
     public var rule = DecayRule.legacy
-    /// The decay of all of the objective's own parameters, whatever the rule says of them; nil: as the rule has it.
+    /// The decay of all of the objective's own parameters; nil: the rule applies to them too.
     public var headDecay: Double?
 
     public init(
@@ -41,7 +41,7 @@ public final class AdamW<S: Scalar> {
       self.headDecay = headDecay
     }
 
-    /// What a parameter decays by.
+    /// Returns the decay of a parameter.
     func decay(of name: String, _ shape: Shape) -> Double {
       if let headDecay, NamedSlice.Owner(of: name) == .objective { return headDecay }
       return rule.decays(name, shape) ? decay : 0
@@ -49,35 +49,38 @@ public final class AdamW<S: Scalar> {
   }
 
   public let options: Options
-  /// What this optimizer updates, in scalars of the arena, by rising place. Moments and gradients lie in this order
-  /// too, end to end.
+  /// The ranges of the arena that this optimizer updates, in ascending order. Moments and gradients are stored end to
+  /// end in this order.
   public let ranges: [Range<Int>]
-  /// Steps taken.
+  /// The number of steps taken.
   public var step = 0
   public let firstMoment: Tensor<S>
   public let secondMoment: Tensor<S>
   private let runs: [Run]
-  /// Where in the moments what is frozen lies.
+  /// The ranges of the moments that belong to frozen parameters.
   private let frozenRanges: [Range<Int>]
 
-  /// Scalars that follow one another both in the arena and in the moments, and decay alike; nil: they do not move.
+  /// Consecutive scalars of the arena and of the moments that have the same decay.
   private struct Run {
+    /// The range in the arena.
     var range: Range<Int>
-    /// Where they begin in the moments.
+    /// The first scalar in the moments.
     var offset: Int
+    /// Nil for frozen parameters.
     var decay: Double?
 
+    /// The range in the moments.
     var own: Range<Int> { offset..<offset + range.count }
   }
 
   /// - Parameters:
-  ///   - ranges: what of the arena is updated; nil: all.
-  ///   - frozen: what of it is left as it is, and its moments 0 or what a checkpoint has of them.
+  ///   - ranges: the ranges of the arena to update; nil: all of it.
+  ///   - frozen: the parameters that are never updated. Their moments stay 0, or as a checkpoint has them.
   public init(
     _ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]? = nil, frozen: Frozen = .none
   ) {
     let ranges = ranges ?? [0..<store.count]
-    precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }, "ranges rise")
+    precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }, "ranges ascend")
     self.options = options
     self.ranges = ranges
     let count = ranges.reduce(0) { $0 + $1.count }
@@ -93,7 +96,7 @@ public final class AdamW<S: Scalar> {
     frozenRanges = runs.filter { $0.decay == nil }.map(\.own)
   }
 
-  /// Consecutive parameters of equal decay, as few runs as there can be.
+  /// Returns the fewest runs that cover `range`, whose first moment has the index `offset`.
   private static func runs(
     _ store: ParameterStore<S>, _ options: Options, _ frozen: Frozen, within range: Range<Int>, at offset: Int
   ) -> [Run] {
@@ -111,13 +114,13 @@ public final class AdamW<S: Scalar> {
     return runs
   }
 
-  /// Makes the gradient of what is frozen 0, so that it has no part in the norm.
+  /// Sets the gradient of frozen parameters to 0, so that the norm does not include it.
   public func clearFrozen(_ gradient: Tensor<S>) {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
     for place in frozenRanges { fill(gradient.slice(place), 0) }
   }
 
-  /// One step: `parameters` is the whole arena, `gradient` that of `ranges` alone.
+  /// Takes one step. `parameters` is the whole arena; `gradient` has the scalars of `ranges` only.
   public func update(_ parameters: Tensor<S>, gradient: Tensor<S>, learningRate: Double, gradientScale: Double = 1) {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
     step += 1

@@ -1,27 +1,29 @@
 public import Tensor
 
-/// The parameters of a model that training leaves as they are.
+/// The parameters of a model that training does not change.
 public struct Frozen: Sendable, Equatable {
   /// Nothing is frozen.
   public static let none = Frozen()
 
-  /// Whether all of a tower is: no gradient goes into it.
+  /// True if the whole image tower is frozen and needs no backward pass.
   public let image: Bool
+  /// True if the whole text tower is frozen and needs no backward pass.
   public let text: Bool
   public let logitScale: Bool
   private let names: Set<String>
-  /// Where they are in every arena of the layout, with the gaps behind them, by rising place, neighbours joined.
+  /// Their ranges in every arena of the layout, including the gaps after them, in ascending order and joined where they
+  /// touch.
   private let extents: [Range<Int>]
 
   private init() { (image, text, logitScale, names, extents) = (false, false, false, [], []) }
 
   /// - Parameters:
-  ///   - names: of parameters of the model.
-  ///   - store: the model's layout, with or without an objective's own parameters.
+  ///   - names: the names of parameters of the model.
+  ///   - store: the model's layout, with or without the objective's own parameters.
   public init<S: Scalar>(_ names: Set<String>, in store: ParameterStore<S>) {
     let model = store.entries.filter { $0.owner == .model }
     let frozen = model.filter { names.contains($0.name) }
-    precondition(frozen.count == names.count, "\(names) are parameters of the model")
+    precondition(frozen.count == names.count, "not all of \(names) are parameters of the model")
     func isWhole(_ towers: Towers) -> Bool {
       model.allSatisfy { names.contains($0.name) || !towers.contains($0.name) }
     }
@@ -42,7 +44,7 @@ public struct Frozen: Sendable, Equatable {
 
   public func contains(_ name: String) -> Bool { names.contains(name) }
 
-  /// Whether nothing of a place in the arena is learned.
+  /// Returns whether all parameters in a range of the arena are frozen.
   public func covers(_ range: Range<Int>) -> Bool {
     extents.contains { $0.lowerBound <= range.lowerBound && range.upperBound <= $0.upperBound }
   }

@@ -4,16 +4,16 @@ public import Settings
 /// The learning rate of each step, counted from 0.
 public struct Schedule: Sendable, Equatable {
   public enum Shape: String, Codable, CaseIterable, FieldValue {
-    /// After warm-up, half a cosine from the base rate to 0 at the last step.
+    /// After warm-up, half a cosine from the peak learning rate to 0 at the last step.
     case cosine
-    /// After warm-up, the base rate.
+    /// After warm-up, the peak learning rate.
     case constant
   }
 
   public var shape: Shape
-  /// The peak rate.
+  /// The peak learning rate.
   public var base: Double
-  /// The number of steps over which the rate rises to its peak as base · (step + 1) / warmup.
+  /// The number of steps over which the learning rate rises to its peak as base · (step + 1) / warmup.
   public var warmup: Int
   /// The number of steps of the run.
   public var total: Int

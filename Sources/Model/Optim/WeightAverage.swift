@@ -1,12 +1,12 @@
 public import Tensor
 
-/// An exponential moving average of a model's weights: after each step e ← e + (1 − d)(p − e), over some ranges of a
-/// parameter arena, and over all running statistics. Counts are as they are.
+/// An exponential moving average of a model's weights: after each step e ← e + (1 − d)(p − e). It covers ranges of a
+/// parameter arena and all running statistics; counts are copied.
 public final class WeightAverage<S: Scalar> {
   public struct Options: Sendable, Equatable {
-    /// What is kept of the average in a step.
+    /// The share d of the average that a step keeps.
     public var decay: Double
-    /// Whether the first steps keep less, so that weights that were drawn are soon forgotten.
+    /// True if the first steps keep less, so that the random initial weights are soon forgotten.
     public var warmup: Bool
 
     public init(decay: Double = 0.9999, warmup: Bool = true) {
@@ -14,22 +14,22 @@ public final class WeightAverage<S: Scalar> {
       self.warmup = warmup
     }
 
-    /// d of step t, counted from 1: with warm-up min(decay, (1 + t) / (10 + t)).
+    /// Returns d of step t, counted from 1: min(decay, (1 + t) / (10 + t)) with warm-up.
     public func decay(at step: Int) -> Double {
       warmup ? min(decay, Double(1 + step) / Double(10 + step)) : decay
     }
   }
 
   public let options: Options
-  /// What of the arena is averaged here, by rising place.
+  /// The ranges of the arena that are averaged here, in ascending order.
   public let ranges: [Range<Int>]
-  /// Their averages, end to end.
+  /// The averages of these ranges, end to end.
   public let values: Tensor<S>
-  /// The averages of all buffers, as `ParameterStore.bufferValues` has them.
+  /// The averages of all buffers, in the layout of `ParameterStore.bufferValues`.
   public let bufferValues: Tensor<Double>
   private let store: ParameterStore<S>
 
-  /// The store is allocated, and the average is 0 until it begins.
+  /// Creates an average of 0; call `begin` before the first update. The store must be allocated.
   public init(_ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]) {
     self.store = store
     self.options = options
@@ -38,13 +38,13 @@ public final class WeightAverage<S: Scalar> {
     bufferValues = Tensor(store.bufferValues.shape)
   }
 
-  /// The average becomes what the model is.
+  /// Sets the average to the model's present weights.
   public func begin() {
     forEachRange { copy($1, into: $0) }
     copy(store.bufferValues, into: bufferValues)
   }
 
-  /// Moves the average towards the model after step `step`, counted from 1.
+  /// Moves the average towards the model's weights after step `step`, counted from 1.
   public func update(after step: Int) {
     let share = 1 - options.decay(at: step)
     forEachRange { approach($0, $1, share: S(share)) }
@@ -56,8 +56,7 @@ public final class WeightAverage<S: Scalar> {
     }
   }
 
-  /// Puts the average in the model's place, as far as it is here, and the model in the average's; once more puts both
-  /// back.
+  /// Exchanges the average with the model's weights in `ranges` and with all buffers; a second call undoes the first.
   public func exchange() {
     forEachRange { swapValues($0, $1) }
     swapValues(bufferValues, store.bufferValues)

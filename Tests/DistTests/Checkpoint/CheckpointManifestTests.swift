@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Manifests that lie: each is refused before a part is opened.
+/// Inconsistent manifests are refused before a part is opened.
 @Suite struct CheckpointManifestTests {
   let folder = try! TemporaryFolder()
 

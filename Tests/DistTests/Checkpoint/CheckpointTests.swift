@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension MPITests {
-  /// Checkpoints written and read by any number of ranks, and what becomes of a run's folder when ranks die.
+  /// Checkpoints written and read by any number of ranks, and the run's folder after ranks were killed.
   @Suite(.serialized)
   struct CheckpointTests {
     let folder = try! TemporaryFolder()
@@ -19,7 +19,7 @@ extension MPITests {
       #expect(job.lines == (0..<ranks).map { "\($0): \(name) []" })
     }
 
-    /// What a run on three ranks would resume from: its step, and the folders that it passes over.
+    /// Returns the step from which a run on three ranks would resume, and the folders that it passes over.
     private func newest() async throws -> String {
       let job = try await MPIRun.probe("checkpoint-newest", [run], ranks: 3)
       #expect(job.status == 0, "\(job)")
@@ -46,7 +46,7 @@ extension MPITests {
       #expect(files == ["manifest.json", "manifest.sha256"] + parts)
     }
 
-    /// The parts' data sets as another program sees them.
+    /// The data sets of the parts have the names, shapes and attributes that other programs rely on.
     @Test func partsHoldNamedSlices() async throws {
       try await write(7)
       let first = try HDF5File.open(run + "/latest/part-00000-of-00002.h5")
@@ -90,7 +90,7 @@ extension MPITests {
       #expect(try await newest() == "100 []")
     }
 
-    /// What is saved is what was there when it was asked for, whatever becomes of it while it is being written.
+    /// The saved numbers are those at the time of the call, even if the arena changes during the write.
     @Test(arguments: [1, 2, 3]) func writesWhileTheArenaChanges(ranks: Int) async throws {
       let job = try await MPIRun.probe("checkpoint-background", [run], ranks: ranks)
       #expect(job.status == 0 && job.lines == (0..<ranks).map { "\($0): [1, 2, 3]" }, "\(job)")
@@ -125,7 +125,7 @@ extension MPITests {
       #expect(try await newest() == (stage == "renamed" ? "100 []" : "200 []"))
     }
 
-    /// Killed while a step replaces itself: one of the two is always there.
+    /// After a kill while a step replaces itself, one of the two checkpoints is always there.
     @Test(arguments: ["manifestWritten", "renamed"])
     func aKilledReplacementLosesNothing(stage: String) async throws {
       try await write(100)
@@ -133,7 +133,7 @@ extension MPITests {
       #expect(job.status == 137, "\(job)")
       #expect(try await newest() == "100 []")
       if stage == "renamed" {
-        // As if it had been killed between the two renames.
+        // This is the state after a kill between the two renames.
         try FileManager.default.removeItem(atPath: run + "/step-00000100")
         #expect(try await newest() == "100 []")
       }
@@ -147,7 +147,7 @@ extension MPITests {
       let message = #/checkpoint .*step-00000001: cannot write .*: ([0-9]+) bytes are needed, 1000 are available/#
       let needed = try #require(job.errors.firstMatch(of: message).flatMap { Int($0.1) })
       #expect(try names() == [])
-      // The estimate holds.
+      // The files are no larger than the estimate.
       try await write(1)
       let parts = try FileManager.default.contentsOfDirectory(atPath: run + "/latest").filter { $0.hasSuffix(".h5") }
       let sizes = try parts.map { try Data(contentsOf: URL(filePath: run + "/latest/" + $0)).count }

@@ -4,7 +4,7 @@ import Tensor
 import TestSupport
 import Testing
 
-/// Files that lie: each is refused when it is opened, with a reason that says what is wrong.
+/// Inconsistent files are refused when they are opened, with a reason that names the problem.
 @Suite struct SafetensorsHostileTests {
   let folder = try! TemporaryFolder()
 
@@ -35,7 +35,7 @@ import Testing
     #expect(try refusal("", data: 0) == "its header is not JSON as expected: byte 0: the text ends too early")
   }
 
-  /// A good file cut at every length.
+  /// A sound file is truncated at every length.
   @Test func truncatedAnywhere() throws {
     let good = folder.path("good.safetensors")
     try SafetensorsFile.write(
@@ -44,7 +44,7 @@ import Testing
     let bytes = Array(try Data(contentsOf: URL(filePath: good)))
     for count in 0..<bytes.count { #expect(try !refusal(Array(bytes.prefix(count))).isEmpty) }
     #expect(try refusal(bytes.dropLast()).hasSuffix("the file is truncated"))
-    #expect(try refusal(bytes + [0]) == "1 bytes after b belong to nobody")
+    #expect(try refusal(bytes + [0]) == "1 bytes after b belong to no tensor")
   }
 
   @Test(arguments: [
@@ -91,27 +91,27 @@ import Testing
     (#""a":{"dtype":"F32","shape":2,"data_offsets":[0,8]}"#, "tensor a: shape is not an array"),
     (
       #""a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}"#,
-      "tensor a: shape holds something else than integers from 0 to 2⁶³ − 1"
+      "tensor a: shape holds something other than integers from 0 to 2⁶³ − 1"
     ),
     (
       #""a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}"#,
-      "tensor a: shape holds something else than integers from 0 to 2⁶³ − 1"
+      "tensor a: shape holds something other than integers from 0 to 2⁶³ − 1"
     ),
     (
       #""a":{"dtype":"F32","shape":["2"],"data_offsets":[0,8]}"#,
-      "tensor a: shape holds something else than integers from 0 to 2⁶³ − 1"
+      "tensor a: shape holds something other than integers from 0 to 2⁶³ − 1"
     ),
     (
       #""a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,8]}"#,
-      "tensor a: a shape of [4611686018427387904, 8] is absurd"
+      "tensor a: the shape [4611686018427387904, 8] is too large"
     ),
     (
       #""a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}"#,
-      "tensor a: data_offsets holds something else than integers from 0 to 2⁶³ − 1"
+      "tensor a: data_offsets holds something other than integers from 0 to 2⁶³ − 1"
     ),
     (
       #""a":{"dtype":"F32","shape":[2],"data_offsets":[0,9223372036854775808]}"#,
-      "tensor a: data_offsets holds something else than integers from 0 to 2⁶³ − 1"
+      "tensor a: data_offsets holds something other than integers from 0 to 2⁶³ − 1"
     ),
     (
       #""a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}"#,
@@ -133,14 +133,14 @@ import Testing
       #""a":{"dtype":"U8","shape":[9223372036854775807],"data_offsets":[0,9223372036854775807]}"#,
       "tensor a ends at byte 9223372036854775807 of the data, which has 8: the file is truncated"
     ),
-    (#""a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#, "4 bytes after a belong to nobody"),
+    (#""a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#, "4 bytes after a belong to no tensor"),
     (
       #""a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}"#,
-      "4 bytes between the header and a belong to nobody"
+      "4 bytes between the header and a belong to no tensor"
     ),
     (
       #""a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[3],"data_offsets":[5,8]}"#,
-      "1 bytes between a and b belong to nobody"
+      "1 bytes between a and b belong to no tensor"
     ),
     (
       #""a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}"#,
@@ -153,7 +153,7 @@ import Testing
     (#""__metadata__":"x""#, "__metadata__ is a string, expected an object"),
     (#""__metadata__":{"k":null}"#, "__metadata__ key k is null, expected a string"),
   ])
-  func lyingEntries(members: String, reason: String) throws {
+  func inconsistentEntries(members: String, reason: String) throws {
     #expect(try refusal("{\(members)}") == reason)
   }
 

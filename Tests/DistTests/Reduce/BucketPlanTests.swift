@@ -2,7 +2,7 @@ import Dist
 import Testing
 
 @Suite struct BucketPlanTests {
-  /// Parts of 16, 32, … numbers, of which the third is alone.
+  /// Parts of 16, 32, … numbers. The third has a bucket of its own.
   private static let parts = (1...7).map { index in
     BucketPlan.Part(8 * index * (index - 1)..<8 * index * (index + 1), isAlone: index == 3)
   }
@@ -32,8 +32,8 @@ import Testing
     }
   }
 
-  /// From the end down: 112 numbers and 96 are more than 200, the next 96 + 80 are not; the third part stays alone, so
-  /// the two before it are a bucket of their own.
+  /// From the last part down: 112 + 96 numbers are more than 200, and 96 + 80 are not. The fourth part cannot join the
+  /// third, which is alone, and neither can the first two.
   @Test func partsAreJoinedUpToTheSize() {
     let plan = BucketPlan(Self.parts, ranks: 2, size: 200)
     #expect(plan.buckets.map(\.range) == [0..<48, 48..<96, 96..<160, 160..<336, 336..<448])

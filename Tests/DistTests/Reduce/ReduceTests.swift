@@ -4,11 +4,11 @@ import TestSupport
 import Testing
 
 extension MPITests {
-  /// Buckets and touched rows in real jobs, against sums computed here; what the probes say is in `ReduceProbes`.
+  /// Buckets and touched rows in real jobs, compared with plain sums in `ReduceProbes`.
   @Suite(.serialized)
   struct ReduceTests {
-    /// Sums, values and bytes are the same with overlap and without, and in short messages.
-    @Test(arguments: [1, 2, 3]) func bucketsTravel(ranks: Int) async throws {
+    /// Sums, values and bytes are the same with and without overlap, and in short messages.
+    @Test(arguments: [1, 2, 3]) func bucketsAreExchanged(ranks: Int) async throws {
       let plain = try await MPIRun.probe("buckets", ["apart"], ranks: ranks)
       #expect(plain.status == 0, "\(plain)")
       #expect(
@@ -19,9 +19,10 @@ extension MPITests {
       }
     }
 
-    /// 40 rows of 5, whose numbers pieces cut: few touched rows, none on some ranks, and so many that the matrix
-    /// travels whole.
-    @Test(arguments: [1, 2, 3, 4], ["3", "0", "40"]) func rowsTravelAlone(ranks: Int, touched: String) async throws {
+    /// A matrix of 40 rows of 5 numbers, which pieces cut. The ranks touch few rows, none, or so many that the whole
+    /// matrix is reduced.
+    @Test(arguments: [1, 2, 3, 4], ["3", "0", "40"])
+    func onlyTouchedRowsAreReduced(ranks: Int, touched: String) async throws {
       let run = try await MPIRun.probe("rows", [touched], ranks: ranks)
       #expect(run.status == 0, "\(run)")
       #expect(run.lines.count == ranks && run.lines.allSatisfy { $0.contains("exact true") }, "\(run)")
@@ -39,7 +40,7 @@ extension MPITests {
     @Test(arguments: [[], [0], [2], [1, 2]]) func differingReplicasAreNamed(wrong: [Int]) async throws {
       let run = try await MPIRun.probe("replicas", wrong.map(String.init), ranks: 4)
       #expect(run.status == (wrong.isEmpty ? 0 : 70), "\(run)")
-      // Of two and two the lowest rank's are taken for right.
+      // In a tie of two and two, the lowest rank counts as right.
       let named = wrong.map { "rank \($0) on " }
       #expect(wrong.isEmpty || run.errors.contains("after step 7 not all ranks have the same parameters: "), "\(run)")
       let message = run.errors.split(separator: "\n").first { $0.contains("after step 7") } ?? ""

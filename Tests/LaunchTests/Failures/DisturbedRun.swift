@@ -4,12 +4,12 @@ import Testing
 
 @testable import Launch
 
-/// Things that happen to a run from outside, in a shell beside it.
+/// Disturbs a run from outside, by a shell script that runs beside it.
 ///
 /// `$job` is the process that was started, `rank R` prints that of a rank, `processes` prints those of all;
 /// `all SIGNAL RANK…` sends a signal. `steps N` waits until this start has logged N steps, `logged EVENT` until it has
 /// logged an event, `exists PATH` for a file and `said TEXT` for a line on standard error; each fails when the job ends
-/// first. Whatever else a script says is bash.
+/// first. The rest of a script is bash.
 extension TrainScene {
   private static let words = """
     set -m
@@ -31,12 +31,12 @@ extension TrainScene {
 
   /// `mpirun` itself.
   static let mpirun = "mpirun --oversubscribe -n $RANKS bash -c \"$note\" bash \"$@\" &"
-  /// The script that users start it with.
+  /// The launch script for users.
   static let launcher = """
     printf '#!/bin/bash\\n%s\\n' "$note" > "$PIDS.program"; chmod +x "$PIDS.program"
     KINSHIP="$PIDS.program" "$SCRIPTS/launch-mpirun" --ranks $RANKS "$@" &
     """
-  /// The same, started again and again.
+  /// The launch script that starts the run again whenever it ends.
   static let forever = """
     printf '#!/bin/bash\\n%s\\n' "$note" > "$PIDS.program"; chmod +x "$PIDS.program"
     KINSHIP="$PIDS.program" "$SCRIPTS/run-forever" --pause 0 "$SCRIPTS/launch-mpirun" --ranks $RANKS "$@" &
@@ -50,7 +50,7 @@ extension TrainScene {
     _ name: String, _ values: [String], _ options: [String] = [], ranks: Int, by launch: String = TrainScene.mpirun,
     _ script: String
   ) async throws -> MPIRun {
-    // The ranks may outlive what started them for a moment.
+    // The ranks may outlive the launcher for a moment.
     let end = """
       wait $job; status=$?
       "$AWAIT" gone $(processes)
@@ -67,7 +67,7 @@ extension TrainScene {
   }
 
   /// Lets the run go on from its newest sound checkpoint for some steps more, and compares all losses in its log with
-  /// those of a run that nothing ever happened to.
+  /// those of an undisturbed run.
   func expectTheSameLosses(
     _ name: String, _ values: [String] = [], ranks: Int, sourceLocation: SourceLocation = #_sourceLocation
   ) async throws {
@@ -79,7 +79,7 @@ extension TrainScene {
     let values = values + ["steps=\(done + 3)"]
     let losses = try await train(name, values, ["--resume", "auto"], ranks: ranks)
     let straight = try await train("\(name)-straight", values, ranks: ranks)
-    // Not all steps may be in the log.
+    // Some steps may be missing in the log.
     #expect(losses.count >= 3 && losses == straight.suffix(losses.count), sourceLocation: sourceLocation)
   }
 }

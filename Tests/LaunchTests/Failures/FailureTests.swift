@@ -5,11 +5,11 @@ import Testing
 
 @testable import Launch
 
-/// A run that something happens to ends, says so, leaves no process behind, and goes on from its newest checkpoint as
-/// if nothing had been.
+/// Any failure ends a run with a message and no process left behind, and the resumed run has the losses of an
+/// undisturbed one.
 @Suite(.serialized) struct FailureTests {
   let scene: TrainScene
-  /// Long enough for anything to happen.
+  /// The run is long enough for every disturbance.
   static let endless = ["steps=1_000_000", "optimizer.schedule=constant"]
   static let constant = ["optimizer.schedule=constant"]
 
@@ -23,8 +23,8 @@ import Testing
     #expect(run.leftBehind.isEmpty)
   }
 
-  /// One run, killed again and again: while it computes, while the others wait for the rank in a collective, and while
-  /// it saves; and a rank that is stopped, as by a silent link.
+  /// One run loses a rank again and again: during computation, while the rank waits in a collective, and during a save.
+  /// In the end a rank is stopped, which looks like a silent network link.
   @Test(arguments: [2, 3]) func killedRanks(ranks: Int) async throws {
     let values = Self.endless + ["checkpoint.every=2"]
     let watched = values + ["watchdog.deadline=4"]
@@ -33,7 +33,7 @@ import Testing
     check(computing, status: 137)
 
     let again = ["--resume", "auto"]
-    // The watchdog says that the others wait for the one that is stopped, and leaves them a moment.
+    // The watchdog reports that the others wait for the stopped rank, and ends the job only a moment later.
     let waiting = try await scene.disturb(
       "killed", watched, again, ranks: ranks, "steps 5\nall STOP \(last)\nsaid '(inside)'\nall KILL 0")
     check(waiting, status: 137, "going on after step")
@@ -63,8 +63,8 @@ import Testing
     try await scene.expectTheSameLosses("killed", Self.constant + ["checkpoint.every=2"], ranks: ranks)
   }
 
-  /// The shipped script gives the ranks the time that mpirun does not, even when the script itself is killed. What
-  /// mpirun leaves them without it costs the steps since the last checkpoint.
+  /// The shipped script gives the ranks the time to save that mpirun does not, even if the script itself is killed.
+  /// Without it, mpirun's kill loses the steps since the last checkpoint.
   @Test func launchersThatAreStopped() async throws {
     let values = Self.endless + ["checkpoint.every=50"]
     let again = ["--resume", "auto"]
@@ -83,8 +83,8 @@ import Testing
     try await scene.expectTheSameLosses("stopped", Self.constant + ["checkpoint.every=50"], ranks: 2)
   }
 
-  /// Before the first step there is nothing to save, and nothing is left that would stand in the way. The signal comes
-  /// when a rank starts MPI, from a library that is put before MPI's.
+  /// Before the first step there is nothing to save, and nothing is left behind that would prevent a new start. A
+  /// library that is loaded before MPI sends the signal when a rank starts MPI.
   @Test func signalBeforeTheFirstStep() async throws {
     let source = try scene.folder.write(
       "signal.c",
@@ -106,7 +106,7 @@ import Testing
     try await scene.expectTheSameLosses("early", Self.constant, ranks: 2)
   }
 
-  /// What an evaluation that was broken off has not measured is measured when the run goes on.
+  /// The resumed run repeats an evaluation that was interrupted.
   @Test func signalDuringAnEvaluation() async throws {
     let evaluation = "{kind: retrieval, dataset: \"\(scene.dataset)\"}"
     let count = 60
@@ -120,12 +120,12 @@ import Testing
     #expect(losses.count == 4)
     let after = try scene.log("measured", "evaluation").dropFirst(before.count)
     #expect(after.count == count && after.allSatisfy { $0.step == 4 && $0.figures == before[0].figures })
-    // Once is enough.
+    // A complete evaluation is not repeated.
     try await scene.train("measured", values, ["--resume", "latest"], ranks: 2)
     #expect(try scene.log("measured", "evaluation").count == before.count + count)
   }
 
-  /// The last step before a stop is in the log, however seldom there is a line.
+  /// The last step before a stop is in the log, even if the log has a line only every few steps.
   @Test func theLastStepIsLogged() async throws {
     let run = try await scene.disturb(
       "rare", Self.endless + ["log.every=100_000", "checkpoint.every=5"], ranks: 2,
@@ -136,7 +136,7 @@ import Testing
     #expect(FileManager.default.fileExists(atPath: scene.checkpoint("rare", lines[0].step).path))
   }
 
-  /// A disk that takes no more, and a shard that shrinks under the run.
+  /// The disk is full, or a shard shrinks during the run.
   @Test func filesThatFail() async throws {
     let values = Self.endless + ["checkpoint.every=20", "log.every=1_000"]
     let full = try await scene.disturb(
@@ -162,10 +162,10 @@ import Testing
     try await scene.expectTheSameLosses("files", Self.constant + ["checkpoint.every=20", "log.every=1"], ranks: 2)
   }
 
-  /// Ranks of different builds would not compute the same.
+  /// Ranks with different builds would not compute the same numbers.
   @Test func otherProgramsOnOtherRanks() async throws {
     let program = URL(filePath: try MPIRun.path(of: "kinship"))
-    // A byte more at its end, where nobody looks.
+    // The copy has one more byte at its end, which does not change the program.
     let other = scene.folder.url.appending(path: "kinship")
     try (Data(contentsOf: program) + [0]).write(to: other)
     try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: other.path)
@@ -175,12 +175,12 @@ import Testing
         "train",
       ]
         + [scene.runFile], ranks: 3)
-    check(run, status: 65, "kinship: ranks 1, 2 on ", " have another program than rank 0")
-    #expect(run.errors.ranges(of: "have another program").count == 1, "\(run)")
+    check(run, status: 65, "kinship: ranks 1, 2 on ", " have a different program than rank 0")
+    #expect(run.errors.ranges(of: "have a different program").count == 1, "\(run)")
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
   }
 
-  /// Ranks without a row of the batch; a dataset of one image, and one of none beside it.
+  /// Some ranks have no row of the batch; one dataset has a single image, and another has none.
   @Test func moreRanksThanRows() async throws {
     let dataset = try Dataset.open(scene.dataset)
     var values = ["batch.global=2", "steps=3"]
@@ -206,8 +206,8 @@ import Testing
     #expect(try scene.log("one", "evaluation").map { $0.figures?["i2t R@1"] } == [1])
   }
 
-  /// A step that is left out changes nothing of what is learned, running statistics and masks included. What is not
-  /// finite here is a weight, in one step.
+  /// A skipped step changes neither parameters nor running statistics nor masks. Here one weight is not finite during
+  /// one step.
   @Test(arguments: [
     ["model.vision_cfg={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}", "batch.micro_batch_size=2"],
     ["prune={sparsity: 0.3, step: 4, ramp: 2}"],
@@ -217,7 +217,7 @@ import Testing
       ["objective={preset: clip, clip: \(spike)}", "steps=5", "checkpoint.every=1", "checkpoint.keep=all"]
         + ["non_finite=skip"] + model, ranks: 2)
     #expect(run.status == 0, "\(run)")
-    #expect(run.output.contains("the update is left out (1 in a row, 1 since the start)"), "\(run)")
+    #expect(run.output.contains("the update is skipped (1 in a row, 1 since the start)"), "\(run)")
     let before = try Checkpoint.open(scene.checkpoint("tiny", 2).path)
     let after = try Checkpoint.open(scene.checkpoint("tiny", 3).path)
     let last = try Checkpoint.open(scene.checkpoint("tiny", 4).path)
@@ -227,7 +227,7 @@ import Testing
     #expect(try scene.losses("tiny").count == 4 && scene.losses("tiny").allSatisfy(\.isFinite))
   }
 
-  /// More ranks on a core than it can run are told of, with what to type.
+  /// The warning about more ranks than cores says what to type.
   @Test func ranksOnOneCore() async throws {
     let bind = "core=$(taskset -pc $$ | sed 's/.*: //; s/[,-].*//'); exec taskset -c $core \"$@\""
     let run = try await MPIRun.execute(
@@ -237,7 +237,7 @@ import Testing
     #expect(run.output.contains(/warning: .*ranks share .*core/), "\(run)")
   }
 
-  /// A run in which nothing is finite any more ends, whatever its policy.
+  /// A run in which no step is finite any more ends under every policy.
   @Test(arguments: ["skip", "rewind"]) func nothingFiniteAnyMore(policy: String) async throws {
     let run = try await scene.run(
       [
@@ -246,7 +246,7 @@ import Testing
       ],
       ranks: 2)
     #expect(run.status == 76, "\(run)")
-    let reason = policy == "skip" ? "2 steps in a row were left out before it" : "back to step 1 2 times already"
+    let reason = policy == "skip" ? "2 steps in a row were skipped before it" : "back to step 1 2 times already"
     #expect(run.errors.contains("\(reason) (non_finite.limit)"), "\(run)")
     #expect(run.leftBehind.isEmpty)
   }

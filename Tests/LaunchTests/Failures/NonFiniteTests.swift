@@ -5,13 +5,12 @@ import Testing
 @testable import Dist
 @testable import Launch
 
-/// What is not finite on one rank stops all, or is passed over by all: here an embedding in a teacher's cache, which is
-/// looked at without its checksums.
+/// A number that is not finite on one rank stops all ranks, or makes all of them skip the step. Here it is an embedding
+/// in a teacher's cache, whose checksums are not verified.
 @Suite(.serialized) struct NonFiniteTests {
   let caches: CacheScene
   var scene: TrainScene { caches.scene }
-  /// The dataset's sample whose embedding is not a number; it is once in each epoch of three steps, of which two
-  /// batches hold no such sample.
+  /// The dataset's sample whose embedding is not a number. It is in one of the three batches of each epoch.
   private let bad = 4
 
   init() async throws {
@@ -36,7 +35,7 @@ import Testing
   }
 
   @Test func policies() async throws {
-    // stop: one rank's number, one message, all ranks.
+    // Policy stop: one rank's number ends all ranks with one message.
     let stopped = try await run("stop", [], ranks: 2)
     #expect(stopped.status == 76, "\(stopped)")
     let found = try #require(
@@ -47,16 +46,16 @@ import Testing
     #expect(first <= 3 && !stopped.errors.contains("rank \(found.2 == "0" ? 1 : 0): teacher"))
     #expect(stopped.leftBehind.isEmpty)
 
-    // skip: the step has no line, the others go on; the same on any number of ranks, and when resumed.
+    // Policy skip: the step has no line in the log; the losses are the same on any number of ranks, and when resumed.
     let skip = ["non_finite=skip", "steps=8", "checkpoint.every=4"]
     var losses: [[Double]] = []
     for ranks in [2, 3] {
       let run = try await run("skip\(ranks)", skip, ranks: ranks)
       #expect(run.status == 0, "\(run)")
-      #expect(run.output.contains("the update is left out (1 in a row, 2 since the start)"), "\(run)")
+      #expect(run.output.contains("the update is skipped (1 in a row, 2 since the start)"), "\(run)")
       losses.append(try scene.losses("skip\(ranks)"))
     }
-    let skipped = try scene.log("skip2", "note").filter { $0.note?.contains("is left out") ?? false }.map(\.step)
+    let skipped = try scene.log("skip2", "note").filter { $0.note?.contains("is skipped") ?? false }.map(\.step)
     #expect(skipped.first == first && (2...3).contains(skipped.count))
     #expect(losses[0].count == 8 - skipped.count && losses[0].allSatisfy(\.isFinite))
     #expect(difference(losses[1], losses[0]) < 1e-5)
@@ -71,7 +70,7 @@ import Testing
   /// The run goes back to its checkpoint and does not meet the bad batch again before the next epoch.
   private func rewind(_ first: Int) async throws {
     let values = ["non_finite=rewind", "checkpoint.every=1", "checkpoint.keep=all", "optimizer.schedule=constant"]
-    // Where the first batch of all is bad, there is nothing to go back to.
+    // If the very first batch is bad, there is no checkpoint to go back to.
     guard first > 1 else {
       let run = try await run("back", values, ranks: 2)
       #expect(run.status == 76 && run.errors.contains("there is no checkpoint yet to go back to"), "\(run)")
@@ -80,14 +79,14 @@ import Testing
     let run = try await run("back", values + ["steps=5"], ranks: 2)
     #expect(run.status == 0, "\(run)")
     #expect(
-      run.output.contains("going back to step \(first - 1), and on with the data after the batch since"), "\(run)")
+      run.output.contains("going back to step \(first - 1), and skipping the batch after it"), "\(run)")
     let losses = try scene.losses("back")
     #expect(losses.count == 5 && losses.allSatisfy(\.isFinite))
     let notes = try scene.log("back", "note").compactMap(\.note).filter { $0.contains("going back") }
     let record = try Checkpoint.open(scene.checkpoint("back", 5).path).manifest.record
     #expect(record.passedOver == notes.count)
 
-    // What is passed over stays so when the run is resumed.
+    // A resumed run does not return to the skipped batches.
     for step in first + 1...5 { try FileManager.default.removeItem(at: scene.checkpoint("back", step)) }
     try FileManager.default.removeItem(at: scene.runFolder("back").appending(path: "checkpoints/latest"))
     let again = try await self.run("back", values + ["steps=5"], ["--resume", "auto"], ranks: 2)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Launch
 
-/// `scripts/run-forever`, with real runs and with commands that end as they are told.
+/// Tests `scripts/run-forever` with real runs, and with commands that end with given exit codes.
 @Suite(.serialized) struct RunForeverTests {
   @Test func killedRunsGoOnToTheirEnd() async throws {
     let scene = try await TrainScene()
@@ -32,7 +32,7 @@ import Testing
     }
   }
 
-  /// A command that writes its arguments and where it goes on from, and ends with the first of its codes.
+  /// A command that prints its arguments and the step from which it resumes, and ends with the first of the exit codes.
   private func forever(_ options: [String], codes: String, steps: String) async throws -> (MPIRun, starts: Int) {
     let folder = try TemporaryFolder()
     let command = """

@@ -78,7 +78,7 @@ import Testing
       let source = try #require(record.sources.first)
       #expect(record.sources.count == 1 && record.average == "none" && !record.optimizer && record.step == 6)
       #expect(source.checkpoint == checkpoint.folder && source.run == "run" && source.step == 6 && source.weight == 1)
-      #expect(try source.sha256 == SavedRun.sha256(of: checkpoint.folder + "/manifest.json"))
+      #expect(try source.sha256 == SHA256.ofFile(checkpoint.folder + "/manifest.json"))
       #expect(file.metadata["kinship_version"] == Release.version && file.metadata["activation"] == "gelu")
     }
     // Other commands recognise the file by its metadata.

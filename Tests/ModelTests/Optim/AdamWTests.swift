@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct AdamWTests {
-  /// Parameters of many sizes, decayed and not, with gaps between them.
+  /// Returns parameters of many sizes, with and without decay, and with gaps between them.
   private func store<S: Scalar>() -> ParameterStore<S> {
     let store = ParameterStore<S>()
     for (name, shape) in [
@@ -26,7 +26,7 @@ import Testing
     compareRanges(Float.self)
   }
 
-  /// Bounds in the middle of parameters, in gaps and at the same place; bit for bit.
+  /// The bounds of ranges lie inside parameters, in gaps, or on each other; the result is equal bit for bit.
   private func compareRanges<S: Scalar>(_: S.Type) {
     let whole: ParameterStore<S> = store()
     let options = AdamW<S>.Options(decay: 0.3)
@@ -62,7 +62,7 @@ import Testing
     }
   }
 
-  /// Heads and scales of the objective, biases too; the model's own parameters are left to the rule.
+  /// The extra decay applies to all heads, scales and biases of the objective, but not to the model's parameters.
   @Test(arguments: [0, 0.125]) func theObjectivesParametersMayHaveADecayOfTheirOwn(headDecay: Double) {
     let store = ParameterStore<Double>()
     let names = ["a.weight", "objective.head.weight", "objective.head.bias", "objective.scale", "b.bias"]

@@ -3,7 +3,7 @@ import Tensor
 import TestSupport
 import Testing
 
-/// What is frozen does not move, and what is not moves as if gradients of the rest were 0.
+/// Frozen parameters do not change, and the others change as if the gradients of the frozen ones were 0.
 @Suite struct FrozenTests {
   private static let config = CLIPConfig(
     embedding: 6, vision: VisionConfig(imageSize: 8, patchSize: 4, width: 8, layers: 2, headWidth: 4),
@@ -28,7 +28,7 @@ import Testing
     #expect(image.covers(0..<last) && !image.covers(0..<last + 1))
   }
 
-  /// Ranges that cut what is frozen, with gradients that are anything but 0 there; bit for bit.
+  /// The bounds of ranges lie inside frozen parameters, whose gradients are not 0; the result is equal bit for bit.
   @Test(arguments: [1, 2, 5]) func aRankUpdatesWhatIsNotFrozen(parts: Int) {
     let isFrozen = { (name: String) in name.hasPrefix("visual.transformer.resblocks.1.") || name == "ln_final.weight" }
     func model() -> CLIP<Float> {
@@ -67,7 +67,8 @@ import Testing
     }
   }
 
-  /// Steps in double precision: with what is frozen left out of backward, and with its gradients set to 0 and no decay.
+  /// Compares steps in Double that leave frozen parameters out of backward with steps that clear their gradients and
+  /// decay.
   @Test(arguments: [
     ["visual."], ["t", "positional_embedding", "ln_final"],
     ["visual.conv1", "visual.transformer.resblocks.0", "token_embedding"],

@@ -2,7 +2,7 @@ import Model
 import Tensor
 
 /// Single numbers under AdamW, each its own parameter; the last is a logit scale. Those that decay are matrices of one
-/// element, for that is what the rule goes by.
+/// element, because only matrices decay.
 struct Scalars {
   private let store = ParameterStore<Double>()
   private let parameters: [Parameter<Double>]

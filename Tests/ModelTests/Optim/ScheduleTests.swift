@@ -23,7 +23,7 @@ import Testing
     #expect([0, 1, 2, 4, 5, 99].map { schedule.learningRate(at: $0) } == [0.125, 0.25, 0.25, 0.25, 0.25, 0.25])
   }
 
-  /// Warm-up over all steps, or over more than there are, divides by nothing that is zero.
+  /// Warm-up over all steps, or over more than there are, does not divide by zero.
   @Test(arguments: [(5, 5), (8, 5), (0, 0), (1, 1)]) func nothingAfterWarmup(warmup: Int, total: Int) {
     let schedule = Schedule(base: 1, warmup: warmup, total: total)
     for step in 0..<10 {

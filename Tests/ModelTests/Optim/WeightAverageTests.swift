@@ -16,7 +16,7 @@ import Testing
     return store
   }
 
-  /// What a model is after a step.
+  /// Changes the model as a step would.
   private func move<S: Scalar>(_ store: ParameterStore<S>, _ step: Int) {
     for entry in store.entries {
       copy(Tensor<S>.random(entry.shape, "\(entry.name) \(step)"), into: store.value(of: entry))
@@ -43,13 +43,13 @@ import Testing
     }
   }
 
-  /// Shares of several ranks are, bit for bit, the whole of one; and exchanged twice the model is what it was.
+  /// The averages of several ranks equal the single one bit for bit, and two exchanges restore the model.
   @Test func sharesAreTheWhole() {
     let (store, other) = (store(Float.self), store(Float.self))
     let whole = WeightAverage(store, .init(decay: 0.9, warmup: false), ranges: [0..<store.count])
     let bounds = [0, 1, 16, 40, 41, other.count]
     let ranges = zip(bounds, bounds.dropFirst()).map { $0..<$1 }
-    // Two ranks, of which each has every second range.
+    // Each of two ranks has every second range.
     let shares = [0, 1].map { rank in
       WeightAverage(
         other, .init(decay: 0.9, warmup: false),
@@ -66,12 +66,12 @@ import Testing
     whole.exchange()
     #expect(store.values.array == other.values.array && whole.values.array == before)
     #expect(store.bufferValues.array != statistics)
-    // Both have exchanged the one model's statistics.
+    // Both averages have exchanged the statistics of the one model.
     for share in shares.reversed() { share.exchange() }
     #expect(other.values.array == before && other.bufferValues.array == statistics)
   }
 
-  /// An average of what does not move does not move either, whatever the decay rounds to.
+  /// The average of constant weights stays constant, however the decay is rounded.
   @Test func whatStaysKeepsEveryBit() {
     let store = store(Float.self)
     let average = WeightAverage(store, .init(decay: 0.9999), ranges: [0..<store.count])

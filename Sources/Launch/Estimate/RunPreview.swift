@@ -2,11 +2,57 @@ import Dist
 import Foundation
 import Model
 
-/// Files that a run names and that are not on this machine.
+/// A run before its first step: its shape, its data and its length, and what the user should know about it.
+struct RunPreview {
+  var shape: RunShape
+  /// The first teacher; nil if no term uses one.
+  let teacher: Teacher?
+  /// The name and the number of images of each dataset.
+  let datasets: [(name: String, count: Int)]
+  let sampler: Sampler
+  let steps: Int
+  let plan: ThreadPlan
+  /// The choice of `precision: auto` and the reason; empty if the run file names a precision.
+  var precision: [String] = []
+  /// Further facts.
+  var notes: [String] = []
+  /// Warnings besides those that follow from the run file alone.
+  var warnings: [String] = []
+
+  var precisionText: String? { precision.isEmpty ? nil : precision.joined(separator: "; ") }
+
+  /// A teacher and its files.
+  struct Teacher {
+    let shape: RunShape.Teacher
+    let path: String
+    /// The checksum of the weights, or the reason why it is not known.
+    let weights: String
+    let vocabulary: String
+    /// The folder of the cache from which its embeddings come, if it has one.
+    let cache: String?
+  }
+}
+
+extension RunPreview.Teacher {
+  init(_ model: TeacherModel) {
+    self.init(
+      model.config, path: model.path, weights: "SHA-256 \(model.sha256)", vocabulary: model.vocabulary,
+      microBatchSize: model.microBatchSize, cache: model.cache)
+  }
+
+  fileprivate init(
+    _ config: CLIPConfig, path: String, weights: String, vocabulary: String, microBatchSize: Int?, cache: String?
+  ) {
+    shape = RunShape.Teacher(config: config, microBatchSize: microBatchSize, isCached: cache != nil)
+    (self.path, self.weights, self.vocabulary, self.cache) = (path, weights, vocabulary, cache)
+  }
+}
+
+/// The files that a run names and that this machine does not have.
 struct AbsentFiles {
   private let paths: Set<String>
 
-  /// Nil where everything is there. Every rank must call it: what one of them lacks counts as absent.
+  /// The result is nil if all files exist. A file that one rank lacks counts as absent. Every rank must call it.
   init?(_ run: RunConfig, over ranks: Communicator) throws {
     let teacher = run.usesTeacher ? run.teacher : nil
     let teachers = ([teacher] + run.ofFurtherTeachers.map(\.teacher)).compactMap { $0 }
@@ -19,7 +65,7 @@ struct AbsentFiles {
     if paths.isEmpty { return nil }
   }
 
-  /// The files that an evaluation looks at.
+  /// Returns the files that an evaluation reads.
   static func named(by evaluation: EvaluationConfig) -> [String] {
     [evaluation.dataset, evaluation.classes, evaluation.templates].compactMap { $0 }
   }
@@ -27,7 +73,7 @@ struct AbsentFiles {
   func contains(_ path: String) -> Bool { paths.contains(path) }
 }
 
-/// What a run would need, on a machine that does not have all of its files: their sizes come from the run file.
+/// Previews a run on a machine that lacks some of its files. The run file gives their sizes.
 struct DryRun {
   let run: RunConfig
   let ranks: Communicator
@@ -35,7 +81,7 @@ struct DryRun {
   let absent: AbsentFiles
 
   /// Every rank must call it.
-  func header() throws -> RunHeader {
+  func preview() throws -> RunPreview {
     var warnings: [String] = []
     let config = try model(&warnings)
     try run.checkStatistics(of: config, ranks: ranks.size)
@@ -53,16 +99,19 @@ struct DryRun {
     if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
     if let source = run.start.from { warnings.append("\(source), with whose weights the run begins, is not looked at") }
     let (student, _) = CLIP<Float>.student(
-      config, run.objective, teacherWidth: teacher?.config.embedding)
+      config, run.objective, teacherWidth: teacher?.shape.config.embedding)
     let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch
     let pruning = Pruning(run)
     try pruning?.check(config, steps: steps)
-    return RunHeader(
-      run: run, config: config, parameters: student.parameters, teacher: teacher, datasets: datasets, sampler: sampler,
-      steps: steps, plan: plan, ranks: ranks, frozen: try run.frozen(in: student.parameters),
+    let shape = RunShape(
+      run: run, config: config, parameters: student.parameters, teacher: teacher?.shape,
+      frozen: try run.frozen(in: student.parameters),
       ensemble: try run.ofFurtherTeachers.compactMap(\.teacher).map {
         try TeacherModel.sizes($0, over: ranks).embedding
-      }, notes: [run.ema?.text, pruning?.text].compactMap { $0 }, warnings: warnings)
+      }, threads: plan.compute)
+    return RunPreview(
+      shape: shape, teacher: teacher, datasets: datasets, sampler: sampler, steps: steps, plan: plan,
+      notes: [run.ema?.text, pruning?.text].compactMap { $0 }, warnings: warnings)
   }
 
   private func model(_ warnings: inout [String]) throws -> CLIPConfig {
@@ -71,9 +120,11 @@ struct DryRun {
     }
     let config = try run.model.readSizes()
     guard config.text.vocabularySize > 0 else {
-      throw ModelError(
-        description: "model: vocab_size is 0, as many as the vocabulary has, and \(run.vocabulary) is not there; "
-          + "set vocabulary to the file, or text_cfg.vocab_size to the number of its tokens", status: .inputOutput)
+      throw UserError(
+        "model",
+        "vocab_size is 0, as many as the vocabulary has, and \(run.vocabulary) is not there; "
+          + "set vocabulary to the file, or text_cfg.vocab_size to the number of its tokens",
+        status: .inputOutput)
     }
     warnings.append("\(run.vocabulary) is not there: its \(config.text.vocabularySize) tokens are those of the model")
     return config
@@ -87,27 +138,28 @@ struct DryRun {
       }
       guard let samples = config.samples else {
         throw UserError(
-          path: config.path, status: .inputOutput,
-          reason: "there is no such dataset; import it, or for a dry run give its number of images in "
-            + "data.datasets.\(index).samples")
+          config.path,
+          "there is no such dataset; import it, or for a dry run give its number of images in "
+            + "data.datasets.\(index).samples",
+          status: .inputOutput)
       }
       warnings.append("\(config.path) is not there: its \(samples) images are as data.datasets.\(index).samples says")
       return (URL(filePath: config.path).lastPathComponent, samples)
     }
   }
 
-  private func teacher(_ warnings: inout [String]) throws -> RunHeader.Teacher? {
+  private func teacher(_ warnings: inout [String]) throws -> RunPreview.Teacher? {
     guard let teacher = run.teacher, run.usesTeacher else { return nil }
     let words = teacher.vocabulary ?? run.vocabulary
     if absent.contains(teacher.model) {
       let source = teacher.preset ?? "its config"
       warnings.append("\(teacher.model) is not there: the teacher's sizes are those of \(source)")
     } else if !absent.contains(words) {
-      return try TeacherModel(run, over: ranks).map { .init($0) }
+      return try TeacherModel(run, over: ranks).map { RunPreview.Teacher($0) }
     }
-    return RunHeader.Teacher(
-      config: try TeacherModel.sizes(teacher, over: ranks), path: teacher.model,
-      weights: absent.contains(teacher.model) ? RunHeader.Teacher.absent : "not read", vocabulary: words,
+    return RunPreview.Teacher(
+      try TeacherModel.sizes(teacher, over: ranks), path: teacher.model,
+      weights: absent.contains(teacher.model) ? "which is not there" : "not read", vocabulary: words,
       microBatchSize: teacher.microBatchSize, cache: teacher.cache?.path)
   }
 }

@@ -3,54 +3,55 @@ import Model
 import Settings
 import Tensor
 
-/// The steps of a run, with what goes on between them: the log, checkpoints, evaluations, and requests to stop.
-final class TrainingLoop {
+/// The steps of a run, and what happens between them: the log, checkpoints, evaluations, and requests to stop.
+final class TrainLoop {
   private typealias Loader = Prefetcher<Sampler.Draw, TrainingBatch>
 
   private let inputs: TrainingInputs
   private var state: TrainState
-  private let teachers: Teachers?
+  private let teacher: (any TeacherSource)?
   private let loaders: Int
   private let log: RunLog
   private var nonFinite: NonFiniteCount
-  /// What steps have taken.
+  /// The measured seconds of the steps.
   private(set) var seconds = StepTimes()
-  /// The rows of a global batch that this rank has.
+  /// This rank's rows of each global batch.
   private let rows: Range<Int>
   private var run: RunConfig { inputs.run }
   private var ranks: Communicator { inputs.ranks }
 
-  /// - Parameter loaders: threads that prepare batches.
-  init(_ inputs: TrainingInputs, _ state: TrainState, teachers: Teachers?, loaders: Int, log: RunLog) {
+  /// - Parameter loaders: the number of threads that prepare batches.
+  init(_ inputs: TrainingInputs, _ state: TrainState, teacher: (any TeacherSource)?, loaders: Int, log: RunLog) {
     self.inputs = inputs
     self.state = state
-    self.teachers = teachers
+    self.teacher = teacher
     self.loaders = loaders
     self.log = log
     nonFinite = NonFiniteCount(inputs.run.nonFinite)
     rows = inputs.ranks.slice(of: inputs.run.batch.global)
   }
 
-  /// The model as it is. Every rank must call it.
+  /// Returns the model with its present parameters. Every rank must call it.
   func currentModel() throws -> CLIP<Float> {
     try state.step.waitForParameters()
     return state.step.model
   }
 
-  /// The model with the average of its weights in their place, for good; nil where none is kept. Every rank must call
-  /// it.
+  /// Replaces the model's weights for good by their moving average, and returns the model; nil if no average is kept.
+  /// Every rank must call it.
   func averagedModel() throws -> CLIP<Float>? {
     guard state.step.hooks.average != nil else { return nil }
     try state.step.exchangeAverage()
     return state.step.model
   }
 
-  /// Trains to the end; nil, or the signal that stopped the run, with everything saved. Every rank must call it.
+  /// Trains to the end, and returns nil; or returns the signal that stopped the run, with everything saved. Every rank
+  /// must call it.
   func train() throws -> String? {
     while true {
       do {
-        let signal = try takeSteps()
-        try state.checkpoints.finish(log)
+        let signal = try runSteps()
+        try state.checkpointing.finish(log)
         return signal
       } catch let error as NonFiniteError where run.nonFinite.policy == .rewind {
         try rewind(error)
@@ -58,9 +59,9 @@ final class TrainingLoop {
     }
   }
 
-  private func takeSteps() throws -> String? {
-    let steps = state.start..<inputs.steps
-    // What a run that was stopped has not evaluated any more.
+  private func runSteps() throws -> String? {
+    let steps = state.startStep..<inputs.steps
+    // A run that was stopped may have left out evaluations.
     if steps.lowerBound > 0, try !log.has(evaluations: evaluationsDue(after: steps.lowerBound), at: steps.lowerBound) {
       if let signal = try evaluate(at: steps.lowerBound) { return try stopped(by: signal, after: steps.lowerBound) }
     }
@@ -75,13 +76,13 @@ final class TrainingLoop {
         reserve()
       }
       let done = number + 1
-      let report = try takeOrSkip(number, loader)
+      let report = try runOrSkip(number, loader)
       if let report { seconds.append(report.seconds) }
       if let every = run.reduce.checkEvery, done % every == 0 { try state.step.checkReplicas(after: done) }
       try Trace.flush()
-      let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: state.checkpoints.isDue)
+      let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: state.checkpointing.isDue)
       if let report { try log.record(report, atOnce: stop != nil) }
-      try state.checkpoints.logFinished(log)
+      try state.checkpointing.logFinished(log)
       let isSaved =
         run.checkpoint.every.map { done % $0 == 0 } ?? false || isDue || done == inputs.steps || stop != nil
       if isSaved { try save(done) }
@@ -93,24 +94,24 @@ final class TrainingLoop {
     return nil
   }
 
-  /// Takes the memory that captions need.
+  /// Allocates the memory that captions need.
   private func reserve() {
     state.step.towers.reserve(inputs.data.captions(about: 1024), rows: rows.count, of: run.batch.global)
-    teachers?.first.reserve(inputs.data.captions(about: 1024, teachers: true), rows: rows.count)
+    teacher?.reserve(inputs.data.captions(about: 1024, teachers: true), rows: rows.count)
   }
 
   private func stopped(by signal: String, after done: Int) throws -> String {
     Progress.enter(.saving, after: done)
-    try state.checkpoints.finish(log)
+    try state.checkpointing.finish(log)
     log.printStopped(by: signal, after: done)
     return signal
   }
 
-  /// One step; nil where its update was left out.
-  private func takeOrSkip(_ number: Int, _ loader: Loader) throws -> StepReport? {
+  /// Runs step `number`, and returns nil if its update was skipped.
+  private func runOrSkip(_ number: Int, _ loader: Loader) throws -> StepReport? {
     do {
-      let report = try take(number, loader)
-      nonFinite.stepWasFine()
+      let report = try runStep(number, loader)
+      nonFinite.didSucceed()
       return report
     } catch var error as NonFiniteError {
       // The optimizer counts from the cut of a model that was pruned.
@@ -122,18 +123,18 @@ final class TrainingLoop {
     }
   }
 
-  /// Goes back to the newest sound checkpoint. Where there is none the run ends.
+  /// Goes back to the newest sound checkpoint. The run ends if there is none.
   private func rewind(_ error: NonFiniteError) throws {
     Progress.enter(.saving, after: error.step - 1)
-    try state.checkpoints.finish(log)
-    guard let checkpoint = try Checkpoints.find(.auto, of: run, over: ranks, log: { log.print($0) }) else {
+    try state.checkpointing.finish(log)
+    guard let checkpoint = try Checkpointing.find(.auto, of: run, over: ranks, log: { log.print($0) }) else {
       throw error.limited("there is no checkpoint yet to go back to")
     }
     try log.note(nonFinite.rewind(error, to: checkpoint.manifest.record.step), at: error.step)
-    try state.goBack(to: checkpoint, lost: error.step)
+    try state.rewind(to: checkpoint, failed: error.step)
   }
 
-  private func take(_ number: Int, _ loader: Loader) throws -> StepReport {
+  private func runStep(_ number: Int, _ loader: Loader) throws -> StepReport {
     let begin = ContinuousClock.now
     let before = loader.waited
     Progress.enter(.waitingForData, after: number)
@@ -141,20 +142,22 @@ final class TrainingLoop {
       preconditionFailure("a batch was planned for each step")
     }
     defer { loader.recycle(batch) }
-    Progress.enter(number == state.start ? .preparing : .training, after: number)
+    Progress.enter(number == state.startStep ? .preparing : .training, after: number)
     let step = state.step
     let learningRate = inputs.schedule.learningRate(at: number)
     step.objective.options = run.objective.at(number)
     var teacherSeconds: Double?
-    if let teachers {
+    if let teacher {
       var seconds = 0.0
-      try clock(&seconds, "teacher") { try teachers.embed(batch, rows, of: run.batch.global, into: step.objective) }
+      try clock(&seconds, "teacher") {
+        try inputs.ensemble.embed(batch, first: teacher, rows, of: run.batch.global, into: step.objective)
+      }
       teacherSeconds = seconds
     }
     let outcome = try step.run(
       StepBatch(
         images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
-        teacherScale: teachers?.scale), learningRate: learningRate)
+        teacherScale: teacher?.scale), learningRate: learningRate)
     let done = number + 1
     return StepReport(
       step: done, steps: inputs.steps,
@@ -168,17 +171,17 @@ final class TrainingLoop {
   private func save(_ done: Int) throws {
     Progress.enter(.saving, after: done)
     try Trace.span("checkpoint", .data) {
-      try state.checkpoints.save(done, passedOver: state.passedOver, log)
+      try state.checkpointing.save(after: done, passedOver: state.passedOver, log)
     }
   }
 
-  /// How many evaluations there are after so many steps.
+  /// Returns the number of evaluations that are due after `done` steps.
   private func evaluationsDue(after done: Int) -> Int {
     let isDue = done == inputs.steps || run.evaluate.every.map { done % $0 == 0 } ?? false
     return isDue ? run.evaluate.evaluations.count * run.evaluatedAverages.count : 0
   }
 
-  /// Evaluates the model, its average, or one after the other; returns the signal that ended it early.
+  /// Evaluates the model, its average, or both; returns the signal that ended the evaluation early, if any.
   private func evaluate(at done: Int) throws -> String? {
     Progress.enter(.evaluating, after: done)
     try state.step.waitForParameters()
@@ -199,9 +202,81 @@ final class TrainingLoop {
       }
     }
     do {
-      // A model that is being pruned is evaluated as what it would be cut to.
+      // A model that is being pruned is evaluated as the model to which it would be cut now.
       if let pruning = state.step.hooks.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
       return nil
     } catch let interruption as StopRequest.Interruption { return interruption.signal }
+  }
+}
+
+/// A loss or gradient norm that is not finite. All ranks throw it together.
+struct NonFiniteError: ExitCoded, CustomStringConvertible {
+  var step: Int
+  let report: ObjectiveReport
+  let norm: Double
+  /// A text for each rank whose own features, teacher rows or gradients are not finite.
+  let origins: [String]
+  /// The reason why the run ends although its policy is to skip or rewind.
+  var limit: String?
+
+  var isShared: Bool { true }
+  var status: ExitStatus { .notFinite }
+  var description: String {
+    let advice = "lower optimizer.learning_rate or set optimizer.clip_norm, and resume from the last checkpoint"
+    return "\(finding); \(limit.map { "\($0); " } ?? "")\(advice)"
+  }
+
+  func limited(_ reason: String) -> NonFiniteError {
+    var error = self
+    error.limit = reason
+    return error
+  }
+
+  /// The numbers, and the ranks where they arose.
+  var finding: String {
+    let place =
+      origins.isEmpty
+      ? "no rank's own numbers are at fault: the sum over ranks overflowed" : origins.joined(separator: "; ")
+    let terms = report.terms.filter { !$0.value.isFinite }.map { "\($0.name) \($0.value)" }
+    let loss = "\(report.total)" + (terms.isEmpty ? "" : " (\(terms.joined(separator: ", ")))")
+    return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(place))"
+  }
+}
+
+/// Counts the steps whose loss or gradient norm was not finite, up to the limit of `non_finite`. The counts are the
+/// same on every rank, because the loss and the norm are.
+struct NonFiniteCount {
+  let config: NonFiniteConfig
+  /// The number of steps skipped in a row, and since the start.
+  private(set) var skipped = 0
+  private(set) var skippedInAll = 0
+  /// The checkpoint to which the run was last rewound, and how many times in a row.
+  private var rewound: (step: Int, times: Int) = (-1, 0)
+
+  init(_ config: NonFiniteConfig) { self.config = config }
+
+  mutating func didSucceed() { skipped = 0 }
+
+  /// Counts a step that is skipped, and returns the log's line about it. Throws the error if the limit is reached.
+  mutating func skip(_ error: NonFiniteError) throws -> String {
+    guard skipped < config.limit else {
+      throw error.limited("\(skipped) steps in a row were skipped before it (non_finite.limit)")
+    }
+    skipped += 1
+    skippedInAll += 1
+    return "\(error.finding); the update is skipped (\(skipped) in a row, \(skippedInAll) since the start)"
+  }
+
+  /// Counts a return to the checkpoint of `step`, and returns the log's line about it. Throws the error if the limit is
+  /// reached.
+  mutating func rewind(_ error: NonFiniteError, to step: Int) throws -> String {
+    let times = rewound.step == step ? rewound.times : 0
+    guard times < config.limit else {
+      throw error.limited("the run has gone back to step \(step) \(times) times already (non_finite.limit)")
+    }
+    rewound = (step, times + 1)
+    let batches = error.step - step
+    return "\(error.finding); going back to step \(step), and skipping the "
+      + (batches == 1 ? "batch after it" : "\(batches) batches after it")
   }
 }

@@ -3,29 +3,21 @@ import Foundation
 import Model
 import Tensor
 
-/// One crop of one image.
-struct Crop: Hashable {
-  let sample: Int
-  let view: Int
-}
-
-/// A teacher that embeds crops and captions of a dataset, a fixed block at a time.
-final class PrecomputingTeacher {
-  let input: InputOptions
-  private let model: CLIP<Float>
-  private let seed: UInt64
-
-  /// `seed` is the run's `data.seed`.
-  init(_ model: CLIP<Float>, _ input: InputOptions, seed: UInt64) {
-    self.model = model
-    self.input = input
-    self.seed = seed
+/// A teacher that embeds crops and captions of datasets in blocks.
+struct TeacherEncoder {
+  /// One crop of an image.
+  struct Crop {
+    let sample: Int
+    let view: Int
   }
 
-  var logitScale: Float { model.logitScale.value[0] }
-  var width: Int { model.config.embedding }
+  let model: CLIP<Float>
+  let input: InputOptions
+  /// The run's `data.seed`, on which the crops depend.
+  let seed: UInt64
 
-  /// Prepares blocks of crops ahead of their use; `crops` gives those of each block, at most `height` of them.
+  /// Returns a loader that prepares `blocks` blocks of at most `height` crops ahead of their use. `crops` returns the
+  /// crops of a block.
   func loader(
     _ dataset: Dataset, blocks: Int, height: Int, workers: Int, crops: @escaping @Sendable (Int) -> [Crop]
   ) -> Prefetcher<Crop, ImageBlock> {
@@ -47,12 +39,13 @@ final class PrecomputingTeacher {
       })
   }
 
-  /// Unit rows [b, d] of prepared images; `name` says what a row is of, for a model that has diverged.
+  /// Returns unit embeddings [b, d] of prepared images [b, 3, n, n]. Throws if one is not finite, with the name of its
+  /// row.
   func embed(_ images: Tensor<Float>, name: (Int) -> String) throws -> Tensor<Float> {
     try unit(model.visual.forward(images, mode: .evaluation), name)
   }
 
-  /// Unit rows [b, d] of captions.
+  /// Returns unit embeddings [b, d] of captions, likewise.
   func embed(_ captions: [String], name: (Int) -> String) throws -> Tensor<Float> {
     try unit(model.text.forward(TokenBatch(captions.map { input.tokenizer.encode($0) }), mode: .evaluation), name)
   }

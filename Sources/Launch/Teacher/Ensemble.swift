@@ -3,29 +3,13 @@ import Foundation
 import Model
 import Tensor
 
-/// Where the embeddings of all teachers of a run come from: the first one's, which every term looks at, and those of
-/// further ones, whose softmaxes are averaged with its.
-struct Teachers {
-  let first: any TeacherSource
-  let further: FurtherTeachers
+/// The teachers of a run beside the first (`teacher.ensemble`), whose embeddings come from caches. Terms that follow
+/// softmaxes follow the mean of all teachers'; all other terms use the first teacher alone.
+struct Ensemble {
+  private let models: [TeacherModel]
+  private let caches: [CachedTeacher]
 
-  var scale: Float { first.scale }
-
-  /// Puts the embeddings of a batch, this rank's rows of the global one, where the objective looks for them.
-  func embed(_ batch: TrainingBatch, _ rows: Range<Int>, of count: Int, into objective: Objective<Float>) throws {
-    for (index, source) in ([first] + further.caches).enumerated() {
-      let place = objective.teacherRows(rows, of: count, teacher: index)
-      try source.embed(batch, image: place.image, text: place.text)
-    }
-  }
-}
-
-/// A run's teachers beside the first, each with a cache.
-struct FurtherTeachers {
-  let models: [TeacherModel]
-  let caches: [CachedTeacher]
-
-  /// Opens their caches. Every rank must call it.
+  /// Opens the caches, as `CachedTeacher` does. Every rank must call it.
   init(_ run: RunConfig, _ datasets: [Dataset], checking: Bool, over ranks: Communicator) throws {
     let members = try run.ofFurtherTeachers.compactMap { run in
       try TeacherModel(run, over: ranks).map { (run: run, model: $0) }
@@ -37,17 +21,30 @@ struct FurtherTeachers {
     }
   }
 
-  /// What the objective must know of them.
+  /// The width of each teacher's embeddings, and the scale of its similarities.
   var shapes: [(width: Int, scale: Float)] { caches.map { ($0.width, $0.scale) } }
 
-  /// For the checkpoints of the run.
+  /// Writes the embeddings of a batch by `first` and by all teachers of the ensemble into the objective. The batch has
+  /// this rank's `rows` of a global batch of `count` pairs.
+  func embed(
+    _ batch: TrainingBatch, first: any TeacherSource, _ rows: Range<Int>, of count: Int,
+    into objective: Objective<Float>
+  ) throws {
+    for (index, teacher) in ([first] + caches).enumerated() {
+      let target = objective.teacherRows(rows, of: count, teacher: index)
+      try teacher.embed(batch, image: target.image, text: target.text)
+    }
+  }
+
+  /// Returns the first teacher with the ensemble, as the run's checkpoints store them; nil without a teacher.
   func saved(with first: TeacherModel?) -> SavedTeacher? {
     guard var saved = first?.saved else { return nil }
     if !models.isEmpty { saved.ensemble = models.map(\.saved) }
     return saved
   }
 
-  /// Who says what, for the run's header; nil where there is one teacher only.
+  /// Returns the line of the run's header that lists the teachers and the terms that use them; nil if there is no
+  /// ensemble.
   func text(_ first: TeacherModel?, _ options: ObjectiveOptions) -> String? {
     guard let first, !models.isEmpty else { return nil }
     let soft = options.keys(needing: .teacherSoftmaxes).joined(separator: ", ")
