@@ -19,7 +19,7 @@ public struct RKDSettings: TermSettings {
   }
 
   public func products(_ size: ObjectiveSize) -> TermProducts {
-    TermProducts(similarities: size.student + size.teacher, gradients: size.student)
+    TermProducts(similarities: size.student + size.teacher, gradients: size.student, passes: 3)
   }
 
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
