@@ -58,7 +58,7 @@ import Testing
       (["--prefix"], 64, "--prefix needs a value"),
       (["--preifx", "x"], 64, "unknown argument --preifx"),
       (["--configuration", "fast"], 64, "expected release or debug, found 'fast'"),
-      (["--prefix", file], 74, "cannot make the folder of \(file)/bin/kinship"),
+      (["--prefix", file], 74, "cannot write to \(file)/bin; choose another --prefix"),
     ] {
       let run = try await install(arguments)
       #expect(run.status == status && run.errors.contains(message), "\(run)")
