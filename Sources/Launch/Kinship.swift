@@ -6,8 +6,7 @@ import Foundation
 @main
 struct Kinship: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "kinship",
-    abstract: "Distils large CLIP-style models into small ones, on clusters of CPU machines.",
+    commandName: "kinship", abstract: "Distils large CLIP-style models into small ones, on clusters of CPU machines.",
     discussion: """
       Every command runs alone or under mpirun, with any number of ranks, and gives the same answer.
 
@@ -32,30 +31,23 @@ struct Kinship: ParsableCommand {
     do {
       var command = try parseAsRoot()
       try command.run()
-    } catch let error as RunFileError {
-      // Every rank reads the same file and finds the same.
-      if Machine.isFirstRank { complain(error) }
-      Foundation.exit(error.status.rawValue)
     } catch let error as any ExitCoded {
-      complain(error)
+      // Every rank reads the same run file and finds the same.
+      if !(error is RunFileError) || Machine.isFirstRank { complain(error) }
       Foundation.exit(error.status.rawValue)
     } catch {
       let code = exitCode(for: error)
       if code == .success || code == .validationFailure, !Machine.isFirstRank { Foundation.exit(code.rawValue) }
-      // In one write: under mpirun the pieces of a message come apart.
       let message = fullMessage(for: error)
       let stream = code == .success ? FileHandle.standardOutput : FileHandle.standardError
+      // In one write: under mpirun the pieces of a message come apart.
       if !message.isEmpty { stream.write(Data("\(message)\n".utf8)) }
       Foundation.exit(code.rawValue)
     }
   }
 
-  private static func complain(_ error: any Error) {
-    FileHandle.standardError.write(Data("kinship: \(error)\n".utf8))
-  }
+  private static func complain(_ error: any Error) { FileHandle.standardError.write(Data("kinship: \(error)\n".utf8)) }
 }
 
 /// The release that this binary is.
-enum Release {
-  static let version = "0.1.0"
-}
+enum Release { static let version = "0.1.0" }

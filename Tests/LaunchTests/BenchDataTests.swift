@@ -15,30 +15,32 @@ import Testing
     let run = try await MPIRun.kinship(["bench", "data"] + Self.quick + arguments, ranks: ranks)
     try #require(run.status == 0, "\(run)")
     let line = try #require(run.output.split(separator: "\n").last)
-    return (try JSONDecoder().decode(DataBench.Report.self, from: Data(line.utf8)), run)
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return (try decoder.decode(DataBench.Report.self, from: Data(line.utf8)), run)
   }
 
   @Test(arguments: [1, 2]) func madeImages(ranks: Int) async throws {
     let (report, run) = try await report(["--sides", "24", "60", "--images", "2", "--crop", "32"], ranks: ranks)
-    #expect(report.ranks == ranks && report.crop == 32 && report.dataset == nil && !report.scaledDCT)
+    #expect(report.ranks == ranks && report.crop == 32 && report.dataset == nil && !report.scaledDct)
     #expect(report.images.map(\.side) == [24, 24, 24, 60, 60, 60])
     #expect(report.images.map(\.format) == [.jpeg, .png, .webp, .jpeg, .png, .webp])
     for rate in report.images {
-      #expect(rate.images == 2 && rate.trainingPerSecond > 0 && rate.evaluationPerSecond > 0 && rate.kibibytes > 0)
+      #expect(rate.images == 2 && rate.trainingPerS > 0 && rate.evaluationPerS > 0 && rate.kib > 0)
     }
     // The table has a heading, and a line for each kind.
     #expect(run.output.split(separator: "\n").count { $0.hasPrefix("JPEG") || $0.hasPrefix("PNG") } == 4)
     let feed = report.feed
     #expect(feed.model == "ViT-64-T-16" && feed.batch == 4 && feed.ranks == ranks && feed.loaders >= 1)
-    #expect(feed.neededPerSecond > 0 && feed.givenPerSecond > 0 && feed.fedPerSecond > 0)
-    #expect(0..<1 ~= feed.waitShare && feed.isFed == (feed.waitShare < FeedBench.waitLimit))
+    #expect(feed.neededPerS > 0 && feed.givenPerS > 0 && feed.fedPerS > 0)
+    #expect(0..<1 ~= feed.waitShare && feed.fed == (feed.waitShare < FeedBench.waitLimit))
   }
 
   /// The speed depends on the machine's other work: only the benchmark reports it.
   @Test func scaledDecoding() async throws {
     let (report, _) = try await report(
       ["--formats", "jpeg", "--sides", "512", "--images", "2", "--crop", "32", "--scaled-dct"], ranks: 1)
-    #expect(report.scaledDCT && report.images.count == 1 && report.images[0].trainingPerSecond > 0)
+    #expect(report.scaledDct && report.images.count == 1 && report.images[0].trainingPerS > 0)
   }
 
   @Test func imagesOfADataset() async throws {

@@ -15,12 +15,12 @@ import Testing
       maximum: { _ in })
     try log.record([RunHeader.Fact(name: "model", text: "4 M parameters; from runs/a")], at: 0)
     var report = RunLogTests.report(5, losses: [2.5, 0.25])
-    report.objective.notes = ["few"]
-    report.objective.anchors = [
+    report.outcome.report.notes = ["few"]
+    report.outcome.report.anchors = [
       .init(name: "image", divergenceMean: 0.25, divergenceDeviation: 0.125, weightMean: 1, weightDeviation: 0.5)
     ]
-    report.gradientNorm = .nan
-    report.pruning = MaskReport(expected: 0.125, target: 0.5, multipliers: [0.25, -1.5], term: 0.0625)
+    report.outcome.gradientNorm = .nan
+    report.outcome.pruning = MaskReport(expected: 0.125, target: 0.5, multipliers: [0.25, -1.5], term: 0.0625)
     report.teacherSeconds = 0.125
     try log.record(report)
     try log.record(evaluation: "retrieval", at: 5, [("i2t R@1", 0.125), ("low", -.infinity), ("high", .infinity)])
@@ -91,7 +91,7 @@ import Testing
     #expect(start.step == 0 && start.ranks == 2 && start.version == Release.version)
     #expect(start.changes == ["seed: 1, was 0"] && start.time?.hasSuffix("Z") == true)
     #expect(history.facts == [.init(name: "model", text: "4 M parameters; from runs/a")])
-    #expect(history.notes.map(\.step) == [5] && history.notes.map(\.text) == ["few"])
+    #expect(history.notes.map(\.step) == [5] && history.notes.map(\.note) == ["few"])
 
     let figures: [(StepTable.Figure, Double)] = [
       (.loss, 2.75), (.rate, 5e-4), (.logitScale, 14.2857), (.samplesPerSecond, 128), (.dataWait, 0.02),

@@ -10,11 +10,12 @@ import Testing
   static func report(_ step: Int, losses: [Double], seconds: Double = 0.5, wait: Double = 0.01) -> StepReport {
     StepReport(
       step: step, steps: 100, epoch: Double(step) / 50,
-      objective: ObjectiveReport(
-        total: losses.reduce(0, +),
-        terms: zip(["clip", "affinity"], losses).map { .init(name: $0, weight: 1, value: $1) }), learningRate: 5e-4,
-      logitScale: 14.2857, clamped: step > 3, gradientNorm: 1.23456, received: 4096, samples: 64, seconds: seconds,
-      dataSeconds: wait)
+      outcome: StepOutcome(
+        report: ObjectiveReport(
+          total: losses.reduce(0, +),
+          terms: zip(["clip", "affinity"], losses).map { .init(name: $0, weight: 1, value: $1) }),
+        gradientNorm: 1.23456, logitScale: 14.2857, clamped: step > 3, received: 4096),
+      learningRate: 5e-4, samples: 64, seconds: seconds, dataSeconds: wait)
   }
 
   static func json(_ file: URL) throws -> [[String: Any]] {
@@ -110,14 +111,14 @@ import Testing
     func report(_ step: Int, fd: Double?, notes: [String]) -> StepReport {
       var report = Self.report(step, losses: [2])
       if let fd {
-        report.objective.terms.append(.init(name: "fd", weight: 500, value: fd))
-        report.objective.total += 500 * fd
+        report.outcome.report.terms.append(.init(name: "fd", weight: 500, value: fd))
+        report.outcome.report.total += 500 * fd
       }
-      report.objective.anchors = [
+      report.outcome.report.anchors = [
         .init(name: "image", divergenceMean: 0.25, divergenceDeviation: 0.125, weightMean: 1, weightDeviation: 0.5),
         .init(name: "text", divergenceMean: 0.5, divergenceDeviation: 0, weightMean: 1, weightDeviation: 0),
       ]
-      report.objective.notes = notes
+      report.outcome.report.notes = notes
       return report
     }
     try log.record(report(1, fd: nil, notes: ["few"]))

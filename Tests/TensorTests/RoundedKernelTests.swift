@@ -11,7 +11,7 @@ import Testing
     let buffer = BFloat16Buffer()
     let rounded = buffer.view(shape)
     round(x, into: rounded)
-    for (index, value) in rounded.array.enumerated() { x[index] = S(value) }
+    for (index, value) in rounded.floats.enumerated() { x[index] = S(value) }
     return x
   }
 
@@ -22,8 +22,8 @@ import Testing
     case .fp32(let x):
       let view = BFloat16Buffer().view(x.shape)
       round(x, into: view)
-      return view.array
-    case .bf16(let x): return x.array
+      return view.floats
+    case .bf16(let x): return x.floats
     }
   }
 
@@ -89,7 +89,7 @@ import Testing
       func numbers(_ x: MatrixOperand<S>) -> [Double] {
         switch x {
         case .fp32(let x): x.doubles
-        case .bf16(let x): x.array.map { Double($0) }
+        case .bf16(let x): x.floats.map { Double($0) }
         }
       }
       return (numbers(out), lse.doubles, numbers(gradient))

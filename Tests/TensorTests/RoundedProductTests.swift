@@ -9,7 +9,7 @@ import Testing
   private func rounded(_ values: [Float]) -> [Float] {
     let view = BFloat16Buffer().view(Shape(values.count))
     round(Tensor(Shape(values.count), values), into: view)
-    return view.array
+    return view.floats
   }
 
   /// Returns the nearer one of the two neighbours of x, the even one if both are equally near, by trying both.
@@ -114,7 +114,7 @@ import Testing
     }
     round(x, into: rounded)
     copy(x, into: exact)
-    #expect(rounded.array == [1, 2, 3, 4] && rounded.rows(1..<2).array == [3, 4])
+    #expect(rounded.floats == [1, 2, 3, 4] && rounded.rows(1..<2).floats == [3, 4])
     #expect(exact.array == x.array)
   }
 
@@ -127,7 +127,7 @@ import Testing
       sizes.append(piece.count)
     }
     #expect(end == rows)
-    #expect(Array(ProductPieces(whole: rows)) == [0..<rows])
+    #expect(Array(ProductPieces(rows, whole: true)) == [0..<rows])
     // A piece is not cut again, so that benchmarks measure the product that is computed.
     for size in sizes { #expect(Array(ProductPieces(size)) == [0..<size]) }
     #expect(sizes.dropFirst(rows <= 512 ? 1 : 0).allSatisfy { $0.nonzeroBitCount == 1 })
@@ -168,6 +168,6 @@ import Testing
         #expect(abs(exact[i * columns + j] - sum) <= 4 * Float.ulpOfOne * (3 + abs(sum)))
       }
     }
-    #expect(narrow.array == rounded(exact.array))
+    #expect(narrow.floats == rounded(exact.array))
   }
 }

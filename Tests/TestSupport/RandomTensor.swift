@@ -1,6 +1,6 @@
 public import Tensor
 
-extension Tensor {
+extension Tensor where S: Scalar {
   /// Returns a new tensor of numbers between −bound and bound, which depend on its name alone. A tensor of Float holds
   /// the numbers of a tensor of Double, rounded.
   public static func random(_ shape: Shape, _ name: String, bound: Double = 1) -> Tensor {
@@ -12,6 +12,11 @@ extension Tensor {
 
   /// The numbers in Double, as the plain loops of references need them.
   public var doubles: [Double] { array.map { Double($0) } }
+}
+
+extension BFloat16Matrix {
+  /// The numbers as Floats.
+  public var floats: [Float] { array.map { Float(bitPattern: UInt32($0) << 16) } }
 }
 
 extension Scalar {

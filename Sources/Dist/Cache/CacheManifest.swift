@@ -14,17 +14,13 @@ public enum CacheType: String, CaseIterable, Codable, FieldValue {
   }
 }
 
-/// The contents of a teacher cache: the file `cache.json` in its folder.
-///
-/// The file exists from the beginning, and lists the parts once all of them are written.
+/// The contents of a teacher cache, in its folder from the beginning. It lists the parts once all of them are written.
 public struct CacheManifest: Codable, Hashable, Sendable {
-  /// A file with the embeddings of consecutive samples and their captions.
+  /// A file with the embeddings of the samples `first` ..< `end` and their captions, which count over the dataset.
   public struct Part: Codable, Hashable, Sendable {
     public let file: String
-    /// The range of its samples, `first` ..< `end`.
     public let first: Int
     public let end: Int
-    /// The range of its captions, counted over the dataset.
     public let firstCaption: Int
     public let endCaption: Int
     /// The offsets of the numbers of `/image` and `/text` in the file.
@@ -45,7 +41,6 @@ public struct CacheManifest: Codable, Hashable, Sendable {
 
   public static let file = "cache.json"
   static let currentFormat = 1
-
   public let format: Int
   public let description: CacheDescription
   /// The logarithm of the teacher's logit scale, as in its weights.
@@ -73,12 +68,8 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   ) {
     precondition(partSamples > 0)
     format = Self.currentFormat
-    self.description = description
-    self.logitScale = logitScale
-    self.type = type
-    self.partSamples = partSamples
-    self.version = version
-    self.kernel = kernel
+    (self.description, self.logitScale, self.type) = (description, logitScale, type)
+    (self.partSamples, self.version, self.kernel) = (partSamples, version, kernel)
   }
 
   /// The number of parts of a complete cache.
@@ -91,44 +82,41 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     index * partSamples..<min((index + 1) * partSamples, description.dataset.samples)
   }
 
-  static func partFile(_ index: Int) -> String { "part-\(CheckpointManifest.digits(index, width: 5)).h5" }
-
+  static func partFile(_ index: Int) -> String { "part-\(index.digits(5)).h5" }
   /// The key that a part's record must match: the same key and BLAS kernel give the same bits.
   var key: String { "\(description.key) \(type.rawValue) \(partSamples) \(version)" }
+  func write(into folder: String) throws { try Publish.write(json: try digested(), to: "\(folder)/\(Self.file)") }
 
-  /// Publishes the manifest in `folder`.
-  func write(into folder: String) throws {
+  private func digested() throws -> CacheManifest {
     var copy = self
     copy.digest = ""
     copy.digest = SHA256.hash(try JSONEncoder.readable.encode(copy)).hexadecimal
-    try Publish.write(json: copy, to: "\(folder)/\(Self.file)")
+    return copy
   }
 
   /// Reads the manifest of `folder` and checks that it is unaltered and consistent. Returns nil if there is none.
   public static func read(_ folder: String) throws -> CacheManifest? {
+    func refusal(_ problem: String) -> CacheError {
+      let advice = "remove \(file) and run kinship precompute, which keeps the undamaged parts"
+      return CacheError(folder, ["\(file)\(problem)"], advice: advice)
+    }
     let path = "\(folder)/\(file)"
     guard FileManager.default.fileExists(atPath: path) else { return nil }
-    let bytes = try OpenFile.contents(path)
+    let bytes = Data(try OpenFile.contents(path))
     let manifest: CacheManifest
-    do { manifest = try JSONDecoder().decode(CacheManifest.self, from: Data(bytes)) } catch {
-      throw CacheError(folder, ["\(file) cannot be decoded: \(error)"], advice: advice)
+    do { manifest = try JSONDecoder().decode(CacheManifest.self, from: bytes) } catch {
+      throw refusal(" cannot be decoded: \(error)")
     }
     guard manifest.format == currentFormat else {
-      throw CacheError(
-        folder, ["\(file) has format \(manifest.format), this program reads \(currentFormat)"], advice: advice)
+      throw refusal(" has format \(manifest.format), this program reads \(currentFormat)")
     }
-    var copy = manifest
-    copy.digest = ""
-    guard SHA256.hash(try JSONEncoder.readable.encode(copy)).hexadecimal == manifest.digest else {
-      throw CacheError(folder, ["\(file) was altered: its contents do not match its digest"], advice: advice)
+    guard try manifest.digested().digest == manifest.digest else {
+      throw refusal(" was altered: its contents do not match its digest")
     }
-    if let problem = manifest.problem { throw CacheError(folder, ["\(file): \(problem)"], advice: advice) }
+    if let problem = manifest.problem { throw refusal(": \(problem)") }
     return manifest
   }
 
-  private static let advice = "remove \(file) and run kinship precompute, which keeps the undamaged parts"
-
-  /// The first inconsistency, or nil if there is none.
   private var problem: String? {
     let (dataset, width) = (description.dataset, description.teacher.width)
     guard min(partSamples, width, description.views) > 0, min(dataset.samples, dataset.captions) >= 0 else {
@@ -156,7 +144,6 @@ public struct CacheManifest: Codable, Hashable, Sendable {
 }
 
 extension CacheManifest.Part {
-  /// Returns the problem with the file in `folder`, or nil if it is sound.
   func problem(in folder: String, checksum: Bool) -> String? {
     let path = "\(folder)/\(file)"
     guard FileManager.default.fileExists(atPath: path) else { return "\(file) is missing" }
@@ -170,8 +157,6 @@ extension CacheManifest.Part {
     } catch { return "\(error)" }
   }
 }
-
-// MARK: Description
 
 /// Everything that the embeddings in a teacher cache depend on.
 public struct CacheDescription: Codable, Hashable, Sendable {
@@ -191,12 +176,8 @@ public struct CacheDescription: Codable, Hashable, Sendable {
     public init(
       path: String, sha256: String, config: String, vocabularySHA256: String, width: Int, precision: String? = nil
     ) {
-      self.path = path
-      self.sha256 = sha256
-      self.config = config
-      self.vocabularySHA256 = vocabularySHA256
-      self.width = width
-      self.precision = precision
+      (self.path, self.sha256, self.config, self.vocabularySHA256) = (path, sha256, config, vocabularySHA256)
+      (self.width, self.precision) = (width, precision)
     }
 
     enum CodingKeys: String, CodingKey {
@@ -213,11 +194,11 @@ public struct CacheDescription: Codable, Hashable, Sendable {
     public var captions: Int
 
     public init(_ dataset: Dataset) {
-      name = dataset.name
-      sha256 = dataset.fingerprint
-      samples = dataset.count
-      captions = dataset.index.totals.captions
+      (name, sha256) = (dataset.name, dataset.fingerprint)
+      (samples, captions) = (dataset.count, dataset.index.totals.captions)
     }
+
+    fileprivate var text: String { "\(name) with \(samples) images and \(captions) captions (\(sha256))" }
   }
 
   public var teacher: Teacher
@@ -235,49 +216,36 @@ public struct CacheDescription: Codable, Hashable, Sendable {
   }
 
   public init(teacher: Teacher, dataset: Source, seed: UInt64, views: Int, image: [String: String]) {
-    self.teacher = teacher
-    self.dataset = dataset
-    self.seed = seed
-    self.views = views
-    self.image = image
+    (self.teacher, self.dataset, self.seed, self.views, self.image) = (teacher, dataset, seed, views, image)
   }
 
-  /// Returns how these embeddings differ from those that `wanted` describes, one sentence each. The cache may have more
-  /// views than are wanted.
+  /// Returns how these embeddings differ from those wanted, one sentence each. The cache may have more views.
   public func differences(from wanted: CacheDescription) -> [String] {
     var found: [String] = []
-    func compare(_ what: String, _ own: String, _ other: String) {
+    func compare(_ what: String, _ value: (CacheDescription) -> String) {
+      let (own, other) = (value(self), value(wanted))
       if own != other { found.append("\(what) is \(own), the run asks for \(other)") }
     }
     if teacher.sha256 != wanted.teacher.sha256 {
-      compare(
-        "its teacher", "\(teacher.path) (SHA-256 \(teacher.sha256))",
-        "\(wanted.teacher.path) (SHA-256 \(wanted.teacher.sha256))")
+      compare("its teacher") { "\($0.teacher.path) (SHA-256 \($0.teacher.sha256))" }
     } else {
-      compare("the configuration of its teacher", teacher.config, wanted.teacher.config)
-      compare(
-        "its teacher's vocabulary", "SHA-256 \(teacher.vocabularySHA256)",
-        "SHA-256 \(wanted.teacher.vocabularySHA256)")
+      compare("the configuration of its teacher") { $0.teacher.config }
+      compare("its teacher's vocabulary") { "SHA-256 \($0.teacher.vocabularySHA256)" }
     }
-    compare("its teacher's precision", teacher.precision ?? "fp32", wanted.teacher.precision ?? "fp32")
-    compare("its dataset", dataset.text, wanted.dataset.text)
-    compare("its data.seed", "\(seed)", "\(wanted.seed)")
-    if views < wanted.views { compare("its data.views", "\(views)", "\(wanted.views)") }
+    compare("its teacher's precision") { $0.teacher.precision ?? "fp32" }
+    compare("its dataset") { $0.dataset.text }
+    compare("its data.seed") { "\($0.seed)" }
+    if views < wanted.views { compare("its data.views") { "\($0.views)" } }
     for name in Set(image.keys).union(wanted.image.keys).sorted() {
-      compare("its teacher's image.\(name)", image[name] ?? "not given", wanted.image[name] ?? "not given")
+      compare("its teacher's image.\(name)") { $0.image[name] ?? "not given" }
     }
     return found
   }
 
-  /// A digest of everything but the path of the weights.
   var key: String {
     var copy = self
     copy.teacher.path = ""
     guard let text = try? JSONEncoder.readable.encode(copy) else { preconditionFailure("text that cannot be encoded") }
     return SHA256.hash(text).hexadecimal
   }
-}
-
-extension CacheDescription.Source {
-  fileprivate var text: String { "\(name) with \(samples) images and \(captions) captions (\(sha256))" }
 }

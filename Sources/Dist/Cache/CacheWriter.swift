@@ -3,18 +3,14 @@ public import Tensor
 
 /// Writes a teacher cache with any number of ranks, in one job or in several.
 public struct CacheWriter {
-  /// The ending of unfinished files' names.
   static let partial = ".partial"
-
   public let folder: String
   public let manifest: CacheManifest
   /// Notes for the user about the existing cache.
   public let notes: [String]
   private let communicator: Communicator
 
-  /// Begins a cache in `folder`, or continues the existing one. Every rank must call it.
-  ///
-  /// - Throws: `CacheError` if the folder holds other embeddings than wanted.
+  /// Begins or continues the cache in `folder`. Every rank must call it. Throws `CacheError` if it holds others.
   public init(_ folder: String, _ wanted: CacheManifest, communicator: Communicator) throws {
     self.folder = folder
     self.communicator = communicator
@@ -28,56 +24,46 @@ public struct CacheWriter {
     var manifest = wanted
     manifest.parts = found.parts
     self.manifest = manifest
-    notes =
-      found.kernel == wanted.kernel
-      ? []
-      : [
-        "\(folder) was begun with the BLAS kernel \(found.kernel), this host uses \(wanted.kernel): new parts may "
-          + "differ in their last bits"
-      ]
+    let note =
+      "\(folder) was begun with the BLAS kernel \(found.kernel), this host uses \(wanted.kernel): new parts may "
+      + "differ in their last bits"
+    notes = found.kernel == wanted.kernel ? [] : [note]
   }
 
   private static func prepare(_ folder: String, _ wanted: CacheManifest) throws {
     try Publish.makeFolder(folder)
     if let found = try CacheManifest.read(folder) {
       var problems = found.description.differences(from: wanted.description)
-      if found.description.views > wanted.description.views {
-        problems.append("its data.views is \(found.description.views), the run asks for \(wanted.description.views)")
-      }
-      if found.type != wanted.type {
-        problems.append("its numbers are \(found.type.rawValue), the run asks for \(wanted.type.rawValue)")
-      }
-      if found.partSamples != wanted.partSamples {
-        problems.append("its parts have \(found.partSamples) samples, the run asks for \(wanted.partSamples)")
-      }
-      if found.version != wanted.version {
-        problems.append("it was written by version \(found.version), this is \(wanted.version)")
-      }
+      func refuse(_ isDifferent: Bool, _ problem: String) { if isDifferent { problems.append(problem) } }
+      let (views, type) = (found.description.views, found.type)
+      refuse(
+        views > wanted.description.views,
+        "its data.views is \(views), the run asks for \(wanted.description.views)")
+      refuse(type != wanted.type, "its numbers are \(type.rawValue), the run asks for \(wanted.type.rawValue)")
+      refuse(
+        found.partSamples != wanted.partSamples,
+        "its parts have \(found.partSamples) samples, the run asks for \(wanted.partSamples)")
+      refuse(found.version != wanted.version, "it was written by version \(found.version), this is \(wanted.version)")
       guard problems.isEmpty else {
         throw CacheError(folder, problems, advice: "name another folder in teacher.cache, or remove this one")
       }
     } else {
       try wanted.write(into: folder)
     }
-    for name in try FileManager.default.contentsOfDirectory(atPath: folder)
-    where name.hasSuffix(partial) {
-      try Publish.removeAll("\(folder)/\(name)")
-    }
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+    for name in names where name.hasSuffix(partial) { try Publish.removeAll("\(folder)/\(name)") }
   }
 
   /// Returns the undamaged parts by their numbers. Every rank must call it, and each reads its share.
   public func soundParts() throws -> [Int: CacheManifest.Part] {
-    var own: [CacheManifest.Part] = []
-    let known = manifest.parts
-    for index in stride(from: communicator.rank, to: manifest.partCount, by: communicator.size) {
+    let own = stride(from: communicator.rank, to: manifest.partCount, by: communicator.size).compactMap { index in
       let record = PartRecord.read(folder, CacheManifest.partFile(index))
       let recorded = record?.key == manifest.key ? record?.part : nil
-      let candidates = [recorded, known.isEmpty ? nil : known[index]].compactMap { $0 }
-      let found = candidates.first {
+      let candidates = [recorded, manifest.parts.isEmpty ? nil : manifest.parts[index]].compactMap { $0 }
+      return candidates.first {
         $0.file == CacheManifest.partFile(index) && $0.first..<$0.end == manifest.samples(ofPart: index)
           && $0.problem(in: folder, checksum: true) == nil
       }
-      if let found { own.append(found) }
     }
     let all = try communicator.allGather(own).flatMap { $0 }
     return Dictionary(uniqueKeysWithValues: all.map { ($0.first / manifest.partSamples, $0) })
@@ -104,8 +90,7 @@ public struct CacheWriter {
     try CachePartWriter(folder: folder, manifest, index: index, captions: captions)
   }
 
-  /// Lists all parts in the manifest and writes the view over them. Every rank must call it with the parts that it
-  /// wrote or that were undamaged before.
+  /// Lists all parts, of which each rank gives those that it wrote or found undamaged, and writes the view over them.
   public func finish(_ own: [CacheManifest.Part]) throws -> CacheManifest {
     var whole = manifest
     let gathered = try communicator.allGather(own).joined()
@@ -125,8 +110,7 @@ public struct CacheWriter {
     return whole
   }
 
-  /// Removes the manifest, the view and all records of parts, so that the next job computes every part again. Every
-  /// rank must call it.
+  /// Removes the manifest, the view and all records, so that every part is computed again. Every rank must call it.
   public func retract() throws {
     if communicator.rank == 0 {
       let records = (0..<manifest.partCount).map { PartRecord.file(CacheManifest.partFile($0)) }
@@ -136,16 +120,11 @@ public struct CacheWriter {
   }
 }
 
-// MARK: Parts
-
-/// Writes one part of a teacher cache: `/image` [n, views, d] and `/text` [m, d] of consecutive samples.
-///
-/// The file gets its name when it is complete and on the disk. A small JSON file beside it describes its contents, so
-/// that a killed job loses no finished part.
+/// Writes one part: `/image` [n, views, d] and `/text` [m, d]. A JSON file beside it keeps it if the job is killed.
 public final class CachePartWriter {
   private let folder: String
   private let manifest: CacheManifest
-  private let index: Int
+  private let name: String
   private let samples: Range<Int>
   private let captions: Range<Int>
   private let partial: String
@@ -153,20 +132,14 @@ public final class CachePartWriter {
   private let image: HDF5Dataset
   private let text: HDF5Dataset
 
-  /// - Parameters:
-  ///   - index: the number of the part.
-  ///   - captions: the range of its samples' captions in the dataset.
   init(folder: String, _ manifest: CacheManifest, index: Int, captions: Range<Int>) throws {
-    self.folder = folder
-    self.manifest = manifest
-    self.index = index
-    self.captions = captions
+    (self.folder, self.manifest, self.captions) = (folder, manifest, captions)
     samples = manifest.samples(ofPart: index)
-    partial = "\(folder)/\(CacheManifest.partFile(index)).\(UUID().uuidString)\(CacheWriter.partial)"
-    let width = manifest.description.teacher.width
+    name = CacheManifest.partFile(index)
+    partial = "\(folder)/\(name).\(UUID().uuidString)\(CacheWriter.partial)"
+    let (views, width) = (manifest.description.views, manifest.description.teacher.width)
     file = try HDF5File.create(partial)
-    image = try file.createDataset(
-      "image", manifest.type.stored, shape: [samples.count, manifest.description.views, width])
+    image = try file.createDataset("image", manifest.type.stored, shape: [samples.count, views, width])
     text = try file.createDataset("text", manifest.type.stored, shape: [captions.count, width])
     try manifest.describe(file.attributes)
     try file.attributes.set("first_sample", samples.lowerBound)
@@ -175,12 +148,12 @@ public final class CachePartWriter {
 
   /// Writes the embeddings [n · views, d] of some of the part's samples, the views of each sample in a row.
   public func write(images rows: Tensor<Float>, of samples: Range<Int>) throws {
-    try put(rows, image, samples.lowerBound - self.samples.lowerBound..<samples.upperBound - self.samples.lowerBound)
+    try put(rows, image, samples.moved(by: -self.samples.lowerBound))
   }
 
   /// Writes the embeddings [m, d] of some of the part's captions.
   public func write(texts rows: Tensor<Float>, of captions: Range<Int>) throws {
-    try put(rows, text, captions.lowerBound - self.captions.lowerBound..<captions.upperBound - self.captions.lowerBound)
+    try put(rows, text, captions.moved(by: -self.captions.lowerBound))
   }
 
   private func put(_ rows: Tensor<Float>, _ dataset: HDF5Dataset, _ range: Range<Int>) throws {
@@ -196,7 +169,6 @@ public final class CachePartWriter {
     try file.close()
     try Publish.sync(file: partial)
     let written = try OpenFile.reading(partial)
-    let name = CacheManifest.partFile(index)
     let part = CacheManifest.Part(
       file: name, first: samples.lowerBound, end: samples.upperBound, firstCaption: captions.lowerBound,
       endCaption: captions.upperBound, imageOffset: image.fileOffset ?? 0, textOffset: text.fileOffset ?? 0,
@@ -219,15 +191,9 @@ struct PartRecord: Codable {
   /// The `key` of the manifest, which excludes parts that another cache left in the folder.
   let key: String
   let part: CacheManifest.Part
-
-  /// Returns the name of the record of the part file `part`.
   static func file(_ part: String) -> String { "\(part.dropLast(3)).json" }
+  func write(_ folder: String) throws { try Publish.write(json: self, to: "\(folder)/\(Self.file(part.file))") }
 
-  func write(_ folder: String) throws {
-    try Publish.write(json: self, to: "\(folder)/\(Self.file(part.file))")
-  }
-
-  /// Returns the record of a part, or nil if there is none that can be read.
   static func read(_ folder: String, _ file: String) -> PartRecord? {
     guard let bytes = FileManager.default.contents(atPath: "\(folder)/\(Self.file(file))") else { return nil }
     return try? JSONDecoder().decode(PartRecord.self, from: bytes)
@@ -250,33 +216,27 @@ extension CacheManifest {
     try attributes.set("captions", description.dataset.captions)
     try attributes.set("data_seed", description.seed)
     try attributes.set("views", description.views)
-    for (name, value) in description.image.sorted(by: { $0.key < $1.key }) {
-      try attributes.set("image_\(name)", value)
-    }
+    let options = description.image.sorted { $0.key < $1.key }
+    for (name, value) in options { try attributes.set("image_\(name)", value) }
   }
 }
 
-// MARK: View
-
-/// An HDF5 file for other tools that shows all parts as one, with virtual data sets over the parts' own and relative
-/// paths.
-///
-/// A missing part reads as NaN and a damaged one goes unnoticed, so our own readers use the manifest.
+/// An HDF5 file for other tools that shows all parts as one. Missing parts read as NaN, so our readers do not use it.
 enum CacheView {
   static let file = "embeddings.h5"
 
   static func write(_ manifest: CacheManifest, _ folder: String) throws {
     let partial = "\(folder)/\(file).\(UUID().uuidString)\(CacheWriter.partial)"
-    let (dataset, width) = (manifest.description.dataset, manifest.description.teacher.width)
+    let (about, type, width) = (manifest.description, manifest.type.stored, manifest.description.teacher.width)
     do {
       let view = try HDF5File.create(partial)
       try manifest.describe(view.attributes)
       try view.createVirtualDataset(
-        "image", manifest.type.stored, shape: [dataset.samples, manifest.description.views, width],
-        sources: manifest.parts.map { HDF5Source(file: $0.file, rows: $0.first..<$0.end) })
+        "image", type, shape: [about.dataset.samples, about.views, width],
+        sources: manifest.parts.map { ($0.file, $0.first..<$0.end) })
       try view.createVirtualDataset(
-        "text", manifest.type.stored, shape: [dataset.captions, width],
-        sources: manifest.parts.map { HDF5Source(file: $0.file, rows: $0.firstCaption..<$0.endCaption) })
+        "text", type, shape: [about.dataset.captions, width],
+        sources: manifest.parts.map { ($0.file, $0.firstCaption..<$0.endCaption) })
       try view.close()
       try Publish.sync(file: partial)
       try Publish.rename(partial, to: "\(folder)/\(file)")

@@ -1,21 +1,14 @@
 internal import Foundation
 public import Tensor
 
-/// A complete teacher cache, which is read row by row. Only its manifest is held in memory.
-///
-/// Any number of threads may call all methods.
+/// A complete teacher cache, which any number of threads read row by row. Only its manifest is held in memory.
 public final class TeacherCache: Sendable {
   public let folder: String
   public let manifest: CacheManifest
   private let files = OpenFileCache()
 
-  /// Opens the cache in `folder`. Every rank must call it; with `checksums` each reads its share of the parts.
-  ///
-  /// - Parameter wanted: the description that the embeddings must have; nil accepts any.
-  /// - Throws: a `CacheError` that names every missing or damaged part, or every difference between cache and run.
-  public init(
-    _ folder: String, wanted: CacheDescription?, check: Dataset.Check, communicator: Communicator
-  ) throws {
+  /// Opens the cache. Every rank must call it. Throws a `CacheError` that names all damaged parts or all differences.
+  public init(_ folder: String, wanted: CacheDescription?, check: Dataset.Check, communicator: Communicator) throws {
     self.folder = folder
     let run = "run kinship precompute"
     guard let manifest = try CacheManifest.read(folder) else {
@@ -31,20 +24,13 @@ public final class TeacherCache: Sendable {
         ["it is incomplete: kinship precompute was stopped before it had written all \(manifest.partCount) parts"],
         advice: "\(run) again to continue")
     }
-    var own: [String] = []
-    for index in manifest.parts.indices {
-      let isMine = index % communicator.size == communicator.rank
-      if check == .sizes || isMine {
-        let problem = manifest.parts[index].problem(in: folder, checksum: check == .checksums)
-        if let problem { own.append(problem) }
-      }
+    let own = manifest.parts.enumerated().compactMap { index, part in
+      check == .sizes || index % communicator.size == communicator.rank
+        ? part.problem(in: folder, checksum: check == .checksums) : nil
     }
-    var problems: [String] = []
-    for problem in try communicator.allGather(own).joined() where !problems.contains(problem) {
-      problems.append(problem)
-    }
+    let problems = Set(try communicator.allGather(own).joined()).sorted()
     guard problems.isEmpty else {
-      throw CacheError(folder, problems.sorted(), advice: "\(run) again, which keeps the undamaged parts")
+      throw CacheError(folder, problems, advice: "\(run) again, which keeps the undamaged parts")
     }
   }
 
@@ -77,12 +63,11 @@ public final class TeacherCache: Sendable {
       try unsafe target.withUnsafeMutableBuffer { (buffer) throws(FileError) in
         try unsafe file.read(into: UnsafeMutableRawBufferPointer(buffer), at: place)
       }
-    case .fp16:
-      let bits = try file.read(width, of: UInt16.self, at: place)
-      for (column, bits) in bits.enumerated() { target[column] = Float(Float16(bitPattern: bits)) }
-    case .bf16:
-      let bits = try file.read(width, of: UInt16.self, at: place)
-      for (column, bits) in bits.enumerated() { target[column] = BFloat16(bitPattern: bits).float }
+    case .fp16, .bf16:
+      let isHalf = manifest.type == .fp16
+      for (column, bits) in try file.read(width, of: UInt16.self, at: place).enumerated() {
+        target[column] = isHalf ? Float(Float16(bitPattern: bits)) : BFloat16(bitPattern: bits).float
+      }
     }
   }
 }
@@ -92,16 +77,12 @@ public struct CacheError: Error, ExitCoded, Hashable, CustomStringConvertible {
   public let folder: String
   /// The problems, one sentence each; never empty.
   public let problems: [String]
-  /// The advice to the user.
   public let advice: String?
   /// 65 if the stored contents are wrong, 74 if they are missing or the system reports an error.
   public let status: ExitStatus
 
   init(_ folder: String, _ problems: [String], advice: String? = nil, status: ExitStatus = .badData) {
-    self.folder = folder
-    self.problems = problems
-    self.advice = advice
-    self.status = status
+    (self.folder, self.problems, self.advice, self.status) = (folder, problems, advice, status)
   }
 
   public var description: String {

@@ -1,10 +1,7 @@
 internal import Foundation
 internal import Tensor
 
-/// The contents of a checkpoint: `manifest.json`. It is written last, so a folder with a manifest is complete.
-///
-/// Positions count the scalars of all parameters, laid end to end without gaps in the order of `parameters`, so that an
-/// arena of any layout can be filled from them.
+/// The contents of a checkpoint, written last. Positions count the scalars of all `parameters`, laid end to end.
 public struct CheckpointManifest: Codable, Hashable, Sendable {
   public struct Parameter: Codable, Hashable, Sendable {
     public let name: String
@@ -32,21 +29,13 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     public let version: String
   }
 
-  /// Consecutive scalars of one parameter in one part.
-  struct Place {
-    /// The scalars, counted within the parameter.
-    let range: Range<Int>
-    let part: Int
-    /// The row of the first scalar in the part's data set of the parameter.
-    let row: Int
-  }
-
+  /// Consecutive scalars of one parameter, counted within it, that begin at a row of its data set in one part.
+  typealias Place = (range: Range<Int>, part: Int, row: Int)
   /// The manifest's name in a checkpoint's folder.
   public static let file = "manifest.json"
   /// The file with the manifest's own SHA-256, in the form that `sha256sum --check` reads.
   static let digestFile = "manifest.sha256"
   static let currentFormat = 2
-
   /// The version of this format.
   public let format: Int
   public let record: CheckpointRecord
@@ -57,26 +46,12 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   public var origin: Origin?
   /// True if each part also holds the moving average of its scalars; nil if none does.
   var ema: Bool?
-
   public var isAveraged: Bool { ema ?? false }
-
   /// The number of ranks of the job that trained the checkpoint.
   public var ranks: Int { origin?.ranks ?? parts.count }
-
-  /// The number of scalars of all parameters.
   var count: Int { parameters.reduce(0) { $0 + $1.shape.reduce(1, *) } }
+  static func partFile(_ rank: Int, of ranks: Int) -> String { "part-\(rank.digits(5))-of-\(ranks.digits(5)).h5" }
 
-  static func partFile(_ rank: Int, of ranks: Int) -> String {
-    "part-\(digits(rank, width: 5))-of-\(digits(ranks, width: 5)).h5"
-  }
-
-  /// Returns the number with leading zeros, at least `width` digits in all.
-  static func digits(_ number: Int, width: Int) -> String {
-    let text = String(number)
-    return String(repeating: "0", count: max(width - text.count, 0)) + text
-  }
-
-  /// Returns the places of each parameter's scalars, in their order.
   func places() -> [[Place]] {
     let ranges = parts.enumerated().flatMap { index, part in part.ranges.map { (range: $0, part: index) } }
       .filter { !$0.range.isEmpty }.sorted { $0.range.lowerBound < $1.range.lowerBound }
@@ -91,7 +66,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
         let shared = range.clamped(to: whole)
         if !shared.isEmpty {
           let row = rows[part, default: 0]
-          found.append(Place(range: shared.lowerBound - start..<shared.upperBound - start, part: part, row: row))
+          found.append((shared.moved(by: -start), part, row))
           rows[part] = row + shared.count
         }
         guard range.upperBound <= whole.upperBound else { break }
@@ -111,17 +86,14 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
       let shared = positions.clamped(to: start..<start + shape.count)
       defer { start += shape.count }
       guard !shared.isEmpty else { return nil }
-      let own = shared.lowerBound - start..<shared.upperBound - start
-      return CheckpointPart.Slice(name: parameter.name, shape: shape, ranges: [own])
+      return CheckpointPart.Slice(name: parameter.name, shape: shape, ranges: [shared.moved(by: -start)])
     }
   }
 
-  /// Returns the manifest of the same checkpoint with other parts.
   func resharded(_ parts: [Part], origin: Origin) -> CheckpointManifest {
     CheckpointManifest(format: format, record: record, parameters: parameters, parts: parts, origin: origin, ema: ema)
   }
 
-  /// Writes the manifest and its digest into `folder`, and syncs both to the disk.
   func write(into folder: String) throws {
     let encoder = JSONEncoder.readable
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
@@ -131,7 +103,6 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     try Publish.write(text, to: "\(folder)/\(Self.file)")
   }
 
-  /// Reads the manifest of `folder` and checks that it is unaltered and consistent.
   static func read(_ folder: String) throws(CheckpointError) -> CheckpointManifest {
     let (text, digest) = try CheckpointError.naming(folder) {
       (try OpenFile.contents("\(folder)/\(file)"), try OpenFile.contents("\(folder)/\(digestFile)"))
@@ -143,19 +114,15 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     decoder.nonConformingFloatDecodingStrategy = .convertFromString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     let manifest: CheckpointManifest
-    do {
-      manifest = try decoder.decode(CheckpointManifest.self, from: Data(text))
-    } catch { throw CheckpointError(folder, ["\(file) cannot be understood: \(error)"]) }
+    do { manifest = try decoder.decode(CheckpointManifest.self, from: Data(text)) } catch {
+      throw CheckpointError(folder, ["\(file) cannot be understood: \(error)"])
+    }
     if let problem = manifest.problem { throw CheckpointError(folder, ["\(file): \(problem)"]) }
     return manifest
   }
 
-  /// Returns the contents of the digest file of a manifest with these bytes.
-  private static func digest(of text: [UInt8]) -> [UInt8] {
-    Array("\(SHA256.hash(text).hexadecimal)  \(file)\n".utf8)
-  }
+  private static func digest(of text: [UInt8]) -> [UInt8] { Array("\(SHA256.hash(text).hexadecimal)  \(file)\n".utf8) }
 
-  /// The first inconsistency, or nil if there is none.
   var problem: String? {
     guard format == Self.currentFormat else {
       return "it has format \(format), this program reads \(Self.currentFormat); use the version that wrote it,"
@@ -166,21 +133,19 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     var total = 0
     for parameter in parameters {
       guard names.insert(parameter.name).inserted else { return "parameter \(parameter.name) is listed twice" }
-      guard let count = Self.count(of: parameter.shape), count <= Int.max - total else {
+      guard let count = Shape(parameter.shape)?.count, count <= Int.max - total else {
         return "parameter \(parameter.name) has the shape \(parameter.shape)"
       }
       total += count
     }
-    for array in record.arrays where Self.count(of: array.shape) != array.values.count {
+    for array in record.arrays where Shape(array.shape)?.count != array.values.count {
       return "array \(array.name) has the shape \(array.shape) and \(array.values.count) values"
     }
     for (index, part) in parts.enumerated() {
       guard part.file == Self.partFile(index, of: parts.count) else {
         return "part \(index) of \(parts.count) is in \(part.file), expected \(Self.partFile(index, of: parts.count))"
       }
-      guard zip(part.ranges, part.ranges.dropFirst()).allSatisfy({ $0.upperBound <= $1.lowerBound }) else {
-        return "the ranges of part \(index) do not rise"
-      }
+      guard part.ranges.isRising else { return "the ranges of part \(index) do not rise" }
     }
     let ranges = parts.flatMap(\.ranges).sorted { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }
     var end = 0
@@ -189,17 +154,5 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
       end = range.upperBound
     }
     return end == total ? nil : "the parts hold \(end) scalars, the parameters have \(total)"
-  }
-
-  /// Returns the number of elements of an array with this shape, or nil if there is no such array.
-  private static func count(of sizes: [Int]) -> Int? {
-    guard Shape(sizes) != nil else { return nil }
-    var count = 1
-    for size in sizes {
-      let (product, overflow) = count.multipliedReportingOverflow(by: size)
-      guard !overflow else { return nil }
-      count = product
-    }
-    return count
   }
 }

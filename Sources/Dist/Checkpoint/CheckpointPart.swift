@@ -1,56 +1,42 @@
 internal import Foundation
 internal import Tensor
 
-/// One rank's file of a checkpoint.
-///
-/// For each parameter that the rank owns scalars of, it holds these scalars, both their moments, and their moving
-/// average if the run has one, as vectors. The attribute `ranges` says which of the parameter's scalars a vector holds,
-/// and `shape` is the shape of the whole parameter.
+/// One rank's file of a checkpoint: of each parameter the scalars that the rank owns, both their moments, and perhaps
+/// their moving average, as vectors with two attributes: their `ranges` of the parameter, and its whole `shape`.
 struct CheckpointPart {
   enum Group: String {
     case parameters, moment1, moment2
-    /// An exponential moving average of the parameters.
     case average = "ema"
-
-    /// Returns the groups that a part holds of each parameter.
     static func all(averaged: Bool) -> [Group] { [.parameters, .moment1, .moment2] + (averaged ? [.average] : []) }
-
     func dataset(_ name: String) -> String { "/\(rawValue)/\(name)" }
   }
 
-  /// The scalars of one parameter that a part holds.
   struct Slice {
     let name: String
     let shape: Shape
     /// The scalars, counted within the parameter, in rising order; never empty.
     let ranges: [Range<Int>]
-
-    var count: Int { ranges.reduce(0) { $0 + $1.count } }
+    var count: Int { ranges.total }
     /// The ranges as in the attribute: `0:8 24:32`.
     var text: String { ranges.map { "\($0.lowerBound):\($0.upperBound)" }.joined(separator: " ") }
   }
 
   /// Returns scalars of a parameter, all within one of its slice's ranges. The next call may overwrite them.
   typealias Numbers = (_ group: Group, _ name: String, _ scalars: Range<Int>) throws -> Tensor<Float>
-
   /// Upper bounds on the bytes that the HDF5 library adds to the numbers, for each data set and for a file.
   private static let overhead = (dataset: 1536, file: 16_384)
   /// The number of scalars that pass through the HDF5 library at a time, so that no thread waits long for its lock.
   static let piece = 1 << 20
-
   let path: String
   let slices: [Slice]
   private let groups: [Group]
   private let numbers: Numbers
 
   init(_ path: String, _ slices: [Slice], averaged: Bool, numbers: @escaping Numbers) {
-    self.path = path
-    self.slices = slices
+    (self.path, self.slices, self.numbers) = (path, slices, numbers)
     groups = Group.all(averaged: averaged)
-    self.numbers = numbers
   }
 
-  /// An upper bound on the file's size in bytes.
   var byteBound: Int {
     slices.reduce(Self.overhead.file) {
       let dataset = $1.count * MemoryLayout<Float>.size + Self.overhead.dataset + 2 * $1.text.utf8.count
@@ -58,8 +44,7 @@ struct CheckpointPart {
     }
   }
 
-  /// Writes the file, syncs it to the disk, reads it back from there and compares every bit. Returns its size and
-  /// SHA-256. A file that cannot be finished is removed, because otherwise a full disk would stay full.
+  /// Writes, syncs, reads back and compares the file. It is removed after a failure, or a full disk would stay full.
   func write() throws -> (bytes: Int, sha256: String) {
     do {
       try writeFile()
@@ -75,16 +60,12 @@ struct CheckpointPart {
   private func writeFile() throws {
     let file = try HDF5File.create(path)
     try file.attributes.set("schema", "kinship checkpoint part 2")
-    for slice in slices {
-      for group in groups {
-        let name = group.dataset(slice.name)
-        let dataset = try file.createDataset(name, .float32, shape: [slice.count])
-        try Self.forEachPiece(of: slice) { scalars, rows in
-          try dataset.write(try numbers(group, slice.name, scalars), rows: rows)
-        }
-        try file.attributes(of: name).set("ranges", slice.text)
-        try file.attributes(of: name).set("shape", slice.shape.description)
-      }
+    try forEachVector { slice, group in
+      let name = group.dataset(slice.name)
+      let dataset = try file.createDataset(name, .float32, shape: [slice.count])
+      try Self.forEachPiece(of: slice) { try dataset.write(try numbers(group, slice.name, $0), rows: $1) }
+      try file.attributes(of: name).set("ranges", slice.text)
+      try file.attributes(of: name).set("shape", slice.shape.description)
     }
     try file.close()
     try Publish.sync(file: path)
@@ -94,20 +75,22 @@ struct CheckpointPart {
   private func verify() throws {
     let file = try HDF5File.open(path)
     let buffer = Tensor<Float>(Shape(min(slices.map(\.count).max() ?? 0, Self.piece)))
-    for slice in slices {
-      for group in groups {
-        let dataset = try file.dataset(group.dataset(slice.name))
-        try Self.forEachPiece(of: slice) { scalars, rows in
-          let found = buffer.slice(0..<rows.count)
-          try dataset.read(into: found, rows: rows)
-          guard Self.sameBits(found, try numbers(group, slice.name, scalars)) else {
-            let reason = "\(dataset.name) reads back other numbers than were written"
-            throw FileError(action: "verify", path: path, reason: reason)
-          }
+    try forEachVector { slice, group in
+      let dataset = try file.dataset(group.dataset(slice.name))
+      try Self.forEachPiece(of: slice) { scalars, rows in
+        let found = buffer.slice(0..<rows.count)
+        try dataset.read(into: found, rows: rows)
+        guard Self.sameBits(found, try numbers(group, slice.name, scalars)) else {
+          let reason = "\(dataset.name) reads back other numbers than were written"
+          throw FileError(action: "verify", path: path, reason: reason)
         }
       }
     }
     try file.close()
+  }
+
+  private func forEachVector(_ body: (Slice, Group) throws -> Void) throws {
+    for slice in slices { for group in groups { try body(slice, group) } }
   }
 
   /// Calls `body` with the scalars of a slice, a piece at a time, and their rows in the data set.
@@ -130,8 +113,7 @@ struct CheckpointPart {
     unsafe one.withUnsafeMutableBuffer { left in
       unsafe other.withUnsafeMutableBuffer { right in
         guard let first = left.baseAddress, let second = right.baseAddress else { return false }
-        return unsafe left.count == right.count
-          && memcmp(first, second, left.count * MemoryLayout<Float>.size) == 0
+        return unsafe left.count == right.count && memcmp(first, second, left.count * MemoryLayout<Float>.size) == 0
       }
     }
   }

@@ -1,7 +1,6 @@
 public import Tensor
 
-/// One rank's contribution to a checkpoint: the ranges that it owns of a flat arena, with AdamW's moments and, if the
-/// run has one, the moving average of these ranges.
+/// One rank's contribution to a checkpoint: its ranges of a flat arena, with moments and perhaps a moving average.
 public struct CheckpointState: Sendable {
   /// The parameters, by rising offset. Gaps between them are not stored.
   let entries: [NamedSlice]
@@ -21,57 +20,41 @@ public struct CheckpointState: Sendable {
     entries: [NamedSlice], values: Tensor<Float>, ranges: [Range<Int>], firstMoment: Tensor<Float>,
     secondMoment: Tensor<Float>, average: Tensor<Float>? = nil
   ) {
+    let (extents, arena) = (entries.map(\.range), 0..<values.count)
     precondition(
-      zip(entries, entries.dropFirst()).allSatisfy { $0.range.upperBound <= $1.offset }
-        && entries.last.map { $0.range.upperBound <= values.count } ?? true,
+      extents.isRising && extents.last?.upperBound ?? 0 <= values.count,
       "parameters follow one another within the arena of \(values.count)")
     precondition(
       entries.allSatisfy { !$0.name.isEmpty && !$0.name.contains("/") && $0.name != "." },
       "parameters have names that a data set can have")
     precondition(
-      zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }
-        && ranges.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= values.count },
-      "\(ranges) in an arena of \(values.count)")
-    self.entries = entries
-    self.ranges = ranges
-    self.values = values
-    self.firstMoment = firstMoment
-    self.secondMoment = secondMoment
-    self.average = average
+      ranges.isRising && ranges.allSatisfy { $0.clamped(to: arena) == $0 }, "\(ranges) in an arena of \(values.count)")
+    (self.entries, self.ranges, self.values) = (entries, ranges, values)
+    (self.firstMoment, self.secondMoment, self.average) = (firstMoment, secondMoment, average)
     let (count, vectors) = (ownCount, [firstMoment, secondMoment, average ?? firstMoment])
     precondition(vectors.allSatisfy { $0.count == count }, "moments and average of the rank's \(count) scalars")
   }
 
   /// The number of scalars that this rank owns, including gaps.
-  var ownCount: Int { ranges.reduce(0) { $0 + $1.count } }
+  var ownCount: Int { ranges.total }
 
-  /// The slices of the parameters that this rank owns.
   var slices: [CheckpointPart.Slice] {
     entries.compactMap { entry in
-      let shared = ranges.map { $0.clamped(to: entry.range) }.filter { !$0.isEmpty }
-      let own = shared.map { $0.lowerBound - entry.offset..<$0.upperBound - entry.offset }
+      let own = Self.shared(entry, ranges)
       return own.isEmpty ? nil : CheckpointPart.Slice(name: entry.name, shape: entry.shape, ranges: own)
     }
   }
 
   /// The positions of this rank's scalars, as the manifest counts them.
   var positions: [Range<Int>] {
-    var found: [Range<Int>] = []
-    var start = 0
-    for entry in entries {
-      for range in ranges {
-        let shared = range.clamped(to: entry.range)
-        guard !shared.isEmpty else { continue }
-        let first = start + shared.lowerBound - entry.offset
-        if let last = found.last, last.upperBound == first {
-          found[found.count - 1] = last.lowerBound..<first + shared.count
-        } else {
-          found.append(first..<first + shared.count)
-        }
-      }
-      start += entry.shape.count
+    zip(entries, entries.map(\.shape.count).endToEnd).reduce(into: []) { found, place in
+      for own in Self.shared(place.0, ranges) { found.appendJoining(own.moved(by: place.1.lowerBound)) }
     }
-    return found
+  }
+
+  /// Returns the scalars of a parameter, counted within it, that are in these ranges of the arena.
+  private static func shared(_ entry: NamedSlice, _ ranges: [Range<Int>]) -> [Range<Int>] {
+    ranges.map { $0.clamped(to: entry.range) }.filter { !$0.isEmpty }.map { $0.moved(by: -entry.offset) }
   }
 
   /// Returns a copy whose numbers are in `memory`, which has as many scalars as this rank owns for each group.
@@ -80,11 +63,8 @@ public struct CheckpointState: Sendable {
     var other = self
     (other.values, other.firstMoment, other.secondMoment) = (vector(0), vector(1), vector(2))
     other.isPacked = true
-    var start = 0
-    for range in ranges {
-      let own = start..<start + range.count
+    for (range, own) in zip(ranges, ranges.map(\.count).endToEnd) {
       copy(values.slice(isPacked ? own : range), into: other.values.slice(own))
-      start = own.upperBound
     }
     copy(firstMoment, into: other.firstMoment)
     copy(secondMoment, into: other.secondMoment)
@@ -95,12 +75,11 @@ public struct CheckpointState: Sendable {
     return other
   }
 
-  /// Returns this rank's part of a checkpoint, to be written to `path`.
   func part(_ path: String) -> CheckpointPart {
     let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
     return CheckpointPart(path, slices, averaged: average != nil) { group, name, scalars in
       guard let offset = places[name] else { preconditionFailure("the state has no parameter \(name)") }
-      let place = offset + scalars.lowerBound..<offset + scalars.upperBound
+      let place = scalars.moved(by: offset)
       return switch group {
       case .parameters: values.slice(isPacked ? packed(place) : place)
       case .moment1: firstMoment.slice(packed(place))
@@ -114,9 +93,7 @@ public struct CheckpointState: Sendable {
   private func packed(_ place: Range<Int>) -> Range<Int> {
     var start = 0
     for range in ranges {
-      if range.lowerBound <= place.lowerBound, place.upperBound <= range.upperBound {
-        return start + place.lowerBound - range.lowerBound..<start + place.upperBound - range.lowerBound
-      }
+      if place.clamped(to: range) == place { return place.moved(by: start - range.lowerBound) }
       start += range.count
     }
     preconditionFailure("\(place) is in none of \(ranges)")
@@ -132,9 +109,7 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
     public let values: [Double]
 
     public init(name: String, shape: [Int], values: [Double]) {
-      self.name = name
-      self.shape = shape
-      self.values = values
+      (self.name, self.shape, self.values) = (name, shape, values)
     }
   }
 
@@ -156,12 +131,7 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
   public init(
     step: Int, samples: Int, run: String, arrays: [Array] = [], version: String, kernel: String, threads: Int
   ) {
-    self.step = step
-    self.samples = samples
-    self.run = run
-    self.arrays = arrays
-    self.version = version
-    self.kernel = kernel
-    self.threads = threads
+    (self.step, self.samples, self.run, self.arrays) = (step, samples, run, arrays)
+    (self.version, self.kernel, self.threads) = (version, kernel, threads)
   }
 }

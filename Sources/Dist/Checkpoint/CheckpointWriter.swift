@@ -10,82 +10,57 @@ public struct CheckpointRetention: Sendable, Equatable {
 
   public init(newest: Int?, every: Int? = nil) {
     precondition(newest ?? 1 > 0 && every ?? 1 > 0, "at least the newest checkpoint is kept")
-    self.newest = newest
-    self.every = every
+    (self.newest, self.every) = (newest, every)
   }
 
-  /// Returns the steps whose checkpoints remain.
   func kept(of steps: [Int]) -> Set<Int> {
     let newest = steps.sorted(by: >).prefix(newest ?? .max)
     return Set(newest).union(steps.filter { step in every.map { step % $0 == 0 } ?? false })
   }
 }
 
-/// Writes the checkpoints of one run.
-///
-/// A checkpoint is a folder with one part for each rank and a manifest. It is written under another name, synced to the
-/// disk and read back before it is renamed, so a folder named `step-…` is complete, whenever the job dies.
+/// Writes the checkpoints of one run: folders with one part for each rank and a manifest. Each is written under another
+/// name, synced and read back before it is renamed, so a folder named `step-…` is complete, whenever the job dies.
 public struct CheckpointWriter: Sendable {
   /// The points in a write at which a test can intervene.
-  package enum Stage: String, Sendable {
-    case partWritten, manifestWritten, renamed, published
-  }
-
-  /// The result of a write.
-  public struct Receipt: Sendable {
-    public let folder: String
-    /// The errors of older checkpoints that could not be removed. It is empty on all ranks but 0.
-    public let notRemoved: [String]
-  }
+  package enum Stage: String, Sendable { case partWritten, manifestWritten, renamed, published }
 
   public let runFolder: String
   public let retention: CheckpointRetention
   private let communicator: Communicator
   private var folders: CheckpointFolders { CheckpointFolders(run: runFolder) }
-
   /// Returns the free bytes on the file system of a path. Tests replace it.
-  package var available: @Sendable (String) throws(FileError) -> Int = { path throws(FileError) in
-    try Publish.available(at: path)
-  }
+  package var available: @Sendable (String) throws(FileError) -> Int = Publish.available(at:)
   /// Is called at every stage. Tests replace it.
   package var reached: @Sendable (Stage) -> Void = { _ in }
 
   public init(runFolder: String, retention: CheckpointRetention, communicator: Communicator) {
-    self.runFolder = runFolder
-    self.retention = retention
-    self.communicator = communicator
+    (self.runFolder, self.retention, self.communicator) = (runFolder, retention, communicator)
   }
 
-  /// Writes `step-STEP`, marks it `latest`, and removes what the retention does not keep. Every rank must call it, with
-  /// its own ranges of one arena and the same record. It returns when the checkpoint is published.
-  ///
-  /// - Throws: a `CheckpointError` (exit code 74) if there is too little space or the system reports an error;
-  ///   `MPIError`.
-  public func write(_ state: CheckpointState, _ record: CheckpointRecord) throws -> Receipt {
+  /// Writes `step-STEP`, marks it `latest`, and removes older ones. Every rank must call it. Throws a `CheckpointError`
+  /// (exit code 74) or `MPIError`. Rank 0 also returns the errors of folders that it could not remove.
+  public func write(
+    _ state: CheckpointState, _ record: CheckpointRecord
+  ) throws -> (folder: String, notRemoved: [String]) {
     let target = folders.path(folders.name(record.step))
     let partial = folders.partial(record.step)
     let file = CheckpointManifest.partFile(communicator.rank, of: communicator.size)
     let part = state.part("\(partial)/\(file)")
-
     // Ranks may write for minutes, and other threads need their cores meanwhile.
     try communicator.patientBarrier()
     let bound = try communicator.allReduce(part.byteBound)
-    if communicator.rank == 0 {
-      try CheckpointError.naming(target) { try prepare(partial, bytes: bound) }
-    }
+    if communicator.rank == 0 { try CheckpointError.naming(target) { try prepare(partial, bytes: bound) } }
     try communicator.patientBarrier()
-
     let written = try CheckpointError.naming(target) {
       let written = try part.write()
       try Publish.sync(folder: partial)
       return written
     }
     reached(.partWritten)
-    let own = CheckpointManifest.Part(
-      file: file, ranges: state.positions, bytes: written.bytes, sha256: written.sha256)
+    let own = CheckpointManifest.Part(file: file, ranges: state.positions, bytes: written.bytes, sha256: written.sha256)
     try communicator.patientBarrier()
     let parts = try communicator.allGather(own)
-
     var notRemoved: [String] = []
     if communicator.rank == 0 {
       notRemoved = try CheckpointError.naming(target) {
@@ -102,10 +77,9 @@ public struct CheckpointWriter: Sendable {
       }
     }
     try communicator.patientBarrier()
-    return Receipt(folder: target, notRemoved: notRemoved)
+    return (target, notRemoved)
   }
 
-  /// Creates the folder to write into, after checking the free space.
   private func prepare(_ partial: String, bytes: Int) throws(FileError) {
     try Publish.makeFolder(runFolder)
     try Publish.requireSpace(bytes, at: runFolder, for: partial, available: available)
@@ -114,30 +88,22 @@ public struct CheckpointWriter: Sendable {
   }
 }
 
-// MARK: Folders
-
 /// The folders of a run's checkpoints, named by their step, and the link `latest`.
 struct CheckpointFolders {
   static let latest = "latest"
-
   let run: String
-
-  func name(_ step: Int) -> String { "step-\(CheckpointManifest.digits(step, width: 8))" }
+  func name(_ step: Int) -> String { "step-\(step.digits(8))" }
   func path(_ name: String) -> String { "\(run)/\(name)" }
-
   /// Returns the path of a checkpoint that is being written. It is never read.
   func partial(_ step: Int) -> String { path("\(name(step)).partial") }
-
   /// Returns the path of a checkpoint that another of the same step is about to replace. It can be read until then.
   func replaced(_ step: Int) -> String { path("\(name(step)).replaced") }
 
-  /// Lists the entries of the run's folder that have a checkpoint's name, with their steps.
   private func all() -> [(step: Int, name: String, suffix: String)] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: run)) ?? []
     return names.compactMap { name in
-      guard let match = name.wholeMatch(of: /step-([0-9]{8,})(|\.partial|\.replaced)/), let step = Int(match.1) else {
-        return nil
-      }
+      let match = name.wholeMatch(of: /step-([0-9]{8,})(|\.partial|\.replaced)/)
+      guard let match, let step = Int(match.1) else { return nil }
       return (step, name, String(match.2))
     }
   }
@@ -150,8 +116,7 @@ struct CheckpointFolders {
     return falling.filter { $0 == marked } + falling.filter { $0 != marked }
   }
 
-  /// Renames the finished folder of `step` to its final name and marks it `latest`. At every moment `candidates` finds
-  /// a complete checkpoint.
+  /// Renames the finished folder and marks it `latest`. At every moment `candidates` finds a complete checkpoint.
   func publish(_ step: Int, renamed: () -> Void) throws(FileError) {
     let target = path(name(step))
     if FileManager.default.fileExists(atPath: target) {
@@ -163,8 +128,7 @@ struct CheckpointFolders {
     try Publish.link(path(Self.latest), to: name(step))
   }
 
-  /// Removes checkpoints up to `step` that the retention does not keep, replaced ones, and unfinished ones. Later steps
-  /// are another branch of the run and are left alone. Returns the errors of those that could not be removed.
+  /// Removes what the retention does not keep up to `step`; later steps are another branch of the run. Returns errors.
   func prune(behind step: Int, _ retention: CheckpointRetention) -> [String] {
     let past = all().filter { $0.step <= step }
     let kept = retention.kept(of: past.filter { $0.suffix.isEmpty }.map(\.step))

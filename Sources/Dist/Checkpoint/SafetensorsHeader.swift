@@ -1,7 +1,5 @@
-/// The header of a safetensors file, checked against the file's size.
-///
-/// The file consists of an 8-byte little-endian length, that many bytes of JSON, and the numbers. The JSON maps each
-/// name to a type, a shape and the range of its bytes. The ranges tile the rest of the file.
+/// The header of a safetensors file, checked against the file's size: an 8-byte little-endian length, and that much
+/// JSON, which maps each name to a type, a shape and the range of its bytes. The ranges tile the rest of the file.
 struct SafetensorsHeader: Sendable {
   struct Entry: Sendable {
     let name: String
@@ -11,43 +9,36 @@ struct SafetensorsHeader: Sendable {
     let range: Range<Int>
   }
 
-  struct Problem: Error, CustomStringConvertible {
-    let reason: String
-    var description: String { reason }
-  }
+  struct Problem: Error, CustomStringConvertible { let description: String }
 
   /// A limit on the header's bytes, far above those of any real model.
   static let longest = 100_000_000
-
-  /// The tensors, in the order of their bytes.
   let entries: [Entry]
   let metadata: [String: String]
 
+  private static func require(_ fact: Bool, _ problem: @autoclosure () -> String) throws(Problem) {
+    guard fact else { throw Problem(description: problem()) }
+  }
+
   /// Returns the length of the header in bytes, given the first eight bytes of the file and its size.
   static func length(_ prefix: [UInt8], fileSize: Int) throws(Problem) -> Int {
-    guard prefix.count == 8 else { throw Problem(reason: "it has \(fileSize) bytes, too few for a header") }
+    try require(prefix.count == 8, "it has \(fileSize) bytes, too few for a header")
     let length = prefix.reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
-    guard length <= longest else {
-      throw Problem(reason: "its header claims \(length) bytes, more than the \(longest) allowed")
-    }
-    guard Int(length) <= fileSize - 8 else {
-      throw Problem(reason: "its header claims \(length) bytes, the file has \(fileSize - 8) after the length")
-    }
+    try require(length <= longest, "its header claims \(length) bytes, more than the \(longest) allowed")
+    let rest = fileSize - 8
+    try require(Int(length) <= rest, "its header claims \(length) bytes, the file has \(rest) after the length")
     return Int(length)
   }
 
   /// Parses the JSON of a header that `dataSize` bytes follow in the file.
   init(_ json: [UInt8], dataSize: Int) throws(Problem) {
     let document: StrictJSON
-    do throws(StrictJSON.Problem) {
-      document = try StrictJSON.parse(json)
-    } catch { throw Problem(reason: "its header is not JSON as expected: \(error)") }
-    guard case .object(let members) = document else {
-      throw Problem(reason: "its header is \(document.kind), expected an object")
+    do throws(StrictJSON.Problem) { document = try StrictJSON.parse(json) } catch {
+      throw Problem(description: "its header is not JSON as expected: \(error)")
     }
     var entries: [Entry] = []
     var metadata: [String: String] = [:]
-    for member in members {
+    for member in try Self.members(document, "its header") {
       if member.key == "__metadata__" {
         metadata = try Self.metadata(member.value)
       } else {
@@ -56,18 +47,21 @@ struct SafetensorsHeader: Sendable {
     }
     entries.sort { ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound) }
     try Self.checkTiling(entries, dataSize)
-    self.entries = entries
-    self.metadata = metadata
+    (self.entries, self.metadata) = (entries, metadata)
+  }
+
+  private static func members(_ value: StrictJSON, _ what: String) throws(Problem) -> [StrictJSON.Member] {
+    guard case .object(let members) = value else {
+      throw Problem(description: "\(what) is \(value.kind), expected an object")
+    }
+    return members
   }
 
   private static func metadata(_ value: StrictJSON) throws(Problem) -> [String: String] {
-    guard case .object(let members) = value else {
-      throw Problem(reason: "__metadata__ is \(value.kind), expected an object")
-    }
     var metadata: [String: String] = [:]
-    for member in members {
+    for member in try members(value, "__metadata__") {
       guard case .string(let text) = member.value else {
-        throw Problem(reason: "__metadata__ key \(member.key) is \(member.value.kind), expected a string")
+        throw Problem(description: "__metadata__ key \(member.key) is \(member.value.kind), expected a string")
       }
       metadata[member.key] = text
     }
@@ -75,74 +69,62 @@ struct SafetensorsHeader: Sendable {
   }
 
   private static func entry(_ name: String, _ value: StrictJSON) throws(Problem) -> Entry {
-    guard case .object(let members) = value else {
-      throw Problem(reason: "the entry of tensor \(name) is \(value.kind), expected an object")
-    }
     var fields: [String: StrictJSON] = [:]
-    for member in members { fields[member.key] = member.value }
-    guard Set(fields.keys) == ["dtype", "shape", "data_offsets"] else {
-      let found = fields.keys.sorted().joined(separator: ", ")
-      throw Problem(reason: "tensor \(name) has the fields \(found); expected data_offsets, dtype, shape")
-    }
+    for member in try members(value, "the entry of tensor \(name)") { fields[member.key] = member.value }
+    let found = fields.keys.sorted()
+    try require(
+      found == ["data_offsets", "dtype", "shape"],
+      "tensor \(name) has the fields \(found.joined(separator: ", ")); expected data_offsets, dtype, shape")
     guard case .string(let typeName)? = fields["dtype"] else {
-      throw Problem(reason: "tensor \(name): dtype is not a string")
+      throw Problem(description: "tensor \(name): dtype is not a string")
     }
     guard let type = SafetensorsType(rawValue: typeName) else {
       let known = SafetensorsType.allCases.map(\.rawValue).joined(separator: ", ")
-      throw Problem(reason: "tensor \(name) has dtype \(typeName); known are \(known)")
+      throw Problem(description: "tensor \(name) has dtype \(typeName); known are \(known)")
     }
     let shape = try sizes(fields["shape"], "shape", of: name)
     let offsets = try sizes(fields["data_offsets"], "data_offsets", of: name)
-    guard offsets.count == 2, offsets[0] <= offsets[1] else {
-      throw Problem(reason: "tensor \(name): data_offsets are \(offsets), expected a start and an end")
+    try require(
+      offsets.count == 2 && offsets[0] <= offsets[1],
+      "tensor \(name): data_offsets are \(offsets), expected a start and an end")
+    guard let bytes = shape.product(type.size) else {
+      throw Problem(description: "tensor \(name): the shape \(shape) is too large")
     }
-    var bytes = type.size
-    for size in shape {
-      let (product, overflow) = bytes.multipliedReportingOverflow(by: size)
-      guard !overflow else { throw Problem(reason: "tensor \(name): the shape \(shape) is too large") }
-      bytes = product
-    }
-    guard bytes == offsets[1] - offsets[0] else {
-      throw Problem(
-        reason: "tensor \(name): \(typeName) of shape \(shape) takes \(bytes) bytes, data_offsets give it"
-          + " \(offsets[1] - offsets[0])")
-    }
+    let given = offsets[1] - offsets[0]
+    try require(
+      bytes == given,
+      "tensor \(name): \(typeName) of shape \(shape) takes \(bytes) bytes, data_offsets give it \(given)")
     return Entry(name: name, type: type, shape: shape, range: offsets[0]..<offsets[1])
   }
 
   private static func sizes(_ value: StrictJSON?, _ field: String, of name: String) throws(Problem) -> [Int] {
-    guard case .array(let items)? = value else { throw Problem(reason: "tensor \(name): \(field) is not an array") }
+    guard case .array(let items)? = value else {
+      throw Problem(description: "tensor \(name): \(field) is not an array")
+    }
     var sizes: [Int] = []
     for item in items {
       guard case .integer(let size) = item, size >= 0 else {
-        throw Problem(reason: "tensor \(name): \(field) holds something other than integers from 0 to 2⁶³ − 1")
+        let problem = "tensor \(name): \(field) holds something other than integers from 0 to 2⁶³ − 1"
+        throw Problem(description: problem)
       }
       sizes.append(size)
     }
     return sizes
   }
 
-  /// Throws unless every byte of the data belongs to exactly one tensor.
   private static func checkTiling(_ entries: [Entry], _ dataSize: Int) throws(Problem) {
-    var end = 0
-    var last = "the header"
+    var (end, last) = (0, "the header")
     for entry in entries {
-      if entry.range.lowerBound < end {
-        throw Problem(reason: "the bytes of tensor \(entry.name) overlap those of \(last)")
-      }
-      if entry.range.lowerBound > end {
-        throw Problem(
-          reason: "\(entry.range.lowerBound - end) bytes between \(last) and \(entry.name) belong to no tensor")
-      }
-      if entry.range.upperBound > dataSize {
-        throw Problem(
-          reason: "tensor \(entry.name) ends at byte \(entry.range.upperBound) of the data, which has \(dataSize):"
-            + " the file is truncated")
-      }
-      end = entry.range.upperBound
-      last = entry.name
+      let (name, range) = (entry.name, entry.range)
+      try require(range.lowerBound >= end, "the bytes of tensor \(name) overlap those of \(last)")
+      try require(
+        range.lowerBound == end, "\(range.lowerBound - end) bytes between \(last) and \(name) belong to no tensor")
+      try require(
+        range.upperBound <= dataSize,
+        "tensor \(name) ends at byte \(range.upperBound) of the data, which has \(dataSize): the file is truncated")
+      (end, last) = (range.upperBound, name)
     }
-    guard end == dataSize else { throw Problem(reason: "\(dataSize - end) bytes after \(last) belong to no tensor") }
+    try require(end == dataSize, "\(dataSize - end) bytes after \(last) belong to no tensor")
   }
 }
 
@@ -169,10 +151,5 @@ public enum SafetensorsType: String, CaseIterable, Sendable {
     }
   }
 
-  public var isFloatingPoint: Bool {
-    switch self {
-    case .float64, .float32, .float16, .bfloat16: true
-    case .int64, .int32, .int16, .int8, .uint8, .bool: false
-    }
-  }
+  public var isFloatingPoint: Bool { [.float64, .float32, .float16, .bfloat16].contains(self) }
 }

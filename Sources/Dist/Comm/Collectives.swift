@@ -5,14 +5,16 @@ public import Tensor
 // Every rank must call these, in the same order and with matching sizes. Sizes that contradict each other within one
 // call are programming errors and trap; errors that MPI reports are thrown.
 
-// MARK: Reductions
-
 /// The operation that combines the ranks' numbers in a reduction.
 public enum Reduction: Sendable {
   case sum, maximum
-
   fileprivate var operation: MPI_Op { unsafe self == .sum ? kinship_mpi_sum() : kinship_mpi_max() }
 }
+
+/// A number that ranks reduce: `Double` or `Int`.
+public protocol ReducibleNumber: BitwiseCopyable {}
+extension Double: ReducibleNumber {}
+extension Int: ReducibleNumber {}
 
 extension Communicator {
   /// Replaces each element by its sum over the ranks. All ranks get the same bits.
@@ -24,34 +26,12 @@ extension Communicator {
     }
   }
 
-  /// Replaces each number by its sum over the ranks, or by its maximum. All ranks get the same bits. The maximum is
-  /// undefined if any rank has a NaN.
-  public func allReduce(_ values: inout [Double], _ reduction: Reduction = .sum) throws(MPIError) {
-    try reduce(&values, .doubles, reduction)
-  }
-
-  /// Replaces each number by its sum over the ranks, or by its maximum. Sums wrap around beyond 64 bits.
-  public func allReduce(_ values: inout [Int], _ reduction: Reduction = .sum) throws(MPIError) {
-    try reduce(&values, .integers, reduction)
-  }
-
-  /// Returns the sum of one number over the ranks, or its maximum.
-  public func allReduce(_ value: Double, _ reduction: Reduction = .sum) throws(MPIError) -> Double {
-    var values = [value]
-    try allReduce(&values, reduction)
-    return values[0]
-  }
-
-  /// Returns the sum of one number over the ranks, or its maximum.
-  public func allReduce(_ value: Int, _ reduction: Reduction = .sum) throws(MPIError) -> Int {
-    var values = [value]
-    try allReduce(&values, reduction)
-    return values[0]
-  }
-
-  private func reduce<Element: BitwiseCopyable>(
-    _ values: inout [Element], _ element: ElementType, _ reduction: Reduction
+  /// Replaces each number by its sum over the ranks, or by its maximum. All ranks get the same bits. Sums of integers
+  /// wrap around beyond 64 bits. The maximum is undefined if any rank has a NaN.
+  public func allReduce<Number: ReducibleNumber>(
+    _ values: inout [Number], _ reduction: Reduction = .sum
   ) throws(MPIError) {
+    let element = Number.self == Double.self ? ElementType.doubles : .integers
     try collective("allReduce") { () throws(MPIError) in
       unsafe try withElements(of: &values) { base, count throws(MPIError) in
         unsafe try allReduce(base, count, element, reduction.operation)
@@ -59,17 +39,18 @@ extension Communicator {
     }
   }
 
-  /// Sums `whole` over the ranks and gives each rank its own range of the sum.
-  ///
-  /// The same ranges on the same number of ranks give the same bits, which may differ from those of `allReduce`.
-  ///
-  /// - Parameters:
-  ///   - whole: the elements of all ranges, unchanged.
-  ///   - own: receives `ranges[rank].count` elements; must not overlap `whole`.
-  ///   - ranges: one range per rank. They follow one another from 0 and may be empty.
-  public func reduceScatter<S: Scalar>(
-    _ whole: Tensor<S>, into own: Tensor<S>, ranges: [Range<Int>]
-  ) throws(MPIError) {
+  /// Returns the sum of one number over the ranks, or its maximum.
+  public func allReduce<Number: ReducibleNumber>(
+    _ value: Number, _ reduction: Reduction = .sum
+  ) throws(MPIError) -> Number {
+    var values = [value]
+    try allReduce(&values, reduction)
+    return values[0]
+  }
+
+  /// Sums `whole` over the ranks and gives each rank its own range of the sum. The ranges follow one another from 0.
+  /// The same ranges and number of ranks give the same bits, which may differ from those of `allReduce`.
+  public func reduceScatter<S: Scalar>(_ whole: Tensor<S>, into own: Tensor<S>, ranges: [Range<Int>]) throws(MPIError) {
     precondition(ranges.count == size, "\(ranges.count) ranges for \(size) ranks")
     precondition(ranges[0].lowerBound == 0 && ranges[size - 1].upperBound == whole.count, "ranges cover the whole")
     precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound }, "ranges are adjacent")
@@ -84,14 +65,8 @@ extension Communicator {
   }
 }
 
-// MARK: Gathering
-
 extension Communicator {
-  /// Gathers the rows of a matrix from all ranks.
-  ///
-  /// - Parameters:
-  ///   - local: [b, d], this rank's rows `slice(of: N)`; may be these rows of `all` in place.
-  ///   - all: [N, d], filled on every rank.
+  /// Fills `all` [N, d] with all ranks' rows. `local` [b, d] are this rank's `slice(of: N)`, perhaps in their place.
   public func allGather<S: Scalar>(rows local: Tensor<S>, into all: Tensor<S>) throws(MPIError) {
     let columns = all.columns
     precondition(local.columns == columns, "\(local.shape) gathered into \(all.shape)")
@@ -99,18 +74,12 @@ extension Communicator {
     try gather(local, into: all, ranges)
   }
 
-  /// Gathers the parts of a vector from all ranks.
-  ///
-  /// - Parameters:
-  ///   - local: this rank's elements `slice(of: N)`; may be these elements of `all` in place.
-  ///   - all: N elements, filled on every rank.
+  /// Does the same for the elements of a vector.
   public func allGather<S: Scalar>(vector local: Tensor<S>, into all: Tensor<S>) throws(MPIError) {
     try gather(local, into: all, slices(of: all.count))
   }
 
   /// Gathers parts of a vector in place: `ranges[r]` of rank r overwrites that range on all other ranks.
-  ///
-  /// There is one range per rank, and they do not overlap. Elements outside of all ranges are unchanged.
   public func allGather<S: Scalar>(partsOf whole: Tensor<S>, ranges: [Range<Int>]) throws(MPIError) {
     precondition(ranges.count == size, "\(ranges.count) ranges for \(size) ranks")
     precondition(
@@ -118,9 +87,7 @@ extension Communicator {
     try gather(whole.slice(ranges[rank]), into: whole, ranges)
   }
 
-  private func gather<S: Scalar>(
-    _ local: Tensor<S>, into all: Tensor<S>, _ ranges: [Range<Int>]
-  ) throws(MPIError) {
+  private func gather<S: Scalar>(_ local: Tensor<S>, into all: Tensor<S>, _ ranges: [Range<Int>]) throws(MPIError) {
     let own = ranges[rank]
     precondition(local.count == own.count, "rank \(rank) gives \(local.count) elements, its share is \(own.count)")
     try collective("allGather") { () throws(MPIError) in
@@ -140,7 +107,7 @@ extension Communicator {
       unsafe try withElements(of: &lengths) { base, count throws(MPIError) in
         unsafe try allReduce(base, count, .integers, kinship_mpi_sum())
       }
-      let ranges = Self.endToEnd(lengths)
+      let ranges = lengths.endToEnd
       var all = [UInt8](repeating: 0, count: lengths.reduce(0, +))
       all.replaceSubrange(ranges[rank], with: bytes)
       unsafe try withElements(of: &all) { base, _ throws(MPIError) in
@@ -149,29 +116,20 @@ extension Communicator {
       return ranges.map { Array(all[$0]) }
     }
   }
-}
 
-extension Communicator {
   /// Returns every rank's value, in rank order, on every rank.
   public func allGather<Value: Codable>(_ value: Value) throws -> [Value] {
     try allGather(Array(JSONEncoder().encode(value))).map { try JSONDecoder().decode(Value.self, from: Data($0)) }
   }
 }
 
-// MARK: Exchange
-
 extension Communicator {
-  /// Sends a block of elements to each rank and receives one from each.
-  ///
-  /// - Parameters:
-  ///   - sent: the blocks for all ranks, end to end in rank order.
-  ///   - counts: the number of elements in each of these blocks.
-  ///   - received: filled with the blocks from all ranks, end to end in rank order.
-  ///   - lengths: the number of elements in each of these blocks, as in the `counts` of the sending ranks.
+  /// Sends a block of elements to each rank and receives one from each. The blocks lie end to end in rank order in
+  /// `sent` and `received`, with `counts` and `lengths` elements, the counts of the sending ranks.
   public func allToAll<S: Scalar>(
     _ sent: Tensor<S>, counts: [Int], into received: Tensor<S>, lengths: [Int]
   ) throws(MPIError) {
-    let (out, into) = (Self.endToEnd(counts), Self.endToEnd(lengths))
+    let (out, into) = (counts.endToEnd, lengths.endToEnd)
     precondition(out.count == size && into.count == size, "blocks of \(size) ranks")
     precondition(out[size - 1].upperBound == sent.count && into[size - 1].upperBound == received.count, "blocks")
     precondition(counts[rank] == lengths[rank], "a rank's block for itself")
@@ -184,13 +142,7 @@ extension Communicator {
     }
   }
 
-  /// Sends a list of integers to each rank and receives one from each. Their lengths may differ.
-  ///
-  /// - Parameters:
-  ///   - sent: the lists for all ranks, end to end in rank order; unchanged.
-  ///   - counts: the number of integers in each of these lists.
-  ///   - received: receives the lists from all ranks, end to end in rank order; grows if it is too short.
-  /// - Returns: the range of each rank's list in `received`.
+  /// Does the same for lists whose lengths only the senders know. Returns the range of each list in `received`.
   public func allToAll(
     _ sent: inout [Int], counts: [Int], into received: inout [Int]
   ) throws(MPIError) -> [Range<Int>] {
@@ -204,7 +156,7 @@ extension Communicator {
           unsafe try allToAll(source, into: target, .integers)
         }
       }
-      let (out, into) = (Self.endToEnd(counts), Self.endToEnd(lengths))
+      let (out, into) = (counts.endToEnd, lengths.endToEnd)
       // Each array has one extra element, because an empty array has no address.
       sent.append(0)
       defer { sent.removeLast() }
@@ -218,18 +170,7 @@ extension Communicator {
       return into
     }
   }
-
-  /// Returns consecutive ranges of these lengths, the first from 0.
-  private static func endToEnd(_ counts: [Int]) -> [Range<Int>] {
-    var end = 0
-    return counts.map { count in
-      defer { end += count }
-      return end..<end + count
-    }
-  }
 }
-
-// MARK: Broadcast and barrier
 
 extension Communicator {
   /// Copies the tensor of rank `root` to all ranks.

@@ -2,23 +2,18 @@ internal import CMPI
 internal import Synchronization
 internal import Tensor
 
-/// A group of ranks, all of the job or some of them, and the collectives that they call together.
-///
-/// It owns a duplicate of MPI's communicator, so messages of other code are never mistaken for ours. All ranks must
-/// call the methods of `Collectives.swift`, in the same order. MPI allows one collective at a time on a communicator,
-/// so a thread that communicates by itself takes a `duplicate()`. MPI releases communicators when the job ends.
+/// A group of ranks, which call the same collectives in the same order. MPI allows one at a time on a communicator, so a
+/// thread that communicates by itself takes a `duplicate()`.
 @safe
 public final class Communicator: @unchecked Sendable {
   /// This process's rank in the group, 0 ..< size.
   public let rank: Int
-  /// The number of ranks in the group.
   public let size: Int
   public let hostname: String
   /// This process's rank among the job's processes on its node.
   public let nodeRank: Int
   /// The number of the job's ranks on this node.
   public let nodeSize: Int
-
   package let ledger: CollectiveLedger
   let handle: MPI_Comm?
   let caller: MPICaller
@@ -33,11 +28,11 @@ public final class Communicator: @unchecked Sendable {
     var caller = MPICaller()
     caller.host = try Self.processorName(caller)
     unsafe try caller.check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(world, kinship_mpi_errors_return()))
-    var rank: Int32 = 0
-    unsafe try caller.check("MPI_Comm_rank", MPI_Comm_rank(world, &rank))
-    caller.rank = Int(rank)
-    let node = unsafe try Self.node(of: world, caller)
-    unsafe try self.init(duplicating: world, name: "job", caller: caller, node: node, limit: Int(Int32.max))
+    caller.rank = unsafe try Self.place(in: world, caller).rank
+    var node = unsafe try Self.sharingMemory(world, caller)
+    let seat = unsafe try Self.place(in: node, caller)
+    unsafe try caller.check("MPI_Comm_free", MPI_Comm_free(&node))
+    unsafe try self.init(duplicating: world, name: "job", caller: caller, node: seat, limit: Int(Int32.max))
   }
 
   private convenience init(
@@ -48,34 +43,20 @@ public final class Communicator: @unchecked Sendable {
     unsafe try self.init(adopting: copy, name: name, caller: caller, node: node, limit: limit)
   }
 
-  /// Wraps a handle that no other communicator uses.
   private init(
     adopting handle: MPI_Comm?, name: String, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
   ) throws(MPIError) {
     unsafe try caller.check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(handle, kinship_mpi_errors_return()))
-    var rank: Int32 = 0
-    var size: Int32 = 0
-    unsafe try caller.check("MPI_Comm_rank", MPI_Comm_rank(handle, &rank))
-    unsafe try caller.check("MPI_Comm_size", MPI_Comm_size(handle, &size))
+    (rank, size) = unsafe try Communicator.place(in: handle, caller)
     unsafe self.handle = handle
     ledger = CollectiveLedger(communicator: name)
-    self.caller = caller
-    self.limit = limit
-    self.rank = Int(rank)
-    self.size = Int(size)
-    self.hostname = caller.host
-    self.nodeRank = node.rank
-    self.nodeSize = node.size
+    (self.caller, self.limit, hostname) = (caller, limit, caller.host)
+    (nodeRank, nodeSize) = node
   }
 
-  /// Returns a communicator of the same ranks whose messages are separate from this one's. All ranks must call it. The
-  /// watchdog reports the communicator under `name`.
-  public func duplicate(name: String? = nil) throws(MPIError) -> Communicator {
-    try duplicate(limit: limit, name: name)
-  }
-
-  /// Does the same with another bound on the elements of one message, so that tests can split messages.
-  package func duplicate(limit: Int, name: String? = nil) throws(MPIError) -> Communicator {
+  /// Returns a communicator of the same ranks with messages of its own. Tests set a `limit`, to split messages.
+  package func duplicate(limit: Int? = nil, name: String? = nil) throws(MPIError) -> Communicator {
+    let limit = limit ?? self.limit
     precondition(limit > 0 && limit <= Int(Int32.max))
     ledger.enter("duplicate")
     defer { ledger.leave() }
@@ -88,12 +69,9 @@ public final class Communicator: @unchecked Sendable {
   public func node() throws(MPIError) -> Communicator {
     ledger.enter("node")
     defer { ledger.leave() }
-    var node: MPI_Comm?
-    unsafe try caller.check(
-      "MPI_Comm_split_type",
-      MPI_Comm_split_type(handle, Int32(MPI_COMM_TYPE_SHARED), Int32(rank), kinship_mpi_info_null(), &node))
     return unsafe try Communicator(
-      adopting: node, name: "node of \(ledger.communicator)", caller: caller, node: (nodeRank, nodeSize), limit: limit)
+      adopting: Self.sharingMemory(handle, caller, rank: rank), name: "node of \(ledger.communicator)", caller: caller,
+      node: (nodeRank, nodeSize), limit: limit)
   }
 
   /// Returns the ranks that pass the same group number, in the order of this communicator. All ranks must call it.
@@ -110,17 +88,13 @@ public final class Communicator: @unchecked Sendable {
   /// Returns which of `n` rows rank `rank` of `size` owns: ⌊rank·n/size⌋ ..< ⌊(rank+1)·n/size⌋.
   public static func slice(of n: Int, rank: Int, size: Int) -> Range<Int> {
     precondition(n >= 0 && size > 0 && rank >= 0 && rank < size, "rank \(rank) of \(size), \(n) rows")
-    return share(rank, of: n, by: size)..<share(rank + 1, of: n, by: size)
-  }
-
-  /// Returns ⌊part·n/size⌋ with a product of 128 bits.
-  private static func share(_ part: Int, of n: Int, by size: Int) -> Int {
-    size.dividingFullWidth(part.multipliedFullWidth(by: n)).quotient
+    // The products have 128 bits.
+    func bound(_ part: Int) -> Int { size.dividingFullWidth(part.multipliedFullWidth(by: n)).quotient }
+    return bound(rank)..<bound(rank + 1)
   }
 
   /// Returns which of `n` rows this rank owns.
   public func slice(of n: Int) -> Range<Int> { Self.slice(of: n, rank: rank, size: size) }
-
   /// Returns which of `n` rows each rank owns, in rank order.
   public func slices(of n: Int) -> [Range<Int>] { (0..<size).map { Self.slice(of: n, rank: $0, size: size) } }
 
@@ -139,56 +113,51 @@ public final class Communicator: @unchecked Sendable {
     return String(decoding: buffer.prefix(Int(length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  /// Returns this process's rank among the ranks that share its machine's memory, and their number.
-  private static func node(of world: MPI_Comm?, _ caller: MPICaller) throws(MPIError) -> (rank: Int, size: Int) {
+  /// Returns the ranks of `group` that share this machine's memory, in the order of `rank`.
+  private static func sharingMemory(
+    _ group: MPI_Comm?, _ caller: MPICaller, rank: Int? = nil
+  ) throws(MPIError) -> MPI_Comm? {
     var node: MPI_Comm?
+    let order = Int32(rank ?? caller.rank)
     unsafe try caller.check(
       "MPI_Comm_split_type",
-      MPI_Comm_split_type(
-        world, Int32(MPI_COMM_TYPE_SHARED), Int32(caller.rank), kinship_mpi_info_null(), &node))
-    var rank: Int32 = 0
-    var size: Int32 = 0
-    unsafe try caller.check("MPI_Comm_rank", MPI_Comm_rank(node, &rank))
-    unsafe try caller.check("MPI_Comm_size", MPI_Comm_size(node, &size))
-    unsafe try caller.check("MPI_Comm_free", MPI_Comm_free(&node))
+      MPI_Comm_split_type(group, Int32(MPI_COMM_TYPE_SHARED), order, kinship_mpi_info_null(), &node))
+    return unsafe node
+  }
+
+  private static func place(in group: MPI_Comm?, _ caller: MPICaller) throws(MPIError) -> (rank: Int, size: Int) {
+    var (rank, size): (Int32, Int32) = (0, 0)
+    unsafe try caller.check("MPI_Comm_rank", MPI_Comm_rank(group, &rank))
+    unsafe try caller.check("MPI_Comm_size", MPI_Comm_size(group, &size))
     return (Int(rank), Int(size))
   }
 }
 
-/// A failed MPI call, with MPI's own text and the rank and host where it failed.
+/// A failed MPI call, with the code that it returned, MPI's own text, and the rank and host where it failed.
 public struct MPIError: Error, ExitCoded, CustomStringConvertible {
-  /// The MPI function that returned the code.
   public let call: String
-  /// The code that MPI returned.
   public let code: Int32
-  /// MPI's text for the code.
   public let text: String
   /// The rank on which the call failed; -1 before ranks are known.
   public let rank: Int
   public let host: String
   /// The name and number of the collective that was running; empty outside of collectives.
   public let collective: String
-
   public var status: ExitStatus { .internalError }
-
   public var description: String {
     let place = collective.isEmpty ? "" : " in collective \(collective)"
     return "\(call) failed\(place) on rank \(rank), host \(host): code \(code), \(text)"
   }
 }
 
-/// The rank and host that errors of MPI calls report.
 struct MPICaller: Sendable {
   var rank = -1
   var host = "unknown"
 
   /// Throws an `MPIError` for any code but success. No other code does.
-  func check(
-    _ call: StaticString, _ code: Int32, in collective: @autoclosure () -> String = ""
-  ) throws(MPIError) {
+  func check(_ call: StaticString, _ code: Int32, in collective: @autoclosure () -> String = "") throws(MPIError) {
     guard code != MPI_SUCCESS else { return }
-    throw MPIError(
-      call: "\(call)", code: code, text: Self.text(code), rank: rank, host: host, collective: collective())
+    throw MPIError(call: "\(call)", code: code, text: Self.text(code), rank: rank, host: host, collective: collective())
   }
 
   private static func text(_ code: Int32) -> String {

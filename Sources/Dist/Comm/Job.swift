@@ -3,20 +3,11 @@ internal import Foundation
 
 /// This process as one rank of a job: starts MPI, runs the body, and ends the job.
 public enum Job {
-  /// Starts MPI, runs `body` as one rank, and returns the code to exit with.
-  ///
-  /// Works under `mpirun` or `srun`, and alone as a job of one rank. Every rank returns the maximum of the codes that
-  /// the bodies return, and only after all ranks have finished, because a launcher kills the other processes soon after
-  /// the first one exits with a non-zero code.
-  ///
-  /// If `body` throws, the rank reports the error on standard error and ends the *whole job* immediately with the
-  /// error's `status`. The other ranks may be waiting in a collective that this rank will never enter, so MPI is not
-  /// finalized, which would wait for them. If all ranks throw the same error (`ExitCoded.isShared`), rank 0 reports it
-  /// for all.
+  /// Starts MPI, runs `body` as one rank, and returns the maximum of the bodies' codes after all ranks have finished:
+  /// launchers kill the others after a non-zero code. If `body` throws, the rank reports the error and ends the *whole
+  /// job* with its `status`. Of an error that all ranks throw (`ExitCoded.isShared`) rank 0 reports for all.
   public static func run(_ body: (Communicator) throws -> Int32) -> Int32 {
-    do {
-      try start()
-    } catch {
+    do { try start() } catch {
       report("kinship: \(error)")
       return error.status.rawValue
     }
@@ -52,24 +43,17 @@ public enum Job {
     _exit(code)
   }
 
-  /// True if mpirun or srun has started this process; each passes the rank in an environment variable.
-  private static var isLaunched: Bool {
-    let environment = ProcessInfo.processInfo.environment
-    return ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].contains { environment[$0] != nil }
-  }
-
-  /// Starts MPI so that every thread may call it.
   private static func start() throws(MPIError) {
     var initialized: Int32 = 0
     unsafe try MPICaller().check("MPI_Initialized", MPI_Initialized(&initialized))
     precondition(initialized == 0, "a process is one rank of one job: Job.run is called once")
     // A waiting rank must yield its core to its own threads and to other ranks; the user's own setting wins.
     unsafe setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0)
-    // If the system forbids ranks to read each other's memory, as containers do, a large message crosses shared memory
-    // in fragments, three at a time by default, and ranks on busy cores must take turns for each three. With 64
-    // fragments at a time a step on busy cores was more than three times as fast (measured with two ranks).
+    // Where ranks cannot read each other's memory, as in containers, a large message goes in fragments, three at a time
+    // by default. With 64 at a time a step on busy cores was more than three times as fast (measured with two ranks).
     unsafe setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0)
-    if !isLaunched {
+    let environment = ProcessInfo.processInfo.environment
+    if !["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].contains(where: { environment[$0] != nil }) {
       // A process without a launcher has no other ranks. It needs neither Open MPI's daemon nor the search for fast
       // networks, which take three quarters of the start-up time (0.43 s and 0.08 s, measured).
       unsafe setenv("OMPI_MCA_ess_singleton_isolated", "1", 0)

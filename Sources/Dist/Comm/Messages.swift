@@ -7,7 +7,6 @@ internal import Tensor
 struct ElementType {
   let type: MPI_Datatype
   let stride: Int
-
   static var bytes: ElementType { unsafe ElementType(type: kinship_mpi_byte(), stride: 1) }
   static var integers: ElementType { unsafe ElementType(type: kinship_mpi_int64(), stride: 8) }
   static var doubles: ElementType { unsafe ElementType(type: kinship_mpi_double(), stride: 8) }
@@ -19,8 +18,7 @@ struct ElementType {
   }
 }
 
-/// The raw collectives over untyped memory, with messages split at the communicator's limit. Only this file calls MPI's
-/// collectives.
+/// The raw collectives, with messages split at the communicator's limit. Only this file calls MPI's collectives.
 extension Communicator {
   func check(_ call: StaticString, _ code: Int32) throws(MPIError) {
     try caller.check(call, code, in: "\(ledger.last)")
@@ -42,8 +40,7 @@ extension Communicator {
     }
   }
 
-  /// Calls `body` with the address and the number of an array's elements. An empty array may have no address; then
-  /// `body` does not run.
+  /// Does the same for an array. An empty array may have no address; then `body` does not run.
   func withElements<Element: BitwiseCopyable>(
     of array: inout [Element], _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
   ) throws(MPIError) {
@@ -80,10 +77,8 @@ extension Communicator {
     }
   }
 
-  /// Fills `ranges[r]` of `whole` with the block of rank r, for every r. `block` holds this rank's elements; if it
-  /// already lies in its place in `whole`, it is not copied.
-  ///
-  /// If positions exceed the limit, each block is broadcast in pieces instead; the volume is the same.
+  /// Fills `ranges[r]` of `whole` with the block of rank r, for every r. `block` holds this rank's elements; it may lie
+  /// in its place in `whole`. If positions exceed the limit, each block is broadcast in pieces, with the same volume.
   @unsafe func gatherBlocks(
     _ block: UnsafeRawPointer, into whole: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ element: ElementType
   ) throws(MPIError) {
@@ -107,18 +102,16 @@ extension Communicator {
     }
   }
 
-  /// Stores the sum over the ranks of `ranges[rank]` of `whole` in `own`. The ranges follow one another from 0.
-  ///
-  /// Data that do not fit one piece are sent in rounds, each with the next few elements of every rank's range.
+  /// Stores the sum over the ranks of `ranges[rank]` of `whole` in `own`. The ranges follow one another from 0. Data
+  /// that do not fit one piece are sent in rounds, each with the next few elements of every rank's range.
   @unsafe func reduceScatter(
     _ whole: UnsafeRawPointer, into own: UnsafeMutableRawPointer, _ ranges: [Range<Int>], _ element: ElementType
   ) throws(MPIError) {
     ledger.add(bytes: traffic.reduceScatter(ranges, stride: element.stride))
     if ranges[size - 1].upperBound <= reductionPiece {
       let counts = ranges.map { Int32($0.count) }
-      unsafe try check(
+      return unsafe try check(
         "MPI_Reduce_scatter", MPI_Reduce_scatter(whole, own, counts, element.type, kinship_mpi_sum(), handle))
-      return
     }
     let share = max(reductionPiece / size, 1)
     var counts = [Int32](repeating: 0, count: size)
@@ -147,9 +140,7 @@ extension Communicator {
     unsafe try check("MPI_Alltoall", MPI_Alltoall(source, 1, element.type, target, 1, element.type, handle))
   }
 
-  /// Sends block `sent[r]` of `source` to each rank r, and stores the block of rank r in `received[r]` of `target`.
-  ///
-  /// Pairs of ranks without elements for each other exchange no message.
+  /// Sends block `sent[r]` of `source` to each rank r, and stores its block in `received[r]` of `target`.
   @unsafe func allToAll(
     _ source: UnsafeRawPointer, sent: [Range<Int>], into target: UnsafeMutableRawPointer, received: [Range<Int>],
     _ element: ElementType
@@ -168,8 +159,7 @@ extension Communicator {
           MPI_Sendrecv(
             source + (out.lowerBound + min(start, out.count)) * stride, Int32(gives), element.type,
             gives > 0 ? Int32(to) : MPI_PROC_NULL, 0, target + (into.lowerBound + min(start, into.count)) * stride,
-            Int32(takes), element.type, takes > 0 ? Int32(from) : MPI_PROC_NULL, 0, handle,
-            nil))
+            Int32(takes), element.type, takes > 0 ? Int32(from) : MPI_PROC_NULL, 0, handle, nil))
       }
     }
   }
@@ -194,11 +184,8 @@ extension Communicator {
     }
   }
 
-  @unsafe func rawBarrier() throws(MPIError) {
-    unsafe try check("MPI_Barrier", MPI_Barrier(handle))
-  }
+  @unsafe func rawBarrier() throws(MPIError) { unsafe try check("MPI_Barrier", MPI_Barrier(handle)) }
 
-  /// Returns `range` in consecutive pieces of at most `size`.
   private func pieces(_ range: Range<Int>, of size: Int) -> some Sequence<Range<Int>> {
     stride(from: range.lowerBound, to: range.upperBound, by: size).lazy.map { $0..<min($0 + size, range.upperBound) }
   }
@@ -211,9 +198,7 @@ extension Communicator {
     precondition(bytes.count <= limit)
     try collective("send to a rank") { () throws(MPIError) in
       unsafe try withElements(of: &bytes) { base, count throws(MPIError) in
-        unsafe try check(
-          "MPI_Send",
-          MPI_Send(base, Int32(count), kinship_mpi_byte(), Int32(truncatingIfNeeded: peer), 0, handle))
+        unsafe try check("MPI_Send", MPI_Send(base, Int32(count), kinship_mpi_byte(), Int32(peer), 0, handle))
       }
     }
   }
@@ -225,37 +210,30 @@ extension Communicator {
       unsafe try withElements(of: &bytes) { base, count throws(MPIError) in
         unsafe try check(
           "MPI_Recv",
-          MPI_Recv(
-            base, Int32(count), kinship_mpi_byte(), Int32(truncatingIfNeeded: peer), 0, handle,
-            kinship_mpi_status_ignore()))
+          MPI_Recv(base, Int32(count), kinship_mpi_byte(), Int32(peer), 0, handle, kinship_mpi_status_ignore()))
       }
     }
   }
 }
 
-/// Counts the bytes that a rank receives in a collective if each piece travels once. An all-reduce counts as a
-/// reduce-scatter of equal shares and an all-gather of them. MPI may choose another algorithm, and ranks of one node
-/// exchange data in memory.
+/// Counts the bytes that a rank receives in a collective if each piece travels once, and an all-reduce is a
+/// reduce-scatter of equal shares and an all-gather. MPI may choose otherwise, and ranks of a node share memory.
 public struct Traffic: Sendable, Equatable {
   public let rank: Int
   public let size: Int
 
   public init(rank: Int, size: Int) {
     precondition(size > 0 && (0..<size).contains(rank))
-    self.rank = rank
-    self.size = size
+    (self.rank, self.size) = (rank, size)
   }
 
   /// Returns the bytes of a reduce-scatter: this rank's range, once from each other rank.
   public func reduceScatter(_ ranges: [Range<Int>], stride: Int) -> Int { (size - 1) * ranges[rank].count * stride }
-
   /// Returns the bytes of an all-gather: the ranges of all other ranks.
-  public func gather(_ ranges: [Range<Int>], stride: Int) -> Int {
-    (ranges.reduce(0) { $0 + $1.count } - ranges[rank].count) * stride
-  }
+  public func gather(_ ranges: [Range<Int>], stride: Int) -> Int { (ranges.total - ranges[rank].count) * stride }
 
-  /// Returns an upper bound on the bytes of a sum over touched rows (`TouchedRows`). Each rank has touched as many rows
-  /// of `width` elements as `touched` says; those that can overlap this rank's piece travel with their row numbers.
+  /// Returns an upper bound on the bytes of a sum over touched rows (`TouchedRows`) of `width` elements, as many as
+  /// `touched` says of each rank. Those that can overlap this rank's piece travel with their row numbers.
   public func touchedRows(_ touched: [Int], width: Int, pieces: [Range<Int>], stride: Int) -> Int {
     let integer = MemoryLayout<Int>.stride
     let own = pieces[rank].count

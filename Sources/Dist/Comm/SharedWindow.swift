@@ -2,23 +2,15 @@ internal import CMPI
 internal import Foundation
 public import Tensor
 
-/// A block of scalars in MPI-3 shared memory that all ranks of a node see.
-///
-/// The memory lives until the job ends. Freeing it is a collective, in which a rank that ends with an error must not
-/// wait for others. The file behind it is unlinked once all ranks have mapped it, so it leaves nothing behind.
+/// A block of scalars in MPI-3 shared memory that all ranks of a node see. Freeing it would be a collective.
 @safe
 public final class SharedWindow<S: Scalar> {
   /// The whole block, zero at first, aligned to 64 bytes. Its address differs between ranks.
   public let values: Tensor<S>
-
   private let node: Communicator
   private let window: MPI_Win?
 
-  /// Allocates `count` scalars on each node. All ranks of `node`, which share memory, must call it.
-  ///
-  /// - Parameter space: the file system that holds shared memory. Its free space is checked before the allocation,
-  ///   because touching a page that the file system cannot provide kills the process.
-  /// - Throws: `SharedMemoryError` if the space is too small; `MPIError`.
+  /// Allocates `count` scalars on each node. A page that `space` cannot provide would kill the process, so it throws.
   public init(count: Int, over node: Communicator, space: SharedMemorySpace? = .current) throws {
     // MPI guarantees no alignment.
     let bytes = count * MemoryLayout<S>.stride + Arena<S>.alignment
@@ -35,8 +27,7 @@ public final class SharedWindow<S: Scalar> {
       "MPI_Win_allocate_shared",
       MPI_Win_allocate_shared(
         MPI_Aint(node.rank == 0 ? bytes : 0), 1, kinship_mpi_info_null(), node.handle, &base, &window))
-    unsafe try node.check(
-      "MPI_Win_set_errhandler", MPI_Win_set_errhandler(window, kinship_mpi_errors_return()))
+    unsafe try node.check("MPI_Win_set_errhandler", MPI_Win_set_errhandler(window, kinship_mpi_errors_return()))
     unsafe try node.check("MPI_Win_shared_query", MPI_Win_shared_query(window, 0, &size, &unit, &base))
     // MPI_Win_sync is defined only within an epoch of loads and stores; this one is never closed.
     unsafe try node.check("MPI_Win_lock_all", MPI_Win_lock_all(Int32(MPI_MODE_NOCHECK), window))
@@ -49,8 +40,7 @@ public final class SharedWindow<S: Scalar> {
     unsafe self.window = window
   }
 
-  /// Makes the writes of each rank visible to all ranks of the node. All of them must call it, after they have written
-  /// and before they read what others wrote.
+  /// Makes the writes of each rank visible to all ranks of the node, which must call it after writing, before reading.
   public func publish() throws(MPIError) {
     unsafe try node.check("MPI_Win_sync", MPI_Win_sync(window))
     try node.barrier()
@@ -58,19 +48,12 @@ public final class SharedWindow<S: Scalar> {
   }
 }
 
-/// The file system that holds shared memory, with its size and free space.
+/// The file system that holds shared memory, with its size and free space in bytes.
 public struct SharedMemorySpace: Sendable {
   public let folder: String
-  /// The size in bytes.
   public let size: Int
-  /// The free space in bytes.
   public let free: Int
-
-  public init(folder: String, size: Int, free: Int) {
-    self.folder = folder
-    self.size = size
-    self.free = free
-  }
+  public init(folder: String, size: Int, free: Int) { (self.folder, self.size, self.free) = (folder, size, free) }
 
   /// The current state of the folder in which Open MPI creates its windows; nil if the system does not report it.
   public static var current: SharedMemorySpace? {
@@ -102,7 +85,6 @@ public struct SharedMemorySpace: Sendable {
 public struct SharedMemoryError: ExitCoded, CustomStringConvertible {
   public let host: String
   public let reason: String
-
   public var status: ExitStatus { .inputOutput }
   public var description: String { "no shared memory for the ranks of \(host): \(reason)" }
 }

@@ -1,30 +1,20 @@
 internal import Foundation
 
-/// A dataset that is open for reading: samples 0 ..< count over all its shards, in the order of import.
-///
-/// Captions, keys and labels are in memory, in their own bytes and about 30 more per sample; images are read on demand.
-/// Any number of threads may call all methods.
+/// A dataset that is open for reading by any number of threads. Captions, keys and labels are in memory.
 public final class Dataset: Sendable {
-  /// The checks that opening a dataset makes.
-  public enum Check: Sendable {
-    /// Checks that every shard exists, has the right size, and is unaltered apart from its images.
-    case sizes
-    /// Checks the images too, which reads every byte.
-    case checksums
-  }
+  /// The checks that opening a dataset makes: of every shard's size and checksum, by `sizes` without its images.
+  public enum Check: Sendable { case sizes, checksums }
 
   public let index: DatasetIndex
   /// The folder that holds the index and the shards.
   public let folder: String
   private let shards: [Shard]
-  /// The number of the first sample of each shard, followed by the count of all samples.
-  private let first: [Int]
-  /// The number of the first caption of each shard, followed by the count of all captions.
-  private let firstCaption: [Int]
+  /// The numbers of each shard's samples and captions.
+  private let samples: [Range<Int>]
+  private let captions: [Range<Int>]
   private let files = OpenFileCache()
 
-  /// Opens the dataset whose index is `path` or lies in the folder `path`. Throws a `DatasetError` for the first shard
-  /// that is missing, truncated or altered.
+  /// Opens the dataset at `path` or in this folder. Throws a `DatasetError` for the first missing or altered shard.
   public static func open(_ path: String, check: Check = .sizes) throws -> Dataset {
     let (index, folder) = try locate(path)
     let shards = try index.shards.map { entry in
@@ -36,23 +26,17 @@ public final class Dataset: Sendable {
   }
 
   private init(index: DatasetIndex, folder: String, shards: [Shard]) {
-    self.index = index
-    self.folder = folder
-    self.shards = shards
-    first = index.shards.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.samples) }
-    firstCaption = index.shards.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.captions) }
+    (self.index, self.folder, self.shards) = (index, folder, shards)
+    samples = index.shards.map(\.samples).endToEnd
+    captions = index.shards.map(\.captions).endToEnd
   }
 
   public var name: String { index.name }
   public var count: Int { index.totals.samples }
 
-  /// The SHA-256 of the dataset's name and its shards' SHA-256, in hexadecimal digits. Equal contents have equal
-  /// fingerprints.
+  /// The SHA-256 of the dataset's name and its shards' SHA-256, in hexadecimal digits.
   public var fingerprint: String {
-    var hasher = SHA256()
-    hasher.update(index.name.utf8)
-    for shard in index.shards { hasher.update("\0\(shard.sha256)".utf8) }
-    return hasher.finalize().hexadecimal
+    SHA256.hash(([index.name] + index.shards.map(\.sha256)).joined(separator: "\0").utf8).hexadecimal
   }
 
   /// Returns the encoded image of a sample.
@@ -77,7 +61,6 @@ public final class Dataset: Sendable {
 
   /// Returns the size of a sample's encoded image in bytes.
   public func imageSize(_ sample: Int) -> Int { at(sample) { $0.imageExtent($1).count } }
-
   public func captions(_ sample: Int) -> [String] { at(sample) { $0.captions($1) } }
   public func captionCount(_ sample: Int) -> Int { at(sample) { $0.captionCount($1) } }
 
@@ -89,9 +72,9 @@ public final class Dataset: Sendable {
 
   /// Returns the number of a sample's first caption in the dataset, or the count of all captions for sample `count`.
   public func firstCaption(_ sample: Int) -> Int {
-    if sample == count { return firstCaption[shards.count] }
+    if sample == count { return captions.last?.upperBound ?? 0 }
     let (number, row) = place(sample)
-    return firstCaption[number] + shards[number].firstCaption(row)
+    return captions[number].lowerBound + shards[number].firstCaption(row)
   }
 
   /// Returns the caption with this number in the dataset.
@@ -101,7 +84,6 @@ public final class Dataset: Sendable {
   }
 
   public func key(_ sample: Int) -> String { at(sample) { $0.key($1) } }
-
   /// Returns the number of a sample's class, or nil if it has none.
   public func label(_ sample: Int) -> Int? { at(sample) { $0.label($1) } }
 
@@ -110,18 +92,13 @@ public final class Dataset: Sendable {
     at(sample) { Self.sampleID(dataset: [UInt8](name.utf8), key: $0.keyBytes($1)) }
   }
 
-  /// Returns the first 8 bytes, as a big-endian number, of the SHA-256 of the dataset's name, a zero byte and the key
-  /// in UTF-8.
+  /// Returns the first 8 bytes, big-endian, of the SHA-256 of the dataset's name, a zero byte and the key.
   public static func sampleID(dataset: String, key: String) -> UInt64 {
     sampleID(dataset: [UInt8](dataset.utf8), key: [UInt8](key.utf8)[...])
   }
 
   private static func sampleID(dataset: [UInt8], key: ArraySlice<UInt8>) -> UInt64 {
-    var hasher = SHA256()
-    hasher.update(dataset)
-    hasher.update([0])
-    hasher.update(key)
-    return hasher.finalize().bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+    SHA256.hash(dataset + [0] + key).bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
   }
 
   private func at<R>(_ sample: Int, _ body: (Shard, Int) -> R) -> R {
@@ -129,24 +106,10 @@ public final class Dataset: Sendable {
     return body(shards[number], row)
   }
 
-  /// Returns the shard of a sample, and its number in the shard.
   private func place(_ sample: Int) -> (shard: Int, row: Int) {
     precondition(sample >= 0 && sample < count, "sample \(sample) of a dataset of \(count)")
-    let shard = shards.indices.last(holding: { first[$0] <= sample })
-    return (shard, sample - first[shard])
-  }
-}
-
-extension Range<Int> {
-  /// Returns the last index for which `holds` is true, by binary search. It must be true up to that index and false
-  /// after it; if it is true nowhere, the first index is returned.
-  func last(holding holds: (Int) -> Bool) -> Int {
-    var (low, high) = (lowerBound, upperBound)
-    while high - low > 1 {
-      let middle = (low + high) / 2
-      if holds(middle) { low = middle } else { high = middle }
-    }
-    return low
+    let shard = shards.indices.last(holding: { samples[$0].lowerBound <= sample })
+    return (shard, sample - samples[shard].lowerBound)
   }
 }
 
@@ -161,10 +124,7 @@ public struct DatasetSample: Hashable, Sendable {
   public var label: Int?
 
   public init(image: [UInt8], captions: [String], key: String, label: Int? = nil) {
-    self.image = image
-    self.captions = captions
-    self.key = key
-    self.label = label
+    (self.image, self.captions, self.key, self.label) = (image, captions, key, label)
   }
 }
 
@@ -177,9 +137,7 @@ public struct DatasetError: Error, ExitCoded, Hashable, CustomStringConvertible 
   public let status: ExitStatus
 
   public init(_ place: String, _ reason: String, status: ExitStatus = .badData) {
-    self.place = place
-    self.reason = reason
-    self.status = status
+    (self.place, self.reason, self.status) = (place, reason, status)
   }
 
   public var description: String { "\(place): \(reason)" }

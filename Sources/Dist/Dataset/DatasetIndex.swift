@@ -8,17 +8,13 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
     public var file: String
     public var samples: Int
     public var captions: Int
-    /// The offset of the encoded images in the file.
+    /// The offset and the size of the encoded images, and the size of the file, in bytes.
     public var imageOffset: Int
-    /// The size of the encoded images in bytes.
     public var imageBytes: Int
-    /// The size of the file in bytes.
     public var fileBytes: Int
-    /// The SHA-256 of the file, in hexadecimal digits.
+    /// The SHA-256 of the file, and of the file without its images, which covers everything that a reader trusts.
     public var sha256: String
-    /// The SHA-256 of the file without its images. It covers everything that a reader trusts and is quick to compute.
     public var restSHA256: String
-
     var imageExtent: Range<Int> { imageOffset..<imageOffset + imageBytes }
 
     enum CodingKeys: String, CodingKey {
@@ -45,28 +41,22 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
 
     /// Returns the sums over `shards`, or nil if they overflow.
     init?(_ shards: [Shard]) {
-      func sum(_ count: (Shard) -> Int) -> Int? {
-        var total = 0
-        for shard in shards {
+      var isTooLarge = false
+      func sum(_ count: (Shard) -> Int) -> Int {
+        shards.reduce(0) { total, shard in
           let (next, overflow) = total.addingReportingOverflow(count(shard))
-          guard !overflow else { return nil }
-          total = next
+          isTooLarge = isTooLarge || overflow
+          return next
         }
-        return total
       }
-      guard let samples = sum(\.samples), let captions = sum(\.captions), let imageBytes = sum(\.imageBytes),
-        let fileBytes = sum(\.fileBytes)
-      else { return nil }
-      self.samples = samples
-      self.captions = captions
-      self.imageBytes = imageBytes
-      self.fileBytes = fileBytes
+      (samples, captions) = (sum(\.samples), sum(\.captions))
+      (imageBytes, fileBytes) = (sum(\.imageBytes), sum(\.fileBytes))
+      if isTooLarge { return nil }
     }
   }
 
   public static let schema = "kinship/corpus/1"
   public static let fileName = "corpus.json"
-
   public var schema: String
   /// The dataset's name, which is part of every sample's identity.
   public var name: String
@@ -80,15 +70,10 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
   init(name: String, labels: [String], labeled: Bool, shards: [Shard]) throws(DatasetError) {
     guard let totals = Totals(shards) else { throw DatasetError(name, "its counts exceed 64 bits") }
     schema = Self.schema
-    self.name = name
-    self.labels = labels
-    self.labeled = labeled
-    self.shards = shards
-    self.totals = totals
+    (self.name, self.labels, self.labeled, self.shards, self.totals) = (name, labels, labeled, shards, totals)
   }
 
-  /// Reads an index and checks its schema, that its file names are plain, and that its counts are not negative and add
-  /// up.
+  /// Reads an index and checks its schema, that file names are plain, and that counts are possible and add up.
   public static func read(_ path: String) throws -> DatasetIndex {
     let bytes = try OpenFile.contents(path)
     let index: DatasetIndex
@@ -100,24 +85,22 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
   }
 
   private func check(_ path: String) throws(DatasetError) {
-    guard schema == Self.schema else {
-      throw DatasetError(path, "its schema is \(schema); this program reads \(Self.schema)")
+    func require(_ fact: Bool, _ problem: @autoclosure () -> String) throws(DatasetError) {
+      guard fact else { throw DatasetError(path, problem()) }
     }
-    guard !name.isEmpty else { throw DatasetError(path, "the dataset has no name") }
+    try require(schema == Self.schema, "its schema is \(schema); this program reads \(Self.schema)")
+    try require(!name.isEmpty, "the dataset has no name")
     for shard in shards {
       let name = shard.file
-      guard !name.isEmpty, !name.contains("/"), !name.utf8.contains(0), name != ".", name != ".." else {
-        throw DatasetError(path, "the shard name \"\(name)\" is not a plain file name")
-      }
-      guard min(shard.samples, shard.captions, shard.imageBytes, shard.fileBytes) >= 0 else {
-        throw DatasetError(path, "shard \(name) has a negative count")
-      }
-      guard shard.imageOffset >= 0, shard.imageOffset <= shard.fileBytes - shard.imageBytes else {
-        throw DatasetError(path, "shard \(name) claims images outside of the file")
-      }
+      let isPlain = !["", ".", ".."].contains(name) && !name.contains("/") && !name.utf8.contains(0)
+      try require(isPlain, "the shard name \"\(name)\" is not a plain file name")
+      let least = min(shard.samples, shard.captions, shard.imageBytes, shard.fileBytes)
+      try require(least >= 0, "shard \(name) has a negative count")
+      let isInside = shard.imageOffset >= 0 && shard.imageOffset <= shard.fileBytes - shard.imageBytes
+      try require(isInside, "shard \(name) claims images outside of the file")
     }
-    guard Set(shards.map(\.file)).count == shards.count else { throw DatasetError(path, "a shard is named twice") }
-    guard Totals(shards) == totals else { throw DatasetError(path, "its totals are not the sums over its shards") }
+    try require(Set(shards.map(\.file)).count == shards.count, "a shard is named twice")
+    try require(Totals(shards) == totals, "its totals are not the sums over its shards")
   }
 
   private static func reason(_ error: any Error) -> String {
@@ -131,7 +114,5 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
   }
 
   /// Publishes the index as `path`.
-  func write(to path: String) throws {
-    try Publish.write(json: self, to: path)
-  }
+  func write(to path: String) throws { try Publish.write(json: self, to: path) }
 }

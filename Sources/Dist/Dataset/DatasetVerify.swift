@@ -10,23 +10,18 @@ extension Dataset {
     public let problem: String?
   }
 
-  /// Reads every byte of every shard of the dataset at `path` and recomputes the SHA-256 of its file and its contents.
-  /// After a bad shard it continues with the next one; only a bad index throws.
+  /// Reads every byte of the dataset at `path`, and verifies files and contents. Only a bad index throws.
   public static func verify(_ path: String, each: (Verdict) -> Void = { _ in }) throws -> [Verdict] {
     let (index, folder) = try locate(path)
     return index.shards.map { entry in
-      let verdict = Verdict(
-        file: entry.file, samples: entry.samples, bytes: entry.fileBytes,
-        problem: problem(folder + "/" + entry.file, entry, index))
+      let problem = problem("\(folder)/\(entry.file)", entry, index)
+      let verdict = Verdict(file: entry.file, samples: entry.samples, bytes: entry.fileBytes, problem: problem)
       each(verdict)
       return verdict
     }
   }
 
-  /// Verifies the checksums of the datasets' files and reads each shard on one rank. Every rank must call it. All ranks
-  /// call `pause` equally often, after each shard, so that it can show the others that this rank makes progress.
-  ///
-  /// - Throws: `DatasetError` for the first altered shard of this rank, and the errors of `pause`.
+  /// Verifies each shard's checksum on one rank. All ranks call `pause` equally often. Throws for an altered shard.
   public static func verify(_ datasets: [Dataset], over ranks: Communicator, pause: () throws -> Void) throws {
     let shards = datasets.flatMap { dataset in dataset.index.shards.map { (dataset.folder, $0) } }
     for first in stride(from: 0, to: shards.count, by: ranks.size) {
@@ -44,11 +39,7 @@ extension Dataset {
       let shard = try Shard(path: path, entry: entry, dataset: index.name, labeled: index.labeled)
       let found = try shard.contentDigest()
       return found == shard.digest ? nil : "the SHA-256 of its contents is \(found), expected \(shard.digest)"
-    } catch let error as DatasetError {
-      return error.reason
-    } catch {
-      return "\(error)"
-    }
+    } catch { return (error as? DatasetError)?.reason ?? "\(error)" }
   }
 
   /// Returns the index at `path` or in the folder `path`, and its folder.
@@ -66,8 +57,7 @@ extension Dataset {
     return (try DatasetIndex.read(file), folder.isEmpty ? "." : folder)
   }
 
-  /// Checks a shard's file against the index: its size, and the SHA-256 of all of it or of all but its images. This
-  /// must come before the HDF5 library opens the file, because altered headers can crash the library.
+  /// Checks a shard's file before the HDF5 library opens it, because altered headers can crash the library.
   static func checkFile(_ path: String, _ entry: DatasetIndex.Shard, checksum: Bool) throws {
     guard FileManager.default.fileExists(atPath: path) else {
       throw DatasetError(path, "is missing; the index lists it")

@@ -1,9 +1,6 @@
 internal import Foundation
 
-/// Writes a dataset one shard at a time, and holds only that shard in memory.
-///
-/// Every shard is written under a temporary name, synced to the disk, read back, compared and renamed. The index is
-/// written last, so a folder without an index is an unfinished import.
+/// Writes a dataset, and holds one shard in memory. The index comes last: a folder without one is unfinished.
 public struct DatasetWriter: ~Copyable {
   /// The limits at which a shard is full, whichever is reached first.
   public struct Limits: Sendable {
@@ -12,8 +9,7 @@ public struct DatasetWriter: ~Copyable {
 
     public init(samples: Int = 16_384, bytes: Int = 256 << 20) {
       precondition(samples > 0 && bytes > 0)
-      self.samples = samples
-      self.bytes = bytes
+      (self.samples, self.bytes) = (samples, bytes)
     }
   }
 
@@ -22,15 +18,11 @@ public struct DatasetWriter: ~Copyable {
   private let labels: [String]
   private let labeled: Bool
   private let limits: Limits
-  private var builder: ShardBuilder
-  private var shards: [DatasetIndex.Shard]
-  private var identities: Set<UInt64>
+  private var builder = ShardBuilder()
+  private var shards: [DatasetIndex.Shard] = []
+  private var identities: Set<UInt64> = []
 
-  /// Begins a dataset in `folder`, which is created if it is missing and must not hold a dataset.
-  ///
-  /// - Parameters:
-  ///   - labeled: true if samples may have labels.
-  ///   - labels: the names of the classes, or none.
+  /// Begins a dataset in `folder`, which must not hold one. `labels` are the names of the classes, if they have any.
   public init(
     name: String, folder: String, labeled: Bool = false, labels: [String] = [], limits: Limits = Limits()
   ) throws {
@@ -40,21 +32,13 @@ public struct DatasetWriter: ~Copyable {
     guard !FileManager.default.fileExists(atPath: folder + "/" + DatasetIndex.fileName) else {
       throw DatasetError(folder, "already holds a dataset")
     }
-    self.name = name
-    self.folder = folder
-    self.labeled = labeled
-    self.labels = labels
-    self.limits = limits
-    builder = ShardBuilder()
-    shards = []
-    identities = []
+    (self.name, self.folder, self.labeled, self.labels, self.limits) = (name, folder, labeled, labels, limits)
   }
 
   /// The number of appended samples.
   public var count: Int { identities.count }
 
-  /// Adds a sample. Throws for an empty key or image, a zero byte in the key or a caption, a repeated key, and a label
-  /// without a class or beyond 31 bits.
+  /// Adds a sample. Throws for an empty or repeated key, an empty image, a zero byte in a text, and a wrong label.
   public mutating func append(_ sample: DatasetSample) throws {
     guard !sample.key.isEmpty, !sample.key.utf8.contains(0) else {
       throw DatasetError(name, "sample \(count): its key is empty or holds a zero byte")
@@ -83,8 +67,7 @@ public struct DatasetWriter: ~Copyable {
   }
 
   private mutating func writeShard() throws {
-    let digits = String(shards.count)
-    let name = "shard-" + String(repeating: "0", count: max(5 - digits.count, 0)) + digits + ".h5"
+    let name = "shard-\(shards.count.digits(5)).h5"
     let path = folder + "/" + name
     let draft = path + ".partial"
     do {

@@ -1,33 +1,15 @@
 internal import Foundation
 
-/// Prepares batches ahead of their use in threads, and returns them in the order of the steps.
-///
-/// It uses a fixed ring of batches, which the consumer recycles, so that the memory of images and lists of items is
-/// allocated only once. All workers prepare the samples of a batch together.
+/// Prepares a ring of batches, which the consumer recycles, ahead of their use in threads, in the order of the steps.
 public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
   /// Prepares item number `index` of a batch.
   public typealias Worker = (_ batch: Batch, _ index: Int, _ item: Item) throws -> Void
-
   private let state: State
   /// The total number of seconds that `next` has waited.
   public private(set) var waited = 0.0
 
-  /// - Parameters:
-  ///   - steps: the steps to prepare, in order.
-  ///   - batches: the ring of at least two batches: one is in use while the others are prepared.
-  ///   - workers: the number of threads.
-  ///   - plan: returns the items of a step; called once for each step, in order, by one thread at a time.
-  ///   - worker: returns the function with which a thread prepares items; called once on each thread.
-  public convenience init(
-    steps: Range<Int>, batches: [Batch], workers: Int, plan: @escaping @Sendable (Int) throws -> [Item],
-    worker: @escaping @Sendable () throws -> Worker
-  ) {
-    self.init(
-      steps: steps, batches: batches, workers: workers, append: { $1 += try plan($0) }, worker: worker)
-  }
-
-  /// Does the same with a plan that appends the items of a step to an empty list, whose memory earlier steps have
-  /// allocated.
+  /// Prepares the items of each step, which `plan` appends, in order, to an empty list with memory of earlier steps.
+  /// `worker` is called once on each thread.
   public init(
     steps: Range<Int>, batches: [Batch], workers: Int,
     append plan: @escaping @Sendable (_ step: Int, _ items: inout [Item]) throws -> Void,
@@ -38,8 +20,7 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
     self.state = state
     for number in 0..<workers {
       let thread = Thread { state.work(worker) }
-      thread.name = "loader \(number)"
-      thread.stackSize = 4 << 20
+      (thread.name, thread.stackSize) = ("loader \(number)", 4 << 20)
       thread.start()
     }
   }
@@ -74,36 +55,36 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
     private var jobs: [Int: Job] = [:]
     /// Empty lists for the items of coming steps, one for each batch of the ring.
     private var lists: [[Item]]
-    /// The step that the consumer gets next.
     private var wanted: Int
-    /// The step that is planned next.
     private var planned: Int
     private var failure: (any Error)?
     private var cancelled = false
 
     init(steps: Range<Int>, batches: [Batch], plan: @escaping @Sendable (Int, inout [Item]) throws -> Void) {
-      self.steps = steps
-      self.plan = plan
-      free = batches
+      (self.steps, self.plan, free) = (steps, plan, batches)
       lists = batches.map { _ in [] }
-      wanted = steps.lowerBound
-      planned = steps.lowerBound
+      (wanted, planned) = (steps.lowerBound, steps.lowerBound)
     }
 
     func work(_ make: () throws -> Worker) {
       let prepare: Worker
-      do {
-        prepare = try make()
-      } catch {
-        return fail(error)
-      }
+      do { prepare = try make() } catch { return change { failure = failure ?? error } }
       while let (step, batch, index, item) = take() {
-        do {
-          try prepare(batch, index, item)
-          finish(step, item: index, nil)
-        } catch {
-          finish(step, item: index, error)
+        let outcome = Result { try prepare(batch, index, item) }
+        change {
+          jobs[step]?.finished += 1
+          Progress.made()
+          guard case .failure(let error) = outcome, index < jobs[step]?.failure?.index ?? Int.max else { return }
+          jobs[step]?.failure = (index, error)
         }
+      }
+    }
+
+    /// Changes the state and wakes all that wait for a change.
+    private func change(_ body: () -> Void) {
+      condition.withLock {
+        body()
+        condition.broadcast()
       }
     }
 
@@ -118,37 +99,19 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
           return (step, job.batch, job.started, job.items[job.started])
         }
         if planned == steps.upperBound { return nil }
-        if let batch = free.popLast() {
-          do {
-            var items = lists.removeFirst()
-            try plan(planned, &items)
-            jobs[planned] = Job(batch: batch, items: items)
-            planned += 1
-          } catch {
-            failure = error
-          }
-          condition.broadcast()
-        } else {
+        guard let batch = free.popLast() else {
           condition.wait()
+          continue
         }
+        do {
+          var items = lists.removeFirst()
+          try plan(planned, &items)
+          jobs[planned] = Job(batch: batch, items: items)
+          planned += 1
+        } catch { failure = error }
+        condition.broadcast()
       }
       return nil
-    }
-
-    private func finish(_ step: Int, item index: Int, _ error: (any Error)?) {
-      condition.lock()
-      defer { condition.unlock() }
-      jobs[step]?.finished += 1
-      Progress.made()
-      if let error, index < jobs[step]?.failure?.index ?? Int.max { jobs[step]?.failure = (index, error) }
-      condition.broadcast()
-    }
-
-    private func fail(_ error: any Error) {
-      condition.lock()
-      defer { condition.unlock() }
-      failure = failure ?? error
-      condition.broadcast()
     }
 
     func next() throws -> Batch? {
@@ -166,8 +129,8 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       }
     }
 
-    /// Returns the wanted step's batch if it is finished.
     private func takeFinished() throws -> Batch? {
+      let isFinished = jobs[wanted].map { $0.finished == $0.items.count } ?? false
       guard isFinished, var job = jobs.removeValue(forKey: wanted) else { return nil }
       if let failure = job.failure {
         jobs[wanted] = job
@@ -182,23 +145,7 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       return job.batch
     }
 
-    private var isFinished: Bool {
-      guard let job = jobs[wanted] else { return false }
-      return job.finished == job.items.count
-    }
-
-    func recycle(_ batch: Batch) {
-      condition.lock()
-      defer { condition.unlock() }
-      free.append(batch)
-      condition.broadcast()
-    }
-
-    func cancel() {
-      condition.lock()
-      defer { condition.unlock() }
-      cancelled = true
-      condition.broadcast()
-    }
+    func recycle(_ batch: Batch) { change { free.append(batch) } }
+    func cancel() { change { cancelled = true } }
   }
 }

@@ -1,12 +1,8 @@
 internal import Synchronization
 internal import Tensor
 
-/// Chooses the samples of the global batch of each step as a function of the seed and the step. It is the same for any
-/// number of ranks, so a run can resume at any step.
-///
-/// Each dataset is an endless stream of passes, each in an order of its own. An epoch takes the next
-/// round(weight · samples) of each dataset's stream and shuffles them together. With weight 1 every sample is seen once
-/// per epoch, with weight 2 twice, and with weight 0.5 once in two epochs.
+/// Chooses the samples of each step's global batch from the seed and the step alone. A dataset is an endless stream of
+/// passes, each in an order of its own. An epoch shuffles the next round(weight · samples) of each stream together.
 public final class Sampler: Sendable {
   /// One sample of a batch.
   public struct Draw: Sendable, Hashable {
@@ -31,22 +27,17 @@ public final class Sampler: Sendable {
   private struct Epoch {
     var number: Int?
     var draws: [Draw] = []
-    /// The order of one pass through a dataset.
     var order: [Int] = []
   }
 
-  /// - Parameters:
-  ///   - datasets: the number of samples and the weight of each dataset.
-  ///   - batch: the size N of the global batch.
-  ///   - wrap: true to fill an epoch's last incomplete batch from the epoch's beginning, false to drop it.
+  /// An epoch's last incomplete batch is filled from the epoch's beginning if `wrap`, or else dropped.
   public init(datasets: [(count: Int, weight: Double)], batch: Int, seed: UInt64, wrap: Bool) throws(SamplerError) {
     precondition(batch > 0 && datasets.allSatisfy { $0.count >= 0 && $0.weight >= 0 })
     let shares = datasets.map { (Double($0.count) * $0.weight).rounded() }
     let total = shares.reduce(0, +)
     guard total <= Self.longestEpoch else { throw SamplerError.epochTooLong(samples: total) }
     self.datasets = zip(datasets, shares).map { ($0.count, Int($1)) }
-    self.batch = batch
-    self.seed = seed
+    (self.batch, self.seed) = (batch, seed)
     samplesPerEpoch = Int(total)
     guard samplesPerEpoch >= batch else { throw SamplerError.tooFew(samples: samplesPerEpoch, batch: batch) }
     stepsPerEpoch = wrap ? (samplesPerEpoch + batch - 1) / batch : samplesPerEpoch / batch
@@ -79,18 +70,13 @@ public final class Sampler: Sendable {
     draws.removeAll(keepingCapacity: true)
     draws.reserveCapacity(samplesPerEpoch)
     for (dataset, (count, share)) in datasets.enumerated() where count > 0 {
-      var position = epoch * share
-      let end = position + share
-      while position < end {
-        let pass = position / count
+      let own = epoch * share..<(epoch + 1) * share
+      for pass in own.lowerBound / count..<(own.upperBound + count - 1) / count {
         order.removeAll(keepingCapacity: true)
         order.append(contentsOf: 0..<count)
         shuffle(&order, "order of a corpus", keys: UInt64(dataset), UInt64(pass))
-        let next = min(end, (pass + 1) * count)
-        for place in position..<next {
-          draws.append(Draw(dataset: dataset, sample: order[place - pass * count], pass: pass))
-        }
-        position = next
+        let places = own.clamped(to: pass * count..<(pass + 1) * count)
+        for place in places { draws.append(Draw(dataset: dataset, sample: order[place - pass * count], pass: pass)) }
       }
     }
     shuffle(&draws, "order of an epoch", keys: UInt64(epoch), 0)
@@ -104,11 +90,8 @@ public final class Sampler: Sendable {
 
 /// The reason why a sampler cannot draw batches.
 public enum SamplerError: ExitCoded, Equatable, CustomStringConvertible {
-  /// An epoch has fewer samples than a global batch.
   case tooFew(samples: Int, batch: Int)
-  /// The weights ask for an epoch that is too long.
   case epochTooLong(samples: Double)
-
   public var status: ExitStatus { .badData }
   public var description: String {
     switch self {

@@ -1,10 +1,7 @@
-/// The names in a dataset shard, in the order in which its contents are hashed.
-///
-/// The bytes of all samples are stored end to end; those of sample i are `offsets[i]` ..< `offsets[i + 1]`. The
-/// captions of sample i have the numbers `first[i]` ..< `first[i + 1]`.
+/// The names in a dataset shard, in the order in which its contents are hashed. The bytes of sample i lie at
+/// `offsets[i]` ..< `offsets[i + 1]`; its captions have the numbers `first[i]` ..< `first[i + 1]`.
 enum ShardLayout {
   static let schema = "kinship/corpus-shard/1"
-
   static let imageBytes = "images/bytes"
   static let imageOffsets = "images/offsets"
   static let captionBytes = "captions/bytes"
@@ -14,26 +11,9 @@ enum ShardLayout {
   static let keyOffsets = "keys/offsets"
   /// The labels, absent from a dataset without labels; −1 for a sample without one.
   static let labels = "labels"
-
-  /// The attributes of the file's root.
-  enum Attribute {
-    static let schema = "schema"
-    static let dataset = "corpus"
-    static let samples = "samples"
-    static let captions = "captions"
-    static let sha256 = "sha256"
-  }
 }
 
-extension SHA256 {
-  /// Adds numbers in their stored little-endian form.
-  mutating func update<T: HDF5Element>(numbers: [T]) {
-    unsafe numbers.withUnsafeBytes { unsafe update($0) }
-  }
-}
-
-/// A shard that is open for reading. Captions and keys are in memory; images are read on demand, without the HDF5
-/// library.
+/// A shard that is open for reading. Captions and keys are in memory; images are read on demand, past the HDF5 library.
 struct Shard: Sendable {
   let path: String
   let entry: DatasetIndex.Shard
@@ -67,9 +47,9 @@ struct Shard: Sendable {
     func require(_ fact: Bool, _ reason: @autoclosure () -> String) throws(DatasetError) {
       guard fact else { throw DatasetError(path, reason()) }
     }
-    let schema = try file.attributes.string(ShardLayout.Attribute.schema)
+    let schema = try file.attributes.string("schema")
     try require(schema == ShardLayout.schema, "its schema is \(schema), expected \(ShardLayout.schema)")
-    let owner = try file.attributes.string(ShardLayout.Attribute.dataset)
+    let owner = try file.attributes.string("corpus")
     try require(owner == dataset, "belongs to the dataset \"\(owner)\", not to \"\(dataset)\"")
 
     var extents: [Range<Int>] = []
@@ -103,20 +83,15 @@ struct Shard: Sendable {
     captionFirst = first.map(UInt32.init)
     keys = try strings(ShardLayout.keyBytes, ShardLayout.keyOffsets, count: entry.samples)
     labels = labeled ? try find(ShardLayout.labels, count: entry.samples).read(Int32.self) : nil
-
-    digest = try file.attributes.string(ShardLayout.Attribute.sha256)
-    self.path = path
-    self.entry = entry
-    self.extents = extents
+    digest = try file.attributes.string("sha256")
+    (self.path, self.entry, self.extents) = (path, entry, extents)
   }
 
-  /// Returns the range of image `index` in the file.
   func imageExtent(_ index: Int) -> Range<Int> {
     entry.imageOffset + Int(imageOffsets[index])..<entry.imageOffset + Int(imageOffsets[index + 1])
   }
 
   func captions(_ index: Int) -> [String] { captionRange(index).map { captions[$0] } }
-  /// Returns the number of a sample's first caption within the shard.
   func firstCaption(_ index: Int) -> Int { Int(captionFirst[index]) }
   func captionCount(_ index: Int) -> Int { captionRange(index).count }
   func caption(_ index: Int, choice: Int) -> String { captions[captionRange(index).lowerBound + choice] }
@@ -152,9 +127,7 @@ struct PackedStrings: Sendable {
   }
 
   var count: Int { offsets.count - 1 }
-
   func bytes(_ index: Int) -> ArraySlice<UInt8> { bytes[Int(offsets[index])..<Int(offsets[index + 1])] }
-
   subscript(index: Int) -> String { String(decoding: bytes(index), as: UTF8.self) }
 }
 
@@ -174,7 +147,6 @@ struct ShardBuilder {
   private var keys = Strings()
   private var labels: [Int32] = []
 
-  /// Byte strings end to end, with the offset of each and the end of the last.
   private struct Strings {
     var bytes: [UInt8] = []
     var offsets: [UInt64] = [0]
@@ -200,16 +172,14 @@ struct ShardBuilder {
   }
 
   /// Writes the shard as the new file `path`. Returns the SHA-256 of its contents and the offset of its images.
-  func write(
-    to path: String, dataset: String, labeled: Bool
-  ) throws(HDF5Error) -> (digest: String, imageOffset: Int) {
+  func write(to path: String, dataset: String, labeled: Bool) throws(HDF5Error) -> (digest: String, imageOffset: Int) {
     let file = try HDF5File.create(path)
     var hasher = SHA256()
     @discardableResult
     func put<T: HDF5Element>(_ name: String, _ values: [T], _ hasher: inout SHA256) throws(HDF5Error) -> HDF5Dataset {
       let array = try file.createDataset(name, T.hdf5Type, shape: [values.count])
       try array.write(values)
-      hasher.update(numbers: values)
+      unsafe values.withUnsafeBytes { unsafe hasher.update($0) }
       return array
     }
     let stored = try put(ShardLayout.imageBytes, images.bytes, &hasher)
@@ -221,11 +191,11 @@ struct ShardBuilder {
     try put(ShardLayout.keyOffsets, keys.offsets, &hasher)
     if labeled { try put(ShardLayout.labels, labels, &hasher) }
     let digest = hasher.finalize().hexadecimal
-    try file.attributes.set(ShardLayout.Attribute.schema, ShardLayout.schema)
-    try file.attributes.set(ShardLayout.Attribute.dataset, dataset)
-    try file.attributes.set(ShardLayout.Attribute.samples, samples)
-    try file.attributes.set(ShardLayout.Attribute.captions, captionCount)
-    try file.attributes.set(ShardLayout.Attribute.sha256, digest)
+    try file.attributes.set("schema", ShardLayout.schema)
+    try file.attributes.set("corpus", dataset)
+    try file.attributes.set("samples", samples)
+    try file.attributes.set("captions", captionCount)
+    try file.attributes.set("sha256", digest)
     try file.close()
     return (digest, stored.fileOffset ?? 0)
   }

@@ -2,15 +2,12 @@ internal import Foundation
 internal import Synchronization
 package import Tensor
 
-/// An open file that any thread can read at any offset, or that is written from front to back.
-///
-/// Files are read and not mapped: a mapped file that shrinks kills the process, while a short read is an error. Numbers
-/// are stored as they lie in memory, because every processor that we build for is little-endian, as the files are.
+/// An open file. It is not mapped, because a mapped file that shrinks kills the process. Numbers are little-endian.
 package final class OpenFile: Sendable {
   package let path: String
-  private let descriptor: Int32
+  fileprivate let descriptor: Int32
 
-  private init(_ path: String, _ action: String, _ flags: Int32) throws(FileError) {
+  init(_ path: String, _ action: String, _ flags: Int32) throws(FileError) {
     self.path = path
     descriptor = unsafe path.withCString { unsafe open($0, flags | O_CLOEXEC, 0o666) }
     if descriptor < 0 { throw FileError.system(action, path) }
@@ -34,26 +31,31 @@ package final class OpenFile: Sendable {
   }
 
   /// Opens an existing file to overwrite parts of it.
-  package static func changing(_ path: String) throws(FileError) -> OpenFile {
-    try OpenFile(path, "open", O_WRONLY)
-  }
-
+  package static func changing(_ path: String) throws(FileError) -> OpenFile { try OpenFile(path, "open", O_WRONLY) }
   /// Returns the size of the file in bytes.
   package func size() throws(FileError) -> Int { Int(try status().st_size) }
 
   /// Fills `buffer` with the bytes that begin at `offset`. Throws if the file ends before.
   @unsafe package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileError) {
-    var done = 0
-    while done < buffer.count {
+    try transfer(buffer.count, "read") { done throws(FileError) in
       let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
       let count = unsafe pread(descriptor, rest.baseAddress, rest.count, off_t(offset + done))
-      if count < 0, errno == EINTR { continue }
-      if count < 0 { throw FileError.system("read", path) }
-      if count == 0 {
-        let reason = "it ends at byte \(offset + done), \(buffer.count - done) bytes short"
-        throw FileError(action: "read", path: path, reason: reason)
-      }
-      done += count
+      guard count == 0 else { return count }
+      let reason = "it ends at byte \(offset + done), \(buffer.count - done) bytes short"
+      throw FileError(action: "read", path: path, reason: reason)
+    }
+  }
+
+  /// Repeats a system call, which returns how many bytes it has moved, until `count` bytes are.
+  private func transfer(
+    _ count: Int, _ action: String, _ call: (_ done: Int) throws(FileError) -> Int
+  ) throws(FileError) {
+    var done = 0
+    while done < count {
+      let moved = try call(done)
+      if moved < 0, errno == EINTR { continue }
+      if moved < 0 { throw FileError.system(action, path) }
+      done += moved
       Progress.made()
     }
   }
@@ -71,26 +73,17 @@ package final class OpenFile: Sendable {
 
   /// Appends bytes.
   @unsafe package func append(_ buffer: UnsafeRawBufferPointer) throws(FileError) {
-    var done = 0
-    while done < buffer.count {
+    try transfer(buffer.count, "write") { done in
       let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
-      let count = unsafe write(descriptor, rest.baseAddress, rest.count)
-      if count < 0, errno == EINTR { continue }
-      if count < 0 { throw FileError.system("write", path) }
-      done += count
-      Progress.made()
+      return unsafe write(descriptor, rest.baseAddress, rest.count)
     }
   }
 
   /// Overwrites the bytes that begin at `offset`.
   @unsafe package func overwrite(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileError) {
-    var done = 0
-    while done < buffer.count {
+    try transfer(buffer.count, "write") { done in
       let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
-      let count = unsafe pwrite(descriptor, rest.baseAddress, rest.count, off_t(offset + done))
-      if count < 0, errno == EINTR { continue }
-      if count < 0 { throw FileError.system("write", path) }
-      done += count
+      return unsafe pwrite(descriptor, rest.baseAddress, rest.count, off_t(offset + done))
     }
   }
 
@@ -101,8 +94,7 @@ package final class OpenFile: Sendable {
 
   /// Appends little-endian integers.
   package func append<I: FixedWidthInteger & BitwiseCopyable>(_ array: [I]) throws(FileError) {
-    var array = array
-    try unsafe array.withUnsafeMutableBufferPointer { buffer throws(FileError) in
+    try unsafe array.withUnsafeBufferPointer { buffer throws(FileError) in
       try unsafe append(UnsafeRawBufferPointer(buffer))
     }
   }
@@ -115,9 +107,9 @@ package final class OpenFile: Sendable {
   }
 
   /// Waits until the file's bytes are on the disk.
-  package func sync() throws(FileError) {
-    if fsync(descriptor) != 0 { throw FileError.system("sync", path) }
-  }
+  package func sync() throws(FileError) { if fsync(descriptor) != 0 { throw FileError.system("sync", path) } }
+  /// Asks the system to drop the cached pages of a synced file; it may ignore the hint.
+  func forget() { _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
 
   private func status() throws(FileError) -> stat {
     var status = stat()
@@ -126,10 +118,7 @@ package final class OpenFile: Sendable {
   }
 }
 
-// MARK: Whole files and digests
-
 extension OpenFile {
-  /// Returns all bytes of a small file.
   static func contents(_ path: String) throws(FileError) -> [UInt8] {
     let file = try reading(path)
     return try file.read(try file.size(), of: UInt8.self, at: 0)
@@ -151,15 +140,12 @@ extension OpenFile {
     if let failure { throw failure }
   }
 
-  /// Adds the bytes in `range` to a hash.
   func hash(_ range: Range<Int>, into hasher: inout SHA256) throws(FileError) {
     let block = 1 << 20
     var bytes: [UInt8] = []
-    var at = range.lowerBound
-    while at < range.upperBound {
+    for at in stride(from: range.lowerBound, to: range.upperBound, by: block) {
       try read(min(block, range.upperBound - at), at: at, into: &bytes)
       hasher.update(bytes)
-      at += bytes.count
     }
   }
 
@@ -172,8 +158,7 @@ extension OpenFile {
   }
 }
 
-/// A cache of at most `limit` open files, so that a dataset of thousands of shards does not exhaust the process's file
-/// descriptors.
+/// A cache of at most `limit` open files, so that thousands of shards do not exhaust the process's file descriptors.
 final class OpenFileCache: Sendable {
   private struct State {
     var open: [Int: OpenFile] = [:]
@@ -181,10 +166,8 @@ final class OpenFileCache: Sendable {
     var order: [Int] = []
   }
 
-  private let limit: Int
+  private let limit = 128
   private let state = Mutex(State())
-
-  init(limit: Int = 128) { self.limit = limit }
 
   /// Returns the open file with number `index`, whose path is `path`. A dropped file is closed after its last read.
   func file(_ index: Int, path: String) throws(FileError) -> OpenFile {
@@ -208,34 +191,23 @@ public final class LockTrial {
   /// The result of a request for an exclusive lock.
   public enum Outcome: Sendable, Codable, Equatable {
     case granted
-    /// Another process holds the lock.
     case held
-    /// The request failed with this message of the system.
     case failed(String)
   }
 
-  private let path: String
-  private let descriptor: Int32
-
+  private let file: OpenFile
   /// Opens an existing file to read and write.
-  public init(_ path: String) throws {
-    self.path = path
-    descriptor = unsafe path.withCString { unsafe open($0, O_RDWR | O_CLOEXEC) }
-    if descriptor < 0 { throw FileError.system("open", path) }
-  }
-
-  deinit { close(descriptor) }
+  public init(_ path: String) throws { file = try OpenFile(path, "open", O_RDWR) }
 
   /// Requests a lock on the whole file without waiting. A granted lock is held until this object is released.
   public func lock(_ kind: Kind) -> Outcome {
     let result: Int32
     switch kind {
-    case .flock: result = flock(descriptor, LOCK_EX | LOCK_NB)
+    case .flock: result = flock(file.descriptor, LOCK_EX | LOCK_NB)
     case .fcntl:
       var whole = flock()
-      whole.l_type = Int16(F_WRLCK)
-      whole.l_whence = Int16(SEEK_SET)
-      result = unsafe fcntl(descriptor, F_SETLK, &whole)
+      (whole.l_type, whole.l_whence) = (Int16(F_WRLCK), Int16(SEEK_SET))
+      result = unsafe fcntl(file.descriptor, F_SETLK, &whole)
     }
     if result == 0 { return .granted }
     let code = errno
@@ -251,7 +223,6 @@ public struct FileError: Error, ExitCoded, Hashable, CustomStringConvertible {
   public let path: String
   /// The system's error message, or what was found instead of what was expected.
   public let reason: String
-
   public var status: ExitStatus { .inputOutput }
   public var description: String { "cannot \(action) \(path): \(reason)" }
 

@@ -2,36 +2,22 @@ internal import Foundation
 
 /// Changes files and folders so that a crash at any moment leaves either the old state or the new one.
 package enum Publish {
-  /// Writes the file `path` under a temporary name, syncs it to the disk, and renames it, which replaces an existing
-  /// file. If `body` throws, the existing file stays and the temporary one is removed.
-  ///
-  /// - Parameter failure: converts errors of the system to the error type of `body`.
-  package static func file<Failure: Error>(
-    _ path: String, raising failure: (FileError) -> Failure, body: (OpenFile) throws(Failure) -> Void
-  ) throws(Failure) {
+  /// Writes the file `path` under a temporary name, syncs and renames it. After a failure an existing file stays.
+  package static func file(_ path: String, body: (OpenFile) throws(FileError) -> Void) throws(FileError) {
     let temporary = "\(path).\(UUID().uuidString).partial"
-    let file: OpenFile
+    let file = try OpenFile.creating(temporary)
     do throws(FileError) {
-      file = try OpenFile.creating(temporary)
-    } catch { throw failure(error) }
-    do throws(Failure) {
       try body(file)
-    } catch {
-      remove(temporary)
-      throw error
-    }
-    do throws(FileError) {
       try file.sync()
       try rename(temporary, to: path)
     } catch {
       remove(temporary)
-      throw failure(error)
+      throw error
     }
   }
 
-  /// Writes `bytes` as the file `path`.
   static func write(_ bytes: [UInt8], to path: String) throws(FileError) {
-    try file(path, raising: { $0 }, body: { file throws(FileError) in try file.append(bytes) })
+    try file(path) { file throws(FileError) in try file.append(bytes) }
   }
 
   /// Writes a value as the JSON file `path`, in the form of `JSONEncoder.readable`.
@@ -56,11 +42,10 @@ package enum Publish {
 
   /// Removes a file, or a folder with its contents. Does nothing if it does not exist.
   package static func removeAll(_ path: String) throws(FileError) {
-    do {
-      try FileManager.default.removeItem(atPath: path)
-    } catch CocoaError.fileNoSuchFile {
-      return
-    } catch { throw FileError(action: "remove", path: path, reason: error.localizedDescription) }
+    do { try FileManager.default.removeItem(atPath: path) } catch {
+      if case CocoaError.fileNoSuchFile = error { return }
+      throw FileError(action: "remove", path: path, reason: error.localizedDescription)
+    }
   }
 
   /// Renames a file or folder, which replaces a file of that name, and syncs the change to the disk.
@@ -73,35 +58,21 @@ package enum Publish {
   package static func link(_ path: String, to target: String) throws(FileError) {
     let temporary = "\(path).\(UUID().uuidString).partial"
     if unsafe symlink(target, temporary) != 0 { throw FileError.system("create", temporary) }
-    do throws(FileError) {
-      try rename(temporary, to: path)
-    } catch {
+    do throws(FileError) { try rename(temporary, to: path) } catch {
       remove(temporary)
       throw error
     }
   }
 
   /// Syncs a folder's list of names to the disk.
-  package static func sync(folder path: String) throws(FileError) { try sync(path, O_RDONLY | O_DIRECTORY) }
+  package static func sync(folder path: String) throws(FileError) {
+    try OpenFile(path, "open", O_RDONLY | O_DIRECTORY).sync()
+  }
 
   /// Syncs a file that other code has written to the disk.
-  package static func sync(file path: String) throws(FileError) { try sync(path, O_RDONLY) }
-
+  package static func sync(file path: String) throws(FileError) { try OpenFile(path, "open", O_RDONLY).sync() }
   /// Asks the system to drop the cached pages of a synced file, so that the next read comes from the disk.
-  package static func forget(file path: String) throws(FileError) {
-    let descriptor = unsafe path.withCString { unsafe open($0, O_RDONLY | O_CLOEXEC) }
-    if descriptor < 0 { throw FileError.system("open", path) }
-    defer { close(descriptor) }
-    // The result does not matter: a file system may ignore the hint.
-    _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
-  }
-
-  private static func sync(_ path: String, _ flags: Int32) throws(FileError) {
-    let descriptor = unsafe path.withCString { unsafe open($0, flags | O_CLOEXEC) }
-    if descriptor < 0 { throw FileError.system("open", path) }
-    defer { close(descriptor) }
-    if fsync(descriptor) != 0 { throw FileError.system("sync", path) }
-  }
+  package static func forget(file path: String) throws(FileError) { try OpenFile(path, "open", O_RDONLY).forget() }
 
   /// Returns the free bytes on the file system of `path`, without the blocks reserved for root.
   package static func available(at path: String) throws(FileError) -> Int {
@@ -113,7 +84,7 @@ package enum Publish {
   /// Throws if the file system of the folder `path` has less than `bytes` free. The error names the file `target`.
   package static func requireSpace(
     _ bytes: Int, at path: String, for target: String,
-    available: (String) throws(FileError) -> Int = { path throws(FileError) in try Publish.available(at: path) }
+    available: (String) throws(FileError) -> Int = Publish.available(at:)
   ) throws(FileError) {
     let free = try available(path)
     guard bytes <= free else {
@@ -134,11 +105,18 @@ package enum Publish {
 }
 
 extension JSONEncoder {
-  /// An encoder for JSON files that people read: indented, with sorted keys and plain slashes. Equal values give equal
-  /// bytes.
+  /// An encoder for JSON files that people read, with sorted keys. Equal values give equal bytes.
   static var readable: JSONEncoder {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     return encoder
+  }
+}
+
+extension BinaryInteger {
+  /// Returns the number in digits, with leading zeros if it has fewer than `width`.
+  func digits(_ width: Int, radix: Int = 10) -> String {
+    let text = String(self, radix: radix)
+    return String(repeating: "0", count: max(width - text.count, 0)) + text
   }
 }

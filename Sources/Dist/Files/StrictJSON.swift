@@ -1,13 +1,9 @@
-/// A JSON document from an untrusted file.
-///
-/// It is stricter than Foundation's decoder: a repeated key is an error, and objects keep their order.
+/// A JSON document from an untrusted file. A repeated key is an error, and objects keep their order.
 package enum StrictJSON: Hashable, Sendable {
   case object([Member])
   case array([StrictJSON])
   case string(String)
-  /// A number without a fraction or an exponent that fits 64 bits.
   case integer(Int)
-  /// Any other number, as it is written in the document.
   case number(String)
   case bool(Bool)
   case null
@@ -39,7 +35,8 @@ package enum StrictJSON: Hashable, Sendable {
   package static func parse(_ bytes: [UInt8]) throws(Problem) -> StrictJSON {
     var parser = JSONParser(bytes: bytes)
     let value = try parser.value(depth: 0)
-    try parser.finish()
+    parser.skipSpace()
+    guard parser.at == bytes.count else { throw parser.fail("something follows the end of the document") }
     return value
   }
 
@@ -51,8 +48,7 @@ package enum StrictJSON: Hashable, Sendable {
       case "\"": quoted += "\\\""
       case "\\": quoted += "\\\\"
       case "\u{0}"..<" ":
-        let digits = String(scalar.value, radix: 16)
-        quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        quoted += "\\u" + scalar.value.digits(4, radix: 16)
       default: quoted.unicodeScalars.append(scalar)
       }
     }
@@ -60,24 +56,13 @@ package enum StrictJSON: Hashable, Sendable {
   }
 }
 
-/// Parses one document from front to back.
 private struct JSONParser {
   /// A limit on nesting that bounds the recursion. No file of ours is nested as deeply.
   static let deepest = 32
-
   let bytes: [UInt8]
   var at = 0
-
   func fail(_ reason: String) -> StrictJSON.Problem { StrictJSON.Problem(offset: at, reason: reason) }
-
-  mutating func skipSpace() {
-    while at < bytes.count {
-      switch bytes[at] {
-      case 0x20, 0x0A, 0x0D, 0x09: at += 1
-      default: return
-      }
-    }
-  }
+  mutating func skipSpace() { while at < bytes.count, " \n\r\t".utf8.contains(bytes[at]) { at += 1 } }
 
   /// Returns the next byte that is not white space, without consuming it.
   mutating func peek() throws(StrictJSON.Problem) -> UInt8 {
@@ -89,11 +74,6 @@ private struct JSONParser {
   mutating func take(_ character: Unicode.Scalar) throws(StrictJSON.Problem) {
     guard try peek() == UInt8(ascii: character) else { throw fail("expected '\(character)'") }
     at += 1
-  }
-
-  mutating func finish() throws(StrictJSON.Problem) {
-    skipSpace()
-    guard at == bytes.count else { throw fail("something follows the end of the document") }
   }
 
   mutating func value(depth: Int) throws(StrictJSON.Problem) -> StrictJSON {
@@ -112,38 +92,35 @@ private struct JSONParser {
   mutating func object(depth: Int) throws(StrictJSON.Problem) -> StrictJSON {
     var members: [StrictJSON.Member] = []
     var keys: Set<String> = []
-    try take("{")
-    if try peek() == UInt8(ascii: "}") {
-      at += 1
-      return .object([])
+    try list(to: "}") { parser throws(StrictJSON.Problem) in
+      guard try parser.peek() == UInt8(ascii: "\"") else { throw parser.fail("expected a key in quotes") }
+      let key = try parser.string()
+      guard keys.insert(key).inserted else { throw parser.fail("the key \(StrictJSON.quote(key)) appears twice") }
+      try parser.take(":")
+      members.append(.init(key: key, value: try parser.value(depth: depth + 1)))
     }
-    while true {
-      guard try peek() == UInt8(ascii: "\"") else { throw fail("expected a key in quotes") }
-      let key = try string()
-      guard keys.insert(key).inserted else { throw fail("the key \(StrictJSON.quote(key)) appears twice") }
-      try take(":")
-      members.append(.init(key: key, value: try value(depth: depth + 1)))
-      if try peek() == UInt8(ascii: "}") { break }
-      try take(",")
-    }
-    at += 1
     return .object(members)
   }
 
   mutating func array(depth: Int) throws(StrictJSON.Problem) -> StrictJSON {
     var values: [StrictJSON] = []
-    try take("[")
-    if try peek() == UInt8(ascii: "]") {
-      at += 1
-      return .array([])
-    }
-    while true {
-      values.append(try value(depth: depth + 1))
-      if try peek() == UInt8(ascii: "]") { break }
-      try take(",")
+    try list(to: "]") { parser throws(StrictJSON.Problem) in values.append(try parser.value(depth: depth + 1)) }
+    return .array(values)
+  }
+
+  /// Parses the items of a list, with commas between them, from its opening bracket to `end`.
+  mutating func list(
+    to end: Unicode.Scalar, _ item: (inout JSONParser) throws(StrictJSON.Problem) -> Void
+  ) throws(StrictJSON.Problem) {
+    at += 1
+    if try peek() != UInt8(ascii: end) {
+      try item(&self)
+      while try peek() != UInt8(ascii: end) {
+        try take(",")
+        try item(&self)
+      }
     }
     at += 1
-    return .array(values)
   }
 
   mutating func word(_ word: String, _ value: StrictJSON) throws(StrictJSON.Problem) -> StrictJSON {
@@ -152,8 +129,7 @@ private struct JSONParser {
     return value
   }
 
-  /// Parses `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?` without a regular expression, because a caption list has
-  /// millions of numbers.
+  /// Parses `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`, without a regular expression, of which millions are slow.
   mutating func number() throws(StrictJSON.Problem) -> StrictJSON {
     let start = at
     _ = skip("-")
@@ -173,14 +149,12 @@ private struct JSONParser {
     return Int(text).map { .integer($0) } ?? .number(text)
   }
 
-  /// Consumes the next character if it is `character`.
   mutating func skip(_ character: Unicode.Scalar) -> Bool {
     guard at < bytes.count, bytes[at] == UInt8(ascii: character) else { return false }
     at += 1
     return true
   }
 
-  /// Consumes digits and returns their number.
   mutating func skipDigits() -> Int {
     let start = at
     while at < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[at]) { at += 1 }
@@ -212,16 +186,16 @@ private struct JSONParser {
   /// Parses the rest of an escape sequence after its backslash.
   mutating func escape() throws(StrictJSON.Problem) -> Unicode.Scalar {
     guard at < bytes.count else { throw fail("a string does not end") }
-    let byte = bytes[at]
+    let letter = Unicode.Scalar(bytes[at])
     at += 1
-    switch byte {
-    case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): return Unicode.Scalar(byte)
-    case UInt8(ascii: "b"): return "\u{8}"
-    case UInt8(ascii: "f"): return "\u{C}"
-    case UInt8(ascii: "n"): return "\n"
-    case UInt8(ascii: "r"): return "\r"
-    case UInt8(ascii: "t"): return "\t"
-    case UInt8(ascii: "u"): break
+    switch letter {
+    case "\"", "\\", "/": return letter
+    case "b": return "\u{8}"
+    case "f": return "\u{C}"
+    case "n": return "\n"
+    case "r": return "\r"
+    case "t": return "\t"
+    case "u": break
     default: throw fail("an unknown escape")
     }
     var unit = UInt32(try codeUnit())
@@ -235,7 +209,6 @@ private struct JSONParser {
     return scalar
   }
 
-  /// Parses four hexadecimal digits.
   mutating func codeUnit() throws(StrictJSON.Problem) -> UInt16 {
     let digits = String(decoding: bytes[at...].prefix(4), as: UTF8.self)
     guard digits.utf8.count == 4, digits.utf8.allSatisfy({ $0 != UInt8(ascii: "+") && $0 != UInt8(ascii: "-") }),

@@ -39,9 +39,7 @@ public struct HDF5Attributes: Sendable {
 
   /// Adds a number.
   public func set<T: HDF5Element>(_ name: String, _ number: T) throws(HDF5Error) {
-    try create(name) { (place) throws(HDF5Error) in
-      try T.hdf5Type.make(place)
-    } write: { attribute, type in
+    try create(name, type: T.hdf5Type.make) { attribute, type in
       var number = number
       return unsafe H5Awrite(attribute, type, &number)
     }
@@ -69,26 +67,20 @@ public struct HDF5Attributes: Sendable {
   public func integer<I: FixedWidthInteger>(_ name: String, as _: I.Type = Int.self) throws(HDF5Error) -> I {
     try open(name) { (attribute, type, place) throws(HDF5Error) in
       guard H5Tget_class(type) == H5T_INTEGER else { throw place.refusal("read", "expected an integer") }
-      let value: I?
-      if H5Tget_sign(type) == H5T_SGN_NONE {
-        var wide: UInt64 = 0
-        try place.check(unsafe H5Aread(attribute, kinship_h5_u64(), &wide), "H5Aread")
-        value = I(exactly: wide)
-      } else {
-        var wide: Int64 = 0
-        try place.check(unsafe H5Aread(attribute, kinship_h5_i64(), &wide), "H5Aread")
-        value = I(exactly: wide)
+      let isUnsigned = H5Tget_sign(type) == H5T_SGN_NONE
+      var bits: UInt64 = 0
+      let wide = isUnsigned ? kinship_h5_u64() : kinship_h5_i64()
+      try place.check(unsafe H5Aread(attribute, wide, &bits), "H5Aread")
+      guard let value = isUnsigned ? I(exactly: bits) : I(exactly: Int64(bitPattern: bits)) else {
+        throw place.refusal("read", "the number does not fit \(I.self)")
       }
-      guard let value else { throw place.refusal("read", "the number does not fit \(I.self)") }
       return value
     }
   }
 
   public func double(_ name: String) throws(HDF5Error) -> Double {
     try open(name) { (attribute, type, place) throws(HDF5Error) in
-      guard H5Tget_class(type) == H5T_FLOAT else {
-        throw place.refusal("read", "expected a floating-point number")
-      }
+      guard H5Tget_class(type) == H5T_FLOAT else { throw place.refusal("read", "expected a floating-point number") }
       var value = 0.0
       try place.check(unsafe H5Aread(attribute, kinship_h5_f64(), &value), "H5Aread")
       return value

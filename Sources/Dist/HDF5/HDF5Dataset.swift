@@ -1,19 +1,15 @@
 internal import CHDF5
 public import Tensor
 
-/// A data set: a contiguous, row-major array of numbers in a file.
-///
-/// It only names the data set. Every operation opens and closes it, so the caller has nothing to close.
+/// A data set: a contiguous, row-major array of numbers in a file. Every operation opens and closes it.
 public struct HDF5Dataset: Sendable {
   let file: HDF5File
   public let name: String
   public let type: HDF5Type
   /// The sizes, from the outermost dimension; empty for a scalar.
   public let shape: [Int]
-  /// The offset of the numbers in the file, with which a reader can bypass the library and its lock. It is nil if the
-  /// numbers have no storage of their own, because there are none or so few that they fit the header.
+  /// The offset of the numbers in the file, for readers past the library; nil if there are none or they fit the header.
   public let fileOffset: Int?
-
   /// The number of elements; 1 for a scalar.
   public var count: Int { shape.reduce(1, *) }
 }
@@ -45,8 +41,7 @@ extension HDF5File {
     return HDF5Dataset(file: self, name: name, type: type, shape: shape, fileOffset: offset)
   }
 
-  /// Opens a data set. Throws for other types than those of `HDF5Type`, for chunked, compressed, virtual or external
-  /// storage, and for numbers beyond the end of the file.
+  /// Opens a data set of a `HDF5Type` that is contiguous and not external, with all numbers in the file, or throws.
   public func dataset(_ name: String) throws(HDF5Error) -> HDF5Dataset {
     try withID(object: name) { (id, place) throws(HDF5Error) in
       let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
@@ -81,32 +76,20 @@ extension HDF5Place {
     return sizes
   }
 
-  /// Returns the sizes of a data set, from the outermost dimension.
   fileprivate func shape(_ dataset: hid_t) throws(HDF5Error) -> [Int] {
     let space = try check(H5Dget_space(dataset), "H5Dget_space")
     defer { H5Sclose(space) }
     let rank = try check(H5Sget_simple_extent_ndims(space), "H5Sget_simple_extent_ndims")
     var sizes = [hsize_t](repeating: 0, count: Int(rank))
     try check(unsafe H5Sget_simple_extent_dims(space, &sizes, nil), "H5Sget_simple_extent_dims")
-    var shape: [Int] = []
-    for size in sizes {
-      guard let size = Int(exactly: size) else { throw refusal("open", "its shape \(sizes) is too large") }
-      shape.append(size)
-    }
+    let shape = sizes.compactMap { Int(exactly: $0) }
+    guard shape.count == sizes.count else { throw refusal("open", "its shape \(sizes) is too large") }
     return shape
   }
 
-  /// Returns the offset of the numbers, after checking that all of them lie in the file, so that no reader allocates
-  /// memory for a size that a header merely claims.
-  fileprivate func storage(
-    _ dataset: hid_t, file: hid_t, shape: [Int], elementSize: Int
-  ) throws(HDF5Error) -> Int? {
-    var bytes = elementSize
-    for size in shape {
-      let (product, overflow) = bytes.multipliedReportingOverflow(by: size)
-      guard !overflow else { throw refusal("open", "its shape \(shape) is too large") }
-      bytes = product
-    }
+  /// Returns the offset of the numbers, if all lie in the file: no reader allocates what a header merely claims.
+  fileprivate func storage(_ dataset: hid_t, file: hid_t, shape: [Int], elementSize: Int) throws(HDF5Error) -> Int? {
+    guard let bytes = shape.product(elementSize) else { throw refusal("open", "its shape \(shape) is too large") }
     let creation = try check(H5Dget_create_plist(dataset), "H5Dget_create_plist")
     defer { H5Pclose(creation) }
     let layout = H5Pget_layout(creation)
@@ -132,16 +115,13 @@ extension HDF5Place {
   }
 }
 
-// MARK: Reading and writing
-
-/// Reads and writes whole data sets, or consecutive rows, which are entries of the outermost dimension.
 extension HDF5Dataset {
   /// Writes the rows `rows`, or all if nil, row-major.
   public func write<T: HDF5Element>(_ values: [T], rows: Range<Int>? = nil) throws(HDF5Error) {
     try write(values.span, rows: rows)
   }
 
-  /// Writes the rows `rows`, or all if nil, row-major.
+  /// Does the same with the numbers of a span.
   public func write<T: HDF5Element>(_ values: Span<T>, rows: Range<Int>? = nil) throws(HDF5Error) {
     let result: Result<Void, HDF5Error> = unsafe values.withUnsafeBufferPointer { buffer in
       do throws(HDF5Error) {
@@ -179,7 +159,6 @@ extension HDF5Dataset {
     }
   }
 
-  /// Returns the number of elements in the rows, or in all if nil.
   private func elements(_ rows: Range<Int>?, _ call: String) throws(HDF5Error) -> Int {
     guard let rows else { return count }
     guard let outer = shape.first, rows.lowerBound >= 0, rows.upperBound <= outer else {
@@ -188,14 +167,11 @@ extension HDF5Dataset {
     return rows.count * shape.dropFirst().reduce(1, *)
   }
 
-  private func send(
-    _ buffer: UnsafeRawBufferPointer, _ memory: HDF5Type, _ rows: Range<Int>?
-  ) throws(HDF5Error) {
+  private func send(_ buffer: UnsafeRawBufferPointer, _ memory: HDF5Type, _ rows: Range<Int>?) throws(HDF5Error) {
     guard memory == type else {
       throw refusal("write", "the data set holds \(type.rawValue), the values are \(memory.rawValue)")
     }
-    try match(buffer.count, memory, rows, "write")
-    try transfer(memory, rows, "H5Dwrite") { dataset, type, inMemory, inFile in
+    try transfer(buffer.count, memory, rows, "write", "H5Dwrite") { dataset, type, inMemory, inFile in
       unsafe H5Dwrite(dataset, type, inMemory, inFile, kinship_h5_default(), buffer.baseAddress)
     }
   }
@@ -203,28 +179,23 @@ extension HDF5Dataset {
   private func receive(
     _ buffer: UnsafeMutableRawBufferPointer, _ memory: HDF5Type, _ rows: Range<Int>?
   ) throws(HDF5Error) {
-    guard type.widens(to: memory) else {
-      throw refusal("read", "expected \(memory.rawValue), found \(type.rawValue)")
-    }
-    try match(buffer.count, memory, rows, "read")
-    try transfer(memory, rows, "H5Dread") { dataset, type, inMemory, inFile in
+    guard type.widens(to: memory) else { throw refusal("read", "expected \(memory.rawValue), found \(type.rawValue)") }
+    try transfer(buffer.count, memory, rows, "read", "H5Dread") { dataset, type, inMemory, inFile in
       unsafe H5Dread(dataset, type, inMemory, inFile, kinship_h5_default(), buffer.baseAddress)
     }
   }
 
-  private func match(_ bytes: Int, _ memory: HDF5Type, _ rows: Range<Int>?, _ call: String) throws(HDF5Error) {
-    let expected = try elements(rows, call)
-    guard bytes == expected * memory.size else {
-      let part = rows.map { "rows \($0)" } ?? "all"
-      throw refusal(call, "\(part) of shape \(shape) is \(expected) elements, the caller has \(bytes / memory.size)")
-    }
-  }
-
+  /// Checks the caller's number of bytes, and runs `body` on the open data set and the spaces of the rows.
   private func transfer(
-    _ memory: HDF5Type, _ rows: Range<Int>?, _ call: String,
+    _ bytes: Int, _ memory: HDF5Type, _ rows: Range<Int>?, _ verb: String, _ call: String,
     _ body: (_ dataset: hid_t, _ type: hid_t, _ inMemory: hid_t, _ inFile: hid_t) -> herr_t
   ) throws(HDF5Error) {
-    guard try elements(rows, call) > 0 else { return }
+    let expected = try elements(rows, verb)
+    guard bytes == expected * memory.size else {
+      let part = rows.map { "rows \($0)" } ?? "all"
+      throw refusal(verb, "\(part) of shape \(shape) is \(expected) elements, the caller has \(bytes / memory.size)")
+    }
+    guard expected > 0 else { return }
     defer { Progress.made() }
     try file.withID(object: name) { (id, place) throws(HDF5Error) in
       let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
@@ -248,18 +219,11 @@ extension HDF5Dataset {
   }
 }
 
-// MARK: Virtual data sets
-
-/// The source of consecutive rows of a virtual data set: a data set of the same name in another file.
-struct HDF5Source {
-  /// The path of the file, relative to the file with the virtual data set.
-  let file: String
-  let rows: Range<Int>
-}
-
 extension HDF5File {
-  /// Creates a data set that shows the numbers of others. Rows whose file is missing read as NaN.
-  func createVirtualDataset(_ name: String, _ type: HDF5Type, shape: [Int], sources: [HDF5Source]) throws(HDF5Error) {
+  /// Creates a data set that shows the same data set's rows in other files by relative paths; NaN if a file is missing.
+  func createVirtualDataset(
+    _ name: String, _ type: HDF5Type, shape: [Int], sources: [(file: String, rows: Range<Int>)]
+  ) throws(HDF5Error) {
     try withID(object: name) { (id, place) throws(HDF5Error) in
       let none = kinship_h5_default()
       let creation = try place.check(H5Pcreate(kinship_h5_dataset_create()), "H5Pcreate")

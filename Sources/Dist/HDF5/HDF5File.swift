@@ -2,10 +2,7 @@ internal import CHDF5
 internal import Foundation
 internal import Synchronization
 
-/// An open HDF5 file.
-///
-/// Close a written file explicitly: `close` throws errors that `deinit` must ignore. Several threads may use a file;
-/// the library serves one of them at a time.
+/// An open HDF5 file. Close a written one explicitly: `close` throws errors that `deinit` must ignore.
 public final class HDF5File: Sendable {
   public let path: String
   private let handle: Mutex<hid_t?>
@@ -17,11 +14,8 @@ public final class HDF5File: Sendable {
 
   deinit { try? close() }
 
-  /// Opens `path` to read. Files are not locked unless `HDF5_USE_FILE_LOCKING` asks for it, because locks fail on many
-  /// network file systems and a published file never changes.
-  ///
-  /// A truncated file is refused. Altered headers can crash the library or make it loop forever (seen with 1.10.8 and
-  /// one changed byte), so readers verify a file's SHA-256 before they open it.
+  /// Opens `path` to read, unlocked by default, because locks fail on many network file systems. Altered headers can
+  /// crash the library (seen with 1.10.8 and one changed byte), so readers verify a file's SHA-256 first.
   public static func open(_ path: String) throws(HDF5Error) -> HDF5File {
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
@@ -31,8 +25,7 @@ public final class HDF5File: Sendable {
     }
   }
 
-  /// Creates the file `path`, which must not exist yet. Equal contents give equal bytes, because no times are stored.
-  /// The library leaves the first `userBlock` bytes to the caller: 0, or a power of two from 512.
+  /// Creates the file `path`, without times. Its first `userBlock` bytes, 0 or 512 · 2ⁿ, are the caller's.
   public static func create(_ path: String, userBlock: Int = 0) throws(HDF5Error) -> HDF5File {
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
@@ -92,14 +85,11 @@ public final class HDF5File: Sendable {
 
   /// The attributes of the file's root.
   public var attributes: HDF5Attributes { HDF5Attributes(file: self, object: "/") }
-
   /// Returns the attributes of a group or data set.
   public func attributes(of object: String) -> HDF5Attributes { HDF5Attributes(file: self, object: object) }
 
   /// Runs raw calls on the open file inside `HDF5Library.locked`.
-  func withID<R>(
-    object: String?, _ body: (hid_t, HDF5Place) throws(HDF5Error) -> R
-  ) throws(HDF5Error) -> R {
+  func withID<R>(object: String?, _ body: (hid_t, HDF5Place) throws(HDF5Error) -> R) throws(HDF5Error) -> R {
     let place = HDF5Place(path: path, object: object)
     return try HDF5Library.locked { () throws(HDF5Error) in
       guard let id = handle.withLock({ $0 }) else { throw place.refusal("use", "the file is closed") }

@@ -1,10 +1,7 @@
 internal import CHDF5
 internal import Synchronization
 
-/// Access to the HDF5 library: a lock around every call, and the reason of its last error.
-///
-/// HDF5 as Debian builds it is not thread-safe, and a thread-safe build serializes every call itself, so our lock costs
-/// nothing. Bulk reads that must not wait for it go past the library (`HDF5Dataset.fileOffset`).
+/// Access to the HDF5 library, which serves one thread at a time; bulk reads go past it (`HDF5Dataset.fileOffset`).
 enum HDF5Library {
   private static let lock = Mutex(false)
 
@@ -12,8 +9,7 @@ enum HDF5Library {
   static func locked<R>(_ body: () throws(HDF5Error) -> R) throws(HDF5Error) -> R {
     let outcome: Result<R, HDF5Error> = lock.withLock { started in
       if !started {
-        // The program may exit while a reader thread is inside the library, so the library must not tear itself down.
-        // Every file that we write is closed explicitly.
+        // At exit a reader thread may be inside, so the library must not tear itself down. We close all that we write.
         H5dont_atexit()
         started = true
       }
@@ -67,23 +63,13 @@ struct HDF5Place {
 public struct HDF5Error: Error, ExitCoded, Hashable, CustomStringConvertible {
   /// The library's function that failed ("H5Fopen"), or our own operation ("read").
   public let call: String
-  /// The path of the file.
   public let path: String
   /// The data set, group or attribute, if the call has one.
   public let object: String?
   /// The innermost entry of the library's error stack, or our own reason.
   public let cause: String
-
-  public init(call: String, path: String, object: String? = nil, cause: String) {
-    self.call = call
-    self.path = path
-    self.object = object
-    self.cause = cause
-  }
-
   /// True if another process has locked the file.
   public var isLocked: Bool { cause.contains("unable to lock file") }
-
   public var status: ExitStatus { .inputOutput }
   public var description: String {
     let place = object.map { "\($0) of \(path)" } ?? path
@@ -95,9 +81,7 @@ public struct HDF5Error: Error, ExitCoded, Hashable, CustomStringConvertible {
 extension Libraries {
   /// The version of HDF5, such as `1.10.8`.
   public static var hdf5: String {
-    var major: UInt32 = 0
-    var minor: UInt32 = 0
-    var release: UInt32 = 0
+    var (major, minor, release): (UInt32, UInt32, UInt32) = (0, 0, 0)
     guard unsafe H5get_libversion(&major, &minor, &release) >= 0 else { return "unknown" }
     return "\(major).\(minor).\(release)"
   }

@@ -6,7 +6,6 @@ public enum HDF5Type: String, CaseIterable, Sendable {
   case int32 = "i32"
   case int64 = "i64"
   case uint64 = "u64"
-  /// IEEE half precision.
   case float16 = "f16"
   /// The upper half of a Float: 8 bits of exponent and 7 of fraction.
   case bfloat16 = "bf16"
@@ -23,17 +22,9 @@ public enum HDF5Type: String, CaseIterable, Sendable {
     }
   }
 
-  private var isFloat: Bool {
-    switch self {
-    case .float16, .bfloat16, .float32, .float64: true
-    case .uint8, .int32, .int64, .uint64: false
-    }
-  }
-
+  private var isFloat: Bool { [.float16, .bfloat16, .float32, .float64].contains(self) }
   /// Returns true if every value of this type is also a value of `other`, so that reading may convert it.
-  func widens(to other: HDF5Type) -> Bool {
-    self == other || (isFloat && other.isFloat && size < other.size)
-  }
+  func widens(to other: HDF5Type) -> Bool { self == other || (isFloat && other.isFloat && size < other.size) }
 
   /// Creates the library's type, which the caller must close. Must be called inside `HDF5Library.locked`.
   func make(_ place: HDF5Place) throws(HDF5Error) -> hid_t {
@@ -89,17 +80,13 @@ extension Double: HDF5Element { public static var hdf5Type: HDF5Type { .float64 
 public struct BFloat16: HDF5Element, Hashable {
   public static var hdf5Type: HDF5Type { .bfloat16 }
   public var bitPattern: UInt16
-
   public init(bitPattern: UInt16) { self.bitPattern = bitPattern }
 
   public init(_ value: Float) {
     let bits = value.bitPattern
-    guard !value.isNaN else {
-      // Rounding could clear a NaN's fraction and leave an infinity, so it becomes a quiet NaN instead.
-      bitPattern = UInt16(bits >> 16) | 0x40
-      return
-    }
-    bitPattern = UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
+    let rounded = UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
+    // Rounding could clear a NaN's fraction and leave an infinity, so it becomes a quiet NaN instead.
+    bitPattern = value.isNaN ? UInt16(bits >> 16) | 0x40 : rounded
   }
 
   /// The same number as a Float, without rounding.

@@ -31,6 +31,4 @@ public protocol ExitCoded: Error {
   var isShared: Bool { get }
 }
 
-extension ExitCoded {
-  public var isShared: Bool { false }
-}
+extension ExitCoded { public var isShared: Bool { false } }

@@ -1,8 +1,6 @@
 internal import Synchronization
 
-/// Records the collective that a communicator entered last, and the bytes that it has received.
-///
-/// If a job hangs, the ranks' entries show which rank the others wait for: the one with the lowest sequence number.
+/// Records a communicator's last collective and received bytes. The others wait for the rank with the lowest number.
 package final class CollectiveLedger: Sendable {
   package struct Entry: Sendable, CustomStringConvertible {
     /// The collective's name; "none" before the first.
@@ -11,7 +9,6 @@ package final class CollectiveLedger: Sendable {
     package var sequence: UInt64
     /// True while the rank is inside the collective.
     package var running: Bool
-
     package var description: String { "\(name) #\(sequence)" }
   }
 
@@ -19,13 +16,9 @@ package final class CollectiveLedger: Sendable {
   package let communicator: String
   private let state = Mutex(Entry(name: "none", sequence: 0, running: false))
   private let volume = Mutex(0)
-
   /// All ledgers, behind a lock because any thread may create or release a communicator at any time.
   private static let registry = Mutex<[Reference]>([])
-
-  private struct Reference: Sendable {
-    weak var ledger: CollectiveLedger?
-  }
+  private struct Reference: Sendable { weak var ledger: CollectiveLedger? }
 
   init(communicator: String) {
     self.communicator = communicator
@@ -37,10 +30,8 @@ package final class CollectiveLedger: Sendable {
 
   /// The ledgers of all communicators of this process, in the order of their creation.
   package static var all: [CollectiveLedger] { registry.withLock { $0.compactMap(\.ledger) } }
-
   /// The collective that was entered last.
   package var last: Entry { state.withLock { $0 } }
-
   /// The bytes that this rank has received from others, as `Traffic` counts them.
   package var received: Int { volume.withLock { $0 } }
 
@@ -49,6 +40,5 @@ package final class CollectiveLedger: Sendable {
   }
 
   func leave() { state.withLock { $0.running = false } }
-
   func add(bytes: Int) { volume.withLock { $0 += bytes } }
 }

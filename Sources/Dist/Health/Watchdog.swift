@@ -1,31 +1,21 @@
 internal import Foundation
 
-/// Ends a job that makes no progress. Each rank has a watchdog thread, which runs whatever the other threads are stuck
-/// in.
-///
-/// A rank that hangs blocks all others in their next collective, so soon no rank makes progress. Each rank reports its
-/// activity and the last collective of every communicator, and then the job ends with exit code 77. A rank that
+/// Ends a job that makes no progress, from a thread of each rank. A rank that hangs blocks all others in their next
+/// collective. Each reports its activity and the last collectives, and then the job ends with exit code 77. A rank that
 /// reports nothing is suspended or cut off, and is the cause.
 public enum Watchdog {
-  /// Watches this rank until the process ends. The deadline must be the same on all ranks.
-  ///
-  /// - Parameter deadline: the allowed seconds without progress; some activities are allowed several deadlines. 0
-  ///   disables the watchdog.
-  public static func start(deadline: Double, over ranks: Communicator) {
-    start(deadline: deadline, over: ranks, report: Job.report)
-  }
-
-  /// Does the same and passes messages to `report`, which runs on the watchdog's thread; until it returns, nothing is
-  /// watched. Returns false if the watchdog is disabled.
+  /// Watches this rank until the process ends, unless the deadline in seconds, the same on all ranks, is 0; then it
+  /// returns false. Messages go to `report`, by default to standard error; until it returns, nothing is watched.
   @discardableResult
-  package static func start(
-    deadline: Double, over ranks: Communicator, report: @escaping @Sendable (String) -> Void
+  public static func start(
+    deadline: Double, over ranks: Communicator, report: (@Sendable (String) -> Void)? = nil
   ) -> Bool {
     precondition(deadline >= 0 && deadline.isFinite, "a deadline of \(deadline) s")
     guard deadline > 0 else { return false }
     let who = "rank \(ranks.rank) of \(ranks.size) on \(ranks.hostname)"
     // The first look takes memory for good; it does so here, before the steps whose memory is counted.
     _ = Progress.count
+    let report = report ?? { Job.report($0) }
     let thread = Thread { watch(deadline, who, report) }
     thread.name = "watchdog"
     thread.start()
@@ -64,21 +54,16 @@ public enum Watchdog {
 
   /// The last collective of every communicator of this rank: `job: allReduce #412 (inside), copy of job: barrier #3`.
   private static var collectives: String {
-    let all = CollectiveLedger.all.map { ledger in
-      let last = ledger.last
-      return "\(ledger.communicator): \(last)\(last.running ? " (inside)" : "")"
-    }
-    return "last collectives \(all.joined(separator: ", "))"
+    let all = CollectiveLedger.all.map { ($0.communicator, $0.last) }
+    return "last collectives \(all.map { "\($0): \($1)\($1.running ? " (inside)" : "")" }.joined(separator: ", "))"
   }
 }
 
-/// Measures for how many seconds a number has stayed the same.
 struct Stillness {
   private(set) var seconds = 0.0
   private var count: Int?
 
-  /// Records the number `elapsed` seconds after the last observation. At most `most` of these seconds count, so that a
-  /// process that was suspended in the meantime is not blamed.
+  /// Records the number `elapsed` seconds after the last. At most `most` count: a suspended process is not blamed.
   mutating func observe(_ count: Int, after elapsed: Double, atMost most: Double) {
     seconds = count == self.count ? seconds + min(elapsed, most) : 0
     self.count = count

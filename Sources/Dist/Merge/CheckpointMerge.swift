@@ -1,22 +1,10 @@
 internal import Foundation
 public import Tensor
 
-/// Writes one checkpoint, or the weighted sum of several, as one file or as a checkpoint of any number of parts.
-///
-/// All numbers pass through in pieces, so memory does not grow with the model: each rank has 12 MiB of pieces, and the
-/// open parts. Sums over checkpoints are computed in Double, in the order of the checkpoints, and rounded once. The
-/// numbers of a single checkpoint keep every bit.
+/// Writes one checkpoint, or the weighted sum of several, in pieces, as one file or as a checkpoint of any number of
+/// parts. Sums are computed in Double, in the order of the checkpoints. One checkpoint keeps every bit.
 public struct CheckpointMerge {
-  public struct Source: Sendable {
-    public let checkpoint: Checkpoint
-    public let weight: Double
-
-    public init(_ checkpoint: Checkpoint, weight: Double) {
-      self.checkpoint = checkpoint
-      self.weight = weight
-    }
-  }
-
+  public typealias Source = (checkpoint: Checkpoint, weight: Double)
   private let sources: [Source]
   private let readers: [(reader: CheckpointReader, indices: [String: Int])]
   private let scalars = Tensor<Float>(Shape(CheckpointPart.piece))
@@ -33,15 +21,11 @@ public struct CheckpointMerge {
     sums = Tensor(Shape(sources.count > 1 ? CheckpointPart.piece : 0))
   }
 
-  /// Lists the parameters of `one` that `other` lacks or has in another shape, and those that only `other` has. Those
-  /// of `owner` are ignored.
-  public static func mismatches(
-    _ one: Checkpoint, _ other: Checkpoint, leaving owner: NamedSlice.Owner
-  ) -> [String] {
+  /// Lists the parameters that only one of the two has, or that differ in shape, except those of `owner`.
+  public static func mismatches(_ one: Checkpoint, _ other: Checkpoint, leaving owner: NamedSlice.Owner) -> [String] {
     func shapes(_ checkpoint: Checkpoint) -> [String: [Int]] {
-      Dictionary(
-        uniqueKeysWithValues: checkpoint.manifest.parameters.filter { NamedSlice.Owner(of: $0.name) != owner }
-          .map { ($0.name, $0.shape) })
+      let parameters = checkpoint.manifest.parameters.filter { NamedSlice.Owner(of: $0.name) != owner }
+      return Dictionary(uniqueKeysWithValues: parameters.map { ($0.name, $0.shape) })
     }
     let (first, second) = (shapes(one), shapes(other))
     return Set(first.keys).union(second.keys).sorted().compactMap { name in
@@ -79,10 +63,7 @@ public struct CheckpointMerge {
     return target
   }
 
-  /// Writes one file with the tensors and metadata, a share on each rank. All ranks must call it with the same
-  /// arguments. It returns when the file has been read back, compared and renamed to `path`.
-  ///
-  /// - Throws: the same `MergeError` on all ranks, after removing the unfinished file; `MPIError`.
+  /// Writes one file, a share on each rank, reads it back and renames it. All ranks throw the same `MergeError`.
   public func write(
     _ tensors: [MergedTensor], metadata: [String: String], as form: SharedTensorFile.Form, to path: String,
     over communicator: Communicator
@@ -95,8 +76,8 @@ public struct CheckpointMerge {
         let part = values[elements]
         return switch tensors[index].description.type {
         case .float32: .floats(Tensor(Shape(part.count), part.map { Float($0) }))
-        case .float64: .doubles(Tensor(Shape(part.count), part))
-        default: .integers(part.map { Int64($0) })
+        case .float64: .words(part.map { Int64(bitPattern: $0.bitPattern) })
+        default: .words(part.map { Int64($0) })
         }
       }
     }
@@ -104,26 +85,19 @@ public struct CheckpointMerge {
 }
 
 extension CheckpointMerge {
-  /// Writes the checkpoint again with `parts` parts, which the ranks take in turn, and with the same numbers and the
-  /// same record. A run can resume from it like from any other. All ranks must call it.
-  ///
-  /// - Parameter folder: must not exist; it appears when all parts have been written, read back and compared.
-  /// - Throws: the same `MergeError` on all ranks, after removing the unfinished folder; `MPIError`.
+  /// Writes the checkpoint again as the new `folder` with `parts` parts. All ranks throw the same `MergeError`.
   public func reshard(
     _ checkpoint: Checkpoint, into parts: Int, folder: String, version: String, over communicator: Communicator
   ) throws {
     let isFirst = communicator.rank == 0
     let count = checkpoint.manifest.count
     let partial = try communicator.broadcast { "\(folder).\(UUID().uuidString).partial" }
+    func file(_ index: Int) -> String { CheckpointManifest.partFile(index, of: parts) }
+    func own(_ index: Int) -> Range<Int> { Communicator.slice(of: count, rank: index, size: parts) }
     func part(_ index: Int) -> CheckpointPart {
-      let file = CheckpointManifest.partFile(index, of: parts)
-      let own = Communicator.slice(of: count, rank: index, size: parts)
-      let averaged = checkpoint.manifest.isAveraged
-      return CheckpointPart(
-        "\(partial)/\(file)", checkpoint.manifest.slices(own), averaged: averaged
-      ) { group, name, elements in
-        try scalars(group, name, elements)
-      }
+      CheckpointPart(
+        "\(partial)/\(file(index))", checkpoint.manifest.slices(own(index)), averaged: checkpoint.manifest.isAveraged,
+        numbers: scalars(_:_:_:))
     }
     do {
       try communicator.together {
@@ -134,15 +108,12 @@ extension CheckpointMerge {
         try Publish.makeFolder(partial)
       }
       let written = try communicator.together {
-        let own = try stride(from: communicator.rank, to: parts, by: communicator.size).map { index in
-          let written = try part(index).write()
-          return CheckpointManifest.Part(
-            file: CheckpointManifest.partFile(index, of: parts),
-            ranges: [Communicator.slice(of: count, rank: index, size: parts)], bytes: written.bytes,
-            sha256: written.sha256)
+        let list = try stride(from: communicator.rank, to: parts, by: communicator.size).map { index in
+          let (bytes, sha256) = try part(index).write()
+          return CheckpointManifest.Part(file: file(index), ranges: [own(index)], bytes: bytes, sha256: sha256)
         }
         try Publish.sync(folder: partial)
-        return own
+        return list
       }
       let list = try communicator.allGather(written).flatMap { $0 }
       try communicator.together {
@@ -160,8 +131,6 @@ extension CheckpointMerge {
   }
 }
 
-// MARK: Errors
-
 /// The error of the first rank that failed in an operation of all ranks.
 public struct MergeError: Error, ExitCoded, Hashable, CustomStringConvertible {
   public let description: String
@@ -169,8 +138,7 @@ public struct MergeError: Error, ExitCoded, Hashable, CustomStringConvertible {
 }
 
 extension Communicator {
-  /// Runs `body` and waits for the other ranks. If it has thrown on any rank, all ranks throw the error of the first of
-  /// them. Every rank must call it.
+  /// Runs `body` on all ranks, which must call it. If it throws on any, all throw the error of the first of them.
   package func together<R>(_ body: () throws -> R) throws -> R {
     let outcome = Result { try body() }
     var message: [UInt8] = []

@@ -1,10 +1,7 @@
 internal import Foundation
 internal import Tensor
 
-/// A file of named tensors that all ranks write together.
-///
-/// Rank 0 creates it under a temporary name with its full size. Then each rank writes its share of the bytes, in blocks
-/// that no two ranks share, syncs them to the disk, and reads them back.
+/// A file of named tensors, of which each rank writes, syncs and reads back blocks that no other rank shares.
 public struct SharedTensorFile {
   public enum Form: Sendable {
     case safetensors
@@ -16,17 +13,14 @@ public struct SharedTensorFile {
   let form: Form
   let tensors: [TensorDescription]
   let metadata: [String: String]
-
-  /// How many numbers are read and written at a time.
   private static let piece = 1 << 18
-  /// The size of the blocks in bytes. Ranks on two machines that write to the same page of a network file system would
-  /// lose each other's bytes.
+  /// The size of the blocks in bytes. Machines that write to one page of a network file system would lose bytes.
   private static let block = 1 << 20
 
   /// Writes the file. `numbers` returns a range of a tensor's numbers.
-  func write(over communicator: Communicator, numbers: (_ tensor: Int, _ elements: Range<Int>) throws -> TensorPiece)
-    throws
-  {
+  func write(
+    over communicator: Communicator, numbers: (_ tensor: Int, _ elements: Range<Int>) throws -> TensorPiece
+  ) throws {
     let isFirst = communicator.rank == 0
     let temporary = "\(path).\(UUID().uuidString).partial"
     do {
@@ -48,7 +42,6 @@ public struct SharedTensorFile {
 
   private struct Layout: Codable {
     var path: String
-    /// The offset of each tensor's numbers in the file.
     var offsets: [Int]
   }
 
@@ -63,7 +56,6 @@ public struct SharedTensorFile {
     }
   }
 
-  /// Writes this rank's share of the file and reads it back.
   private func fill(
     _ layout: Layout, _ communicator: Communicator, _ numbers: (Int, Range<Int>) throws -> TensorPiece
   ) throws {
@@ -104,20 +96,11 @@ public struct SharedTensorFile {
   }
 }
 
-// MARK: Tensors
-
 /// The name, type and shape of a tensor in a file.
 public struct TensorDescription: Hashable, Sendable {
   public let name: String
   public let type: SafetensorsType
   public let shape: [Int]
-
-  public init(name: String, type: SafetensorsType, shape: [Int]) {
-    self.name = name
-    self.type = type
-    self.shape = shape
-  }
-
   var count: Int { shape.reduce(1, *) }
   public var byteCount: Int { shape.reduce(type.size, *) }
 }
@@ -127,7 +110,6 @@ public struct MergedTensor: Sendable {
   enum Content: Sendable {
     /// The scalars of one group that the checkpoints hold of the named parameter.
     case scalars(CheckpointPart.Group, String)
-    /// A small array of numbers.
     case values([Double])
   }
 
@@ -159,7 +141,6 @@ public struct MergedTensor: Sendable {
 
   /// The prefix of the names of tensors that only an optimizer needs.
   public static let optimizerPrefix = "optimizer."
-
   /// The prefix of the names of moving averages that are stored in addition to the values.
   public static let averagePrefix = "ema."
 
@@ -172,17 +153,15 @@ public struct MergedTensor: Sendable {
 /// Consecutive numbers of a tensor in a file's byte order.
 enum TensorPiece {
   case floats(Tensor<Float>)
-  case doubles(Tensor<Double>)
-  case integers([Int64])
+  /// Numbers of 64 bits, integers or not.
+  case words([Int64])
 
   /// Calls `body` with the bytes of the numbers.
   @unsafe func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     switch self {
     case .floats(let tensor):
       try unsafe tensor.withUnsafeMutableBuffer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
-    case .doubles(let tensor):
-      try unsafe tensor.withUnsafeMutableBuffer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
-    case .integers(let values):
+    case .words(let values):
       try unsafe values.withUnsafeBufferPointer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
     }
   }

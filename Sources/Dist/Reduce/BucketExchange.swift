@@ -1,27 +1,20 @@
 public import Tensor
 
-/// Reduce-scatters gradients, so that each rank gets the sums of the numbers it owns, and all-gathers the values that
-/// the owners have updated, both one bucket at a time.
-///
-/// Every rank must call the same methods for the same buckets in the same order. The same collectives run in the same
-/// order with and without overlap, so the numbers are the same: on the communication thread, or on the caller's.
+/// Reduce-scatters gradients to the owners of the numbers, and all-gathers the values that they have updated, one
+/// bucket at a time. The same collectives run in the same order with and without overlap, so the numbers are the same.
 public final class BucketExchange<S: Scalar> {
   public let plan: BucketPlan
-  /// The sums of the numbers that this rank owns, in the order of `plan.ranges(of:)`, end to end. On one rank these are
-  /// the gradients themselves.
+  /// The sums of the numbers that this rank owns, as `plan.ranges(of:)` end to end. On one rank they are the gradients.
   public let own: Tensor<S>
   /// True if buckets are communicated while the caller computes. It may change while nothing is under way.
   public var overlaps: Bool
   /// The bytes that this rank has received from others as `Traffic` counts them, including values still under way.
   public var received: Int { counted + (rows?.matrix.receivedBytes ?? 0) }
-
   private let gradients: Tensor<S>
   private let values: Tensor<S>
   private let ranks: Communicator
   private let thread: CommunicationThread?
-  /// The range of `own` for each bucket.
   private let places: [Range<Int>]
-  /// The bucket of which only touched rows are reduced.
   private let rows: (bucket: Int, matrix: TouchedRows<S>)?
   private var touched: [Int] = []
   private var counted = 0
@@ -29,33 +22,18 @@ public final class BucketExchange<S: Scalar> {
   /// The number of the submitted all-gather, for each bucket whose values may not have arrived yet.
   private var gathering: [Int: Int] = [:]
 
-  /// Creates an exchange with a communicator of its own. Every rank must call it.
-  ///
-  /// - Parameter matrix: a bucket that is a matrix of which a step touches few rows, and the width of a row. Only
-  ///   touched rows are reduced if these have fewer bytes than the matrix.
+  /// Creates an exchange, on every rank. Of `matrix`, a bucket and its rows' width, only touched rows may be reduced.
   public init(
     _ plan: BucketPlan, gradients: Tensor<S>, values: Tensor<S>, matrix: (bucket: Int, width: Int)?,
     over ranks: Communicator, overlaps: Bool
   ) throws {
     precondition(ranks.size == plan.ranks && gradients.count == values.count)
     precondition(plan.buckets.last?.range.upperBound ?? 0 == values.count, "the plan covers the arena")
-    self.plan = plan
-    self.gradients = gradients
-    self.values = values
-    self.overlaps = overlaps
-    var places: [Range<Int>] = []
-    for bucket in plan.buckets {
-      let start = places.last?.upperBound ?? 0
-      places.append(start..<start + bucket.pieces[ranks.rank].count)
-    }
-    self.places = places
-    rows = matrix.map { bucket, width in
-      (bucket, TouchedRows(width: width, pieces: plan.buckets[bucket].piecesInside))
-    }
+    (self.plan, self.gradients, self.values, self.overlaps) = (plan, gradients, values, overlaps)
+    places = plan.buckets.map { $0.pieces[ranks.rank].count }.endToEnd
+    rows = matrix.map { ($0, TouchedRows(width: $1, pieces: plan.buckets[$0].piecesInside)) }
     if ranks.size == 1 {
-      self.ranks = ranks
-      thread = nil
-      own = gradients
+      (self.ranks, thread, own) = (ranks, nil, gradients)
     } else {
       self.ranks = try ranks.duplicate(name: "buckets")
       thread = CommunicationThread("buckets", over: self.ranks)
@@ -65,8 +43,7 @@ public final class BucketExchange<S: Scalar> {
 
   // MARK: Gradients
 
-  /// Sets the rows of the matrix that this step touches, in rising order. The gradient of all other rows is 0. It must
-  /// be called before the matrix's bucket is reduced.
+  /// Sets the rows of the matrix that this step touches, in rising order, before its bucket is reduced.
   public func markTouched(_ rows: [Int]) {
     touched.removeAll(keepingCapacity: true)
     touched += rows

@@ -3,29 +3,19 @@ public struct Bucket: Sendable, Equatable {
   public let range: Range<Int>
   /// The piece that each rank owns. The pieces follow one another and cover the range; some may be empty.
   public let pieces: [Range<Int>]
-
   /// The pieces, counted from the beginning of the bucket.
-  public var piecesInside: [Range<Int>] {
-    pieces.map { $0.lowerBound - range.lowerBound..<$0.upperBound - range.lowerBound }
-  }
+  public var piecesInside: [Range<Int>] { pieces.map { $0.moved(by: -range.lowerBound) } }
 }
 
-/// The buckets of an arena, and the pieces of each bucket that the ranks own.
-///
-/// A rank owns a piece of every bucket, so that each bucket is a reduce-scatter of equal shares. If it owned one slice
-/// of the arena, whole buckets would go to a single rank while the links of the others are idle, which takes P times as
-/// long on P ranks.
+/// The buckets of an arena. A rank owns a piece of every bucket, so that each is a reduce-scatter of equal shares. With
+/// one slice a rank, whole buckets would go to one rank while the other links are idle.
 public struct BucketPlan: Sendable, Equatable {
   /// Consecutive numbers of the arena that stay in one bucket.
   public struct Part: Sendable, Equatable {
     public var range: Range<Int>
     /// True if no other part may share its bucket.
     public var isAlone: Bool
-
-    public init(_ range: Range<Int>, isAlone: Bool = false) {
-      self.range = range
-      self.isAlone = isAlone
-    }
+    public init(_ range: Range<Int>, isAlone: Bool = false) { (self.range, self.isAlone) = (range, isAlone) }
   }
 
   /// The buckets in the order of their ranges, which together cover the arena.
@@ -33,12 +23,8 @@ public struct BucketPlan: Sendable, Equatable {
   /// The number of ranks.
   public let ranks: Int
 
-  /// - Parameters:
-  ///   - parts: the parts of the arena, which follow one another from 0. Each part and each piece begins at a multiple
-  ///     of 16.
-  ///   - ranks: the number of ranks that share the arena.
-  ///   - size: the most numbers of a bucket of several parts. Parts are joined from the last one down; a larger part is
-  ///     a bucket of its own.
+  /// Plans the buckets of an arena whose parts follow one another from 0, each from a multiple of 16, like all pieces.
+  /// Parts are joined from the last one down, up to `size` numbers; a larger part is a bucket of its own.
   public init(_ parts: [Part], ranks: Int, size: Int) {
     precondition(ranks > 0 && size > 0)
     self.ranks = ranks
@@ -69,15 +55,7 @@ public struct BucketPlan: Sendable, Equatable {
 
   /// Returns the ranges of the arena that a rank owns, in rising order; adjacent ones are joined.
   public func ranges(of rank: Int) -> [Range<Int>] {
-    buckets.reduce(into: []) { ranges, bucket in
-      let piece = bucket.pieces[rank]
-      guard !piece.isEmpty else { return }
-      if let last = ranges.last, last.upperBound == piece.lowerBound {
-        ranges[ranges.count - 1] = last.lowerBound..<piece.upperBound
-      } else {
-        ranges.append(piece)
-      }
-    }
+    buckets.map { $0.pieces[rank] }.filter { !$0.isEmpty }.reduce(into: []) { $0.appendJoining($1) }
   }
 
   /// Returns how many numbers a rank owns.

@@ -1,7 +1,5 @@
 extension Communicator {
   /// Throws `ReplicasDiffer` if the ranks have different hashes of their parameters. Every rank must call it.
-  ///
-  /// - Parameter step: the number of steps so far, for the message.
   public func requireSame(hash: UInt64, after step: Int) throws {
     let bytes = (0..<8).map { UInt8(truncatingIfNeeded: hash >> (8 * $0)) }
     let all = try allGather(bytes + Array(hostname.utf8))
@@ -9,27 +7,17 @@ extension Communicator {
     let groups = Dictionary(grouping: all.indices) { all[$0].prefix(8) }
     let largest = groups.values.max { ($0.count, -$0[0]) < ($1.count, -$1[0]) } ?? []
     guard largest.count < size else { return }
-    throw ReplicasDiffer(
-      step: step,
-      others: all.indices.filter { !largest.contains($0) }.map {
-        .init(rank: $0, host: String(decoding: all[$0].dropFirst(8), as: UTF8.self))
-      }, size: size)
+    let others = all.indices.filter { !largest.contains($0) }
+      .map { (rank: $0, host: String(decoding: all[$0].dropFirst(8), as: UTF8.self)) }
+    throw ReplicasDiffer(step: step, others: others, size: size)
   }
 }
 
 /// Ranks whose parameters differ from those of the other ranks, although all computed them from the same numbers.
 public struct ReplicasDiffer: ExitCoded, CustomStringConvertible {
-  public struct Place: Sendable {
-    public let rank: Int
-    public let host: String
-  }
-
-  /// The number of steps so far.
   public let step: Int
-  public let others: [Place]
-  /// The number of ranks.
+  public let others: [(rank: Int, host: String)]
   public let size: Int
-
   public var isShared: Bool { true }
   public var status: ExitStatus { .internalError }
   public var description: String {

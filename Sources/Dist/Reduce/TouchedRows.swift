@@ -1,37 +1,22 @@
 internal import Synchronization
 internal import Tensor
 
-/// Sums a matrix over the ranks, each of which has touched few rows. Only touched rows are sent, with their indices, to
-/// the ranks that own a part of them.
-///
-/// An owner adds the rows in the order of the ranks, so the sum is the same on every run, and equals the dense sum
-/// except for the order of its terms. If the touched rows have no fewer bytes than the matrix, it is reduced like any
-/// other bucket.
+/// Sums a matrix over the ranks. Only the few touched rows are sent, unless the matrix has fewer bytes. The owner of a
+/// part adds them in the order of the ranks, so the sum is the same on every run.
 final class TouchedRows<S: Scalar>: @unchecked Sendable {
   private let width: Int
-  /// The piece of the matrix that each rank owns.
   private let pieces: [Range<Int>]
   private let sent = Buffer<S>()
   private let received = Buffer<S>()
-  /// The messages to and from each rank: the number of rows that the sender has touched, and the indices of those that
-  /// the receiver owns a part of.
+  /// The messages to and from each rank: the number of touched rows, and the indices of those that the receiver shares.
   private var given: [Int] = []
   private var taken: [Int] = []
   private let bytes = Mutex(0)
-
-  init(width: Int, pieces: [Range<Int>]) {
-    self.width = width
-    self.pieces = pieces
-  }
-
+  init(width: Int, pieces: [Range<Int>]) { (self.width, self.pieces) = (width, pieces) }
   /// The bytes received from other ranks in all sums so far, as `Traffic` counts them.
   var receivedBytes: Int { bytes.withLock { $0 } }
 
-  /// Stores the sum of this rank's piece in `own`. Every rank must call it, one sum at a time.
-  ///
-  /// - Parameters:
-  ///   - matrix: this rank's term of the sum, including the gap behind the rows.
-  ///   - touched: the rows that this rank has touched, in rising order. All other rows of `matrix` are 0.
+  /// Stores this rank's piece of the sum in `own`. Rows of `matrix` that are not `touched`, in rising order, are 0.
   func reduce(_ matrix: Tensor<S>, touched: [Int], into own: Tensor<S>, over ranks: Communicator) throws {
     let before = ranks.ledger.received
     defer { bytes.withLock { $0 += ranks.ledger.received - before } }
@@ -48,7 +33,6 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
     guard all * (width * stride + MemoryLayout<Int>.stride) < matrix.count * stride * ranks.size else {
       return try ranks.reduceScatter(matrix, into: own, ranges: pieces)
     }
-
     let piece = pieces[ranks.rank]
     let lists = takes.map { taken[$0].dropFirst() }
     let outward = zip(gives, pieces).map { rows, piece in
@@ -69,9 +53,7 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
     filled = 0
     for row in lists.joined() {
       let part = part(of: row, in: piece)
-      add(
-        into.slice(filled..<filled + part.count),
-        to: own.slice(part.lowerBound - piece.lowerBound..<part.upperBound - piece.lowerBound))
+      add(into.slice(filled..<filled + part.count), to: own.slice(part.moved(by: -piece.lowerBound)))
       filled += part.count
     }
   }
@@ -87,22 +69,12 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
   /// Returns the indices into `touched` of the rows that overlap a piece.
   private func rows(_ touched: [Int], in piece: Range<Int>) -> Range<Int> {
     guard !piece.isEmpty else { return 0..<0 }
-    let (first, last) = (piece.lowerBound / width, (piece.upperBound - 1) / width)
-    return Self.place(first, in: touched)..<Self.place(last + 1, in: touched)
+    // The number of touched rows before `row`.
+    func place(_ row: Int) -> Int { (-1..<touched.count).last(holding: { $0 < 0 || touched[$0] < row }) + 1 }
+    return place(piece.lowerBound / width)..<place((piece.upperBound - 1) / width + 1)
   }
 
-  /// Returns the part of a row that is in a piece.
   private func part(of row: Int, in piece: Range<Int>) -> Range<Int> {
     (row * width..<(row + 1) * width).clamped(to: piece)
-  }
-
-  /// Returns how many of the rising numbers are less than `number`.
-  private static func place(_ number: Int, in numbers: [Int]) -> Int {
-    var (low, high) = (0, numbers.count)
-    while low < high {
-      let middle = (low + high) / 2
-      if numbers[middle] < number { low = middle + 1 } else { high = middle }
-    }
-    return low
   }
 }

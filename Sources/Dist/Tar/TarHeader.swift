@@ -4,8 +4,8 @@ struct TarHeader {
 
   /// The bytes of the name, including ustar's prefix.
   let name: [UInt8]
-  /// The type of the member as a character: "0" is a file, "5" a folder, …
-  let type: UInt8
+  /// The type of the member: "0" is a file, "5" a folder, …
+  let type: Unicode.Scalar
   /// The number of bytes that follow the header, without the padding of their last block.
   let count: Int
   /// True if blocks with more of a sparse file's map follow the header, as in GNU's old format.
@@ -26,19 +26,18 @@ struct TarHeader {
       throw TarProblem(reason: "its header has no valid size")
     }
     self.count = count
-    type = bytes[156]
+    type = Unicode.Scalar(bytes[156])
     let name = Self.text(bytes[0..<100])
     // "ustar" and a zero byte mark POSIX. GNU tar writes "ustar  " and uses the bytes of the prefix for other fields.
     let prefix = bytes[257..<263].elementsEqual("ustar\0".utf8) ? Self.text(bytes[345..<500]) : []
     self.name = prefix.isEmpty ? name : prefix + [UInt8(ascii: "/")] + name
-    isMapContinued = type == UInt8(ascii: "S") && bytes[482] != 0
+    isMapContinued = type == "S" && bytes[482] != 0
   }
 
   /// Returns the bytes before the first zero.
   private static func text(_ field: ArraySlice<UInt8>) -> [UInt8] { Array(field.prefix { $0 != 0 }) }
 
-  /// Parses octal digits between spaces and zeros, or a binary number with the highest bit set, as GNU tar writes large
-  /// ones.
+  /// Parses octal digits between spaces and zeros, or a binary number with the highest bit set, as GNU's large ones.
   private static func number(_ field: ArraySlice<UInt8>) -> Int? {
     guard let first = field.first else { return nil }
     if first == 0x80 {
@@ -55,11 +54,9 @@ struct TarHeader {
   }
 }
 
-/// The contents of a pax header, which describe the next member: lines of a length, a key and a value, such as
-/// `18 path=longer.jpg`.
+/// A pax header, which describes the next member in lines of a length, a key and a value: `18 path=longer.jpg`.
 struct PaxRecords {
   private(set) var values: [String: [UInt8]] = [:]
-
   init() {}
 
   init(_ bytes: [UInt8]) throws(TarProblem) {
@@ -98,6 +95,4 @@ struct PaxRecords {
 }
 
 /// A mistake in a header, without the archive and the offset that `TarError` adds.
-struct TarProblem: Error {
-  let reason: String
-}
+struct TarProblem: Error { let reason: String }

@@ -28,13 +28,12 @@ package struct TarReader: Sendable {
       ([0x1F, 0x8B], "gunzip"), ([0x42, 0x5A, 0x68], "bunzip2"), ([0xFD, 0x37, 0x7A, 0x58, 0x5A], "unxz"),
       ([0x28, 0xB5, 0x2F, 0xFD], "unzstd"),
     ]
-    if let (_, tool) = packed.first(where: { head.starts(with: $0.0) }) {
+    for (start, tool) in packed where head.starts(with: start) {
       throw failure("is compressed, which hardly makes images smaller; unpack it with \(tool)")
     }
   }
 
-  /// Returns the next member that is not a folder, or nil after the last. Members that are not plain files have a
-  /// `fault`.
+  /// Returns the next member that is not a folder, or nil after the last. What is not a plain file has a `fault`.
   package mutating func next() throws -> TarMember? {
     var longName: [UInt8]?
     var records = globals
@@ -42,14 +41,12 @@ package struct TarReader: Sendable {
       let start = at
       guard let header = try header() else { return nil }
       switch header.type {
-      case UInt8(ascii: "L"):
-        longName = Array(try extensionBytes(header, start).prefix { $0 != 0 })
-      case UInt8(ascii: "K"):
-        _ = try extensionBytes(header, start)
-      case UInt8(ascii: "x"), UInt8(ascii: "X"), UInt8(ascii: "g"):
+      case "L": longName = Array(try extensionBytes(header, start).prefix { $0 != 0 })
+      case "K": _ = try extensionBytes(header, start)
+      case "x", "X", "g":
         let bytes = try extensionBytes(header, start)
         let found = try located(start, nil) { try PaxRecords(bytes) }
-        if header.type == UInt8(ascii: "g") { globals.merge(found) }
+        if header.type == "g" { globals.merge(found) }
         records.merge(found)
       default:
         let name = records.path ?? longName ?? header.name
@@ -76,29 +73,23 @@ package struct TarReader: Sendable {
       throw failure("is truncated or still being written: \(found) where a header or a closing block should be", start)
     }
     let block = try bytes(start..<start + TarHeader.size)
-    if block.allSatisfy({ $0 == 0 }) {
+    guard block.contains(where: { $0 != 0 }) else {
       try checkEnd(start)
       return nil
     }
-    do throws(TarProblem) {
-      let header = try TarHeader(block)
-      at += TarHeader.size
-      return header
-    } catch {
+    at += TarHeader.size
+    do throws(TarProblem) { return try TarHeader(block) } catch {
       throw failure(start == 0 ? "is not a tar: \(error.reason)" : "is damaged: \(error.reason)", start)
     }
   }
 
   /// Throws if anything but zeros follows the closing blocks: a second archive there would be lost silently.
   private func checkEnd(_ start: Int) throws {
-    var from = start
-    while from < size {
-      let count = min(size - from, 1 << 16)
-      let rest = try file.read(count, of: UInt8.self, at: from)
+    for from in stride(from: start, to: size, by: 1 << 16) {
+      let rest = try file.read(min(size - from, 1 << 16), of: UInt8.self, at: from)
       if let index = rest.firstIndex(where: { $0 != 0 }) {
         throw failure("ends here, but more follows at byte \(from + index); is the file several tars in a row?", start)
       }
-      from += count
     }
   }
 
@@ -107,44 +98,38 @@ package struct TarReader: Sendable {
     guard header.count <= Self.longestExtension else {
       throw failure("a name or pax header of \(header.count) bytes, more than \(Self.longestExtension)", start)
     }
-    let range = try data(header.count, header: start, nil)
-    return Array(try bytes(range))
+    return Array(try bytes(try data(header.count, header: start, nil)))
   }
 
-  /// Returns the member that the header describes and moves `at` past its bytes. Returns nil for folders and labels,
-  /// which have no contents.
+  /// Returns the header's member and moves `at` past its bytes. Folders and labels, which have no contents, give nil.
   private mutating func member(
     _ header: TarHeader, _ start: Int, _ bytes: [UInt8], _ records: PaxRecords
   ) throws -> TarMember? {
     let text = String(validating: bytes, as: UTF8.self)
     let name = text ?? String(decoding: bytes, as: UTF8.self)
-    let stated = try located(start, name) { try records.size() } ?? header.count
+    let sparse = "is a sparse file; pack it again without tar's --sparse"
     var fault = text == nil ? "has a name that is not UTF-8" : nil
-    var count = stated
+    var count = try located(start, name) { try records.size() } ?? header.count
     var isFile = true
     switch header.type {
-    case UInt8(ascii: "0"), 0, UInt8(ascii: "7"):
+    case "0", "\0", "7":
       // Before ustar a folder was a file whose name ends with a slash.
       if bytes.last == UInt8(ascii: "/") { (isFile, count) = (false, 0) }
-      if records.isSparse { fault = "is a sparse file; pack it again without tar's --sparse" }
-    case UInt8(ascii: "1"), UInt8(ascii: "2"):
+      if records.isSparse { fault = sparse }
+    case "1", "2":
       // POSIX allows bytes after a hard link; without pax headers its size does not count bytes of the archive.
-      if header.type == UInt8(ascii: "2") || records.values.isEmpty { count = 0 }
+      if header.type == "2" || records.values.isEmpty { count = 0 }
       fault = "is a link to another file; pack the files themselves (tar has --dereference and --hard-dereference)"
-    case UInt8(ascii: "3"), UInt8(ascii: "4"), UInt8(ascii: "6"):
+    case "3", "4", "6":
       count = 0
       fault = "is a device or a pipe"
-    case UInt8(ascii: "5"), UInt8(ascii: "V"):
-      (isFile, count) = (false, 0)
-    case UInt8(ascii: "D"), UInt8(ascii: "N"):
-      isFile = false
-    case UInt8(ascii: "S"):
+    case "5", "V": (isFile, count) = (false, 0)
+    case "D", "N": isFile = false
+    case "S":
       try skipMap(header, start, name)
-      fault = "is a sparse file; pack it again without tar's --sparse"
-    case UInt8(ascii: "M"):
-      fault = "continues from another volume of the tar"
-    default:
-      fault = "is of the unknown type “\(String(decoding: [header.type], as: UTF8.self))”"
+      fault = sparse
+    case "M": fault = "continues from another volume of the tar"
+    default: fault = "is of the unknown type “\(header.type.isASCII ? header.type : "\u{FFFD}")”"
     }
     let range = try data(count, header: start, name)
     return isFile ? TarMember(name: name, bytes: range, fault: fault, header: start) : nil
@@ -153,14 +138,10 @@ package struct TarReader: Sendable {
   /// Skips the blocks that continue the map of a sparse file in GNU's old format.
   private mutating func skipMap(_ header: TarHeader, _ start: Int, _ name: String) throws {
     var isContinued = header.isMapContinued
-    while isContinued {
-      let block = try bytes(try data(TarHeader.size, header: start, name))
-      isContinued = block[block.startIndex + 504] != 0
-    }
+    while isContinued { isContinued = Array(try bytes(try data(TarHeader.size, header: start, name)))[504] != 0 }
   }
 
-  /// Returns the range of the next `count` bytes and moves `at` past their last block. `start` is the offset of their
-  /// header, for errors.
+  /// Returns the range of the next `count` bytes, whose header is at `start`, and moves `at` past their last block.
   private mutating func data(_ count: Int, header start: Int, _ name: String?) throws -> Range<Int> {
     let room = (size - at) / TarHeader.size * TarHeader.size
     guard count <= room else {
@@ -197,8 +178,7 @@ package struct TarMember: Hashable, Sendable {
   package let name: String
   /// The range of its bytes in the archive.
   package let bytes: Range<Int>
-  /// The reason why its bytes cannot be used, as the predicate of a sentence with its name as subject; nil for a plain
-  /// file.
+  /// Why its bytes cannot be used, as the predicate of a sentence about its name; nil for a plain file.
   package let fault: String?
   /// The offset of its header, for messages.
   let header: Int
@@ -214,8 +194,5 @@ package struct TarError: ExitCoded, Hashable, CustomStringConvertible {
   package let reason: String
 
   package var status: ExitStatus { .badData }
-
-  package var description: String {
-    "\(path): \(member.map { "“\($0)”, " } ?? "")byte \(offset): \(reason)"
-  }
+  package var description: String { "\(path): \(member.map { "“\($0)”, " } ?? "")byte \(offset): \(reason)" }
 }

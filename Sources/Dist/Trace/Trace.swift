@@ -1,27 +1,17 @@
 internal import Foundation
 internal import Synchronization
 
-/// Records the activities of a rank as spans for chrome://tracing and Perfetto. It is off unless started.
-///
-/// Every collective of every communicator is a span of the calling thread; code that computes or waits adds the spans
-/// around them. When tracing is off, a span costs one load.
+/// Records the activities of a rank as spans for chrome://tracing and Perfetto. If not started, a span costs one load.
 public enum Trace {
   /// The category of a span, by which the viewer chooses its color.
-  public enum Kind: String, Sendable {
-    case compute, communication, wait, data
-  }
+  public enum Kind: String, Sendable { case compute, communication, wait, data }
 
   private static let isOn = Atomic<Bool>(false)
   private static let writer = Mutex<TraceWriter?>(nil)
 
-  /// Returns the path of a rank's file.
-  public static func path(_ prefix: String, rank: Int) -> String { "\(prefix).\(rank).json" }
-
-  /// Starts to write `PREFIX.RANK.json`. Times count from a barrier in this call. Every rank must call it.
-  ///
-  /// - Throws: `FileError` (exit code 74) if the file cannot be created; `MPIError`.
+  /// Starts to write `PREFIX.RANK.json`. Every rank must call it. Throws `MPIError`, or `FileError` (exit code 74).
   public static func start(_ prefix: String, over ranks: Communicator) throws {
-    let made = try TraceWriter(path(prefix, rank: ranks.rank), rank: ranks.rank, host: ranks.hostname)
+    let made = try TraceWriter("\(prefix).\(ranks.rank).json", rank: ranks.rank, host: ranks.hostname)
     try ranks.barrier()
     made.begin()
     writer.withLock { $0 = made }
@@ -49,38 +39,27 @@ public enum Trace {
   }
 }
 
-// MARK: The file
-
-/// Collects the spans of all threads and writes them to one rank's file.
-///
-/// Each write replaces the closing bracket by spans and a new bracket, so the file is complete JSON between writes.
+/// Collects the spans of all threads. Each write replaces the closing bracket, so the file is JSON between writes.
 final class TraceWriter: Sendable {
   private struct State {
     var zero = ContinuousClock.now
-    /// The offset of the closing bracket.
     var end: UInt64 = 0
     var pending = Data()
-    /// The names of the threads in the order of their first spans.
     var threads: [String] = []
   }
 
   private static let closing = Data("\n]\n".utf8)
-
   private let path: String
   private let rank: Int
   private let file: FileHandle
   private let state = Mutex(State())
 
   init(_ path: String, rank: Int, host: String) throws(FileError) {
-    self.path = path
-    self.rank = rank
+    (self.path, self.rank) = (path, rank)
     do {
       try Data().write(to: URL(filePath: path))
       file = try FileHandle(forWritingTo: URL(filePath: path))
-    } catch {
-      throw FileError(
-        action: "create", path: path, reason: (error as NSError).localizedFailureReason ?? "\(error)")
-    }
+    } catch { throw TraceWriter.failure("create", path, error) }
     try state.withLock { state throws(FileError) in
       state.pending = Data("[\n\(name(of: "process", "rank \(rank) on \(host)"))".utf8)
       try write(&state)
@@ -89,7 +68,6 @@ final class TraceWriter: Sendable {
 
   deinit { try? file.close() }
 
-  /// Makes times count from now.
   func begin() { state.withLock { $0.zero = .now } }
 
   func add(
@@ -97,11 +75,8 @@ final class TraceWriter: Sendable {
     thread: String
   ) {
     state.withLock { state in
-      let place: Int
-      if let known = state.threads.firstIndex(of: thread) {
-        place = known
-      } else {
-        place = state.threads.count
+      let place = state.threads.firstIndex(of: thread) ?? state.threads.count
+      if place == state.threads.count {
         state.threads.append(thread)
         state.pending += Data(",\n\(name(of: "thread", thread, place))".utf8)
       }
@@ -113,35 +88,32 @@ final class TraceWriter: Sendable {
   }
 
   func flush() throws(FileError) {
-    try state.withLock { state throws(FileError) in
-      if !state.pending.isEmpty { try write(&state) }
-    }
+    try state.withLock { state throws(FileError) in if !state.pending.isEmpty { try write(&state) } }
   }
 
   private func write(_ state: inout State) throws(FileError) {
     do {
       try file.seek(toOffset: state.end)
       try file.write(contentsOf: state.pending + Self.closing)
-    } catch {
-      throw FileError(action: "write", path: path, reason: (error as NSError).localizedFailureReason ?? "\(error)")
-    }
+    } catch { throw Self.failure("write", path, error) }
     state.end += UInt64(state.pending.count)
     state.pending = Data()
+  }
+
+  private static func failure(_ action: String, _ path: String, _ error: any Error) -> FileError {
+    FileError(action: action, path: path, reason: (error as NSError).localizedFailureReason ?? "\(error)")
   }
 
   /// Returns the event that sets the name of a process or thread in the viewer.
   private func name(of what: String, _ text: String, _ thread: Int = 0) -> String {
     let plain = text.filter { $0 != "\"" && $0 != "\\" }
-    return
-      "{\"name\":\"\(what)_name\",\"ph\":\"M\",\"pid\":\(rank),\"tid\":\(thread),\"args\":{\"name\":\"\(plain)\"}}"
+    return "{\"name\":\"\(what)_name\",\"ph\":\"M\",\"pid\":\(rank),\"tid\":\(thread),\"args\":{\"name\":\"\(plain)\"}}"
   }
 
   /// Returns a duration in microseconds, with three decimals for whole nanoseconds.
   private static func microseconds(_ duration: Duration) -> String {
-    let nanoseconds =
-      Int(duration.components.seconds) * 1_000_000_000 + Int(duration.components.attoseconds) / 1_000_000_000
-    let digits = String(abs(nanoseconds) % 1000)
-    let zeros = String(repeating: "0", count: 3 - digits.count)
-    return "\(nanoseconds < 0 ? "-" : "")\(abs(nanoseconds) / 1000).\(zeros)\(digits)"
+    let (seconds, attoseconds) = duration.components
+    let nanoseconds = Int(seconds) * 1_000_000_000 + Int(attoseconds) / 1_000_000_000
+    return "\(nanoseconds < 0 ? "-" : "")\(abs(nanoseconds) / 1000).\((abs(nanoseconds) % 1000).digits(3))"
   }
 }

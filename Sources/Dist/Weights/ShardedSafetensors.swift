@@ -1,10 +1,7 @@
 internal import Foundation
-public import Tensor
 
-/// Weights in several safetensors files with an index, as Hugging Face stores large models.
-///
-/// The index is JSON, `{"metadata": {…}, "weight_map": {"name": "file.safetensors", …}}`, which maps each tensor to one
-/// of the files beside it.
+/// Weights in several safetensors files with an index, as Hugging Face stores large models: JSON that maps each tensor
+/// to one of the files beside it, `{"metadata": {…}, "weight_map": {"name": "file.safetensors", …}}`.
 public struct ShardedSafetensors: NamedTensors {
   /// The ending of an index's file name.
   public static let ending = ".safetensors.index.json"
@@ -12,9 +9,9 @@ public struct ShardedSafetensors: NamedTensors {
   private static let longest = 100_000_000
 
   public let path: String
-  public let names: [String]
-  public let metadata: [String: String]
-  private let files: [String: SafetensorsFile]
+  public private(set) var names: [String] = []
+  public private(set) var metadata: [String: String] = [:]
+  private var files: [String: SafetensorsFile] = [:]
 
   /// The paths of the files that hold the numbers.
   public var parts: [String] { Set(files.values.map(\.path)).sorted() }
@@ -22,45 +19,36 @@ public struct ShardedSafetensors: NamedTensors {
   /// Opens the index at `path` and every file that it names. Throws for files outside of its folder, for tensors that
   /// are not in the listed file, and for tensors that are missing from the index.
   public init(_ path: String) throws(SafetensorsError) {
+    func problem(_ reason: String) -> SafetensorsError { SafetensorsError(path: path, reason: reason) }
     self.path = path
     let places = try Self.places(path)
     let folder = URL(filePath: path).deletingLastPathComponent()
-    var files: [String: SafetensorsFile] = [:]
-    var names: [String] = []
-    var metadata: [String: String] = [:]
     for name in Set(places.map(\.file)).sorted() {
       let file = try SafetensorsFile(folder.appending(path: name).relativePath)
       metadata.merge(file.metadata) { first, _ in first }
+      names += file.names
       for tensor in file.names {
         guard files.updateValue(file, forKey: tensor) == nil else {
-          throw SafetensorsError(path: path, reason: "the tensor \(tensor) is in more than one of its files")
+          throw problem("the tensor \(tensor) is in more than one of its files")
         }
       }
-      names += file.names
     }
-    for (tensor, name) in places {
-      guard let file = files[tensor], file.path == folder.appending(path: name).relativePath else {
-        throw SafetensorsError(
-          path: path, reason: "it lists the tensor \(tensor) in \(name), which does not contain it")
-      }
+    for (tensor, name) in places where files[tensor]?.path != folder.appending(path: name).relativePath {
+      throw problem("it lists the tensor \(tensor) in \(name), which does not contain it")
     }
-    let indexed = Set(places.map(\.tensor))
-    if let other = names.first(where: { !indexed.contains($0) }) {
-      throw SafetensorsError(path: path, reason: "its files hold the tensor \(other), which it does not list")
+    let listed = Set(places.map(\.tensor))
+    if let other = names.first(where: { !listed.contains($0) }) {
+      throw problem("its files hold the tensor \(other), which it does not list")
     }
-    self.files = files
-    self.names = names
-    self.metadata = metadata
   }
 
   /// Returns the file of each tensor as listed in the index.
   private static func places(_ path: String) throws(SafetensorsError) -> [(tensor: String, file: String)] {
-    let bytes = try SafetensorsError.naming(path) { () throws(FileError) in
-      let file = try OpenFile.reading(path)
-      return try file.read(min(try file.size(), longest + 1), of: UInt8.self, at: 0)
-    }
     func problem(_ reason: String) -> SafetensorsError { SafetensorsError(path: path, reason: reason) }
-    guard bytes.count <= longest else { throw problem("it has more than the \(longest) bytes allowed for an index") }
+    let index = try SafetensorsError.opening(path)
+    let size = try SafetensorsError.naming(path, index.size)
+    guard size <= longest else { throw problem("it has more than the \(longest) bytes allowed for an index") }
+    let bytes = try SafetensorsError.bytes(0..<size, of: index)
     let document: StrictJSON
     do throws(StrictJSON.Problem) {
       document = try StrictJSON.parse(bytes)
@@ -71,13 +59,13 @@ public struct ShardedSafetensors: NamedTensors {
     guard !map.isEmpty else { throw problem("its weight_map is empty") }
     var places: [(tensor: String, file: String)] = []
     for member in map {
+      let listed = "it lists the tensor \(member.key) in"
       guard case .string(let file) = member.value else {
-        throw problem("it lists the tensor \(member.key) in \(member.value.kind), expected the name of a file")
+        throw problem("\(listed) \(member.value.kind), expected the name of a file")
       }
       // A path could name any file of this machine.
       guard file.hasSuffix(".safetensors"), !file.contains("/"), !file.contains("\0") else {
-        throw problem(
-          "it lists the tensor \(member.key) in \"\(file)\", expected the name of a safetensors file beside it")
+        throw problem("\(listed) \"\(file)\", expected the name of a safetensors file beside it")
       }
       places.append((member.key, file))
     }
@@ -85,23 +73,11 @@ public struct ShardedSafetensors: NamedTensors {
   }
 
   public func contains(_ name: String) -> Bool { files[name] != nil }
-
-  public func shape(of name: String) throws -> Shape { try file(of: name).shape(of: name) }
-
-  public func type(of name: String) throws -> SafetensorsType { try file(of: name).type(of: name) }
-
-  public func read<S: Scalar>(_ name: String, into tensor: Tensor<S>) throws {
-    try file(of: name).read(name, into: tensor)
-  }
-
-  public func read<S: Scalar>(_ name: String, elements: Range<Int>, into tensor: Tensor<S>) throws {
-    try file(of: name).read(name, elements: elements, into: tensor)
-  }
-
+  public func stored(_ name: String) throws -> StoredTensor { try file(of: name).stored(name) }
   public func integers(_ name: String) throws -> [Int] { try file(of: name).integers(name) }
 
   private func file(of name: String) throws(SafetensorsError) -> SafetensorsFile {
-    guard let file = files[name] else { throw SafetensorsError(path: path, reason: "it has no tensor \(name)") }
-    return file
+    if let file = files[name] { return file }
+    throw SafetensorsError(path: path, reason: "it has no tensor \(name)")
   }
 }

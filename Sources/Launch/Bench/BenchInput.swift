@@ -1,19 +1,16 @@
 import Dist
+import Foundation
 import Model
 import Tensor
 
-/// Synthetic images and captions of this rank's rows of a global batch: functions of the row.
-struct BenchInput {
-  /// [b, 3, size, size].
-  let images: Tensor<Float>
-  let captions: [[Int32]]
-  /// This rank's rows of the global batch.
-  let rows: Range<Int>
-  /// The global batch.
-  let count: Int
+/// The model of a benchmark and the work of each rank.
+struct BenchWork {
+  let preset: String
+  /// The pairs of each rank, and the tokens of a caption with both ends.
+  let batch, captionTokens: Int
 
-  /// Returns a preset's sizes, after checking that captions of the given length fit.
-  static func config(_ preset: String, captionTokens: Int) throws -> CLIPConfig {
+  /// Returns the preset's sizes, after checking that the captions fit.
+  func config() throws -> CLIPConfig {
     var config = try CLIPConfig(preset: preset)
     // A preset that takes its size from a run's vocabulary has none here; CLIP's size is assumed.
     if config.text.vocabularySize == 0 { config.text.vocabularySize = 49408 }
@@ -24,19 +21,31 @@ struct BenchInput {
     return config
   }
 
-  /// - Parameters:
-  ///   - batch: the pairs of each rank.
-  ///   - tokens: the tokens of each caption, including both ends.
-  init(_ config: CLIPConfig, batch: Int, tokens: Int, over communicator: Communicator) {
-    count = batch * communicator.size
+  /// Returns `32 pairs a rank on 2 ranks of 1 thread, BLAS SkylakeX`, for headings.
+  func setting(_ communicator: Communicator) -> String {
+    "\(batch) pairs a rank on \(communicator.size) ranks of \(Figures.count(Threads.count, "thread")), "
+      + "BLAS \(BLAS.kernel)"
+  }
+}
+
+/// Synthetic images and captions of this rank's rows of a global batch of `count` pairs: functions of the row.
+struct BenchInput {
+  /// [b, 3, size, size].
+  let images: Tensor<Float>
+  let captions: [[Int32]]
+  let rows: Range<Int>
+  let count: Int
+
+  init(_ config: CLIPConfig, _ work: BenchWork, over communicator: Communicator) {
+    count = work.batch * communicator.size
     rows = communicator.slice(of: count)
     let size = config.vision.imageSize
     images = Tensor<Float>(Shape(rows.count, 3, size, size))
-    images.fillUniform(-2..<2, purpose: "bench pictures", UInt64(rows.lowerBound))
+      .fillUniform(-2..<2, purpose: "bench pictures", UInt64(rows.lowerBound))
     captions = rows.map { row in
       var random = KeyedRandom(seed: 0, purpose: "bench captions", UInt64(row))
       let end = config.text.vocabularySize - 1
-      let words = (0..<max(tokens - 2, 0)).map { _ in Int32(1 + random.below(end - 2)) }
+      let words = (0..<max(work.captionTokens - 2, 0)).map { _ in Int32(1 + random.below(end - 2)) }
       return [Int32(end - 1)] + words + [Int32(end)]
     }
   }
@@ -49,18 +58,73 @@ struct BenchInput {
       images: other ?? images, captions: captions, rows: rows, count: count, teacherScale: teacherScale)
     return try step.run(batch, learningRate: 1e-4)
   }
-
-  /// Returns `32 pairs a rank on 2 ranks of 1 thread, BLAS SkylakeX`, for headings.
-  static func setting(_ batch: Int, _ communicator: Communicator) -> String {
-    "\(batch) pairs a rank on \(communicator.size) ranks of \(Figures.count(Threads.count, "thread")), "
-      + "BLAS \(BLAS.kernel)"
-  }
 }
 
 extension Tensor<Float> {
-  /// Fills the tensor with random numbers of a range, which depend on `purpose` and `key`.
-  func fillUniform(_ range: Range<Double>, seed: UInt64 = 0, purpose: String, _ key: UInt64 = 0) {
+  /// Fills the tensor with random numbers of a range, which depend on `purpose` and `key`, and returns it.
+  @discardableResult
+  func fillUniform(_ range: Range<Double>, seed: UInt64 = 0, purpose: String, _ key: UInt64 = 0) -> Tensor {
     var random = KeyedRandom(seed: seed, purpose: purpose, key)
     for index in 0..<count { self[index] = Float(random.uniform(from: range.lowerBound, to: range.upperBound)) }
+    return self
   }
+}
+
+/// The rate at which this machine multiplies matrices of exactly the shapes that a step has.
+struct MatrixRoof {
+  /// The number of times that a step computes each shape.
+  let products: [Profile.Product: Int]
+  private let a, b, c: Tensor<Float>
+
+  init(_ products: [Profile.Product: Int]) {
+    self.products = products
+    a = Tensor(Shape(products.keys.map { $0.m * $0.k }.max() ?? 0))
+    b = Tensor(Shape(products.keys.map { $0.n * $0.k }.max() ?? 0))
+    c = Tensor(Shape(products.keys.map { $0.m * $0.n }.max() ?? 0))
+    // Denormal or zero operands would be a different load.
+    a.fillUniform(-1..<1, seed: 1, purpose: "bench")
+    b.fillUniform(-1..<1, seed: 2, purpose: "bench")
+  }
+
+  /// The floating-point operations of one step's products.
+  var operations: Double { products.reduce(0) { $0 + $1.key.operations * Double($1.value) } }
+
+  /// Returns the mean of the ranks' operations per second over the step's own mix of shapes. Every rank must call it.
+  func meanRate(over communicator: Communicator) throws -> Double {
+    try communicator.barrier()
+    let total = products.sorted { $0.key.operations < $1.key.operations }
+      .reduce(0) { $0 + time($1.key, seconds: 0.05) * Double($1.value) }
+    return try communicator.mean(operations / total)
+  }
+
+  /// Returns the mean seconds of one product over as many as fill the time, after one that warms up. If threads compute
+  /// products of their own, it is the time of one thread divided by their number.
+  private func time(_ product: Profile.Product, seconds: Double) -> Double {
+    let threads = Threads.count
+    guard threads == 1 || !product.besideOthers else {
+      Threads.count = 1
+      defer { Threads.count = threads }
+      return time(product, seconds: seconds) / Double(threads)
+    }
+    let (m, n, k) = (product.m, product.n, product.k)
+    let x = a.slice(0..<m * k).reshaped(product.transposeA ? Shape(k, m) : Shape(m, k))
+    let y = b.slice(0..<n * k).reshaped(product.transposeB ? Shape(n, k) : Shape(k, n))
+    let z = c.slice(0..<m * n).reshaped(Shape(m, n))
+    let (left, right) = (BFloat16Buffer(), BFloat16Buffer())
+    let operands = (left.operand(x, product.precision), right.operand(y, product.precision))
+    func multiply() {
+      // Not in pieces: the profile already lists the pieces that the step's products were cut into.
+      matmul(
+        whole: operands.0, operands.1, into: .fp32(z), transposeA: product.transposeA, transposeB: product.transposeB)
+    }
+    multiply()
+    // Reading the clock must not weigh on small products.
+    let repeats = max(1, Int(2e6 / product.operations))
+    return meanSeconds(during: seconds) { for _ in 0..<repeats { multiply() } } / Double(repeats)
+  }
+}
+
+extension Communicator {
+  /// Returns the mean of one number over the ranks. Every rank must call it.
+  func mean(_ value: Double) throws -> Double { try allReduce(value) / Double(size) }
 }

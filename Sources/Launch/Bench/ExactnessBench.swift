@@ -6,49 +6,69 @@ import Tensor
 
 /// Compares training steps on all ranks with the same steps on one: the losses, and every parameter at the end.
 struct ExactnessBench {
-  var steps = 20
-  /// The pairs of all ranks.
-  var pairs = 13
-  /// The size of a bucket of gradients in MiB.
-  var bucket = 0.1
+  let steps, pairs: Int
+  let bucket: Double
   static let learningRate = 1e-4
   static let teacherWidth = 10
-  /// The frozen parameters: a whole tower, and layers in the middle of the other with their batch norms, through which
-  /// gradients continue.
+  /// The frozen parameters: a whole tower, and layers in the middle of the other, through which gradients continue.
   static let frozen = ["text", "visual.bn2", "visual.layer2", "visual.attnpool.positional_embedding"]
 
-  /// The last line of output.
-  struct Report: Codable {
+  struct Report: Encodable {
     var precision: String
-    var ranks: Int
-    var steps: Int
-    var models: [Compared]
+    var ranks, steps: Int
+    var models: [Compared] = []
   }
 
-  struct Compared: Codable {
+  /// The difference between a parameter on all ranks and on one.
+  struct Difference: Encodable {
+    var name: String
+    /// The largest difference of the parameter's numbers, and that of 99 % of them.
+    var largest, most: Double
+    /// True for biases of keys, whose gradients are 0 except for rounding, which AdamW scales up to full steps.
+    var isFree: Bool
+
+    init(_ name: String, _ differences: some Collection<Double>, isFree: Bool = false) {
+      let sorted = differences.sorted()
+      (self.name, self.isFree) = (name, isFree)
+      (largest, most) = (sorted.last ?? 0, sorted[(sorted.count - 1) * 99 / 100])
+    }
+  }
+
+  struct Compared: Encodable {
     var model: String
     /// The largest difference of a step's losses, relative to the loss.
     var loss: Double
     var parameters: [Difference]
+
+    fileprivate var text: String {
+      let largest = parameters.max { $0.largest < $1.largest }
+      let bound = parameters.filter { !$0.isFree }.max { $0.most < $1.most }
+      return "losses differ by \(Figures.significant(loss, 3)) relative to the loss; 99 % of a parameter's numbers by "
+        + "at most \(Figures.significant(bound?.most ?? 0, 3)) (\(bound?.name ?? "")), all numbers by at most "
+        + "\(Figures.significant(largest?.largest ?? 0, 3)) (\(largest?.name ?? ""))"
+    }
+
+    /// Returns the first difference that is larger than rounding, or nil if there is none.
+    fileprivate func problem(isDouble: Bool, steps: Int) -> String? {
+      let (lossBound, most) = isDouble ? (1e-9, 1e-9) : (1e-5, 2e-5)
+      if loss > lossBound { return "losses differ by \(loss) relative to the loss, expected at most \(lossBound)" }
+      for parameter in parameters {
+        // AdamW moves a number by no more than the learning rate in a step.
+        let all = isDouble && !parameter.isFree ? 1e-9 : ExactnessBench.learningRate * Double(steps)
+        if parameter.largest > all {
+          return "\(parameter.name) differs by \(parameter.largest), expected at most \(all)"
+        }
+        if !parameter.isFree, parameter.most > most {
+          return "99 % of the numbers of \(parameter.name) differ by up to \(parameter.most), expected at most \(most)"
+        }
+      }
+      return nil
+    }
   }
 
-  /// The difference between a parameter on all ranks and on one.
-  struct Difference: Codable {
-    var name: String
-    /// The largest difference of the parameter's numbers.
-    var largest: Double
-    /// The largest difference of 99 % of its numbers.
-    var most: Double
-    /// True if the parameter's gradient is 0 except for rounding, which AdamW scales up to full steps. These are the
-    /// biases of keys, which shift all of a softmax's scores equally.
-    var isFree: Bool
-  }
-
-  /// Every rank must call it.
-  ///
-  /// - Throws: `RanksDeviate` (exit code 70) if losses or parameters differ by more than rounding.
+  /// Every rank must call it. The exit code is 70 if losses or parameters differ by more than rounding.
   func run<S: Scalar>(_ type: S.Type, _ communicator: Communicator, log: (String) -> Void) throws -> Report {
-    let precision = S.self == Double.self ? "double" : "float"
+    let isDouble = S.self == Double.self
     let alone = try communicator.split(group: communicator.rank)
     let text = TextConfig(contextLength: 9, vocabularySize: 301, width: 24, heads: 3, layers: 2)
     let transformer = CLIPConfig(
@@ -59,19 +79,19 @@ struct ExactnessBench {
       ("ViT", transformer, [], steps), ("ResNet", resNet, [], steps),
       ("ResNet, frozen in part", resNet, Self.frozen, (steps + 3) / 4),
     ]
-    var report = Report(precision: precision, ranks: communicator.size, steps: steps, models: [])
+    var report = Report(precision: isDouble ? "double" : "float", ranks: communicator.size, steps: steps)
     for (name, config, freeze, steps) in models {
       let found = try train(S.self, config, freeze, steps, communicator)
       let wanted = try train(S.self, config, freeze, steps, alone)
       let loss = zip(found.losses, wanted.losses).map { abs($0 - $1) / abs($1) }.max() ?? 0
       let compared = Compared(model: name, loss: loss, parameters: differences(found.model, wanted.model))
-      log("\(name) in \(precision) precision on \(communicator.size) ranks: \(compared.text)")
+      log("\(name) in \(report.precision) precision on \(communicator.size) ranks: \(compared.text)")
       report.models.append(compared)
     }
     for compared in report.models {
-      if let reason = compared.problem(precision, steps: steps) {
-        throw RanksDeviate(description: "\(compared.model), \(steps) steps on \(communicator.size) ranks: \(reason)")
-      }
+      guard let reason = compared.problem(isDouble: isDouble, steps: steps) else { continue }
+      let text = "\(compared.model), \(steps) steps on \(communicator.size) ranks: \(reason)"
+      throw UserError(nil, text, status: .internalError, isShared: true)
     }
     return report
   }
@@ -86,19 +106,17 @@ struct ExactnessBench {
     model.initialize(seed: 5)
     model.visual.synchronize(over: JobRanks(communicator: ranks))
     var run = RunConfig()
-    run.reduce.bucket = bucket
-    run.freeze = freeze
-    let step = try Step(
-      model, objective,
-      .init(clipNorm: 10, reduce: run.reduce, frozen: run.frozen(in: model.parameters)), communicator: ranks)
+    (run.reduce.bucket, run.freeze) = (bucket, freeze)
+    let frozen = try run.frozen(in: model.parameters)
+    let step = try Step(model, objective, .init(clipNorm: 10, reduce: run.reduce, frozen: frozen), communicator: ranks)
     let rows = ranks.slice(of: pairs)
+    let size = config.vision.imageSize
     let losses = try (0..<steps).map { number in
       let teacher = objective.teacherRows(rows, of: pairs)
       for (name, tensor) in [("image", teacher.image), ("text", teacher.text)] {
         fill(tensor, "teacher's \(name)", rows, step: number)
         normalizeRows(tensor, into: tensor, reciprocal: Tensor(Shape(rows.count)))
       }
-      let size = config.vision.imageSize
       let images = Tensor<S>(Shape(rows.count, 3, size, size))
       fill(images, "pictures", rows, step: number)
       let captions = rows.map { caption(config.text, row: $0, step: number) }
@@ -112,8 +130,8 @@ struct ExactnessBench {
   /// Fills rows with numbers that are functions of the step and the row.
   private func fill<S: Scalar>(_ tensor: Tensor<S>, _ name: String, _ rows: Range<Int>, step: Int) {
     for (index, row) in rows.enumerated() {
-      var random = KeyedRandom(seed: UInt64(step), purpose: name, UInt64(row))
       let width = tensor.count / rows.count
+      var random = KeyedRandom(seed: UInt64(step), purpose: name, UInt64(row))
       for at in index * width..<(index + 1) * width { tensor[at] = S(random.normal()) }
     }
   }
@@ -128,60 +146,14 @@ struct ExactnessBench {
     found.parameters.entries.flatMap { entry -> [Difference] in
       let all = zip(found.parameters.value(of: entry).array, wanted.parameters.value(of: entry).array)
         .map { abs(Double($0) - Double($1)) }
+      guard entry.name.hasSuffix("in_proj_bias") else {
+        return [Difference(entry.name, all, isFree: entry.name.hasSuffix("attnpool.k_proj.bias"))]
+      }
       let third = all.count / 3
-      if entry.name.hasSuffix("in_proj_bias") {
-        return [
-          Difference(entry.name, Array(all[..<third] + all[(2 * third)...])),
-          Difference("\(entry.name), keys", Array(all[third..<2 * third]), isFree: true),
-        ]
-      }
-      return [Difference(entry.name, all, isFree: entry.name.hasSuffix("attnpool.k_proj.bias"))]
+      return [
+        Difference(entry.name, all[..<third] + all[(2 * third)...]),
+        Difference("\(entry.name), keys", all[third..<2 * third], isFree: true),
+      ]
     }
   }
-}
-
-extension ExactnessBench.Difference {
-  fileprivate init(_ name: String, _ differences: [Double], isFree: Bool = false) {
-    let sorted = differences.sorted()
-    self.init(name: name, largest: sorted.last ?? 0, most: sorted[(sorted.count - 1) * 99 / 100], isFree: isFree)
-  }
-}
-
-extension ExactnessBench.Compared {
-  private var bound: ExactnessBench.Difference? {
-    parameters.filter { !$0.isFree }.max { $0.most < $1.most }
-  }
-
-  fileprivate var text: String {
-    let largest = parameters.max { $0.largest < $1.largest }
-    return "losses differ by \(Figures.significant(loss, 3)) relative to the loss; 99 % of a parameter's numbers by at "
-      + "most \(Figures.significant(bound?.most ?? 0, 3)) (\(bound?.name ?? "")), all numbers by at most "
-      + "\(Figures.significant(largest?.largest ?? 0, 3)) (\(largest?.name ?? ""))"
-  }
-
-  /// Returns the first difference that is larger than rounding, or nil if there is none.
-  fileprivate func problem(_ precision: String, steps: Int) -> String? {
-    let isDouble = precision == "double"
-    let (lossBound, most) = isDouble ? (1e-9, 1e-9) : (1e-5, 2e-5)
-    if loss > lossBound { return "losses differ by \(loss) relative to the loss, expected at most \(lossBound)" }
-    for parameter in parameters {
-      // AdamW moves a number by no more than the learning rate in a step.
-      let all = isDouble && !parameter.isFree ? 1e-9 : ExactnessBench.learningRate * Double(steps)
-      if parameter.largest > all {
-        return "\(parameter.name) differs by \(parameter.largest), expected at most \(all)"
-      }
-      if !parameter.isFree, parameter.most > most {
-        return "99 % of the numbers of \(parameter.name) differ by up to \(parameter.most), expected at most \(most)"
-      }
-    }
-    return nil
-  }
-}
-
-/// The ranks' results differ from those of one rank by more than rounding.
-struct RanksDeviate: ExitCoded, CustomStringConvertible {
-  let description: String
-
-  var isShared: Bool { true }
-  var status: ExitStatus { .internalError }
 }

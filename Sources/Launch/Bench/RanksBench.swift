@@ -3,66 +3,48 @@ import Foundation
 import Model
 import Tensor
 
-/// Times training steps on rising numbers of ranks with the same work for each rank, with and without overlap of
-/// communication and the towers' computation.
+/// Times training steps on rising numbers of ranks with the same work for each, with and without overlap.
 struct RanksBench {
-  var preset = "ViT-T-16"
-  /// The pairs of each rank.
-  var batch = 32
-  /// The tokens of a caption, including both ends.
-  var captionTokens = 16
+  let work: BenchWork
   /// The steps of a round, which ends when the last step's communication is complete.
-  var steps = 3
-  /// The rounds with overlap, and as many without, in turn; the median counts.
-  var rounds = 3
-  /// The numbers of ranks to measure; those above the job's number are left out.
-  var sizes = [1, 2, 4]
+  let steps, rounds: Int
+  let sizes: [Int]
   var reduce = ReduceConfig()
 
-  /// The last line of output.
-  struct Report: Codable {
+  struct Report: Encodable {
     var model: String
     var batch: Int
-    var bucketMebibytes: Double
+    var bucketMib: Double
     var kernel: String
     var measured: [Measured]
-
-    enum CodingKeys: String, CodingKey {
-      case model, batch, kernel, measured
-      case bucketMebibytes = "bucket_mib"
-    }
   }
 
   /// The figures for one number of ranks, by the slowest of them.
-  struct Measured: Codable {
+  struct Measured: Encodable {
     var ranks: Int
     var overlap: Bool
-    var stepSeconds: Double
-    /// The part of it that a rank waits for gradients and parameters.
-    var exposedSeconds: Double
+    /// The seconds of a step, and the part of them that a rank waits for gradients and parameters.
+    var stepS, exposedS: Double
     /// The step time of one rank relative to this one, with the same overlap.
-    var efficiency: Double
-    /// The bytes that each rank receives in a step.
+    var efficiency = 1.0
     var receivedBytes: Int
 
-    enum CodingKeys: String, CodingKey {
-      case ranks, overlap, efficiency
-      case stepSeconds = "step_s"
-      case exposedSeconds = "exposed_s"
-      case receivedBytes = "received_bytes"
+    fileprivate var text: String {
+      Figures.row(
+        ("\(ranks)", 5), (overlap ? "on" : "off", 9), (Figures.fixed(stepS, 3), 8), (Figures.fixed(exposedS, 3), 11),
+        (Figures.fixed(efficiency, 3), 12), (Figures.fixed(Double(receivedBytes) / 1_048_576, 1), 14))
     }
   }
 
   func run(_ communicator: Communicator, log: (String) -> Void) throws -> Report {
-    let config = try BenchInput.config(preset, captionTokens: captionTokens)
+    let config = try work.config()
     let sizes = sizes.filter { $0 <= communicator.size }
     guard !sizes.isEmpty else {
-      throw UserError(
-        nil, "--sizes has no number that is at most the job's \(communicator.size) ranks; start more of them",
-        status: .usage)
+      let reason = "--sizes has no number that is at most the job's \(communicator.size) ranks; start more of them"
+      throw UserError(nil, reason, status: .usage)
     }
     log(
-      "\(preset), \(batch) pairs a rank, buckets of \(reduce.bucket) MiB, "
+      "\(work.preset), \(work.batch) pairs a rank, buckets of \(reduce.bucket) MiB, "
         + "\(Figures.count(Threads.count, "thread")) a rank, BLAS \(BLAS.kernel)\n"
         + "ranks  overlap  step s  exposed s  efficiency  received MiB")
     var measured: [Measured] = []
@@ -73,13 +55,13 @@ struct RanksBench {
       try communicator.patientBarrier()
       for index in found.indices {
         let alone = measured.first { $0.ranks == 1 && $0.overlap == found[index].overlap }
-        found[index].efficiency = (alone ?? found[index]).stepSeconds / found[index].stepSeconds
+        found[index].efficiency = (alone ?? found[index]).stepS / found[index].stepS
         log(found[index].text)
       }
       measured += found
     }
     return Report(
-      model: preset, batch: batch, bucketMebibytes: reduce.bucket, kernel: BLAS.kernel, measured: measured)
+      model: work.preset, batch: work.batch, bucketMib: reduce.bucket, kernel: BLAS.kernel, measured: measured)
   }
 
   private func measure(_ config: CLIPConfig, _ group: Communicator) throws -> [Measured] {
@@ -87,7 +69,7 @@ struct RanksBench {
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 0)
     let step = try Step(model, terms, .init(reduce: reduce), communicator: group)
-    let input = BenchInput(config, batch: batch, tokens: captionTokens, over: group)
+    let input = BenchInput(config, work, over: group)
     var received = 0
     /// Returns the seconds of a step, and those of its exposed communication.
     func round(_ steps: Int) throws -> (whole: Double, exposed: Double) {
@@ -108,8 +90,8 @@ struct RanksBench {
     var times: [Bool: [(whole: Double, exposed: Double)]] = [:]
     for number in 0..<2 * rounds {
       // Without, with, with, without: a drift affects both alike.
-      step.sync.overlaps = number % 4 == 1 || number % 4 == 2
-      times[step.sync.overlaps, default: []].append(try round(steps))
+      step.sync.buckets.overlaps = number % 4 == 1 || number % 4 == 2
+      times[step.sync.buckets.overlaps, default: []].append(try round(steps))
     }
     return try [false, true].map { overlaps in
       let sorted = (times[overlaps] ?? []).sorted { $0.whole < $1.whole }
@@ -117,17 +99,7 @@ struct RanksBench {
       var slowest = [median.whole, median.exposed, Double(received)]
       try group.allReduce(&slowest, .maximum)
       return Measured(
-        ranks: group.size, overlap: overlaps, stepSeconds: slowest[0], exposedSeconds: slowest[1], efficiency: 1,
-        receivedBytes: Int(slowest[2]))
+        ranks: group.size, overlap: overlaps, stepS: slowest[0], exposedS: slowest[1], receivedBytes: Int(slowest[2]))
     }
-  }
-}
-
-extension RanksBench.Measured {
-  fileprivate var text: String {
-    Figures.row(
-      ("\(ranks)", 5), (overlap ? "on" : "off", 9), (Figures.fixed(stepSeconds, 3), 8),
-      (Figures.fixed(exposedSeconds, 3), 11), (Figures.fixed(efficiency, 3), 12),
-      (Figures.fixed(Double(receivedBytes) / 1_048_576, 1), 14))
   }
 }

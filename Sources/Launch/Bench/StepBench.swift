@@ -5,94 +5,60 @@ import Tensor
 
 /// Times training steps on synthetic images and captions, and compares them with the machine's matrix products.
 struct StepBench {
-  var preset = "ViT-T-16"
-  /// The pairs of each rank.
-  var batch = 32
-  /// The tokens of a caption, including both ends.
-  var captionTokens = 16
-  var steps = 5
-  var microBatchSize: Int?
-  var objective = ObjectivePreset.intra
-  var precision = ComputePrecision.fp32
-  /// The choices of what backward recomputes, each of which is measured.
-  var recompute = [Recompute.none]
+  let work: BenchWork
+  let steps: Int
+  let microBatchSize: Int?
+  let objective: ObjectivePreset
+  let precision: ComputePrecision
+  let recompute: [Recompute]
   /// The width of the teacher's embeddings, which are given: computing them is another benchmark.
   static let teacherWidth = 512
 
-  /// The last line of output. The shares of a step's time sum to 1.
-  struct Report: Codable {
-    var model: String
-    var objective: String
+  struct Report: Encodable {
+    var model, objective: String
     var precision: ComputePrecision
     var recompute: Recompute
-    var ranks: Int
-    var batch: Int
-    var captionTokens: Int
-    var samplesPerSecond: Double
+    var ranks, batch, captionTokens: Int
+    var samplesPerS: Double
     /// The rate of `stepGflops`, as a share of the roof.
     var roofShare: Double
     /// Three times the forward's matrix operations of one rank's step in GFLOP, with packed tokens and attention.
     var stepGflops: Double
     /// The roof of one rank in GFLOP/s.
     var roofGflops: Double
-    var peakMebibytes: Double
-    /// The memory of the towers' activations and scratch.
-    var activationMebibytes: Double
-    var stepSeconds: Double
+    /// The memory at the peak, and that of the towers' activations and scratch.
+    var peakMib, activationMib: Double
+    var stepS: Double
+    /// The parts' shares of a step's time, which sum to 1.
     var shares: [String: Double]
     var kernel: String
     /// The figures of every choice of recomputation, if there are several; those above are of the first.
     var choices: [Choice]?
+  }
 
-    struct Choice: Codable {
-      var recompute: Recompute
-      var stepSeconds: Double
-      var activationMebibytes: Double
-      var peakMebibytes: Double
-
-      enum CodingKeys: String, CodingKey {
-        case recompute
-        case stepSeconds = "step_s"
-        case activationMebibytes = "activation_mib"
-        case peakMebibytes = "peak_mib"
-      }
-    }
-
-    enum CodingKeys: String, CodingKey {
-      case model, objective, precision, recompute, ranks, batch, shares, kernel, choices
-      case captionTokens = "caption_tokens"
-      case samplesPerSecond = "samples_per_s"
-      case roofShare = "roof_share"
-      case stepGflops = "step_gflops"
-      case roofGflops = "roof_gflops"
-      case peakMebibytes = "peak_mib"
-      case activationMebibytes = "activation_mib"
-      case stepSeconds = "step_s"
-    }
+  struct Choice: Encodable {
+    var recompute: Recompute
+    var stepS, activationMib, peakMib: Double
   }
 
   func run(_ communicator: Communicator, log: (String) -> Void) throws -> Report {
     let reports = try recompute.map { try measure($0, communicator, log: log) }
-    guard reports.count > 1 else { return reports[0] }
     var report = reports[0]
+    guard reports.count > 1 else { return report }
     report.choices = reports.map {
-      Report.Choice(
-        recompute: $0.recompute, stepSeconds: $0.stepSeconds, activationMebibytes: $0.activationMebibytes,
-        peakMebibytes: $0.peakMebibytes)
+      Choice(recompute: $0.recompute, stepS: $0.stepS, activationMib: $0.activationMib, peakMib: $0.peakMib)
     }
-    for choice in report.choices ?? [] {
+    for choice in reports {
       log(
-        "recompute \(choice.recompute.rawValue): \(Figures.fixed(choice.stepSeconds, 3)) s a step, activations "
-          + "\(Figures.fixed(choice.activationMebibytes, 1)) MiB, peak \(Figures.fixed(choice.peakMebibytes, 0)) MiB")
+        "recompute \(choice.recompute.rawValue): \(Figures.fixed(choice.stepS, 3)) s a step, activations "
+          + "\(Figures.fixed(choice.activationMib, 1)) MiB, peak \(Figures.fixed(choice.peakMib, 0)) MiB")
     }
     return report
   }
 
-  private func measure(
-    _ recompute: Recompute, _ communicator: Communicator, log: (String) -> Void
-  ) throws -> Report {
+  private func measure(_ recompute: Recompute, _ communicator: Communicator, log: (String) -> Void) throws -> Report {
     ProcessMemory.resetPeak()
-    let config = try BenchInput.config(preset, captionTokens: captionTokens)
+    let config = try work.config()
     let products = try ProductPrecision.agreed(precision, over: communicator)
     for warning in products.warnings { log("warning: \(warning)") }
     let precision = products.used
@@ -104,7 +70,7 @@ struct StepBench {
     model.initialize(seed: 0)
     let step = try Step(
       model, terms, .init(optimizer: .init(decay: 0.1), microBatchSize: microBatchSize), communicator: communicator)
-    let input = BenchInput(config, batch: batch, tokens: captionTokens, over: communicator)
+    let input = BenchInput(config, work, over: communicator)
     let rows = input.rows
     let given = options.needsTeacher ? (embeddings("pictures", rows), embeddings("captions", rows)) : nil
 
@@ -117,7 +83,7 @@ struct StepBench {
       return try input.train(step, teacherScale: given.map { _ in 1 / 0.07 })
     }
     log(
-      "\(preset), objective \(objective.rawValue), \(BenchInput.setting(batch, communicator))"
+      "\(work.preset), objective \(objective.rawValue), \(work.setting(communicator))"
         + [products.note, recompute.note].compactMap { $0 }.map { "\n\($0)" }.joined())
     // The first step allocates; the second is recorded for the shapes of its products.
     _ = try once()
@@ -143,30 +109,25 @@ struct StepBench {
     log("roof after: \(Figures.fixed(after / 1e9, 1)) GFLOP/s a rank")
 
     let slowest = try communicator.allReduce(times.median, .maximum)
-    let operations = 3 * model.forwardOperations(images: batch, captions: input.captions.map(\.count))
+    let operations = 3 * model.forwardOperations(images: work.batch, captions: input.captions.map(\.count))
     let rate = (before + after) / 2
     let peak = try communicator.allReduce(ProcessMemory.peak, .maximum)
     return Report(
-      model: preset, objective: objective.rawValue, precision: precision, recompute: recompute,
-      ranks: communicator.size, batch: batch, captionTokens: captionTokens,
-      samplesPerSecond: Double(input.count) / slowest,
-      roofShare: operations / slowest / rate, stepGflops: operations / 1e9, roofGflops: rate / 1e9,
-      peakMebibytes: peak, activationMebibytes: Double(activationBytes(config, recompute)) / 1_048_576,
-      stepSeconds: slowest, shares: shares(outcomes, profile, times.reduce(0, +)),
-      kernel: BLAS.kernel)
+      model: work.preset, objective: objective.rawValue, precision: precision, recompute: recompute,
+      ranks: communicator.size, batch: work.batch, captionTokens: work.captionTokens,
+      samplesPerS: Double(input.count) / slowest, roofShare: operations / slowest / rate, stepGflops: operations / 1e9,
+      roofGflops: rate / 1e9, peakMib: peak, activationMib: Double(activationBytes(config, recompute)) / 1_048_576,
+      stepS: slowest, shares: shares(outcomes, profile, times.reduce(0, +)), kernel: BLAS.kernel)
   }
 
   /// Returns the bytes of both towers' buffers, by the formulas that tests compare with the buffers.
   private func activationBytes(_ config: CLIPConfig, _ recompute: Recompute) -> Int {
-    let held = min(batch, microBatchSize ?? batch)
-    let use = held < batch ? TowerUse.trainingInPieces : .training
-    let images = config.vision.bufferBytes(
-      images: held, embedding: config.embedding, threads: Threads.count, use: use, recompute: recompute,
-      precision: precision)
-    let captions = config.text.bufferBytes(
-      captions: (count: held, tokens: held * captionTokens, longest: captionTokens), embedding: config.embedding,
-      threads: Threads.count, use: use, recompute: recompute, precision: precision)
-    return images + captions
+    let held = min(work.batch, microBatchSize ?? work.batch)
+    let use = held < work.batch ? TowerUse.trainingInPieces : .training
+    let bytes = config.bufferBytes(
+      captions: (held, held * work.captionTokens, work.captionTokens), threads: Threads.count, uses: (use, use),
+      recompute: recompute, precision: precision)
+    return bytes.images + bytes.captions
   }
 
   /// Returns the shares of this rank's time. The data are in memory, so their share is 0 by construction.

@@ -3,73 +3,47 @@ import Foundation
 import Model
 import Tensor
 
-/// Times a teacher's forward on synthetic images and captions with its weights in each of the placements, and compares
-/// it with the machine's matrix products.
+/// Times a teacher's forward with its weights in each placement, and compares it with the machine's matrix products.
 struct TeacherBench {
-  var preset = "ViT-B-16"
-  var placements = TeacherPlacement.allCases
-  /// The pairs of each rank in a forward.
-  var batch = 32
-  /// The tokens of a caption, including both ends.
-  var captionTokens = 16
-  /// The forwards to time in each placement, of which the median counts.
-  var passes = 5
-  var precision = ComputePrecision.fp32
+  /// The teacher, and the pairs of each rank in a forward.
+  let work: BenchWork
+  let placements: [TeacherPlacement]
+  let passes: Int
+  let precision: ComputePrecision
 
-  /// The last line of output.
-  struct Report: Codable {
+  struct Report: Encodable {
     var model: String
-    var ranks: Int
-    var batch: Int
-    var captionTokens: Int
+    var ranks, batch, captionTokens: Int
     var precision: ComputePrecision
     /// The roof of one rank in GFLOP/s.
     var roofGflops: Double
     var kernel: String
     var placements: [Placed]
-
-    enum CodingKeys: String, CodingKey {
-      case model, ranks, batch, precision, kernel, placements
-      case captionTokens = "caption_tokens"
-      case roofGflops = "roof_gflops"
-    }
   }
 
   /// One placement's figures, for all ranks together and by the slowest of them.
-  struct Placed: Codable {
+  struct Placed: Encodable {
     var placement: String
-    var pairsPerSecond: Double
-    var imagesPerSecond: Double
-    var captionsPerSecond: Double
-    /// The rate of the forward's matrix operations (packed tokens, attention included) over the time of images and
-    /// captions, as a share of the roof.
-    var roofShare: Double
+    var pairsPerS, imagesPerS, captionsPerS: Double
+    /// The rate of the forward's matrix operations (packed tokens, attention included), as a share of the roof.
+    var roofShare = 0.0
     /// The time spent waiting for weights, as a share of the whole.
     var waitShare: Double
     /// The seconds until the weights are in place, including their initialization.
-    var loadSeconds: Double
-
-    enum CodingKeys: String, CodingKey {
-      case placement
-      case pairsPerSecond = "pairs_per_s"
-      case imagesPerSecond = "images_per_s"
-      case captionsPerSecond = "captions_per_s"
-      case roofShare = "roof_share"
-      case waitShare = "wait_share"
-      case loadSeconds = "load_s"
-    }
+    var loadS: Double
   }
 
   func run(_ communicator: Communicator, log: (String) -> Void) throws -> Report {
-    let config = try BenchInput.config(preset, captionTokens: captionTokens)
+    let config = try work.config()
     let agreed = try ProductPrecision.agreed(precision, over: communicator)
     let precision = agreed.used
     for text in agreed.warnings.map({ "warning: \($0)" }) + [agreed.note].compactMap({ $0 }) { log(text) }
-    log("\(preset), \(BenchInput.setting(batch, communicator))")
-    let input = BenchInput(config, batch: batch, tokens: captionTokens, over: communicator)
+    log("\(work.preset), \(work.setting(communicator))")
+    let input = BenchInput(config, work, over: communicator)
     var roof: MatrixRoof?
     var rates: [Double] = []
-    var placed: [(Placed, features: [UInt32])] = []
+    var placed: [Placed] = []
+    var features: [[UInt32]] = []
     var operations = 0.0
     for placement in placements {
       var loadSeconds = 0.0
@@ -79,33 +53,30 @@ struct TeacherBench {
         }
       }
       log(weights.text)
-      operations = weights.model.forwardOperations(images: batch, captions: input.captions.map(\.count))
-      if roof == nil { roof = try products(of: weights, input) }
-      if let roof { rates.append(try roof.meanRate(over: communicator)) }
-      placed.append(try time(weights, input, placement, loadSeconds, communicator))
+      operations = weights.model.forwardOperations(images: work.batch, captions: input.captions.map(\.count))
+      let shapes = try roof ?? products(of: weights, input)
+      roof = shapes
+      rates.append(try shapes.meanRate(over: communicator))
+      let timed = try time(weights, input, placement, loadSeconds, communicator)
+      placed.append(timed.figures)
+      features.append(timed.features)
     }
     if let roof { rates.append(try roof.meanRate(over: communicator)) }
-    guard placed.allSatisfy({ $0.features == placed[0].features }) else {
+    guard features.allSatisfy({ $0 == features[0] }) else {
       throw UserError(nil, "the placements give different features")
     }
     let rate = rates.reduce(0, +) / Double(rates.count)
-    let all = Double(input.count)
-    let report = Report(
-      model: preset, ranks: communicator.size, batch: batch, captionTokens: captionTokens, precision: precision,
-      roofGflops: rate / 1e9, kernel: BLAS.kernel,
-      placements: placed.map { found, _ in
-        var found = found
-        found.roofShare = operations / (all / found.pairsPerSecond) / rate
-        return found
-      })
-    for found in report.placements {
+    for index in placed.indices {
+      placed[index].roofShare = operations / (Double(input.count) / placed[index].pairsPerS) / rate
+      let found = placed[index]
       log(
-        "\(found.placement): \(short(found.pairsPerSecond)) pairs/s (\(short(found.imagesPerSecond)) images/s, "
-          + "\(short(found.captionsPerSecond)) captions/s), "
-          + "\(short(100 * found.roofShare)) % of the roof of \(short(rate / 1e9)) GFLOP/s a rank, "
-          + "waited \(short(100 * found.waitShare)) %")
+        "\(found.placement): \(short(found.pairsPerS)) pairs/s (\(short(found.imagesPerS)) images/s, "
+          + "\(short(found.captionsPerS)) captions/s), \(short(100 * found.roofShare)) % of the roof of "
+          + "\(short(rate / 1e9)) GFLOP/s a rank, waited \(short(100 * found.waitShare)) %")
     }
-    return report
+    return Report(
+      model: work.preset, ranks: communicator.size, batch: work.batch, captionTokens: work.captionTokens,
+      precision: precision, roofGflops: rate / 1e9, kernel: BLAS.kernel, placements: placed)
   }
 
   /// Records the shapes of one forward's products, after a forward that allocates.
@@ -116,7 +87,6 @@ struct TeacherBench {
     return MatrixRoof(Profile.stop().products)
   }
 
-  /// Runs one forward, and returns its features and seconds.
   private func forward(
     _ weights: TeacherWeights, _ input: BenchInput
   ) throws -> (features: [Tensor<Float>], images: Double, captions: Double) {
@@ -136,7 +106,7 @@ struct TeacherBench {
   private func time(
     _ weights: TeacherWeights, _ input: BenchInput, _ placement: TeacherPlacement, _ loadSeconds: Double,
     _ communicator: Communicator
-  ) throws -> (Placed, features: [UInt32]) {
+  ) throws -> (figures: Placed, features: [UInt32]) {
     _ = try forward(weights, input)
     var times: [[Double]] = [[], [], []]
     var features: [Tensor<Float>] = []
@@ -149,15 +119,13 @@ struct TeacherBench {
       features = found.features
     }
     let waited = (weights.sharded?.waited ?? 0) - waitedBefore
-    var medians = times.map(\.median) + [waited / times[0].reduce(0, +), loadSeconds]
-    try communicator.allReduce(&medians, .maximum)
-    let all = Double(input.count)
-    return (
-      Placed(
-        placement: placement.rawValue, pairsPerSecond: all / medians[0], imagesPerSecond: all / medians[1],
-        captionsPerSecond: all / medians[2], roofShare: 0, waitShare: medians[3], loadSeconds: medians[4]),
-      features.flatMap { $0.array.map(\.bitPattern) }
-    )
+    var slowest = times.map(\.median) + [waited / times[0].reduce(0, +), loadSeconds]
+    try communicator.allReduce(&slowest, .maximum)
+    let rates = slowest.map { Double(input.count) / $0 }
+    let figures = Placed(
+      placement: placement.rawValue, pairsPerS: rates[0], imagesPerS: rates[1], captionsPerS: rates[2],
+      waitShare: slowest[3], loadS: slowest[4])
+    return (figures, features.flatMap { $0.array.map(\.bitPattern) })
   }
 
   private func short(_ value: Double) -> String { Figures.significant(value, 4) }

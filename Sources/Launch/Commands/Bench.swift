@@ -7,24 +7,26 @@ import Tensor
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measures this machine with Kinship's own work; see scripts/bench.",
-    discussion: """
-      Example:
-
-        mpirun -n 2 kinship bench step --model ViT-T-16 --batch 32
-      """,
+    discussion: help(example: "mpirun -n 2 kinship bench step --model ViT-T-16 --batch 32"),
     subcommands: [Step.self, Ranks.self, Exact.self, Teacher.self, ObjectiveTerms.self, Data.self])
 
-  /// Reads --precision.
-  @Sendable static func precision(_ name: String) throws -> ComputePrecision {
-    guard let precision = ComputePrecision(rawValue: name) else {
-      throw ValidationError("--precision is fp32 or bf16, not \(name)")
+  /// Returns the transform of an option whose values are words. `problem` is what the user reads of any other word.
+  static func word<Choice: RawRepresentable & Sendable>(
+    _ problem: @escaping @Sendable (String) -> String
+  ) -> @Sendable (String) throws -> Choice where Choice.RawValue == String {
+    return { name in
+      guard let choice = Choice(rawValue: name) else { throw ValidationError(problem(name)) }
+      return choice
     }
-    return precision
   }
+
+  static let precision: @Sendable (String) throws -> ComputePrecision =
+    word { "--precision is fp32 or bf16, not \($0)" }
 
   /// Runs a benchmark on all ranks, each with the threads of its cores. Rank 0 prints the benchmark's messages and,
   /// last, its report as one line of JSON.
   static func run<Report: Encodable>(
+    keys: JSONEncoder.KeyEncodingStrategy = .convertToSnakeCase,
     _ bench: @escaping (Communicator, (String) -> Void) throws -> Report
   ) throws {
     let code = Job.run { communicator in
@@ -35,10 +37,36 @@ struct Bench: ParsableCommand {
       if communicator.rank == 0 {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
+        encoder.keyEncodingStrategy = keys
         print(String(decoding: try encoder.encode(report), as: UTF8.self))
       }
       return 0
     }
     throw ExitCode(code)
+  }
+}
+
+/// The defaults of a benchmark that runs a model's towers on made-up images and captions.
+protocol BenchInputDefaults {
+  static var model: String { get }
+  static var batch: Int { get }
+  static var batchHelp: String { get }
+}
+
+extension BenchInputDefaults {
+  static var model: String { "ViT-T-16" }
+  static var batch: Int { 32 }
+  static var batchHelp: String { "Pairs of each rank." }
+}
+
+struct BenchInputOptions<Benchmark: BenchInputDefaults>: ParsableArguments {
+  @Option(help: "The preset of a model.") var model = Benchmark.model
+  @Option(help: ArgumentHelp(Benchmark.batchHelp)) var batch = Benchmark.batch
+  @Option(help: "Tokens of a caption, including start and end.") var captionTokens = 16
+
+  var work: BenchWork { BenchWork(preset: model, batch: batch, captionTokens: captionTokens) }
+
+  func validate() throws {
+    try require(batch > 0 && captionTokens >= 2, "--batch is at least 1, --caption-tokens at least 2")
   }
 }

@@ -8,74 +8,49 @@ extension Bench {
 
     static let configuration = CommandConfiguration(
       abstract: "Times the preparation of images by format and size, and a loader beside the steps it feeds.",
-      discussion: """
+      discussion: help(
+        """
         Images with about the detail of photographs are generated, unless a dataset is given: then its own images are \
         measured, by format and size. Each is decoded and prepared as in training (a random crop) and as in \
         evaluations, by one core of each rank at the same time. Then the fastest model trains on images that are \
         already in memory, and on images that the loader of a run prepares beside it. The last line is one JSON object.
-
-        Example:
-
-          kinship bench data --formats jpeg --sides 512 1024
-        """)
+        """, example: "kinship bench data --formats jpeg --sides 512 1024"))
 
     @Option(
       parsing: .upToNextOption, help: "Formats of the generated images: jpeg, png, webp.",
-      transform: { name in
-        guard let format = ImageFormat(rawValue: name) else {
-          throw ValidationError("--formats has jpeg, png and webp, not \(name)")
-        }
-        return format
-      })
+      transform: Bench.word { "--formats has jpeg, png and webp, not \($0)" })
     var formats = ImageFormat.allCases
-
     @Option(parsing: .upToNextOption, help: "Longer sides of the generated images, in pixels.")
     var sides = [64, 224, 512, 1024]
-
     @Option(
       name: [.long, .customLong("corpus")], help: "A dataset whose images are measured instead of generated ones.")
     var dataset: String?
-
     @Option(
       name: [.long, .customLong("pictures")],
       help: "How many images are generated of each kind (8), or read from the dataset in total (512).")
     var images: Int?
-
-    @Option(help: "Side of the prepared images, in pixels.")
-    var crop = 224
-
+    @Option(help: "Side of the prepared images, in pixels.") var crop = 224
     @Flag(
       name: .customLong("scaled-dct"),
       help: "Decodes large JPEGs for random crops at a reduced size where that suffices, as image.scaled_dct does.")
     var scaledDCT = false
-
-    @Option(help: "Seconds spent on each figure.")
-    var seconds = 0.5
-
+    @Option(help: "Seconds spent on each figure.") var seconds = 0.5
     @OptionGroup(title: "The model that is fed") var input: BenchInputOptions<Self>
-
-    @Option(help: "Steps on images that are in memory, and on images of the loader.")
-    var steps = 20
-
-    @Option(help: "Longer side of the JPEGs that feed it where no dataset is given.")
-    var feedSide = 256
+    @Option(help: "Steps on images that are in memory, and on images of the loader.") var steps = 20
+    @Option(help: "Longer side of the JPEGs that feed it where no dataset is given.") var feedSide = 256
 
     func validate() throws {
       guard !formats.isEmpty, !sides.isEmpty, (sides + [feedSide]).allSatisfy({ 1...8192 ~= $0 }), images ?? 1 > 0
-      else {
-        throw ValidationError("--formats and --images are at least 1, --sides and --feed-side 1 to 8192")
-      }
-      guard 1...4096 ~= crop, seconds > 0, seconds.isFinite, steps > 0 else {
-        throw ValidationError("--crop is 1 to 4096, --seconds more than 0, --steps at least 1")
-      }
+      else { throw ValidationError("--formats and --images are at least 1, --sides and --feed-side 1 to 8192") }
+      try require(
+        1...4096 ~= crop && seconds > 0 && seconds.isFinite && steps > 0,
+        "--crop is 1 to 4096, --seconds more than 0, --steps at least 1")
     }
 
     func run() throws {
       let bench = DataBench(
         formats: formats, sides: sides, dataset: dataset, count: images ?? (dataset == nil ? 8 : 512), crop: crop,
-        scaledDCT: scaledDCT, seconds: seconds,
-        feed: FeedBench(
-          preset: input.model, batch: input.batch, captionTokens: input.captionTokens, steps: steps, side: feedSide))
+        scaledDCT: scaledDCT, seconds: seconds, feed: FeedBench(work: input.work, steps: steps, side: feedSide))
       try Bench.run { try bench.run($0, log: $1) }
     }
   }

@@ -1,13 +1,49 @@
 import ArgumentParser
+import Dist
 
-/// `kinship dataset` makes and checks datasets of images and captions in HDF5 shards.
 struct DatasetCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dataset", abstract: "Makes, shows and checks datasets: images and captions in HDF5 shards.",
-    discussion: """
-      Example:
-
-        kinship dataset import images.tsv --output data/mine
-      """,
+    discussion: help(example: "kinship dataset import images.tsv --output data/mine"),
     subcommands: [DatasetImport.self, DatasetInspect.self, DatasetVerify.self], aliases: ["corpus"])
+}
+
+struct DatasetInspect: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect", abstract: "Shows a dataset: counts, sizes, captions, labels and the first samples.",
+    discussion: help(example: "kinship dataset inspect data/mine --samples 5"))
+
+  @Argument(help: "The dataset's folder, or its index.") var dataset: String
+  @Option(help: "How many samples to show.") var samples = 3
+  @Flag(help: "Prints one JSON object instead of text.") var json = false
+
+  func validate() throws { try require(samples >= 0, "--samples must be 0 or more, found \(samples)") }
+
+  func run() throws {
+    guard Machine.isFirstRank else { return }
+    let report = try DatasetReport(try Dataset.open(dataset), examples: samples)
+    print(json ? try report.json : report.text)
+  }
+}
+
+struct DatasetVerify: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "verify",
+    abstract: "Reads every byte of a dataset and checks each shard; the exit code is 65 if one is damaged.",
+    discussion: help(example: "kinship dataset verify data/mine"))
+
+  @Argument(help: "The dataset's folder, or its index.") var dataset: String
+
+  func run() throws {
+    guard Machine.isFirstRank else { return }
+    let verdicts = try Dataset.verify(dataset) { verdict in
+      let state = verdict.problem.map { "BAD, \($0)" } ?? "ok"
+      print("\(verdict.file): \(verdict.samples) samples, \(Figures.bytes(verdict.bytes)): \(state)")
+    }
+    let bad = verdicts.filter { $0.problem != nil }.map(\.file)
+    guard bad.isEmpty else {
+      throw DatasetError(
+        dataset, "\(bad.count) of \(verdicts.count) shards are bad: \(bad.joined(separator: ", ")); import it again")
+    }
+  }
 }

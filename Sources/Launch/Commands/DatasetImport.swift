@@ -3,7 +3,6 @@ import Dist
 import Foundation
 import Model
 
-/// `kinship dataset import` turns tables, lists, image folders and tars into shards.
 struct DatasetImport: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "import", abstract: "Imports a table or list of images and captions, a folder of images, or tars.",
@@ -30,29 +29,20 @@ struct DatasetImport: ParsableCommand {
       """)
 
   @OptionGroup var form: DatasetSourceOptions
-
   @OptionGroup(title: "Tables") var table: DatasetTableOptions
-
   @Argument(help: "The table, the list, the folder or the tars.") var sources: [String]
-
   @Option(help: ArgumentHelp("The folder for the dataset: new, or empty.", valueName: "folder")) var output: String
-
   @Option(
     help: """
       The dataset's name, part of every sample's identity: crops and the choice of captions depend on it. Default: the \
       output folder's name.
       """)
   var name: String?
-
   @Option(help: "Pixels of an image at most; a larger one is refused by its header, before it is decoded.")
   var maxPixels = ImageDecoder.defaultMaxPixels
-
   @Option(help: "Samples of a shard at most.") var shardSamples = 16_384
-
   @Option(help: "Size of a shard at most, in MiB; its last image may exceed it.") var shardSize = 256
-
   @Option(help: "Threads that read and decode. Default: one per core.") var workers: Int?
-
   @Flag(help: "Replaces the dataset that the output folder holds.") var overwrite = false
 
   func validate() throws {
@@ -71,7 +61,91 @@ struct DatasetImport: ParsableCommand {
     let importer = DatasetImporter(
       name: name, folder: folder, limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
       workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
-    let outcome = try importer.run(try form.choice(table).open(sources, dataset: name))
-    print(outcome.summary(name))
+    print(try importer.run(form.choice(table).open(sources, dataset: name)).summary(name))
+  }
+}
+
+/// The options of `kinship dataset import` for sources other than tables.
+struct DatasetSourceOptions: ParsableArguments {
+  @Option(help: "\(ImportFormat.words). Default: inferred from the source's names and first lines, or keys.")
+  var format: ImportFormat?
+  @Option(
+    help: ArgumentHelp(
+      "The folder of the images that a list names. Default: their folder in the public archive, or the list's own.",
+      valueName: "folder"))
+  var images: String?
+  @Option(
+    help: ArgumentHelp(
+      "Karpathy's splits to import, separated by commas: test, val, train, restval.", valueName: "names"))
+  var split: String?
+  @Option(
+    help: ArgumentHelp(
+      """
+      ImageNet's 1,000 WordNet ids, which label folders and images of a part of its classes: a list with one id per \
+      line (LOC_synset_mapping.txt is one, and scripts/fetch-vocabulary writes one), imagenet_class_index.json, or a \
+      dataset that was imported from all of its folders.
+      """, valueName: "path"))
+  var wnids: String?
+  @Option(
+    help: ArgumentHelp(
+      """
+      The keys of captions in the .json files of tars and folders, separated by commas; each a string or a list of \
+      strings. Default: the lines of the .txt files, or else the key caption.
+      """, valueName: "names"))
+  var captionKeys: String?
+  @Flag(help: "Prefixes each sample's key with the name of its tar, for tars that reuse the same names.")
+  var keysByTar = false
+
+  func choice(_ table: DatasetTableOptions) -> SourceChoice {
+    SourceChoice(
+      format: format, images: images, splits: split.map(Self.names) ?? [], wnids: wnids,
+      captionKeys: captionKeys.map(Self.names) ?? [], keysByTar: keysByTar, columns: table.columns,
+      separator: table.separator?.byte, quoted: !table.noQuotes)
+  }
+
+  static func names(_ list: String) -> [String] {
+    list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+  }
+}
+
+/// The options of `kinship dataset import` for tables.
+struct DatasetTableOptions: ParsableArguments {
+  @Option(help: "The column of the images' paths.") var imageColumn = "filepath"
+  @Option(
+    help: ArgumentHelp(
+      "The columns of captions, separated by commas. Default: title, which may be absent where there are labels.",
+      valueName: "names"))
+  var captionColumns: String?
+  @Option(
+    help: ArgumentHelp(
+      "A column of labels: whole numbers as they are, or names, numbered in the order of their bytes.",
+      valueName: "name"))
+  var labelColumn: String?
+  @Option(
+    help: ArgumentHelp(
+      "A column of unique keys. Default: the path as the table has it, without its extension. U+FE0F is left out.",
+      valueName: "name"))
+  var keyColumn: String?
+  @Option(
+    help: ArgumentHelp(
+      "tab, comma, semicolon, or one ASCII character. Default: inferred from the name (.csv: comma, else tab) or the "
+        + "header.", valueName: "separator"))
+  var separator: Separator?
+  @Flag(help: "Treats double quotes in tables as plain characters.") var noQuotes = false
+
+  struct Separator: ExpressibleByArgument {
+    let byte: UInt8
+
+    init?(argument: String) {
+      let names = ["tab": "\t", "comma": ",", "semicolon": ";"]
+      let text = Array((names[argument] ?? argument).utf8)
+      guard text.count == 1, text[0] < 0x80, !"\"\r\n".utf8.contains(text[0]) else { return nil }
+      byte = text[0]
+    }
+  }
+
+  var columns: TableColumns {
+    .init(
+      image: imageColumn, captions: captionColumns.map(DatasetSourceOptions.names), label: labelColumn, key: keyColumn)
   }
 }

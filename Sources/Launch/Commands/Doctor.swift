@@ -1,23 +1,17 @@
 import ArgumentParser
 import Dist
 
-/// `kinship doctor` describes this machine or cluster and what is wrong with it.
 struct Doctor: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Describes this machine or cluster, and says what is wrong with it.",
-    discussion: """
+    discussion: help(
+      """
       Start it as you would start a run. It shows the processor, the BLAS kernel and its measured speed, what \
       precision: auto selects and why, the cores and threads of every rank, libraries, shared memory, latency and \
       bandwidth between ranks, and clocks; then what is wrong, with the command that fixes it.
+      """, example: "mpirun -n 4 kinship doctor --folder runs"))
 
-      Example:
-
-        mpirun -n 4 kinship doctor --folder runs
-      """)
-
-  @Flag(help: "Prints one JSON object instead of text.")
-  var json = false
-
+  @Flag(help: "Prints one JSON object instead of text.") var json = false
   @Option(
     help: ArgumentHelp(
       "Also tests this folder: whether all ranks see the same files in it, and whether locks work. Small files are "
@@ -25,14 +19,12 @@ struct Doctor: ParsableCommand {
   var folder: String?
 
   func run() throws {
-    let code = Job.run { ranks in
-      let reports = try RankReport.gather(over: ranks)
+    try Job.perform { ranks in
+      let reports = try ranks.allGather(RankReport.measure(over: ranks))
       let network = try NetworkReport(reports.map(\.node), over: ranks)
       let tried = try folder.map { try FolderReport($0, over: ranks) }
       let report = DoctorReport(reports, network: network, folder: tried)
-      if ranks.rank == 0 { print(try json ? report.json : report.text) }
-      return 0
+      if ranks.rank == 0 { print(try json ? report.jsonText() : report.text) }
     }
-    if code != 0 { throw ExitCode(code) }
   }
 }

@@ -3,7 +3,6 @@ import Dist
 import Foundation
 import Model
 
-/// `kinship merge` makes one file of checkpoints.
 struct Merge: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "merge",
@@ -26,46 +25,33 @@ struct Merge: ParsableCommand {
         kinship merge runs/mine --reshard 8 -o runs/eight
       """)
 
-  @Argument(
-    help: ArgumentHelp("Checkpoints' folders, or runs' (their latest checkpoints).", valueName: "checkpoint"))
+  @Argument(help: ArgumentHelp("Checkpoints' folders, or runs' (their latest checkpoints).", valueName: "checkpoint"))
   var checkpoints: [String]
-
   @Option(
     name: .shortAndLong,
-    help: ArgumentHelp(
-      "The file to write: .safetensors, .h5 or .hdf5; with --reshard the folder.", valueName: "path"))
+    help: ArgumentHelp("The file to write: .safetensors, .h5 or .hdf5; with --reshard the folder.", valueName: "path"))
   var output: String
-
-  @Flag(help: "Writes everything that the checkpoint holds, not only the model.")
-  var optimizer = false
-
+  @Flag(help: "Writes everything that the checkpoint holds, not only the model.") var optimizer = false
   @Flag(help: "Writes the moving average of the weights (ema in the run file) instead of the weights.")
   var emaWeights = false
-
   @OptionGroup var averaging: AverageOptions
-
   @Option(help: ArgumentHelp("Writes a checkpoint with this many parts, from which runs resume.", valueName: "parts"))
   var reshard: Int?
 
   func validate() throws {
     let average = try averaging.chosen(for: checkpoints.count)
     if let reshard {
-      guard (1...99_999).contains(reshard) else {
-        throw ValidationError("--reshard: expected 1 to 99999 parts, found \(reshard)")
-      }
-      guard average == nil, !optimizer, !emaWeights else {
-        throw ValidationError(
-          "--reshard keeps all of one checkpoint; leave --optimizer, --ema-weights and averages out")
-      }
+      try require((1...99_999).contains(reshard), "--reshard: expected 1 to 99999 parts, found \(reshard)")
+      try require(
+        average == nil && !optimizer && !emaWeights,
+        "--reshard keeps all of one checkpoint; leave --optimizer, --ema-weights and averages out")
     } else {
       _ = try form
     }
-    guard !emaWeights || !optimizer else {
-      throw ValidationError("--optimizer keeps weights and their moving average side by side; leave --ema-weights out")
-    }
-    guard average == nil || !optimizer else {
-      throw ValidationError("moments of several checkpoints have no average; leave --optimizer out")
-    }
+    try require(
+      !emaWeights || !optimizer,
+      "--optimizer keeps weights and their moving average side by side; leave --ema-weights out")
+    try require(average == nil || !optimizer, "moments of several checkpoints have no average; leave --optimizer out")
   }
 
   private var form: SharedTensorFile.Form {
@@ -77,7 +63,7 @@ struct Merge: ParsableCommand {
   }
 
   func run() throws {
-    let code = Job.run { communicator in
+    try Job.perform { communicator in
       try communicator.together {
         guard communicator.rank == 0, FileManager.default.fileExists(atPath: output) else { return }
         throw UserError(output, "is there already; remove it, or name another", status: .usage)
@@ -86,8 +72,8 @@ struct Merge: ParsableCommand {
       let plan = try MergePlan(
         checkpoints, averaging.chosen(for: checkpoints.count), emaWeights: emaWeights, over: communicator)
       let contents = try write(plan, over: communicator)
-      guard communicator.rank == 0 else { return 0 }
-      print(ModelSummary(plan.config).text)
+      guard communicator.rank == 0 else { return }
+      print(plan.config.summary)
       for input in plan.inputs {
         let weight = plan.average == nil ? "" : "\(Figures.significant(input.weight, 6)) × "
         print("\(weight)\(input.checkpoint.folder), step \(input.checkpoint.manifest.record.step)")
@@ -95,22 +81,18 @@ struct Merge: ParsableCommand {
       let seconds = (ContinuousClock.now - start) / .seconds(1)
       print(
         "\(output): \(contents), in \(Figures.fixed(seconds, 1)) s, \(Int(ProcessMemory.peak)) MiB of memory a rank")
-      return 0
     }
-    if code != 0 { throw ExitCode(code) }
   }
 
-  /// Returns what has been written.
   private func write(_ plan: MergePlan, over communicator: Communicator) throws -> String {
-    let merge = CheckpointMerge(plan.inputs.map { .init($0.checkpoint, weight: $0.weight) })
+    let merge = CheckpointMerge(plan.inputs.map { ($0.checkpoint, $0.weight) })
     if let reshard {
       try merge.reshard(
         plan.last.checkpoint, into: reshard, folder: output, version: Release.version, over: communicator)
       return "a checkpoint of \(reshard) parts"
     }
     let tensors = try plan.tensors(optimizer: optimizer)
-    try merge.write(
-      tensors, metadata: plan.metadata(optimizer: optimizer), as: form, to: output, over: communicator)
+    try merge.write(tensors, metadata: plan.metadata(optimizer: optimizer), as: form, to: output, over: communicator)
     return "\(tensors.count) tensors, \(Figures.bytes(tensors.reduce(0) { $0 + $1.description.byteCount }))"
   }
 }

@@ -2,79 +2,57 @@ import ArgumentParser
 import Dist
 import Foundation
 
-/// `kinship plan` estimates what a run will need on a cluster, and how long its steps will take.
 struct Plan: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Estimates what a run will need on a cluster, and how long its steps will take.",
-    discussion: """
+    discussion: help(
+      """
       It prints the memory of a rank by part, the operations, the bytes handed to each collective, and the time of a \
       step according to a cost model, for the given number of ranks and for up to thousands. Start it alone, where the \
       run's files are; for missing files it uses the sizes given in the run file, as a dry run does.
+      """, example: "kinship plan run.yaml --ranks 512 --nodes 16 --bandwidth 25gbit"))
 
-      Example:
-
-        kinship plan run.yaml --ranks 512 --nodes 16 --bandwidth 25gbit
-      """)
-
-  @Argument(help: ArgumentHelp("The run file (YAML).", valueName: "run"))
-  var file: String
-
+  @Argument(help: ArgumentHelp("The run file (YAML).", valueName: "run")) var file: String
   @Option(
     name: .customLong("set"),
     help: ArgumentHelp("Overrides one value of the run file, as in kinship train.", valueName: "path=value"))
   var overrides: [String] = []
-
-  @Option(help: "The number of ranks.")
-  var ranks = 1
-
-  @Option(help: "The number of nodes.")
-  var nodes = 1
-
+  @Option(help: "The number of ranks.") var ranks = 1
+  @Option(help: "The number of nodes.") var nodes = 1
   @Option(help: "Bandwidth between two nodes: 10gbit, 100mbit, 1.2GB (per second). Default: 10gbit.")
   var bandwidth: Bandwidth?
-
-  @Option(help: "Latency of a short message between two nodes: 20us, 0.1ms. Default: 30us.")
-  var latency: Latency?
-
-  @Option(help: "Rate of a rank's matrix products in GFLOP/s. Default: measured on this machine.")
-  var gflops: Double?
-
+  @Option(help: "Latency of a short message between two nodes: 20us, 0.1ms. Default: 30us.") var latency: Latency?
+  @Option(help: "Rate of a rank's matrix products in GFLOP/s. Default: measured on this machine.") var gflops: Double?
   @Option(
     name: .customLong("gflops-bf16"),
     help: "The same for operands rounded to bfloat16, for runs in bf16. Default: that of --gflops.")
   var gflopsBf16: Double?
-
   @Option(
     help: ArgumentHelp(
       "The output of kinship doctor --json on the cluster. It supplies the rate of the slowest rank, latency and "
         + "bandwidth where they are not given here, and the processors, which decide precision: auto.",
       valueName: "file"))
   var doctor: String?
-
-  @Flag(help: "Prints one JSON object instead of text.")
-  var json = false
+  @Flag(help: "Prints one JSON object instead of text.") var json = false
 
   func validate() throws {
-    guard ranks >= 1, nodes >= 1, nodes <= ranks else {
-      throw ValidationError("--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node")
-    }
+    try require(
+      ranks >= 1 && nodes >= 1 && nodes <= ranks,
+      "--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node")
     for (option, value) in [("--gflops", gflops), ("--gflops-bf16", gflopsBf16)] {
-      guard 1e-6...1e12 ~= value ?? 1 else {
-        throw ValidationError("\(option) \(value ?? 0): expected more than 0, 1e12 at most")
-      }
+      try require(1e-6...1e12 ~= value ?? 1, "\(option) \(value ?? 0): expected more than 0, 1e12 at most")
     }
   }
 
   func run() throws {
     let run = try RunConfig.load(file, overrides: overrides)
     let found = try doctor.map { try DoctorFigures(contentsOf: $0) }
-    let code = Job.run { ranks in
+    try Job.perform { ranks in
       let preview = try Trainer(run: run, ranks: ranks, processors: found?.processors).preview()
       let network = Link(
         latency: latency?.seconds ?? found?.network?.latency ?? 30e-6,
         bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? 1.25e9)
-      let cost = ClusterCost(
-        ranks: self.ranks, nodes: nodes, network: network, memory: found?.memory ?? .sharedMemory)
+      let cost = ClusterCost(ranks: self.ranks, nodes: nodes, network: network, memory: found?.memory ?? .sharedMemory)
       let exact = gflops.map { $0 * 1e9 }
       var rates =
         found?.rates ?? exact.map { ProductRates(fp32: $0, bf16: $0) }
@@ -82,14 +60,10 @@ struct Plan: ParsableCommand {
       if let exact { rates.fp32 = exact }
       if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
       let source = found?.processors == nil ? "this machine" : "the hosts of \(doctor ?? "")"
-      let plan = RunPlan(
-        preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
-      if ranks.rank == 0 {
-        for warning in preview.warnings { FileHandle.standardError.write(Data("warning: \(warning)\n".utf8)) }
-        print(try json ? plan.json : plan.text(model: RunHeader(preview, over: ranks).modelText))
-      }
-      return 0
+      let plan = RunPlan(preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
+      guard ranks.rank == 0 else { return }
+      for warning in preview.warnings { FileHandle.standardError.write(Data("warning: \(warning)\n".utf8)) }
+      print(try json ? plan.jsonText() : plan.text(model: RunHeader(preview, over: ranks).modelText))
     }
-    if code != 0 { throw ExitCode(code) }
   }
 }

@@ -2,65 +2,48 @@ import ArgumentParser
 import Dist
 import Foundation
 
-/// `kinship report` shows a run, or several side by side, as one HTML page.
 struct Report: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Writes a run's curves, figures and examples to one HTML page.",
-    discussion: """
+    discussion: help(
+      """
       The page opens in any browser without a network. It shows curves of the loss, its terms, learning rate, scale, \
       gradient norm, divergences and throughput; evaluations; memory; checkpoints; the resolved run; and retrieval \
       examples of the latest checkpoint: captions with the nearest images, and images with the nearest captions. For \
       several runs it overlays the curves and lists the settings in which the runs differ.
+      """, example: "kinship report runs/mine --examples 12"))
 
-      Example:
-
-        kinship report runs/mine --examples 12
-      """)
-
-  @Argument(help: ArgumentHelp("The folders of runs.", valueName: "run"))
-  var runs: [String]
-
+  @Argument(help: ArgumentHelp("The folders of runs.", valueName: "run")) var runs: [String]
   @Option(help: ArgumentHelp("The page. Default: report.html in the first run's folder.", valueName: "file"))
   var output: String?
-
   @Option(
     name: [.long, .customLong("corpus")],
     help: "The dataset of the examples: its index file or folder. Default: those on which the run evaluates retrieval.")
   var dataset: String?
-
   @Option(
     help: ArgumentHelp(
-      "How many captions and how many images of a dataset are shown as queries; 0: none. Default: 6.",
-      valueName: "n"))
+      "How many captions and how many images of a dataset are shown as queries; 0: none. Default: 6.", valueName: "n"))
   var examples: Int?
-
-  @Option(help: "The vocabulary file for the examples. Default: that of the run.")
-  var vocabulary: String?
+  @Option(help: "The vocabulary file for the examples. Default: that of the run.") var vocabulary: String?
 
   func validate() throws {
-    guard runs.count <= 12 else {
-      throw ValidationError("\(runs.count) runs: expected at most 12, because more curves cannot be told apart")
-    }
-    guard runs.count == 1 || dataset == nil && examples == nil && vocabulary == nil else {
-      throw ValidationError("--dataset, --examples and --vocabulary belong to the report of one run; leave them out")
-    }
-    guard (0...50).contains(examples ?? 0) else {
-      throw ValidationError("--examples \(examples ?? 0): expected 0 to 50")
-    }
+    try require(runs.count <= 12, "\(runs.count) runs: expected at most 12, because more curves cannot be told apart")
+    try require(
+      runs.count == 1 || dataset == nil && examples == nil && vocabulary == nil,
+      "--dataset, --examples and --vocabulary belong to the report of one run; leave them out")
+    try require((0...50).contains(examples ?? 0), "--examples \(examples ?? 0): expected 0 to 50")
   }
 
   func run() throws {
     // This is before the job begins, so that a mistyped name gives a plain message and not the end of a job.
     let found = Machine.isFirstRank ? try ReportedRun.read(runs) : []
-    let code = Job.run { ranks in
+    try Job.perform { ranks in
       try ThreadPlan.agreed(over: ranks).apply()
       let own = try ranks.split(group: ranks.rank)
       if ranks.rank == 0 { try write(found, over: own) }
       // The other ranks have nothing to do and leave their cores to rank 0.
       try ranks.patientBarrier()
-      return 0
     }
-    if code != 0 { throw ExitCode(code) }
   }
 
   /// - Parameter ranks: this rank alone.

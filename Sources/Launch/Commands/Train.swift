@@ -1,38 +1,29 @@
 import ArgumentParser
 import Dist
 
-/// `kinship train` reads the run file and hands the run to the trainer.
 struct Train: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Trains a model from a run file.",
-    discussion: """
+    discussion: help(
+      """
       It runs alone or under mpirun, and the result is the same for any number of ranks. The run's log, its \
       checkpoints and the resolved run file are kept in the folder output/name.
-
-      Example:
-
-        mpirun -n 2 kinship train run.yaml --set optimizer.learning_rate=1e-3
-      """)
+      """, example: "mpirun -n 2 kinship train run.yaml --set optimizer.learning_rate=1e-3"))
 
   @Argument(help: ArgumentHelp("The run file (YAML). scripts/recipes/example.yaml shows every key.", valueName: "run"))
   var file: String
-
   @Option(
     name: .customLong("set"),
     help: ArgumentHelp(
       "Overrides one value, such as optimizer.learning_rate=1e-3. May be repeated; the last one wins.",
       valueName: "path=value"))
   var overrides: [String] = []
-
   @Option(
     help: ArgumentHelp(
       "Resumes from a checkpoint: auto (the latest if there is one), latest, or the path of a checkpoint or of a run.",
       valueName: "auto|latest|path"))
   var resume: Resume?
-
-  @Flag(help: "Checks the run, prints what it would do, and stops.")
-  var dryRun = false
-
+  @Flag(help: "Checks the run, prints what it would do, and stops.") var dryRun = false
   @Option(
     help: ArgumentHelp(
       "Writes what each rank does when to PREFIX.RANK.json, for chrome://tracing or Perfetto.", valueName: "prefix"))
@@ -48,12 +39,9 @@ struct Train: ParsableCommand {
   }
 }
 
-/// The checkpoint from which a run resumes.
+/// The checkpoint from which a run resumes: the latest, without which it begins (`auto`) or is refused (`latest`).
 enum Resume: ExpressibleByArgument, Equatable {
-  /// The latest checkpoint, or the beginning if there is none.
-  case auto
-  /// The latest checkpoint, which must exist.
-  case latest
+  case auto, latest
   /// This checkpoint, or the latest one of this run.
   case path(String)
 
@@ -64,5 +52,31 @@ enum Resume: ExpressibleByArgument, Equatable {
     case "latest": self = .latest
     default: self = .path(argument)
     }
+  }
+}
+
+struct Precompute: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Computes a teacher's embeddings once, so that training can read them from a cache.",
+    discussion: help(
+      """
+      It embeds every caption and data.views crops of every image of the run's datasets, and writes the embeddings to \
+      the folder teacher.cache. It runs alone or under mpirun, best with one rank per core; the files are the same for \
+      any number of ranks, to the bit. It may be stopped at any moment: when started again, it keeps every complete \
+      part.
+      """, example: "mpirun -n 2 kinship precompute run.yaml --set teacher.cache=caches/large"))
+
+  @Argument(help: ArgumentHelp("The run file (YAML). scripts/recipes/example.yaml shows every key.", valueName: "run"))
+  var file: String
+  @Option(
+    name: .customLong("set"),
+    help: ArgumentHelp(
+      "Overrides one value, such as teacher.cache=caches/large. May be repeated; the last one wins.",
+      valueName: "path=value"))
+  var overrides: [String] = []
+
+  func run() throws {
+    let run = try RunConfig.load(file, overrides: overrides)
+    try Job.perform { try Precomputation(run: run, ranks: $0).perform() }
   }
 }

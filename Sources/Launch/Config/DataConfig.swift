@@ -34,6 +34,20 @@ struct DataConfig: Section {
     map.field("captions", &captions)
     map.field("verify", &verify)
   }
+
+  var mistakes: [Mistake] {
+    var found: [Mistake] = []
+    found.require(!datasets.isEmpty, "data.datasets", "expected at least one dataset, found an empty list")
+    for (index, dataset) in datasets.enumerated() {
+      found.expectText("a path", "data.datasets.\(index).path", dataset.path)
+      found.expect("more than 0", "data.datasets.\(index).weight", dataset.weight) { $0 > 0 }
+      found.expect("at least 1", "data.datasets.\(index).samples", dataset.samples) { $0 >= 1 }
+    }
+    found.expect("0 (never repeat) or more", "data.views", views) { $0 >= 0 }
+    found.expect("1 to 1024, or auto", "data.workers", workers) { 1...1024 ~= $0 }
+    found.expect("1 to 64 batches", "data.prefetch", prefetch) { 1...64 ~= $0 }
+    return found
+  }
 }
 
 /// One dataset of the mix. The short form `PATH` has weight 1.
@@ -52,13 +66,5 @@ struct DatasetConfig: Section {
   }
 
   static var expectation: String { "a path, or a section (path, weight, samples)" }
-
   static func shorthandKey(_ text: String) -> String? { "path" }
-}
-
-extension DatasetConfig {
-  init(path: String) {
-    self.init()
-    self.path = path
-  }
 }

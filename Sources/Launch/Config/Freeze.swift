@@ -8,29 +8,21 @@ import Tensor
 extension RunConfig {
   private static let textTower = "text"
 
-  /// The mistakes in the list that are found without the model.
-  var freezeMistakes: [(path: String, text: String)] {
-    var found: [(path: String, text: String)] = []
+  var freezeMistakes: [Mistake] {
+    var found: [Mistake] = []
     for (index, prefix) in freeze.enumerated() {
-      if prefix.isEmpty { found.append(("freeze.\(index)", "expected a tower or the beginning of a name, found \"\"")) }
-      if prefix == CLIPConfig.logitScale, objective.fixedLogitScale != nil {
-        found.append(
-          (
-            "freeze.\(index)",
-            "objective.logit_scale already fixes logit_scale; remove it, or set objective.logit_scale to learned"
-          ))
-      }
+      found.expectText("a tower or the beginning of a name", "freeze.\(index)", prefix)
+      found.require(
+        prefix != CLIPConfig.logitScale || objective.fixedLogitScale == nil, "freeze.\(index)",
+        "objective.logit_scale already fixes logit_scale; remove it, or set objective.logit_scale to learned")
     }
-    if !freeze.isEmpty, prune != nil {
-      found.append(("freeze", "prune cuts weights and freeze keeps them; remove one of the two"))
-    }
+    found.require(
+      freeze.isEmpty || prune == nil, "freeze", "prune cuts weights and freeze keeps them; remove one of the two")
     return found
   }
 
-  /// Returns the frozen part of a model with this layout.
-  ///
-  /// - Throws: a `UserError` (exit code 64) for an entry that is the prefix of no name, with the nearest prefixes that
-  ///   there are, or if nothing would be left to train.
+  /// Returns the frozen part of a model with this layout. Throws a `UserError` (exit code 64) for an entry that is the
+  /// prefix of no name, with the nearest prefixes that there are, or if nothing would be left to train.
   func frozen<S: Scalar>(in layout: ParameterStore<S>) throws -> Frozen {
     guard !freeze.isEmpty else { return .none }
     let names = layout.entries.filter { $0.owner == .model }.map(\.name)
@@ -38,10 +30,10 @@ extension RunConfig {
     for (index, prefix) in freeze.enumerated() {
       let found = names.filter { Self.matches($0, prefix) }
       guard !found.isEmpty else {
+        let nearest = prefix.nearest(4, among: Self.prefixes(of: names)).joined(separator: ", ")
         throw UserError(
           "freeze.\(index)",
-          "no parameter of the model has the name \"\(prefix)\" or begins with it; the nearest "
-            + "names are " + prefix.nearest(4, among: Self.prefixes(of: names)).joined(separator: ", "),
+          "no parameter of the model has the name \"\(prefix)\" or begins with it; the nearest names are \(nearest)",
           status: .usage)
       }
       frozen.formUnion(found)
@@ -56,38 +48,30 @@ extension RunConfig {
     prefix == textTower ? Towers.text.contains(name) : name == prefix || name.hasPrefix("\(prefix).")
   }
 
-  /// Returns everything that an entry may be.
   private static func prefixes(of names: [String]) -> [String] {
-    var found: Set = [textTower]
-    for name in names {
+    let prefixes = names.flatMap { name -> [String] in
       let parts = name.split(separator: ".")
-      for count in 1...parts.count { found.insert(parts.prefix(count).joined(separator: ".")) }
+      return parts.indices.map { parts[...$0].joined(separator: ".") }
     }
-    return found.sorted()
+    return Set(prefixes + [textTower]).sorted()
   }
 
-  /// Returns the line in the run's header; nil if nothing is frozen.
   func freezeText<S: Scalar>(_ frozen: Frozen, _ layout: ParameterStore<S>) -> String? {
     guard !frozen.isEmpty else { return nil }
     let model = layout.entries.filter { $0.owner == .model }
     func count(_ entries: [NamedSlice]) -> Int { entries.reduce(0) { $0 + $1.shape.count } }
-    var text =
-      "frozen: \(freeze.joined(separator: ", ")), \(count(model.filter { frozen.contains($0.name) })) parameters of "
-      + "\(count(model))"
+    let kept = count(model.filter { frozen.contains($0.name) })
+    var text = "frozen: \(freeze.joined(separator: ", ")), \(kept) parameters of \(count(model))"
     for (isWhole, name) in [(frozen.image, "image"), (frozen.text, "text")] where isWhole {
       text += "; there is no backward pass through the \(name) tower"
     }
-    let norms = layout.buffers.filter { $0.name.hasSuffix(".running_mean") }.map {
-      $0.name.dropLast(".running_mean".count)
-    }
+    let ending = ".running_mean"
+    let norms = layout.buffers.map(\.name).filter { $0.hasSuffix(ending) }.map { $0.dropLast(ending.count) }
     let unchanged = norms.count { frozen.contains("\($0).weight") && frozen.contains("\($0).bias") }
-    if unchanged > 0 {
-      text += "; \(unchanged) of \(norms.count) batch norms use and keep their running statistics"
-    }
+    if unchanged > 0 { text += "; \(unchanged) of \(norms.count) batch norms use and keep their running statistics" }
     return text
   }
 
-  /// The warning about frozen weights that were not trained.
   var freezeWarnings: [String] {
     guard !freeze.isEmpty, start.from == nil, start.inherit == nil else { return [] }
     return [

@@ -3,9 +3,8 @@ import Model
 import Settings
 import Tensor
 
-/// The model that is trained: exactly one of `preset`, `file`, or a model written out in open_clip's keys.
-///
-/// The short form `model: NAME` gives a preset, `model: FILE.json` a file.
+/// The model that is trained: exactly one of `preset`, `file`, or a model written out in open_clip's keys. The short
+/// form `model: NAME` gives a preset, `model: FILE.json` a file.
 struct ModelConfig: Section {
   /// The name of a preset, such as `ViT-T-16`.
   var preset: String?
@@ -33,32 +32,25 @@ struct ModelConfig: Section {
   }
 
   static var expectation: String { "the name of a preset, a .json file, or a section" }
-
   static func shorthandKey(_ text: String) -> String? { text.hasSuffix(".json") ? "file" : "preset" }
-
   init() {}
 
   /// Creates the model of a short form: the name of a preset, or of a file that ends in .json.
-  init(name: String) {
-    if Self.shorthandKey(name) == "file" { file = name } else { preset = name }
-  }
+  init(name: String) { if Self.shorthandKey(name) == "file" { file = name } else { preset = name } }
 
   /// The keys among those for the model's sizes that are given.
   var given: [String] {
     [
-      preset.map { _ in "preset" }, file.map { _ in "file" }, embedDim.map { _ in "embed_dim" },
-      vision.map { _ in "vision_cfg" }, text.map { _ in "text_cfg" },
-    ].compactMap { $0 }
+      ("preset", preset != nil), ("file", file != nil), ("embed_dim", embedDim != nil), ("vision_cfg", vision != nil),
+      ("text_cfg", text != nil),
+    ].filter { $0.1 }.map { $0.0 }
   }
 
   /// True if exactly one source of the model's sizes is given, and in full.
-  var isComplete: Bool {
-    [["preset"], ["file"], ["embed_dim", "vision_cfg", "text_cfg"]].contains(given)
-  }
+  var isComplete: Bool { [["preset"], ["file"], ["embed_dim", "vision_cfg", "text_cfg"]].contains(given) }
 
-  /// Returns the model's sizes, which it reads from `file` if that is the source.
-  ///
-  /// - Throws: a `ConfigError` for a model that cannot be built, the system's error for a file that cannot be read.
+  /// Returns the model's sizes, which it reads from `file` if that is the source. Throws a `ConfigError` for a model
+  /// that cannot be built, the system's error for a file that cannot be read.
   func resolved() throws -> CLIPConfig {
     precondition(isComplete, "a run is validated before its model is asked for")
     var config: CLIPConfig
@@ -79,11 +71,9 @@ struct ModelConfig: Section {
 
 /// The weights with which a run begins at its first step. A run that is resumed has its own.
 struct InitConfig: Section {
-  /// A model of the same sizes, whose weights are copied: a run's or checkpoint's folder, a file of weights that
-  /// `kinship weights import` accepts, or the folder of one. `none`: all weights are drawn.
+  /// A model of the same sizes whose weights are copied: a run, a checkpoint, or what `kinship weights import` accepts.
   var from: String?
-  /// A larger model from which the weights are cut: a run's or checkpoint's folder, or a safetensors or PyTorch file
-  /// with its `open_clip_config.json` beside it. `none`: nothing is cut.
+  /// A larger model, whose weights are cut: a run, a checkpoint, or a file with `open_clip_config.json` beside it.
   var inherit: String?
   /// The towers that inherit; the other one is drawn.
   var towers = Towers.both
@@ -94,28 +84,21 @@ struct InitConfig: Section {
     map.field("towers", &towers)
   }
 
-  /// The mistakes, by the path of the key to change.
-  var mistakes: [(path: String, text: String)] {
-    var found: [(path: String, text: String)] = []
-    for (key, path) in [("from", from), ("inherit", inherit)] where path?.isEmpty == true {
-      found.append(("init.\(key)", "expected a path, or none, found \"\""))
-    }
-    if from != nil, inherit != nil {
-      found.append(
-        (
-          "init.inherit",
-          "init.from takes a model's weights as they are and init.inherit cuts them; set one of the two to none"
-        ))
-    }
-    if from != nil, inherit == nil, towers != .both {
-      found.append(("init.towers", "belongs to init.inherit; init.from takes over both towers: take it out"))
-    }
+  var mistakes: [Mistake] {
+    var found: [Mistake] = []
+    found.expectText("a path, or none", "init.from", from)
+    found.expectText("a path, or none", "init.inherit", inherit)
+    found.require(
+      from == nil || inherit == nil, "init.inherit",
+      "init.from takes a model's weights as they are and init.inherit cuts them; set one of the two to none")
+    found.require(
+      from == nil || inherit != nil || towers == .both, "init.towers",
+      "belongs to init.inherit; init.from takes over both towers: take it out")
     return found
   }
 }
 
-/// TinyCLIP's automatic weight inheritance, which cuts the hidden units, heads and MLP units that the model learns to
-/// do without.
+/// TinyCLIP's automatic weight inheritance: cuts the hidden units, heads and MLP units that the model learns to spare.
 struct PruneConfig: Section {
   /// The share of the blocks' parameters that is gone after the cut, relative to the model before any pruning.
   var sparsity = 0.0
@@ -138,22 +121,18 @@ struct PruneConfig: Section {
     map.field("towers", &towers)
   }
 
-  /// Returns the mistakes in a run of `steps` steps, by the path of the key to change.
-  func mistakes(steps: Int?) -> [(path: String, text: String)] {
-    var found: [(path: String, text: String)] = []
-    if !(sparsity > 0 && sparsity < 1) {
-      found.append(("prune.sparsity", "expected more than 0 and less than 1, found \(sparsity)"))
-    }
-    if !(startSparsity >= 0 && startSparsity <= sparsity) {
-      found.append(("prune.start_sparsity", "expected 0 to prune.sparsity (\(sparsity)), found \(startSparsity)"))
-    }
-    if step < 1 {
-      found.append(("prune.step", "expected at least 1, found \(step)"))
-    } else if let steps, step >= steps {
+  /// Returns the mistakes in a run of `steps` steps.
+  func mistakes(steps: Int?) -> [Mistake] {
+    var found: [Mistake] = []
+    found.expect("more than 0 and less than 1", "prune.sparsity", sparsity) { $0 > 0 && $0 < 1 }
+    let range = "0 to prune.sparsity (\(sparsity))"
+    found.expect(range, "prune.start_sparsity", startSparsity) { $0 >= 0 && $0 <= sparsity }
+    found.expect("at least 1", "prune.step", step) { $0 >= 1 }
+    if step >= 1, let steps, step >= steps {
       found.append(("prune.step", "\(step) is not before the run's end (\(steps) steps); lower it, or raise steps"))
     }
-    if ramp < 0 { found.append(("prune.ramp", "expected 0 steps or more, found \(ramp)")) }
-    if learningRate <= 0 { found.append(("prune.learning_rate", "expected more than 0, found \(learningRate)")) }
+    found.expect("0 steps or more", "prune.ramp", ramp) { $0 >= 0 }
+    found.expect("more than 0", "prune.learning_rate", learningRate) { $0 > 0 }
     return found
   }
 }

@@ -6,8 +6,7 @@ struct OptimizerConfig: Section {
   /// The peak learning rate.
   var learningRate = 5e-4
   var weightDecay = 0.2
-  /// The decay of the first and second moment; `auto`: 0.9 and 0.98 for a vision transformer, 0.9 and 0.999 for a
-  /// ResNet.
+  /// The decays of both moments; `auto`: 0.9 and 0.98 for a vision transformer, 0.9 and 0.999 for a ResNet.
   var betas: [Double]?
   /// The number added to the root of the second moment; `auto`: 1e-6 for a vision transformer, 1e-8 for a ResNet.
   var eps: Double?
@@ -44,17 +43,27 @@ struct OptimizerConfig: Section {
     return copy
   }
 
-  /// The options of the optimizer; `auto` must be replaced.
+  var mistakes: [Mistake] {
+    var found: [Mistake] = []
+    found.expect("more than 0", "optimizer.learning_rate", learningRate) { $0 > 0 }
+    found.expect("0 or more", "optimizer.weight_decay", weightDecay) { $0 >= 0 }
+    found.expect("0 or more, or auto", "optimizer.head_decay", headDecay) { $0 >= 0 }
+    found.expect("two numbers from 0 to below 1, or auto", "optimizer.betas", betas) {
+      $0.count == 2 && $0.allSatisfy { 0..<1 ~= $0 }
+    }
+    found.expect("more than 0, or auto", "optimizer.eps", eps) { $0 > 0 }
+    found.expect("0 steps or more", "optimizer.warmup", warmup) { $0 >= 0 }
+    found.expect("more than 0, or none", "optimizer.clip_norm", clipNorm) { $0 > 0 }
+    return found
+  }
+
   var options: AdamW<Float>.Options {
-    AdamW<Float>.Options(
+    .init(
       decay: weightDecay, beta1: betas?[0] ?? 0.9, beta2: betas?[1] ?? 0.98, epsilon: eps ?? 1e-6, rule: decay,
       headDecay: headDecay)
   }
 
-  /// Returns the learning rate of each step in a run of `steps` steps.
-  func schedule(steps: Int) -> Schedule {
-    Schedule(shape: schedule, base: learningRate, warmup: warmup, total: steps)
-  }
+  func schedule(steps: Int) -> Schedule { Schedule(shape: schedule, base: learningRate, warmup: warmup, total: steps) }
 }
 
 /// An exponential moving average of the weights. The short form `ema: 0.9999` gives the decay.
@@ -75,17 +84,15 @@ struct EMAConfig: Section {
   }
 
   static var expectation: String { "a decay, or a section (decay, warmup, evaluate)" }
-
   static func shorthandKey(_ text: String) -> String? { "decay" }
-
   var options: WeightAverage<Float>.Options { .init(decay: decay, warmup: warmup) }
 
-  /// The mistakes, by the path of the key to change.
-  var mistakes: [(path: String, text: String)] {
-    decay > 0 && decay < 1 ? [] : [("ema.decay", "expected more than 0 and less than 1, found \(decay)")]
+  var mistakes: [Mistake] {
+    var found: [Mistake] = []
+    found.expect("more than 0 and less than 1", "ema.decay", decay) { $0 > 0 && $0 < 1 }
+    return found
   }
 
-  /// The line in the run's header.
   var text: String {
     let evaluated =
       switch evaluate {
@@ -98,7 +105,6 @@ struct EMAConfig: Section {
 }
 
 extension RunConfig {
-  /// The evaluations of one round: true for one of the average, false for one of the weights.
   var evaluatedAverages: [Bool] {
     switch ema?.evaluate {
     case .both: [false, true]

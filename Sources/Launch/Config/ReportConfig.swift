@@ -1,6 +1,5 @@
 import Settings
 
-/// The log of the training.
 struct LogConfig: Section {
   /// The number of steps between two lines.
   var every = 10
@@ -47,24 +46,18 @@ struct EvaluateConfig: Section {
   }
 }
 
-/// One evaluation of a round.
 struct EvaluationConfig: Section {
   var kind = Kind.retrieval
-  /// The index file or folder of the dataset to evaluate on.
   var dataset = ""
-  /// Zero-shot: a file with one class name per line, in the order of the labels. If it is left out, the names are those
-  /// in the dataset's index.
+  /// Zero-shot: a file of class names, one a line, in the order of the labels. Default: those in the dataset's index.
   var classes: String?
-  /// Zero-shot: a file with one prompt per line, in which `{}` stands for the class name. If it is left out, the prompt
-  /// is the name alone.
+  /// Zero-shot: a file of prompts, one a line, in which `{}` stands for the class name. Default: the name alone.
   var templates: String?
-  /// Zero-shot: a file with the names of the classes to choose from, one per line; `present`: the classes with images
-  /// in the dataset. If it is left out, the choice is from all classes.
+  /// Zero-shot: a file of the classes to choose from, one a line; `present`: those with images. Default: all classes.
   var subset: String?
   /// Retrieval: the captions of an image that take part; all if it is left out.
   var captions: RetrievalEvaluation.Captions?
-  /// Retrieval: `hits` counts equal captions as one, `strict` counts only the dataset's own pairs; `hits` if it is left
-  /// out.
+  /// Retrieval: `hits`, the default, counts equal captions as one, `strict` counts only the dataset's own pairs.
   var duplicates: RetrievalEvaluation.Duplicates?
 
   enum Kind: String, CaseIterable, FieldValue {

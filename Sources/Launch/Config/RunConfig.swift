@@ -3,7 +3,6 @@ import Model
 import Settings
 
 /// A run as its run file describes it. Every value has its default and its key here, or in the type of its section.
-///
 /// `scripts/recipes/example.yaml` shows every key with its default.
 struct RunConfig: Section {
   /// The run's name, which is also the name of its folder in `output`.
@@ -13,11 +12,9 @@ struct RunConfig: Section {
   /// Seed of the initial values and of the order of samples; `data.seed` is that of crops and captions.
   var seed: UInt64 = 0
   var model = ModelConfig()
-  /// The weights with which the first step begins.
   var start = InitConfig()
   /// Towers or prefixes of names whose parameters are frozen.
   var freeze: [String] = []
-  /// Pruning of the model during training, if there is any.
   var prune: PruneConfig?
   var data = DataConfig()
   /// CLIP's byte-pair vocabulary file (`bpe_simple_vocab_16e6.txt.gz`), or one from `kinship vocabulary train`.
@@ -25,13 +22,10 @@ struct RunConfig: Section {
   /// The preparation of images; their size is the model's.
   var image = ImageOptions()
   var batch = BatchConfig()
-  /// Length of the run in steps; either this or `epochs` is given.
-  var steps: Int?
-  /// Length of the run in passes over the data; either this or `steps` is given.
-  var epochs: Int?
+  /// Length of the run in steps, or in passes over the data; one of the two is given.
+  var steps, epochs: Int?
   var reduce = ReduceConfig()
   var optimizer = OptimizerConfig()
-  /// The moving average of the weights, if there is one.
   var ema: EMAConfig?
   var objective = ObjectiveOptions()
   /// The model that the student learns from, for objectives that need one.
@@ -91,6 +85,5 @@ struct RunConfig: Section {
     URL(filePath: output, directoryHint: .isDirectory).appending(path: name, directoryHint: .isDirectory)
   }
 
-  /// The resolved run: a run file with every key written out.
   var yaml: String { tree.yaml }
 }

@@ -4,9 +4,8 @@ import Tensor
 
 /// The pairs of a step.
 struct BatchConfig: Section {
-  /// The number of pairs in a step, over all ranks.
   var global = 1024
-  /// The number of pairs that a rank's towers process together, which bounds memory; `all`: the whole local batch.
+  /// The pairs that a rank's towers process together, which bounds memory; `all`: the whole local batch.
   var microBatchSize: Int?
   /// The activations that backward computes again instead of keeping them, which saves memory.
   var recompute = Recompute.none
@@ -19,7 +18,6 @@ struct BatchConfig: Section {
 }
 
 extension Recompute {
-  /// The line in the run's header; nil if nothing is recomputed.
   var note: String? {
     switch self {
     case .none: nil
@@ -31,17 +29,11 @@ extension Recompute {
 
 /// The precision of matrix products that a run file asks for.
 enum PrecisionChoice: String, CaseIterable, FieldValue {
-  case fp32
-  case bf16
+  case fp32, bf16
   /// bf16 where it is known to be faster on the processors of all ranks, fp32 elsewhere (`DecidedRun`).
   case auto
 
-  init(_ precision: ComputePrecision) {
-    switch precision {
-    case .fp32: self = .fp32
-    case .bf16: self = .bf16
-    }
-  }
+  init(_ precision: ComputePrecision) { self = precision == .bf16 ? .bf16 : .fp32 }
 
   /// The precision that is asked for; fp32 until `auto` is decided.
   var used: ComputePrecision { self == .bf16 ? .bf16 : .fp32 }
@@ -62,15 +54,10 @@ struct ReduceConfig: Section {
     map.optional("check_every", &checkEvery, none: "none")
   }
 
-  /// The mistakes, by the path of the key to change.
-  var mistakes: [(path: String, text: String)] {
-    var found: [(path: String, text: String)] = []
-    if bucket <= 0 || bucket > 1_048_576 {
-      found.append(("reduce.bucket", "expected MiB, more than 0, found \(bucket)"))
-    }
-    if let checkEvery, checkEvery < 1 {
-      found.append(("reduce.check_every", "expected at least 1 step, or none, found \(checkEvery)"))
-    }
+  var mistakes: [Mistake] {
+    var found: [Mistake] = []
+    found.expect("MiB, more than 0", "reduce.bucket", bucket) { $0 > 0 && $0 <= 1_048_576 }
+    found.expect("at least 1 step, or none", "reduce.check_every", checkEvery) { $0 >= 1 }
     return found
   }
 }
@@ -81,14 +68,9 @@ struct NonFiniteConfig: Section {
   /// The largest number of skipped steps in a row, or of returns to the same checkpoint.
   var limit = 5
 
-  enum Policy: String, CaseIterable, FieldValue {
-    /// The run ends.
-    case stop
-    /// The step's update is skipped.
-    case skip
-    /// The run goes back to its newest intact checkpoint, and continues with the data after the bad batch.
-    case rewind
-  }
+  /// `stop` ends the run; `skip` leaves the step's update out; `rewind` goes back to the newest intact checkpoint, and
+  /// continues with the data after the bad batch.
+  enum Policy: String, CaseIterable, FieldValue { case stop, skip, rewind }
 
   mutating func fields(_ map: FieldMap) {
     map.field("policy", &policy)
@@ -96,13 +78,7 @@ struct NonFiniteConfig: Section {
   }
 
   static var expectation: String { "stop, skip or rewind, or a section (policy, limit)" }
-
   static func shorthandKey(_ text: String) -> String? { "policy" }
-
-  /// The mistakes, by the path of the key to change.
-  var mistakes: [(path: String, text: String)] {
-    limit >= 1 ? [] : [("non_finite.limit", "expected at least 1, found \(limit)")]
-  }
 }
 
 /// The limit on the time that a job may go without progress.

@@ -6,13 +6,11 @@ import Settings
 struct TeacherConfig: Section {
   /// The weights: a run's folder, a checkpoint's folder, or a safetensors or PyTorch file (`WeightsFile`).
   var model = ""
-  /// The JSON file with the sizes (`model_cfg`, `preprocess_cfg`) of a teacher in a safetensors file. If neither it nor
-  /// `preset` is given, it is open_clip_config.json beside the weights.
+  /// The JSON file with the sizes of a teacher in a safetensors file. Default: open_clip_config.json beside it.
   var config: String?
   /// The preset with the sizes of a teacher in a safetensors file, in place of the JSON file.
   var preset: String?
-  /// The vocabulary that the teacher was trained with. If it is left out, the run's own where the teacher has the same,
-  /// otherwise the one of the teacher's run.
+  /// The vocabulary of its training. Default: the run's own where the teacher has the same, else that of its own run.
   var vocabulary: String?
   var image = TeacherImageConfig()
   /// The number of pairs that the teacher's towers process together, which bounds memory; `all`: the whole local batch.
@@ -50,7 +48,6 @@ struct TeacherConfig: Section {
     "the path of a model, or a section (model, config, preset, vocabulary, image, micro_batch_size, placement, "
       + "shard_over, precision, cache, ensemble)"
   }
-
   static func shorthandKey(_ text: String) -> String? { "model" }
 
   /// True if the weights are in a safetensors or PyTorch file, false if they are in a checkpoint of Kinship's.
@@ -64,22 +61,15 @@ struct EnsembleMember: Section {
   mutating func fields(_ map: FieldMap) { teacher.ownFields(map) }
 }
 
-/// The place of a teacher's weights. Its embeddings are bit for bit the same in each.
-enum TeacherPlacement: String, CaseIterable, FieldValue {
-  /// Each node has one copy, in memory that its ranks share. Each rank loads a part of it.
-  case node
-  /// The weights are sharded over ranks of any nodes, and blocks are gathered just before they are used.
-  case sharded
-  /// Every rank has a copy.
-  case replicated
-}
+/// The place of a teacher's weights. Its embeddings are bit for bit the same in each. `node`: each node has one copy,
+/// in memory that its ranks share, of which each loads a part. `sharded`: the weights are sharded over ranks of any
+/// nodes, and blocks are gathered just before they are used. `replicated`: every rank has a copy.
+enum TeacherPlacement: String, CaseIterable, FieldValue { case node, sharded, replicated }
 
-/// The normalisation of a teacher's images, if its own files lack it or are wrong. Crops and colours are the run's:
-/// student and teacher see the same ones.
+/// The normalisation of a teacher's images, if its own files lack it or are wrong. Crops and colours are the run's.
 struct TeacherImageConfig: Section {
   /// `own`: the values in the teacher's files, or CLIP's if they have none.
-  var mean: [Double]?
-  var std: [Double]?
+  var mean, std: [Double]?
 
   mutating func fields(_ map: FieldMap) {
     map.optional("mean", &mean, none: "own")
@@ -87,8 +77,7 @@ struct TeacherImageConfig: Section {
   }
 }
 
-/// A teacher cache, which holds embeddings that were computed before the training. The short form `cache: PATH` names
-/// its folder.
+/// A cache of embeddings that were computed before the training. The short form `cache: PATH` names its folder.
 struct CacheConfig: Section {
   /// The folder, which has a folder for each dataset.
   var path = ""
@@ -104,7 +93,6 @@ struct CacheConfig: Section {
   }
 
   static var expectation: String { "a folder, or a section (path, type, part)" }
-
   static func shorthandKey(_ text: String) -> String? { "path" }
 
   /// Returns the number of samples in each part of the cache of a dataset. It does not depend on the number of ranks.
@@ -114,9 +102,8 @@ struct CacheConfig: Section {
     return part ?? min(max((samples / 64 + block - 1) / block, 1) * block, 16_384)
   }
 
-  /// Returns the folder of one dataset.
+  /// Returns the folder of one dataset, whose name may be any text and must not lead out of the cache.
   func folder(of dataset: Dataset) -> String {
-    // A dataset's name may be any text, and must not lead out of the cache.
     let name = dataset.name.replacing("/", with: "_")
     return "\(path)/\(name.hasPrefix(".") ? "_" + name : name)"
   }
@@ -135,131 +122,85 @@ extension RunConfig {
       return run
     }
   }
-}
 
-// MARK: Mistakes
-
-extension RunConfig {
-  /// The mistakes in the teachers, or the lack of one, by the path of the key to change.
-  var teacherMistakes: [(path: String, text: String)] {
+  var teacherMistakes: [Mistake] {
     if let teacher { return mistakes(of: teacher, "teacher") + ensembleMistakes(teacher) }
     guard objective.needsTeacher else { return [] }
     let needing = objective.keys(needing: .teacherSoftmaxes) + objective.keys(needing: .teacherEmbeddings)
     let keys = objective.keys(needing: []).filter { needing.contains($0) }
-    let terms = "\(keys.count == 1 ? "term" : "terms") \(keys.joined(separator: ", "))"
-    return [
-      (
-        "teacher",
-        "the objective's \(terms) \(keys.count == 1 ? "learns" : "learn") from a teacher, and none is given; set "
-          + "teacher.model to a run's folder, a checkpoint or a safetensors file, or objective to clip"
-      )
-    ]
+    let (terms, learn) = keys.count == 1 ? ("term", "learns") : ("terms", "learn")
+    let text =
+      "the objective's \(terms) \(keys.joined(separator: ", ")) \(learn) from a teacher, and none is given; set "
+      + "teacher.model to a run's folder, a checkpoint or a safetensors file, or objective to clip"
+    return [("teacher", text)]
   }
 
   /// Returns the mistakes in one teacher, whose section has the path `section`.
-  private func mistakes(of teacher: TeacherConfig, _ section: String) -> [(path: String, text: String)] {
-    var found: [(path: String, text: String)] = []
-    func path(_ key: String, _ value: String?) {
-      if value == "" { found.append(("\(section).\(key)", "expected a path, found \"\"")) }
-    }
-    path("model", teacher.model)
-    path("config", teacher.config)
-    path("vocabulary", teacher.vocabulary)
-    for (key, value) in [("config", teacher.config), ("preset", teacher.preset)]
-    where value != nil && !teacher.isSafetensors {
-      found.append(
-        ("\(section).\(key)", "belongs to a safetensors file; \(teacher.model) says itself what it is: take it out"))
+  private func mistakes(of teacher: TeacherConfig, _ section: String) -> [Mistake] {
+    var found: [Mistake] = []
+    found.expectText("a path", "\(section).model", teacher.model)
+    found.expectText("a path", "\(section).config", teacher.config)
+    found.expectText("a path", "\(section).vocabulary", teacher.vocabulary)
+    for (key, value) in [("config", teacher.config), ("preset", teacher.preset)] {
+      found.require(
+        value == nil || teacher.isSafetensors, "\(section).\(key)",
+        "belongs to a safetensors file; \(teacher.model) says itself what it is: take it out")
     }
     if let preset = teacher.preset {
-      if teacher.config != nil { found.append(("\(section).preset", "config and preset are both given; take one out")) }
-      do {
-        _ = try CLIPConfig(preset: preset)
-      } catch {
-        found.append(("\(section).preset", "\(error)"))
-      }
+      found.require(teacher.config == nil, "\(section).preset", "config and preset are both given; take one out")
+      do { _ = try CLIPConfig(preset: preset) } catch { found.append(("\(section).preset", "\(error)")) }
     }
-    if let mean = teacher.image.mean, mean.count != 3 {
-      found.append(("\(section).image.mean", "expected [red, green, blue], or own, found \(mean)"))
+    found.expect("[red, green, blue], or own", "\(section).image.mean", teacher.image.mean) { $0.count == 3 }
+    found.expect("[red, green, blue], each more than 0, or own", "\(section).image.std", teacher.image.std) {
+      $0.count == 3 && $0.allSatisfy { $0 > 0 }
     }
-    if let std = teacher.image.std, std.count != 3 || std.contains(where: { $0 <= 0 }) {
-      found.append(("\(section).image.std", "expected [red, green, blue], each more than 0, or own, found \(std)"))
-    }
-    if let microBatchSize = teacher.microBatchSize, microBatchSize < 1 {
-      found.append(("\(section).micro_batch_size", "expected at least 1, or all, found \(microBatchSize)"))
-    }
-    if let count = teacher.shardOver {
-      if count < 1 { found.append(("\(section).shard_over", "expected at least 1, or all, found \(count)")) }
-      if teacher.placement != .sharded {
-        found.append(
-          ("\(section).shard_over", "belongs to placement: sharded, found placement: \(teacher.placement.rawValue)"))
-      }
-    }
-    if teacher.precision == .bf16, teacher.placement == .sharded {
-      found.append(
-        (
-          "\(section).precision",
-          "bf16 keeps a rounded copy of all weights on each rank, which placement: sharded is there to avoid; set "
-            + "precision to fp32, or placement to node or replicated"
-        ))
-    }
-    return found + cacheMistakes(teacher, section)
-  }
-
-  private func cacheMistakes(_ teacher: TeacherConfig, _ section: String) -> [(path: String, text: String)] {
-    guard let cache = teacher.cache else { return [] }
-    var found: [(path: String, text: String)] = []
-    if cache.path.isEmpty { found.append(("\(section).cache.path", "expected a folder, found \"\"")) }
-    if let part = cache.part, part < 1 {
-      found.append(("\(section).cache.part", "expected at least 1, or auto, found \(part)"))
-    }
-    if data.views == 0, !image.isFixed {
-      found.append(
-        (
-          "data.views",
-          "0 (no crop is ever shown twice) leaves nothing to compute beforehand; with teacher.cache, set it to the "
-            + "crops that each image is to have, or image.crop to center"
-        ))
-    }
+    found.expect("at least 1, or all", "\(section).micro_batch_size", teacher.microBatchSize) { $0 >= 1 }
+    found.expect("at least 1, or all", "\(section).shard_over", teacher.shardOver) { $0 >= 1 }
+    found.require(
+      teacher.shardOver == nil || teacher.placement == .sharded, "\(section).shard_over",
+      "belongs to placement: sharded, found placement: \(teacher.placement.rawValue)")
+    found.require(
+      teacher.precision != .bf16 || teacher.placement != .sharded, "\(section).precision",
+      "bf16 keeps a rounded copy of all weights on each rank, which placement: sharded is there to avoid; set "
+        + "precision to fp32, or placement to node or replicated")
+    guard let cache = teacher.cache else { return found }
+    found.expectText("a folder", "\(section).cache.path", cache.path)
+    found.expect("at least 1, or auto", "\(section).cache.part", cache.part) { $0 >= 1 }
+    found.require(
+      data.views != 0 || image.isFixed, "data.views",
+      "0 (no crop is ever shown twice) leaves nothing to compute beforehand; with teacher.cache, set it to the crops "
+        + "that each image is to have, or image.crop to center")
     return found
   }
 
-  private func ensembleMistakes(_ first: TeacherConfig) -> [(path: String, text: String)] {
+  private func ensembleMistakes(_ first: TeacherConfig) -> [Mistake] {
     guard !first.ensemble.isEmpty else { return [] }
-    var found: [(path: String, text: String)] = []
-    if first.cache == nil {
-      found.append(
-        (
-          "teacher.ensemble",
-          "the embeddings of several teachers come from caches, and the first one has none; set teacher.cache, and run "
-            + "kinship precompute, which computes them all"
-        ))
-    }
+    var found: [Mistake] = []
+    found.require(
+      first.cache != nil, "teacher.ensemble",
+      "the embeddings of several teachers come from caches, and the first one has none; set teacher.cache, and run "
+        + "kinship precompute, which computes them all")
     let followers = ObjectiveOptions.allKeys(needing: .teacherSoftmaxes).joined(separator: ", ")
-    if usesTeacher, objective.keys(needing: .teacherSoftmaxes).isEmpty {
-      found.append(
-        (
-          "teacher.ensemble",
-          "no term of the objective follows softmaxes (\(followers)), of which alone several "
-            + "teachers' are averaged; give one of them a weight, or take ensemble out"
-        ))
-    }
+    found.require(
+      !usesTeacher || !objective.keys(needing: .teacherSoftmaxes).isEmpty, "teacher.ensemble",
+      "no term of the objective follows softmaxes (\(followers)), of which alone several teachers' are averaged; give "
+        + "one of them a weight, or take ensemble out")
     var folders = [first.cache?.path]
     for (index, member) in first.ensemble.enumerated() {
       let section = "teacher.ensemble.\(index)"
       found += mistakes(of: member.teacher, section)
-      if let cache = member.teacher.cache {
-        if folders.contains(cache.path) {
-          found.append(("\(section).cache", "\(cache.path) is another teacher's; each needs a folder of its own"))
-        }
-        folders.append(cache.path)
-      } else {
+      guard let cache = member.teacher.cache else {
         found.append(("\(section).cache", "is missing: the folder of its embeddings"))
+        continue
       }
+      found.require(
+        !folders.contains(cache.path), "\(section).cache",
+        "\(cache.path) is another teacher's; each needs a folder of its own")
+      folders.append(cache.path)
     }
     return found
   }
 
-  /// The warning about a teacher that no term uses.
   var teacherWarnings: [String] {
     guard let teacher, !usesTeacher else { return [] }
     return ["no term of the objective looks at the teacher \(teacher.model): it is not loaded; see objective"]

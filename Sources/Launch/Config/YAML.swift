@@ -1,17 +1,14 @@
 import Settings
 import Yams
 
-// MARK: Reading
-
 /// Reading YAML. Yams gives line and column. It accepts more than a run file may hold (tags, merge keys, keys that are
 /// not text), which is refused here: a file means what it seems to mean.
 extension RunNode {
   /// The deepest nesting that is read; a run file needs four levels.
   private static let deepest = 32
 
-  /// Reads one YAML document. `place` turns a line and a column into a place.
-  ///
-  /// - Throws: a `RunFileError` for text that is not YAML, or holds what a run file may not.
+  /// Reads one YAML document, and gives what was renamed its new name. `place` turns a line and a column into a place.
+  /// Throws a `RunFileError` for text that is not YAML, or holds what a run file may not.
   static func parse(
     _ yaml: String, path: String = "", place: (_ line: Int, _ column: Int) -> Place
   ) throws(RunFileError) -> RunNode {
@@ -19,19 +16,17 @@ extension RunNode {
     do {
       root = try compose(yaml: yaml)
     } catch let error as YamlError {
-      throw RunFileError(problems: [problem(error, place)])
-    } catch {
-      throw RunFileError(problems: [.init(place: place(1, 1), text: "\(error)")])
-    }
+      throw mistake(error, place)
+    } catch { throw RunFileError(place(1, 1), "\(error)") }
     guard let root else { return RunNode(place: place(1, 1), path: path, value: .scalar("", quoted: false)) }
     let problems = Problems()
-    let node = RunNode(root, path: path, place: { place($0?.line ?? 1, $0?.column ?? 1) }, depth: 0, problems)
+    let node = RunNode(root, path: path, places: { place($0?.line ?? 1, $0?.column ?? 1) }, depth: 0, problems)
     try problems.check()
     return node
   }
 
-  private init(_ node: Node, path: String, place: (Mark?) -> Place, depth: Int, _ problems: Problems) {
-    self.init(place: place(node.mark), path: path, value: .scalar("", quoted: false))
+  private init(_ node: Node, path: String, places: (Mark?) -> Place, depth: Int, _ problems: Problems) {
+    self.init(place: places(node.mark), path: path, value: .scalar("", quoted: false))
     guard depth < Self.deepest else {
       problems.add(self.place, "nested more than \(Self.deepest) levels deep")
       return
@@ -43,54 +38,54 @@ extension RunNode {
       if !quoted, tag != Tag.Name.implicit.rawValue {
         problems.add(self.place, "the tag \(tag) is not read here; remove it")
       }
-      value = .scalar(scalar.string, quoted: quoted)
+      value = .scalar(RenamedKeys.value(scalar.string, at: path), quoted: quoted)
     case .sequence(let sequence):
       value = .list(
         sequence.enumerated().map { index, child in
-          RunNode(child, path: Self.join(path, "\(index)"), place: place, depth: depth + 1, problems)
+          RunNode(child, path: Self.join(path, "\(index)"), places: places, depth: depth + 1, problems)
         })
     case .mapping(let mapping):
+      let names = Set(mapping.keys.compactMap { $0.scalar?.string })
       value = .section(
-        mapping.compactMap { key, child in
-          guard case .scalar(let name) = key else {
-            problems.add(place(key.mark), "a key must be text")
+        mapping.compactMap { node, child in
+          let place = places(node.mark)
+          guard case .scalar(let name) = node else {
+            problems.add(place, "a key must be text")
             return nil
           }
           if name.string == "<<" {
-            problems.add(place(key.mark), "merge keys (<<) are not read here; write the keys out")
+            problems.add(place, "merge keys (<<) are not read here; write the keys out")
             return nil
           }
-          let value = RunNode(
-            child, path: Self.join(path, name.string), place: place, depth: depth + 1, problems)
-          return Entry(key: name.string, place: place(key.mark), value: value)
+          let renamed = RenamedKeys.key(at: Self.join(path, name.string))
+          if let renamed, names.contains(renamed) {
+            let path = Self.join(path, renamed)
+            problems.add(place, "\(path) is given twice, once by its old name \(name.string); keep \(renamed)")
+          }
+          let key = renamed ?? name.string
+          let value = RunNode(child, path: Self.join(path, key), places: places, depth: depth + 1, problems)
+          return Entry(key: key, place: place, value: value)
         })
-    case .alias(let alias):
-      problems.add(place(alias.mark), "alias without a value")
+    case .alias: problems.add(self.place, "alias without a value")
     }
   }
 
-  /// Turns an error of Yams into a problem of one line.
-  private static func problem(_ error: YamlError, _ place: (Int, Int) -> Place) -> Problem {
+  private static func mistake(_ error: YamlError, _ place: (Int, Int) -> Place) -> RunFileError {
     switch error {
     case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
       .composer(let context, let problem, let mark, _):
       let text = [context?.text, problem].compactMap { $0 }.joined(separator: ", ")
-      return Problem(place: place(mark.line, mark.column), text: "not YAML: \(text)")
+      return RunFileError(place(mark.line, mark.column), "not YAML: \(text)")
     case .duplicatedKeysInMapping(let names, let context):
       let keys = names.sorted().map { "\"\($0)\"" }.joined(separator: ", ")
       let noun = names.count == 1 ? "key" : "keys"
-      return Problem(
-        place: place(context.mark.line, context.mark.column),
-        text: "\(noun) \(keys) given twice in one section; keep one")
-    case .reader(let problem, _, _, _):
-      return Problem(place: place(1, 1), text: "not YAML: \(problem)")
-    default:
-      return Problem(place: place(1, 1), text: "not YAML: \(error)")
+      return RunFileError(
+        place(context.mark.line, context.mark.column), "\(noun) \(keys) given twice in one section; keep one")
+    case .reader(let problem, _, _, _): return RunFileError(place(1, 1), "not YAML: \(problem)")
+    default: return RunFileError(place(1, 1), "not YAML: \(error)")
     }
   }
 }
-
-// MARK: Writing
 
 extension RunTree {
   /// The tree as a YAML document, with sections in block form and lists of scalars in brackets. It reads back as the
@@ -126,8 +121,7 @@ extension RunTree {
           lines += child
         }
       }
-    case .scalar(let text, let quoted):
-      lines.append(margin + Self.text(text, quoted: quoted))
+    case .scalar(let text, let quoted): lines.append(margin + Self.text(text, quoted: quoted))
     }
   }
 
@@ -137,10 +131,7 @@ extension RunTree {
     case .scalar(let text, let quoted): return Self.text(text, quoted: quoted)
     case .section(let entries): return entries.isEmpty ? "{}" : nil
     case .list(let values):
-      let scalars = values.compactMap { value in
-        if case .scalar(let text, let quoted) = value { return Self.text(text, quoted: quoted) }
-        return nil
-      }
+      let scalars = values.compactMap { value -> String? in if case .scalar = value { value.flow } else { nil } }
       return scalars.count == values.count ? "[\(scalars.joined(separator: ", "))]" : nil
     }
   }
@@ -149,27 +140,17 @@ extension RunTree {
   private static func text(_ text: String, quoted: Bool) -> String {
     guard quoted else { return text.isEmpty ? "null" : text }
     let words = ["true", "false", "null", "yes", "no", "on", "off", "none", "auto", "all", "y", "n"]
-    let isNumber = YAMLNumber.double(text) != nil || isSpecialNumber(text)
+    let isNumber = YAMLNumber.double(text) != nil || [".inf", ".nan"].contains(text.lowercased())
     if isBare(text), !words.contains(text.lowercased()), !isNumber { return text }
     return "\"" + text.unicodeScalars.map(escaped).joined() + "\""
   }
 
   /// Returns whether the text begins with a letter, `_`, `.` or `/`, and otherwise has only these, digits, `+` and `-`.
   private static func isBare(_ text: String) -> Bool {
-    func isLetter(_ character: UInt8) -> Bool {
-      switch character {
-      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
-      case UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "/"): true
-      default: false
-      }
-    }
-    guard let first = text.utf8.first, isLetter(first) else { return false }
-    return text.utf8.dropFirst().allSatisfy {
-      isLetter($0) || (48...57).contains($0) || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "-")
-    }
+    let letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_./".utf8
+    guard let first = text.utf8.first, letters.contains(first) else { return false }
+    return text.utf8.allSatisfy { letters.contains($0) || "0123456789+-".utf8.contains($0) }
   }
-
-  private static func isSpecialNumber(_ text: String) -> Bool { [".inf", ".nan"].contains(text.lowercased()) }
 
   private static func escaped(_ scalar: Unicode.Scalar) -> String {
     switch scalar {
@@ -179,10 +160,9 @@ extension RunTree {
     case "\t": return "\\t"
     default:
       // Control characters, line separators and the byte-order mark are not printable in YAML.
-      let hidden =
-        scalar.value < 0x20 || (0x7F...0xA0).contains(scalar.value)
-        || [0x2028, 0x2029, 0xFEFF].contains(scalar.value)
-      let digits = String(scalar.value, radix: 16, uppercase: true)
+      let value = scalar.value
+      let hidden = value < 0x20 || (0x7F...0xA0).contains(value) || [0x2028, 0x2029, 0xFEFF].contains(value)
+      let digits = String(value, radix: 16, uppercase: true)
       return hidden ? "\\u" + String(repeating: "0", count: 4 - digits.count) + digits : String(scalar)
     }
   }

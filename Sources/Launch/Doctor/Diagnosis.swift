@@ -3,21 +3,15 @@ enum Diagnosis {
   /// The least shared memory that a shared teacher needs, in bytes; containers get 64 MiB by default.
   private static let leastSharedMemory = 1 << 30
 
-  /// Returns the findings over all ranks, each once. A finding that does not hold for all ranks names those it holds
-  /// for.
+  /// Returns the findings over all ranks, each once; one that does not hold for all of them names its ranks.
   static func findings(_ reports: [RankReport]) -> [String] {
-    var found: [(text: String, ranks: [Int])] = []
-    for report in reports {
-      for text in findings(of: report) {
-        if let index = found.firstIndex(where: { $0.text == text }) {
-          found[index].ranks.append(report.rank)
-        } else {
-          found.append((text, [report.rank]))
-        }
-      }
+    let found = reports.map { (rank: $0.rank, texts: findings(of: $0)) }
+    var seen: Set<String> = []
+    let shared = found.flatMap(\.texts).filter { seen.insert($0).inserted }.map { text in
+      let ranks = found.filter { $0.texts.contains(text) }.map(\.rank)
+      return ranks.count == reports.count ? text : "\(name(ranks)): \(text)"
     }
-    return found.map { $0.ranks.count == reports.count ? $0.text : "\(Self.name($0.ranks)): \($0.text)" }
-      + disagreements(reports)
+    return shared + disagreements(reports)
   }
 
   private static func findings(of report: RankReport) -> [String] {
@@ -25,19 +19,14 @@ enum Diagnosis {
     let processor = report.host.level
     if let level = BLASKernel.level(of: report.kernel), level < processor {
       let best = BLASKernel.best(for: processor)
-      if !report.blas.contains("DYNAMIC_ARCH") {
-        found.append(
-          "this OpenBLAS was built for \(report.kernel) only, but the processor supports \(best); install one that"
-            + " chooses its kernels at run time (apt install libopenblas0-pthread)")
-      } else if report.kernelChoice == .user {
-        found.append(
-          "OPENBLAS_CORETYPE=\(report.kernel) is below what the processor supports; unset it, or type"
-            + " export OPENBLAS_CORETYPE=\(best)")
-      } else {
-        found.append(
-          "OpenBLAS runs \(report.kernel) kernels, but the processor supports \(best); type"
-            + " export OPENBLAS_CORETYPE=\(best)")
-      }
+      let export = "type export OPENBLAS_CORETYPE=\(best)"
+      found.append(
+        !report.blas.contains("DYNAMIC_ARCH")
+          ? "this OpenBLAS was built for \(report.kernel) only, but the processor supports \(best); install one that"
+            + " chooses its kernels at run time (apt install libopenblas0-pthread)"
+          : report.kernelChoice == .user
+            ? "OPENBLAS_CORETYPE=\(report.kernel) is below what the processor supports; unset it, or \(export)"
+            : "OpenBLAS runs \(report.kernel) kernels, but the processor supports \(best); \(export)")
     }
     if let built = report.built, built < processor {
       found.append(
@@ -61,12 +50,10 @@ enum Diagnosis {
     if let locking = report.host.fileLocking,
       !["TRUE", "FALSE", "BEST_EFFORT", "1", "0"].contains(locking.uppercased())
     {
-      found.append(
-        "HDF5_USE_FILE_LOCKING=\(locking) is not a value that HDF5 knows; set TRUE, FALSE or BEST_EFFORT")
+      found.append("HDF5_USE_FILE_LOCKING=\(locking) is not a value that HDF5 knows; set TRUE, FALSE or BEST_EFFORT")
     }
     if !report.host.missingVariables.isEmpty {
-      let who =
-        report.host.root && report.host.container ? "root in a container" : report.host.root ? "root" : "a container"
+      let who = report.host.root ? report.host.container ? "root in a container" : "root" : "a container"
       found.append("mpirun as \(who) needs: export \(report.host.missingVariables.joined(separator: " "))")
     }
     return found
@@ -77,23 +64,17 @@ enum Diagnosis {
     func compare(_ what: String, _ fix: String, _ value: (RankReport) -> String) {
       let values = Dictionary(grouping: reports, by: value)
       guard values.count > 1 else { return }
-      let parts = values.sorted { $0.value[0].rank < $1.value[0].rank }.map { value, reports in
-        "\(value) on \(name(reports.map(\.rank)))"
-      }
+      let parts = values.sorted { $0.value[0].rank < $1.value[0].rank }.map { "\($0) on \(name($1.map(\.rank)))" }
       found.append("ranks differ in \(what) (\(parts.joined(separator: ", "))); \(fix)")
     }
-    compare(
-      "BLAS kernels", "set the same OPENBLAS_CORETYPE everywhere (mpirun -x), or results differ in their last bits"
-    ) {
-      $0.kernel
-    }
-    compare("threads", "a step waits for the slowest rank; give each the same cores (mpirun --map-by slot:PE=n)") {
-      "\($0.plan.compute)"
-    }
-    compare("the MPI library", "install the same release on every node") { $0.mpi }
+    let export = "set the same OPENBLAS_CORETYPE everywhere (mpirun -x), or results differ in their last bits"
+    compare("BLAS kernels", export, \.kernel)
+    let bind = "a step waits for the slowest rank; give each the same cores (mpirun --map-by slot:PE=n)"
+    compare("threads", bind) { "\($0.plan.compute)" }
+    compare("the MPI library", "install the same release on every node", \.mpi)
     for (name, ranks) in Dictionary(grouping: reports, by: \.hostname) where Set(ranks.map(\.host.boot)).count > 1 {
       found.append(
-        "\(Diagnosis.name(ranks.map(\.rank))) are on different machines that are all called \(name): MPI takes them for"
+        "\(Self.name(ranks.map(\.rank))) are on different machines that are all called \(name): MPI takes them for"
           + " one and waits forever for shared memory; give each its own name (hostnamectl set-hostname)")
     }
     return found
@@ -106,11 +87,8 @@ enum Diagnosis {
   static func spans(_ numbers: [Int]) -> String {
     var runs: [ClosedRange<Int>] = []
     for number in numbers.sorted() {
-      if let last = runs.last, last.upperBound + 1 == number {
-        runs[runs.count - 1] = last.lowerBound...number
-      } else {
-        runs.append(number...number)
-      }
+      let follows = runs.last?.upperBound == number - 1
+      runs.append((follows ? runs.removeLast().lowerBound : number)...number)
     }
     return runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }.joined(separator: ", ")
   }

@@ -15,65 +15,38 @@ struct DoctorReport: Codable {
   var findings: [String]
 
   init(_ reports: [RankReport], network: NetworkReport? = nil, folder: FolderReport? = nil) {
-    version = Release.version
-    ranks = reports
-    self.network = network
-    self.folder = folder
+    (version, ranks, self.network, self.folder) = (Release.version, reports, network, folder)
     let processors = reports.compactMap(\.identified)
     precision = processors.count == reports.count ? PrecisionDecision(on: processors) : nil
-    findings =
-      Diagnosis.findings(reports) + (network?.findings(reports) ?? []) + (folder?.findings(reports) ?? [])
+    findings = Diagnosis.findings(reports) + (network?.findings(reports) ?? []) + (folder?.findings(reports) ?? [])
   }
-
-  /// The report as one JSON object on one line.
-  var json: String { get throws { try jsonText() } }
 
   /// The report for people: each node's facts, a line for each of its ranks, then the findings.
   var text: String {
     var lines = ["kinship \(version), \(Figures.count(ranks.count, "rank"))"]
-    for node in nodes {
-      lines +=
-        [""] + facts(of: node[0]) + [
-          "", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all   bf16  bound to",
-        ]
+    for (_, node) in Dictionary(grouping: ranks, by: \.node).sorted(by: { $0.key < $1.key }) {
+      lines += [""] + facts(of: node[0])
+      lines += ["", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all   bf16  bound to"]
       lines += node.map(line)
     }
-    if let network { lines += [""] + network.lines }
-    if let folder { lines += [""] + folder.lines }
-    lines.append("")
-    if findings.isEmpty {
-      lines.append("No problems were found.")
-    } else {
-      lines.append("Problems:")
-      lines += findings.map { "- \($0)" }
-    }
+    for part in [network?.lines, folder?.lines] { lines += part.map { [""] + $0 } ?? [] }
+    lines += ["", findings.isEmpty ? "No problems were found." : "Problems:"] + findings.map { "- \($0)" }
     return lines.joined(separator: "\n")
-  }
-
-  private var nodes: [[RankReport]] {
-    Dictionary(grouping: ranks, by: \.node).sorted { $0.key < $1.key }.map(\.value)
   }
 
   private func facts(of report: RankReport) -> [String] {
     let host = report.host
-    let chosen =
-      switch report.kernelChoice {
-      case .openblas: "OpenBLAS's own choice"
-      case .kinship: "chosen by kinship from the processor"
-      case .user: "set in OPENBLAS_CORETYPE"
-      }
     let quota = report.cores.quota.map { ", time for \(Figures.significant($0, 3))" } ?? ""
     var facts = [
       ("processor", "\(host.processor), \(host.level.name)"),
-      ("built for", report.built?.name ?? "this kind of processor"),
-      ("cores", "\(report.cores.node)\(quota)"),
-      ("BLAS", report.blas),
-      ("BLAS kernel", "\(report.kernel), \(chosen)"),
-      ("MPI", report.mpi),
+      ("built for", report.built?.name ?? "this kind of processor"), ("cores", "\(report.cores.node)\(quota)"),
+      ("BLAS", report.blas), ("BLAS kernel", "\(report.kernel), \(report.kernelChoice.text)"), ("MPI", report.mpi),
       ("HDF5", "\(report.hdf5), file locking \(host.fileLocking.map { "HDF5_USE_FILE_LOCKING=\($0)" } ?? "as built")"),
     ]
-    if let precision, let processor = report.identified {
-      facts.append(("precision", "auto takes \(precisionText(precision, on: processor))"))
+    if let precision, let own = report.identified {
+      let alone = PrecisionDecision(own.processor)
+      let other = alone.used == precision.used ? "" : "; this host alone would take \(alone.plainText)"
+      facts.append(("precision", "auto takes \(precision.plainText)\(other)"))
     }
     if let size = host.sharedMemory, let free = host.sharedMemoryFree {
       facts.append(("shared memory", "\(Figures.bytes(size)), \(Figures.bytes(free)) free"))
@@ -87,14 +60,6 @@ struct DoctorReport: Codable {
   /// Returns a fact with its name in a column of 15 characters.
   static func fact(_ name: String, _ text: String) -> String {
     "  " + name.padding(toLength: 15, withPad: " ", startingAt: 0) + text
-  }
-
-  /// Returns the choice of `precision: auto` on all ranks and the reason; and the choice on this host alone, if it
-  /// differs.
-  private func precisionText(_ decision: PrecisionDecision, on processor: RankProcessor) -> String {
-    let alone = PrecisionDecision(processor.processor)
-    return "\(decision.used.rawValue): \(decision.reason)"
-      + (alone.used == decision.used ? "" : "; this host alone would take \(alone.used.rawValue): \(alone.reason)")
   }
 
   private func line(_ report: RankReport) -> String {
@@ -121,21 +86,25 @@ struct RankReport: Sendable, Codable, Equatable {
   var kernel: String
   var kernelChoice: KernelChoice
   var blas: String
-  /// The rate of a single-precision matrix product in GFLOP/s, on one core.
-  var oneCore: Double
-  /// The rate in GFLOP/s on all cores of the plan.
-  var allCores: Double
-  /// The rate in GFLOP/s on all cores of the plan with operands rounded to bfloat16; nil if the processor has no such
-  /// products.
+  /// The rate of a single-precision matrix product in GFLOP/s, on one core and on all cores of the plan.
+  var oneCore, allCores: Double
+  /// The rate on all cores with operands rounded to bfloat16; nil if the processor has no such products.
   var allCoresRounded: Double?
-  var mpi: String
-  var hdf5: String
-
+  var mpi, hdf5: String
   /// The rank's processor, for `precision: auto`; nil if it is not known.
   var identified: RankProcessor? { host.identity.map { RankProcessor(hostname: hostname, processor: $0) } }
 
-  /// The source of the choice of the BLAS kernel.
-  enum KernelChoice: String, Sendable, Codable { case openblas, kinship, user }
+  enum KernelChoice: String, Sendable, Codable {
+    case openblas, kinship, user
+
+    var text: String {
+      switch self {
+      case .openblas: "OpenBLAS's own choice"
+      case .kinship: "chosen by kinship from the processor"
+      case .user: "set in OPENBLAS_CORETYPE"
+      }
+    }
+  }
 
   /// Measures this rank while all ranks do the same, as in a run. Every rank must call it.
   static func measure(over ranks: Communicator) throws -> RankReport {
@@ -149,16 +118,10 @@ struct RankReport: Sendable, Codable, Equatable {
     let rounded = RoundedProducts.instructions.map { _ in MatrixRate.measure(threads: plan.compute, .bf16) }
     let given = ProcessInfo.processInfo.environment[BLASKernel.variable].map { !$0.isEmpty } ?? false
     return RankReport(
-      rank: ranks.rank, hostname: ranks.hostname, node: node,
-      host: .current, cores: .current, plan: plan,
+      rank: ranks.rank, hostname: ranks.hostname, node: node, host: .current, cores: .current, plan: plan,
       built: Machine.builtLevel, kernel: BLAS.kernel,
       kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,
       blas: BLAS.configuration.split(separator: " ").joined(separator: " "), oneCore: oneCore, allCores: allCores,
       allCoresRounded: rounded, mpi: Libraries.mpi, hdf5: Libraries.hdf5)
-  }
-
-  /// Returns the reports of all ranks, in rank order, on every rank. Every rank must call it.
-  static func gather(over ranks: Communicator) throws -> [RankReport] {
-    try ranks.allGather(measure(over: ranks))
   }
 }

@@ -6,13 +6,10 @@ struct FolderReport: Sendable, Codable, Equatable {
   struct Seat: Sendable, Codable, Equatable {
     /// The file system's kind, by the kernel.
     var system: String
-    /// The free space in bytes.
     var free: Int?
-    /// The seconds until this rank saw what rank 0 had written, the bytes and not only the name; nil if it did not see
-    /// it in time.
+    /// The seconds until this rank saw the bytes that rank 0 had written; nil if it did not see them in time.
     var seen: Double?
-    /// The locks that this rank got after rank 0 had locked the file, or that rank 0 got first; empty if the rank sees
-    /// no file.
+    /// What this rank's locks gave when rank 0 had locked the file; empty if the rank sees no file.
     var locks: [String: LockTrial.Outcome] = [:]
     /// True if rank 0 saw what this rank had written.
     var isSeen = false
@@ -21,24 +18,19 @@ struct FolderReport: Sendable, Codable, Equatable {
   }
 
   var folder: String
-  /// The results by rank.
   var seats: [Seat]
 }
 
 extension FolderReport {
-  /// Tests the folder, in which files are made and removed again. Every rank must call it.
-  ///
-  /// - Parameter patience: the seconds that a rank waits for what another has written. Network file systems remember
-  ///   for seconds that a file did not exist.
+  /// Tests the folder, in which files are made and removed again. Every rank must call it. A rank waits `patience`
+  /// seconds for what another has written: network file systems remember for seconds that a file did not exist.
   init(_ folder: String, over ranks: Communicator, patience: Double = 5) throws {
     self.folder = folder
     var token = [UInt8](UUID().uuidString.utf8)
     try ranks.broadcast(&token)
     let name = "\(folder)/kinship-doctor-" + String(decoding: token, as: UTF8.self)
     var seat = Seat(system: Self.system(of: folder), free: Self.free(in: folder))
-    func attempt(_ body: () throws -> Void) {
-      do { try body() } catch { seat.failure = seat.failure ?? "\(error)" }
-    }
+    func attempt(_ body: () throws -> Void) { do { try body() } catch { seat.failure = seat.failure ?? "\(error)" } }
     if ranks.rank == 0 { attempt { try Data(token).write(to: URL(filePath: name)) } }
     try ranks.barrier()
     seat.seen = Self.wait(for: name, content: token, patience: ranks.rank == 0 ? 0 : patience)
@@ -53,8 +45,8 @@ extension FolderReport {
       withExtendedLifetime(trial) {}
     }
     seats = try ranks.allGather(seat)
-    var seen = seats.indices.map { rank in
-      guard ranks.rank == 0, seats[rank].seen != nil else { return 0 }
+    var seen = seats.enumerated().map { rank, seat in
+      guard ranks.rank == 0, seat.seen != nil else { return 0 }
       return Self.wait(for: "\(name)-\(rank)", content: token, patience: patience) == nil ? 0 : 1
     }
     try ranks.allReduce(&seen)
@@ -92,21 +84,17 @@ extension FolderReport {
     // Of two mounts at the same place the later one hides the earlier.
     return kinds.reversed().max { $0.0.count < $1.0.count }?.1 ?? "unknown"
   }
-}
 
-// MARK: For people
-
-extension FolderReport {
+  /// The results as lines of text.
   var lines: [String] {
     let systems = Set(seats.map(\.system)).sorted().joined(separator: ", ")
     let free = seats.compactMap(\.free).min().map { ", \(Figures.bytes($0)) free" } ?? ""
     let slowest = seats.compactMap(\.seen).max() ?? 0
-    let shared =
-      blind.isEmpty
-      ? "all ranks see what rank 0 wrote, within \(Figures.fixed(slowest, 2)) s" : "not by \(Diagnosis.name(blind))"
+    let everyone = "all ranks see what rank 0 wrote, within \(Figures.fixed(slowest, 2)) s"
     let locks = LockTrial.Kind.allCases.map { "\($0.rawValue) \(text(of: $0))" }
     return [
-      "folder \(folder)", DoctorReport.fact("file system", systems + free), DoctorReport.fact("shared", shared),
+      "folder \(folder)", DoctorReport.fact("file system", systems + free),
+      DoctorReport.fact("shared", blind.isEmpty ? everyone : "not by \(Diagnosis.name(blind))"),
       DoctorReport.fact("locks", locks.joined(separator: ", ")),
     ]
   }
@@ -125,12 +113,11 @@ extension FolderReport {
 
   /// Returns the problems with the folder, each with its solution.
   func findings(_ reports: [RankReport]) -> [String] {
+    if blind.contains(0) {
+      return ["\(folder) cannot be written: \(seats[0].failure ?? "unknown reason"); name another folder"]
+    }
     var found: [String] = []
     let unseen = seats.indices.filter { seats[$0].seen != nil && !seats[$0].isSeen }
-    if blind.contains(0) {
-      found.append("\(folder) cannot be written: \(seats[0].failure ?? "unknown reason"); name another folder")
-      return found
-    }
     if !blind.isEmpty {
       let hosts = Set(blind.map { reports[$0].hostname }).sorted().joined(separator: ", ")
       found.append(

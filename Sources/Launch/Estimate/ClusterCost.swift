@@ -2,18 +2,14 @@ import ArgumentParser
 import Dist
 import Foundation
 
-/// The cost of a message of n bytes between two ranks: α + n β.
+/// The cost of a message of n bytes between two ranks, α + n β: α in seconds, and 1/β in bytes per second.
 struct Link: Equatable {
-  /// α in seconds.
-  var latency: Double
-  /// 1/β in bytes per second.
-  var bandwidth: Double
+  var latency, bandwidth: Double
+  /// The link between ranks of one node, unless it has been measured.
+  static let sharedMemory = Link(latency: 1e-6, bandwidth: 4e9)
 }
 
 extension Link {
-  /// The link between ranks of one node, unless it has been measured.
-  static let sharedMemory = Link(latency: 1e-6, bandwidth: 4e9)
-
   /// Takes the medians of the measured pairs; nil if there are none.
   init?(_ pairs: [NetworkReport.Pair]) {
     guard !pairs.isEmpty else { return nil }
@@ -25,17 +21,12 @@ extension Link {
 /// α and β of the network between nodes, and those of shared memory within a node. The faster of two algorithms counts;
 /// the choice that MPI makes by size and number of ranks comes close to it.
 struct ClusterCost {
-  /// P.
-  var ranks: Int
-  var nodes: Int
-  /// The link between nodes.
-  var network: Link
-  /// The link between the ranks of a node.
-  var memory: Link
-
+  /// P, and how many nodes they are on.
+  var ranks, nodes: Int
+  /// The link between nodes, and that between the ranks of a node.
+  var network, memory: Link
   /// R.
   var ranksOfNode: Int { max((ranks + nodes - 1) / max(nodes, 1), 1) }
-
   private var slowest: Link { nodes > 1 ? network : memory }
 
   /// Returns the same cluster with another number of ranks: as many on each node, and as many nodes as that takes.
@@ -47,9 +38,7 @@ struct ClusterCost {
 
   /// Returns the seconds of a reduce-scatter or an all-gather of `n` bytes in all, around a ring in the order of ranks:
   /// (P − 1)(α + n/P β). Only one rank of a node sends to another node, so a link carries one message at a time.
-  func ring(_ n: Double) -> Double {
-    Double(ranks - 1) * (slowest.latency + n / Double(ranks) / slowest.bandwidth)
-  }
+  func ring(_ n: Double) -> Double { Double(ranks - 1) * (slowest.latency + n / Double(ranks) / slowest.bandwidth) }
 
   /// Returns the seconds of the same by halving (or doubling) distances, of which Rabenseifner's all-reduce consists:
   /// log₂ P messages of n/2, n/4, … bytes, log₂ P α + (1 − 1/P) n β. As long as the partners are on other nodes, all R
@@ -60,9 +49,8 @@ struct ClusterCost {
       distance /= 2
       bytes /= 2
       let crosses = nodes > 1 && distance >= Double(ranksOfNode)
-      seconds +=
-        crosses
-        ? network.latency + bytes * Double(ranksOfNode) / network.bandwidth : memory.latency + bytes / memory.bandwidth
+      let (link, each) = crosses ? (network, bytes * Double(ranksOfNode)) : (memory, bytes)
+      seconds += link.latency + each / link.bandwidth
     }
     return seconds
   }
@@ -78,30 +66,18 @@ struct ClusterCost {
   }
 
   /// Returns the seconds of an all-reduce of a few numbers: 2 log₂ P α.
-  func smallAllReduce() -> Double {
-    ranks == 1 ? 0 : 2 * log2(Double(ranks)).rounded(.up) * slowest.latency
-  }
+  func smallAllReduce() -> Double { ranks == 1 ? 0 : 2 * log2(Double(ranks)).rounded(.up) * slowest.latency }
 }
 
-// MARK: Measuring
-
 extension ClusterCost {
-  /// Measures the job's own ranks, with a few messages between rank 0 and another rank of its node, and between rank 0
-  /// and a rank of another node. Every rank must call it.
+  /// Measures the links from rank 0 to a rank of its node and to one of another node. Every rank must call it.
   init(measuredOver ranks: Communicator) throws {
     let nodes = try ranks.nodes()
     func link(to peer: Int?, or usual: Link) throws -> Link {
       guard let peer else { return usual }
-      var figures = [0.0, 0.0]
       try ranks.barrier()
-      if ranks.rank == 0 {
-        let short = try PingPong.begin(with: peer, bytes: 16, seconds: 0.01, over: ranks).typical
-        let long = try PingPong.begin(with: peer, bytes: 1 << 20, seconds: 0.02, over: ranks).typical
-        figures = [short / 2, Double(1 << 20) / (long / 2)]
-      } else if ranks.rank == peer {
-        try PingPong.answer(0, bytes: 16, over: ranks)
-        try PingPong.answer(0, bytes: 1 << 20, over: ranks)
-      }
+      let found = try PingPong.link(0, peer, seconds: (0.01, 0.02), over: ranks)
+      var figures = [found?.latency ?? 0, found?.bandwidth ?? 0]
       try ranks.allReduce(&figures, .maximum)
       return Link(latency: figures[0], bandwidth: figures[1])
     }
@@ -112,21 +88,12 @@ extension ClusterCost {
 }
 
 extension Communicator {
-  /// Returns the first rank of each rank's node, which holds the ranks that share memory by MPI's account. Every rank
-  /// must call it.
-  func nodes() throws -> [Int] {
-    let node = try node()
-    var leader = [UInt8]("\(rank)".utf8)
-    try node.broadcast(&leader)
-    return try allGather(leader).map { Int(String(decoding: $0, as: UTF8.self)) ?? 0 }
-  }
+  /// Returns the first rank of each rank's node (whose ranks share memory, by MPI's account). Every rank must call it.
+  func nodes() throws -> [Int] { try allGather(node().broadcast { rank }) }
 }
 
-// MARK: Figures from the user
-
-/// A rate in the units of a user: bits per second as tc writes them, or bytes.
+/// Bytes per second in the units of a user: bits as tc writes them, or bytes.
 struct Bandwidth: ExpressibleByArgument, Equatable {
-  /// Bytes per second.
   let bytes: Double
 
   init?(argument: String) {
@@ -135,12 +102,10 @@ struct Bandwidth: ExpressibleByArgument, Equatable {
     bytes = value
   }
 
-  /// Returns the number in front of one of the units, times the unit's worth; nil if the text is anything else, or the
-  /// number is not finite and above 0.
+  /// Returns the number in front of one of the units, times the unit's worth; nil unless it is finite and above 0.
   fileprivate static func value(_ text: String, _ units: [(name: String, worth: Double)]) -> Double? {
-    guard let unit = units.first(where: { text.hasSuffix($0.name) }),
-      let number = Double(text.dropLast(unit.name.count)), number > 0, number.isFinite
-    else { return nil }
+    let unit = units.first { text.hasSuffix($0.name) }
+    guard let unit, let number = Double(text.dropLast(unit.name.count)), number > 0, number.isFinite else { return nil }
     return number * unit.worth
   }
 }
@@ -160,8 +125,7 @@ struct DoctorFigures {
   /// The rates of the slowest rank.
   let rates: ProductRates
   /// The link between nodes, and that within a node; nil if it was not measured.
-  let network: Link?
-  let memory: Link?
+  let network, memory: Link?
   /// The processors of all ranks, which decide `precision: auto`; nil if an earlier version wrote the file.
   let processors: [RankProcessor]?
 
@@ -173,11 +137,6 @@ struct DoctorFigures {
         var allCoresRounded: Double?
         var hostname: String?
         var host: Host?
-
-        var processor: RankProcessor? {
-          guard let hostname, let identity = host?.identity else { return nil }
-          return RankProcessor(hostname: hostname, processor: identity)
-        }
       }
       var ranks: [Rank]
       var network: NetworkReport?
@@ -197,7 +156,9 @@ struct DoctorFigures {
     let rounded = report.ranks.compactMap(\.allCoresRounded)
     let bf16 = rounded.count == report.ranks.count ? rounded.min() : nil
     rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * (bf16 ?? slowest))
-    let known = report.ranks.compactMap(\.processor)
+    let known = report.ranks.compactMap { rank in
+      rank.hostname.flatMap { name in rank.host?.identity.map { RankProcessor(hostname: name, processor: $0) } }
+    }
     processors = known.count == report.ranks.count ? known : nil
     network = Link(report.network?.pairs.filter { !$0.sharesNode } ?? [])
     memory = Link(report.network?.pairs.filter(\.sharesNode) ?? [])

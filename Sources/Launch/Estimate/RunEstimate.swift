@@ -23,33 +23,25 @@ struct RunEstimate {
     var kind: Kind
     /// The bytes of the whole array, of all ranks.
     var bytes: Int
-    /// The bytes that this rank hands over: its own part of an array that is gathered, otherwise all.
-    var handed: Int
-    /// The bytes that come from other ranks, as `Traffic` counts them.
-    var received: Int
+    /// The bytes that this rank hands over (its own part of an array that is gathered, otherwise all), and those that
+    /// come from other ranks, as `Traffic` counts them.
+    var handed, received: Int
   }
 
-  /// The rows of the token embedding that a step touches on a rank.
+  /// The rows of the token embedding, of `bytes` each, that a step touches on a rank.
   struct TokenRows: Equatable, Codable {
-    /// The number of rows of the token embedding.
-    var all: Int
-    /// The most rows that a step can touch.
-    var bound: Int
+    /// The number of rows of the token embedding, and the most that a step can touch.
+    var all, bound: Int
     /// The number of rows that a step is expected to touch; nil without captions.
     var expected: Double?
-    /// The bytes of one row.
     var bytes: Int
     /// The bytes that come from other ranks if every rank touches the most rows, or the expected number.
     var received: Int
     var expectedReceived: Int?
   }
 
-  /// The part of the payloads that carries gradients of all parameters but the token embedding.
-  static let gradients = "gradients"
-  /// The part of the payloads that carries updated parameters.
-  static let parameters = "parameters"
-  /// The part of the payloads that carries gradients of the token embedding.
-  static let tokens = "rows of tokens (at most)"
+  /// The parts of the payloads that carry updated parameters, their gradients, and those of the token embedding.
+  static let (parameters, gradients, tokens) = ("parameters", "gradients", "rows of tokens (at most)")
 
   /// The memory that is resident at the peak, including this rank's part of what the ranks of a node share.
   let memory: [Part]
@@ -62,11 +54,7 @@ struct RunEstimate {
   let updated: Int
   let tokenRows: TokenRows
 
-  /// Estimates one rank.
-  ///
-  /// - Parameters:
-  ///   - ranks: the number of ranks in all.
-  ///   - nodeSize: the number of ranks on each node.
+  /// Estimates one of `ranks` ranks, of which each node has `nodeSize`.
   init(_ shape: RunShape, rank: Int, of ranks: Int, ofNode nodeSize: Int) {
     let share = RankShare(shape, rank: rank, of: ranks)
     memory = share.memory(teacherWeights: shape.teacherWeights(ranks: ranks, ofNode: nodeSize))
@@ -79,15 +67,10 @@ struct RunEstimate {
 
   /// The bytes that the rank receives from others in a step, by part.
   var received: [Part] {
-    var parts: [Part] = []
-    for payload in payloads {
-      if let index = parts.firstIndex(where: { $0.name == payload.part }) {
-        parts[index].bytes += payload.received
-      } else {
-        parts.append(Part(name: payload.part, bytes: payload.received))
-      }
-    }
-    return parts.filter { $0.bytes > 0 }
+    var seen: Set<String> = []
+    return payloads.map(\.part).filter { seen.insert($0).inserted }.map { name in
+      Part(name: name, bytes: payloads.filter { $0.part == name }.reduce(0) { $0 + $1.received })
+    }.filter { $0.bytes > 0 }
   }
 }
 
@@ -106,8 +89,7 @@ private struct RankShare {
   private let traffic: Traffic
 
   init(_ shape: RunShape, rank: Int, of ranks: Int) {
-    self.shape = shape
-    self.rank = rank
+    (self.shape, self.rank) = (shape, rank)
     rowsOfRanks = (0..<ranks).map { Communicator.slice(of: shape.run.batch.global, rank: $0, size: ranks) }
     plan = shape.parameters.bucketPlan(ranks: ranks, mebibytes: shape.run.reduce.bucket)
     guard let tokenEmbedding = shape.parameters.entry(named: CLIPConfig.tokenEmbedding) else {
@@ -128,8 +110,8 @@ private struct RankShare {
     let bucket = plan.buckets[tokenBucket]
     func received(_ touched: Int) -> Int {
       guard ranks > 1, !shape.frozen.covers(bucket.range) else { return 0 }
-      return traffic.touchedRows(
-        Array(repeating: touched, count: ranks), width: text.width, pieces: bucket.piecesInside, stride: 4)
+      let all = Array(repeating: touched, count: ranks)
+      return traffic.touchedRows(all, width: text.width, pieces: bucket.piecesInside, stride: 4)
     }
     let bound = min(text.vocabularySize, rows * text.contextLength)
     let expected = shape.captions.map { $0.differentTokens(in: rows) }
@@ -138,56 +120,30 @@ private struct RankShare {
       expectedReceived: expected.map { received(Int($0.rounded())) })
   }
 
-  // MARK: Memory
-
   /// - Parameter teacherWeights: the number of the teacher's weights that count as this rank's if they are loaded.
   func memory(teacherWeights: Int) -> [RunEstimate.Part] {
-    var parts = parameterMemory + activations
-    if let teacher = shape.loadedTeacher {
-      parts.append(Part(name: "teacher", bytes: teacherBytes(teacher, weights: teacherWeights)))
-    }
-    let objective = run.objective.numbers(shape.objectiveSize(rows: rows), others: shape.ensemble)
-    parts.append(Part(name: "objective", bytes: 4 * objective))
-    parts.append(Part(name: "prepared batches", bytes: batchBytes))
-    if ranks > 1 {
-      parts.append(Part(name: "messages", bytes: ProgramMemory.messages(of: 4 * shape.parameters.count)))
-    }
-    if run.precision == .bf16 || shape.loadedTeacher != nil && run.teacher?.precision == .bf16 {
-      parts.append(Part(name: "oneDNN's code", bytes: ProgramMemory.roundedProducts))
-    }
-    if shape.program > 0 {
-      parts.append(Part(name: "program, libraries and data's index", bytes: shape.program))
-    }
-    return parts
-  }
-
-  private var parameterMemory: [Part] {
     let count = shape.parameters.count
-    let rounded = run.precision == .bf16 ? 2 * count : 0
-    var parts = [
-      Part(name: "parameters", bytes: 4 * count + rounded),
-      Part(name: "gradients", bytes: 4 * (count + (ranks > 1 ? owned : 0))),
-      Part(name: "moments", bytes: 8 * owned),
-    ]
-    if run.ema != nil { parts.append(Part(name: "moving average", bytes: 4 * owned)) }
-    if run.checkpoint.background {
-      let bytes = BackgroundCheckpoints.bytes(of: owned, averaged: run.ema != nil)
-      parts.append(Part(name: "checkpoint's copy", bytes: bytes))
-    }
-    return parts
-  }
-
-  private var activations: [Part] {
+    let (isAveraged, isRounded) = (run.ema != nil, run.precision == .bf16)
+    let copied = BackgroundCheckpoints.bytes(of: owned, averaged: isAveraged)
     let held = min(rows, run.batch.microBatchSize ?? rows)
     let use = held < rows ? TowerUse.trainingInPieces : .training
-    let (image, text) = (shape.frozen.image ? TowerUse.forward : use, shape.frozen.text ? TowerUse.forward : use)
-    let (recompute, precision) = (run.batch.recompute, run.precision.used)
-    let images = imageBytes(held, shape.config, image, recompute, precision)
-    let captions = captionBytes(held, shape.config, text, recompute, precision)
-    let isBound = shape.captions == nil ? " (at most)" : ""
-    return [
-      Part(name: "images' activations", bytes: images), Part(name: "captions' activations\(isBound)", bytes: captions),
+    let uses = (image: shape.frozen.image ? .forward : use, text: shape.frozen.text ? .forward : use)
+    let towers = towerBytes(held, shape.config, uses, run.batch.recompute, run.precision.used)
+    let usesOneDNN = isRounded || shape.loadedTeacher != nil && run.teacher?.precision == .bf16
+    let teacher = shape.loadedTeacher.map { teacherBytes($0, weights: teacherWeights) }
+    let objective = 4 * run.objective.numbers(shape.objectiveSize(rows: rows), others: shape.ensemble)
+    let (values, moments, average) = (4 * count + (isRounded ? 2 * count : 0), 8 * owned, 4 * owned)
+    let (gradients, messages) = (4 * (count + (ranks > 1 ? owned : 0)), ProgramMemory.messages(of: 4 * count))
+    let parts: [(name: String, bytes: Int?)] = [
+      ("parameters", values), ("gradients", gradients), ("moments", moments),
+      ("moving average", isAveraged ? average : nil), ("checkpoint's copy", run.checkpoint.background ? copied : nil),
+      ("images' activations", towers.images),
+      (shape.captions == nil ? "captions' activations (at most)" : "captions' activations", towers.captions),
+      ("teacher", teacher), ("objective", objective), ("prepared batches", batchBytes),
+      ("messages", ranks > 1 ? messages : nil), ("oneDNN's code", usesOneDNN ? ProgramMemory.roundedProducts : nil),
+      ("program, libraries and data's index", shape.program > 0 ? shape.program : nil),
     ]
+    return parts.compactMap { name, bytes in bytes.map { Part(name: name, bytes: $0) } }
   }
 
   private func teacherBytes(_ teacher: RunShape.Teacher, weights: Int) -> Int {
@@ -195,40 +151,27 @@ private struct RankShare {
     let precision = shape.teacherPrecision
     // Each rank rounds all weights for itself, wherever they are.
     let rounded = precision == .bf16 ? 2 * CLIP<Float>.layout(teacher.config).count : 0
-    return 4 * weights + rounded + imageBytes(held, teacher.config, .forward, .none, precision)
-      + captionBytes(held, teacher.config, .forward, .none, precision)
+    let bytes = towerBytes(held, teacher.config, (.forward, .forward), .none, precision)
+    return 4 * weights + rounded + bytes.images + bytes.captions
   }
 
-  /// Returns the bytes in the buffers of a vision tower for `count` images.
-  private func imageBytes(
-    _ count: Int, _ config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute, _ precision: ComputePrecision
-  ) -> Int {
-    config.vision.bufferBytes(
-      images: count, embedding: config.embedding, threads: shape.threads, use: use, recompute: recompute,
-      precision: precision)
-  }
-
-  /// Returns the bytes in the buffers of a text tower for `count` captions.
-  private func captionBytes(
-    _ count: Int, _ config: CLIPConfig, _ use: TowerUse, _ recompute: Recompute, _ precision: ComputePrecision
-  ) -> Int {
+  /// Returns the bytes in the buffers of both towers for `count` pairs.
+  private func towerBytes(
+    _ count: Int, _ config: CLIPConfig, _ uses: (image: TowerUse, text: TowerUse), _ recompute: Recompute,
+    _ precision: ComputePrecision
+  ) -> (images: Int, captions: Int) {
     let context = config.text.contextLength
     let tokens = min(shape.captions?.tokens(of: count) ?? .max, count * context)
-    return config.text.bufferBytes(
-      captions: (count: count, tokens: tokens, longest: min(shape.captions?.longest ?? .max, context)),
-      embedding: config.embedding, threads: shape.threads, use: use, recompute: recompute, precision: precision)
+    return config.bufferBytes(
+      captions: (count, tokens, min(shape.captions?.longest ?? .max, context)), threads: shape.threads, uses: uses,
+      recompute: recompute, precision: precision)
   }
 
-  /// The bytes of the images of the step's batch and of those that are prepared ahead. A loaded teacher whose images
-  /// have another size gets its own.
+  /// The bytes of the images of the step's batch and of those that are prepared ahead, of each size that is needed.
   private var batchBytes: Int {
-    func pixels(_ config: CLIPConfig) -> Int { 3 * config.vision.imageSize * config.vision.imageSize }
-    let own = pixels(shape.config)
-    let teacher = shape.loadedTeacher.map { pixels($0.config) } ?? own
-    return 4 * rows * (run.data.prefetch + 1) * (teacher == own ? own : own + teacher)
+    let sizes = Set([shape.config, shape.loadedTeacher?.config].compactMap { $0?.vision.imageSize })
+    return 4 * rows * (run.data.prefetch + 1) * sizes.reduce(0) { $0 + 3 * $1 * $1 }
   }
-
-  // MARK: Messages
 
   var payloads: [RunEstimate.Payload] { gradients + parameters + objective + statistics }
 
@@ -260,9 +203,8 @@ private struct RankShare {
   }
 
   private var objective: [Payload] {
-    let asked = ObjectiveTraffic(
-      run.objective, studentWidth: shape.config.embedding, teacherWidth: shape.teacher?.config.embedding,
-      others: shape.ensemble)
+    let (own, teacher) = (shape.config.embedding, shape.teacher?.config.embedding)
+    let asked = ObjectiveTraffic(run.objective, studentWidth: own, teacherWidth: teacher, others: shape.ensemble)
     let gathered = asked.gatheredColumns.map { columns in
       Payload(
         part: columns > 1 ? "embeddings" : "vectors", kind: .allGather, bytes: 4 * columns * run.batch.global,
@@ -270,9 +212,8 @@ private struct RankShare {
     }
     // The last number is the gradient's norm.
     let reduced = (asked.reducedNumbers + [1]).map { count in
-      Payload(
-        part: "numbers", kind: .allReduce, bytes: 8 * count, handed: 8 * count,
-        received: traffic.allReduce(count, stride: 8))
+      let (bytes, received) = (8 * count, traffic.allReduce(count, stride: 8))
+      return Payload(part: "numbers", kind: .allReduce, bytes: bytes, handed: bytes, received: received)
     }
     return gathered + reduced
   }
@@ -280,32 +221,42 @@ private struct RankShare {
   /// The running statistics of batch norm, which rank 0 sends to all others.
   private var statistics: [Payload] {
     let bytes = 8 * shape.parameters.buffers.reduce(0) { $0 + $1.shape.count }
-    guard bytes > 0 else { return [] }
-    return [
-      Payload(
-        part: "running statistics", kind: .broadcast, bytes: bytes, handed: rank == 0 ? bytes : 0,
-        received: rank == 0 ? 0 : bytes)
-    ]
+    let (handed, received) = rank == 0 ? (bytes, 0) : (0, bytes)
+    let sent = Payload(part: "running statistics", kind: .broadcast, bytes: bytes, handed: handed, received: received)
+    return bytes > 0 ? [sent] : []
+  }
+}
+
+extension CLIPConfig {
+  /// Returns the bytes in the buffers of both towers for as many images as captions.
+  func bufferBytes(
+    captions: (count: Int, tokens: Int, longest: Int), threads: Int, uses: (image: TowerUse, text: TowerUse),
+    recompute: Recompute, precision: ComputePrecision
+  ) -> (images: Int, captions: Int) {
+    let images = vision.bufferBytes(
+      images: captions.count, embedding: embedding, threads: threads, use: uses.image, recompute: recompute,
+      precision: precision)
+    let texts = text.bufferBytes(
+      captions: captions, embedding: embedding, threads: threads, use: uses.text, recompute: recompute,
+      precision: precision)
+    return (images, texts)
   }
 }
 
 /// The memory of a process that is not the run's own: Swift, MPI, BLAS, HDF5, the vocabulary and the index of the data.
 enum ProgramMemory {
-  /// Returns the bytes that the exchange of buckets takes: pieces laid out for MPI, MPI's own copies of them, and the
-  /// memory through which the ranks of a node communicate. Measured on 2 ranks of a node with 0.3 to 389 MiB of
-  /// gradients.
+  /// Returns the bytes that the exchange of buckets takes: pieces laid out for MPI, its copies of them, and the memory
+  /// through which ranks of a node communicate. Measured on 2 ranks of a node with 0.3 to 389 MiB of gradients.
   static func messages(of gradients: Int) -> Int { min(24 << 20, 3 * gradients) }
 
-  /// The bytes of the code that oneDNN generates for bf16 products: 0.02 to 0.5 MiB for each size that it meets.
-  /// Measured on 2 ranks with packed captions.
+  /// The bytes of oneDNN's generated code: 0.02 to 0.5 MiB for each size, measured on 2 ranks with packed captions.
   static let roundedProducts = 12 << 20
 
   /// Returns the bytes that are resident now, after BLAS has allocated the memory in which it lays out operands.
   static func measure() -> Int {
     let (rows, inner, columns) = (64, 512, 2048)
-    matmul(
-      Tensor<Float>(Shape(rows, inner)), Tensor<Float>(Shape(inner, columns)), into: Tensor<Float>(Shape(rows, columns))
-    )
+    let (a, b) = (Tensor<Float>(Shape(rows, inner)), Tensor<Float>(Shape(inner, columns)))
+    matmul(a, b, into: Tensor<Float>(Shape(rows, columns)))
     return Int(ProcessMemory.now * 1_048_576)
   }
 }

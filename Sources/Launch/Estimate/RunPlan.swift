@@ -3,8 +3,7 @@ import Foundation
 import Model
 import Tensor
 
-/// The estimate of a run on a given number of ranks and nodes, and on other numbers of ranks. The names of the
-/// properties are the keys of `kinship plan --json`.
+/// The estimate of a run on several numbers of ranks. The properties' names are the keys of `kinship plan --json`.
 struct RunPlan: Codable {
   /// All calls of one collective in a step that carry the same part.
   struct Collective: Codable, Equatable {
@@ -12,50 +11,28 @@ struct RunPlan: Codable {
     var collective: RunEstimate.Payload.Kind
     var calls: Int
     /// The bytes that a rank hands over, and those that come from other ranks.
-    var handed: Int
-    var received: Int
+    var handed, received: Int
   }
 
   /// Billions of operations in a rank's step.
-  struct Work: Codable {
-    var forward: Double
-    var backward: Double
-    var objective: Double
-    var teacher: Double
-  }
-
-  /// Seconds of a step, as in `StepTime`.
-  struct Time: Codable {
-    var compute: Double
-    var update: Double
-    var exchange: Double
-    var embeddings: Double
-    var total: Double
-  }
+  struct Work: Codable { var forward, backward, objective, teacher: Double }
 
   /// The estimate for another number of ranks.
   struct Scale: Codable {
-    var ranks: Int
-    var nodes: Int
+    var ranks, nodes: Int
     /// With the run's global batch: the pairs and the memory of the rank that has the most, the seconds of a step, and
     /// the speed of each rank relative to a single rank.
-    var rows: Int
-    var memory: Int
-    var seconds: Double
-    var efficiency: Double
+    var rows, memory: Int
+    var seconds, efficiency: Double
     /// The same with as many pairs per rank as in this plan. The efficiency can exceed 1, because each rank updates
     /// only its part of the parameters.
     var batch: Int
-    var batchSeconds: Double
-    var batchEfficiency: Double
+    var batchSeconds, batchEfficiency: Double
   }
 
   var version = Release.version
   var run: String
-  var ranks: Int
-  var nodes: Int
-  var batch: Int
-  var parameters: Int
+  var ranks, nodes, batch, parameters: Int
   /// The choice of `precision: auto`, and the processors that it depends on; nil if the run file names a precision.
   var precision: String?
   var memory: [RunEstimate.Part]
@@ -67,54 +44,41 @@ struct RunPlan: Codable {
   var gflops: Double
   /// The rate of bf16 products; nil if the run has none.
   var gflopsBf16: Double?
-  var seconds: Time
-  var samplesPerSecond: Double
-  var efficiency: Double
+  var seconds: StepTime
+  var samplesPerSecond, efficiency: Double
   var scaling: [Scale]
 
-  /// - Parameters:
-  ///   - cost: the ranks, the nodes and the links between them.
-  ///   - rates: the rates of one rank's matrix products.
-  ///   - precision: the text for `precision`.
   init(_ shape: RunShape, _ cost: ClusterCost, _ rates: ProductRates, precision: String?) {
-    func step(_ cost: ClusterCost, batch: Int) -> StepEstimate {
-      StepEstimate(shape, cost, batch: batch, rates: rates)
-    }
+    func step(_ cost: ClusterCost, batch: Int) -> StepEstimate { StepEstimate(shape, cost, batch: batch, rates: rates) }
     let global = shape.run.batch.global
     let planned = step(cost, batch: global)
     let estimate = planned.estimate
-    run = shape.run.name
-    (ranks, nodes, batch) = (cost.ranks, cost.nodes, global)
-    parameters = shape.parameters.parameterCount
-    self.precision = precision
-    memory = estimate.memory
-    memoryTotal = estimate.memoryBytes
+    (run, self.precision) = (shape.run.name, precision)
+    (ranks, nodes, batch, parameters) = (cost.ranks, cost.nodes, global, shape.parameters.parameterCount)
+    (memory, memoryTotal, tokenRows) = (estimate.memory, estimate.memoryBytes, estimate.tokenRows)
     collectives = Self.collectives(estimate.payloads)
-    tokenRows = estimate.tokenRows
-    gflop = Work(planned.work)
+    let work = planned.work
+    gflop = Work(
+      forward: work.forward / 1e9, backward: work.backward / 1e9, objective: work.objective / 1e9,
+      teacher: work.teacher / 1e9)
     gflops = rates.fp32 / 1e9
     gflopsBf16 = shape.precisions.contains(.bf16) ? rates.bf16 / 1e9 : nil
-    seconds = Time(planned.time)
+    seconds = planned.time
     samplesPerSecond = Double(global) / planned.time.total
     let single = cost.with(ranks: 1)
     let alone = step(single, batch: global).time.total
     efficiency = alone / (Double(cost.ranks) * planned.time.total)
     let aloneWithRows = step(single, batch: planned.rows).time.total
-    scaling = Self.scales(upTo: global, cost.ranks).map { ranks in
-      let other = cost.with(ranks: ranks)
-      let same = step(other, batch: global)
-      let grown = planned.rows * ranks
-      let weak = step(other, batch: grown)
+    // The powers of 2 up to 4096, and the plan's own number, without those larger than the global batch.
+    let scales = Set((0...12).map { 1 << $0 } + [cost.ranks]).filter { $0 <= max(global, cost.ranks) }
+    scaling = scales.sorted().map { ranks in
+      let (other, grown) = (cost.with(ranks: ranks), planned.rows * ranks)
+      let (same, weak) = (step(other, batch: global), step(other, batch: grown))
       return Scale(
         ranks: ranks, nodes: other.nodes, rows: same.rows, memory: same.estimate.memoryBytes,
         seconds: same.time.total, efficiency: alone / (Double(ranks) * same.time.total), batch: grown,
         batchSeconds: weak.time.total, batchEfficiency: aloneWithRows / weak.time.total)
     }
-  }
-
-  /// Returns the powers of 2 up to 4096, and the given number of ranks, without those larger than the global batch.
-  private static func scales(upTo batch: Int, _ ranks: Int) -> [Int] {
-    Set((0...12).map { 1 << $0 } + [ranks]).filter { $0 <= max(batch, ranks) }.sorted()
   }
 
   private static func collectives(_ payloads: [RunEstimate.Payload]) -> [Collective] {
@@ -124,39 +88,13 @@ struct RunPlan: Codable {
         list[index].handed += payload.handed
         list[index].received += payload.received
       } else {
+        let (handed, received) = (payload.handed, payload.received)
         list.append(
-          Collective(
-            part: payload.part, collective: payload.kind, calls: 1, handed: payload.handed,
-            received: payload.received))
+          Collective(part: payload.part, collective: payload.kind, calls: 1, handed: handed, received: received))
       }
     }
   }
 
-  /// The plan as one JSON object on one line.
-  var json: String { get throws { try jsonText() } }
-}
-
-extension RunPlan.Work {
-  fileprivate init(_ work: StepWork) {
-    self.init(
-      forward: work.forward / 1e9, backward: work.backward / 1e9, objective: work.objective / 1e9,
-      teacher: work.teacher / 1e9)
-  }
-
-  fileprivate var total: Double { forward + backward + objective + teacher }
-}
-
-extension RunPlan.Time {
-  fileprivate init(_ time: StepTime) {
-    self.init(
-      compute: time.compute, update: time.update, exchange: time.exchange, embeddings: time.embeddings,
-      total: time.total)
-  }
-}
-
-// MARK: Text
-
-extension RunPlan {
   /// Returns the plan as text. `model` describes the model, as in the run's header.
   func text(model: String) -> String {
     func column(_ text: String, _ width: Int) -> String { text.padding(toLength: width, withPad: " ", startingAt: 0) }
@@ -170,8 +108,9 @@ extension RunPlan {
     if let precision { lines.append("precision \(precision)") }
     lines.append("memory \(Figures.bytes(memoryTotal)) a rank")
     lines += memory.map { "         " + column($0.name, 38) + Figures.row((Figures.bytes($0.bytes), 10)) }
+    let total = gflop.forward + gflop.backward + gflop.objective + gflop.teacher
     lines.append(
-      "work   \(short(gflop.total)) GFLOP a rank and step: forward \(short(gflop.forward)), "
+      "work   \(short(total)) GFLOP a rank and step: forward \(short(gflop.forward)), "
         + "backward \(short(gflop.backward)), objective \(short(gflop.objective)), teacher \(short(gflop.teacher))")
     lines.append(
       collectives.isEmpty
@@ -189,10 +128,8 @@ extension RunPlan {
         + (tokenRows.expectedReceived.map { ", \(Figures.bytes($0)) expected" } ?? ""))
     lines.append(
       "step   \(short(seconds.total)) s: computing \(short(seconds.compute)) (\(ratesText)), "
-        + "updating \(short(seconds.update)), "
-        + "waiting for gradients and parameters \(short(seconds.exchange)), "
-        + "for embeddings and sums \(short(seconds.embeddings))"
-    )
+        + "updating \(short(seconds.update)), waiting for gradients and parameters \(short(seconds.exchange)), "
+        + "for embeddings and sums \(short(seconds.embeddings))")
     lines.append("       \(short(samplesPerSecond)) samples/s, efficiency \(percent(efficiency)) of one rank's")
     lines += [
       "",

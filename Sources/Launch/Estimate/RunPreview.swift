@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Tensor
 
 /// A run before its first step: its shape, its data and its length, and what the user should know about it.
 struct RunPreview {
@@ -14,14 +15,11 @@ struct RunPreview {
   let plan: ThreadPlan
   /// The choice of `precision: auto` and the reason; empty if the run file names a precision.
   var precision: [String] = []
-  /// Further facts.
   var notes: [String] = []
   /// Warnings besides those that follow from the run file alone.
   var warnings: [String] = []
-
   var precisionText: String? { precision.isEmpty ? nil : precision.joined(separator: "; ") }
 
-  /// A teacher and its files.
   struct Teacher {
     let shape: RunShape.Teacher
     let path: String
@@ -35,50 +33,38 @@ struct RunPreview {
 
 extension RunPreview.Teacher {
   init(_ model: TeacherModel) {
+    let isCached = model.cache != nil
     self.init(
-      model.config, path: model.path, weights: "SHA-256 \(model.sha256)", vocabulary: model.vocabulary,
-      microBatchSize: model.microBatchSize, cache: model.cache)
+      shape: .init(config: model.config, microBatchSize: model.microBatchSize, isCached: isCached), path: model.path,
+      weights: "SHA-256 \(model.sha256)", vocabulary: model.vocabulary, cache: model.cache)
   }
-
-  fileprivate init(
-    _ config: CLIPConfig, path: String, weights: String, vocabulary: String, microBatchSize: Int?, cache: String?
-  ) {
-    shape = RunShape.Teacher(config: config, microBatchSize: microBatchSize, isCached: cache != nil)
-    (self.path, self.weights, self.vocabulary, self.cache) = (path, weights, vocabulary, cache)
-  }
-}
-
-/// The files that a run names and that this machine does not have.
-struct AbsentFiles {
-  private let paths: Set<String>
-
-  /// The result is nil if all files exist. A file that one rank lacks counts as absent. Every rank must call it.
-  init?(_ run: RunConfig, over ranks: Communicator) throws {
-    let teacher = run.usesTeacher ? run.teacher : nil
-    let teachers = ([teacher] + run.ofFurtherTeachers.map(\.teacher)).compactMap { $0 }
-    let named =
-      [run.vocabulary] + run.data.datasets.map(\.path) + teachers.map(\.model) + teachers.compactMap(\.vocabulary)
-      + [run.start.from].compactMap { $0 } + run.evaluate.evaluations.flatMap(Self.named(by:))
-    var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
-    try ranks.allReduce(&isAbsent)
-    paths = Set(zip(named, isAbsent).filter { $1 > 0 }.map { $0.0 })
-    if paths.isEmpty { return nil }
-  }
-
-  /// Returns the files that an evaluation reads.
-  static func named(by evaluation: EvaluationConfig) -> [String] {
-    [evaluation.dataset, evaluation.classes, evaluation.templates].compactMap { $0 }
-  }
-
-  func contains(_ path: String) -> Bool { paths.contains(path) }
 }
 
 /// Previews a run on a machine that lacks some of its files. The run file gives their sizes.
 struct DryRun {
-  let run: RunConfig
-  let ranks: Communicator
-  let plan: ThreadPlan
-  let absent: AbsentFiles
+  private let run: RunConfig
+  private let ranks: Communicator
+  private let plan: ThreadPlan
+  /// The files that the run names and that at least one rank lacks.
+  private let absent: Set<String>
+
+  /// The result is nil if all files exist. Every rank must call it.
+  init?(_ run: RunConfig, _ plan: ThreadPlan, over ranks: Communicator) throws {
+    (self.run, self.ranks, self.plan) = (run, ranks, plan)
+    let teacher = run.usesTeacher ? run.teacher : nil
+    let teachers = ([teacher] + run.ofFurtherTeachers.map(\.teacher)).compactMap { $0 }
+    let named =
+      [run.vocabulary] + run.data.datasets.map(\.path) + teachers.map(\.model) + teachers.compactMap(\.vocabulary)
+      + [run.start.from].compactMap { $0 } + run.evaluate.evaluations.flatMap(Self.files)
+    var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
+    try ranks.allReduce(&isAbsent)
+    absent = Set(zip(named, isAbsent).filter { $1 > 0 }.map { $0.0 })
+    if absent.isEmpty { return nil }
+  }
+
+  private static func files(of evaluation: EvaluationConfig) -> [String] {
+    [evaluation.dataset, evaluation.classes, evaluation.templates].compactMap { $0 }
+  }
 
   /// Every rank must call it.
   func preview() throws -> RunPreview {
@@ -91,24 +77,22 @@ struct DryRun {
       datasets: zip(datasets, run.data.datasets).map { ($0.count, $1.weight) }, batch: run.batch.global, seed: run.seed,
       wrap: run.data.wrap)
     let teacher = try teacher(&warnings)
-    let evaluated = run.evaluate.evaluations.flatMap(AbsentFiles.named(by:)).filter(absent.contains)
+    let evaluated = run.evaluate.evaluations.flatMap(Self.files).filter(absent.contains)
     if !evaluated.isEmpty {
       warnings.append(
         "these are not there, and evaluations need them: \(Set(evaluated).sorted().joined(separator: ", "))")
     }
     if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
     if let source = run.start.from { warnings.append("\(source), with whose weights the run begins, is not looked at") }
-    let (student, _) = CLIP<Float>.student(
-      config, run.objective, teacherWidth: teacher?.shape.config.embedding)
+    let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.shape.config.embedding)
     let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch
     let pruning = Pruning(run)
     try pruning?.check(config, steps: steps)
+    let frozen = try run.frozen(in: student.parameters)
+    let others = try run.ofFurtherTeachers.compactMap(\.teacher).map { try TeacherModel.sizes($0, over: ranks) }
     let shape = RunShape(
-      run: run, config: config, parameters: student.parameters, teacher: teacher?.shape,
-      frozen: try run.frozen(in: student.parameters),
-      ensemble: try run.ofFurtherTeachers.compactMap(\.teacher).map {
-        try TeacherModel.sizes($0, over: ranks).embedding
-      }, threads: plan.compute)
+      run: run, config: config, parameters: student.parameters, teacher: teacher?.shape, frozen: frozen,
+      ensemble: others.map(\.embedding), threads: plan.compute)
     return RunPreview(
       shape: shape, teacher: teacher, datasets: datasets, sampler: sampler, steps: steps, plan: plan,
       notes: [run.ema?.text, pruning?.text].compactMap { $0 }, warnings: warnings)
@@ -120,11 +104,9 @@ struct DryRun {
     }
     let config = try run.model.readSizes()
     guard config.text.vocabularySize > 0 else {
-      throw UserError(
-        "model",
-        "vocab_size is 0, as many as the vocabulary has, and \(run.vocabulary) is not there; "
-          + "set vocabulary to the file, or text_cfg.vocab_size to the number of its tokens",
-        status: .inputOutput)
+      let reason = "vocab_size is 0, as many as the vocabulary has, and \(run.vocabulary) is not there; "
+      let fix = "set vocabulary to the file, or text_cfg.vocab_size to the number of its tokens"
+      throw UserError("model", reason + fix, status: .inputOutput)
     }
     warnings.append("\(run.vocabulary) is not there: its \(config.text.vocabularySize) tokens are those of the model")
     return config
@@ -137,11 +119,9 @@ struct DryRun {
         return (dataset.name, dataset.count)
       }
       guard let samples = config.samples else {
-        throw UserError(
-          config.path,
-          "there is no such dataset; import it, or for a dry run give its number of images in "
-            + "data.datasets.\(index).samples",
-          status: .inputOutput)
+        let key = "data.datasets.\(index).samples"
+        let reason = "there is no such dataset; import it, or for a dry run give its number of images in \(key)"
+        throw UserError(config.path, reason, status: .inputOutput)
       }
       warnings.append("\(config.path) is not there: its \(samples) images are as data.datasets.\(index).samples says")
       return (URL(filePath: config.path).lastPathComponent, samples)
@@ -151,15 +131,127 @@ struct DryRun {
   private func teacher(_ warnings: inout [String]) throws -> RunPreview.Teacher? {
     guard let teacher = run.teacher, run.usesTeacher else { return nil }
     let words = teacher.vocabulary ?? run.vocabulary
-    if absent.contains(teacher.model) {
+    let isAbsent = absent.contains(teacher.model)
+    if isAbsent {
       let source = teacher.preset ?? "its config"
       warnings.append("\(teacher.model) is not there: the teacher's sizes are those of \(source)")
     } else if !absent.contains(words) {
       return try TeacherModel(run, over: ranks).map { RunPreview.Teacher($0) }
     }
+    let config = try TeacherModel.sizes(teacher, over: ranks)
+    let isCached = teacher.cache != nil
     return RunPreview.Teacher(
-      try TeacherModel.sizes(teacher, over: ranks), path: teacher.model,
-      weights: absent.contains(teacher.model) ? "which is not there" : "not read", vocabulary: words,
-      microBatchSize: teacher.microBatchSize, cache: teacher.cache?.path)
+      shape: .init(config: config, microBatchSize: teacher.microBatchSize, isCached: isCached), path: teacher.model,
+      weights: isAbsent ? "which is not there" : "not read", vocabulary: words, cache: teacher.cache?.path)
+  }
+}
+
+/// Prints what a run is and what it runs on, before the first step.
+struct RunHeader {
+  let preview: RunPreview
+  let ranks: Communicator
+
+  init(_ preview: RunPreview, over ranks: Communicator) { (self.preview, self.ranks) = (preview, ranks) }
+
+  /// A line of the header, which the log keeps too.
+  typealias Fact = LogEvent.Header.Fact
+
+  /// Prints the header on rank 0's standard output, and returns its facts for the log there. Every rank must call it.
+  @discardableResult
+  func print() throws -> [Fact] {
+    let machine = try ranks.allGather(preview.plan.warnings)
+    let hosts = try ranks.allGather(ranks.hostname)
+    guard ranks.rank == 0 else { return [] }
+    let estimate = shape.estimate(ranks: ranks.size, ofNode: ranks.nodeSize)
+    let texts: [(String, String?)] = [
+      ("model", modelText), ("teacher", preview.teacher.map(text(of:))), ("data", dataText), ("steps", stepsText),
+      ("memory", "about \(Figures.bytes(estimate.memoryBytes)) a rank: \(Self.list(estimate.memory))"),
+      ("wire", Self.messagesText(estimate)), ("precision", preview.precisionText),
+    ]
+    let facts = texts.compactMap { name, text in text.map { Fact(name: name, text: $0) } }
+    let notes = [run.freezeText(shape.frozen, shape.parameters)].compactMap { $0 } + preview.notes
+    let warnings = run.warnings(totalSteps: preview.steps) + preview.warnings + Set(machine.joined()).sorted()
+    let counts = Figures.count(ranks.size, "rank")
+    let lines =
+      ["kinship \(Release.version)  run \(run.name)  \(counts), \(threadsText) each, \(processorText)"]
+      + facts.map { $0.name.padding(toLength: max(7, $0.name.count + 1), withPad: " ", startingAt: 0) + $0.text }
+      + notes + warnings.map { "warning: \($0)" }
+    FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))
+    let machineFacts = [
+      Fact(name: "ranks", text: "\(ranks.size) on \(Self.hostsText(hosts))"),
+      Fact(name: "threads", text: "\(threadsText) a rank"), Fact(name: "processor", text: processorText),
+    ]
+    return machineFacts + facts + notes.map { Fact(name: "note", text: $0) }
+      + warnings.map { Fact(name: "warning", text: $0) }
+  }
+
+  private var shape: RunShape { preview.shape }
+  private var run: RunConfig { shape.run }
+
+  private var threadsText: String {
+    "\(preview.plan.compute) compute and \(run.data.workers ?? preview.plan.loaders) loader threads"
+  }
+  private var processorText: String { "\(Machine.processorName), BLAS kernel \(BLAS.kernel)" }
+
+  /// Returns the first hosts in the order of their ranks, with the number of ranks on each: `node-1 (4), node-2 (4)`.
+  static func hostsText(_ hosts: [String]) -> String {
+    var seen: Set<String> = []
+    let names = hosts.filter { seen.insert($0).inserted }
+    let shown = names.prefix(16).map { name in "\(name) (\(hosts.count { $0 == name }))" }
+    return shown.joined(separator: ", ")
+      + (names.count > shown.count ? " and \(names.count - shown.count) more hosts" : "")
+  }
+
+  var modelText: String {
+    let own = shape.parameters.entries.filter { $0.owner == .objective }.reduce(0) { $0 + $1.shape.count }
+    let statistics = run.model.syncBatchNorm ? "all ranks" : "each rank"
+    return sizesText(shape.config, shape.parameters.parameterCount - own)
+      + (shape.config.vision.stages == nil ? "" : "; batch norm with the statistics of \(statistics)")
+      + (own == 0 ? "" : "; and \(own) parameters of the objective's own")
+  }
+
+  private func text(of teacher: RunPreview.Teacher) -> String {
+    let (config, microBatchSize) = (teacher.shape.config, teacher.shape.microBatchSize)
+    return sizesText(config, CLIP<Float>.layout(config).parameterCount) + "; from \(teacher.path), \(teacher.weights)"
+      + (teacher.cache.map { "; not loaded: its embeddings come from \($0)" }
+        ?? "; words of \(teacher.vocabulary); \(microBatchSize.map { "\($0)" } ?? "all") pairs at a time")
+  }
+
+  private func sizesText(_ config: CLIPConfig, _ count: Int) -> String {
+    let t = config.text
+    return
+      "\(Figures.significant(Double(count) / 1e6, 4)) M parameters; \(visionText(config.vision)); "
+      + "text \(t.width) wide, \(t.layers) layers, \(t.vocabularySize) tokens, context \(t.contextLength); "
+      + "embedding \(config.embedding)"
+  }
+
+  private func visionText(_ v: VisionConfig) -> String {
+    guard let stages = v.stages else {
+      return "vision \(v.width) wide, \(v.layers) layers, \(v.imageSize) px in patches of \(v.patchSize)"
+    }
+    return "ResNet of \(stages.map(String.init).joined(separator: ", ")) blocks, \(v.width) wide, \(v.imageSize) px"
+  }
+
+  private var dataText: String {
+    zip(preview.datasets, run.data.datasets).map { dataset, config in
+      "\(dataset.name) \(dataset.count) images\(config.weight == 1 ? "" : " × \(config.weight)")"
+    }.joined(separator: ", ") + "; \(preview.sampler.samplesPerEpoch) samples an epoch"
+  }
+
+  private var stepsText: String {
+    let counts = Set(ranks.slices(of: run.batch.global).map(\.count)).sorted()
+    let pairs = counts.map(String.init).joined(separator: " or ")
+    return "\(preview.steps) of \(run.batch.global) pairs (\(pairs) a rank), \(preview.sampler.stepsPerEpoch) an epoch"
+      + (run.epochs.map { ", \($0) epochs" } ?? "")
+  }
+
+  private static func messagesText(_ estimate: RunEstimate) -> String {
+    let received = estimate.received
+    if received.isEmpty { return "nothing: there are no other ranks" }
+    return "\(Figures.bytes(received.reduce(0) { $0 + $1.bytes })) a step: \(list(received))"
+  }
+
+  private static func list(_ parts: [RunEstimate.Part]) -> String {
+    parts.map { "\($0.name) \(Figures.bytes($0.bytes))" }.joined(separator: ", ")
   }
 }

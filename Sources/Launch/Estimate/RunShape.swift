@@ -3,23 +3,19 @@ import Foundation
 import Model
 import Tensor
 
-/// Everything about a run that its memory, its messages and the time of its steps depend on. The number of ranks is not
-/// part of it, so that one shape serves for estimates on any cluster.
+/// Everything about a run that its memory, messages and time depend on, except for the cluster.
 struct RunShape {
   var run: RunConfig
-  /// The model's sizes.
   let config: CLIPConfig
   /// The layout of the model's parameters and the objective's own.
   let parameters: ParameterStore<Float>
   /// The first teacher; nil if no term uses one.
   let teacher: Teacher?
-  /// The frozen part of the model.
   var frozen = Frozen.none
   /// The widths of the embeddings of the teachers after the first.
   var ensemble: [Int] = []
   /// A sample of the run's captions. If it is nil, every caption counts as one that fills its context.
   var captions: CaptionSample?
-  /// The number of compute threads of a rank.
   var threads = 1
   /// The bytes that a process holds besides the run's own memory (`measureProgram`); 0 leaves them out.
   var program = 0
@@ -35,26 +31,17 @@ struct RunShape {
 
   /// The teacher that computes its embeddings during the run, if there is one.
   var loadedTeacher: Teacher? { teacher.flatMap { $0.isCached ? nil : $0 } }
-
   /// The precisions of the matrix products of the model, and of a teacher that computes its embeddings.
-  var precisions: [ComputePrecision] {
-    [run.precision.used] + (teacher?.isCached == true ? [] : [teacherPrecision])
-  }
-
+  var precisions: [ComputePrecision] { [run.precision.used] + (teacher?.isCached == true ? [] : [teacherPrecision]) }
   var teacherPrecision: ComputePrecision { run.teacher?.precision.used ?? .fp32 }
 
-  /// Returns the sizes of the objective on a rank with this number of rows.
   func objectiveSize(rows: Int) -> ObjectiveSize {
     ObjectiveSize(
       rows: rows, count: run.batch.global, student: config.embedding,
       teacher: teacher?.config.embedding ?? config.embedding)
   }
 
-  /// Returns the estimate of the rank that has the most pairs, which is the last one.
-  ///
-  /// - Parameters:
-  ///   - ranks: the number of ranks in all.
-  ///   - nodeSize: the number of ranks on each node.
+  /// Returns the estimate of the rank that has the most pairs, which is the last one. Each node has `nodeSize` ranks.
   func estimate(ranks: Int, ofNode nodeSize: Int) -> RunEstimate {
     RunEstimate(self, rank: ranks - 1, of: ranks, ofNode: nodeSize)
   }
@@ -73,18 +60,14 @@ struct RunShape {
     }
   }
 
-  /// Measures what this process holds besides the run's own memory. Call it when the inputs of the run have been read
-  /// and its model has not been allocated.
-  ///
-  /// - Parameter weights: the teacher's weights if they are among the inputs; they are subtracted.
+  /// Measures what this process holds besides the run's own memory, without the teacher's weights. Call it when the
+  /// inputs of the run have been read and its model has not been allocated.
   mutating func measureProgram(beside weights: TeacherWeights?, over ranks: Communicator) {
     program = ProgramMemory.measure()
     guard let weights, teacher != nil else { return }
-    let held =
-      weights.shared > 0
-      ? min(weights.shared, Int(ProcessMemory.windows * 1_048_576))
-      : 4 * teacherWeights(ranks: ranks.size, ofNode: ranks.nodeSize)
-    program = max(program - held, 0)
+    let windows = min(weights.shared, Int(ProcessMemory.windows * 1_048_576))
+    let own = 4 * teacherWeights(ranks: ranks.size, ofNode: ranks.nodeSize)
+    program = max(program - (weights.shared > 0 ? windows : own), 0)
   }
 }
 
@@ -105,8 +88,7 @@ struct CaptionSample: Sendable {
   var mean: Double { Double(lengths.reduce(0, +)) / Double(max(lengths.count, 1)) }
   var longest: Int { lengths.max() ?? 0 }
 
-  /// Returns a number of tokens that `b` captions exceed in hardly any step: b · mean + 4 √b · deviation, and at most b
-  /// times the longest caption.
+  /// Returns how many tokens `b` captions hardly ever exceed: b · mean + 4 √b · deviation, at most b · longest.
   func tokens(of b: Int) -> Int {
     let mean = mean
     let variance = lengths.reduce(0.0) { $0 + pow(Double($1) - mean, 2) } / Double(max(lengths.count, 1))

@@ -5,40 +5,32 @@ import Synchronization
 
 /// Makes a dataset from a source: threads read and check images, and samples are written in the source's order.
 struct DatasetImporter {
-  var name: String
-  var folder: String
-  var limits = DatasetWriter.Limits()
-  var maxPixels = ImageDecoder.defaultMaxPixels
-  var workers = 1
-  var overwrite = false
+  let name, folder: String
+  let limits: DatasetWriter.Limits
+  let maxPixels, workers: Int
+  let overwrite: Bool
 
-  /// The result of an import.
   struct Outcome {
-    var index: DatasetIndex
-    /// The number of different labels.
-    var classes: Int
-    var rejections: RejectionList
-    var seconds: Double
+    let index: DatasetIndex
+    let classes: Int
+    let rejections: RejectionList
+    let seconds: Double
 
-    /// Tells the user what the dataset holds, and what was left out and why.
     func summary(_ name: String) -> String {
       let totals = index.totals
       let labels = classes == 0 ? "" : ", \(Figures.count(classes, "class", "classes"))"
       let rate = Double(totals.samples + rejections.count) / max(seconds, 1e-9)
-      var lines = [
+      let line =
         "\(name): \(totals.samples) images, \(totals.captions) captions\(labels) in "
-          + "\(Figures.count(index.shards.count, "shard")), "
-          + "\(Figures.bytes(totals.fileBytes)) (\(Figures.fixed(seconds, 1)) s, \(Int(rate)) images/s)"
-      ]
-      guard rejections.count > 0 else { return lines[0] }
-      lines.append("left out: \(rejections.count), listed in \(RejectionList.fileName)")
-      lines += rejections.first.map { "  \($0.place): \($0.reason)" }
-      if rejections.count > rejections.first.count { lines.append("  …") }
-      return lines.joined(separator: "\n")
+        + "\(Figures.count(index.shards.count, "shard")), "
+        + "\(Figures.bytes(totals.fileBytes)) (\(Figures.fixed(seconds, 1)) s, \(Int(rate)) images/s)"
+      guard rejections.count > 0 else { return line }
+      let left = "left out: \(rejections.count), listed in \(RejectionList.fileName)"
+      let more = rejections.count > rejections.first.count ? ["  …"] : []
+      return ([line, left] + rejections.first.map { "  \($0.place): \($0.reason)" } + more).joined(separator: "\n")
     }
   }
 
-  /// The results for entries that threads check in parallel.
   private final class Batch: Sendable {
     static let size = 32
     let results = Mutex<[Result<DatasetSample, Rejection>?]>(Array(repeating: nil, count: size))
@@ -81,16 +73,14 @@ struct DatasetImporter {
 
   /// Returns the source's entries in order, each read and checked.
   private func prepared(_ source: some ImportSource) throws -> Prefetcher<ImportEntry, Batch> {
-    let reader = Mutex<any ImportReader>(try source.entries())
+    let reader = Mutex<ImportReader>(try source.entries())
     let maxPixels = maxPixels
     return Prefetcher(
       steps: 0..<(source.count + Batch.size - 1) / Batch.size, batches: (0..<3).map { _ in Batch() },
       workers: workers,
-      plan: { _ in
-        try reader.withLock { reader in
-          var entries: [ImportEntry] = []
-          while entries.count < Batch.size, let entry = try reader.next() { entries.append(entry) }
-          return entries
+      append: { _, entries in
+        try reader.withLock { next in
+          while entries.count < Batch.size, let entry = try next() { entries.append(entry) }
         }
       },
       worker: {
@@ -108,18 +98,15 @@ struct DatasetImporter {
     guard let isFolder = UserFiles.isFolder(folder) else { return }
     guard isFolder else { throw UserError(folder, "is a file; name a folder that is new or empty") }
     let names = try UserFiles.names(in: folder)
-    guard !names.isEmpty else { return }
-    guard overwrite else {
+    guard overwrite || names.isEmpty else {
       throw UserError(folder, "is not empty; name another folder, or replace the dataset in it with --overwrite")
     }
     // The index goes first: without it the rest cannot be taken for a dataset.
-    let own = names.filter(Self.isWritten).sorted { a, _ in a == DatasetIndex.fileName }
-    for name in own {
+    for name in names.filter(Self.isWritten).sorted(by: { a, _ in a == DatasetIndex.fileName }) {
       try UserFiles.naming(folder) { try FileManager.default.removeItem(atPath: folder + "/" + name) }
     }
   }
 
-  /// Returns whether imports write files of this name.
   private static func isWritten(_ name: String) -> Bool {
     name == DatasetIndex.fileName || name == RejectionList.fileName
       || name.wholeMatch(of: /shard-[0-9]{5,}\.h5(\.partial)?/) != nil
@@ -129,10 +116,7 @@ struct DatasetImporter {
 /// The entries that were left out: `rejected.tsv` beside the index, with place, key and reason.
 struct RejectionList {
   static let fileName = "rejected.tsv"
-
-  /// The number of entries that were left out.
   private(set) var count = 0
-  /// The first few, for the console.
   private(set) var first: [Rejection] = []
   private let path: String
   private var file: OpenFile?
@@ -159,15 +143,13 @@ struct RejectionList {
 
 /// Reports on standard error, every few seconds, how far an import has come.
 private struct ImportProgress {
-  private let total: Int
+  let total: Int
   private let start = ContinuousClock.now
   private var last = ContinuousClock.now
   private var bytes = 0
   private var done = 0
 
   init(total: Int) { self.total = total }
-
-  /// The seconds since the beginning.
   var seconds: Double { (ContinuousClock.now - start) / .seconds(1) }
 
   mutating func note(bytes: Int, rejected: Int) {
@@ -176,10 +158,53 @@ private struct ImportProgress {
     guard ContinuousClock.now - last >= .seconds(5) else { return }
     last = ContinuousClock.now
     let rate = Double(done) / seconds
-    let left = Double(total - done) / rate
     let line =
       "\(done) of \(total) images, \(rejected) left out, \(Int(rate)) images/s, "
-      + "\(Figures.bytes(Int(Double(bytes) / seconds)))/s, \(Figures.duration(left)) left\n"
+      + "\(Figures.bytes(Int(Double(self.bytes) / seconds)))/s, \(Figures.duration(Double(total - done) / rate)) left\n"
     FileHandle.standardError.write(Data(line.utf8))
+  }
+}
+
+/// Reads and decodes images to check them. Each thread has its own, which reuses its memory.
+struct ImageCheck {
+  /// The largest file in bytes that is read; a valid image of the largest size allowed is far smaller.
+  static let mostBytes = 256 << 20
+  private var decoder: ImageDecoder
+  private var image = RGBImage()
+  /// The tar of the last image, which is likely to hold the next one too.
+  private var tar: OpenFile?
+
+  init(maxPixels: Int) { decoder = ImageDecoder(maxPixels: maxPixels) }
+
+  mutating func sample(_ entry: ImportEntry) -> Result<DatasetSample, Rejection> {
+    switch entry {
+    case .rejected(let rejection): return .failure(rejection)
+    case .item(let item):
+      do throws(ImportReason) {
+        let bytes = try checkedBytes(of: item)
+        return .success(DatasetSample(image: bytes, captions: item.captions, key: item.key, label: item.label))
+      } catch { return .failure(Rejection(place: item.place, key: item.key, reason: error.words)) }
+    }
+  }
+
+  private mutating func checkedBytes(of item: ImportItem) throws(ImportReason) -> [UInt8] {
+    let bytes: [UInt8]
+    do throws(ImportReason) { bytes = try read(item) } catch { throw ImportReason("\(item.path) \(error.words)") }
+    do throws(ImageError) { try decoder.decode(bytes, into: &image) } catch {
+      guard case .tooManyPixels(let format, let width, let height, let limit) = error else {
+        throw ImportReason("\(error)")
+      }
+      throw ImportReason("\(format.title) image of \(width) × \(height) pixels, more than --max-pixels \(limit)")
+    }
+    return bytes
+  }
+
+  private mutating func read(_ item: ImportItem) throws(ImportReason) -> [UInt8] {
+    guard let bytes = item.bytes else { return try UserFiles.read(item.path, limit: Self.mostBytes) }
+    do throws(FileError) {
+      let file = if let tar, tar.path == item.path { tar } else { try OpenFile.reading(item.path) }
+      tar = file
+      return try file.read(bytes.count, of: UInt8.self, at: bytes.lowerBound)
+    } catch { throw ImportReason("cannot be read: \(error.reason)") }
   }
 }

@@ -5,21 +5,15 @@ import Model
 /// The contents of a dataset: figures and the first samples.
 struct DatasetReport: Encodable {
   struct Distribution: Encodable {
-    var least = 0
-    var mean = 0.0
-    var most = 0
+    let least, most: Int
+    let mean: Double
 
-    init(_ values: some Sequence<Int>) {
-      var count = 0
-      var sum = 0
-      for value in values {
-        least = count == 0 ? value : min(least, value)
-        most = max(most, value)
-        sum += value
-        count += 1
-      }
-      mean = count == 0 ? 0 : Double(sum) / Double(count)
+    init(_ values: [Int]) {
+      (least, most) = (values.min() ?? 0, values.max() ?? 0)
+      mean = values.isEmpty ? 0 : Double(values.reduce(0, +)) / Double(values.count)
     }
+
+    fileprivate var meanText: String { "\(Figures.fixed(mean, 1)) on average" }
   }
 
   struct Example: Encodable {
@@ -31,53 +25,35 @@ struct DatasetReport: Encodable {
     var label: Int?
   }
 
-  var name: String
-  var fingerprint: String
-  var shards: Int
-  var samples: Int
-  var captions: Int
-  var fileBytes: Int
-  var imageBytes: Distribution
-  var captionsPerImage: Distribution
-  var withoutCaption: Int
-  var captionCharacters: Distribution
-  var distinctCaptions: Int
-  var labeledSamples: Int
-  /// The number of different labels.
-  var distinctLabels: Int
+  let name, fingerprint: String
+  let shards, samples, captions, fileBytes: Int
+  let imageBytes, captionsPerImage, captionCharacters: Distribution
+  let withoutCaption, distinctCaptions, labeledSamples, distinctLabels: Int
   /// The different labels, in ascending order.
-  var labels: [Int]
-  var labelNames: [String]
-  var first: [Example]
+  let labels: [Int]
+  let labelNames: [String]
+  let first: [Example]
 
   init(_ dataset: Dataset, examples: Int) throws {
-    name = dataset.name
-    fingerprint = dataset.fingerprint
-    shards = dataset.index.shards.count
-    samples = dataset.count
-    captions = dataset.index.totals.captions
-    fileBytes = dataset.index.totals.fileBytes
-    imageBytes = Distribution((0..<dataset.count).lazy.map { dataset.imageSize($0) })
-    captionsPerImage = Distribution((0..<dataset.count).lazy.map { dataset.captionCount($0) })
-    let given = (0..<dataset.count).compactMap { dataset.label($0) }
-    labeledSamples = given.count
+    let all = 0..<dataset.count
+    (name, fingerprint, labelNames) = (dataset.name, dataset.fingerprint, dataset.index.labels)
+    (shards, samples) = (dataset.index.shards.count, dataset.count)
+    (captions, fileBytes) = (dataset.index.totals.captions, dataset.index.totals.fileBytes)
+    imageBytes = Distribution(all.map { dataset.imageSize($0) })
+    captionsPerImage = Distribution(all.map { dataset.captionCount($0) })
+    withoutCaption = all.count { dataset.captionCount($0) == 0 }
+    let given = all.compactMap { dataset.label($0) }
     labels = Set(given).sorted()
-    distinctLabels = labels.count
-    labelNames = dataset.index.labels
-    withoutCaption = 0
+    (labeledSamples, distinctLabels) = (given.count, labels.count)
     var lengths: [Int] = []
     var distinct: Set<Int> = []
-    for sample in 0..<dataset.count {
-      let texts = dataset.captions(sample)
-      if texts.isEmpty { withoutCaption += 1 }
-      for text in texts {
-        lengths.append(text.count)
-        distinct.insert(text.hashValue)
-      }
+    for text in all.lazy.flatMap({ dataset.captions($0) }) {
+      lengths.append(text.count)
+      distinct.insert(text.hashValue)
     }
     captionCharacters = Distribution(lengths)
     distinctCaptions = distinct.count
-    first = try (0..<min(examples, dataset.count)).map { try Self.example(dataset, $0) }
+    first = try all.prefix(examples).map { try Self.example(dataset, $0) }
   }
 
   private static func example(_ dataset: Dataset, _ sample: Int) throws -> Example {
@@ -95,17 +71,13 @@ struct DatasetReport: Encodable {
   var json: String { get throws { try jsonText(.prettyPrinted, keys: .convertToSnakeCase) } }
 
   var text: String {
-    func mean(_ distribution: Distribution) -> String { Figures.fixed(distribution.mean, 1) }
     var lines = [
-      "dataset      \(name)",
-      "fingerprint  \(fingerprint)",
+      "dataset      \(name)", "fingerprint  \(fingerprint)",
       "samples      \(samples) in \(Figures.count(shards, "shard")), \(Figures.bytes(fileBytes))",
-      "images       \(imageBytes.least) to \(imageBytes.most) bytes, \(mean(imageBytes)) on average",
+      "images       \(imageBytes.least) to \(imageBytes.most) bytes, \(imageBytes.meanText)",
       "captions     \(captions), \(distinctCaptions) of them different; \(captionsPerImage.least) to "
-        + "\(captionsPerImage.most) an image, \(mean(captionsPerImage)) on average; "
-        + "\(withoutCaption) images without",
-      "             \(captionCharacters.least) to \(captionCharacters.most) characters, "
-        + "\(mean(captionCharacters)) on average",
+        + "\(captionsPerImage.most) an image, \(captionsPerImage.meanText); \(withoutCaption) images without",
+      "             \(captionCharacters.least) to \(captionCharacters.most) characters, \(captionCharacters.meanText)",
     ]
     if labeledSamples > 0 {
       // The dataset may hold images of only some of ImageNet's classes.
@@ -116,8 +88,7 @@ struct DatasetReport: Encodable {
     }
     for example in first {
       let label = example.label.map { number in
-        let name = labelNames.indices.contains(number) ? " \(labelNames[number])" : ""
-        return ", label \(number)\(name)"
+        ", label \(number)\(labelNames.indices.contains(number) ? " \(labelNames[number])" : "")"
       }
       lines.append("\n\(example.key): \(example.image), \(example.bytes) bytes\(label ?? "")")
       lines += example.captions.map { "  " + $0 }

@@ -1,9 +1,7 @@
 import Dist
 
-/// Reads CSV or TSV by RFC 4180, from a file of any size.
-///
-/// A field in double quotes may hold separators, line ends and doubled quotes. Lines end with LF, CRLF or CR; a byte
-/// order mark and empty lines are skipped.
+/// Reads CSV or TSV by RFC 4180, from a file of any size. A field in double quotes may hold separators, line ends and
+/// doubled quotes. Lines end with LF, CRLF or CR; a byte order mark and empty lines are skipped.
 struct DelimitedReader {
   /// One record, with the line on which it begins, counting from 1.
   struct Record: Equatable {
@@ -14,7 +12,9 @@ struct DelimitedReader {
 
   /// The longest field in bytes; a longer one is taken for a quote that was never closed.
   static let longestField = 1 << 20
-
+  private static let quote = UInt8(ascii: "\"")
+  private static let lineFeed = UInt8(ascii: "\n")
+  private static let carriageReturn = UInt8(ascii: "\r")
   private let file: OpenFile
   private let size: Int
   private let separator: UInt8
@@ -28,45 +28,29 @@ struct DelimitedReader {
   init(_ path: String, separator: UInt8, quoted: Bool) throws {
     file = try OpenFile.reading(path)
     size = try file.size()
-    self.separator = separator
-    self.quoted = quoted
-    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
-    if size >= 3, try file.read(3, of: UInt8.self, at: 0) == mark { offset = 3 }
+    (self.separator, self.quoted) = (separator, quoted)
+    if size >= 3, try file.read(3, of: UInt8.self, at: 0) == [0xEF, 0xBB, 0xBF] { offset = 3 }
   }
 
   /// Returns the next record that is not an empty line, or nil at the end.
   mutating func next() throws -> Record? {
-    while let byte = try peek() {
-      if byte == Byte.lineFeed || byte == Byte.carriageReturn {
-        try endLine()
-        continue
-      }
-      return try record()
-    }
-    return nil
-  }
-
-  private mutating func record() throws -> Record {
+    while Self.endsLine(try peek()) { try endLine() }
+    guard try peek() != nil else { return nil }
     var record = Record(line: line, fields: [])
     while true {
       record.fields.append(try field(of: record))
-      switch try peek() {
-      case separator:
-        at += 1
-      case nil:
-        return record
-      default:
-        try endLine()
-        return record
-      }
+      guard try peek() == separator else { break }
+      at += 1
     }
+    if try peek() != nil { try endLine() }
+    return record
   }
 
   /// Reads one field, which a separator, a line end or the end of the file follows.
   private mutating func field(of record: Record) throws -> [UInt8] {
     var field: [UInt8] = []
-    guard quoted, try peek() == Byte.quote else {
-      while let byte = try peek(), byte != separator, byte != Byte.lineFeed, byte != Byte.carriageReturn {
+    guard quoted, try peek() == Self.quote else {
+      while let byte = try peek(), byte != separator, !Self.endsLine(byte) {
         try append(byte, to: &field, of: record)
         at += 1
       }
@@ -75,21 +59,19 @@ struct DelimitedReader {
     at += 1
     while let byte = try peek() {
       at += 1
-      if byte == Byte.lineFeed { line += 1 }
-      if byte == Byte.carriageReturn, try peek() != Byte.lineFeed { line += 1 }
-      guard byte == Byte.quote else {
+      if byte == Self.lineFeed { line += 1 }
+      if byte == Self.carriageReturn, try peek() != Self.lineFeed { line += 1 }
+      guard byte == Self.quote else {
         try append(byte, to: &field, of: record)
         continue
       }
-      switch try peek() {
-      case Byte.quote:
-        field.append(Byte.quote)
-        at += 1
-      case nil, separator, Byte.lineFeed, Byte.carriageReturn:
-        return field
-      default:
+      let next = try peek()
+      if next == nil || next == separator || Self.endsLine(next) { return field }
+      guard next == Self.quote else {
         throw failure(record, "text follows a closing quote; double the quotes inside a quoted field")
       }
+      field.append(Self.quote)
+      at += 1
     }
     throw failure(record, "a quote is opened and never closed")
   }
@@ -106,14 +88,15 @@ struct DelimitedReader {
     return UserError("\(file.path):\(record.line)", reason + hint)
   }
 
+  private static func endsLine(_ byte: UInt8?) -> Bool { byte == lineFeed || byte == carriageReturn }
+
   private mutating func endLine() throws {
     let byte = try peek()
     at += 1
-    if byte == Byte.carriageReturn, try peek() == Byte.lineFeed { at += 1 }
+    if byte == Self.carriageReturn, try peek() == Self.lineFeed { at += 1 }
     line += 1
   }
 
-  /// Returns the next byte without consuming it.
   private mutating func peek() throws -> UInt8? {
     if at == block.count {
       let count = min(1 << 18, size - offset)
@@ -123,11 +106,5 @@ struct DelimitedReader {
       at = 0
     }
     return block[at]
-  }
-
-  private enum Byte {
-    static let quote = UInt8(ascii: "\"")
-    static let lineFeed = UInt8(ascii: "\n")
-    static let carriageReturn = UInt8(ascii: "\r")
   }
 }

@@ -1,32 +1,26 @@
 import Dist
 import Foundation
 
-/// A folder of images.
-///
-/// Captions are the lines of the text file beside an image (`fox.png`, `fox.txt`), or strings of a JSON file beside
-/// it, if keys are named or img2dataset has written it. If images lie only in sub-folders and none has such a file,
-/// the sub-folders are classes: if they are named by numbers, these are the labels; if by WordNet ids, the labels are
-/// the ids' positions among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
+/// A folder of images. Captions are the lines of the text file beside an image (`fox.png`, `fox.txt`), or strings of a
+/// JSON file beside it, if keys are named or img2dataset has written it. If images lie only in sub-folders and none has
+/// such a file, the sub-folders are classes: if they are named by numbers, these are the labels; if by WordNet ids, the
+/// labels are the ids' positions among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
 struct FolderSource: ImportSource {
   static let extensions: Set = ["jpg", "jpeg", "png", "webp"]
-
   let folder: String
   private let classes: ClassFolders
   /// The images' paths relative to the folder, in the order of their bytes.
   private let paths: [String]
   /// The files beside images that are read: texts, and JSON if it may hold captions.
   private let sidecars: Set<String>
+  /// The keys of captions in JSON files; if empty, captions are in text files.
   private let captionKeys: [String]
   var labels: [String] { classes.labels }
   var labeled: Bool { !classes.isEmpty }
   var count: Int { paths.count }
 
-  /// Lists the folder, following links, and refuses two images of the same key.
-  ///
-  /// - Parameters:
-  ///   - format: the form of its sub-folders; if nil, their names decide.
-  ///   - ids: ImageNet's WordNet ids, if its sub-folders are some of them.
-  ///   - captionKeys: the keys of captions in JSON files; if empty, captions are in text files.
+  /// Lists the folder, following links, and refuses two images of one key. `format` is the form of its sub-folders;
+  /// without it their names decide. `ids` are ImageNet's WordNet ids, if its sub-folders are some of them.
   init(
     _ folder: String, dataset: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil, captionKeys: [String] = []
   ) throws {
@@ -48,9 +42,9 @@ struct FolderSource: ImportSource {
     }
     var ledger = KeyLedger(dataset: dataset)
     for (index, path) in paths.enumerated() {
-      guard let earlier = ledger.note(SampleKey.from(path: path), at: index) else { continue }
-      throw UserError(
-        folder, "\(paths[earlier]) and \(path) have the same key \"\(SampleKey.from(path: path))\"; rename one")
+      let key = SampleKey.from(path: path)
+      guard let earlier = ledger.note(key, at: index) else { continue }
+      throw UserError(folder, "\(paths[earlier]) and \(path) have the same key \"\(key)\"; rename one")
     }
   }
 
@@ -67,12 +61,10 @@ struct FolderSource: ImportSource {
     // A link back to a folder above would never end.
     guard !ancestors.contains(real) else { return }
     for name in try UserFiles.names(in: folder) where !name.hasPrefix(".") {
-      let path = folder + "/" + name
-      guard let isFolder = UserFiles.isFolder(path) else { continue }
-      if isFolder {
-        try list(path, prefix + name + "/", ancestors: ancestors + [real], into: &files)
-      } else {
-        files.append(prefix + name)
+      switch UserFiles.isFolder(folder + "/" + name) {
+      case true?: try list(folder + "/" + name, prefix + name + "/", ancestors: ancestors + [real], into: &files)
+      case false?: files.append(prefix + name)
+      case nil: continue
       }
     }
   }
@@ -85,90 +77,71 @@ struct FolderSource: ImportSource {
     (path as NSString).lastPathComponent.wholeMatch(of: /ILSVRC2012_val_[0-9]{8}\.JPEG/) != nil
   }
 
-  func entries() throws -> any ImportReader { Reader(source: self) }
+  func entries() -> ImportReader {
+    var paths = paths.makeIterator()
+    return { paths.next().map { entry($0) } }
+  }
 
-  private struct Reader: ImportReader {
-    let source: FolderSource
-    var at = 0
+  private func entry(_ path: String) -> ImportEntry {
+    let key = SampleKey.from(path: path)
+    do throws(ImportReason) {
+      let texts = SampleTexts(text: try text(path, ".txt"), json: try text(path, ".json"))
+      let captions = try texts.read(keys: captionKeys).captions
+      return ImportEntry(
+        ImportItem(
+          place: path, path: folder + "/" + path, key: key, captions: captions, label: classes.label(of: path)))
+    } catch { return .leftOut(path, key: key, error.words) }
+  }
 
-    mutating func next() throws -> ImportEntry? {
-      guard at < source.paths.count else { return nil }
-      let path = source.paths[at]
-      at += 1
-      let key = SampleKey.from(path: path)
-      do throws(ImportReason) {
-        let texts = SampleTexts(text: try text(path, ".txt"), json: try text(path, ".json"))
-        return ImportEntry(
-          ImportItem(
-            place: path, path: source.folder + "/" + path, key: key,
-            captions: try texts.read(keys: source.captionKeys).captions, label: source.classes.label(of: path)))
-      } catch { return .rejected(Rejection(place: path, key: key, reason: error.words)) }
-    }
-
-    /// Returns the file beside an image, if it exists and is to be read.
-    private func text(_ path: String, _ ending: String) throws(ImportReason) -> SampleTexts.File? {
-      let name = FolderSource.sidecar(path, ending)
-      guard source.sidecars.contains(name) else { return nil }
-      do throws(ImportReason) {
-        return SampleTexts.File(
-          name: name, bytes: try UserFiles.read(source.folder + "/" + name, limit: SampleTexts.longest))
-      } catch { throw ImportReason("its captions, \(name): \(error.words)") }
-    }
+  private func text(_ path: String, _ ending: String) throws(ImportReason) -> SampleTexts.File? {
+    let name = Self.sidecar(path, ending)
+    guard sidecars.contains(name) else { return nil }
+    do throws(ImportReason) {
+      return (name, try UserFiles.read(folder + "/" + name, limit: SampleTexts.longest))
+    } catch { throw ImportReason("its captions, \(name): \(error.words)") }
   }
 }
 
 /// The classes that the sub-folders of a folder of images stand for.
 struct ClassFolders {
   /// The classes' names by label; empty if folders are named by labels.
-  let labels: [String]
+  private(set) var labels: [String] = []
   /// The number of folders that all images share above those of the classes (`sketch/n01440764/…` has one).
-  private let depth: Int
-  /// The labels by folder.
+  private var depth = 0
   private let numbers: [String: Int]
 
-  /// - Parameters:
-  ///   - format: a form of folder; if nil, the folders' names decide.
-  ///   - ids: ImageNet's ids, needed if the images are not of all its classes.
+  /// `ids` are ImageNet's, needed if the images are not of all its classes.
   init(_ paths: [String], in folder: String, format: ImportFormat?, ids: WordNetIDs?) throws(UserError) {
     let shared = Self.sharedFolders(paths)
     let names = Set(paths.compactMap { Self.name($0, depth: shared) })
     let nested = !paths.isEmpty && paths.allSatisfy { Self.name($0, depth: shared) != nil }
-    let guess: ImportFormat =
-      if nested, names.allSatisfy(WordNetIDs.isOne) {
-        .imagenet
-      } else if nested, names.allSatisfy(Self.isNumber) { .imagenetV2 } else { .folder }
+    let areIDs = nested && names.allSatisfy(WordNetIDs.isOne)
+    let areNumbers = nested && !areIDs && names.allSatisfy(Self.isNumber)
 
-    switch format ?? guess {
+    switch format ?? (areIDs ? .imagenet : areNumbers ? .imagenetV2 : .folder) {
     case .imagenet:
-      try Self.check(guess == .imagenet, folder, names, "WordNet ids (n01440764, …)")
+      try Self.check(areIDs, folder, names, "WordNet ids (n01440764, …)")
       let ids = if let ids { ids } else { try Self.all(names, in: folder) }
       if let unknown = names.subtracting(ids.names).min() {
         throw UserError(folder, "the folder \(unknown) is none of the \(ids.names.count) classes that --wnids lists")
       }
-      depth = shared
-      labels = ids.names
-      numbers = labels.positions
+      (depth, labels, numbers) = (shared, ids.names, ids.names.positions)
     case .imagenetV2:
-      try Self.check(guess == .imagenetV2, folder, names, "numbers (0, 1, …)")
+      try Self.check(areNumbers, folder, names, "numbers (0, 1, …)")
       let values = names.compactMap { name in Int(name).map { (name, $0) } }
       guard Set(values.map(\.1)).count == values.count else {
         throw UserError(folder, "two of its folders are the same number, such as 7 and 07; rename one")
       }
-      depth = shared
-      labels = []
-      numbers = Dictionary(uniqueKeysWithValues: values)
+      (depth, numbers) = (shared, Dictionary(uniqueKeysWithValues: values))
     default:
-      depth = 0
-      labels =
-        paths.allSatisfy { $0.contains("/") }
-        ? Set(paths.compactMap { Self.name($0, depth: 0) }).sortedByBytes() : []
+      if paths.allSatisfy({ $0.contains("/") }) {
+        labels = Set(paths.compactMap { Self.name($0, depth: 0) }).sortedByBytes()
+      }
       numbers = labels.positions
     }
   }
 
-  /// True if the folders are not classes.
   var isEmpty: Bool { numbers.isEmpty }
-
   func label(of path: String) -> Int? { Self.name(path, depth: depth).flatMap { numbers[$0] } }
 
   private static func check(
@@ -180,7 +153,6 @@ struct ClassFolders {
     throw UserError(folder, "expected every image in a folder named by \(expected), found \(found)")
   }
 
-  /// Returns the ids of all folders, which must be ImageNet's.
   private static func all(_ names: Set<String>, in folder: String) throws(UserError) -> WordNetIDs {
     guard names.count == WordNetIDs.count else {
       throw UserError(
@@ -204,14 +176,9 @@ struct ClassFolders {
     var depth = 0
     while let name = paths.first.flatMap({ name($0, depth: depth) }), !WordNetIDs.isOne(name), !isNumber(name),
       paths.allSatisfy({ Self.name($0, depth: depth) == name })
-    {
-      depth += 1
-    }
+    { depth += 1 }
     return depth
   }
 
-  private static func isNumber(_ name: some StringProtocol) -> Bool {
-    (1...9).contains(name.utf8.count)
-      && name.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
-  }
+  private static func isNumber(_ name: String) -> Bool { (1...9).contains(name.utf8.count) && name.utf8.areDigits }
 }

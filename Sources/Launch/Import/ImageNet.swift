@@ -5,16 +5,12 @@ import Foundation
 /// classes' names have the same order.
 struct WordNetIDs: Equatable {
   static let count = 1000
-
   let names: [String]
 
-  /// Returns whether a name is a WordNet id: an n and eight digits.
   static func isOne(_ name: some StringProtocol) -> Bool {
-    name.utf8.count == 9 && name.utf8.first == UInt8(ascii: "n")
-      && name.utf8.dropFirst().allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+    name.utf8.count == 9 && name.utf8.first == UInt8(ascii: "n") && name.utf8.dropFirst().areDigits
   }
 
-  /// Takes the ids in any order; errors name `place`, where they were found.
   init(_ names: [String], at place: String) throws(UserError) {
     if let wrong = names.first(where: { !Self.isOne($0) }) {
       throw UserError(place, "\"\(wrong)\" is not a WordNet id (an n and eight digits)")
@@ -61,10 +57,9 @@ struct WordNetIDs: Equatable {
   }
 }
 
-/// Reads the classes of ImageNet's validation images from `LOC_val_solution.csv`.
-///
-/// `ImageId` names the image `ImageId.JPEG`, and `PredictionString` holds one or several boxes, each a WordNet id and
-/// four numbers. The images lie in one folder.
+/// Reads the classes of ImageNet's validation images from `LOC_val_solution.csv`. `ImageId` names the image
+/// `ImageId.JPEG`, and `PredictionString` holds one or several boxes, each a WordNet id and four numbers. The images
+/// lie in one folder.
 enum ImageNetSolution {
   private typealias Line = Result<(name: String, id: String), ImportReason>
 
@@ -87,12 +82,9 @@ enum ImageNetSolution {
     for line in lines {
       switch line.content {
       case .failure(let reason): list.reject(line.place, reason.words)
-      case .success(let (name, id)):
-        guard let label = labels[id] else {
-          list.reject(line.place, key: name, "\(id) is none of the \(all.names.count) classes")
-          continue
-        }
-        _ = try list.add(name + ".JPEG", label: label, at: line.place)
+      case .success(let (name, id)) where labels[id] == nil:
+        list.reject(line.place, key: name, "\(id) is none of the \(all.names.count) classes")
+      case .success(let (name, id)): _ = try list.add(name + ".JPEG", label: labels[id], at: line.place)
       }
     }
     return list

@@ -9,16 +9,11 @@ struct ImportItem: Sendable, Equatable {
   /// The range of the image's bytes in the tar; nil if the image is a file of its own.
   var bytes: Range<Int>?
   var key: String
-  var captions: [String]
+  var captions: [String] = []
   var label: Int?
 }
 
-/// An entry that was left out.
-struct Rejection: Error, Equatable {
-  var place: String
-  var key: String
-  var reason: String
-}
+struct Rejection: Error, Equatable { var place, key, reason: String }
 
 /// Why a part of a source cannot be used: a clause that follows the part's name, such as "is empty".
 struct ImportReason: Error, Equatable {
@@ -34,39 +29,32 @@ enum ImportEntry: Sendable, Equatable {
 
   /// Takes the item, or rejects it if it has neither a caption nor a label.
   init(_ item: ImportItem) {
-    self =
-      item.captions.isEmpty && item.label == nil
-      ? .rejected(Rejection(place: item.place, key: item.key, reason: "has neither a caption nor a label"))
-      : .item(item)
+    let isBare = item.captions.isEmpty && item.label == nil
+    self = isBare ? .leftOut(item.place, key: item.key, "has neither a caption nor a label") : .item(item)
+  }
+
+  static func leftOut(_ place: String, key: String, _ reason: String) -> ImportEntry {
+    .rejected(Rejection(place: place, key: key, reason: reason))
   }
 }
 
 /// Images in the order in which they become samples.
 protocol ImportSource: Sendable {
-  /// The number of entries.
   var count: Int { get }
-  /// True if samples have labels.
   var labeled: Bool { get }
   /// The classes' names by label, if labels are names.
   var labels: [String] { get }
   /// Tells the user what to change if none of the images is found. The text begins with the punctuation that joins it
   /// to the reason.
   var advice: String { get }
-  /// Returns a reader of the entries, from first to last.
-  func entries() throws -> any ImportReader
+  func entries() throws -> ImportReader
 }
 
-extension ImportSource {
-  var advice: String { "" }
-}
+extension ImportSource { var advice: String { "" } }
 
-/// Reads the entries of a source one after another.
-protocol ImportReader: Sendable {
-  /// Returns the next entry, or nil after the last.
-  mutating func next() throws -> ImportEntry?
-}
+/// Returns a source's next entry, or nil after the last.
+typealias ImportReader = () throws -> ImportEntry?
 
-/// Makes the keys of samples.
 enum SampleKey {
   /// Returns the path without its extension and without U+FE0F, which only asks for an emoji's coloured form.
   static func from(path: String) -> String {
@@ -78,7 +66,6 @@ enum SampleKey {
     return clean(steps.joined(separator: "/"))
   }
 
-  /// Returns the key without U+FE0F.
   static func clean(_ key: String) -> String {
     String(String.UnicodeScalarView(key.unicodeScalars.filter { $0 != "\u{FE0F}" }))
   }
@@ -86,7 +73,7 @@ enum SampleKey {
 
 /// Remembers where each key was first seen.
 struct KeyLedger {
-  private let dataset: String
+  let dataset: String
   /// The places by the sample's identity: a key takes 16 bytes, however long it is.
   private var places: [UInt64: Int] = [:]
 
@@ -106,4 +93,8 @@ extension [String] {
 extension Sequence<String> {
   /// Returns the strings in the order of their UTF-8 bytes, which is the same in every locale.
   func sortedByBytes() -> [String] { sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
+}
+
+extension Sequence<UInt8> {
+  var areDigits: Bool { allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) } }
 }

@@ -4,22 +4,14 @@ import Foundation
 /// The files beside an image that describe it: `.txt` (a caption a line), `.json` and `.cls` (a label).
 struct SampleTexts {
   /// A file's name, for messages, and its bytes.
-  struct File {
-    let name: String
-    let bytes: [UInt8]
-  }
+  typealias File = (name: String, bytes: [UInt8])
 
   /// The largest file in bytes; a larger one is not taken for captions.
   static let longest = DelimitedReader.longestField
+  var text, json, label: File?
 
-  var text: File?
-  var json: File?
-  var label: File?
-
-  /// Returns the captions, and the label if there is one.
-  ///
-  /// Captions come from the JSON's `keys`, if any are named; else from the text; else from the JSON's `caption`. A
-  /// sample that img2dataset marks as failed is refused.
+  /// Returns the captions, and the label if there is one. Captions come from the JSON's `keys`, if any are named; else
+  /// from the text; else from the JSON's `caption`. A sample that img2dataset marks as failed is refused.
   func read(keys: [String]) throws(ImportReason) -> (captions: [String], label: Int?) {
     let record = try keys.isEmpty && text != nil ? try? self.record() : self.record()
     if case .string(let status)? = record?.value("status"), status.hasPrefix("failed") {
@@ -29,7 +21,9 @@ struct SampleTexts {
     }
     var captions: [String] = []
     if keys.isEmpty, let text {
-      let whole = try Self.plain(text)
+      guard let whole = String(validating: text.bytes, as: UTF8.self), !text.bytes.contains(0) else {
+        throw ImportReason("its captions, \(text.name), are not UTF-8 text")
+      }
       // img2dataset writes one caption to both files, and it may contain line ends.
       captions =
         record?.value("caption") == .string(whole) ? [whole] : whole.split(whereSeparator: \.isNewline).map(String.init)
@@ -48,10 +42,8 @@ struct SampleTexts {
     do throws(StrictJSON.Problem) { value = try StrictJSON.parse(json.bytes) } catch {
       throw ImportReason("its \(json.name) is not valid JSON: \(error)")
     }
-    guard let record = JSONRecord(value) else {
-      throw ImportReason("its \(json.name): expected an object, found \(value.kind)")
-    }
-    return record
+    if let record = JSONRecord(value) { return record }
+    throw ImportReason("its \(json.name): expected an object, found \(value.kind)")
   }
 
   private static func captions(_ record: JSONRecord, _ key: String, _ name: String) throws(ImportReason) -> [String] {
@@ -64,26 +56,64 @@ struct SampleTexts {
     }
     switch record.value(key) {
     case nil, .null: return []
-    case .array(let values):
-      var captions: [String] = []
-      for value in values { captions.append(try text(value)) }
-      return captions
+    case .array(let values): return try values.map(text)
     case let value?: return [try text(value)]
     }
   }
 
-  private static func plain(_ file: File) throws(ImportReason) -> String {
-    guard let text = String(validating: file.bytes, as: UTF8.self), !file.bytes.contains(0) else {
-      throw ImportReason("its captions, \(file.name), are not UTF-8 text")
-    }
-    return text
-  }
-
   private static func number(_ file: File) throws(ImportReason) -> Int {
     let text = String(decoding: file.bytes, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-    guard let number = Int32(text), number >= 0 else {
-      throw ImportReason("its label, \(file.name): expected a whole number of 0 or more, found “\(text.prefix(40))”")
+    if let number = Int32(text), number >= 0 { return Int(number) }
+    throw ImportReason("its label, \(file.name): expected a whole number of 0 or more, found “\(text.prefix(40))”")
+  }
+}
+
+/// An object of an untrusted JSON file: an error names what is missing or of another type.
+struct JSONRecord {
+  private let members: [StrictJSON.Member]
+
+  init?(_ value: StrictJSON) {
+    guard case .object(let members) = value else { return nil }
+    self.members = members
+  }
+
+  /// Reads the object that a file holds.
+  static func document(_ path: String) throws -> JSONRecord {
+    let file = try OpenFile.reading(path)
+    let bytes = try file.read(try file.size(), of: UInt8.self, at: 0)
+    let value: StrictJSON
+    do throws(StrictJSON.Problem) { value = try StrictJSON.parse(bytes) } catch {
+      throw UserError(path, "is not valid JSON: \(error)")
     }
-    return Int(number)
+    if let record = JSONRecord(value) { return record }
+    throw UserError(path, "expected an object at the top, found \(value.kind)")
+  }
+
+  var keys: String { members.isEmpty ? "none" : members.prefix(8).map { "\"\($0.key)\"" }.joined(separator: ", ") }
+  func has(_ key: String) -> Bool { value(key) != nil }
+  func value(_ key: String) -> StrictJSON? { members.first { $0.key == key }?.value }
+
+  func string(_ key: String) throws(ImportReason) -> String {
+    if case .string(let text) = try required(key) { return text }
+    throw wrong(key, "a string")
+  }
+
+  func integer(_ key: String) throws(ImportReason) -> Int {
+    if case .integer(let number) = try required(key) { return number }
+    throw wrong(key, "a whole number")
+  }
+
+  func array(_ key: String) throws(ImportReason) -> [StrictJSON] {
+    if case .array(let values) = try required(key) { return values }
+    throw wrong(key, "an array")
+  }
+
+  private func required(_ key: String) throws(ImportReason) -> StrictJSON {
+    if let value = value(key) { return value }
+    throw ImportReason("has no \"\(key)\"")
+  }
+
+  private func wrong(_ key: String, _ expected: String) -> ImportReason {
+    ImportReason("\"\(key)\": expected \(expected), found \(value(key)?.kind ?? "nothing")")
   }
 }

@@ -1,9 +1,8 @@
 import Dist
 import Foundation
 
-/// A CSV or TSV table with one image a line.
-///
-/// The table is read twice and never held in memory: first for the keys, the labels and the count, then for the images.
+/// A CSV or TSV table with one image a line. The table is read twice and never held in memory: first for the keys, the
+/// labels and the count, then for the images.
 struct TableSource: ImportSource {
   let path: String
   let separator: UInt8
@@ -13,32 +12,23 @@ struct TableSource: ImportSource {
   private let quoted: Bool
   private let layout: TableLayout
 
-  /// Reads the table once and checks that the columns exist and no key comes twice.
-  ///
-  /// - Parameter separator: if nil, the file's name decides (a comma for `.csv`, else a tab), unless only another
-  ///   separator makes the header name the column of the images.
+  /// Reads the table once and checks that the columns exist and no key comes twice. Without a separator the file's name
+  /// decides (a comma for `.csv`, else a tab), unless only another one makes the header name the column of the images.
   init(_ path: String, dataset: String, columns: TableColumns, separator: UInt8? = nil, quoted: Bool = true) throws {
-    self.path = path
-    self.quoted = quoted
-    labeled = columns.label != nil
-    let comma = UInt8(ascii: ",")
-    let tab = UInt8(ascii: "\t")
-    let usual = path.lowercased().hasSuffix(".csv") ? [comma, tab] : [tab, comma]
-    let candidates = separator.map { [$0] } ?? usual + [UInt8(ascii: ";")]
-    let headers = try candidates.map { try Self.header(path, $0, quoted) }
+    (self.path, self.quoted, labeled) = (path, quoted, columns.label != nil)
+    let usual = path.lowercased().hasSuffix(".csv") ? ",\t;" : "\t,;"
+    let candidates = separator.map { [$0] } ?? Array(usual.utf8)
+    let headers = try candidates.map { separator in
+      var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
+      guard let record = try reader.next() else { throw UserError(path, "the table is empty") }
+      return record.fields.map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespaces) }
+    }
     let choice = headers.firstIndex { $0.contains(columns.image) } ?? 0
     self.separator = candidates[choice]
     layout = try TableLayout(columns, header: headers[choice], path: path)
     try survey(dataset, keyed: columns.key != nil)
   }
 
-  private static func header(_ path: String, _ separator: UInt8, _ quoted: Bool) throws -> [String] {
-    var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
-    guard let record = try reader.next() else { throw UserError(path, "the table is empty") }
-    return record.fields.map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespaces) }
-  }
-
-  /// Counts the records, refuses repeated keys and collects the classes.
   private mutating func survey(_ dataset: String, keyed: Bool) throws {
     var ledger = KeyLedger(dataset: dataset)
     var names: Set<String> = []
@@ -58,7 +48,6 @@ struct TableSource: ImportSource {
     if names.contains(where: { Int32($0) == nil }) { labels = names.sortedByBytes() }
   }
 
-  /// Returns a reader of the records below the header.
   private func records() throws -> DelimitedReader {
     var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
     _ = try reader.next()
@@ -72,32 +61,25 @@ struct TableSource: ImportSource {
     return SampleKey.from(path: row.path.hasPrefix(folder) ? String(row.path.dropFirst(folder.count)) : row.path)
   }
 
-  func entries() throws -> any ImportReader {
-    Reader(source: self, records: try records(), numbers: labels.positions)
+  func entries() throws -> ImportReader {
+    var records = try self.records()
+    let numbers = labels.positions
+    return { try records.next().map { entry($0, numbers) } }
   }
 
-  private struct Reader: ImportReader {
-    let source: TableSource
-    var records: DelimitedReader
-    /// The label of each class's name.
-    let numbers: [String: Int]
-
-    mutating func next() throws -> ImportEntry? {
-      guard let record = try records.next() else { return nil }
-      let place = "line \(record.line)"
-      do throws(ImportReason) {
-        let row = try source.layout.row(record)
-        // Many tables write a negative number for a missing label.
-        let label = numbers[row.label] ?? Int(row.label).flatMap { $0 < 0 ? nil : $0 }
-        let path = row.path.hasPrefix("/") ? row.path : Publish.folder(of: source.path) + "/" + row.path
-        return ImportEntry(
-          ImportItem(place: place, path: path, key: source.key(row), captions: row.captions, label: label))
-      } catch { return .rejected(Rejection(place: place, key: "", reason: error.words)) }
-    }
+  /// - Parameter numbers: the label of each class's name.
+  private func entry(_ record: DelimitedReader.Record, _ numbers: [String: Int]) -> ImportEntry {
+    let place = "line \(record.line)"
+    do throws(ImportReason) {
+      let row = try layout.row(record)
+      // Many tables write a negative number for a missing label.
+      let label = numbers[row.label] ?? Int(row.label).flatMap { $0 < 0 ? nil : $0 }
+      let path = row.path.hasPrefix("/") ? row.path : Publish.folder(of: path) + "/" + row.path
+      return ImportEntry(ImportItem(place: place, path: path, key: key(row), captions: row.captions, label: label))
+    } catch { return .leftOut(place, key: "", error.words) }
   }
 }
 
-/// The names of a table's columns.
 struct TableColumns: Sendable, Equatable {
   var image = "filepath"
   /// The columns of captions, in this order. If nil, it is `title`, which may be absent if there is a label.
@@ -108,11 +90,9 @@ struct TableColumns: Sendable, Equatable {
 
 /// Reads records by the positions of a table's columns.
 struct TableLayout: Sendable {
-  private let image: Int
+  private let image, width: Int
   private let captions: [Int]
-  private let label: Int?
-  private let key: Int?
-  private let width: Int
+  private let label, key: Int?
 
   /// The contents of one record; if `key` is nil, the key is made from the path.
   struct Row: Equatable {
@@ -122,7 +102,6 @@ struct TableLayout: Sendable {
     var key: String?
   }
 
-  /// Finds the columns in a header.
   init(_ columns: TableColumns, header: [String], path: String) throws(UserError) {
     func position(_ name: String, _ option: String) throws(UserError) -> Int {
       let found = header.indices.filter { header[$0] == name }
@@ -134,12 +113,9 @@ struct TableLayout: Sendable {
       return first
     }
     image = try position(columns.image, "--image-column")
-    let optional = columns.label != nil && !header.contains("title")
-    var captions: [Int] = []
-    for name in columns.captions ?? (optional ? [] : ["title"]) {
-      captions.append(try position(name, "--caption-columns"))
-    }
-    self.captions = captions
+    let isOptional = columns.label != nil && !header.contains("title")
+    let names = columns.captions ?? (isOptional ? [] : ["title"])
+    captions = try names.map { name throws(UserError) in try position(name, "--caption-columns") }
     label = if let name = columns.label { try position(name, "--label-column") } else { nil }
     key = if let name = columns.key { try position(name, "--key-column") } else { nil }
     width = header.count

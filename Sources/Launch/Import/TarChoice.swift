@@ -1,7 +1,6 @@
 import Dist
 import Foundation
 
-/// Finds the tars that a source's names stand for.
 enum TarChoice {
   /// Returns whether names on the command line mean tars: several names do, and a single one that ends in `.tar`.
   static func isOne(_ sources: [String]) -> Bool {
@@ -12,7 +11,8 @@ enum TarChoice {
   /// in this order. A missing tar is an error that names it.
   static func paths(_ sources: [String]) throws -> [String] {
     var paths: [String] = []
-    for source in sources.flatMap(parts) {
+    // A file whose name is exactly this is taken as it is.
+    for source in sources.flatMap({ UserFiles.isFolder($0) == nil ? $0.components(separatedBy: "::") : [$0] }) {
       if let isFolder = UserFiles.isFolder(source) {
         let tars = isFolder ? try tars(in: source) : [source]
         guard !tars.isEmpty else { throw UserError(source, "holds no .tar") }
@@ -33,11 +33,6 @@ enum TarChoice {
     return paths
   }
 
-  private static func parts(_ source: String) -> [String] {
-    // A file of exactly this name is taken as it is.
-    FileManager.default.fileExists(atPath: source) ? [source] : source.components(separatedBy: "::")
-  }
-
   /// Returns the tars that lie in a folder, in the order of their names' bytes.
   static func tars(in folder: String) throws -> [String] {
     try UserFiles.names(in: folder).filter { $0.hasSuffix(".tar") && !$0.hasPrefix(".") }
@@ -46,14 +41,12 @@ enum TarChoice {
 }
 
 /// Expands names written as one, as the webdataset library and shells do: `a-{00..11}.tar`, `{train,val}/{0..9}.tar`.
-///
 /// `{x..y}` counts from x to y, up or down, with as many digits as the longer one if either begins with 0; `{x..y..s}`
-/// counts in steps of s; `{a..e}` runs through letters; `{p,q}` is a list. Braces may follow one another and be
-/// nested. Others, such as `{x}`, stand for themselves. The first brace changes slowest.
+/// counts in steps of s; `{a..e}` runs through letters; `{p,q}` is a list. Braces may follow one another and be nested.
+/// Others, such as `{x}`, stand for themselves. The first brace changes slowest.
 enum BraceExpansion {
   /// The most names a pattern may stand for; no dataset has as many tars.
   static let most = 1 << 20
-
   private static let tooMany = ImportReason("stands for more than \(most) names")
 
   static func names(_ pattern: String) throws(ImportReason) -> [String] {
@@ -111,21 +104,72 @@ enum BraceExpansion {
     let distance = step == 0 ? 1 : abs(step)
     if let first = Int(from), let last = Int(to) {
       let isPadded = [from, to].contains { $0.count > 1 && ($0.hasPrefix("0") || $0.hasPrefix("-0")) }
-      let width = isPadded ? max(from.count, to.count) : 0
+      let width = isPadded ? max(from.count, to.count) : 1
       guard abs(last - first) / distance < most else { throw tooMany }
-      return stride(from: first, through: last, by: first <= last ? distance : -distance).map { padded($0, to: width) }
+      return stride(from: first, through: last, by: first <= last ? distance : -distance)
+        .map { String(format: "%0\(width)ld", $0) }
     }
-    guard let first = Unicode.Scalar(from), let last = Unicode.Scalar(to), Int(from) == nil, Int(to) == nil else {
-      return nil
-    }
+    guard let first = Unicode.Scalar(from), let last = Unicode.Scalar(to), Int(from) == nil, Int(to) == nil
+    else { return nil }
     let (low, high) = (Int(first.value), Int(last.value))
     return stride(from: low, through: high, by: low <= high ? distance : -distance)
       .compactMap { Unicode.Scalar($0).map(String.init) }
   }
+}
 
-  private static func padded(_ number: Int, to width: Int) -> String {
-    let sign = number < 0 ? "-" : ""
-    let digits = String(number.magnitude)
-    return sign + String(repeating: "0", count: max(width - sign.count - digits.count, 0)) + digits
+/// A folder that img2dataset has written: numbered shards, each a tar (`00017.tar`) or a folder of images (`00017/`),
+/// and, once the shard is complete, `00017_stats.json`. Its checksums belong to the images as they were fetched, before
+/// they were shrunk and encoded again, so they cannot verify the files that are here.
+struct Img2Dataset {
+  let folder: String
+  /// The numbers of the shards, by what follows them in the names of their files.
+  private let shards: [String: Set<String>]
+
+  init(_ folder: String) throws {
+    self.folder = folder
+    shards = try UserFiles.names(in: folder).reduce(into: [:]) { shards, name in
+      guard let match = name.wholeMatch(of: /([0-9]{5,})(\.tar|_stats\.json)?/) else { return }
+      shards[String(match.2 ?? ""), default: []].insert(String(match.1))
+    }
+  }
+
+  var isOne: Bool { shards["_stats.json"] != nil }
+
+  /// Opens the samples of all shards, in the order of their numbers. An unfinished shard is an error.
+  func open(dataset: String, captionKeys: [String], keysByTar: Bool) throws -> any ImportSource {
+    let ending = shards[".tar"] == nil ? "" : ".tar"
+    guard let finished = shards["_stats.json"], let found = shards[ending] else {
+      throw UserError(
+        folder,
+        """
+        holds no img2dataset shards (00000.tar or 00000/, and 00000_stats.json); img2dataset writes them with \
+        output_format webdataset or files
+        """)
+    }
+    if let shard = found.subtracting(finished).min() {
+      throw UserError(
+        folder, "has \(shard)\(ending) but no \(shard)_stats.json: img2dataset has not finished it; run it again")
+    }
+    if let shard = finished.subtracting(found).min() {
+      throw UserError(folder, "has \(shard)_stats.json but no \(shard)\(ending); fetch it again, or remove that file")
+    }
+    guard !ending.isEmpty else {
+      guard !keysByTar else {
+        throw UserError(folder, "has folders and no tars; leave --keys-by-tar out", status: .usage)
+      }
+      return try FolderSource(folder, dataset: dataset, format: .img2dataset, captionKeys: captionKeys)
+    }
+    let numbers = found.sorted { ($0.count, $0) < ($1.count, $1) }
+    return try TarSource(
+      numbers.map { "\(folder)/\($0).tar" }, dataset: dataset, captionKeys: captionKeys, keysByTar: keysByTar,
+      expected: try numbers.map(successes))
+  }
+
+  private func successes(_ shard: String) throws -> Int {
+    let path = "\(folder)/\(shard)_stats.json"
+    let record = try JSONRecord.document(path)
+    do throws(ImportReason) { return try record.integer("successes") } catch {
+      throw UserError(path, "is not a file of img2dataset: it \(error.words)")
+    }
   }
 }

@@ -6,11 +6,10 @@ enum UserFiles {
   /// Returns true for a folder, false for anything else, and nil if there is nothing at `path`.
   static func isFolder(_ path: String) -> Bool? {
     var isFolder: ObjCBool = false
-    guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { return nil }
-    return isFolder.boolValue
+    let exists = unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+    return exists ? isFolder.boolValue : nil
   }
 
-  /// Returns the names in a folder, in no particular order.
   static func names(in folder: String) throws(UserError) -> [String] {
     try naming(folder) { try FileManager.default.contentsOfDirectory(atPath: folder) }
   }
@@ -20,10 +19,8 @@ enum UserFiles {
     do { return try body() } catch { throw UserError(path, error.localizedDescription, status: .inputOutput) }
   }
 
-  /// Returns the bytes of a file.
-  ///
-  /// - Throws: a reason if the file is not a regular one (reading a pipe could wait forever), is empty, or has more
-  ///   than `limit` bytes.
+  /// Returns the bytes of a file. Throws a reason if the file is not a regular one (reading a pipe could wait forever),
+  /// is empty, or has more than `limit` bytes.
   static func read(_ path: String, limit: Int) throws(ImportReason) -> [UInt8] {
     var status = stat()
     guard unsafe stat(path, &status) == 0 else {
@@ -33,8 +30,7 @@ enum UserFiles {
     guard status.st_size > 0 else { throw ImportReason("is empty") }
     guard status.st_size <= limit else { throw ImportReason("has \(status.st_size) bytes, more than \(limit)") }
     do throws(FileError) {
-      let file = try OpenFile.reading(path)
-      return try file.read(Int(status.st_size), of: UInt8.self, at: 0)
+      return try OpenFile.reading(path).read(Int(status.st_size), of: UInt8.self, at: 0)
     } catch { throw ImportReason("cannot be read: \(error.reason)") }
   }
 }

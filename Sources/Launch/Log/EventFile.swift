@@ -1,23 +1,20 @@
 import Foundation
 
-/// Scalars in the format that TensorBoard reads. Each start of a run writes its own file; TensorBoard shows all files
-/// of a folder together.
+/// Scalars in the format that TensorBoard reads. Each start of a run writes a file; TensorBoard shows all of a folder.
 ///
 /// A file is a sequence of records: the length (u64), its checksum, the bytes of a protobuf `Event`, their checksum. An
 /// event has wall_time (field 1, double), step (2, varint), and file_version (3, string) or summary (5), which holds
 /// repeated values (1) of tag (1, string) and simple_value (2, float). All numbers are little-endian.
-/// (tensorflow/core/util/event.proto, summary.proto.)
 final class EventFile {
   private let file: FileHandle
 
   /// Begins a file in a folder, under the name that TensorBoard expects.
   init(in folder: URL, host: String, time: Date = .now) throws {
-    let seconds = Int(time.timeIntervalSince1970)
-    var url = folder.appending(path: "events.out.tfevents.\(seconds).\(host)")
-    var number = 1
+    let name = "events.out.tfevents.\(Int(time.timeIntervalSince1970)).\(host)"
+    var (url, number) = (folder.appending(path: name), 1)
     // The run may be started twice within a second.
     while FileManager.default.fileExists(atPath: url.path) {
-      url = folder.appending(path: "events.out.tfevents.\(seconds).\(host).\(number)")
+      url = folder.appending(path: "\(name).\(number)")
       number += 1
     }
     try Data().write(to: url)
@@ -44,7 +41,6 @@ final class EventFile {
 
   private func write(_ event: Data) throws { try file.write(contentsOf: Self.record(event)) }
 
-  /// Wraps bytes in a record.
   static func record(_ bytes: Data) -> Data {
     let length = Protobuf.fixed(UInt64(bytes.count))
     return length + Protobuf.fixed(CRC32C.masked(length)) + bytes + Protobuf.fixed(CRC32C.masked(bytes))
@@ -65,7 +61,6 @@ struct Protobuf {
     return event.bytes
   }
 
-  /// The bytes of an integer, little-endian.
   static func fixed(_ value: some FixedWidthInteger) -> Data {
     Data((0..<value.bitWidth / 8).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) })
   }

@@ -1,16 +1,13 @@
 import Dist
 import Foundation
 
-/// Reads a run's log in whatever state it is. A line that cannot be understood is counted and skipped. If a step was
-/// done twice, the later line counts.
+/// Reads a run's log in any state. Lines that cannot be understood are counted; of a step done twice, the later counts.
 struct LogReader {
-  /// The largest number of starts, notes and checkpoints kept. The last ones are kept, and the first start.
+  /// The most starts, notes and checkpoints that are kept: the last ones, and the first start.
   private static let kept = 1000
-  /// The largest number of evaluations with different names.
+  /// The most evaluations with different names that are kept, and characters of a name.
   private static let evaluationsKept = 64
-  /// The largest number of characters kept of a name.
   fileprivate static let name = 200
-
   private var history = RunHistory()
   private var segmentBegin: String?
 
@@ -23,10 +20,8 @@ struct LogReader {
       reader.history.isTorn = lines.isTorn
     } catch { throw ReportError.noLog(run: run, error) }
     reader.endSegment()
-    let history = reader.history
-    guard history.lines > history.unreadable else {
-      throw ReportError.emptyLog(path: url.relativePath, lines: history.lines)
-    }
+    let (history, path) = (reader.history, url.relativePath)
+    guard history.lines > history.unreadable else { throw ReportError.emptyLog(path: path, lines: history.lines) }
     return history
   }
 
@@ -41,8 +36,7 @@ struct LogReader {
     history.firstUnreadable = history.firstUnreadable ?? history.lines
   }
 
-  /// Takes an event. Returns false if it lacks a field that such an event must have. An unknown event is ignored,
-  /// because a later release may write more.
+  /// Takes an event; false if it lacks a field that it must have. Events of later releases are ignored.
   private mutating func take(_ record: LogRecord) -> Bool {
     switch record.event {
     case .start: takeStart(record)
@@ -61,7 +55,8 @@ struct LogReader {
     let fields = record.fields(LogEvent.Start.CodingKeys.self)
     endSegment()
     segmentBegin = record.time
-    goBack(to: record.step)
+    history.superseded += history.table.drop(from: record.step + 1)
+    dropEvaluations(from: record.step + 1)
     let changes = fields[.changes] as? [Any] ?? []
     history.starts.append(
       .init(
@@ -89,16 +84,11 @@ struct LogReader {
     let fields = record.fields(LogEvent.Step.CodingKeys.self)
     guard fields.number(.loss) != nil else { return false }
     var values: [(StepTable.Figure, Double)] = []
-    func add(_ figure: StepTable.Figure, _ number: Double?) {
-      if let number { values.append((figure, number)) }
-    }
+    func add(_ figure: StepTable.Figure, _ number: Double?) { if let number { values.append((figure, number)) } }
     for (figure, key) in Self.stepNumbers { add(figure, fields.number(key)) }
-    for (name, value) in fields.members(.terms) { add(.term(name.shortened(to: Self.name)), LogNumber.read(value)) }
-    for (name, value) in fields.members(.termWeights) {
-      add(.termWeight(name.shortened(to: Self.name)), LogNumber.read(value))
-    }
+    for (name, value) in fields.members(.terms) { add(.term(name), LogNumber.read(value)) }
+    for (name, value) in fields.members(.termWeights) { add(.termWeight(name), LogNumber.read(value)) }
     for (name, anchors) in fields.members(.anchors) {
-      let name = name.shortened(to: Self.name)
       let anchors = LogFields<LogEvent.Step.Anchors.CodingKeys>(anchors)
       add(.divergence(name), anchors.number(.divergenceMean))
       add(.divergenceDeviation(name), anchors.number(.divergenceDeviation))
@@ -122,22 +112,16 @@ struct LogReader {
     guard let name = fields.text(.evaluation, upTo: Self.name), let figures = fields[.figures] as? [String: Any] else {
       return false
     }
-    let place =
-      history.evaluations.firstIndex { $0.name == name }
-      ?? {
-        history.evaluations.append((name, []))
-        return history.evaluations.count - 1
-      }()
-    guard place < Self.evaluationsKept else {
-      history.evaluations.removeLast()
-      return true
+    let place = history.evaluations.firstIndex { $0.name == name } ?? history.evaluations.count
+    if place == history.evaluations.count {
+      guard place < Self.evaluationsKept else { return true }
+      history.evaluations.append((name, []))
     }
-    while let last = history.evaluations[place].rounds.last, last.step >= record.step {
-      history.evaluations[place].rounds.removeLast()
-    }
+    dropRounds(of: place, from: record.step)
     let kept = figures.compactMapValues(LogNumber.read).sorted { $0.key < $1.key }.prefix(32)
       .map { ($0.key.shortened(to: Self.name), $0.value) }
-    history.evaluations[place].rounds.append(.init(step: record.step, figures: Dictionary(kept) { first, _ in first }))
+    history.evaluations[place].rounds.append(
+      .init(step: record.step, evaluation: name, figures: Dictionary(kept) { first, _ in first }))
     return true
   }
 
@@ -156,53 +140,43 @@ struct LogReader {
   }
 
   private mutating func takeNote(_ record: LogRecord) -> Bool {
-    let fields = record.fields(LogEvent.Note.CodingKeys.self)
-    guard let text = fields.text(.note, upTo: 2000) else { return false }
-    history.notes.append(.init(step: record.step, text: text))
+    guard let text = record.fields(LogEvent.Note.CodingKeys.self).text(.note, upTo: 2000) else { return false }
+    history.notes.append(LogEvent.Note(step: record.step, note: text))
     if history.notes.count > Self.kept { history.notes.removeFirst() }
     return true
   }
 
   private mutating func takeOutcome(_ record: LogRecord) -> Bool {
     let fields = record.fields(LogEvent.Outcome.CodingKeys.self)
-    guard let memoryPredicted = fields.number(.memoryPredicted), let memoryMeasured = fields.number(.memoryMeasured),
-      let secondsPredicted = fields.number(.stepSecondsPredicted),
-      let secondsMeasured = fields.number(.stepSecondsMeasured)
+    guard let memory = fields.pair(.memoryPredicted, .memoryMeasured),
+      let seconds = fields.pair(.stepSecondsPredicted, .stepSecondsMeasured)
     else { return false }
-    history.outcome = .init(
-      memory: (memoryPredicted, memoryMeasured), stepSeconds: (secondsPredicted, secondsMeasured))
+    history.outcome = .init(memory: memory, stepSeconds: seconds)
     return true
   }
 
-  private mutating func goBack(to step: Int) {
-    guard step < Int.max else { return }
-    history.superseded += history.table.drop(from: step + 1)
-    dropEvaluations(from: step + 1)
+  private mutating func dropEvaluations(from step: Int) {
+    for place in history.evaluations.indices { dropRounds(of: place, from: step) }
   }
 
-  private mutating func dropEvaluations(from step: Int) {
-    for place in history.evaluations.indices {
-      while let last = history.evaluations[place].rounds.last, last.step >= step {
-        history.evaluations[place].rounds.removeLast()
-      }
+  private mutating func dropRounds(of place: Int, from step: Int) {
+    while let last = history.evaluations[place].rounds.last, last.step >= step {
+      history.evaluations[place].rounds.removeLast()
     }
   }
 
   private mutating func endSegment() {
-    guard let begin = segmentBegin.flatMap(Self.date), let end = history.lastTime.flatMap(Self.date) else { return }
+    func date(_ text: String?) -> Date? { text.flatMap { try? Date($0, strategy: .iso8601) } }
+    guard let begin = date(segmentBegin), let end = date(history.lastTime) else { return }
     history.seconds += max(0, end.timeIntervalSince(begin))
     segmentBegin = nil
   }
-
-  private static func date(_ text: String) -> Date? { try? Date(text, strategy: .iso8601) }
 }
 
-/// A line of the log that could be parsed.
-private struct LogRecord {
+struct LogRecord {
   /// Nil for an event of a later release.
   let event: LogEvent?
   let step: Int
-  /// The line's time as it stands there; nil if the line has none.
   let time: String?
   private let object: [String: Any]
 
@@ -215,37 +189,36 @@ private struct LogRecord {
     time = common.text(.time, upTo: LogReader.name)
   }
 
-  /// The fields of the event's own type.
-  func fields<Key: CodingKey>(_ keys: Key.Type) -> LogFields<Key> { LogFields(object) }
+  fileprivate func fields<Key: CodingKey>(_ keys: Key.Type) -> LogFields<Key> { LogFields(object) }
 }
 
-/// The fields of a JSON object, looked up by the keys with which they were written. A field that is missing, or whose
-/// value has another type than is asked for, is nil.
+/// The fields of a JSON object by the keys with which they were written: nil if one is missing or has another type.
 private struct LogFields<Key: CodingKey> {
   private let object: [String: Any]
-
-  /// A value that is not an object has no fields.
   init(_ value: Any?) { object = value as? [String: Any] ?? [:] }
-
   subscript(key: Key) -> Any? { object[key.stringValue] }
-
   func number(_ key: Key) -> Double? { LogNumber.read(self[key]) }
 
-  /// The field's text, shortened to `longest` characters.
+  func pair(_ predicted: Key, _ measured: Key) -> (predicted: Double, measured: Double)? {
+    guard let predicted = number(predicted), let measured = number(measured) else { return nil }
+    return (predicted, measured)
+  }
+
   func text(_ key: Key, upTo longest: Int) -> String? { (self[key] as? String)?.shortened(to: longest) }
 
   /// The members of an object whose keys are names, such as those of terms.
-  func members(_ key: Key) -> [String: Any] { self[key] as? [String: Any] ?? [:] }
+  func members(_ key: Key) -> [(String, Any)] {
+    (self[key] as? [String: Any] ?? [:]).map { ($0.key.shortened(to: LogReader.name), $0.value) }
+  }
 }
 
-/// Reads numbers of the log.
 private enum LogNumber {
   /// A number, or a word for a number that JSON cannot express.
   static func read(_ value: Any?) -> Double? {
     switch value {
     case let number as Double: number
     case let number as Int: Double(number)
-    case let word as String: LogEvent.NonFinite(rawValue: word)?.value
+    case let word as String: LogEvent.nonFinite[word]
     default: nil
     }
   }
@@ -265,24 +238,21 @@ extension String {
   }
 }
 
-/// The lines of a file one after another, in bounded memory however long the file or a line is. Lines that are appended
-/// after `init` are not read.
+/// The lines that a file has at `init`, in bounded memory however long the file or a line is.
 struct LogLines {
+  /// A line's bytes without its newline; or it is longer than `longest` bytes.
   enum Line {
-    /// The line's bytes without its newline.
     case text(ArraySlice<UInt8>)
-    /// The line is longer than `longest` bytes.
     case tooLong
   }
 
   /// A line of the log has a few thousand bytes; one with a list of changes may have more.
   static let longest = 1 << 20
-
   private let file: OpenFile
   private let size: Int
   private var offset = 0
   private var chunk: ArraySlice<UInt8> = []
-  /// True if the last line lacks its newline: it was being written when the run died, or is being written now.
+  /// True if the last line lacks its newline: it was being written when the run died, or is now.
   private(set) var isTorn = false
 
   init(_ path: String) throws(FileError) {

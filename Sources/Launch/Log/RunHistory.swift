@@ -10,22 +10,12 @@ struct RunHistory: Sendable {
     var time: String?
   }
 
-  struct Note: Sendable {
-    var step: Int
-    var text: String
-  }
-
   struct SavedCheckpoint: Sendable {
     var step: Int
     /// The name of the folder, without the path at which it was written.
     var folder: String
     var blockedSeconds: Double?
     var writtenSeconds: Double?
-  }
-
-  struct Evaluation: Sendable {
-    var step: Int
-    var figures: [String: Double]
   }
 
   /// Predicted and measured bytes of the rank that held most, and seconds of a step.
@@ -36,49 +26,39 @@ struct RunHistory: Sendable {
 
   var table = StepTable()
   var starts: [Start] = []
-  var notes: [Note] = []
+  var notes: [LogEvent.Note] = []
   var checkpoints: [SavedCheckpoint] = []
   /// The rounds of each evaluation by rising step; evaluations in the order in which they first came.
-  var evaluations: [(name: String, rounds: [Evaluation])] = []
-  /// The header of the last start.
+  var evaluations: [(name: String, rounds: [LogEvent.Evaluation])] = []
   var facts: [LogEvent.Header.Fact] = []
-  /// Nil until the run has ended.
   var outcome: Outcome?
-  /// The number of steps in the run, according to the last step's line.
+  /// The number of steps in the run, and of the passes over the data, according to the last step's line.
   var plannedSteps: Int?
-  /// The number of passes over the data that are done, according to the last step's line.
   var epoch: Double?
   /// Seconds from each start to the last line before the next one, summed over the starts.
   var seconds = 0.0
   var lastTime: String?
-
-  /// The number of lines in the file without the empty ones.
+  /// The lines in the file without the empty ones, those that could not be understood, and the first of these, from 1.
   var lines = 0
-  /// The number of lines that could not be understood.
   var unreadable = 0
-  /// The first line, counted from 1, that could not be understood.
   var firstUnreadable: Int?
-  /// True if the last line lacks its end.
   var isTorn = false
   /// The number of lines of steps that were done again later.
   var superseded = 0
-
-  /// The last step that counts.
   var lastStep: Int { max(table.steps.last ?? 0, evaluations.compactMap { $0.rounds.last?.step }.max() ?? 0) }
+  func values(_ figure: StepTable.Figure) -> [Double] { table[figure]?.finite.map(\.value) ?? [] }
 
   /// The rounds of an evaluation as one curve per figure, sorted by the figures' names.
   func curves(of evaluation: String) -> [(name: String, curve: Curve)] {
     guard let rounds = evaluations.first(where: { $0.name == evaluation })?.rounds else { return [] }
     let names = Set(rounds.flatMap(\.figures.keys)).sorted { $0.compare($1, options: .numeric) == .orderedAscending }
-    return names.map { name in
-      (name, Curve(steps: rounds.map(\.step), values: Column(rounds.map { $0.figures[name] })))
-    }
+    let steps = rounds.map(\.step)
+    return names.map { name in (name, Curve(steps: steps, values: Column(rounds.map { $0.figures[name] }))) }
   }
 }
 
 /// The figures of a log's step lines, line by line; steps rise.
 struct StepTable: Sendable {
-  /// A figure of a step.
   enum Figure: Hashable {
     case loss, rate, logitScale, gradientNorm, samplesPerSecond, dataWait, teacherShare, receivedBytes
     case prunedExpected, prunedTarget
@@ -92,17 +72,12 @@ struct StepTable: Sendable {
 
   /// The largest number of figures kept; a log of `kinship train` has a few dozen.
   static let limit = 256
-
   private(set) var steps: [Int] = []
   private var columns: [Figure: Column] = [:]
-  /// The figures in the order in which they first came.
   private(set) var figures: [Figure] = []
-  /// True if figures beyond the limit were left out.
   private(set) var isCut = false
 
-  /// Appends a line. If its step was done before, the lines of that step and of the steps after it are dropped.
-  ///
-  /// - Returns: the number of dropped lines.
+  /// Appends a line, and drops the lines of its step and of later steps. Returns the number of dropped lines.
   mutating func append(_ step: Int, _ values: [(Figure, Double)]) -> Int {
     let superseded = drop(from: step)
     for (figure, value) in values {
@@ -137,22 +112,15 @@ struct StepTable: Sendable {
   }
 
   /// The names of all figures of a kind, such as terms, in alphabetic order.
-  func names(_ kind: (Figure) -> String?) -> [String] {
-    figures.filter { self[$0] != nil }.compactMap(kind).sorted()
-  }
+  func names(_ kind: (Figure) -> String?) -> [String] { figures.filter { self[$0] != nil }.compactMap(kind).sorted() }
 }
 
 /// The values of one figure, line by line. A line may lack the figure, and a value need not be finite.
 struct Column: Sendable {
   /// Stands for a missing value: a NaN that no text is read as.
   private static let absent = Double(nan: 0x5AB5E, signaling: false)
-
   private var values: [Double] = []
-
-  init() {}
-
-  init(_ values: [Double?]) { self.values = values.map { $0 ?? Self.absent } }
-
+  init(_ values: [Double?] = []) { self.values = values.map { $0 ?? Self.absent } }
   var count: Int { values.count }
 
   /// The value of a line; nil if the line has none.
@@ -161,14 +129,13 @@ struct Column: Sendable {
     return values[line]
   }
 
-  /// Appends the value of a line beyond all others. If the line has a value already, that one stays.
+  /// Appends the value of a line beyond all others; one that the line has already stays.
   mutating func append(_ value: Double, at line: Int) {
     guard values.count <= line else { return }
     while values.count < line { values.append(Self.absent) }
     values.append(value)
   }
 
-  /// Removes the lines from `count` on.
   mutating func truncate(to count: Int) { if values.count > count { values.removeLast(values.count - count) } }
 }
 
@@ -177,7 +144,6 @@ struct Curve: Sendable {
   var steps: [Int]
   var values: Column
 
-  /// The finite values with their steps.
   var finite: [(step: Int, value: Double)] {
     steps.indices.compactMap { line in
       guard let value = values[line], value.isFinite else { return nil }
@@ -185,9 +151,6 @@ struct Curve: Sendable {
     }
   }
 
-  /// The number of values that are not finite.
   var notFinite: Int { steps.indices.count { values[$0].map { !$0.isFinite } ?? false } }
-
-  /// True if no step has a value.
   var isEmpty: Bool { !steps.indices.contains { values[$0] != nil } }
 }

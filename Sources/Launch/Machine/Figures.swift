@@ -4,15 +4,13 @@ import Foundation
 enum Figures {
   /// Returns bytes in the largest fitting unit: `64 MiB`, `1.9 GiB`.
   static func bytes(_ count: Int) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    var units = ["TiB", "GiB", "MiB", "KiB", "B"]
     var value = Double(count)
-    var unit = 0
-    while value >= 1024, unit < units.count - 1 {
+    while value >= 1024, units.count > 1 {
       value /= 1024
-      unit += 1
+      units.removeLast()
     }
-    let whole = value == value.rounded() || value >= 100
-    return "\(whole ? fixed(value, 0) : fixed(value, 1)) \(units[unit])"
+    return "\(fixed(value, value == value.rounded() || value >= 100 ? 0 : 1)) \(units[units.count - 1])"
   }
 
   /// Returns a number with its noun: `1 rank`, `2 ranks`. The plural ends in s if none is given.
@@ -21,14 +19,10 @@ enum Figures {
   }
 
   /// Returns a number with a fixed number of digits after the point.
-  static func fixed(_ value: Double, _ digits: Int) -> String {
-    String(format: "%.\(digits)f", value)
-  }
+  static func fixed(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
 
   /// Returns a number with at most `digits` significant digits, without trailing zeros: `0.0005`, `1e-06`.
-  static func significant(_ value: Double, _ digits: Int) -> String {
-    String(format: "%.\(digits)g", value)
-  }
+  static func significant(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)g", value) }
 
   /// Returns seconds in their two largest units: `42s`, `3m07s`, `2h05m`, `3d04h`.
   static func duration(_ seconds: Double) -> String {
@@ -57,8 +51,7 @@ extension [Double] {
 extension Encodable {
   /// Returns the value as JSON with sorted keys and unescaped slashes.
   func jsonText(
-    _ formatting: JSONEncoder.OutputFormatting = [],
-    keys: JSONEncoder.KeyEncodingStrategy = .useDefaultKeys
+    _ formatting: JSONEncoder.OutputFormatting = [], keys: JSONEncoder.KeyEncodingStrategy = .useDefaultKeys
   ) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = formatting.union([.sortedKeys, .withoutEscapingSlashes])

@@ -9,13 +9,11 @@ struct Host: Sendable, Equatable, Codable {
   /// The processor's identity, for `precision: auto`; nil in a file of an earlier version.
   var identity: Processor?
   var level: BLASKernel.Level
-  /// The size of the shared-memory file system in bytes, if there is one.
-  var sharedMemory: Int?
-  var sharedMemoryFree: Int?
+  /// The size of the shared-memory file system in bytes, and what is free of it, if there is one.
+  var sharedMemory, sharedMemoryFree: Int?
   /// The value of `HDF5_USE_FILE_LOCKING`; if nil, HDF5 uses its own default.
   var fileLocking: String?
-  var container: Bool
-  var root: Bool
+  var container, root: Bool
   /// The variables that root and containers need under mpirun and that are not set.
   var missingVariables: [String]
 
@@ -28,34 +26,28 @@ struct Host: Sendable, Equatable, Codable {
     let container =
       files.contains(where: FileManager.default.fileExists(atPath:)) || variables.contains { environment[$0] != nil }
     let root = geteuid() == 0
-    var wanted: [String] = []
-    if root { wanted += ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"] }
-    if container { wanted += ["OMPI_MCA_btl_vader_single_copy_mechanism=none"] }
+    let wanted =
+      (root ? ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"] : [])
+      + (container ? ["OMPI_MCA_btl_vader_single_copy_mechanism=none"] : [])
     return Host(
       boot: boot.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) } ?? ProcessInfo.processInfo.hostName,
       processor: Machine.processorName, identity: .current, level: Machine.level,
       sharedMemory: (space?[.systemSize] as? NSNumber)?.intValue,
       sharedMemoryFree: (space?[.systemFreeSize] as? NSNumber)?.intValue,
-      fileLocking: environment["HDF5_USE_FILE_LOCKING"].flatMap { $0.isEmpty ? nil : $0 },
-      container: container, root: root,
-      missingVariables: wanted.filter { environment[String($0.prefix { $0 != "=" })] == nil })
+      fileLocking: environment["HDF5_USE_FILE_LOCKING"].flatMap { $0.isEmpty ? nil : $0 }, container: container,
+      root: root, missingVariables: wanted.filter { environment[String($0.prefix { $0 != "=" })] == nil })
   }
 }
 
 /// The resident memory of this process in MiB, as Linux counts it.
 enum ProcessMemory {
   /// The most that has been resident since the start or the last reset.
-  static var peak: Double { figure("VmHWM:", in: "/proc/self/status") }
-
-  /// The memory that is resident now.
-  static var now: Double { figure("VmRSS:", in: "/proc/self/status") }
-
-  /// The part of `now` that processes share, such as windows.
-  static var windows: Double { figure("RssShmem:", in: "/proc/self/status") }
-
-  /// The memory that is resident now, where a page that n processes have mapped counts as one nth: the sum over
-  /// processes is what they hold together.
-  static var share: Double { figure("Pss:", in: "/proc/self/smaps_rollup") }
+  static var peak: Double { number("VmHWM:", in: "/proc/self/status") / 1024 }
+  /// The memory that is resident now, and the part of it that processes share, such as windows.
+  static var now: Double { number("VmRSS:", in: "/proc/self/status") / 1024 }
+  static var windows: Double { number("RssShmem:", in: "/proc/self/status") / 1024 }
+  /// The same, but a page that n processes have mapped counts as one nth: the sum is what they hold together.
+  static var share: Double { number("Pss:", in: "/proc/self/smaps_rollup") / 1024 }
 
   /// Lowers the peak to what is resident now, if the system allows it.
   static func resetPeak() { try? "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8) }
@@ -63,9 +55,7 @@ enum ProcessMemory {
   /// The bytes that this process has read from files since its start.
   static var read: Double { number("rchar:", in: "/proc/self/io") }
 
-  /// Returns the number of a line `NAME   123 kB` in MiB, or 0 if there is no such line.
-  private static func figure(_ name: String, in file: String) -> Double { number(name, in: file) / 1024 }
-
+  /// Returns the number of a line `NAME   123 kB`, or 0 if there is no such line.
   private static func number(_ name: String, in file: String) -> Double {
     let text = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
     let line = text.split(separator: "\n").first { $0.hasPrefix(name) }

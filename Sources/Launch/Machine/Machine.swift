@@ -7,10 +7,8 @@ import Tensor
 enum Machine {
   /// The variable that tells a restarted process what the first one changed: `kernel`, `kernel,threads` or `unset`.
   static let marker = "KINSHIP_REEXEC"
-
   /// The vector instructions that the processor offers.
   static var level: BLASKernel.Level { BLASKernel.Level(rawValue: Int(kinship_vector_level())) ?? .baseline }
-
   /// The level this binary was compiled for; nil if x86's levels do not apply.
   static var builtLevel: BLASKernel.Level? { BLASKernel.Level(rawValue: Int(kinship_built_level())) }
 
@@ -22,16 +20,12 @@ enum Machine {
   }
 
   /// True if the program itself, not the user, chose the BLAS kernel.
-  static var choseKernel: Bool {
-    ProcessInfo.processInfo.environment[marker]?.hasPrefix("kernel") ?? false
-  }
+  static var choseKernel: Bool { ProcessInfo.processInfo.environment[marker]?.hasPrefix("kernel") ?? false }
 
-  /// Restarts the program if OpenBLAS has picked kernels below what the processor supports.
-  ///
-  /// OpenBLAS reads its variable while it is loaded, so only a new process can change it. This must happen before MPI
-  /// starts, because a launcher takes a process that leaves MPI without finalizing it for failed. Process number,
-  /// arguments and open files stay the same, so a launcher does not notice. If the restart fails, the run continues
-  /// with the kernels it has.
+  /// Restarts the program if OpenBLAS has picked kernels below what the processor supports: OpenBLAS reads its variable
+  /// while it is loaded. This must happen before MPI starts, because a launcher takes a process that leaves MPI without
+  /// finalizing it for failed. Process number, arguments and open files stay the same, so a launcher does not notice.
+  /// If the restart fails, the run continues with the kernels it has.
   static func chooseKernel() {
     #if os(Linux) && arch(x86_64)
       let environment = ProcessInfo.processInfo.environment
@@ -68,13 +62,10 @@ enum Machine {
 
   /// The name of a processor that the kernel does not name.
   static let unknownProcessor = "unknown"
-
-  /// The processor's name, by the kernel.
   static var processorName: String {
     let lines = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
     let line = lines.split(separator: "\n").first { $0.hasPrefix("model name") }
-    let name = line?.split(separator: ":", maxSplits: 1).last.map { $0.trimmingCharacters(in: .whitespaces) }
-    return name ?? unknownProcessor
+    return line?.split(separator: ":", maxSplits: 1).last?.trimmingCharacters(in: .whitespaces) ?? unknownProcessor
   }
 
   /// The SHA-256 of this program. Ranks with different builds would not compute the same.
@@ -90,10 +81,8 @@ enum Machine {
   }
 }
 
-/// Chooses the OpenBLAS kernels that suit a processor.
-///
-/// OpenBLAS chooses by a list of model numbers that ends with its release: a newer processor gets the list's last
-/// entry, whose kernels are often only half or a quarter as fast.
+/// Chooses the OpenBLAS kernels that suit a processor. OpenBLAS chooses by a list of model numbers that ends with its
+/// release: a newer processor gets the list's last entry, whose kernels are often only half or a quarter as fast.
 enum BLASKernel {
   /// Vector instructions that the processor and operating system offer, or that kernels are written for.
   enum Level: Int, Comparable, Sendable, Codable {
@@ -102,19 +91,13 @@ enum BLASKernel {
     static func < (a: Level, b: Level) -> Bool { a.rawValue < b.rawValue }
 
     /// The level's name in compilers' options.
-    var name: String {
-      switch self {
-      case .baseline: "x86-64"
-      case .avx2: "x86-64-v3"
-      case .avx512: "x86-64-v4"
-      }
-    }
+    var name: String { ["x86-64", "x86-64-v3", "x86-64-v4"][rawValue] }
   }
 
   /// A change of the environment, after which the program must restart.
   enum Change: Equatable, Sendable {
-    case set(String)
     case unset
+    case set(String)
   }
 
   static let variable = "OPENBLAS_CORETYPE"
@@ -133,12 +116,8 @@ enum BLASKernel {
   }
 
   /// Returns the change that gives OpenBLAS better kernels, or nil if it already has suitable ones.
-  ///
-  /// - Parameters:
-  ///   - kernel: the kernel that OpenBLAS has picked.
-  ///   - processor: the level that the processor supports.
-  ///   - given: the environment's `OPENBLAS_CORETYPE`. A value is the user's choice and wins. An empty value, which
-  ///     OpenBLAS takes for an unknown name, counts as none.
+  /// `given` is the environment's `OPENBLAS_CORETYPE`: a value is the user's choice and wins; an empty one, which
+  /// OpenBLAS takes for an unknown name, counts as none.
   static func change(kernel: String, processor: Level, given: String?) -> Change? {
     if let given { return given.isEmpty ? .unset : nil }
     guard let level = level(of: kernel), level < processor else { return nil }
@@ -146,11 +125,5 @@ enum BLASKernel {
   }
 
   /// Returns the kernels for a level. SkylakeX stands for all of AVX-512: later kernels only add number formats to it.
-  static func best(for processor: Level) -> String {
-    switch processor {
-    case .avx512: "SkylakeX"
-    case .avx2: "Haswell"
-    case .baseline: "Prescott"
-    }
-  }
+  static func best(for processor: Level) -> String { ["Prescott", "Haswell", "SkylakeX"][processor.rawValue] }
 }

@@ -2,12 +2,8 @@ import Tensor
 
 /// Measures how fast this machine multiplies matrices.
 enum MatrixRate {
-  /// Returns the rate of C = A·B with 768 × 768 matrices in GFLOP/s.
-  ///
-  /// - Parameters:
-  ///   - threads: the number of compute threads; the number before is restored afterwards.
-  ///   - precision: fp32, or bf16 with operands that are rounded beforehand.
-  ///   - seconds: the least time to measure.
+  /// Returns the rate of C = A·B with 768 × 768 matrices on some threads in GFLOP/s, measured for at least `seconds`.
+  /// In bf16, the operands are rounded beforehand.
   static func measure(threads: Int, _ precision: ComputePrecision = .fp32, seconds: Double = 0.3) -> Double {
     let n = 768
     let before = Threads.count
@@ -16,8 +12,7 @@ enum MatrixRate {
     let values = Tensor<Float>(Shape(n, n))
     fill(values, 0.5)
     let (left, right) = (BFloat16Buffer(), BFloat16Buffer())
-    let a = left.operand(values, precision)
-    let b = right.operand(values, precision)
+    let (a, b) = (left.operand(values, precision), right.operand(values, precision))
     let c = Tensor<Float>(Shape(n, n))
     // The first product pays for threads and buffers.
     matmul(a, b, into: c)
@@ -33,13 +28,11 @@ struct ProductRates {
 
   subscript(precision: ComputePrecision) -> Double { precision == .bf16 ? bf16 : fp32 }
 
-  /// Measures the given precisions on this machine.
   static func measure(threads: Int, _ precisions: [ComputePrecision], seconds: Double = 0.3) -> ProductRates {
     let exact = 1e9 * MatrixRate.measure(threads: threads, seconds: seconds)
-    guard precisions.contains(.bf16), RoundedProducts.instructions != nil else {
-      return ProductRates(fp32: exact, bf16: exact)
-    }
-    return ProductRates(fp32: exact, bf16: 1e9 * MatrixRate.measure(threads: threads, .bf16, seconds: seconds))
+    let isRounded = precisions.contains(.bf16) && RoundedProducts.instructions != nil
+    return ProductRates(
+      fp32: exact, bf16: isRounded ? 1e9 * MatrixRate.measure(threads: threads, .bf16, seconds: seconds) : exact)
   }
 }
 

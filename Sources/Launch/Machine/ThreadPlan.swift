@@ -3,8 +3,7 @@ import Dist
 import Foundation
 import Tensor
 
-/// The number of threads of each kind that a rank runs. Kernels and BLAS have the same number, which follows from the
-/// rank's cores.
+/// The number of threads of each kind that a rank runs, which follows from its cores.
 struct ThreadPlan: Sendable, Equatable, Codable {
   /// Threads of kernels and matrix products, including the calling thread.
   var compute: Int
@@ -13,16 +12,10 @@ struct ThreadPlan: Sendable, Equatable, Codable {
   /// Problems with the rank's binding to cores, each with the command that solves it.
   var warnings: [String]
 
-  /// Makes the plan of one rank.
-  ///
+  /// Makes the plan of rank `rank` of a node, of whose ranks `node` gives the cores.
   /// A core that u ranks are bound to counts 1/u for each of them, and all ranks of the node share a container's time
   /// limit. The environment can only lower the number, except that `KINSHIP_THREADS` sets it, up to the cores that the
   /// rank is bound to. Every rank rounds down, so that ranks of the same kind stay equal.
-  ///
-  /// - Parameters:
-  ///   - rank: the rank's number on its node.
-  ///   - node: the cores of every rank on the node, by the rank's number there.
-  ///   - environment: the rank's environment variables.
   init(rank: Int, node: [Cores], environment: [String: String]) {
     let own = node[rank]
     var users: [Int: Int] = [:]
@@ -35,8 +28,7 @@ struct ThreadPlan: Sendable, Equatable, Codable {
 
     for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"] {
       if name == "OPENBLAS_NUM_THREADS", environment[Machine.marker]?.hasSuffix("threads") ?? false { continue }
-      guard let limit = Self.count(environment[name]) else { continue }
-      threads = min(threads, limit)
+      threads = min(threads, Self.count(environment[name]) ?? .max)
     }
     if let text = environment["KINSHIP_THREADS"], !text.isEmpty {
       if let wanted = Self.count(text) {
@@ -50,9 +42,7 @@ struct ThreadPlan: Sendable, Equatable, Codable {
         warnings.append("KINSHIP_THREADS=\(text) is not a number of threads and is ignored; set it to 1 or more")
       }
     }
-    self.compute = threads
-    self.loaders = max(1, threads / 4)
-    self.warnings = warnings
+    (compute, loaders, self.warnings) = (threads, max(1, threads / 4), warnings)
   }
 
   /// Applies the plan to the kernels and matrix products of this process.
@@ -65,26 +55,24 @@ struct ThreadPlan: Sendable, Equatable, Codable {
   }
 
   private static func bindingWarnings(_ own: Cores, _ node: [Cores], _ users: [Int: Int]) -> [String] {
-    var warnings: [String] = []
     let ranks = node.count
     if ranks > own.node {
-      warnings.append(
-        "\(ranks) ranks share the \(Figures.count(own.node, "core")) of this node and wait for each other;"
-          + " start at most \(own.node) ranks a node")
-      return warnings
+      let cores = Figures.count(own.node, "core")
+      return [
+        "\(ranks) ranks share the \(cores) of this node and wait for each other; start at most \(own.node) ranks a node"
+      ]
     }
+    var warnings: [String] = []
     let each = own.node / ranks
     let idle = own.node - users.count
     // Sharing costs time if other cores are idle, or if there are fewer cores than ranks on them.
     if users.values.contains(where: { $0 > 1 }), idle >= ranks || users.count < ranks {
-      warnings.append(
-        "ranks share cores while \(idle) of the node's \(own.node) are idle;"
-          + " type mpirun --map-by slot:PE=\(each) --bind-to core")
+      let fix = "--map-by slot:PE=\(each) --bind-to core"
+      warnings.append("ranks share cores while \(idle) of the node's \(own.node) are idle; type mpirun \(fix)")
     } else if own.bound.count < each, idle >= ranks {
       let fix = ranks == 1 ? "--bind-to none" : "--map-by slot:PE=\(each) --bind-to core"
-      warnings.append(
-        "this rank is bound to \(own.bound.count) of the node's \(own.node) cores and \(idle) are idle;"
-          + " type mpirun \(fix)")
+      let cores = "\(own.bound.count) of the node's \(own.node) cores"
+      warnings.append("this rank is bound to \(cores) and \(idle) are idle; type mpirun \(fix)")
     }
     if let quota = own.quota, quota < Double(ranks) {
       warnings.append(
@@ -93,35 +81,29 @@ struct ThreadPlan: Sendable, Equatable, Codable {
     }
     return warnings
   }
-}
 
-extension ThreadPlan {
   /// Makes this rank's plan from the cores of all ranks on its node. Every rank must call it.
   static func agreed(over ranks: Communicator) throws -> ThreadPlan {
     struct Seat: Codable {
       var boot: String
       var cores: Cores
     }
-    let own = Seat(boot: Host.current.boot, cores: .current)
-    let all = try ranks.allGather(own)
-    let node = all.indices.filter { all[$0].boot == own.boot }
+    let all = try ranks.allGather(Seat(boot: Host.current.boot, cores: .current))
+    let node = all.indices.filter { all[$0].boot == all[ranks.rank].boot }
     guard let place = node.firstIndex(of: ranks.rank) else { preconditionFailure("a rank is on its own node") }
-    return ThreadPlan(
-      rank: place, node: node.map { all[$0].cores }, environment: ProcessInfo.processInfo.environment)
+    return ThreadPlan(rank: place, node: node.map { all[$0].cores }, environment: ProcessInfo.processInfo.environment)
   }
 }
 
 /// The cores that this process may use.
 struct Cores: Sendable, Equatable, Codable {
-  /// One logical processor of each core that the process is bound to: a core's second thread does not speed up matrix
-  /// products.
+  /// One logical processor of each core that the process is bound to: a second one does not speed up matrix products.
   var bound: [Int]
   /// The number of cores that the node offers to processes of this job, bound or not.
   var node: Int
   /// The container's time limit in cores, if it has one.
   var quota: Double?
 
-  /// The cores, as the system reports them now.
   static var current: Cores {
     let processors = boundProcessors()
     let online = list("/sys/devices/system/cpu/online") ?? processors
@@ -152,17 +134,12 @@ struct Cores: Sendable, Equatable, Codable {
   /// Returns the time limit of the control group in cores, by version 2 or else by version 1.
   static func quota(under root: String) -> Double? {
     if let words = words("\(root)/cpu.max"), words.count == 2 { return ratio(words[0], words[1]) }
-    if let limit = words("\(root)/cpu/cpu.cfs_quota_us")?.first,
-      let period = words("\(root)/cpu/cpu.cfs_period_us")?.first
-    {
-      return ratio(limit, period)
-    }
-    return nil
+    return ratio(words("\(root)/cpu/cpu.cfs_quota_us")?.first, words("\(root)/cpu/cpu.cfs_period_us")?.first)
   }
 
-  private static func ratio(_ limit: String, _ period: String) -> Double? {
-    guard let limit = Double(limit), let period = Double(period), limit > 0, period > 0 else { return nil }
-    return limit / period
+  private static func ratio(_ limit: String?, _ period: String?) -> Double? {
+    guard let limit = limit.flatMap(Double.init), let period = period.flatMap(Double.init) else { return nil }
+    return limit > 0 && period > 0 ? limit / period : nil
   }
 
   private static func words(_ path: String) -> [String]? {
@@ -177,9 +154,7 @@ struct Cores: Sendable, Equatable, Codable {
     var processors: [Int] = []
     for part in text.split(separator: ",") {
       let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
-      guard let first = ends.first ?? nil, let last = ends.last ?? nil, first <= last, ends.count <= 2 else {
-        return nil
-      }
+      guard let first = ends[0], let last = ends[ends.count - 1], first <= last, ends.count <= 2 else { return nil }
       processors += first...last
     }
     return processors.isEmpty ? nil : processors

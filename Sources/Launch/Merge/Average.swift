@@ -36,8 +36,7 @@ enum Average: Equatable {
 
 /// The options that choose an average.
 struct AverageOptions: ParsableArguments {
-  @Flag(help: "The average of several checkpoints, each with the same weight.")
-  var average = false
+  @Flag(help: "The average of several checkpoints, each with the same weight.") var average = false
 
   @Option(
     help: ArgumentHelp(
@@ -52,29 +51,25 @@ struct AverageOptions: ParsableArguments {
 
   /// Returns the chosen average of `count` checkpoints, or nil if none was asked for.
   func chosen(for count: Int) throws -> Average? {
-    guard (average ? 1 : 0) + (weights == nil ? 0 : 1) + (ema == nil ? 0 : 1) <= 1 else {
-      throw ValidationError("--average, --weights and --ema are three ways to average; give one of them")
-    }
-    let chosen: Average?
+    try require(
+      [average, weights != nil, ema != nil].count { $0 } <= 1,
+      "--average, --weights and --ema are three ways to average; give one of them")
+    var chosen = average ? Average.uniform : nil
     if let weights {
       let numbers = weights.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) ?? .nan }
-      guard numbers.allSatisfy({ $0.isFinite && $0 >= 0 }), numbers.contains(where: { $0 > 0 }) else {
-        throw ValidationError("--weights: expected numbers of 0 or more between commas, not all 0, found \(weights)")
-      }
-      guard numbers.count == count else {
-        throw ValidationError("--weights gives \(numbers.count) weights for \(count) checkpoints; give one each")
-      }
+      try require(
+        numbers.allSatisfy { $0.isFinite && $0 >= 0 } && numbers.contains { $0 > 0 },
+        "--weights: expected numbers of 0 or more between commas, not all 0, found \(weights)")
+      try require(
+        numbers.count == count, "--weights gives \(numbers.count) weights for \(count) checkpoints; give one each")
       chosen = .weights(numbers)
     } else if let ema {
-      guard ema > 0, ema < 1 else { throw ValidationError("--ema: expected more than 0 and less than 1, found \(ema)") }
+      try require(ema > 0 && ema < 1, "--ema: expected more than 0 and less than 1, found \(ema)")
       chosen = .ema(ema)
-    } else {
-      chosen = average ? .uniform : nil
     }
-    guard count == 1 || chosen != nil else {
-      throw ValidationError("\(count) checkpoints become one with --average, --weights or --ema; say which")
-    }
-    guard count > 1 || chosen == nil else { throw ValidationError("an average needs at least two checkpoints") }
+    try require(
+      count == 1 || chosen != nil, "\(count) checkpoints become one with --average, --weights or --ema; say which")
+    try require(count > 1 || chosen == nil, "an average needs at least two checkpoints")
     return chosen
   }
 }

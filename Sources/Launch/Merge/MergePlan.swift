@@ -21,13 +21,10 @@ struct MergePlan {
 
   /// Opens the checkpoints, or the latest one of a run's folder. Every rank must call it.
   init(_ paths: [String], _ average: Average?, emaWeights: Bool, over communicator: Communicator) throws {
-    let checkpoints = try paths.map {
-      try Checkpoint.open(TrainedModel.checkpoint($0), communicator: communicator)
-    }
-    for (index, checkpoint) in checkpoints.enumerated() {
-      if checkpoints[..<index].contains(where: { $0.folder == checkpoint.folder }) {
-        throw UserError(checkpoint.folder, "is named twice; name each checkpoint once", status: .usage)
-      }
+    let checkpoints = try paths.map { try Checkpoint.open(TrainedModel.checkpoint($0), communicator: communicator) }
+    var folders: Set<String> = []
+    if let twice = checkpoints.first(where: { !folders.insert($0.folder).inserted }) {
+      throw UserError(twice.folder, "is named twice; name each checkpoint once", status: .usage)
     }
     if emaWeights, let other = checkpoints.first(where: { !$0.manifest.isAveraged }) {
       throw UserError(
@@ -35,31 +32,25 @@ struct MergePlan {
     }
     let steps = checkpoints.map(\.manifest.record.step)
     if case .ema = average, let place = steps.indices.dropFirst().first(where: { steps[$0] <= steps[$0 - 1] }) {
-      throw UserError(
-        checkpoints[place].folder,
-        "has \(steps[place]) steps and comes after \(checkpoints[place - 1].folder) with \(steps[place - 1]); "
-          + "--ema takes checkpoints in the order of their steps", status: .usage)
+      let order = "comes after \(checkpoints[place - 1].folder) with \(steps[place - 1])"
+      let fix = "--ema takes checkpoints in the order of their steps"
+      throw UserError(checkpoints[place].folder, "has \(steps[place]) steps and \(order); \(fix)", status: .usage)
     }
     let weights = average?.weights(of: checkpoints.count) ?? [1]
     inputs = try zip(checkpoints, weights).map { Input(checkpoint: $0, saved: try SavedRun($0), weight: $1) }
-    self.average = average
-    self.emaWeights = emaWeights
+    (self.average, self.emaWeights) = (average, emaWeights)
     config = try CLIPConfig(json: Data(inputs[0].saved.model.utf8))
-    let most = steps.max() ?? 0
-    last = inputs[steps.lastIndex(of: most) ?? 0]
+    last = inputs[steps.lastIndex(of: steps.max() ?? 0) ?? 0]
     let problems = try inputs.dropFirst().flatMap { try Self.mismatches(inputs[0], $0) }
     guard problems.isEmpty else {
-      throw UserError(
-        inputs[0].checkpoint.folder,
-        "another checkpoint does not hold the same model, so they have no average:\n  "
-          + problems.joined(separator: "\n  "))
+      let reason = "another checkpoint does not hold the same model, so they have no average"
+      throw UserError(inputs[0].checkpoint.folder, "\(reason):\n  " + problems.joined(separator: "\n  "))
     }
   }
 
   /// Lists the differences between the models of `one` and `other`.
   private static func mismatches(_ one: Input, _ other: Input) throws -> [String] {
-    var found = CheckpointMerge.mismatches(
-      one.checkpoint, other.checkpoint, leaving: .objective)
+    var found = CheckpointMerge.mismatches(one.checkpoint, other.checkpoint, leaving: .objective)
     let (first, second) = (try leaves(one.saved.model), try leaves(other.saved.model))
     for key in Set(first.keys).union(second.keys).sorted() where first[key] != second[key] {
       found.append("the model's \(key) is \(second[key] ?? "not given"), not \(first[key] ?? "given")")
@@ -85,8 +76,7 @@ struct MergePlan {
     return found
   }
 
-  /// Returns the tensors of the merged file: the model, as evaluations and open_clip read it, and with `optimizer`
-  /// everything else too.
+  /// Returns the tensors of the merged file: the model, and with `optimizer` everything else too.
   func tensors(optimizer: Bool) throws -> [MergedTensor] {
     let parameters = last.checkpoint.manifest.parameters
     let layout = CLIP<Float>.layout(config)
@@ -101,24 +91,30 @@ struct MergePlan {
     }
     guard optimizer else { return tensors }
     tensors += parameters.flatMap { MergedTensor.moments(of: $0.name, $0.shape) }
-    if last.checkpoint.manifest.isAveraged {
-      tensors += parameters.map { MergedTensor.average(of: $0.name, $0.shape) }
-    }
+    if last.checkpoint.manifest.isAveraged { tensors += parameters.map { MergedTensor.average(of: $0.name, $0.shape) } }
     let buffers = Set(layout.buffers.map(\.name))
-    tensors += last.checkpoint.manifest.record.arrays.filter { !buffers.contains($0.name) }
-      .map { .array($0, as: .float64) }
-    return tensors
+    let others = last.checkpoint.manifest.record.arrays.filter { !buffers.contains($0.name) }
+    return tensors + others.map { .array($0, as: .float64) }
   }
 
   private func array(_ name: String, in input: Input) throws -> CheckpointRecord.Array {
-    let layout = CLIP<Float>.layout(config)
     let stored = emaWeights ? MergedTensor.averagePrefix + name : name
-    guard let array = input.checkpoint.manifest.record.arrays.first(where: { $0.name == stored }),
-      array.shape == layout.buffer(named: name)?.shape.array
-    else {
+    let array = input.checkpoint.manifest.record.arrays.first { $0.name == stored }
+    guard let array, array.shape == CLIP<Float>.layout(config).buffer(named: name)?.shape.array else {
       throw UserError(input.checkpoint.folder, "does not hold the buffer \(name) of its model")
     }
     return .init(name: name, shape: array.shape, values: array.values)
+  }
+
+  /// Returns the metadata of the merged file, which can then be used without any other file.
+  func metadata(optimizer: Bool) throws -> [String: String] {
+    var metadata = ModelFiles.metadata(config)
+    let sizes = try ModelFiles.json(config, preprocessing: last.saved.image)
+    metadata[ModelFiles.configKey] = String(decoding: sizes, as: UTF8.self)
+    metadata[SavedRun.key] = last.checkpoint.manifest.record.run
+    metadata[MergeRecord.key] = try MergeRecord(self, optimizer: optimizer).jsonText()
+    metadata["kinship_version"] = Release.version
+    return metadata
   }
 }
 
@@ -128,13 +124,10 @@ struct MergeRecord: Codable {
     var checkpoint: String
     /// The SHA-256 of the checkpoint's manifest, which has the checksums of all parts.
     var sha256: String
-    /// The run's name.
     var run: String
-    var step: Int
-    var samples: Int
+    var step, samples: Int
     /// The factor of its numbers.
     var weight: Double
-    /// The version of Kinship that wrote it.
     var version: String
   }
 
@@ -143,14 +136,11 @@ struct MergeRecord: Codable {
   var optimizer: Bool
   /// True if the numbers are moving averages, nil if they are the weights themselves.
   var emaWeights: Bool?
-  /// The step of the checkpoint with the most steps.
   var step: Int
   var sources: [Source]
 
   init(_ plan: MergePlan, optimizer: Bool) throws {
-    average = plan.average?.text ?? "none"
-    self.optimizer = optimizer
-    emaWeights = plan.emaWeights ? true : nil
+    (average, self.optimizer, emaWeights) = (plan.average?.text ?? "none", optimizer, plan.emaWeights ? true : nil)
     step = plan.last.checkpoint.manifest.record.step
     sources = try plan.inputs.map { input in
       let record = input.checkpoint.manifest.record
@@ -161,17 +151,4 @@ struct MergeRecord: Codable {
   }
 
   static let key = "kinship_merge"
-}
-
-extension MergePlan {
-  /// Returns the metadata of the merged file, which can then be used without any other file.
-  func metadata(optimizer: Bool) throws -> [String: String] {
-    var metadata = ModelFiles.metadata(config)
-    metadata[ModelFiles.configKey] = String(
-      decoding: try ModelFiles.json(config, preprocessing: last.saved.image), as: UTF8.self)
-    metadata[SavedRun.key] = last.checkpoint.manifest.record.run
-    metadata[MergeRecord.key] = try MergeRecord(self, optimizer: optimizer).jsonText()
-    metadata["kinship_version"] = Release.version
-    return metadata
-  }
 }

@@ -3,19 +3,13 @@ import Foundation
 /// A chart as SVG within a figure. It is readable without a script; the script adds the values under the pointer.
 struct ChartDrawing {
   /// Sizes are in units of the drawing; a unit is about a pixel.
-  private static let width = 420.0
-  private static let height = 234.0
-  private static let left = 50.0
-  private static let right = 408.0
-  private static let top = 12.0
-  private static let bottom = 196.0
+  private static let (width, height) = (420.0, 234.0)
+  private static let (left, right) = (50.0, 408.0)
+  private static let (top, bottom) = (12.0, 196.0)
   /// The number of colours in the palette. Further lines reuse them, dashed.
   static let colors = 6
-
   let chart: Chart
-  /// The steps at which the run was started again.
   let starts: [Int]
-  /// A number that is unique on the page.
   let number: Int
   private let x: ChartAxis
   private let y: ChartAxis
@@ -83,7 +77,6 @@ struct ChartDrawing {
 
   /// True if the chart's title names its only line.
   private var isAlone: Bool { chart.lines[0].color == 0 && !chart.hasSeveralRuns }
-
   private func dashes(_ line: Chart.Line) -> Markup { line.color >= Self.colors ? " dashed" : "" }
 
   private func drawing(_ line: Chart.Line) -> Markup {
@@ -94,9 +87,7 @@ struct ChartDrawing {
       <path class="line \(color)\(smoothed == nil ? "" : " raw")" data-name="\(line.name)" \
       d="\(Self.path(thinned.pieces))"/>
       """
-    if let smoothed {
-      markup += "<path class=\"line \(color)\" d=\"\(Self.path(thin(smoothed, 90).pieces))\"/>"
-    }
+    if let smoothed { markup += "<path class=\"line \(color)\" d=\"\(Self.path(thin(smoothed, 90).pieces))\"/>" }
     for place in thinned.notFinite {
       markup += """
         <path class="not-finite" d="\(Self.move(Self.horizontal(place) - 4, Self.top - 8))h8l-4 7z"><title>not a \
@@ -145,10 +136,7 @@ struct ChartDrawing {
     Thinning(curve, columns: columns, x: { x.place(Double($0)) }, y: y.place)
   }
 
-  // MARK: - Coordinates
-
   private static let area = "\(left) \(top) \(right) \(bottom)"
-
   private static func horizontal(_ place: Double) -> Double { left + place * (right - left) }
   private static func vertical(_ place: Double) -> Double { bottom - place * (bottom - top) }
   private static func move(_ x: Double, _ y: Double) -> Markup { "M\(text(x)) \(text(y))" }
@@ -165,7 +153,6 @@ struct ChartDrawing {
     return Markup(trusted: path)
   }
 
-  /// A coordinate, rounded to a tenth.
   private static func text(_ coordinate: Double) -> Markup {
     let tenths = Int((coordinate * 10).rounded())
     return Markup(trusted: tenths % 10 == 0 ? "\(tenths / 10)" : "\(tenths / 10).\(abs(tenths % 10))")

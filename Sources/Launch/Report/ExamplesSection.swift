@@ -1,24 +1,18 @@
 import Dist
+import Foundation
 import Model
+import Tensor
 
 /// Retrieval examples on a page, or the reasons why there are none.
 struct ExamplesSection {
-  /// The examples of each dataset.
   var examples: [RetrievalExamples]
-  /// Messages about what is missing, and how to get it.
   var missing: [String] = []
-
-  /// The largest number of characters shown of a text.
   private static let longest = 240
-
-  var markup: Markup {
-    "\(missing.map { "<p class=\"note\">\($0)</p>\n" as Markup })\(examples.map(section))"
-  }
+  var markup: Markup { "\(missing.map { "<p class=\"note\">\($0)</p>\n" as Markup })\(examples.map(section))" }
 
   private func section(_ examples: RetrievalExamples) -> Markup {
-    let among =
-      examples.images == examples.datasetImages
-      ? "\(Chart.step(examples.images))" : "\(Chart.step(examples.images)) of \(Chart.step(examples.datasetImages))"
+    let all = examples.images == examples.datasetImages ? "" : " of \(Chart.step(examples.datasetImages))"
+    let among = "\(Chart.step(examples.images))\(all)"
     return """
       <h3>\(examples.dataset)</h3>
       <p class="note">The model after step \(Chart.step(examples.step)), among \(among) images and \
@@ -54,27 +48,18 @@ struct ExamplesSection {
       \(note)</span><span class="score">\(Figures.fixed(found.score, 3))</span></li>
       """
     }
+    let place: Markup? = query.place.map { " <span class=\"score\">place \(Chart.step($0))</span>" }
     return """
       <article class="example asked"><div><div class="frame">\
       \(Self.image(query.image, Self.short(query.text)))</div></div>\
       <div>\(verdict(query))<ol class="captions">\(query.nearest.map { item($0, nil) })\
-      \(query.answer.map { item($0, place(query)) })</ol></div></article>
+      \(query.answer.map { item($0, place) })</ol></div></article>
 
       """
   }
 
-  /// The place of an answer that is not among the nearest.
-  private func place(_ query: RetrievalExamples.Query) -> Markup? {
-    query.place.map { " <span class=\"score\">place \(Chart.step($0))</span>" }
-  }
-
   private func verdict(_ query: RetrievalExamples.Query) -> Markup {
-    let text =
-      switch query.place {
-      case 1: "right at once"
-      case .some(let place): "right at place \(Chart.step(place))"
-      case nil: "no answer"
-      }
+    let text = query.place.map { $0 == 1 ? "right at once" : "right at place \(Chart.step($0))" } ?? "no answer"
     return "<p class=\"verdict quiet\">\(text)</p>"
   }
 
@@ -94,8 +79,7 @@ struct ExamplesSection {
 /// Finds retrieval examples for a report, in the dataset that the user names or in those on which the run evaluates.
 struct ExampleSearch {
   let run: ReportedRun
-  /// The user's dataset. An error in it ends the command, whereas a page does without the examples of the run's own
-  /// datasets.
+  /// The user's dataset, in which an error ends the command; a page does without the run's own.
   let dataset: String?
   let vocabulary: String?
   let count: Int
@@ -125,9 +109,7 @@ struct ExampleSearch {
 
   private func embedder() throws -> (CLIPEmbedder, step: Int) {
     let trained = try TrainedModel(run.path, over: ranks)
-    let tokenizer = BytePairTokenizer(
-      vocabulary: try trained.vocabulary(at: vocabulary), context: trained.model.config.text.contextLength)
-    return (CLIPEmbedder(trained.model, image: trained.saved.image, tokenizer: tokenizer), trained.step)
+    return (try CLIPEmbedder(trained, vocabulary: vocabulary), trained.step)
   }
 
   private func examples(
@@ -135,5 +117,129 @@ struct ExampleSearch {
   ) throws -> RetrievalExamples {
     try RetrievalExamples(
       model.0, step: model.step, dataset: try Dataset.open(path), captionsTaken: captions, count: count, over: ranks)
+  }
+}
+
+/// Examples of what a model finds. The queries are drawn at random, the same at every call.
+struct RetrievalExamples {
+  /// The largest number of images that are searched. They are spread evenly over a larger dataset.
+  static let most = 1000
+  static let shown = 5
+
+  struct Found {
+    /// The caption, or the first caption of the image.
+    var text: String
+    /// The image as a data URI; nil for a caption.
+    var image: String?
+    var score: Double
+    var isRight: Bool
+  }
+
+  struct Query {
+    var text: String
+    var image: String?
+    var nearest: [Found]
+    /// The best right answer; nil if it is among the nearest, or if there is none.
+    var answer: Found?
+    /// The place of the best right answer, from 1; nil if there is none.
+    var place: Int?
+  }
+
+  let dataset: String
+  let images: Int
+  let captions: Int
+  let datasetImages: Int
+  let step: Int
+  let captionQueries: [Query]
+  let imageQueries: [Query]
+
+  /// Draws `count` queries of each kind. `ranks` is this rank alone: an error here needs no agreement with others.
+  init(
+    _ embedder: CLIPEmbedder, step: Int, dataset: Dataset, captionsTaken: RetrievalEvaluation.Captions, count: Int,
+    over ranks: Communicator
+  ) throws {
+    precondition(ranks.size == 1)
+    let number = min(dataset.count, Self.most)
+    let samples = (0..<number).map { $0 * dataset.count / number }
+    let (texts, imageOfText) = try dataset.texts(captionsTaken, of: samples)
+    let all = RetrievalPairs(images: number, captionImage: imageOfText, captionText: RetrievalPairs.texts(of: texts))
+    // Each text once: the nearest five would otherwise often be the same caption five times.
+    let (captions, pairs) = (all.firstCaptions.map { texts[$0] }, all.distinct)
+    let encoder = BlockEncoder(embedder: embedder, communicator: ranks)
+    let images = try encoder.images(of: dataset, samples: samples)
+    let words = try encoder.texts(captions)
+    var thumbnails = Thumbnails(embedder.image)
+    var bytes: [UInt8] = []
+    func image(_ row: Int) throws -> String {
+      try dataset.readImage(samples[row], into: &bytes)
+      do { return try thumbnails.uri(bytes) } catch { throw dataset.cannotPrepare(samples[row], error) }
+    }
+    func title(_ row: Int) -> String { dataset.captions(samples[row]).first ?? dataset.key(samples[row]) }
+    captionQueries = try Self.draw(count, of: captions.count).map { query in
+      try Self.query(captions[query], nil, words, query, images, pairs.images(answering: query)) { row in
+        (title(row), try image(row))
+      }
+    }
+    // Only images with captions have a right answer.
+    let asked = (0..<number).filter { !pairs.captions(answering: $0).isEmpty }
+    imageQueries = try Self.draw(count, of: asked.count).map { asked[$0] }.map { query in
+      try Self.query(title(query), image(query), images, query, words, pairs.captions(answering: query)) { row in
+        (captions[row], nil)
+      }
+    }
+    (self.dataset, self.images, self.captions) = (dataset.name, number, captions.count)
+    (datasetImages, self.step) = (dataset.count, step)
+  }
+
+  /// Draws `wanted` different numbers below `count`, or all of them if there are fewer, and sorts them.
+  static func draw(_ wanted: Int, of count: Int) -> [Int] {
+    var random = KeyedRandom(seed: 0, purpose: "report")
+    var drawn: Set<Int> = []
+    while drawn.count < min(wanted, count) { drawn.insert(random.below(count)) }
+    return drawn.sorted()
+  }
+
+  /// Finds the candidates nearest to a query; equal ones stay in their order.
+  private static func query(
+    _ text: String, _ image: String?, _ queries: Tensor<Float>, _ row: Int, _ candidates: Tensor<Float>,
+    _ answers: [Int], show: (Int) throws -> (text: String, image: String?)
+  ) throws -> Query {
+    let cosines = Tensor<Float>(Shape(1, candidates.rows))
+    matmul(queries.rows(row..<row + 1), candidates, into: cosines, transposeB: true)
+    let (scores, right) = (cosines.array, Set(answers))
+    func found(_ row: Int) throws -> Found {
+      let shown = try show(row)
+      return Found(text: shown.text, image: shown.image, score: Double(scores[row]), isRight: right.contains(row))
+    }
+    let order = scores.indices.sorted { (-scores[$0], $0) < (-scores[$1], $1) }
+    let nearest = order.prefix(shown)
+    let answer = order.first { right.contains($0) }
+    let place = Ranking.places(of: queries, in: row..<row + 1, among: candidates, answers: { _ in answers })[0]
+    return Query(
+      text: text, image: image, nearest: try nearest.map(found),
+      answer: try answer.flatMap { nearest.contains($0) ? nil : try found($0) }, place: place.map { $0 + 1 })
+  }
+}
+
+/// Scales images down for a page.
+struct Thumbnails {
+  /// The longer side in pixels. Smaller images keep their size.
+  static let side = 160
+  private var decoder: ImageDecoder
+  private var resampler = Resampler()
+
+  init(_ options: ImageOptions) {
+    decoder = ImageDecoder(alpha: options.alpha, exif: options.exif, maxPixels: options.maxPixels)
+  }
+
+  /// Decodes an image, scales it down, and returns it as a data URI.
+  mutating func uri(_ bytes: [UInt8]) throws(ImageError) -> String {
+    var image = try decoder.decode(bytes)
+    let longer = max(image.width, image.height)
+    if longer > Self.side {
+      func scaled(_ size: Int) -> Int { max(1, size * Self.side / longer) }
+      image = resampler.resize(image, width: scaled(image.width), height: scaled(image.height))
+    }
+    return "data:image/webp;base64," + Data(try image.encoded(as: .webp)).base64EncodedString()
   }
 }

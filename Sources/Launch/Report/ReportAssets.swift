@@ -1,120 +1,81 @@
-/// The style sheet of a report, for light and dark, wide and narrow screens and for paper. The colours of curves can be
-/// told apart with any colour vision, and each contrasts with its background by at least three to one.
+/// The style sheet of a report, for screens and paper. Curves can be told apart with any colour vision, and each
+/// contrasts with its background by at least three to one.
 enum ReportStyle {
   static let sheet = """
-    :root {
-      color-scheme: light dark;
-      --ground: #ffffff; --raised: #f6f7f9; --ink: #16191d; --quiet: #565d66; --rule: #d5dae0; --right: #00734f;
-      --alert: #b3261e;
-      --c0: #0072b2; --c1: #c85200; --c2: #00805c; --c3: #a8437f; --c4: #8a6100; --c5: #555555;
-    }
-    @media (prefers-color-scheme: dark) {
-      :root {
-        --ground: #14171a; --raised: #1d2125; --ink: #e8eaed; --quiet: #a2abb5; --rule: #373d44; --right: #4fd1a1;
-        --alert: #ff8a80;
-        --c0: #5db7f0; --c1: #ff9a4d; --c2: #35cfa3; --c3: #ee9ccb; --c4: #e3c04a; --c5: #bdbdbd;
-      }
-    }
-    @media print {
-      :root {
-        color-scheme: light;
-        --ground: #ffffff; --raised: #ffffff; --ink: #000000; --quiet: #444444; --rule: #bbbbbb; --right: #00734f;
-        --alert: #b3261e;
-        --c0: #0072b2; --c1: #c85200; --c2: #00805c; --c3: #a8437f; --c4: #8a6100; --c5: #555555;
-      }
+    :root { color-scheme: light dark; --ground: #ffffff; --raised: #f6f7f9; --ink: #16191d; --quiet: #565d66;
+      --rule: #d5dae0; --right: #00734f; --alert: #b3261e; --c0: #0072b2; --c1: #c85200; --c2: #00805c; --c3: #a8437f;
+      --c4: #8a6100; --c5: #555555; }
+    @media screen and (prefers-color-scheme: dark) {
+      :root { --ground: #14171a; --raised: #1d2125; --ink: #e8eaed; --quiet: #a2abb5; --rule: #373d44; --right: #4fd1a1;
+        --alert: #ff8a80; --c0: #5db7f0; --c1: #ff9a4d; --c2: #35cfa3; --c3: #ee9ccb; --c4: #e3c04a; --c5: #bdbdbd; }
     }
     * { box-sizing: border-box; }
     html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
-    body {
-      margin: 0; background: var(--ground); color: var(--ink);
+    body { margin: 0; background: var(--ground); color: var(--ink);
       font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans",
-        sans-serif;
-    }
+        sans-serif; }
     main { max-width: 80rem; margin: 0 auto; padding: 2.5rem 1.5rem 3rem; }
     h1 { font-size: 2rem; line-height: 1.2; margin: 0; letter-spacing: -0.01em; overflow-wrap: anywhere; }
-    h2 {
-      font-size: 1.25rem; margin: 3rem 0 1rem; padding-top: 0.9rem; border-top: 2px solid var(--ink); line-height: 1.3;
-    }
+    h2 { font-size: 1.25rem; margin: 3rem 0 1rem; padding-top: 0.9rem; border-top: 2px solid var(--ink);
+      line-height: 1.3; }
     h3 { font-size: 1rem; margin: 1.75rem 0 0.75rem; }
     h4 { font-size: 0.95rem; margin: 0; overflow-wrap: anywhere; }
     p { margin: 0.4rem 0; max-width: 70ch; }
     a { color: var(--c0); }
-    code, pre {
-      font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: 0.87em;
-    }
-    code { overflow-wrap: anywhere; }
+    code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+      font-size: 0.87em; }
+    code, .captions .text, td:not(.figure) { overflow-wrap: anywhere; }
     .quiet, .about, figcaption, .note { color: var(--quiet); }
     .state { margin-top: 0.35rem; font-size: 1.05rem; }
     nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0; margin: 1.25rem 0 0; }
-    .tiles {
-      display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1px; margin: 1.75rem 0 0;
-      background: var(--rule); border: 1px solid var(--rule);
-    }
+    .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1px; margin: 1.75rem 0 0;
+      background: var(--rule); border: 1px solid var(--rule); }
     .tiles div { background: var(--ground); padding: 0.8rem 1rem; }
     .tiles dt { color: var(--quiet); font-size: 0.83rem; }
-    .tiles dd {
-      margin: 0; font-size: 1.4rem; line-height: 1.35; font-variant-numeric: tabular-nums; overflow-wrap: anywhere;
-    }
+    .tiles dd { margin: 0; font-size: 1.4rem; line-height: 1.35; font-variant-numeric: tabular-nums;
+      overflow-wrap: anywhere; }
     .tiles dd small { display: block; font-size: 0.8rem; color: var(--quiet); }
-    .charts {
-      display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22.5rem), 1fr)); gap: 2rem 2.25rem;
-    }
+    .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22.5rem), 1fr));
+      gap: 2rem 2.25rem; }
     .chart { margin: 0; position: relative; min-width: 0; break-inside: avoid; }
     .chart .about { margin: 0 0 0.35rem; font-size: 0.85rem; }
     .chart svg { display: block; width: 100%; height: auto; overflow: visible; touch-action: pan-y; }
     .chart text { font-size: 11.5px; fill: var(--quiet); font-variant-numeric: tabular-nums; }
     .chart figcaption { font-size: 0.83rem; margin-top: 0.3rem; font-variant-numeric: tabular-nums; }
-    .key { display: block; }
+    .key, .readout span { display: block; }
     .key bdi { color: var(--ink); }
-    .swatch {
-      display: inline-block; width: 1.1rem; height: 0; border-top: 3px solid currentColor; margin-right: 0.35rem;
-      vertical-align: 0.25em;
-    }
+    .c0 { --own: var(--c0); } .c1 { --own: var(--c1); } .c2 { --own: var(--c2); }
+    .c3 { --own: var(--c3); } .c4 { --own: var(--c4); } .c5 { --own: var(--c5); }
+    .swatch { display: inline-block; width: 1.1rem; height: 0; border-top: 3px solid var(--own); margin-right: 0.35rem;
+      vertical-align: 0.25em; }
     .swatch.dashed { border-top-style: dashed; }
-    .swatch.c0 { color: var(--c0); } .swatch.c1 { color: var(--c1); } .swatch.c2 { color: var(--c2); }
-    .swatch.c3 { color: var(--c3); } .swatch.c4 { color: var(--c4); } .swatch.c5 { color: var(--c5); }
-    .grid { stroke: var(--rule); stroke-width: 1; fill: none; }
-    .axis, .tick { stroke: var(--quiet); stroke-width: 1; fill: none; }
-    .start { stroke: var(--quiet); stroke-width: 1; stroke-dasharray: 2 3; fill: none; }
-    .pointer { stroke: var(--quiet); stroke-width: 1; fill: none; pointer-events: none; }
-    .line { fill: none; stroke-width: 1.9; stroke-linejoin: round; stroke-linecap: round; }
+    .grid, .axis, .tick, .start, .pointer { stroke: var(--quiet); stroke-width: 1; fill: none; pointer-events: none; }
+    .grid { stroke: var(--rule); }
+    .start { stroke-dasharray: 2 3; }
+    .line { fill: none; stroke: var(--own); stroke-width: 1.9; stroke-linejoin: round; stroke-linecap: round; }
     .line.raw { stroke-width: 1; opacity: 0.38; }
     .line.dashed { stroke-dasharray: 6 4; }
-    .band { stroke: none; opacity: 0.16; }
-    .line.c0 { stroke: var(--c0); } .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); }
-    .line.c3 { stroke: var(--c3); } .line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); }
-    .band.c0 { fill: var(--c0); } .band.c1 { fill: var(--c1); } .band.c2 { fill: var(--c2); }
-    .band.c3 { fill: var(--c3); } .band.c4 { fill: var(--c4); } .band.c5 { fill: var(--c5); }
+    .band { stroke: none; fill: var(--own); opacity: 0.16; }
     .not-finite { fill: var(--alert); }
-    .readout {
-      position: absolute; right: 0; top: 0; margin: 0; padding: 0.15rem 0.5rem; font-size: 0.8rem;
+    .readout { position: absolute; right: 0; top: 0; margin: 0; padding: 0.15rem 0.5rem; font-size: 0.8rem;
       background: var(--raised); border: 1px solid var(--rule); font-variant-numeric: tabular-nums;
-      pointer-events: none; max-width: 100%;
-    }
-    .readout span { display: block; }
+      pointer-events: none; max-width: 100%; }
     .wide { overflow-x: auto; }
     table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-    th, td {
-      text-align: left; vertical-align: top; padding: 0.32rem 1.25rem 0.32rem 0; border-bottom: 1px solid var(--rule);
-    }
+    th, td { text-align: left; vertical-align: top; padding: 0.32rem 1.25rem 0.32rem 0;
+      border-bottom: 1px solid var(--rule); }
     thead th { border-bottom: 1px solid var(--ink); font-weight: 600; }
     tbody th { font-weight: 400; color: var(--quiet); white-space: nowrap; }
-    td.figure, th.figure { text-align: right; white-space: nowrap; }
-    td.best { font-weight: 700; }
-    td { overflow-wrap: anywhere; }
-    td.figure { overflow-wrap: normal; }
+    .figure { text-align: right; white-space: nowrap; }
     .runs { margin-top: 1.25rem; }
-    .examples {
-      display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr)); gap: 1.5rem 2.25rem;
-    }
+    .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr));
+      gap: 1.5rem 2.25rem; }
     .example { break-inside: avoid; border-top: 1px solid var(--rule); padding-top: 0.8rem; min-width: 0; }
     h4.kind { margin: 1.5rem 0 0.9rem; }
     .query { margin: 0; overflow-wrap: anywhere; }
     .example .verdict { font-size: 0.85rem; margin: 0.1rem 0 0.6rem; }
-    .images {
-      display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.5rem; list-style: none; padding: 0;
-      margin: 0;
-    }
+    .images { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.5rem; list-style: none;
+      padding: 0; margin: 0; }
     .images li { min-width: 0; font-size: 0.78rem; font-variant-numeric: tabular-nums; }
     .frame { border: 1px solid var(--rule); background: #ffffff; padding: 3px; aspect-ratio: 1; display: flex; }
     .frame img { width: 100%; height: 100%; object-fit: contain; display: block; }
@@ -122,21 +83,15 @@ enum ReportStyle {
     .mark { color: var(--right); font-weight: 700; }
     .asked { display: grid; grid-template-columns: 7.5rem minmax(0, 1fr); gap: 1rem; }
     .captions { list-style: none; margin: 0; padding: 0; font-size: 0.9rem; }
-    .captions li {
-      display: grid; grid-template-columns: 1.2rem minmax(0, 1fr) auto; gap: 0.4rem; padding: 0.16rem 0;
-      border-bottom: 1px solid var(--rule);
-    }
-    .captions .text { overflow-wrap: anywhere; }
-    .captions .is-right .text { font-weight: 700; }
+    .captions li { display: grid; grid-template-columns: 1.2rem minmax(0, 1fr) auto; gap: 0.4rem; padding: 0.16rem 0;
+      border-bottom: 1px solid var(--rule); }
+    .captions .is-right .text, td.best { font-weight: 700; }
     .score { color: var(--quiet); font-variant-numeric: tabular-nums; }
-    pre.file {
-      background: var(--raised); border: 1px solid var(--rule); padding: 1rem; max-height: 28rem; overflow: auto;
-      margin: 0.5rem 0; line-height: 1.4; tab-size: 2;
-    }
+    pre.file { background: var(--raised); border: 1px solid var(--rule); padding: 1rem; max-height: 28rem;
+      overflow: auto; margin: 0.5rem 0; line-height: 1.4; tab-size: 2; }
     .alert { border-left: 4px solid var(--alert); padding: 0.1rem 0 0.1rem 0.9rem; margin: 1rem 0; }
-    footer {
-      margin-top: 3rem; padding-top: 0.9rem; border-top: 1px solid var(--rule); font-size: 0.85rem; color: var(--quiet);
-    }
+    footer { margin-top: 3rem; padding-top: 0.9rem; border-top: 1px solid var(--rule); font-size: 0.85rem;
+      color: var(--quiet); }
     @media (max-width: 40rem) {
       main { padding: 1.5rem 1rem 2rem; }
       h1 { font-size: 1.6rem; }
@@ -146,6 +101,7 @@ enum ReportStyle {
       th, td { padding-right: 0.8rem; }
     }
     @media print {
+      :root { color-scheme: light; --raised: #ffffff; --ink: #000000; --quiet: #444444; --rule: #bbbbbb; }
       body { font-size: 10pt; }
       main { max-width: none; padding: 0; }
       nav { display: none; }
@@ -161,8 +117,7 @@ enum ReportStyle {
     """
 }
 
-/// The script of a report. It shows the values of the curves under the pointer, which it reads back from the drawing.
-/// The page is complete without it, because each chart's caption sums up its curves in words.
+/// The script of a report, which shows the values under the pointer. The captions of the charts do without it.
 enum ReportScript {
   static let source = """
     "use strict";
@@ -174,10 +129,8 @@ enum ReportScript {
         const place = (bottom - y) / (bottom - top);
         return svg.dataset.log === "1" ? low * Math.pow(high / low, place) : low + (high - low) * place;
       };
-      const text = (number) => {
-        if (svg.dataset.form === "share") return (100 * number).toFixed(1) + " %";
-        return String(Number(number.toPrecision(3)));
-      };
+      const text = (number) => svg.dataset.form === "share"
+        ? (100 * number).toFixed(1) + " %" : String(Number(number.toPrecision(3)));
       let lines = null;
       const read = () => [...svg.querySelectorAll("path[data-name]")].map((path) => ({
         name: path.dataset.name,
@@ -186,20 +139,15 @@ enum ReportScript {
       }));
       const pointer = document.createElementNS(svg.namespaceURI, "path");
       pointer.setAttribute("class", "pointer");
-      const readout = document.createElement("p");
-      readout.className = "readout";
-      const add = (words) => {
-        const span = document.createElement("span");
-        span.textContent = words;
-        readout.append(span);
-      };
+      const readout = Object.assign(document.createElement("p"), { className: "readout" });
+      const add = (textContent) => readout.append(Object.assign(document.createElement("span"), { textContent }));
       svg.addEventListener("pointermove", (event) => {
         lines = lines || read();
         const box = svg.getBoundingClientRect();
         const x = (event.clientX - box.left) / box.width * svg.viewBox.baseVal.width;
         let at = null;
-        for (const line of lines) {
-          for (const [px] of line.points) if (at === null || Math.abs(px - x) < Math.abs(at - x)) at = px;
+        for (const [px] of lines.flatMap((line) => line.points)) {
+          if (at === null || Math.abs(px - x) < Math.abs(at - x)) at = px;
         }
         if (at === null) return;
         readout.replaceChildren();
@@ -215,10 +163,7 @@ enum ReportScript {
         svg.append(pointer);
         svg.parentElement.append(readout);
       });
-      svg.addEventListener("pointerleave", () => {
-        pointer.remove();
-        readout.remove();
-      });
+      svg.addEventListener("pointerleave", () => [pointer, readout].forEach((item) => item.remove()));
     }
     """
 }

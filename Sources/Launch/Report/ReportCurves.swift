@@ -1,5 +1,4 @@
-/// The charts of a report, by section. For one run, figures that belong together share a chart. For several runs, each
-/// figure has its own chart with one curve per run.
+/// The charts of a report: for one run, related figures share a chart; for several, each figure has its own.
 struct ReportCurves {
   let runs: [ReportedRun]
 
@@ -25,7 +24,6 @@ struct ReportCurves {
     ].filter { !$0.1.isEmpty }
   }
 
-  /// The charts of all evaluations.
   var evaluations: [Chart] {
     names { $0.evaluations.map(\.name) }.flatMap { evaluation in
       let figures = names { $0.curves(of: evaluation).map(\.name) }
@@ -34,8 +32,7 @@ struct ReportCurves {
       }
       return groups.sorted { $0.key < $1.key }.flatMap { group, figures in
         charts(
-          group.isEmpty ? evaluation : "\(evaluation): \(EvaluationNames.direction(group))",
-          "share of queries",
+          group.isEmpty ? evaluation : "\(evaluation): \(EvaluationNames.direction(group))", "share of queries",
           figures.map { figure in
             Key(EvaluationNames.short(figure)) { $0.curves(of: evaluation).first { $0.name == figure }?.curve }
           }, form: .share, isFromZero: true)
@@ -48,18 +45,16 @@ struct ReportCurves {
     // A single term of weight 1 is the loss.
     let isTheLoss =
       terms.count == 1
-      && runs.allSatisfy { run in
-        let history = run.history
-        return history.table[.term(terms[0])]?.finite.map(\.value) == history.table[.loss]?.finite.map(\.value)
+      && runs.map(\.history.table).allSatisfy { table in
+        table[.term(terms[0])]?.finite.map(\.value) == table[.loss]?.finite.map(\.value)
       }
-    var charts = charts(
-      "loss", "the weighted sum of its terms, over the global batch", [Key("loss", .loss)], isNoisy: true)
-    if !isTheLoss {
-      charts += terms.flatMap { self.charts($0, "term, before its weight", [Key($0, .term($0))], isNoisy: true) }
-    }
+    let about = "the weighted sum of its terms, over the global batch"
+    var charts = charts("loss", about, [Key("loss", .loss)], isNoisy: true)
+    let shown = isTheLoss ? [] : terms
+    charts += shown.flatMap { self.charts($0, "term, before its weight", [Key($0, .term($0))], isNoisy: true) }
     let weights = terms.filter { term in
       runs.contains { run in
-        let values = run.history.table[.termWeight(term)]?.finite.map(\.value) ?? []
+        let values = run.history.values(.termWeight(term))
         return values.min() != values.max()
       }
     }
@@ -90,56 +85,40 @@ struct ReportCurves {
   }
 
   private func hasUnitWeights(_ modality: String) -> Bool {
-    runs.allSatisfy { run in
-      run.history.table[.anchorWeight(modality)]?.finite.allSatisfy { abs($0.value - 1) < 1e-3 } ?? true
-    }
+    runs.allSatisfy { $0.history.values(.anchorWeight(modality)).allSatisfy { abs($0 - 1) < 1e-3 } }
   }
 
   private var speed: [Chart] {
-    charts(
+    // Rank 0 of a job of one rank receives nothing.
+    let isAlone = runs.allSatisfy { $0.history.values(.receivedBytes).allSatisfy { $0 == 0 } }
+    let time = charts(
+      "where time goes", "share of a step, of the slowest rank",
+      [Key("waiting for data", .dataWait), Key("teacher", .teacherShare)], form: .share, isFromZero: true)
+    let bytes = [Key("bytes", .receivedBytes)]
+    return charts(
       "throughput", "pairs a second, over all ranks", [Key("pairs/s", .samplesPerSecond)], isNoisy: true,
-      isFromZero: true)
-      + charts(
-        "where time goes", "share of a step, of the slowest rank",
-        [Key("waiting for data", .dataWait), Key("teacher", .teacherShare)], form: .share, isFromZero: true)
-      + (isAlone
-        ? []
-        : charts(
-          "received", "bytes that rank 0 had from others in a step", [Key("bytes", .receivedBytes)], isFromZero: true))
-  }
-
-  /// True if rank 0 of no run received anything from other ranks.
-  private var isAlone: Bool {
-    runs.allSatisfy { $0.history.table[.receivedBytes]?.finite.allSatisfy { $0.value == 0 } ?? true }
+      isFromZero: true) + time
+      + (isAlone ? [] : charts("received", "bytes that rank 0 had from others in a step", bytes, isFromZero: true))
   }
 
   private func charts(
     _ title: String, _ about: String, _ keys: [Key], form: Chart.Form = .number, isNoisy: Bool = false,
     isFromZero: Bool = false
   ) -> [Chart] {
-    func lines(_ key: Key, color: (_ run: Int) -> Int, name: (ReportedRun) -> String) -> [Chart.Line] {
-      runs.enumerated().compactMap { index, run in
-        key.curve(run.history).map {
-          Chart.Line(name: name(run), color: color(index), curve: $0, deviation: key.deviation(run.history))
-        }
-      }
-    }
-    let charts =
-      runs.count == 1
-      ? [
-        Chart(
-          title, about,
-          keys.enumerated().flatMap { index, key in lines(key, color: { _ in index }, name: { _ in key.name }) },
-          form: form)
-      ]
-      : keys.map { key in
-        Chart(
-          keys.count == 1 ? title : "\(title): \(key.name)", about, lines(key, color: { $0 }, name: \.name), form: form)
-      }
-    return charts.compactMap { chart in
-      guard var chart else { return nil }
+    func chart(_ title: String, _ lines: [Chart.Line?]) -> Chart? {
+      guard var chart = Chart(title, about, lines.compactMap { $0 }, form: form) else { return nil }
       (chart.isNoisy, chart.isFromZero, chart.hasSeveralRuns) = (isNoisy, isFromZero, runs.count > 1)
       return chart
+    }
+    func line(_ key: Key, _ history: RunHistory, _ name: String, _ color: Int) -> Chart.Line? {
+      key.curve(history).map { Chart.Line(name: name, color: color, curve: $0, deviation: key.deviation(history)) }
+    }
+    if runs.count == 1 {
+      return [chart(title, keys.enumerated().map { line($1, runs[0].history, $1.name, $0) })].compactMap { $0 }
+    }
+    return keys.compactMap { key in
+      let title = keys.count == 1 ? title : "\(title): \(key.name)"
+      return chart(title, runs.enumerated().map { line(key, $1.history, $1.name, $0) })
     }
   }
 

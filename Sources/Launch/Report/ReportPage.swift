@@ -1,10 +1,8 @@
 import Dist
 import Foundation
 
-/// A report as one HTML page that needs no other files.
-///
-/// The page's content policy allows only its own style sheet and script, identified by their SHA-256, and the images
-/// that it contains: even a caption that got through unescaped could neither run nor load anything.
+/// A report as one HTML page that needs no other files. Its content policy allows only its own style sheet and script,
+/// by their SHA-256, and its images: even a caption that got through unescaped could neither run nor load anything.
 struct ReportPage {
   let runs: [ReportedRun]
   /// The examples, or the reason why there are none; nil if none were asked for.
@@ -16,8 +14,7 @@ struct ReportPage {
   }
 
   var markup: Markup {
-    let style = Markup(trusted: ReportStyle.sheet)
-    let script = Markup(trusted: ReportScript.source)
+    let (style, script) = (Markup(trusted: ReportStyle.sheet), Markup(trusted: ReportScript.source))
     let sections = sections
     let contents = sections.map { "<li><a href=\"#\($0.id)\">\($0.title)</a></li>" as Markup }
     let bodies = sections.map {
@@ -76,42 +73,33 @@ struct ReportPage {
     let charts = curves.sections
     if !charts.isEmpty {
       let parts = charts.map { "<h3>\($0.title)</h3>\n\(drawn($0.charts))" as Markup }
-      let dashed: Markup? =
-        starts.isEmpty ? nil : "<p class=\"note\">Dotted lines: the run was started again there.</p>"
+      let again: Markup = "<p class=\"note\">Dotted lines: the run was started again there.</p>"
       let smooth: Markup = """
         <p class="note">Pale lines are the logged values, strong ones the mean of a value and its neighbours, \
         a fiftieth of the run on either side.</p>
         """
-      let isSmoothed = charts.contains {
-        $0.charts.contains { $0.isNoisy && $0.lines.contains { $0.curve.smoothed != nil } }
-      }
-      sections.append(("curves", "Curves", "\(isSmoothed ? smooth : nil)\(dashed)\(parts)"))
+      let noisy = charts.flatMap(\.charts).filter(\.isNoisy).flatMap(\.lines)
+      let isSmoothed = noisy.contains { $0.curve.smoothed != nil }
+      sections.append(("curves", "Curves", "\(isSmoothed ? smooth : nil)\(starts.isEmpty ? nil : again)\(parts)"))
     }
     let evaluated = curves.evaluations.filter { $0.lines.contains { $0.curve.finite.count > 1 } }
     let figures = runs.map { EvaluationSection(run: $0, isNamed: runs.count > 1).markup }
     if figures.contains(where: { $0.text != "" }) {
-      sections.append(
-        ("evaluation", "Evaluation", "\(evaluated.isEmpty ? nil : drawn(evaluated))\(figures)"))
+      sections.append(("evaluation", "Evaluation", "\(evaluated.isEmpty ? nil : drawn(evaluated))\(figures)"))
     }
     if let examples { sections.append(("examples", "Retrieval examples", examples)) }
     if runs.count == 1 {
       sections.append(("run", "The run", RunSection(run: runs[0]).markup))
-      if let yaml = runs[0].yaml { sections.append(("file", "Run file", Self.file(yaml))) }
-    } else {
-      sections.append(("differences", "What differs", RunDifferences(runs: runs).markup))
-      for (index, run) in runs.enumerated() {
-        sections.append(("run-\(index + 1)", run.name, RunSection(run: run).markup))
+      if let yaml = runs[0].yaml {
+        let about: Markup = "<p class=\"note\">Resolved: every value that the run had, defaults too.</p>\n"
+        let file: Markup = "<pre class=\"file\" tabindex=\"0\" aria-label=\"Run file\">\(yaml)</pre>\n"
+        sections.append(("file", "Run file", "\(about)\(file)"))
       }
+    } else {
+      sections.append(("differences", "What differs", RunComparison(runs: runs).differences))
+      for (at, run) in runs.enumerated() { sections.append(("run-\(at + 1)", run.name, RunSection(run: run).markup)) }
     }
     return sections
-  }
-
-  private static func file(_ yaml: String) -> Markup {
-    """
-    <p class="note">Resolved: every value that the run had, defaults too.</p>
-    <pre class="file" tabindex="0" aria-label="Run file">\(yaml)</pre>
-
-    """
   }
 
   private var troubles: Markup? {
@@ -121,7 +109,6 @@ struct ReportPage {
     return lines.isEmpty ? nil : "<div class=\"alert\" role=\"note\">\(lines)</div>"
   }
 
-  /// The run's most important figures.
   private func tiles(_ run: ReportedRun) -> Markup {
     let figures = RunFigures(run).list.map { figure in
       let about = [figure.of, figure.about].compactMap { $0 }.joined(separator: ", ")
@@ -129,15 +116,11 @@ struct ReportPage {
     }
     return "<dl class=\"tiles\">\(figures)</dl>"
   }
-}
 
-extension ReportPage {
   /// Writes the page as a whole: a reader sees either the old page or the new one.
   func write(to path: String) throws(ReportError) {
-    try Publish.file(
-      path, raising: ReportError.unwritable,
-      body: { file throws(ReportError) in
-        do throws(FileError) { try file.append(Array(markup.text.utf8)) } catch { throw .unwritable(error) }
-      })
+    do throws(FileError) {
+      try Publish.file(path) { file throws(FileError) in try file.append(Array(markup.text.utf8)) }
+    } catch { throw .unwritable(error) }
   }
 }

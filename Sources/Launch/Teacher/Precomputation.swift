@@ -13,19 +13,23 @@ struct Precomputation {
     try ranks.requireSame("run", run.yaml)
     guard run.usesTeacher else {
       throw UserError(
-        nil, "no term of the run's objective uses a teacher: set teacher, and objective to one that learns from it",
+        "no term of the run's objective uses a teacher: set teacher, and objective to one that learns from it",
         status: .usage)
     }
     guard run.teacher?.cache != nil else {
       throw UserError(
-        nil, "teacher.cache is missing: name the folder for the embeddings, such as --set teacher.cache=caches/teacher",
+        "teacher.cache is missing: name the folder for the embeddings, such as --set teacher.cache=caches/teacher",
         status: .usage)
     }
     let plan = try ThreadPlan.agreed(over: ranks)
     // The last bits of BLAS depend on the number of threads, but embeddings must not depend on a rank's cores.
     let loaders = max(plan.compute + plan.loaders - 1, 1)
     Threads.count = 1
-    let datasets = try distinct(run.data.datasets.map { try Dataset.open($0.path, check: check) })
+    // Rank 0 verifies every byte for all ranks; its error stops them.
+    let check: Dataset.Check = run.data.verify == .checksums && ranks.rank == 0 ? .checksums : .sizes
+    var seen: Set<String> = []
+    let datasets = try run.data.datasets.map { try Dataset.open($0.path, check: check) }
+      .filter { seen.insert($0.fingerprint).inserted }
     for dataset in datasets { try ranks.requireSame("dataset \(dataset.name)", dataset.fingerprint) }
     if plan.compute > 1 {
       log(
@@ -35,7 +39,6 @@ struct Precomputation {
     for run in [run] + run.ofFurtherTeachers { try embed(datasets, as: run, loaders) }
   }
 
-  /// Embeds all datasets by the teacher of `run`.
   private func embed(_ datasets: [Dataset], as run: RunConfig, _ loaders: Int) throws {
     let decided = try decided(run, datasets)
     let run = decided.run
@@ -43,20 +46,17 @@ struct Precomputation {
       return
     }
     // Sharded weights need all ranks together, but here each rank embeds blocks at its own pace.
-    guard model.placement != .sharded else {
+    guard run.teacher?.placement != .sharded else {
       throw UserError(
         model.path,
         "its weights cannot be sharded while its embeddings are precomputed; set teacher.placement to node "
-          + "or replicated: --set teacher.placement=node",
-        status: .usage)
+          + "or replicated: --set teacher.placement=node", status: .usage)
     }
     try ranks.requireSame("teacher", model.identity)
     let weights = try model.load(over: ranks)
-    log(
-      "kinship \(Release.version)  teacher \(model.path) (SHA-256 \(model.sha256)), "
-        + "embedding \(model.config.embedding); "
-        + "\(ranks.size) \(ranks.size == 1 ? "rank" : "ranks") of one compute thread each, BLAS kernel \(BLAS.kernel)"
-    )
+    let about = "teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding)"
+    let used = "\(Figures.count(ranks.size, "rank")) of one compute thread each, BLAS kernel \(BLAS.kernel)"
+    log("kinship \(Release.version)  \(about); \(used)")
     log(weights.text)
     for text in decided.precision { log("precision \(text)") }
     if let note = model.precision.note { log(note) }
@@ -73,7 +73,6 @@ struct Precomputation {
     }
   }
 
-  /// Decides `precision: auto` of the run's teacher. Every rank must call it.
   private func decided(_ run: RunConfig, _ datasets: [Dataset]) throws -> DecidedRun {
     guard let teacher = run.teacher, teacher.precision == .auto, let cache = teacher.cache else {
       return DecidedRun(precomputing: run, on: [], begun: nil)
@@ -87,75 +86,55 @@ struct Precomputation {
       precomputing: run, on: try RankProcessor.all(over: ranks), begun: ComputePrecision(rawValue: begun))
   }
 
-  /// Rank 0 verifies every byte for all ranks; its error stops them.
-  private var check: Dataset.Check { run.data.verify == .checksums && ranks.rank == 0 ? .checksums : .sizes }
-
-  /// Returns the datasets without repetitions.
-  private func distinct(_ datasets: [Dataset]) -> [Dataset] {
-    var seen: Set<String> = []
-    return datasets.filter { seen.insert($0.fingerprint).inserted }
-  }
-
-  private func log(_ line: String) {
-    if ranks.rank == 0 { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) }
-  }
+  private func log(_ line: String) { if ranks.rank == 0 { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) } }
 }
 
-/// Embeds one dataset into its folder of a cache, on all ranks.
-///
-/// The bits of a row depend on the height of the matrix product that computes it. So each part is encoded in blocks of
-/// fixed samples and captions, and whole parts are dealt to the ranks.
+/// Embeds one dataset into its folder of a cache, on all ranks. The bits of a row depend on the height of the matrix
+/// product that computes it: so each part is encoded in blocks of fixed samples and captions, and whole parts are dealt
+/// to the ranks.
 struct DatasetPrecomputation {
   /// The number of captions that are encoded together, and the most crops unless one image has more.
   private static let height = 64
-
   let dataset: Dataset
   let teacher: TeacherEncoder
   let folder: String
   let manifest: CacheManifest
-  /// The number of threads that prepare crops.
   let loaders: Int
   let ranks: Communicator
   let log: (String) -> Void
 
-  /// Every rank must call it.
   func run() throws {
     let start = ContinuousClock.now
     let writer = try CacheWriter(folder, manifest, communicator: ranks)
     for note in writer.notes { log("warning: \(note)") }
     let found = try writer.soundParts()
     let missing = (0..<manifest.partCount).filter { found[$0] == nil }
-    log(
-      "\(dataset.name)  \(dataset.count) images in \(views) \(views == 1 ? "view" : "views"), "
-        + "\(dataset.index.totals.captions) captions, to \(folder): \(manifest.partCount) parts, "
-        + "\(found.count) of them there already")
+    let content = "\(Figures.count(views, "view")), \(dataset.index.totals.captions) captions, to \(folder)"
+    let parts = "\(manifest.partCount) parts, \(found.count) of them there already"
+    log("\(dataset.name)  \(dataset.count) images in \(content): \(parts)")
     if ranks.rank == 0 {
-      try writer.requireSpace(
-        missing.reduce(0) { $0 + writer.bytes(ofPart: $1, captions: captions(ofPart: $1).count) })
+      try writer.requireSpace(missing.reduce(0) { $0 + writer.bytes(ofPart: $1, captions: captions(ofPart: $1).count) })
     }
     let own = stride(from: ranks.rank, to: missing.count, by: ranks.size).map { missing[$0] }
     let written = try write(own, with: writer, all: missing)
-    let whole = try writer.finish(Array(found.values) + written)
+    _ = try writer.finish(Array(found.values) + written)
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     let done = missing.reduce(0) { $0 + manifest.samples(ofPart: $1).count } * views
     if done > 0 {
-      log(
-        "\(dataset.name)  \(done) crops and their captions in \(Figures.duration(seconds)): "
-          + "\(Figures.significant(Double(done) / seconds, 3)) crops a second")
+      let (time, speed) = (Figures.duration(seconds), Figures.significant(Double(done) / seconds, 3))
+      log("\(dataset.name)  \(done) crops and their captions in \(time): \(speed) crops a second")
     }
-    let checked = try SpotCheck(dataset: dataset, teacher: teacher, manifest: whole, writer: writer, ranks: ranks).run()
-    log("\(dataset.name)  complete; \(checked)")
+    log("\(dataset.name)  complete; \(try spotCheck(writer))")
   }
 
-  private var views: Int { manifest.description.views }
+  var views: Int { manifest.description.views }
 
   private func captions(ofPart index: Int) -> Range<Int> {
     let samples = manifest.samples(ofPart: index)
     return dataset.firstCaption(samples.lowerBound)..<dataset.firstCaption(samples.upperBound)
   }
 
-  /// Returns the samples of a part in the blocks in which their crops are encoded. All crops of an image are in one
-  /// block.
+  /// Returns a part's samples in the blocks in which their crops are encoded, all crops of an image together.
   private func blocks(ofPart index: Int) -> [Range<Int>] {
     Self.blocks(manifest.samples(ofPart: index), of: max(Self.height / views, 1))
   }
@@ -181,7 +160,7 @@ struct DatasetPrecomputation {
         for samples in blocks(ofPart: index) {
           guard let block = try loader.next() else { preconditionFailure("a block was planned for each call") }
           defer { loader.recycle(block) }
-          let rows = try teacher.embed(block.images(samples.count * views)) {
+          let rows = try teacher.embed(block.images.samples(0..<samples.count * views)) {
             "the image “\(dataset.key(samples.lowerBound + $0 / views))” of \(dataset.name)"
           }
           try part.write(images: rows, of: samples)
@@ -217,8 +196,115 @@ private struct PrecomputeProgress {
     guard seconds >= next else { return }
     next = seconds + 10
     let share = Double(done) / Double(own)
-    log(
-      "\(dataset)  \(Int(share * 100)) %  \(Figures.significant(share * Double(all) / seconds, 3)) crops a second"
-        + "  \(Figures.duration(seconds / share - seconds)) left")
+    let (speed, left) = (share * Double(all) / seconds, Figures.duration(seconds / share - seconds))
+    log("\(dataset)  \(Int(share * 100)) %  \(Figures.significant(speed, 3)) crops a second  \(left) left")
   }
+}
+
+/// A teacher that embeds crops and captions of datasets in blocks.
+struct TeacherEncoder {
+  struct Crop {
+    let sample: Int
+    let view: Int
+  }
+  let model: CLIP<Float>
+  let input: InputOptions
+  let seed: UInt64
+
+  /// Returns a loader of blocks of at most `height` crops, which `crops` returns for each block.
+  func loader(
+    _ dataset: Dataset, blocks: Int, height: Int, workers: Int, crops: @escaping @Sendable (Int) -> [Crop]
+  ) -> Prefetcher<Crop, ModelInput> {
+    Prefetcher(
+      steps: 0..<blocks, batches: (0..<2).map { _ in ModelInput(rows: height, size: input.image.size) },
+      workers: workers, append: { $1 += crops($0) },
+      worker: { [image = input.image, seed] in
+        let preparation = try ImagePreparation(image, seed: seed)
+        var bytes: [UInt8] = []
+        return { block, row, crop in
+          try dataset.readImage(crop.sample, into: &bytes)
+          do {
+            try preparation.prepareTraining(
+              bytes, sampleID: dataset.sampleID(crop.sample), view: crop.view, into: block.image(row))
+          } catch { throw dataset.cannotPrepare(crop.sample, error) }
+        }
+      })
+  }
+
+  /// Returns unit embeddings [b, d] of prepared images [b, 3, n, n]. Throws with a row's name if it is not finite.
+  func embed(_ images: Tensor<Float>, name: (Int) -> String) throws -> Tensor<Float> {
+    try unit(model.visual.forward(images, mode: .evaluation), name)
+  }
+
+  /// Returns unit embeddings [b, d] of captions, likewise.
+  func embed(_ captions: [String], name: (Int) -> String) throws -> Tensor<Float> {
+    try unit(model.text.forward(TokenBatch(captions.map { input.tokenizer.encode($0) }), mode: .evaluation), name)
+  }
+
+  private func unit(_ features: Tensor<Float>, _ name: (Int) -> String) throws -> Tensor<Float> {
+    try features.requireFinite(0..<features.rows, name)
+    return unitRows(features)
+  }
+}
+
+extension DatasetPrecomputation {
+  private static let checked = 4
+
+  /// Embeds some crops and captions again, one at a time, and compares them with what training would read from the
+  /// cache. If an embedding differs on any rank, all invalidate the cache and throw. Every rank must call it.
+  func spotCheck(_ writer: CacheWriter) throws -> String {
+    let cache = try TeacherCache(writer.folder, wanted: manifest.description, check: .sizes, communicator: ranks)
+    var (largest, failure) = (0.0, "")
+    do {
+      for (item, difference) in try differences(from: cache) {
+        largest = max(largest, difference)
+        // A difference that is NaN is a failure, too.
+        guard failure.isEmpty, !(difference <= tolerance) else { continue }
+        let amount = Figures.significant(difference, 3)
+        failure = "the stored embedding of \(item) differs by \(amount) from what the teacher computes now"
+      }
+    } catch { failure = "\(error)" }
+    if let failure = try ranks.allGather(failure).first(where: { !$0.isEmpty }) {
+      try writer.retract()
+      throw UserError(
+        "teacher cache \(writer.folder)",
+        "\(failure): weights, dataset or cache have changed meanwhile. The cache was invalidated; run kinship "
+          + "precompute again, which computes every part anew")
+    }
+    let worst = try ranks.allReduce(largest, .maximum)
+    let count = 2 * Self.checked * ranks.size
+    return "\(count) embeddings computed again differ by at most \(Figures.significant(worst, 2))"
+  }
+
+  /// Returns the largest difference of an element for each embedding that is computed again.
+  private func differences(from cache: TeacherCache) throws -> [(item: String, difference: Double)] {
+    var random = KeyedRandom(seed: manifest.description.seed, purpose: "spot check", UInt64(ranks.rank))
+    let row = Tensor<Float>(Shape(1, cache.width))
+    var found: [(item: String, difference: Double)] = []
+    func compare(_ item: String, with computed: Tensor<Float>) {
+      found.append((item, zip(row.array, computed.array).map { abs(Double($0) - Double($1)) }.max() ?? 0))
+    }
+    let crops = (0..<(dataset.count == 0 ? 0 : Self.checked)).map { _ in
+      TeacherEncoder.Crop(sample: random.below(dataset.count), view: random.below(views))
+    }
+    let loader = teacher.loader(dataset, blocks: crops.count, height: 1, workers: 1, crops: { [crops[$0]] })
+    for crop in crops {
+      guard let block = try loader.next() else { preconditionFailure("a block was planned for each call") }
+      let item = "the image “\(dataset.key(crop.sample))” of \(dataset.name), view \(crop.view)"
+      try cache.readImage(sample: crop.sample, view: crop.view, into: row)
+      compare(item, with: try teacher.embed(block.images.samples(0..<1)) { _ in item })
+      loader.recycle(block)
+    }
+    let captions = dataset.index.totals.captions
+    for _ in 0..<(captions == 0 ? 0 : Self.checked) {
+      let caption = random.below(captions)
+      let item = "the caption “\(dataset.caption(caption))” of \(dataset.name)"
+      try cache.readText(caption: caption, into: row)
+      compare(item, with: try teacher.embed([dataset.caption(caption)]) { _ in item })
+    }
+    return found
+  }
+
+  /// The largest difference that rounding explains, of stored numbers, which are at most 1, and of matrix products.
+  private var tolerance: Double { manifest.type == .fp32 ? 1e-4 : manifest.type == .fp16 ? 1e-3 : 5e-3 }
 }

@@ -29,14 +29,12 @@ final class Checkpointing {
     run.folder.appending(path: RunFolder.checkpointFolder).path(percentEncoded: false)
   }
 
-  /// Saves and restores the model of another step from now on.
   func replaceStep(_ step: Step<Float>) throws {
     self.step = step
     saved = try SavedRun(run, step.model.config, teacher: saved.teacher, start: saved.start)
   }
 
-  /// True if the last checkpoint is older than the run file allows. The ranks' clocks differ, so only rank 0 decides;
-  /// on all others it is false.
+  /// True on rank 0, whose clock alone counts, if the last checkpoint is older than the run file allows.
   var isDue: Bool {
     guard ranks.rank == 0, let minutes = run.checkpoint.minutes else { return false }
     return (ContinuousClock.now - lastSave) / .seconds(60) >= minutes
@@ -46,26 +44,23 @@ final class Checkpointing {
   func save(after done: Int, passedOver: Int, _ log: RunLog) throws {
     lastSave = .now
     try step.waitForParameters()
-    let optimizer = step.optimizer
+    let (parameters, optimizer, average) = (step.model.parameters, step.optimizer, step.hooks.average)
     let masks = (step.hooks.pruning?.state ?? []).map {
       CheckpointRecord.Array(name: $0.name, shape: [$0.values.count], values: $0.values)
     }
-    let averages = step.hooks.average.map { step.model.parameters.bufferArrays(averages: $0) } ?? []
     var record = try CheckpointRecord(
       step: done, samples: done * run.batch.global, run: saved.text,
-      arrays: step.model.parameters.bufferArrays + averages + masks, version: Release.version, kernel: BLAS.kernel,
-      threads: Threads.count)
+      arrays: parameters.bufferArrays + (average.map { parameters.bufferArrays(averages: $0) } ?? []) + masks,
+      version: Release.version, kernel: BLAS.kernel, threads: Threads.count)
     record.passedOver = passedOver > 0 ? passedOver : nil
     try writer.save(
       CheckpointState(
-        entries: step.model.parameters.entries, values: step.model.parameters.values, ranges: optimizer.ranges,
-        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment, average: step.hooks.average?.values),
-      record)
+        entries: parameters.entries, values: parameters.values, ranges: optimizer.ranges,
+        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment, average: average?.values), record)
     try logFinished(log)
   }
 
-  /// Logs the checkpoints that have been published since the last call. Throws the error of one that could not be
-  /// written.
+  /// Logs the checkpoints published since the last call. Throws the error of one that could not be written.
   func logFinished(_ log: RunLog) throws {
     for saved in try writer.finished() {
       try log.record(saved)
@@ -73,17 +68,14 @@ final class Checkpointing {
     }
   }
 
-  /// Waits until all checkpoints are published, and logs them. Every rank must call it before the job ends, and before
-  /// it looks for the run's checkpoints.
+  /// Publishes and logs all checkpoints. Every rank calls it before the job ends and before any is looked for.
   func finish(_ log: RunLog) throws {
     try writer.wait()
     try logFinished(log)
   }
 
-  /// Fills model, optimizer, masks and moving average from a checkpoint, and returns the number of steps that it has
-  /// done. `log` gets warnings and notes for the user.
-  ///
-  /// - Throws: a `UserError` (exit code 65) if the checkpoint has another vocabulary, teacher, objective or pruning.
+  /// Restores a checkpoint and returns its number of steps; another vocabulary, teacher or objective throws exit code
+  /// 65.
   func restore(_ checkpoint: Checkpoint, log: (String) -> Void) throws -> Int {
     let before = try SavedRun(checkpoint)
     if before.vocabularySHA256 != saved.vocabularySHA256 {
@@ -93,17 +85,16 @@ final class Checkpointing {
           + "SHA-256 \(before.vocabularySHA256)): the same ids would mean other words")
     }
     try requireSameTeacher(before.teacher, checkpoint, log: log)
-    let entries = step.model.parameters.entries
     try requireSameObjective(checkpoint)
-    try checkpoint.readValues(entries, into: step.model.parameters.values, over: ranks)
-    try step.model.parameters.readBuffers(from: checkpoint)
+    let (parameters, optimizer) = (step.model.parameters, step.optimizer)
+    try checkpoint.readValues(parameters.entries, into: parameters.values, over: ranks)
+    try parameters.readBuffers(from: checkpoint)
     try checkpoint.readMoments(
-      entries, ranges: step.optimizer.ranges, first: step.optimizer.firstMoment, second: step.optimizer.secondMoment)
+      parameters.entries, ranges: optimizer.ranges, first: optimizer.firstMoment, second: optimizer.secondMoment)
     try restoreAverage(checkpoint, log: log)
     let record = checkpoint.manifest.record
     // The optimizer restarts when the model is cut.
-    let cut = Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil }
-    step.optimizer.step = record.step - (cut ?? 0)
+    optimizer.step = record.step - (Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil } ?? 0)
     let arrays = Dictionary(record.arrays.map { ($0.name, $0.values) }) { first, _ in first }
     if let missing = step.hooks.pruning?.restore(arrays, step: record.step), !missing.isEmpty {
       throw UserError(
@@ -116,7 +107,6 @@ final class Checkpointing {
     return record.step
   }
 
-  /// Warns if the resumed run will not compute the same numbers as the run that wrote the checkpoint.
   private func warnOfOtherNumbers(_ manifest: CheckpointManifest, log: (String) -> Void) {
     let record = manifest.record
     let differences = [
@@ -126,12 +116,11 @@ final class Checkpointing {
       record.samples == record.step * run.batch.global
         ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
     ].compactMap { $0 }
-    if !differences.isEmpty {
-      log("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
-    }
+    guard !differences.isEmpty else { return }
+    log("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
   }
 
-  /// Restores the moving average. If the checkpoint has none, the average starts with the checkpoint's weights.
+  /// Restores the moving average, which starts with the checkpoint's weights if the checkpoint has none.
   private func restoreAverage(_ checkpoint: Checkpoint, log: (String) -> Void) throws {
     guard let average = step.hooks.average else {
       if checkpoint.manifest.isAveraged {
@@ -148,7 +137,7 @@ final class Checkpointing {
     try parameters.readBuffers(from: checkpoint, averaged: true, into: average.bufferValues)
   }
 
-  /// Refuses a checkpoint that was trained with another teacher: a run with one name must not mix two teachers.
+  /// Refuses another teacher: a run with one name must not mix two.
   private func requireSameTeacher(_ before: SavedTeacher?, _ checkpoint: Checkpoint, log: (String) -> Void) throws {
     guard before?.weights != saved.teacher?.weights else { return }
     if let before, let now = saved.teacher {
@@ -157,9 +146,8 @@ final class Checkpointing {
         "was trained with the teacher \(before.text), and teacher.model is \(now.text); go on with the "
           + "teacher that it had, or start another run")
     }
-    log(
-      "warning: \(checkpoint.folder) was trained \(before == nil ? "without" : "with") a teacher; this run goes on "
-        + (before == nil ? "with one" : "without"))
+    let (was, goesOn) = before == nil ? ("without", "with one") : ("with", "without")
+    log("warning: \(checkpoint.folder) was trained \(was) a teacher; this run goes on \(goesOn)")
   }
 
   /// Refuses a checkpoint whose objective has other parameters of its own, such as heads and scales.
@@ -168,9 +156,8 @@ final class Checkpointing {
     let before = own(checkpoint.manifest.parameters.map(\.name))
     let now = own(step.model.parameters.entries.map(\.name))
     guard before != now else { return }
-    let differences = [("has", before.subtracting(now)), ("lacks", now.subtracting(before))].compactMap { word, names in
-      names.isEmpty ? nil : "\(word) \(names.sorted().joined(separator: ", "))"
-    }
+    let differences = [("has", before.subtracting(now)), ("lacks", now.subtracting(before))]
+      .filter { !$1.isEmpty }.map { "\($0) \($1.sorted().joined(separator: ", "))" }
     throw UserError(
       checkpoint.folder,
       "was trained with another objective: it \(differences.joined(separator: " and ")); go on with the "

@@ -8,18 +8,15 @@ final class GradientSync<S: Scalar> {
   let communicator: Communicator
   /// The slices of the arena that this rank owns, in ascending order.
   let ownRanges: [Range<Int>]
-  /// Seconds that forward passes have waited for parameters.
   private(set) var waited = 0.0
-
-  private let buckets: BucketExchange<S>
+  /// Whether it overlaps may change between steps, once the parameters have arrived; the numbers are the same.
+  let buckets: BucketExchange<S>
   private let model: CLIP<S>
-  /// The buckets of each unit, and the number of units that each bucket belongs to. The parameters of a unit are read
-  /// together, and their gradients become ready together.
+  /// The buckets of each unit, whose parameters are read together, and the number of units of each bucket.
   private let bucketsOfUnit: [[Int]]
   private let unitsOfBucket: [Int]
   /// True for each bucket that holds only frozen parameters and never travels.
   private let isFrozen: [Bool]
-  /// The units of the towers without a backward pass.
   private let frozenUnits: [Int]
   /// The number of units of each bucket that are not ready yet in the backward under way; nil between two steps.
   private var missing: [Int]?
@@ -27,17 +24,7 @@ final class GradientSync<S: Scalar> {
   /// The rows of the token embedding that a step touches, and a mark for each row, which is clear between two steps.
   private var touched: [Int] = []
   private var isTouched: [Bool]
-
-  /// True if gradients and parameters travel while the towers compute; the numbers are the same either way. It may
-  /// change between steps, once the parameters have arrived.
-  var overlaps: Bool {
-    get { buckets.overlaps }
-    set { buckets.overlaps = newValue }
-  }
-
-  /// The reduced gradient of the slices that this rank owns, end to end.
   var own: Tensor<S> { buckets.own }
-
   /// The bytes that this rank has received from others, in buckets and in other collectives.
   var received: Int { communicator.ledger.received + buckets.received }
 
@@ -74,8 +61,6 @@ final class GradientSync<S: Scalar> {
     for stages in [model.visual.stages, model.text.stages] { (stages.willRun, stages.gradientsReady) = (nil, nil) }
   }
 
-  // MARK: Gradients
-
   /// Marks the rows of the token embedding that a step with these captions touches: no others have a gradient.
   func markTouched(_ captions: [[Int32]]) {
     touched.removeAll(keepingCapacity: true)
@@ -87,15 +72,13 @@ final class GradientSync<S: Scalar> {
     buckets.markTouched(touched)
   }
 
-  /// Starts the reduction: stages leave as they become ready. The parameters outside the towers are ready now, and so
-  /// are the towers without a backward pass.
+  /// Starts the reduction with the parameters outside the towers, and with towers that have no backward pass.
   func beginReduction() {
     missing = unitsOfBucket
     ready(bucketsOfUnit.count - 1)
     for unit in frozenUnits.reversed() { ready(unit) }
   }
 
-  /// Reduces all that has not left yet and waits for every sum.
   func finishReduction() throws {
     if missing == nil { beginReduction() }
     for bucket in buckets.plan.buckets.indices.reversed() where missing?[bucket] ?? 0 > 0 { reduce(bucket) }
@@ -111,14 +94,10 @@ final class GradientSync<S: Scalar> {
     }
   }
 
-  private func reduce(_ bucket: Int) {
-    if !isFrozen[bucket] { buckets.reduce(bucket) }
-  }
+  private func reduce(_ bucket: Int) { if !isFrozen[bucket] { buckets.reduce(bucket) } }
 
-  // MARK: Values
-
-  /// Starts to gather the updated parameters from their owners, in the order in which the next forward reads them. The
-  /// logit scale has arrived on return. With `all`, frozen parameters are gathered too.
+  /// Starts to gather the updated parameters (with `all`, frozen ones too) in the order of the next forward. On return
+  /// the logit scale has arrived.
   func gather(all: Bool = false) throws {
     var begun: Set<Int> = []
     let scale = buckets.plan.buckets(in: [model.logitScale.extent])
@@ -134,8 +113,7 @@ final class GradientSync<S: Scalar> {
     if let failure { throw failure }
   }
 
-  /// Waits for the parameters outside the towers, which the loss reads. Throws the error that the forward, which cannot
-  /// throw, has met.
+  /// Waits for the parameters outside the towers, which the loss reads. Throws the error that the forward has met.
   func waitForObjective() throws {
     if let failure { throw failure }
     try buckets.waitForValues(bucketsOfUnit[bucketsOfUnit.count - 1])
@@ -143,15 +121,12 @@ final class GradientSync<S: Scalar> {
 
   private func willRun(_ unit: Int) {
     guard failure == nil else { return }
-    clock(&waited) {
-      do { try buckets.waitForValues(bucketsOfUnit[unit]) } catch { failure = error }
-    }
+    clock(&waited) { do { try buckets.waitForValues(bucketsOfUnit[unit]) } catch { failure = error } }
   }
 }
 
 extension ParameterStore {
-  /// Cuts the arena into buckets. The token embedding has its own, since a step touches few of its rows, and so has the
-  /// logit scale, which is wanted first.
+  /// Cuts the arena into buckets. The token embedding, whose rows are sparse, and the logit scale have their own.
   func bucketPlan(ranks: Int, mebibytes: Double) -> BucketPlan {
     BucketPlan(
       entries.map { .init($0.extent, isAlone: [CLIPConfig.tokenEmbedding, CLIPConfig.logitScale].contains($0.name)) },
@@ -162,7 +137,6 @@ extension ParameterStore {
 /// The ranks of a job as the losses see them: Model's protocol over Dist's communicator.
 struct JobRanks<S: Scalar>: Ranks {
   let communicator: Communicator
-
   func allGather(_ local: Tensor<S>, into all: Tensor<S>) throws { try communicator.allGather(rows: local, into: all) }
   func allReduce(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers) }
   func allReduceMaximum(_ numbers: inout [Double]) throws { try communicator.allReduce(&numbers, .maximum) }

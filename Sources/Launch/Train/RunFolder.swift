@@ -1,30 +1,25 @@
 import Dist
 import Foundation
+import Model
 import Settings
 
 /// The folder of a run: `run.yaml` (the resolved run), `log.jsonl`, and `checkpoints`.
 enum RunFolder {
   static let runFile = "run.yaml"
   static let checkpointFolder = "checkpoints"
-
   /// Returns the folder of the moving average of a run's weights in open_clip's form.
   static func average(of run: RunConfig) -> URL { run.folder.appending(path: "ema", directoryHint: .isDirectory) }
 
-  /// Creates the run's folder and writes the resolved run file into it. Returns the changes of the run file since the
-  /// run was last started, such as `optimizer.learning_rate: 0.001, was 0.0005`.
-  ///
-  /// - Throws: a `UserError`, with exit code 64 if the folder holds a run that is not resumed, and 74 if it cannot be
-  ///   created.
+  /// Creates the run's folder with its run file, and returns the changes since the last start, such as
+  /// `optimizer.learning_rate: 0.001, was 0.0005`. Throws 64 if the folder holds a run that is not resumed, else 74.
   static func create(_ run: RunConfig, resuming: Bool) throws -> [String] {
-    let files = FileManager.default
-    let folder = run.folder
+    let (files, folder) = (FileManager.default, run.folder)
     let file = folder.appending(path: runFile)
     let holdsRun = [runFile, RunLog.fileName, checkpointFolder].contains {
       files.fileExists(atPath: folder.appending(path: $0).path)
     }
     if holdsRun, !resuming {
       throw UserError(
-        nil,
         "\(folder.relativePath) holds a run already; go on with it (--resume latest), or start another (--set name=…)",
         status: .usage)
     }
@@ -35,12 +30,12 @@ enum RunFolder {
       return before.map { differences(from: $0, to: run) } ?? []
     } catch {
       throw UserError(
-        nil, "cannot make the run's folder \(folder.relativePath): \(error.systemReason); change output or name",
+        "cannot make the run's folder \(folder.relativePath): \(error.systemReason); change output or name",
         status: .inputOutput)
     }
   }
 
-  /// Does the same on rank 0 for all ranks. Every rank must call it; the folder exists when it returns.
+  /// Does so on rank 0 for all ranks, which must all call it; the folder exists when it returns.
   static func create(_ run: RunConfig, resuming: Bool, over ranks: Communicator) throws -> [String] {
     try ranks.broadcast { try create(run, resuming: resuming) }
   }
@@ -61,7 +56,6 @@ enum RunFolder {
 }
 
 extension RunTree {
-  /// The texts of all scalars by their dotted paths.
   var leaves: [String: String] {
     var found: [String: String] = [:]
     func walk(_ tree: RunTree, _ path: String) {
@@ -74,4 +68,67 @@ extension RunTree {
     walk(self, "")
     return found
   }
+}
+
+/// The run as its checkpoints store it: enough to resume it, and to use its model without the run file.
+struct SavedRun: Codable {
+  /// The key of this description in the metadata of files that are made from a checkpoint.
+  static let key = "kinship_run"
+  var run: String
+  /// The model's sizes in open_clip's JSON.
+  var model: String
+  var image: ImageOptions
+  /// The vocabulary's path in the run file, and its checksum.
+  var vocabulary: String
+  var vocabularySHA256: String
+  var teacher: SavedTeacher?
+  /// The source of the initial weights; nil if all of them were drawn at random.
+  var start: SavedStart?
+
+  init(_ run: RunConfig, _ config: CLIPConfig, teacher: SavedTeacher?, start: SavedStart?) throws {
+    self.run = run.yaml
+    model = String(decoding: try config.json, as: UTF8.self)
+    image = run.image.sized(config.vision.imageSize)
+    (vocabulary, vocabularySHA256) = (run.vocabulary, try SHA256.ofFile(run.vocabulary))
+    (self.teacher, self.start) = (teacher, start)
+  }
+
+  init(_ checkpoint: Checkpoint) throws { try self.init(json: checkpoint.manifest.record.run, in: checkpoint.folder) }
+
+  /// Reads the run from the metadata of a file made from a checkpoint; nil if the metadata has none.
+  init?(in file: any NamedTensors) throws {
+    guard let json = file.metadata[Self.key] else { return nil }
+    try self.init(json: json, in: file.path)
+  }
+
+  private init(json: String, in path: String) throws {
+    do { self = try JSONDecoder().decode(SavedRun.self, from: Data(json.utf8)) } catch {
+      throw UserError(path, "its description of the run cannot be understood: \(error)")
+    }
+  }
+
+  var text: String { get throws { try jsonText() } }
+  /// The scalars of the run file by their dotted paths; empty if it cannot be parsed.
+  var settings: [String: String] { RunFolder.settings(run) ?? [:] }
+  var name: String { settings["name"] ?? "" }
+}
+
+/// A run's teachers as its checkpoints store them.
+struct SavedTeacher: Codable, Equatable {
+  /// The path of the first teacher's weights in the run file, and their checksum.
+  var path: String
+  var sha256: String
+  var ensemble: [SavedTeacher]?
+  private var all: [SavedTeacher] { [self] + (ensemble ?? []) }
+  var weights: [String] { all.map(\.sha256) }
+  var text: String { all.map { "\($0.path) (SHA-256 \($0.sha256))" }.joined(separator: " with ") }
+}
+
+/// The source of a run's initial weights as its checkpoints store it.
+struct SavedStart: Codable, Equatable {
+  /// The key under `init` that names the source.
+  var key: String
+  var path: String
+  /// The checksum of the file of weights, of the list of its shards' checksums, or of a checkpoint's manifest.
+  var sha256: String
 }

@@ -6,28 +6,20 @@ import Tensor
 /// The steps of a run, and what happens between them: the log, checkpoints, evaluations, and requests to stop.
 final class TrainLoop {
   private typealias Loader = Prefetcher<Sampler.Draw, TrainingBatch>
-
   private let inputs: TrainingInputs
   private var state: TrainState
   private let teacher: (any TeacherSource)?
   private let loaders: Int
   private let log: RunLog
   private var nonFinite: NonFiniteCount
-  /// The measured seconds of the steps.
   private(set) var seconds = StepTimes()
-  /// This rank's rows of each global batch.
   private let rows: Range<Int>
   private var run: RunConfig { inputs.run }
   private var ranks: Communicator { inputs.ranks }
 
-  /// - Parameter loaders: the number of threads that prepare batches.
   init(_ inputs: TrainingInputs, _ state: TrainState, teacher: (any TeacherSource)?, loaders: Int, log: RunLog) {
-    self.inputs = inputs
-    self.state = state
-    self.teacher = teacher
-    self.loaders = loaders
-    self.log = log
-    nonFinite = NonFiniteCount(inputs.run.nonFinite)
+    (self.inputs, self.state, self.teacher, self.loaders, self.log) = (inputs, state, teacher, loaders, log)
+    nonFinite = NonFiniteCount(config: inputs.run.nonFinite)
     rows = inputs.ranks.slice(of: inputs.run.batch.global)
   }
 
@@ -37,25 +29,21 @@ final class TrainLoop {
     return state.step.model
   }
 
-  /// Replaces the model's weights for good by their moving average, and returns the model; nil if no average is kept.
-  /// Every rank must call it.
+  /// Returns the model with its moving average for good; nil if none is kept. Every rank must call it.
   func averagedModel() throws -> CLIP<Float>? {
     guard state.step.hooks.average != nil else { return nil }
     try state.step.exchangeAverage()
     return state.step.model
   }
 
-  /// Trains to the end, and returns nil; or returns the signal that stopped the run, with everything saved. Every rank
-  /// must call it.
+  /// Trains to the end (nil), or to the signal that stopped the run, with everything saved. Every rank must call it.
   func train() throws -> String? {
     while true {
       do {
         let signal = try runSteps()
         try state.checkpointing.finish(log)
         return signal
-      } catch let error as NonFiniteError where run.nonFinite.policy == .rewind {
-        try rewind(error)
-      }
+      } catch let error as NonFiniteError where run.nonFinite.policy == .rewind { try rewind(error) }
     }
   }
 
@@ -83,8 +71,7 @@ final class TrainLoop {
       let (stop, isDue) = try StopRequest.agreed(over: ranks, isDue: state.checkpointing.isDue)
       if let report { try log.record(report, atOnce: stop != nil) }
       try state.checkpointing.logFinished(log)
-      let isSaved =
-        run.checkpoint.every.map { done % $0 == 0 } ?? false || isDue || done == inputs.steps || stop != nil
+      let isSaved = run.checkpoint.every.map { done % $0 == 0 } ?? false || isDue || done == inputs.steps || stop != nil
       if isSaved { try save(done) }
       if let stop, done < inputs.steps { return try stopped(by: stop, after: done) }
       guard evaluationsDue(after: done) > 0, let signal = try evaluate(at: done) else { continue }
@@ -94,7 +81,6 @@ final class TrainLoop {
     return nil
   }
 
-  /// Allocates the memory that captions need.
   private func reserve() {
     state.step.towers.reserve(inputs.data.captions(about: 1024), rows: rows.count, of: run.batch.global)
     teacher?.reserve(inputs.data.captions(about: 1024, teachers: true), rows: rows.count)
@@ -103,11 +89,10 @@ final class TrainLoop {
   private func stopped(by signal: String, after done: Int) throws -> String {
     Progress.enter(.saving, after: done)
     try state.checkpointing.finish(log)
-    log.printStopped(by: signal, after: done)
+    log.print(RunLog.stopped(by: signal, after: done))
     return signal
   }
 
-  /// Runs step `number`, and returns nil if its update was skipped.
   private func runOrSkip(_ number: Int, _ loader: Loader) throws -> StepReport? {
     do {
       let report = try runStep(number, loader)
@@ -146,13 +131,12 @@ final class TrainLoop {
     let step = state.step
     let learningRate = inputs.schedule.learningRate(at: number)
     step.objective.options = run.objective.at(number)
-    var teacherSeconds: Double?
-    if let teacher {
+    let teacherSeconds = try teacher.map { teacher in
       var seconds = 0.0
       try clock(&seconds, "teacher") {
         try inputs.ensemble.embed(batch, first: teacher, rows, of: run.batch.global, into: step.objective)
       }
-      teacherSeconds = seconds
+      return seconds
     }
     let outcome = try step.run(
       StepBatch(
@@ -161,51 +145,42 @@ final class TrainLoop {
     let done = number + 1
     return StepReport(
       step: done, steps: inputs.steps,
-      epoch: Double(done + state.passedOver) / Double(inputs.data.sampler.stepsPerEpoch),
-      objective: outcome.report, learningRate: learningRate, logitScale: outcome.logitScale, clamped: outcome.clamped,
-      gradientNorm: outcome.gradientNorm, received: outcome.received, pruning: outcome.pruning,
-      samples: run.batch.global, seconds: (ContinuousClock.now - begin) / .seconds(1),
+      epoch: Double(done + state.passedOver) / Double(inputs.data.sampler.stepsPerEpoch), outcome: outcome,
+      learningRate: learningRate, samples: run.batch.global, seconds: (ContinuousClock.now - begin) / .seconds(1),
       dataSeconds: loader.waited - before, teacherSeconds: teacherSeconds)
   }
 
   private func save(_ done: Int) throws {
     Progress.enter(.saving, after: done)
-    try Trace.span("checkpoint", .data) {
-      try state.checkpointing.save(after: done, passedOver: state.passedOver, log)
-    }
+    try Trace.span("checkpoint", .data) { try state.checkpointing.save(after: done, passedOver: state.passedOver, log) }
   }
 
-  /// Returns the number of evaluations that are due after `done` steps.
   private func evaluationsDue(after done: Int) -> Int {
     let isDue = done == inputs.steps || run.evaluate.every.map { done % $0 == 0 } ?? false
     return isDue ? run.evaluate.evaluations.count * run.evaluatedAverages.count : 0
   }
 
-  /// Evaluates the model, its average, or both; returns the signal that ended the evaluation early, if any.
+  /// Evaluates the model, its average, or both; returns the signal that ended it early, if any.
   private func evaluate(at done: Int) throws -> String? {
     Progress.enter(.evaluating, after: done)
-    try state.step.waitForParameters()
+    let step = state.step
+    try step.waitForParameters()
     for averaged in run.evaluatedAverages {
-      if averaged { try state.step.exchangeAverage() }
-      let signal = try evaluateOnce(at: done, averaged: averaged)
-      if averaged { try state.step.exchangeAverage() }
+      if averaged { try step.exchangeAverage() }
+      let evaluate = { [inputs, log] in
+        try Trace.span("evaluation", .compute) {
+          try inputs.evaluations.run(step.model, averaged: averaged, at: done, over: inputs.ranks, log)
+        }
+      }
+      var signal: String?
+      do {
+        // A model that is being pruned is evaluated as the model to which it would be cut now.
+        if let pruning = step.hooks.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
+      } catch let interruption as StopRequest.Interruption { signal = interruption.signal }
+      if averaged { try step.exchangeAverage() }
       if let signal { return signal }
     }
     return nil
-  }
-
-  private func evaluateOnce(at done: Int, averaged: Bool) throws -> String? {
-    let model = state.step.model
-    let evaluate = { [inputs, log] in
-      try Trace.span("evaluation", .compute) {
-        try inputs.evaluations.run(model, averaged: averaged, at: done, over: inputs.ranks, log)
-      }
-    }
-    do {
-      // A model that is being pruned is evaluated as the model to which it would be cut now.
-      if let pruning = state.step.hooks.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
-      return nil
-    } catch let interruption as StopRequest.Interruption { return interruption.signal }
   }
 }
 
@@ -216,9 +191,7 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
   let norm: Double
   /// A text for each rank whose own features, teacher rows or gradients are not finite.
   let origins: [String]
-  /// The reason why the run ends although its policy is to skip or rewind.
   var limit: String?
-
   var isShared: Bool { true }
   var status: ExitStatus { .notFinite }
   var description: String {
@@ -232,32 +205,26 @@ struct NonFiniteError: ExitCoded, CustomStringConvertible {
     return error
   }
 
-  /// The numbers, and the ranks where they arose.
   var finding: String {
-    let place =
-      origins.isEmpty
-      ? "no rank's own numbers are at fault: the sum over ranks overflowed" : origins.joined(separator: "; ")
+    let overflow = "no rank's own numbers are at fault: the sum over ranks overflowed"
+    let place = origins.isEmpty ? overflow : origins.joined(separator: "; ")
     let terms = report.terms.filter { !$0.value.isFinite }.map { "\($0.name) \($0.value)" }
     let loss = "\(report.total)" + (terms.isEmpty ? "" : " (\(terms.joined(separator: ", ")))")
     return "step \(step): loss \(loss), gradient norm \(norm): not finite (\(place))"
   }
 }
 
-/// Counts the steps whose loss or gradient norm was not finite, up to the limit of `non_finite`. The counts are the
-/// same on every rank, because the loss and the norm are.
+/// Counts the steps whose loss or gradient norm was not finite, up to `non_finite.limit`, alike on every rank.
 struct NonFiniteCount {
   let config: NonFiniteConfig
   /// The number of steps skipped in a row, and since the start.
   private(set) var skipped = 0
   private(set) var skippedInAll = 0
   /// The checkpoint to which the run was last rewound, and how many times in a row.
-  private var rewound: (step: Int, times: Int) = (-1, 0)
-
-  init(_ config: NonFiniteConfig) { self.config = config }
-
+  fileprivate var rewound: (step: Int, times: Int) = (-1, 0)
   mutating func didSucceed() { skipped = 0 }
 
-  /// Counts a step that is skipped, and returns the log's line about it. Throws the error if the limit is reached.
+  /// Counts a skipped step and returns the log's line about it. Throws the error if the limit is reached.
   mutating func skip(_ error: NonFiniteError) throws -> String {
     guard skipped < config.limit else {
       throw error.limited("\(skipped) steps in a row were skipped before it (non_finite.limit)")
@@ -267,8 +234,7 @@ struct NonFiniteCount {
     return "\(error.finding); the update is skipped (\(skipped) in a row, \(skippedInAll) since the start)"
   }
 
-  /// Counts a return to the checkpoint of `step`, and returns the log's line about it. Throws the error if the limit is
-  /// reached.
+  /// Counts a return to the checkpoint of `step`, likewise.
   mutating func rewind(_ error: NonFiniteError, to step: Int) throws -> String {
     let times = rewound.step == step ? rewound.times : 0
     guard times < config.limit else {
@@ -276,7 +242,85 @@ struct NonFiniteCount {
     }
     rewound = (step, times + 1)
     let batches = error.step - step
-    return "\(error.finding); going back to step \(step), and skipping the "
-      + (batches == 1 ? "batch after it" : "\(batches) batches after it")
+    let skipped = batches == 1 ? "batch after it" : "\(batches) batches after it"
+    return "\(error.finding); going back to step \(step), and skipping the \(skipped)"
+  }
+}
+
+/// The state that training changes: the model, its optimizer and masks, and the position in the run.
+struct TrainState {
+  private(set) var step: Step<Float>
+  let checkpointing: Checkpointing
+  /// The number of steps that had been done when the run started, or to which it was rewound.
+  private(set) var startStep: Int
+  /// The number of batches that were skipped by rewinding: the data are so far ahead of the steps.
+  private(set) var passedOver: Int
+  let initialization: (any Initialization)?
+  private let inputs: TrainingInputs
+
+  /// Allocates the state, and restores it from a checkpoint or initializes it. Every rank must call it.
+  init(_ inputs: TrainingInputs, from checkpoint: Checkpoint?, log: (String) -> Void) throws {
+    self.inputs = inputs
+    let config = try inputs.config(in: checkpoint)
+    step = try Self.prepare(config, inputs)
+    if let pruning = inputs.pruning, !pruning.isCut(after: checkpoint?.manifest.record.step ?? 0) {
+      step.hooks.pruning = pruning.masks(of: step.model)
+    }
+    initialization = checkpoint == nil ? try inputs.initialization(for: config) : nil
+    checkpointing = try Checkpointing(
+      run: inputs.run, step: step, teacher: inputs.ensemble.saved(with: inputs.teacher),
+      start: checkpoint.map { try SavedRun($0).start } ?? initialization?.saved, ranks: inputs.ranks)
+    startStep = if let checkpoint { try checkpointing.restore(checkpoint, log: log) } else { 0 }
+    passedOver = checkpoint?.manifest.record.passedOver ?? 0
+    guard startStep <= inputs.steps else {
+      throw UserError(
+        "the checkpoint has \(startStep) steps done and the run has \(inputs.steps): raise steps or epochs, or resume "
+          + "from an earlier one", status: .usage, isShared: true)
+    }
+    if checkpoint == nil {
+      step.model.initialize(seed: inputs.run.seed)
+      try initialization?.apply(to: step.model)
+      step.hooks.average?.begin()
+    }
+  }
+
+  private static func prepare(_ config: CLIPConfig, _ inputs: TrainingInputs) throws -> Step<Float> {
+    let (model, objective) = inputs.student(config)
+    let (run, ranks) = (inputs.run, inputs.ranks)
+    model.parameters.allocate(gradients: true)
+    if run.model.syncBatchNorm { model.visual.synchronize(over: JobRanks(communicator: ranks)) }
+    return try Step(
+      model, objective,
+      .init(
+        optimizer: inputs.optimizer.options, clipNorm: inputs.optimizer.clipNorm,
+        microBatchSize: run.batch.microBatchSize, reduce: run.reduce, frozen: inputs.frozen,
+        average: run.ema?.options), communicator: ranks)
+  }
+
+  /// Restores a checkpoint; the data continue after the batch of step `failed`. Every rank must call it.
+  mutating func rewind(to checkpoint: Checkpoint, failed: Int) throws {
+    let batches = failed + passedOver
+    try step.waitForParameters()
+    if step.hooks.pruning == nil, let pruning = inputs.pruning, !pruning.isCut(after: checkpoint.manifest.record.step) {
+      self = try TrainState(inputs, from: checkpoint) { _ in }
+    } else {
+      startStep = try checkpointing.restore(checkpoint) { _ in }
+    }
+    passedOver = batches - startStep
+  }
+
+  /// Replaces a pruned model by the smaller one that its masks leave, whose optimizer restarts, the same on every rank.
+  /// Returns the log's line about it, or nil if the model has no masks.
+  mutating func cut() throws -> String? {
+    guard let pruning = step.hooks.pruning else { return nil }
+    let masks = pruning.masks
+    try step.waitForParameters()
+    let smaller = try Self.prepare(pruning.masked.cutConfig(masks.expected), inputs)
+    pruning.masked.cut(masks.expected, into: smaller.model)
+    smaller.hooks.average?.begin()
+    let text = Pruning.text(step.model, smaller.model, masks.sparsity(of: masks.expected))
+    step = smaller
+    try checkpointing.replaceStep(smaller)
+    return text
   }
 }

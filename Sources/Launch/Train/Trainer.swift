@@ -10,19 +10,10 @@ struct Trainer {
   let ranks: Communicator
   /// The processors for which a run is planned; nil: those of the ranks.
   var processors: [RankProcessor]?
-  /// The header's lines about `precision: auto`, after it has been decided.
-  private(set) var precision: [String] = []
+  var precision: [String] = []
 
-  init(run: RunConfig, ranks: Communicator, processors: [RankProcessor]? = nil) {
-    self.run = run
-    self.ranks = ranks
-    self.processors = processors
-  }
-
-  /// Trains; with `dryRun`, only prints what the run would be. Every rank must call it.
-  ///
-  /// - Parameter trace: the prefix of the ranks' trace files; nil: no trace.
-  /// - Returns: `done`, or `tryAgain` after a signal, with everything saved.
+  /// Trains; with `dryRun`, only prints what the run would be. Every rank must call it. `trace` is the prefix of the
+  /// trace files. Returns `done`, or `tryAgain` after a signal, with everything saved.
   func train(resume: Resume?, dryRun: Bool, trace: String? = nil) throws -> ExitStatus {
     try ranks.requireSame("program", Machine.programSHA256)
     try ranks.requireSame(
@@ -36,21 +27,17 @@ struct Trainer {
     }
     var notes: [String] = []
     let checkpoint = try Checkpointing.find(resume, of: run, over: ranks) { notes.append($0) }
-    return try decided(resuming: checkpoint).train(
-      from: checkpoint, isResumed: resume != nil, plan, notes: notes, trace: trace)
+    return try decided(resuming: checkpoint).train(from: checkpoint, resume != nil, plan, notes: notes, trace: trace)
   }
 
-  /// Returns the trainer of the same run with every `precision: auto` decided. Every rank must call it.
   private func decided(resuming checkpoint: Checkpoint? = nil) throws -> Trainer {
     let decided = try DecidedRun(run, resuming: checkpoint, on: processors, over: ranks)
-    var trainer = Trainer(run: decided.run, ranks: ranks, processors: processors)
-    trainer.precision = decided.precision
-    return trainer
+    return Trainer(run: decided.run, ranks: ranks, processors: processors, precision: decided.precision)
   }
 
   /// Trains a run whose precision is decided. `notes` are lines about the checkpoint, which the log will print.
   private func train(
-    from checkpoint: Checkpoint?, isResumed: Bool, _ plan: ThreadPlan, notes: [String], trace: String?
+    from checkpoint: Checkpoint?, _ isResumed: Bool, _ plan: ThreadPlan, notes: [String], trace: String?
   ) throws -> ExitStatus {
     var notes = notes
     let inputs: TrainingInputs
@@ -59,17 +46,14 @@ struct Trainer {
       try StopRequest.check(over: ranks)
     } catch let stop as StopRequest.Interruption {
       // No folder has been created yet, so the same command can simply be started again.
-      if ranks.rank == 0 {
-        FileHandle.standardOutput.write(Data("\(RunLog.stopped(by: stop.signal, after: 0))\n".utf8))
-      }
+      let line = RunLog.stopped(by: stop.signal, after: 0)
+      if ranks.rank == 0 { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) }
       return .tryAgain
     }
     var preview = try preview(of: inputs, inputs.config(in: checkpoint), plan)
     // The estimate is for the precision that is computed: fp32 if a processor has no products in bf16.
     preview.shape.run.precision = PrecisionChoice(inputs.precision.used)
-    if let teacher = inputs.teacher {
-      preview.shape.run.teacher?.precision = PrecisionChoice(teacher.precision.used)
-    }
+    if let teacher = inputs.teacher { preview.shape.run.teacher?.precision = PrecisionChoice(teacher.precision.used) }
     let weights = inputs.weights
     preview.shape.measureProgram(beside: weights, over: ranks)
     let teacher: (any TeacherSource)? =
@@ -77,8 +61,7 @@ struct Trainer {
       ?? weights.map { LiveTeacher($0.model, microBatchSize: inputs.teacher?.microBatchSize, sharded: $0.sharded) }
     let state = try TrainState(inputs, from: checkpoint) { notes.append($0) }
     let changes = try RunFolder.create(run, resuming: isResumed, over: ranks)
-    if let weights { preview.notes.append(weights.text) }
-    if let pruning = inputs.pruning { preview.notes.append(pruning.text) }
+    preview.notes += [weights?.text, inputs.pruning?.text].compactMap { $0 }
     let facts = try RunHeader(preview, over: ranks).print()
     let log = try RunLog(
       in: run.folder, run.log, scheduled: run.objective.scheduledTerms, from: state.startStep, changes: changes,
@@ -100,7 +83,7 @@ struct Trainer {
     return .done
   }
 
-  /// Returns the preview of a run that is only planned. Every rank must call it.
+  /// Previews a run that is only planned. Every rank must call it.
   func preview() throws -> RunPreview {
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
@@ -110,8 +93,8 @@ struct Trainer {
   }
 
   private func preview(_ resume: Resume?, _ plan: ThreadPlan) throws -> RunPreview {
-    if let absent = try AbsentFiles(run, over: ranks) {
-      var preview = try DryRun(run: run, ranks: ranks, plan: plan, absent: absent).preview()
+    if let dryRun = try DryRun(run, plan, over: ranks) {
+      var preview = try dryRun.preview()
       preview.precision = precision
       return preview
     }
@@ -139,10 +122,8 @@ struct Trainer {
       sampler: inputs.data.sampler, steps: inputs.steps, plan: plan, precision: precision,
       notes: [
         run.ema?.text, inputs.ensemble.text(inputs.teacher, run.objective), inputs.precision.note,
-        run.batch.recompute.note,
-        inputs.teacher?.precision.note.map { "teacher's \($0)" },
-      ].compactMap { $0 },
-      warnings: products.flatMap(\.warnings))
+        run.batch.recompute.note, inputs.teacher?.precision.note.map { "teacher's \($0)" },
+      ].compactMap { $0 }, warnings: products.flatMap(\.warnings))
   }
 
   /// Writes a model in open_clip's form into a folder, on rank 0.
@@ -154,19 +135,15 @@ struct Trainer {
   }
 }
 
-/// A request from outside to stop soon: SIGUSR1 or SIGTERM to any rank.
-///
-/// The handler only sets a flag. After each step and during evaluations, the ranks agree whether any flag is set, and
-/// then all save and end together. mpirun kills its ranks one second after it receives SIGTERM, so launch scripts turn
-/// that signal into SIGUSR1.
+/// A request from outside to stop soon: SIGUSR1 or SIGTERM to any rank. The handler only sets a flag, on which the
+/// ranks agree after each step and during evaluations. mpirun kills its ranks one second after it receives SIGTERM, so
+/// launch scripts turn that signal into SIGUSR1.
 enum StopRequest {
   private static let received = Atomic<Int32>(0)
 
   /// Installs the handler. Call it before MPI starts, so that a signal never ends a single rank.
   static func listen() {
-    for number in [SIGUSR1, SIGTERM] {
-      signal(number) { StopRequest.received.store($0, ordering: .relaxed) }
-    }
+    for number in [SIGUSR1, SIGTERM] { signal(number) { StopRequest.received.store($0, ordering: .relaxed) } }
   }
 
   /// Returns the signal that any rank has received, or nil. Every rank must call it.
@@ -176,12 +153,7 @@ enum StopRequest {
   static func agreed(over ranks: Communicator, isDue: Bool) throws -> (signal: String?, isDue: Bool) {
     var flags = [Double(received.load(ordering: .relaxed)), isDue ? 1 : 0]
     try ranks.allReduce(&flags, .maximum)
-    let signal: String? =
-      switch Int32(flags[0]) {
-      case 0: nil
-      case SIGUSR1: "SIGUSR1"
-      default: "SIGTERM"
-      }
+    let signal = flags[0] == 0 ? nil : Int32(flags[0]) == SIGUSR1 ? "SIGUSR1" : "SIGTERM"
     return (signal, flags[1] > 0)
   }
 
@@ -190,8 +162,5 @@ enum StopRequest {
     if let signal = try agreed(over: ranks) { throw Interruption(signal: signal) }
   }
 
-  /// Ends work that a later start can repeat, such as an evaluation.
-  struct Interruption: Error {
-    let signal: String
-  }
+  struct Interruption: Error { let signal: String }
 }

@@ -3,16 +3,12 @@ import Model
 import Synchronization
 import Tensor
 
-/// An image that cannot be prepared. It ends the run, so that every global batch is complete.
-struct SampleError: ExitCoded, CustomStringConvertible {
-  let dataset: String
-  let key: String
-  let reason: any Error
-
-  var status: ExitStatus { .badData }
-  var description: String {
-    "the image \"\(key)\" of the dataset \(dataset) cannot be prepared: \(reason); "
-      + "check the dataset with kinship dataset verify, or import it again without this image"
+extension Dataset {
+  /// The error of an image that cannot be prepared. It ends the run, so that every global batch is complete.
+  func cannotPrepare(_ sample: Int, _ reason: any Error) -> UserError {
+    UserError(
+      "the image \"\(key(sample))\" of the dataset \(name) cannot be prepared: \(reason); "
+        + "check the dataset with kinship dataset verify, or import it again without this image")
   }
 }
 
@@ -25,13 +21,8 @@ final class TrainingData: Sendable {
   private let student: InputOptions
   private let teacher: InputOptions?
 
-  /// Opens the datasets for images of `imageSize` × `imageSize` pixels. The teacher sees the same crops and captions.
-  ///
-  /// - Throws: a `DatasetError` for a dataset that cannot be opened, or has an image without captions; an
-  ///   `ImageError` for an option out of its range.
-  init(
-    _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil
-  ) throws {
+  /// Opens the datasets, of which each image needs a caption. The teacher sees the same crops and captions.
+  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil) throws {
     data = run.data
     isFixed = run.image.isFixed
     student = InputOptions(image: run.image.sized(imageSize), tokenizer: tokenizer)
@@ -50,25 +41,18 @@ final class TrainingData: Sendable {
   }
 
   /// Returns a prefetcher that prepares the local batches of the given steps: these `rows` of each global batch.
-  func loader(
-    steps: Range<Int>, rows: Range<Int>, workers: Int
-  ) -> Prefetcher<Sampler.Draw, TrainingBatch> {
-    let batches = (0..<data.prefetch + 1).map { _ in
-      TrainingBatch(rows: rows.count, student: student, teacher: teacher)
-    }
-    return Prefetcher(
-      steps: steps, batches: batches, workers: workers,
-      append: { [sampler] in sampler.appendDraws(at: $0, rows: rows, to: &$1) },
+  func loader(steps: Range<Int>, rows: Range<Int>, workers: Int) -> Prefetcher<Sampler.Draw, TrainingBatch> {
+    Prefetcher(
+      steps: steps,
+      batches: (0..<data.prefetch + 1).map { _ in TrainingBatch(rows: rows.count, student: student, teacher: teacher) },
+      workers: workers, append: { [sampler] in sampler.appendDraws(at: $0, rows: rows, to: &$1) },
       worker: { [self] in
         let prepare = try preparation()
         var bytes: [UInt8] = []
-        return { [self] batch, row, draw in
-          try fill(row, of: batch, with: draw, prepare, reading: &bytes)
-        }
+        return { [self] batch, row, draw in try fill(row, of: batch, with: draw, prepare, reading: &bytes) }
       })
   }
 
-  /// Prepares the image of a sample and view on one thread.
   private typealias Preparation = (
     _ bytes: [UInt8], _ sampleID: UInt64, _ view: Int, _ row: Int, _ batch: TrainingBatch
   ) throws -> Void
@@ -82,28 +66,20 @@ final class TrainingData: Sendable {
     let paired = try PairedPreparation(student.image, and: teacher.image, seed: data.seed)
     return { bytes, id, view, row, batch in
       guard let input = batch.teacher else { preconditionFailure("a batch without room for the teacher") }
-      try paired.prepareTraining(
-        bytes, sampleID: id, view: view, into: batch.student.image(row), and: input.image(row))
+      try paired.prepareTraining(bytes, sampleID: id, view: view, into: batch.student.image(row), and: input.image(row))
     }
   }
 
   private func fill(
     _ row: Int, of batch: TrainingBatch, with draw: Sampler.Draw, _ prepare: Preparation, reading bytes: inout [UInt8]
   ) throws {
-    let dataset = datasets[draw.dataset]
-    let id = dataset.sampleID(draw.sample)
-    let view = data.views == 0 ? draw.pass : draw.pass % data.views
-    let shown = BatchRow(
-      dataset: draw.dataset, sample: draw.sample, view: isFixed ? 0 : view,
-      caption: dataset.firstCaption(draw.sample) + choice(of: draw, id: id, view: view))
+    let (dataset, shown) = (datasets[draw.dataset], content(of: draw))
     batch.setRow(row, shown)
     try dataset.readImage(draw.sample, into: &bytes)
-    do {
-      try prepare(bytes, id, shown.view, row, batch)
-    } catch {
-      throw SampleError(dataset: dataset.name, key: dataset.key(draw.sample), reason: error)
+    do { try prepare(bytes, dataset.sampleID(draw.sample), shown.view, row, batch) } catch {
+      throw dataset.cannotPrepare(draw.sample, error)
     }
-    let caption = dataset.caption(draw.sample, choice: shown.caption - dataset.firstCaption(draw.sample))
+    let caption = caption(of: shown)
     batch.student.setCaption(row, student.tokenizer.encode(caption))
     if let teacher { batch.teacher?.setCaption(row, teacher.tokenizer.encode(caption)) }
   }
@@ -114,54 +90,53 @@ final class TrainingData: Sendable {
     var captions: [[Int32]] = []
     var step = 0
     repeat {
-      for draw in sampler.draws(at: step, rows: 0..<sampler.batch).prefix(count) {
-        let dataset = datasets[draw.dataset]
-        let view = data.views == 0 ? draw.pass : draw.pass % data.views
-        let choice = choice(of: draw, id: dataset.sampleID(draw.sample), view: view)
-        captions.append(tokenizer.encode(dataset.caption(draw.sample, choice: choice)))
+      captions += sampler.draws(at: step, rows: 0..<sampler.batch).prefix(count).map {
+        tokenizer.encode(caption(of: content(of: $0)))
       }
       step += 1
     } while captions.count < count && step < 64
     return CaptionSample(captions)
   }
 
-  /// Returns the index of the caption that is shown, which is a function of (data.seed, sample, view).
-  private func choice(of draw: Sampler.Draw, id: UInt64, view: Int) -> Int {
-    let count = datasets[draw.dataset].captionCount(draw.sample)
-    guard data.captions == .random, count > 1 else { return 0 }
-    var random = KeyedRandom(seed: data.seed, purpose: "caption", id, second: UInt64(view))
-    return random.below(count)
+  /// Returns what a row shows. The caption is a function of (data.seed, sample, view).
+  private func content(of draw: Sampler.Draw) -> BatchRow {
+    let (dataset, view) = (datasets[draw.dataset], data.views == 0 ? draw.pass : draw.pass % data.views)
+    let count = dataset.captionCount(draw.sample)
+    var caption = dataset.firstCaption(draw.sample)
+    if data.captions == .random, count > 1 {
+      var random = KeyedRandom(seed: data.seed, purpose: "caption", dataset.sampleID(draw.sample), second: UInt64(view))
+      caption += random.below(count)
+    }
+    return BatchRow(dataset: draw.dataset, sample: draw.sample, view: isFixed ? 0 : view, caption: caption)
+  }
+
+  private func caption(of row: BatchRow) -> String {
+    let dataset = datasets[row.dataset]
+    return dataset.caption(row.sample, choice: row.caption - dataset.firstCaption(row.sample))
   }
 }
 
-/// The preparation of images and captions for one model.
 struct InputOptions: Sendable {
   let image: ImageOptions
   let tokenizer: BytePairTokenizer
 }
 
-/// This rank's rows of one global batch, as student and teacher see them. Several threads prepare the rows, and the
-/// memory is used again for later batches.
+/// This rank's rows of one global batch, prepared by several threads in memory that is used again.
 final class TrainingBatch: Sendable {
   let student: ModelInput
-  /// Nil if no teacher computes embeddings during training.
   let teacher: ModelInput?
   private let shown: Mutex<[BatchRow]>
 
   init(rows: Int, student: InputOptions, teacher: InputOptions?) {
-    let input = ModelInput(rows: rows, images: Tensor(Shape(rows, 3, student.image.size, student.image.size)))
+    let input = ModelInput(rows: rows, size: student.image.size)
     self.student = input
     shown = Mutex(Array(repeating: BatchRow(dataset: 0, sample: 0, view: 0, caption: 0), count: rows))
-    self.teacher = teacher.map { teacher in
-      let size = teacher.image.size
-      let isSame = teacher.image == student.image
-      return ModelInput(rows: rows, images: isSame ? input.images : Tensor(Shape(rows, 3, size, size)))
+    self.teacher = teacher.map {
+      ModelInput(rows: rows, size: $0.image.size, images: $0.image == student.image ? input.images : nil)
     }
   }
 
-  /// The content of each row.
   var rows: [BatchRow] { shown.withLock { $0 } }
-
   func setRow(_ row: Int, _ shown: BatchRow) { self.shown.withLock { $0[row] = shown } }
 }
 
@@ -175,24 +150,18 @@ struct BatchRow: Hashable {
   let caption: Int
 }
 
-/// Images and captions in the form that one model takes.
+/// Images of `size` pixels a side and captions in the form that one model takes, in memory that is used again.
 final class ModelInput: Sendable {
   /// [b, 3, size, size]; each row is written by one thread.
   let images: Tensor<Float>
   private let tokens: Mutex<[[Int32]]>
 
-  init(rows: Int, images: Tensor<Float>) {
-    self.images = images
+  init(rows: Int, size: Int, images: Tensor<Float>? = nil) {
+    self.images = images ?? Tensor(Shape(rows, 3, size, size))
     tokens = Mutex(Array(repeating: [], count: rows))
   }
 
   var captions: [[Int32]] { tokens.withLock { $0 } }
-
-  func image(_ row: Int) -> Tensor<Float> {
-    let size = images.shape[2]
-    let count = 3 * size * size
-    return images.slice(row * count..<(row + 1) * count).reshaped(Shape(3, size, size))
-  }
-
+  func image(_ row: Int) -> Tensor<Float> { images.sample(row) }
   func setCaption(_ row: Int, _ ids: [Int32]) { tokens.withLock { $0[row] = ids } }
 }

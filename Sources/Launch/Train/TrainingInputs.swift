@@ -1,38 +1,33 @@
 import Dist
 import Foundation
 import Model
+import Settings
+import Tensor
 
-/// Everything that a run reads before there is a model to train. The run does not begin unless it is the same on every
-/// rank.
+/// Everything that a run reads before there is a model to train. It must be the same on every rank.
 struct TrainingInputs {
   let run: RunConfig
   let ranks: Communicator
   /// The model's sizes in the run file; a model that was pruned has others.
   let sizes: CLIPConfig
   let pruning: Pruning?
-  /// The frozen part of the model.
   let frozen: Frozen
   let teacher: TeacherModel?
   /// The weights of a teacher that computes its embeddings during training; nil if only its description was read.
   let weights: TeacherWeights?
-  /// The teacher whose embeddings come from a cache.
   let cached: CachedTeacher?
   let ensemble: Ensemble
   let data: TrainingData
   let evaluations: TrainingEvaluations
-  /// The length of the run in steps.
   let steps: Int
   /// The optimizer's settings, with `auto` replaced.
   let optimizer: OptimizerConfig
   let precision: ProductPrecision
 
-  /// Opens and checks all inputs. With `checking` it also compares the contents of the files with their checksums, and
-  /// reads the teacher's weights. Every rank must call it.
-  ///
-  /// - Throws: `StopRequest.Interruption` if the run is to stop before it has begun.
+  /// Opens and checks all inputs; with `checking`, files' checksums too, and reads the teacher's weights. Every rank
+  /// must call it. Throws `StopRequest.Interruption` if the run is to stop before it has begun.
   init(_ run: RunConfig, checking: Bool, over ranks: Communicator) throws {
-    self.run = run
-    self.ranks = ranks
+    (self.run, self.ranks) = (run, ranks)
     precision = try ProductPrecision.agreed(run.precision.used, over: ranks)
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
     sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary).trained(by: run.objective)
@@ -67,7 +62,6 @@ struct TrainingInputs {
     self.teacher = teacher
   }
 
-  /// Returns the sizes of the model that continues from `checkpoint`.
   func config(in checkpoint: Checkpoint?) throws -> CLIPConfig { try pruning?.config(sizes, in: checkpoint) ?? sizes }
 
   /// Returns a model of these sizes with the objective that trains it, both without memory.
@@ -81,19 +75,13 @@ struct TrainingInputs {
 }
 
 extension ModelConfig {
-  /// Returns the model's sizes as they are written.
   func readSizes() throws -> CLIPConfig {
-    do {
-      return try resolved()
-    } catch let error as ConfigError {
-      throw UserError("model", "\(error)")
-    } catch {
+    do { return try resolved() } catch let error as ConfigError { throw UserError("model", "\(error)") } catch {
       throw UserError("model", "cannot read \(file ?? ""): \(error.systemReason)", status: .inputOutput)
     }
   }
 
-  /// Returns the model's sizes; a vocabulary size of 0 becomes that of the run's vocabulary in the file `path`. Throws
-  /// a `UserError` (exit code 65) if the sizes are impossible or the vocabulary has another size.
+  /// Returns the model's sizes; a vocabulary size of 0 becomes that of `vocabulary`, and another throws a `UserError`.
   func resolved(for vocabulary: Vocabulary, path: String) throws -> CLIPConfig {
     var config = try readSizes()
     if config.text.vocabularySize == 0 { config.text.vocabularySize = vocabulary.size }
@@ -108,17 +96,192 @@ extension ModelConfig {
 }
 
 extension RunConfig {
-  /// Throws a `UserError` (exit code 65) if `sync_bn` is set for a model without batch norm, or if it is off and a rank
-  /// would have no images for its own statistics.
+  /// Refuses `sync_bn` without batch norm, and batch norm without it where a rank would have no images.
   func checkStatistics(of config: CLIPConfig, ranks: Int) throws {
     if config.vision.stages == nil, model.syncBatchNorm {
       throw UserError("model", "sync_bn is true, and a vision transformer has no batch norm; leave sync_bn out")
     }
     if config.vision.stages != nil, !model.syncBatchNorm, batch.global < ranks {
       throw UserError(
-        nil,
         "batch.global is \(batch.global) and there are \(ranks) ranks: batch norm needs images on each "
           + "of them; raise batch.global to \(ranks) or more, or set model.sync_bn to true")
     }
+  }
+}
+
+/// The evaluations during a run, opened before the first step: a wrong path must not end the run hours later.
+struct TrainingEvaluations {
+  private let evaluations: [any Evaluation]
+  private let image: ImageOptions
+  private let tokenizer: BytePairTokenizer
+
+  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer) throws {
+    image = run.image.sized(imageSize)
+    self.tokenizer = tokenizer
+    evaluations = try run.evaluate.evaluations.map { config -> any Evaluation in
+      let dataset = try Dataset.open(config.dataset)
+      switch config.kind {
+      case .retrieval:
+        let duplicates = config.duplicates ?? .hits
+        return RetrievalEvaluation(
+          dataset: dataset, candidates: duplicates == .hits ? .distinctCaptions : .captions,
+          captions: config.captions ?? .all, duplicates: duplicates)
+      case .zeroShot:
+        return try ZeroShotEvaluation(
+          dataset: dataset, classes: config.classes, templates: config.templates, subset: config.subset)
+      }
+    }
+  }
+
+  /// Runs and logs all evaluations. Every rank must call it. Throws `StopRequest.Interruption` if the run is to stop.
+  func run(_ model: CLIP<Float>, averaged: Bool, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
+    let embedder = CLIPEmbedder(model: model, image: image, tokenizer: tokenizer)
+    for evaluation in evaluations {
+      let figures = try evaluation.run(embedder, over: ranks, pause: { try StopRequest.check(over: ranks) })
+      try log.record(evaluation: figures.title + (averaged ? " ema" : ""), at: step, figures.logged)
+    }
+  }
+}
+
+/// A run with every `precision: auto` decided. A resumed run keeps its own, a teacher with a cache its cache's.
+struct DecidedRun: Equatable {
+  var run: RunConfig
+  /// The header's lines about the keys that were `auto`.
+  var precision: [String] = []
+
+  /// Decides for all ranks' processors, in order. `recorded` are a resumed run's settings by their dotted paths.
+  init(_ run: RunConfig, on ranks: [RankProcessor], recorded: [String: String] = [:]) {
+    self.run = run
+    let decision = PrecisionDecision(on: ranks)
+    func kept(_ key: String) -> PrecisionDecision {
+      decision.keeping(recorded[key].flatMap(ComputePrecision.init(rawValue:)), of: "the run", on: ranks)
+    }
+    if run.precision == .auto {
+      let decision = kept("precision")
+      self.run.precision = PrecisionChoice(decision.used)
+      precision.append(decision.text)
+    }
+    guard let teacher = run.teacher, run.usesTeacher else { return }
+    if teacher.precision == .auto, teacher.cache == nil {
+      let sharded = PrecisionDecision(used: .fp32, reason: "sharded weights are not rounded")
+      let decision = teacher.placement == .sharded ? sharded : kept("teacher.precision")
+      self.run.teacher?.precision = PrecisionChoice(decision.used)
+      precision.append(precision == [decision.text] ? "the teacher's likewise" : "the teacher's \(decision.text)")
+    }
+    switch run.teachers.count(where: { $0.precision == .auto && $0.cache != nil }) {
+    case 0: break
+    case 1: precision.append("the teacher's as its cache has it")
+    default: precision.append("the teachers' as their caches have them")
+    }
+  }
+
+  /// Decides for the given processors, or for those of the ranks. Every rank must call it.
+  init(
+    _ run: RunConfig, resuming checkpoint: Checkpoint? = nil, on processors: [RankProcessor]? = nil,
+    over ranks: Communicator
+  ) throws {
+    guard run.precision == .auto || run.teachers.contains(where: { $0.precision == .auto }) else {
+      self.init(run, on: [])
+      return
+    }
+    let recorded = try checkpoint.map { try SavedRun($0).settings } ?? [:]
+    self.init(run, on: try processors ?? RankProcessor.all(over: ranks), recorded: recorded)
+    try ranks.requireSame("precision", precision.joined(separator: "\n"))
+  }
+
+  /// Decides for `kinship precompute`, where a teacher has a cache. A cache that was begun keeps its precision.
+  init(precomputing run: RunConfig, on ranks: [RankProcessor], begun: ComputePrecision?) {
+    self.run = run
+    guard let teacher = run.teacher, teacher.precision == .auto else { return }
+    let decision = PrecisionDecision(on: ranks).keeping(begun, of: "the cache", on: ranks)
+    self.run.teacher?.precision = PrecisionChoice(decision.used)
+    precision = ["the teacher's \(decision.text)"]
+  }
+}
+
+extension RunConfig {
+  fileprivate var teachers: [TeacherConfig] {
+    guard let teacher, usesTeacher else { return [] }
+    return [teacher] + teacher.ensemble.map(\.teacher)
+  }
+}
+
+/// The pruning of a run: masks are trained up to the step of the cut, which leaves a smaller model.
+struct Pruning {
+  let config: PruneConfig
+  let seed: UInt64
+
+  init?(_ run: RunConfig) {
+    guard let config = run.prune else { return nil }
+    (self.config, seed) = (config, run.seed)
+  }
+
+  /// Throws a `UserError` if the model has no masks or is as sparse already, or if the run ends before the cut.
+  func check(_ model: CLIPConfig, steps: Int) throws {
+    if model.vision.stages != nil, config.towers.image {
+      throw UserError(
+        "prune.towers is \(config.towers.rawValue), and the image tower is a ModifiedResNet, which has no "
+          + "masks: set prune.towers to text")
+    }
+    guard config.step < steps else {
+      throw UserError(
+        "prune.step is \(config.step), and the run has \(steps) steps: lower it, or raise steps or epochs",
+        status: .usage)
+    }
+    let layout = MaskLayout(model, towers: config.towers)
+    let already = Masks(layout).sparsity(of: [Double](repeating: 1, count: layout.count))
+    guard already < config.sparsity else {
+      throw UserError(
+        "prune.sparsity is \(config.sparsity), and \(Figures.significant(already, 3)) of the model has "
+          + "already been removed: raise it")
+    }
+  }
+
+  func masks(of model: CLIP<Float>) -> MaskTraining<Float> {
+    MaskTraining(
+      model, MaskLayout(model.config, towers: config.towers),
+      .init(
+        sparsity: config.sparsity, start: config.startSparsity, ramp: config.ramp, learningRate: config.learningRate,
+        seed: seed))
+  }
+
+  /// Returns the sizes of the model in a checkpoint, which after the cut are not those of the run file.
+  func config(_ model: CLIPConfig, in checkpoint: Checkpoint?) throws -> CLIPConfig {
+    guard let checkpoint, isCut(after: checkpoint.manifest.record.step) else { return model }
+    let record = checkpoint.manifest.record
+    guard !record.arrays.contains(where: { $0.name.hasPrefix(MaskTraining<Float>.prefix) }) else {
+      throw UserError(
+        checkpoint.folder,
+        "has masks after step \(record.step), and prune.step \(config.step) lies before it; set prune.step to "
+          + "\(record.step) or more, or resume from an earlier checkpoint")
+    }
+    return try CLIPConfig(json: Data(SavedRun(checkpoint).model.utf8))
+  }
+
+  /// True if a checkpoint after this number of steps holds the cut model. The one of the cut's own step does not.
+  func isCut(after steps: Int) -> Bool { steps > config.step }
+
+  var text: String {
+    let which = config.towers == .both ? "both towers" : "the \(config.towers.rawValue) tower"
+    let sparsity = "from sparsity \(config.startSparsity) to \(config.sparsity)"
+    return "prunes \(which) \(sparsity): masks for \(config.step) steps, during which the learning rate rises, "
+      + "then the cut"
+  }
+
+  static func text(_ before: CLIP<Float>, _ after: CLIP<Float>, _ sparsity: Double) -> String {
+    func tower(_ name: String, _ width: (Int, Int), _ blocks: (BlockSizes, BlockSizes)) -> String {
+      "\(name) \(width.1) of \(width.0) hidden units, heads \(blocks.1.heads) of \(blocks.0.heads), MLP units "
+        + "\(blocks.1.hidden) of \(blocks.0.hidden)"
+    }
+    let (a, b) = (before.config, after.config)
+    var towers: [String] = []
+    if b.vision.blocks != a.vision.blocks {
+      towers.append(tower("image tower", (a.vision.width, b.vision.width), (a.vision.blockSizes, b.vision.blockSizes)))
+    }
+    if b.text.blocks != a.text.blocks {
+      towers.append(tower("text tower", (a.text.width, b.text.width), (a.text.blockSizes, b.text.blockSizes)))
+    }
+    return "cut from \(before.parameters.parameterCount) to \(after.parameters.parameterCount) parameters, sparsity "
+      + "\(Figures.significant(sparsity, 4)): " + towers.joined(separator: "; ") + "; the optimizer restarts"
   }
 }

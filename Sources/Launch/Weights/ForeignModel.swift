@@ -5,7 +5,6 @@ import Tensor
 
 /// A model in another program's files, before its weights are read: the file of weights, and the model's sizes.
 struct ForeignModel {
-  /// The file of weights.
   let path: String
   let file: any NamedTensors
   let form: WeightsForm
@@ -20,14 +19,9 @@ struct ForeignModel {
     HuggingFaceFiles.weights + ".index.json", "pytorch_model.bin",
   ]
 
-  /// Opens a file of weights, or a folder that holds one under a usual name.
-  ///
-  /// - Parameters:
-  ///   - config: the JSON file with the model's sizes, open_clip's or Hugging Face's; nil for the file beside the
-  ///     weights.
-  ///   - preset: the name of the model's sizes, if no file holds them.
-  /// - Throws: a `UserError` if the weights or their sizes are not found, or if the preset contradicts the file beside
-  ///   the weights.
+  /// Opens a file of weights, or a folder that holds one under a usual name. The sizes are those of the JSON file
+  /// `config`, open_clip's or Hugging Face's, or of the one beside the weights, or else of a preset. Throws a
+  /// `UserError` if weights or sizes are not found, or if the preset contradicts the file beside the weights.
   init(_ input: String, config: String? = nil, preset: String? = nil) throws {
     path = try Self.weights(input)
     file = try WeightsFile.open(path)
@@ -43,9 +37,8 @@ struct ForeignModel {
     } else {
       throw UserError(
         path,
-        "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file "
-          + "with --config, or a preset with --preset",
-        status: .inputOutput)
+        "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file with "
+          + "--config, or a preset with --preset", status: .inputOutput)
     }
     if found.text.vocabularySize == 0, let words = Self.words(in: file, form) { found.text.vocabularySize = words }
     if preset != nil, let beside { try Self.check(found, against: beside, path) }
@@ -54,18 +47,11 @@ struct ForeignModel {
       found.initialLogitBias = CLIPConfig.usualLogitBias
     }
     self.config = found
-    var image = ImageOptions()
-    image.size = found.vision.imageSize
+    let size = found.vision.imageSize
     let described = preset == nil ? config ?? beside : beside
-    preprocessing = try described.map { try ModelFiles.preprocessing($0, size: image.size) } ?? image
+    preprocessing = try described.map { try ModelFiles.preprocessing($0, size: size) } ?? ImageOptions().sized(size)
   }
 
-  /// Returns every difference between the file and the model's sizes.
-  func mismatches() throws -> [String] {
-    try WeightsMatch(form, config, CLIP<Float>.layout(config)).mismatches(in: file)
-  }
-
-  /// Returns the model with its weights.
   func load() throws -> CLIP<Float> {
     let model = CLIP<Float>(config, frozen: true)
     try ModelFiles.read(path, into: model)
@@ -74,16 +60,12 @@ struct ForeignModel {
 
   /// Returns the file of weights that a path names, or that the folder at the path holds.
   static func weights(_ input: String) throws -> String {
-    var isFolder: ObjCBool = false
-    guard unsafe FileManager.default.fileExists(atPath: input, isDirectory: &isFolder) else {
+    guard let isFolder = UserFiles.isFolder(input) else {
       throw UserError(input, "there is no such file or folder", status: .inputOutput)
     }
-    guard isFolder.boolValue else { return input }
-    let folder = URL(filePath: input)
-    for name in usual {
-      let path = folder.appending(path: name).relativePath
-      if FileManager.default.fileExists(atPath: path) { return path }
-    }
+    guard isFolder else { return input }
+    let paths = usual.map { URL(filePath: input).appending(path: $0).relativePath }
+    if let path = paths.first(where: FileManager.default.fileExists(atPath:)) { return path }
     throw UserError(
       input, "holds none of \(usual.joined(separator: ", ")); name the file of weights itself", status: .inputOutput)
   }
@@ -123,28 +105,22 @@ struct ForeignModel {
 
 extension CLIP<Float> {
   /// Returns the model for images of another size in pixels: the positions of its vision transformer are resized, and
-  /// all other parameters are copied.
-  ///
-  /// - Throws: a `UserError` for a ResNet, and for a size that the model cannot have.
+  /// all other parameters are copied. Throws a `UserError` for a ResNet, and for a size that the model cannot have.
   func resized(to imageSize: Int) throws -> CLIP<Float> {
     guard config.vision.stages == nil else {
       throw UserError(
         nil,
-        "the model's vision tower is a ResNet, and only a transformer's positions can be resized; leave "
-          + "--image-size out")
+        "the model's vision tower is a ResNet, and only a transformer's positions can be resized; leave --image-size "
+          + "out")
     }
     var config = config
     config.vision.imageSize = imageSize
-    do {
-      try config.validate()
-    } catch { throw UserError("--image-size \(imageSize)", "\(error)") }
+    do { try config.validate() } catch { throw UserError("--image-size \(imageSize)", "\(error)") }
     let result = CLIP<Float>(config, frozen: true)
     for (old, new) in zip(entries, result.entries) {
       let value = parameters.value(of: old)
-      let wanted = result.parameters.value(of: new)
-      copy(
-        old.name == "visual.positional_embedding" ? resizedPositions(value, to: config.vision.grid) : value,
-        into: wanted)
+      let isResized = old.name == "visual.positional_embedding"
+      copy(isResized ? resizedPositions(value, to: config.vision.grid) : value, into: result.parameters.value(of: new))
     }
     return result
   }

@@ -10,10 +10,8 @@ enum HuggingFaceFiles {
   static let preprocessor = "preprocessor_config.json"
 
   /// Writes the three files into an existing folder. `CLIPModel` has no logit bias, on which neither its softmaxes nor
-  /// rankings depend, so the bias is left out.
-  ///
-  /// - Throws: a `ConfigError` for a model that `CLIPModel` cannot represent, such as a ResNet; a `UserError` if a file
-  ///   cannot be written.
+  /// rankings depend, so the bias is left out. Throws a `ConfigError` for a model that `CLIPModel` cannot represent,
+  /// such as a ResNet; a `UserError` if a file cannot be written.
   static func write(_ model: CLIP<Float>, preprocessing: ImageOptions, to folder: URL) throws {
     let sizes = try model.config.huggingFaceJSON
     let entries = model.entries.filter { $0.name != CLIPConfig.logitBias }.flatMap { entry in
@@ -28,7 +26,6 @@ enum HuggingFaceFiles {
       to: folder.appending(path: preprocessor))
   }
 
-  /// Returns one of our tensors under Hugging Face's names and in its layout.
   private static func pieces(of name: String, _ value: Tensor<Float>) -> [(String, Tensor<Float>)] {
     guard let place = HuggingFaceNames.place(of: name) else {
       preconditionFailure("\(name) has no place among Hugging Face's names")
@@ -48,7 +45,6 @@ enum HuggingFaceFiles {
     }
   }
 
-  /// Returns the settings of Hugging Face's `CLIPImageProcessor`.
   private static func object(_ options: ImageOptions) -> [String: Any] {
     [
       "image_processor_type": "CLIPImageProcessor", "do_convert_rgb": true, "do_resize": true,
@@ -65,19 +61,72 @@ enum HuggingFaceFiles {
   static func normalisation(beside config: String) throws -> (mean: [Float]?, std: [Float]?) {
     let path = URL(filePath: config).deletingLastPathComponent().appending(path: preprocessor).relativePath
     guard FileManager.default.fileExists(atPath: path) else { return (nil, nil) }
-    struct Processor: Decodable {
-      var imageMean: [Float]?
-      var imageStd: [Float]?
-    }
-    do {
-      let decoder = JSONDecoder()
-      decoder.keyDecodingStrategy = .convertFromSnakeCase
-      let found = try decoder.decode(Processor.self, from: Data(contentsOf: URL(filePath: path)))
+    struct Processor: Decodable { var imageMean, imageStd: [Float]? }
+    return try ModelFiles.naming(path) {
+      let found = try JSONDecoder.snakeCase.decode(Processor.self, from: Data(contentsOf: URL(filePath: path)))
       return (found.imageMean, found.imageStd)
-    } catch let error as DecodingError {
-      throw UserError(path, "\(error)")
-    } catch {
-      throw UserError(path, error.systemReason, status: .inputOutput)
     }
   }
+}
+
+/// The names and layouts of Hugging Face's `CLIPModel`, by open_clip's names.
+enum HuggingFaceNames {
+  struct Place: Equatable {
+    /// The name of its tensor there, or the names of several that split its rows: queries, keys and values.
+    let names: [String]
+    /// True if the tensor there is the transpose of ours.
+    var isTransposed = false
+  }
+
+  /// The names of position ids that old files hold and nothing reads.
+  static let ignored: Set = ["text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"]
+
+  /// Returns the place of the tensor with open_clip's name `name`; nil for tensors that `CLIPModel` lacks, such as a
+  /// ResNet's.
+  static func place(of name: String) -> Place? {
+    if let theirs = single[name] { return Place(names: [theirs]) }
+    if let theirs = transposed[name] { return Place(names: [theirs], isTransposed: true) }
+    if let theirs = replaced(name, norms) { return Place(names: [theirs]) }
+    guard let (ours, theirs) = stacks.first(where: { name.hasPrefix($0.0) }) else { return nil }
+    let parts = name.dropFirst(ours.count).split(separator: ".", maxSplits: 1)
+    guard parts.count == 2 else { return nil }
+    let block = "\(theirs)\(parts[0])."
+    for kind in ["weight", "bias"] where parts[1] == "attn.in_proj_\(kind)" {
+      return Place(names: ["q", "k", "v"].map { "\(block)self_attn.\($0)_proj.\(kind)" })
+    }
+    return replaced(String(parts[1]), layers).map { Place(names: [block + $0]) }
+  }
+
+  /// Returns a name with the prefix that the table has for it; nil if the table has none.
+  private static func replaced(_ name: String, _ table: [(String, String)]) -> String? {
+    table.first { name.hasPrefix($0.0) }.map { $0.1 + name.dropFirst($0.0.count) }
+  }
+
+  private static let single = [
+    "logit_scale": "logit_scale", "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+  ]
+
+  private static let transposed = [
+    "text_projection": "text_projection.weight", "visual.proj": "visual_projection.weight",
+  ]
+
+  /// The misspelling pre_layrnorm is Hugging Face's.
+  private static let norms = [
+    ("ln_final.", "text_model.final_layer_norm."), ("visual.ln_pre.", "vision_model.pre_layrnorm."),
+    ("visual.ln_post.", "vision_model.post_layernorm."),
+  ]
+
+  private static let stacks = [
+    ("transformer.resblocks.", "text_model.encoder.layers."),
+    ("visual.transformer.resblocks.", "vision_model.encoder.layers."),
+  ]
+
+  private static let layers = [
+    ("ln_1.", "layer_norm1."), ("ln_2.", "layer_norm2."), ("attn.out_proj.", "self_attn.out_proj."),
+    ("mlp.c_fc.", "mlp.fc1."), ("mlp.c_proj.", "mlp.fc2."),
+  ]
 }

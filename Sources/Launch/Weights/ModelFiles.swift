@@ -8,13 +8,11 @@ enum ModelFiles {
   static let weights = "open_clip_model.safetensors"
   static let config = "open_clip_config.json"
 
-  /// Writes both files into an existing folder.
   static func write<S: Scalar>(_ model: CLIP<S>, preprocessing: ImageOptions, to folder: URL) throws {
     let entries = model.entries.map { entry in
       let value = model.parameters.value(of: entry)
       // Floats are written from the model's own memory, without a copy.
-      return SafetensorsEntry(
-        entry.name, value as? Tensor<Float> ?? Tensor<Float>(entry.shape, value.array.map { Float($0) }))
+      return SafetensorsEntry(entry.name, value as? Tensor<Float> ?? Tensor(entry.shape, value.array.map { Float($0) }))
     }
     let buffers = model.parameters.buffers.map { buffer in
       let values = model.parameters.value(of: buffer).array
@@ -28,7 +26,6 @@ enum ModelFiles {
     try write(json(model.config, preprocessing: preprocessing), to: folder.appending(path: config))
   }
 
-  /// Returns the contents of `open_clip_config.json`.
   static func json(_ config: CLIPConfig, preprocessing: ImageOptions) throws -> Data {
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
@@ -57,12 +54,18 @@ enum ModelFiles {
     ["format": "pt", WeightsMatch.activationKey: config.activation.rawValue]
   }
 
-  /// Writes a file atomically.
   static func write(_ data: Data, to file: URL) throws {
-    do {
-      try data.write(to: file, options: .atomic)
-    } catch {
-      throw UserError(file.relativePath, error.systemReason, status: .inputOutput)
+    try naming(file.relativePath) { try data.write(to: file, options: .atomic) }
+  }
+
+  /// Runs what reads or writes a file, which an error then names, and what precedes the error in its message.
+  static func naming<R>(_ path: String, _ prefix: String = "", _ body: () throws -> R) throws -> R {
+    do { return try body() } catch {
+      switch error {
+      case is ConfigError, is ImageError, is DecodingError: throw UserError(path, "\(prefix)\(error)")
+      case is any ExitCoded: throw error
+      default: throw UserError(path, error.systemReason, status: .inputOutput)
+      }
     }
   }
 
@@ -90,57 +93,36 @@ enum ModelFiles {
 
   /// Reads a model's sizes from a JSON file, open_clip's or Hugging Face's, or from the metadata of a file of weights.
   static func sizes(_ path: String) throws -> CLIPConfig {
-    do {
+    try naming(path) {
       let json = try json(in: path)
       return try CLIPConfig.isHuggingFace(json: json) ? CLIPConfig(huggingFace: json) : CLIPConfig(json: json)
-    } catch let error as ConfigError {
-      throw UserError(path, "\(error)")
-    } catch let error as any ExitCoded {
-      throw error
-    } catch {
-      throw UserError(path, error.systemReason, status: .inputOutput)
     }
   }
 
   /// Reads how a model's images are prepared, for images of `size` × `size` pixels. Values that its JSON does not give
   /// are CLIP's.
   static func preprocessing(_ path: String, size: Int) throws -> ImageOptions {
-    var options = ImageOptions()
-    options.size = size
-    do {
+    try naming(path, "preprocess_cfg: ") {
       let json = try json(in: path)
+      var options = ImageOptions().sized(size)
       if CLIPConfig.isHuggingFace(json: json) {
         let (mean, std) = try HuggingFaceFiles.normalisation(beside: path)
         options.mean = mean ?? options.mean
         options.std = std ?? options.std
       } else {
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        let file = try decoder.decode(ConfigFile.self, from: json)
-        file.preprocessCfg?.apply(to: &options)
+        try JSONDecoder.snakeCase.decode(ConfigFile.self, from: json).preprocessCfg?.apply(to: &options)
       }
       try options.validate()
       return options
-    } catch let error as ImageError {
-      throw UserError(path, "preprocess_cfg: \(error)")
-    } catch let error as any ExitCoded {
-      throw error
-    } catch let error as DecodingError {
-      throw UserError(path, "preprocess_cfg: \(error)")
-    } catch {
-      throw UserError(path, error.systemReason, status: .inputOutput)
     }
   }
 
-  private struct ConfigFile: Decodable {
-    var preprocessCfg: Preprocessing?
-  }
+  private struct ConfigFile: Decodable { var preprocessCfg: Preprocessing? }
 
   /// Reads weights and buffers by name into a model, from a file in open_clip's form or Hugging Face's. With `ranges`,
   /// only these parts of the model's arena are read and written, and all buffers, which are small. If only one of model
-  /// and file has a logit bias, the model's keeps its value and the file's is not read.
-  ///
-  /// - Throws: a `UserError` that lists every missing, unexpected and misshapen tensor.
+  /// and file has a logit bias, the model's keeps its value and the file's is not read. Throws a `UserError` that lists
+  /// every missing, unexpected and misshapen tensor.
   static func read<S: Scalar>(_ path: String, into model: CLIP<S>, ranges: [Range<Int>]? = nil) throws {
     let file = try WeightsFile.open(path)
     let (store, match) = (model.parameters, WeightsMatch(WeightsForm(of: file), model.config, model.parameters))
@@ -166,21 +148,24 @@ enum ModelFiles {
   }
 }
 
+extension JSONDecoder {
+  /// A decoder of files whose keys have underscores.
+  static var snakeCase: JSONDecoder {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return decoder
+  }
+}
+
 /// open_clip's `preprocess_cfg`. The keys `alpha` and `exif` are ours; open_clip ignores keys that it does not know.
 private struct Preprocessing: Codable {
-  var mean: [Float]?
-  var std: [Float]?
+  var mean, std: [Float]?
   var interpolation: String? = "bicubic"
   var resizeMode: String? = "shortest"
   var alpha: AlphaHandling?
   var exif: ExifHandling?
 
-  init(_ options: ImageOptions) {
-    mean = options.mean
-    std = options.std
-    alpha = options.alpha
-    exif = options.exif
-  }
+  init(_ options: ImageOptions) { (mean, std, alpha, exif) = (options.mean, options.std, options.alpha, options.exif) }
 
   func apply(to options: inout ImageOptions) {
     options.mean = mean ?? options.mean

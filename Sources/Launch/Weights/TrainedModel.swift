@@ -7,7 +7,6 @@ import Tensor
 struct TrainedModel {
   let model: CLIP<Float>
   let saved: SavedRun
-  /// The number of steps that it was trained for.
   let step: Int
 
   /// Reads the checkpoint in a folder, or the latest checkpoint of a run's folder; with `averaged`, the moving average
@@ -25,18 +24,15 @@ struct TrainedModel {
     let file = try WeightsFile.open(path)
     guard let run = try SavedRun(in: file), let record = file.metadata[MergeRecord.key] else { return nil }
     saved = run
-    do {
-      step = try JSONDecoder().decode(MergeRecord.self, from: Data(record.utf8)).step
-    } catch {
+    do { step = try JSONDecoder().decode(MergeRecord.self, from: Data(record.utf8)).step } catch {
       throw UserError(path, "what it says of its run is not understood: \(error)")
     }
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
     try ModelFiles.read(path, into: model)
   }
 
-  /// Returns the vocabulary at `path`, or at the run's own path.
-  ///
-  /// - Throws: a `UserError` if it is not the vocabulary that the model was trained with.
+  /// Returns the vocabulary at `path`, or at the run's own path. Throws a `UserError` if it is not the vocabulary that
+  /// the model was trained with.
   func vocabulary(at path: String?) throws -> Vocabulary {
     let path = path ?? saved.vocabulary
     guard try SHA256.ofFile(path) == saved.vocabularySHA256 else {
@@ -60,18 +56,63 @@ extension CLIP<Float> {
   /// must call it.
   func read(_ checkpoint: Checkpoint, averaged: Bool = false, over communicator: Communicator) throws {
     try checkpoint.readValues(
-      entries, into: parameters.values, over: communicator, leaving: .objective,
-      averaged: averaged)
+      entries, into: parameters.values, over: communicator, leaving: .objective, averaged: averaged)
     try parameters.readBuffers(from: checkpoint, averaged: averaged)
   }
 
-  /// Fills parameters and buffers from a checkpoint on this rank alone; with `ranges`, only these parts of the
-  /// parameters.
+  /// Does the same on this rank alone; with `ranges`, only these parts of the parameters are read.
   func read(_ checkpoint: Checkpoint, ranges: [Range<Int>]? = nil) throws {
     for range in ranges ?? [0..<parameters.count] {
-      try checkpoint.readValues(
-        entries, range: range, into: parameters.values.slice(range), leaving: .objective)
+      try checkpoint.readValues(entries, range: range, into: parameters.values.slice(range), leaving: .objective)
     }
     try parameters.readBuffers(from: checkpoint)
+  }
+}
+
+extension ParameterStore {
+  var bufferArrays: [CheckpointRecord.Array] {
+    buffers.map { .init(name: $0.name, shape: $0.shape.array, values: value(of: $0).array) }
+  }
+
+  /// Returns the buffers' moving averages in the form of a checkpoint's record, under prefixed names.
+  func bufferArrays(averages: WeightAverage<S>) -> [CheckpointRecord.Array] {
+    buffers.map {
+      let values = averages.bufferValues.slice($0.range).array
+      return .init(name: MergedTensor.averagePrefix + $0.name, shape: $0.shape.array, values: values)
+    }
+  }
+
+  /// Returns a message for every buffer that a checkpoint's record lacks or holds in another shape; with `averaged`,
+  /// for every moving average of a buffer.
+  func bufferMismatches(in checkpoint: Checkpoint, averaged: Bool = false) -> [String] {
+    let stored = checkpoint.arrays(averaged: averaged)
+    return buffers.compactMap { buffer in
+      guard let array = stored[buffer.name] else { return "buffer \(buffer.name) \(buffer.shape) is missing" }
+      return array.shape == buffer.shape.array
+        ? nil : "buffer \(buffer.name) has the shape \(array.shape), the model expects \(buffer.shape)"
+    }
+  }
+
+  /// Fills the buffers, or memory that is laid out as `bufferValues`, from a checkpoint's record; with `averaged`, from
+  /// the buffers' moving averages. Throws a `UserError` that lists every missing and misshapen buffer.
+  func readBuffers(from checkpoint: Checkpoint, averaged: Bool = false, into values: Tensor<Double>? = nil) throws {
+    let problems = bufferMismatches(in: checkpoint, averaged: averaged)
+    guard problems.isEmpty else {
+      throw UserError(checkpoint.folder, "does not fit the model:\n  " + problems.joined(separator: "\n  "))
+    }
+    let stored = checkpoint.arrays(averaged: averaged)
+    let values = values ?? bufferValues
+    for buffer in buffers {
+      if let array = stored[buffer.name] { copy(Tensor(buffer.shape, array.values), into: values.slice(buffer.range)) }
+    }
+  }
+}
+
+extension Checkpoint {
+  /// Returns the arrays of the record by name; with `averaged`, the moving averages by the names of their buffers.
+  fileprivate func arrays(averaged: Bool) -> [String: CheckpointRecord.Array] {
+    let prefix = averaged ? MergedTensor.averagePrefix : ""
+    let arrays = manifest.record.arrays.filter { $0.name.hasPrefix(prefix) }
+    return Dictionary(arrays.map { (String($0.name.dropFirst(prefix.count)), $0) }) { first, _ in first }
   }
 }

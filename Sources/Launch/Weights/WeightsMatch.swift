@@ -4,13 +4,8 @@ import Tensor
 
 /// The tensors that a file must hold for a model, and the differences between them and a file.
 struct WeightsMatch {
-  /// A tensor that the file must have.
-  struct Item {
-    let name: String
-    let shape: Shape
-    /// True if the tensor is a count, which files hold as an integer.
-    let isCount: Bool
-  }
+  /// A tensor of the file; files hold a count as an integer.
+  typealias Item = (name: String, shape: Shape, isCount: Bool)
 
   let form: WeightsForm
   let items: [Item]
@@ -19,48 +14,29 @@ struct WeightsMatch {
   /// Lists the tensors that a file of this form must hold for a model of these sizes, whose parameters and buffers are
   /// those of `store`.
   init<S: Scalar>(_ form: WeightsForm, _ config: CLIPConfig, _ store: ParameterStore<S>) {
-    self.form = form
-    activation = config.activation
+    (self.form, activation) = (form, config.activation)
     let own = store.entries.filter { $0.owner == .model }
     items =
       own.flatMap { Self.items($0.name, $0.shape, form) }
-      + store.buffers.map { Item(name: $0.name, shape: $0.shape, isCount: $0.isCount) }
+      + store.buffers.map { (name: $0.name, shape: $0.shape, isCount: $0.isCount) }
   }
 
   private static func items(_ name: String, _ shape: Shape, _ form: WeightsForm) -> [Item] {
     guard form == .huggingFace, let place = HuggingFaceNames.place(of: name) else {
-      return [Item(name: name, shape: shape, isCount: false)]
+      return [(name: name, shape: shape, isCount: false)]
     }
     let parts = place.names.count
     var sizes: [Int] = place.isTransposed ? shape.array.reversed() : shape.array
     if parts > 1 { sizes[0] /= parts }
-    return place.names.map { Item(name: $0, shape: Shape(sizes) ?? shape, isCount: false) }
+    return place.names.map { (name: $0, shape: Shape(sizes) ?? shape, isCount: false) }
   }
 
   /// Returns a message for every missing, misshapen, mistyped and unexpected tensor, and for another activation than
   /// the model's. A logit bias may be in the file and not in the model, or the other way round.
   func mismatches(in file: any NamedTensors) throws -> [String] {
     var problems: [String] = []
-    for item in items {
-      guard file.contains(item.name) else {
-        if item.name != CLIPConfig.logitBias { problems.append("missing: \(item.name) \(item.shape)") }
-        continue
-      }
-      do {
-        let found = try file.shape(of: item.name)
-        // Some files hold a scalar as a vector of one number.
-        guard found == item.shape || (item.shape.rank == 0 && found.array == [1]) else {
-          problems.append("misshapen: \(item.name) is \(found), the model's is \(item.shape)")
-          continue
-        }
-      } catch {
-        problems.append("misshapen: \(error)")
-        continue
-      }
-      let type = try file.type(of: item.name)
-      if type.isFloatingPoint == item.isCount {
-        problems.append("of another type: \(item.name) holds \(type.rawValue)")
-      }
+    for item in items where file.contains(item.name) || item.name != CLIPConfig.logitBias {
+      if let problem = try problem(with: item, in: file) { problems.append(problem) }
     }
     var known = Set(items.map(\.name)).union(form == .huggingFace ? HuggingFaceNames.ignored : [])
     known.insert(CLIPConfig.logitBias)
@@ -71,6 +47,18 @@ struct WeightsMatch {
       problems.append("activation: the weights are for \(other), the model's is \(activation.rawValue)")
     }
     return problems
+  }
+
+  private func problem(with item: Item, in file: any NamedTensors) throws -> String? {
+    guard file.contains(item.name) else { return "missing: \(item.name) \(item.shape)" }
+    let found: Shape
+    do { found = try file.shape(of: item.name) } catch { return "misshapen: \(error)" }
+    // Some files hold a scalar as a vector of one number.
+    guard found == item.shape || (item.shape.rank == 0 && found.array == [1]) else {
+      return "misshapen: \(item.name) is \(found), the model's is \(item.shape)"
+    }
+    let type = try file.type(of: item.name)
+    return type.isFloatingPoint == item.isCount ? "of another type: \(item.name) holds \(type.rawValue)" : nil
   }
 
   /// The prefixes of the tensors that our files may hold in addition to the model, for training that goes on from it.
@@ -111,7 +99,5 @@ struct WeightsMatch {
 /// Sets `result`[j, i] to `matrix`[i, j].
 func transpose<S: Scalar>(_ matrix: Tensor<S>, into result: Tensor<S>) {
   let (rows, columns) = (matrix.rows, matrix.columns)
-  for row in 0..<rows {
-    for column in 0..<columns { result[column * rows + row] = matrix[row * columns + column] }
-  }
+  for row in 0..<rows { for column in 0..<columns { result[column * rows + row] = matrix[row * columns + column] } }
 }

@@ -29,8 +29,9 @@ struct WeightsReport {
     let isDescribed = file.metadata[ModelFiles.configKey] != nil || ForeignModel.config(beside: path, form) != nil
     if config != nil || preset != nil || isDescribed {
       let source = try ForeignModel(path, config: config, preset: preset)
-      lines.append("  \(source.source): \(ModelSummary(source.config).text)")
-      let mismatches = try source.mismatches()
+      lines.append("  \(source.source): \(source.config.summary)")
+      let layout = CLIP<Float>.layout(source.config)
+      let mismatches = try WeightsMatch(source.form, source.config, layout).mismatches(in: source.file)
       lines.append(mismatches.isEmpty ? "  fits these sizes" : "  does not fit these sizes:")
       lines += mismatches.map { "    \($0)" }
     } else {
@@ -52,19 +53,13 @@ struct WeightsReport {
   }
 }
 
-/// One line with a model's sizes.
-struct ModelSummary {
-  let text: String
-
-  init(_ config: CLIPConfig) {
-    let store = CLIP<Float>.layout(config)
-    let vision = config.vision
+extension CLIPConfig {
+  var summary: String {
     let visual =
       vision.stages.map { "ResNet \($0.map(String.init).joined(separator: "-")), \(vision.width) wide" }
       ?? "ViT \(vision.layers) × \(vision.width), patches of \(vision.patchSize)"
-    text =
-      "\(visual), images of \(vision.imageSize); text \(config.text.layers) × \(config.text.width), "
-      + "\(config.text.vocabularySize) tokens, context \(config.text.contextLength); embedding \(config.embedding); "
-      + "\(config.activation.rawValue); \(store.parameterCount) parameters"
+    return "\(visual), images of \(vision.imageSize); text \(text.layers) × \(text.width), "
+      + "\(text.vocabularySize) tokens, context \(text.contextLength); embedding \(embedding); "
+      + "\(activation.rawValue); \(CLIP<Float>.layout(self).parameterCount) parameters"
   }
 }

@@ -1,7 +1,8 @@
+public import Settings
 package import Tensor
 
 /// Random changes of an image's colours, as torchvision's ColorJitter makes them on PIL images.
-public struct ColorJitter: Codable, Equatable, Sendable {
+public struct ColorJitter: Section, Codable {
   /// Brightness, contrast and saturation are each scaled by a factor that is uniform in [max(0, 1 − x), 1 + x].
   public var brightness = 0.0
   public var contrast = 0.0
@@ -11,29 +12,39 @@ public struct ColorJitter: Codable, Equatable, Sendable {
   /// The share of images that are changed at all.
   public var probability = 0.0
 
-  public init(
-    brightness: Double = 0, contrast: Double = 0, saturation: Double = 0, hue: Double = 0, probability: Double = 0
-  ) {
-    self.brightness = brightness
-    self.contrast = contrast
-    self.saturation = saturation
-    self.hue = hue
-    self.probability = probability
+  public init() {}
+
+  public init(brightness: Double, contrast: Double, saturation: Double, hue: Double, probability: Double) {
+    (self.brightness, self.contrast, self.saturation) = (brightness, contrast, saturation)
+    (self.hue, self.probability) = (hue, probability)
   }
 
-  /// Decodes the settings; absent keys keep their defaults.
+  /// Decodes the settings; absent keys mean no change.
   public init(from decoder: any Decoder) throws {
     let values = try decoder.container(keyedBy: CodingKeys.self)
-    brightness = try values.decodeIfPresent(Double.self, forKey: .brightness) ?? brightness
-    contrast = try values.decodeIfPresent(Double.self, forKey: .contrast) ?? contrast
-    saturation = try values.decodeIfPresent(Double.self, forKey: .saturation) ?? saturation
-    hue = try values.decodeIfPresent(Double.self, forKey: .hue) ?? hue
-    probability = try values.decodeIfPresent(Double.self, forKey: .probability) ?? probability
+    func value(_ key: CodingKeys) throws -> Double { try values.decodeIfPresent(Double.self, forKey: key) ?? 0 }
+    (brightness, contrast, saturation) = (try value(.brightness), try value(.contrast), try value(.saturation))
+    (hue, probability) = (try value(.hue), try value(.probability))
   }
 
-  /// Draws the changes for one image, in the order in which they are applied.
-  ///
-  /// With `probability` these are all changes whose range is not zero, in random order; otherwise there are none.
+  /// The settings by their names in run files.
+  var parts: [(name: String, value: Double)] {
+    [
+      ("brightness", brightness), ("contrast", contrast), ("saturation", saturation), ("hue", hue),
+      ("probability", probability),
+    ]
+  }
+
+  public mutating func fields(_ map: FieldMap) {
+    map.field("brightness", &brightness)
+    map.field("contrast", &contrast)
+    map.field("saturation", &saturation)
+    map.field("hue", &hue)
+    map.field("probability", &probability)
+  }
+
+  /// Draws the changes for one image in the order in which they are applied: with `probability` all whose range is not
+  /// zero, in random order, and otherwise none.
   package func draw(using random: inout KeyedRandom) -> [ColorChange] {
     guard random.uniform() < probability else { return [] }
     var changes: [ColorChange] = []
@@ -67,15 +78,12 @@ package enum ColorChange: Equatable {
 extension RGBImage {
   package mutating func apply(_ change: ColorChange) {
     switch change {
-    case .brightness(let factor):
-      blend(Float(factor)) { _, _, _ in 0 }
+    case .brightness(let factor): blend(Float(factor)) { _, _, _ in 0 }
     case .contrast(let factor):
       let mean = meanGray
       blend(Float(factor)) { _, _, _ in mean }
-    case .saturation(let factor):
-      blend(Float(factor), with: Self.gray(red:green:blue:))
-    case .gray:
-      blend(0, with: Self.gray(red:green:blue:))
+    case .saturation(let factor): blend(Float(factor), with: Self.gray(red:green:blue:))
+    case .gray: blend(0, with: Self.gray(red:green:blue:))
     case .hue(let turn):
       let shift = UInt8(truncatingIfNeeded: Int(turn * 255))
       let count = width * height * 3
@@ -107,13 +115,12 @@ extension RGBImage {
 
   /// The mean gray of all pixels, rounded to the nearest level.
   private var meanGray: Int32 {
-    let pixels = width * height
     let bytes = storage.span
     var sum = 0
-    for at in stride(from: 0, to: pixels * 3, by: 3) {
+    for at in stride(from: 0, to: width * height * 3, by: 3) {
       sum += Int(Self.gray(red: bytes[at], green: bytes[at + 1], blue: bytes[at + 2]))
     }
-    return Int32(Double(sum) / Double(pixels) + 0.5)
+    return Int32(Double(sum) / Double(width * height) + 0.5)
   }
 }
 
@@ -128,11 +135,8 @@ private struct HSV {
     let high = max(red, green, blue)
     let low = min(red, green, blue)
     value = high
-    guard high > low else {
-      hue = 0
-      saturation = 0
-      return
-    }
+    (hue, saturation) = (0, 0)
+    if high == low { return }
     let range = Float(high - low)
     let (r, g, b) = (Float(high - red) / range, Float(high - green) / range, Float(high - blue) / range)
     let sector: Float =

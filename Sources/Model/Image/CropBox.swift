@@ -9,10 +9,7 @@ public struct CropBox: Equatable, Sendable {
   public let height: Int
 
   public init(left: Int, top: Int, width: Int, height: Int) {
-    self.left = left
-    self.top = top
-    self.width = width
-    self.height = height
+    (self.left, self.top, self.width, self.height) = (left, top, width, height)
   }
 
   /// Returns whether the box has pixels and lies within an image of this size.

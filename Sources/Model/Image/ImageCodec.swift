@@ -1,27 +1,10 @@
 internal import CImage
 internal import Foundation
 
-/// How transparent pixels become opaque.
-public enum AlphaHandling: String, CaseIterable, Codable, Sendable {
-  /// The image is composed on white, as a web page or a phone shows it.
-  case white
-  /// Alpha is discarded and the colours stored under it are kept, as with PIL's `convert("RGB")` and in open_clip.
-  case drop
-}
-
-/// How the EXIF orientation of an image is handled.
-public enum ExifHandling: String, CaseIterable, Codable, Sendable {
-  /// The image is turned upright.
-  case apply
-  /// The image stays as it is stored, as in open_clip.
-  case ignore
-}
-
 /// Decodes JPEG, PNG and WebP files to RGB.
 ///
-/// Pixels equal those of PIL with `convert("RGB")`, with one exception: 16-bit gray keeps its upper 8 bits, where PIL
-/// saturates. A truncated file is an error and never yields half an image. A decoder keeps its buffers and must be used
-/// by one thread at a time.
+/// Pixels equal those of PIL with `convert("RGB")`, but 16-bit gray keeps its upper 8 bits, where PIL saturates. A
+/// truncated file is an error, never half an image. A decoder keeps buffers and must be used by one thread at a time.
 public struct ImageDecoder: Sendable {
   /// Images of more pixels are refused after their header is read, before any memory is allocated for them.
   public let maxPixels: Int
@@ -29,21 +12,16 @@ public struct ImageDecoder: Sendable {
   public let exif: ExifHandling
   /// Receives the turned image, and is then swapped with the caller's.
   private var spare = RGBImage()
-
   /// 50 million pixels take 200 MB while they are decoded, or 500 MB from a progressive JPEG.
   public static let defaultMaxPixels = 50_000_000
 
   public init(
     alpha: AlphaHandling = .white, exif: ExifHandling = .ignore, maxPixels: Int = ImageDecoder.defaultMaxPixels
   ) {
-    self.alpha = alpha
-    self.exif = exif
-    self.maxPixels = maxPixels
+    (self.alpha, self.exif, self.maxPixels) = (alpha, exif, maxPixels)
   }
 
   /// Reads an image's header without decoding any pixels or refusing any size.
-  ///
-  /// - Throws: `ImageError.unknownFormat`, `damaged` or `unsupported`.
   public static func probe(_ bytes: [UInt8]) throws(ImageError) -> ImageInfo {
     let header = try self.header(bytes)
     let format = format(header)
@@ -52,9 +30,7 @@ public struct ImageDecoder: Sendable {
       hasAlpha: header.has_alpha != 0, orientation: ImageOrientation.read(format: format, bytes: bytes.span))
   }
 
-  /// Decodes an image file into a new image.
-  ///
-  /// - Throws: `ImageError`, of any case but `invalidOption`.
+  /// Decodes an image file into a new image. Throws `ImageError`, of any case but `invalidOption`.
   public mutating func decode(_ bytes: [UInt8]) throws(ImageError) -> RGBImage {
     var image = RGBImage()
     try decode(bytes, into: &image)
@@ -62,16 +38,12 @@ public struct ImageDecoder: Sendable {
   }
 
   /// Decodes an image file into `image`, whose storage is reused. After an error its contents are unspecified.
-  ///
-  /// - Throws: `ImageError`, of any case but `invalidOption`.
   public mutating func decode(_ bytes: [UInt8], into image: inout RGBImage) throws(ImageError) {
     try decode(bytes, into: &image) { _, _ in 1 }
   }
 
-  /// Decodes an image file at its full size, or at a fraction of it where the format makes that cheaper.
-  ///
-  /// - Parameter shrink: returns the divisor of the size, 1, 2, 4 or 8, for an image of the given width and height in
-  ///   pixels. It is only called for a JPEG that stays as it is stored, since no other image can be shrunk.
+  /// Decodes an image file at its full size, or at a fraction of it where the format makes that cheaper: `shrink` gives
+  /// the divisor of the size, 1, 2, 4 or 8. It is only called for a JPEG that stays as it is stored.
   mutating func decode(
     _ bytes: [UInt8], into image: inout RGBImage, shrink: (_ width: Int, _ height: Int) -> Int
   ) throws(ImageError) {
@@ -81,8 +53,7 @@ public struct ImageDecoder: Sendable {
     guard width * height <= maxPixels else {
       throw .tooManyPixels(format: format, width: width, height: height, limit: maxPixels)
     }
-    let orientation =
-      exif == .apply ? ImageOrientation.read(format: format, bytes: bytes.span) : .upright
+    let orientation = exif == .apply ? ImageOrientation.read(format: format, bytes: bytes.span) : .upright
     let shrink = format == .jpeg && orientation == .upright ? shrink(width, height) : 1
     let blend = alpha == .white && header.has_alpha != 0
     image.reshape(width: width, height: height, shrink: shrink, bytesPerPixel: blend ? 4 : 3)
@@ -96,12 +67,8 @@ public struct ImageDecoder: Sendable {
 }
 
 extension RGBImage {
-  /// Encodes the image as a file.
-  ///
-  /// PNG is lossless. JPEG, which stores chroma at half the resolution, and WebP lose more detail the lower `quality`
-  /// is, from 1 to 100.
-  ///
-  /// - Throws: `ImageError.unsupported` if the image is larger than the format allows.
+  /// Encodes the image as a file. PNG is lossless. JPEG, which stores chroma at half the resolution, and WebP lose more
+  /// detail the lower `quality` is, from 1 to 100. Throws `ImageError.unsupported` if the format cannot hold its size.
   public func encoded(as format: ImageFormat, quality: Int = 85) throws(ImageError) -> [UInt8] {
     precondition(width > 0 && height > 0 && 1...100 ~= quality, "\(width) × \(height) in quality \(quality)")
     var file: UnsafeMutablePointer<UInt8>?
@@ -138,7 +105,7 @@ extension ImageDecoder {
         unsafe cimage_probe(input.baseAddress, input.count, &info, text)
       }
     }
-    if let error = error(status, reason, format(info), bytes: bytes.count) { throw error }
+    try check(status, reason, format(info), bytes: bytes.count)
     return info
   }
 
@@ -156,7 +123,7 @@ extension ImageDecoder {
         }
       }
     }
-    if let error = error(status, reason, format(info), bytes: bytes.count) { throw error }
+    try check(status, reason, format(info), bytes: bytes.count)
   }
 
   /// Lends the C side room for a message, and returns its status with that message, which is empty on success.
@@ -173,12 +140,12 @@ extension ImageDecoder {
     ImageFormat.allCases.first { $0.code == info.format } ?? .webp
   }
 
-  private static func error(_ status: Int32, _ reason: String, _ format: ImageFormat, bytes: Int) -> ImageError? {
+  private static func check(_ status: Int32, _ reason: String, _ format: ImageFormat, bytes: Int) throws(ImageError) {
     switch UInt32(status) {
-    case CIMAGE_OK.rawValue: nil
-    case CIMAGE_UNKNOWN_FORMAT.rawValue: .unknownFormat(bytes: bytes)
-    case CIMAGE_DAMAGED.rawValue: .damaged(format: format, reason: reason)
-    case CIMAGE_UNSUPPORTED.rawValue: .unsupported(format: format, reason: reason)
+    case CIMAGE_OK.rawValue: return
+    case CIMAGE_UNKNOWN_FORMAT.rawValue: throw .unknownFormat(bytes: bytes)
+    case CIMAGE_DAMAGED.rawValue: throw .damaged(format: format, reason: reason)
+    case CIMAGE_UNSUPPORTED.rawValue: throw .unsupported(format: format, reason: reason)
     default: preconditionFailure("CImage was called wrongly: \(reason)")
     }
   }

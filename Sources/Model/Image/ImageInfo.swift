@@ -3,13 +3,7 @@ public enum ImageFormat: String, CaseIterable, Codable, Sendable {
   case jpeg, png, webp
 
   /// The format's name as people write it.
-  public var title: String {
-    switch self {
-    case .jpeg: "JPEG"
-    case .png: "PNG"
-    case .webp: "WebP"
-    }
-  }
+  public var title: String { self == .webp ? "WebP" : rawValue.uppercased() }
 }
 
 /// The contents of an image's header, which are known before any pixel is decoded.

@@ -12,13 +12,17 @@ public enum ImageOrientation: Int, CaseIterable, Sendable {
 extension ImageOrientation {
   /// Returns the orientation in the EXIF block of an image file, or `.upright` if there is none or it is invalid.
   static func read(format: ImageFormat, bytes: Span<UInt8>) -> ImageOrientation {
-    let block: Range<Int>? =
+    let found: Range<Int>? =
       switch format {
       case .jpeg: jpegBlock(bytes)
-      case .png: pngBlock(bytes)
-      case .webp: webpBlock(bytes)
+      case .png: chunk(bytes, "eXIf", isPNG: true)
+      case .webp: chunk(bytes, "EXIF", isPNG: false)
       }
-    guard let block else { return .upright }
+    guard var block = found else { return .upright }
+    // Some writers begin the block of a WebP like that of a JPEG.
+    if format == .webp, block.count >= 6, holds(bytes, block.lowerBound, "Exif\0\0") {
+      block = block.lowerBound + 6..<block.upperBound
+    }
     return ImageOrientation(rawValue: tag(bytes, block) ?? 1) ?? .upright
   }
 
@@ -40,29 +44,16 @@ extension ImageOrientation {
     return nil
   }
 
-  /// Finds the EXIF block of a PNG: its eXIf chunk.
-  private static func pngBlock(_ bytes: Span<UInt8>) -> Range<Int>? {
-    var at = 8
-    while at + 12 <= bytes.count {
-      let end = at + 8 + number(bytes, at: at, count: 4, littleEndian: false)
-      guard end + 4 <= bytes.count else { return nil }
-      if holds(bytes, at + 4, "eXIf") { return at + 8..<end }
-      at = end + 4
-    }
-    return nil
-  }
-
-  /// Finds the EXIF block of a WebP: its EXIF chunk, which some writers begin with JPEG's "Exif\0\0".
-  private static func webpBlock(_ bytes: Span<UInt8>) -> Range<Int>? {
-    var at = 12
-    while at + 8 <= bytes.count {
-      let count = number(bytes, at: at + 4, count: 4, littleEndian: true)
+  /// Finds the data of the first chunk `name`: in a PNG it follows a big-endian length and the name, and a checksum
+  /// follows; in a WebP it follows the name and a little-endian length, and is padded to an even length.
+  private static func chunk(_ bytes: Span<UInt8>, _ name: StaticString, isPNG: Bool) -> Range<Int>? {
+    var at = isPNG ? 8 : 12
+    while at + (isPNG ? 12 : 8) <= bytes.count {
+      let count = number(bytes, at: isPNG ? at : at + 4, count: 4, littleEndian: !isPNG)
       let end = at + 8 + count
-      guard end <= bytes.count else { return nil }
-      if holds(bytes, at, "EXIF") {
-        return count >= 6 && holds(bytes, at + 8, "Exif\0\0") ? at + 14..<end : at + 8..<end
-      }
-      at = end + count % 2
+      guard end + (isPNG ? 4 : 0) <= bytes.count else { return nil }
+      if holds(bytes, isPNG ? at + 4 : at, name) { return at + 8..<end }
+      at = end + (isPNG ? 4 : count % 2)
     }
     return nil
   }

@@ -2,9 +2,8 @@ public import Tensor
 
 /// Turns encoded images into normalised tensors, for training and for evaluation, as open_clip does.
 ///
-/// The output is [3, n, n], channel by channel: (value / 255 − mean) / std. The object keeps the buffers of decoding
-/// and resizing, so that it prepares a stream of images of bounded size without allocating; it must be used by one
-/// thread at a time.
+/// The output is [3, n, n], channel by channel: (value / 255 − mean) / std. The object keeps its buffers, so that it
+/// prepares a stream of images of bounded size without allocating; it must be used by one thread at a time.
 public final class ImagePreparation {
   public let options: ImageOptions
   private let seed: UInt64
@@ -19,9 +18,7 @@ public final class ImagePreparation {
   /// The normalised value of every byte in every channel, [3, 256].
   private let normalized: [Float]
 
-  /// Creates a preparation whose crops and colour changes are functions of `seed`, the run's `data.seed`.
-  ///
-  /// - Throws: `ImageError.invalidOption`.
+  /// Creates a preparation with the run's `data.seed`. Throws `ImageError.invalidOption`.
   public init(_ options: ImageOptions, seed: UInt64) throws(ImageError) {
     try options.validate()
     self.options = options
@@ -33,10 +30,7 @@ public final class ImagePreparation {
   }
 
   /// Prepares a training image, [3, n, n]: a crop resized to n × n, then colour jitter and grayscale if they are set.
-  ///
-  /// The crop and the colours depend on (seed, sampleID, view) alone.
-  ///
-  /// - Throws: `ImageError` if the image cannot be decoded.
+  /// Crop and colours depend on (seed, sampleID, view) alone. Throws `ImageError` if the image cannot be decoded.
   public func prepareTraining(
     _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>
   ) throws(ImageError) {
@@ -53,9 +47,8 @@ public final class ImagePreparation {
   /// that leaves the crop at least 2 n pixels a side, or 1.
   ///
   /// On photographs the crop then differs from that of the full image by a quarter of a grey level of 255, and by 1.1
-  /// at worst, at 43 dB or more (measured); with 1.5 n pixels a side it would be 1.8 at worst. Decoding only the rows
-  /// and columns of the crop would be exact, but saves no more than 2 to 10 % of the time: nearly all of it goes into
-  /// Huffman codes, which must be read to the end to detect a truncated file.
+  /// at worst, at 43 dB or more (measured). Decoding only the crop's rows and columns would be exact, but saves at most
+  /// 10 % of the time: nearly all goes into Huffman codes, which must be read to the end to detect a truncated file.
   func shrink(width: Int, height: Int, sampleID: UInt64, view: Int) -> Int {
     guard options.scaledDCT, options.crop == .random else { return 1 }
     let box = cropBox(width: width, height: height, sampleID: sampleID, view: view)
@@ -64,21 +57,18 @@ public final class ImagePreparation {
 
   /// Stores the training crop of a decoded image in `square`.
   func cut(_ image: RGBImage, sampleID: UInt64, view: Int) {
-    switch options.crop {
-    case .random:
+    if options.crop == .center {
+      cutCenter(image)
+    } else {
       let n = options.size
-      let (width, height) = image.whole
-      let box = cropBox(width: width, height: height, sampleID: sampleID, view: view)
+      let box = cropBox(width: image.whole.width, height: image.whole.height, sampleID: sampleID, view: view)
       resampler.resize(image, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
-    case .center: cutCenter(image)
     }
     for change in colorChanges(sampleID: sampleID, view: view) { square.apply(change) }
   }
 
   /// Prepares an evaluation image, [3, n, n]: the shorter side is resized to n and the longer one to
-  /// ⌊n · longer / shorter⌋, and the central n × n pixels are kept.
-  ///
-  /// - Throws: `ImageError` if the image cannot be decoded.
+  /// ⌊n · longer / shorter⌋, and the central n × n pixels are kept. Throws `ImageError` if it cannot be decoded.
   public func prepareEvaluation(_ bytes: [UInt8], into tensor: Tensor<Float>) throws(ImageError) {
     try decoder.decode(bytes, into: &decoded)
     cutCenter(decoded)
@@ -100,8 +90,7 @@ public final class ImagePreparation {
   /// Returns the box that training cuts from an image of this size, which is the size after `exif` is handled.
   package func cropBox(width: Int, height: Int, sampleID: UInt64, view: Int) -> CropBox {
     var random = stream("crop", sampleID, view)
-    return CropBox.random(
-      inWidth: width, height: height, scale: options.scale, ratio: options.ratio, using: &random)
+    return .random(inWidth: width, height: height, scale: options.scale, ratio: options.ratio, using: &random)
   }
 
   /// Returns the colour changes that training applies to a sample: jitter, then grayscale.
@@ -129,8 +118,8 @@ public final class ImagePreparation {
     unsafe tensor.withUnsafeMutableBuffer { output in
       for channel in 0..<3 {
         for pixel in 0..<pixels {
-          unsafe output[channel &* pixels &+ pixel] =
-            normalized[channel &* 256 &+ Int(image.storage[pixel &* 3 &+ channel])]
+          let value = Int(image.storage[pixel &* 3 &+ channel])
+          unsafe output[channel &* pixels &+ pixel] = normalized[channel &* 256 &+ value]
         }
       }
     }
@@ -145,10 +134,7 @@ public final class PairedPreparation {
   private let first: ImagePreparation
   private let second: ImagePreparation
 
-  /// Creates a preparation for two models with the same crops: see `ImageOptions.cropped(as:)`. `seed` is the run's
-  /// `data.seed`.
-  ///
-  /// - Throws: `ImageError.invalidOption`.
+  /// Creates a preparation for two models with the same crops (`ImageOptions.cropped(as:)`) and the run's `data.seed`.
   public init(_ options: ImageOptions, and other: ImageOptions, seed: UInt64) throws(ImageError) {
     precondition(other == other.cropped(as: options), "two models with different crops")
     first = try ImagePreparation(options, seed: seed)
@@ -156,8 +142,6 @@ public final class PairedPreparation {
   }
 
   /// Prepares a training image for both models, [3, n, n] with each model's n.
-  ///
-  /// - Throws: `ImageError` if the image cannot be decoded.
   public func prepareTraining(
     _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>, and other: Tensor<Float>
   ) throws(ImageError) {
@@ -166,20 +150,17 @@ public final class PairedPreparation {
     if first.options.alpha != second.options.alpha, try ImageDecoder.probe(bytes).hasAlpha {
       return try second.prepareTraining(bytes, sampleID: sampleID, view: view, into: other)
     }
+    let (width, height) = first.decoded.whole
     if first.options.size == second.options.size {
       second.normalize(first.square, into: other)
-    } else if first.canShrink, first.decoded.shrink != shrinkOfSecond(sampleID, view) {
+    } else if first.canShrink,
+      first.decoded.shrink != second.shrink(width: width, height: height, sampleID: sampleID, view: view)
+    {
       try second.prepareTraining(bytes, sampleID: sampleID, view: view, into: other)
     } else {
       second.cut(first.decoded, sampleID: sampleID, view: view)
       second.normalize(second.square, into: other)
     }
-  }
-
-  /// Returns the factor by which the second model would have shrunk the image that the first one decoded.
-  private func shrinkOfSecond(_ sampleID: UInt64, _ view: Int) -> Int {
-    let (width, height) = first.decoded.whole
-    return second.shrink(width: width, height: height, sampleID: sampleID, view: view)
   }
 }
 

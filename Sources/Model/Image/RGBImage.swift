@@ -1,7 +1,5 @@
-/// An image of 8-bit RGB pixels, [height, width, 3], stored row by row from the top without gaps.
-///
-/// The storage grows to the largest image that was ever decoded into it and is kept, so that a worker with one value
-/// decodes a whole dataset without allocating.
+/// An image of 8-bit RGB pixels, [height, width, 3], stored row by row from the top without gaps. The storage grows to
+/// the largest image that was decoded into it and is kept, so that a worker decodes a whole dataset without allocating.
 public struct RGBImage: Sendable {
   /// The size in pixels of what is stored.
   public private(set) var width = 0
@@ -19,8 +17,7 @@ public struct RGBImage: Sendable {
   /// Creates an image of width × height pixels from their `rgb` bytes, [height, width, 3].
   public init(width: Int, height: Int, rgb: [UInt8]) {
     precondition(width > 0 && height > 0 && rgb.count == width * height * 3, "\(rgb.count) bytes, \(width) × \(height)")
-    self.width = width
-    self.height = height
+    (self.width, self.height) = (width, height)
     whole = (width, height)
     storage = rgb
   }
@@ -28,8 +25,7 @@ public struct RGBImage: Sendable {
   /// The pixels: [height, width, 3].
   public var rgb: [UInt8] { Array(storage.prefix(width * height * 3)) }
 
-  /// Makes room for an image of this size divided by `shrink` and rounded up, with at least `bytesPerPixel` bytes for
-  /// each pixel. The contents are unspecified afterwards.
+  /// Makes room for an image of this size divided by `shrink` and rounded up. Its contents are unspecified afterwards.
   mutating func reshape(width: Int, height: Int, shrink: Int = 1, bytesPerPixel: Int = 3) {
     whole = (width, height)
     self.shrink = shrink
@@ -39,10 +35,8 @@ public struct RGBImage: Sendable {
     if storage.count < needed { storage = [UInt8](repeating: 0, count: needed) }
   }
 
-  /// Turns the RGBA pixels in the storage into RGB over white, in place.
-  ///
-  /// colour ← (a · colour + (255 − a) · 255) / 255 in 15.7 fixed point, with exactly the rounding of PIL's
-  /// `alpha_composite`.
+  /// Turns the RGBA pixels in the storage into RGB over white, in place, with the rounding of PIL's `alpha_composite`:
+  /// colour ← (a · colour + (255 − a) · 255) / 255 in 15.7 fixed point.
   mutating func composeOnWhite() {
     let pixels = width * height
     var bytes = storage.mutableSpan

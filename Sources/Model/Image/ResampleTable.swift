@@ -4,26 +4,19 @@
 /// |x + ½ − centre| < 2 max(s, 1), weighted by k((x + ½ − centre) / max(s, 1)) and normalised to a sum of 1; k is the
 /// cubic kernel with a = −½. In an image that was shrunk by f, a sample stands for f samples of the input, which then
 /// begins within the first sample and ends within the last; the weights of these two are multiplied by the share of the
-/// sample that belongs to the input. Weights are rounded to 22 binary places as in PIL, so that results agree bit for
-/// bit.
+/// sample that belongs to the input. Weights are rounded to 22 binary places as in PIL: results agree bit for bit.
 struct ResampleTable {
   /// The binary places of a weight: 32 bits, less 8 for the sample and 2 for sign and overshoot.
   static let precision: Int32 = 22
 
-  /// Identifies the table from `input` samples to `output` samples, of which only `outputs` are computed.
-  ///
-  /// With `shrink` above 1 each source sample stands for that many samples of the input, which begins `offset` of them
-  /// after the start of the first source sample.
+  /// Identifies the table from `input` samples to `output` samples, of which only `outputs` are computed. Each source
+  /// sample stands for `shrink` samples of the input, which begins `offset` of them after the start of the first.
   struct Key: Hashable {
     let input: Int
     let offset: Int
     let shrink: Int
     let output: Int
     let outputs: Range<Int>
-
-    /// The start and end of the input in source coordinates.
-    fileprivate var start: Double { Double(offset) / Double(shrink) }
-    fileprivate var end: Double { Double(offset + input) / Double(shrink) }
     fileprivate var samples: Int { (offset + input + shrink - 1) / shrink }
     fileprivate var scale: Double { Double(input) / Double(shrink) / Double(output) }
     fileprivate var support: Double { 2 * max(scale, 1) }
@@ -32,16 +25,12 @@ struct ResampleTable {
     fileprivate var weights: Int { outputs.count * stride }
   }
 
-  /// The number of outputs in the table.
+  /// The number of outputs in the table, and the index of the first one's taps among those of all tables.
   let count: Int
-  /// The indices of the first output's span and of its first weight among those of all tables.
-  let span: Int
-  let weight: Int
-  /// The number of weights reserved for an output; its span tells how many of them are used.
-  let stride: Int
+  let start: Int
   /// All source samples that any output needs. They may extend beyond those of the first and the last output: at an
   /// image's edge a sample may have a weight of zero for the last output of a window, but not for the one before it.
-  fileprivate(set) var inputs: Range<Int>
+  let inputs: Range<Int>
 
   /// The cubic convolution kernel of Keys with a = −½.
   static func cubic(_ distance: Double) -> Double {
@@ -55,52 +44,34 @@ struct ResampleTable {
 
 /// The tables of recent sizes, in memory that is allocated once. When it is full, all tables are dropped.
 struct ResampleTables {
-  /// The first source sample of an output, and its number of samples, at least 1.
-  private struct Span {
-    let first: Int32
-    let count: Int32
-  }
-
-  /// The samples of one output: `count` of them, from sample `first` of the table's inputs on, whose weights begin at
-  /// `weights[weight]`.
+  /// One output's samples: `count`, at least 1, from sample `first` of the table's inputs on, and the first's weight.
   struct Taps {
-    let first: Int
+    fileprivate(set) var first: Int
     let count: Int
     let weight: Int
   }
 
-  private var spans: [Span] = []
+  private(set) var taps: [Taps] = []
   private(set) var weights: [Int32] = []
   private var tables: [ResampleTable.Key: ResampleTable] = [:]
   private var exact: [Double] = []
-
-  /// The limits: 4 MB of weights and 1 MB of spans.
-  private static let most = (weights: 1 << 20, spans: 1 << 17, tables: 1 << 11)
-
-  /// Returns the samples of the table's output number `index`.
-  func taps(ofOutput index: Int, in table: ResampleTable) -> Taps {
-    let span = spans[table.span + index]
-    return Taps(
-      first: Int(span.first) - table.inputs.lowerBound, count: Int(span.count),
-      weight: table.weight + index * table.stride)
-  }
+  /// The limits: 4 MB of weights and 3 MB of taps.
+  private static let most = (weights: 1 << 20, taps: 1 << 17, tables: 1 << 11)
 
   /// Returns the tables of two directions, both of which are valid until the next call.
-  mutating func pair(
-    _ one: ResampleTable.Key, _ other: ResampleTable.Key
-  ) -> (ResampleTable, ResampleTable) {
+  mutating func pair(_ one: ResampleTable.Key, _ other: ResampleTable.Key) -> (ResampleTable, ResampleTable) {
     if let first = tables[one], let second = tables[other] { return (first, second) }
     let most = Self.most
     if weights.count + one.weights + other.weights > most.weights
-      || spans.count + one.outputs.count + other.outputs.count > most.spans || tables.count + 2 > most.tables
+      || taps.count + one.outputs.count + other.outputs.count > most.taps || tables.count + 2 > most.tables
     {
       tables.removeAll(keepingCapacity: true)
-      spans.removeAll(keepingCapacity: true)
+      taps.removeAll(keepingCapacity: true)
       weights.removeAll(keepingCapacity: true)
     }
     if tables.isEmpty {
       tables.reserveCapacity(most.tables)
-      spans.reserveCapacity(most.spans)
+      taps.reserveCapacity(most.taps)
       weights.reserveCapacity(most.weights)
     }
     return (table(one), table(other))
@@ -111,39 +82,39 @@ struct ResampleTables {
     precondition(
       key.input > 0 && key.outputs.lowerBound >= 0 && key.outputs.upperBound <= key.output && key.shrink > 0
         && key.offset >= 0 && key.offset < key.shrink, "a table of \(key)")
-    var table = ResampleTable(
-      count: key.outputs.count, span: spans.count, weight: weights.count, stride: key.stride, inputs: 0..<0)
-    let (start, end, samples, scale) = (key.start, key.end, key.samples, key.scale)
-    let (filterScale, support) = (max(scale, 1), key.support)
-    exact.grow(to: table.stride)
-    var (lowest, highest) = (Int.max, 0)
+    let begin = Double(key.offset) / Double(key.shrink)
+    let end = Double(key.offset + key.input) / Double(key.shrink)
+    let (scale, support, filterScale) = (key.scale, key.support, max(key.scale, 1))
+    let start = taps.count
+    exact.grow(to: key.stride)
     for index in key.outputs {
-      let center = start + (Double(index) + 0.5) * scale
+      let center = begin + (Double(index) + 0.5) * scale
       let first = max(Int(center - support + 0.5), 0)
-      let count = min(Int(center + support + 0.5), samples) - first
+      let count = min(Int(center + support + 0.5), key.samples) - first
       var sum = 0.0
       for tap in 0..<count {
         let sample = Double(tap + first)
-        let share = min(sample + 1, end) - max(sample, start)
+        let share = min(sample + 1, end) - max(sample, begin)
         exact[tap] = ResampleTable.cubic((sample - center + 0.5) * (1 / filterScale)) * share
         sum += exact[tap]
       }
-      let span = append(first: first, taps: count, sum: sum, stride: table.stride)
-      lowest = min(lowest, Int(span.first))
-      highest = max(highest, Int(span.first + span.count))
+      append(first: first, count: count, sum: sum, stride: key.stride)
     }
-    table.inputs = lowest == .max ? 0..<0 : lowest..<highest
+    let lowest = taps[start...].lazy.map(\.first).min() ?? 0
+    let highest = taps[start...].lazy.map { $0.first + $0.count }.max() ?? 0
+    for index in start..<taps.count { taps[index].first -= lowest }
+    let table = ResampleTable(count: key.outputs.count, start: start, inputs: lowest..<highest)
     tables[key] = table
     return table
   }
 
   /// Rounds and stores the weights of one output, leaving out zeros at either end.
-  private mutating func append(first: Int, taps: Int, sum: Double, stride: Int) -> Span {
+  private mutating func append(first: Int, count samples: Int, sum: Double, stride: Int) {
     let at = weights.count
     for _ in 0..<stride { weights.append(0) }
     var leading = 0
     var count = 0
-    for tap in 0..<taps {
+    for tap in 0..<samples {
       let value = exact[tap]
       let scaled = (sum == 0 ? value : value / sum) * Double(1 << ResampleTable.precision)
       let weight = Int32(scaled + (scaled < 0 ? -0.5 : 0.5))
@@ -155,9 +126,7 @@ struct ResampleTables {
       }
     }
     precondition(count > 0, "the sample nearest to an output's centre has a positive weight")
-    let span = Span(first: Int32(first + leading), count: Int32(count))
-    spans.append(span)
-    return span
+    taps.append(Taps(first: first + leading, count: count, weight: at))
   }
 }
 

@@ -1,10 +1,9 @@
 /// Bicubic resize with antialiasing, bit for bit equal to PIL's `resize(…, BICUBIC)` on 8-bit RGB (Pillow 13).
 ///
 /// There are two passes with 8-bit values between them: horizontal then vertical, or the reverse if the height shrinks
-/// by more than twice as many pixels as the width. The source may be a box of an image, which equals a crop followed by
-/// a resize (nothing outside the box contributes), and the result a window of the resized image, which equals a resize
-/// followed by a crop; neither intermediate image is made. A resampler keeps its buffers and the tables of recent
-/// sizes, and must be used by one thread at a time.
+/// by more than twice as many pixels as the width. The source may be a box of an image, which equals a crop and then a
+/// resize, and the result a window of the resized image, which equals a resize and then a crop; neither intermediate
+/// image is made. A resampler keeps buffers and the tables of recent sizes, and must be used by one thread at a time.
 public struct Resampler {
   private var tables = ResampleTables()
   private var passes = ResamplePasses()
@@ -30,10 +29,8 @@ public struct Resampler {
     precondition(box.fits(width: source.whole.width, height: source.whole.height), "\(box) in \(source.whole)")
     let shrink = source.shrink
     let (horizontal, vertical) = tables.pair(
-      ResampleTable.Key(
-        input: box.width, offset: box.left % shrink, shrink: shrink, output: width, outputs: across),
-      ResampleTable.Key(
-        input: box.height, offset: box.top % shrink, shrink: shrink, output: height, outputs: down))
+      .init(input: box.width, offset: box.left % shrink, shrink: shrink, output: width, outputs: across),
+      .init(input: box.height, offset: box.top % shrink, shrink: shrink, output: height, outputs: down))
     let (columns, rows) = (horizontal.inputs, vertical.inputs)
     let (left, top) = (box.left / shrink + columns.lowerBound, box.top / shrink + rows.lowerBound)
     let corner = (top * source.width + left) * 3
@@ -67,7 +64,6 @@ struct ResamplePasses {
   private var columns: [UInt8] = []
   private var resized: [UInt8] = []
   private var sums: [Int32] = []
-
   /// The size of a block of columns in bytes, chosen to stay within the second-level cache.
   private static let blockBytes = 128 << 10
   /// The bounds of the number of rows in a block.
@@ -80,59 +76,52 @@ struct ResamplePasses {
     sums.grow(to: max(sourceWidth, width, Self.most) * 3)
   }
 
-  /// Resizes in the vertical direction: each row of `result` is the weighted sum of the source rows in `table`.
-  ///
-  /// `rows` begins with the first row that any output needs; rows of `result` have the same number of bytes and no gaps
-  /// between them.
+  /// Resizes in the vertical direction: each row of `result`, of as many bytes and without gaps, is the weighted sum of
+  /// the source rows in `table`. `rows` begins with the first row that any output needs.
   mutating func vertical(
     _ source: [UInt8], _ rows: ResampleLines, _ table: ResampleTable, of tables: ResampleTables,
     into result: inout [UInt8]
   ) {
     for index in 0..<table.count {
-      let taps = tables.taps(ofOutput: index, in: table)
+      let taps = tables.taps[table.start + index]
       let lines = ResampleLines(start: rows.start + taps.first * rows.stride, stride: rows.stride, bytes: rows.bytes)
       ResampleKernel.combine(
         source, lines, taps, weights: tables.weights, sums: &sums, into: &result, at: index * rows.bytes)
     }
   }
 
-  /// Resizes `rows` rows in the horizontal direction. `lines` begins with the first pixel that any output needs.
-  ///
-  /// Rows are turned into columns block by block. The weighted sums then run over contiguous bytes of many rows, which
-  /// vectorizes; along a row each output would need other weights than its neighbour.
+  /// Resizes `rows` rows in the horizontal direction. `lines` begins with the first pixel that any output needs. Blocks
+  /// of rows are turned into columns, so that the weighted sums run over contiguous bytes of many rows and vectorize;
+  /// along a row each output would need other weights than its neighbour.
   mutating func horizontal(
     _ source: [UInt8], _ lines: ResampleLines, _ table: ResampleTable, of tables: ResampleTables, rows: Int,
     into result: inout [UInt8]
   ) {
-    let inputs = table.inputs
-    let width = table.count
-    let block = min(max(Self.blockBytes / (inputs.count * 3), Self.fewest), Self.most, rows)
+    let (inputs, width) = (table.inputs.count, table.count)
+    let block = min(max(Self.blockBytes / (inputs * 3), Self.fewest), Self.most, rows)
     for first in stride(from: 0, to: rows, by: block) {
       let count = min(block, rows - first)
-      let blockRows = ResampleLines(
-        start: lines.start + first * lines.stride, stride: lines.stride, bytes: inputs.count * 3)
-      ResampleKernel.columns(source, blockRows, count: count, into: &columns)
       let column = count * 3
+      let blockRows = PixelGrid(start: lines.start + first * lines.stride, row: lines.stride, pixel: 3)
+      let blockColumns = PixelGrid(start: 0, row: 3, pixel: column)
+      ResampleKernel.copy(source, blockRows, into: &columns, blockColumns, rows: count, width: inputs)
       for index in 0..<width {
-        let taps = tables.taps(ofOutput: index, in: table)
+        let taps = tables.taps[table.start + index]
+        let lines = ResampleLines(start: taps.first * column, stride: column, bytes: column)
         ResampleKernel.combine(
-          columns, ResampleLines(start: taps.first * column, stride: column, bytes: column), taps,
-          weights: tables.weights, sums: &sums, into: &resized, at: index * column)
+          columns, lines, taps, weights: tables.weights, sums: &sums, into: &resized, at: index * column)
       }
-      let resizedRows = ResampleLines(start: first * width * 3, stride: width * 3, bytes: width * 3)
-      ResampleKernel.rows(resized, count: count, into: &result, resizedRows)
+      let resizedRows = PixelGrid(start: first * width * 3, row: width * 3, pixel: 3)
+      ResampleKernel.copy(resized, blockColumns, into: &result, resizedRows, rows: count, width: width)
     }
   }
 }
 
-/// The inner loops of the resize, over raw bytes. Each function checks all bounds once at its start and then runs
-/// without checks.
+/// The inner loops of the resize, over raw bytes. Each function checks all bounds at its start and none after.
 enum ResampleKernel {
-  /// Computes one output line as a weighted sum of `taps.count` source lines.
-  ///
-  /// into[at + j] = clip((2²¹ + Σ_t weights[taps.weight + t] · source[start + t · stride + j]) / 2²²), 0 ≤ j < bytes,
-  /// with start, stride and bytes of `lines`. A line is a row of pixels in the vertical pass, and a column of pixels
-  /// from many rows in the horizontal pass.
+  /// Computes one output line as a weighted sum of `taps.count` source lines, which are rows of pixels in the vertical
+  /// pass and columns of them in the horizontal pass: with start, stride and bytes of `lines`, for 0 ≤ j < bytes
+  /// into[at + j] = clip((2²¹ + Σ_t weights[taps.weight + t] · source[start + t · stride + j]) / 2²²).
   static func combine(
     _ source: [UInt8], _ lines: ResampleLines, _ taps: ResampleTables.Taps, weights: [Int32], sums: inout [Int32],
     into: inout [UInt8], at: Int
@@ -191,43 +180,35 @@ enum ResampleKernel {
     }
   }
 
-  /// Turns `count` rows of RGB into columns: into[(x · count + r) · 3 + c] = row r, pixel x, channel c.
-  static func columns(_ source: [UInt8], _ rows: ResampleLines, count: Int, into: inout [UInt8]) {
-    let (start, stride, width) = (rows.start, rows.stride, rows.bytes / 3)
-    precondition(start >= 0 && count > 0 && start + (count - 1) * stride + width * 3 <= source.count)
-    precondition(width * count * 3 <= into.count)
+  /// Copies the pixels of RGB in `rows` rows of `width` pixels from one grid to another.
+  static func copy(
+    _ source: [UInt8], _ from: PixelGrid, into: inout [UInt8], _ to: PixelGrid, rows: Int, width: Int
+  ) {
+    precondition(from.holds(rows: rows, width: width, in: source.count))
+    precondition(to.holds(rows: rows, width: width, in: into.count))
     unsafe source.withUnsafeBufferPointer { source in
       unsafe into.withUnsafeMutableBufferPointer { into in
-        for row in 0..<count {
-          let pixels = unsafe source.baseAddress! + start + row * stride
-          let column = unsafe into.baseAddress! + row * 3
+        for row in 0..<rows {
+          let old = unsafe source.baseAddress! + from.start + row * from.row
+          let new = unsafe into.baseAddress! + to.start + row * to.row
           for x in 0..<width {
-            unsafe column[x &* count &* 3] = unsafe pixels[x &* 3]
-            unsafe column[x &* count &* 3 &+ 1] = unsafe pixels[x &* 3 &+ 1]
-            unsafe column[x &* count &* 3 &+ 2] = unsafe pixels[x &* 3 &+ 2]
+            unsafe new[x &* to.pixel] = unsafe old[x &* from.pixel]
+            unsafe new[x &* to.pixel &+ 1] = unsafe old[x &* from.pixel &+ 1]
+            unsafe new[x &* to.pixel &+ 2] = unsafe old[x &* from.pixel &+ 2]
           }
         }
       }
     }
   }
+}
 
-  /// The reverse of `columns`: turns columns of `count` pixels into rows, which go to the lines `rows` of `into`.
-  static func rows(_ source: [UInt8], count: Int, into: inout [UInt8], _ rows: ResampleLines) {
-    let (start, stride, width) = (rows.start, rows.stride, rows.bytes / 3)
-    precondition(count > 0 && width * count * 3 <= source.count)
-    precondition(start >= 0 && start + (count - 1) * stride + width * 3 <= into.count)
-    unsafe source.withUnsafeBufferPointer { source in
-      unsafe into.withUnsafeMutableBufferPointer { into in
-        for row in 0..<count {
-          let column = unsafe source.baseAddress! + row * 3
-          let pixels = unsafe into.baseAddress! + start + row * stride
-          for x in 0..<width {
-            unsafe pixels[x &* 3] = unsafe column[x &* count &* 3]
-            unsafe pixels[x &* 3 &+ 1] = unsafe column[x &* count &* 3 &+ 1]
-            unsafe pixels[x &* 3 &+ 2] = unsafe column[x &* count &* 3 &+ 2]
-          }
-        }
-      }
-    }
+/// Pixels of RGB in an array: that of row y and column x begins at start + y · row + x · pixel.
+struct PixelGrid {
+  let start: Int
+  let row: Int
+  let pixel: Int
+
+  func holds(rows: Int, width: Int, in count: Int) -> Bool {
+    start >= 0 && rows > 0 && width > 0 && start + (rows - 1) * row + (width - 1) * pixel + 3 <= count
   }
 }

@@ -1,9 +1,7 @@
 public import Tensor
 
-/// Attention pooling of a ResNet's points [b · points, c] to features [b, e], as in open_clip's AttentionPool2d.
-///
-/// The mean of an image's points precedes them as a token, positions are added, and that token attends to all. The
-/// projections of queries, keys and values are separate and have biases.
+/// Attention pooling of a ResNet's points [b · points, c] to features [b, e], as in open_clip's AttentionPool2d. The
+/// mean of an image's points precedes them as a token, positions are added, and that token attends to all.
 public struct AttentionPool<S: Scalar> {
   public let positions: Parameter<S>
   public let query: Linear<S>
@@ -14,11 +12,8 @@ public struct AttentionPool<S: Scalar> {
 
   /// Backward needs the tokens, the first one of each image and its query, and the state of the attention.
   final class Activations {
-    let tokens = Buffer<S>()
-    let first = Buffer<S>()
-    let query = Buffer<S>()
-    let pool = AttentionPoolActivations<S>()
-    let attended = Buffer<S>()
+    fileprivate let (tokens, first, query, attended) = (Buffer<S>(), Buffer<S>(), Buffer<S>(), Buffer<S>())
+    fileprivate let pool = AttentionPoolActivations<S>()
   }
 
   private let scratch = Buffer<S>()
@@ -31,15 +26,13 @@ public struct AttentionPool<S: Scalar> {
     self.heads = heads
     let scale = 1 / Double(width).squareRoot()
     positions = store.declare("\(name).positional_embedding", Shape(points + 1, width), .normal(scale))
-    func linear(_ part: String, _ outputs: Int) -> Linear<S> {
-      Linear(
-        weight: store.declare("\(name).\(part).weight", Shape(outputs, width), .normal(scale)),
-        bias: store.declare("\(name).\(part).bias", Shape(outputs), .uniform(scale)))
+    func linear(_ part: String, to outputs: Int) -> Linear<S> {
+      Linear(store, prefix: "\(name).\(part).", from: width, to: outputs, (.normal(scale), .uniform(scale)))
     }
-    query = linear("q_proj", width)
-    key = linear("k_proj", width)
-    value = linear("v_proj", width)
-    output = linear("c_proj", embedding)
+    query = linear("q_proj", to: width)
+    key = linear("k_proj", to: width)
+    value = linear("v_proj", to: width)
+    output = linear("c_proj", to: embedding)
   }
 
   private func firstRows(_ b: Int) -> [Int] { (0..<b).map { $0 * positions.shape[0] } }
@@ -54,12 +47,11 @@ public struct AttentionPool<S: Scalar> {
   /// x [b · points, c] → y [b, e].
   func forward(_ x: Tensor<S>, images b: Int, into y: Tensor<S>, activations: Activations) {
     let operands = operands(activations, images: b)
-    let shape = Shape(b, x.columns)
     poolTokens(x, images: b, positions: positions.value, into: operands.tokens)
-    let first = activations.first.tensor(shape)
+    let first = activations.first.tensor(operands.query.shape)
     gatherRows(operands.tokens, firstRows(b), into: first)
     query.forward(first, into: operands.query)
-    let attended = activations.attended.tensor(shape)
+    let attended = activations.attended.tensor(operands.query.shape)
     attentionPool(operands, valueBias: value.bias.value, into: attended, activations: activations.pool)
     output.forward(attended, into: y)
   }
@@ -67,7 +59,7 @@ public struct AttentionPool<S: Scalar> {
   /// Writes dx and adds to the parameters' gradients. The key's bias has none: it shifts all scores of a head alike.
   func backward(_ dy: Tensor<S>, images b: Int, activations: Activations, dx: Tensor<S>) {
     let operands = operands(activations, images: b)
-    let shape = Shape(b, dx.columns)
+    let shape = operands.query.shape
     let dout = dattended.tensor(shape)
     output.backward(dy, x: activations.attended.tensor(shape), dx: dout)
     let (dall, dq) = (dtokens.tensor(operands.tokens.shape), dquery.tensor(shape))

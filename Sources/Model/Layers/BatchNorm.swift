@@ -1,29 +1,22 @@
 public import Tensor
 
-/// The connection of batch norms to the other ranks, for statistics over all of them.
-///
-/// A forward does not throw: an error of a collective is kept, and thrown when the statistics are moved.
+/// Sums over all ranks for batch norms. A forward does not throw: `check` throws the error of a collective later.
 final class BatchStatistics<S: Scalar> {
   var ranks: (any Ranks<S>)?
   private var failure: (any Error)?
 
-  /// Replaces each number with its sum over the ranks.
   func sum(_ numbers: inout [Double]) {
     guard let ranks, failure == nil else { return }
     do { try ranks.allReduce(&numbers) } catch { failure = error }
   }
 
-  func check() throws {
-    if let failure { throw failure }
-  }
+  func check() throws { if let failure { throw failure } }
 }
 
 /// Batch norm over all points of all images, followed by the sum with a shortcut and a ReLU: y = f((z − μ)/√(σ² + ε) ·
-/// weight + bias + residual), ε = 1e-5 (Ioffe, Szegedy: Batch Normalization, 2015).
-///
-/// In training, μ and σ² (biased) are those of the batch, on this rank or on all; in evaluation, and if the layer is
-/// frozen, they are the running ones. Once a step the running statistics move a tenth of the way to those of the step's
-/// batches, the variance to the unbiased one.
+/// weight + bias + residual), ε = 1e-5 (Ioffe, Szegedy: Batch Normalization, 2015). In training, μ and σ² (biased) are
+/// those of the batch, on this rank or on all; in evaluation, and if the layer is frozen, they are the running ones.
+/// Once a step these move a tenth of the way to those of the step's batches, the variance to the unbiased one.
 public final class BatchNorm<S: Scalar> {
   public let weight: Parameter<S>
   public let bias: Parameter<S>
@@ -31,18 +24,13 @@ public final class BatchNorm<S: Scalar> {
   public let runningVariance: ModelBuffer<S>
   /// The number of times that the running statistics have moved.
   public let batches: ModelBuffer<S>
-
-  static var epsilon: Double { 1e-5 }
-  static var momentum: Double { 0.1 }
-
   /// True if it uses the running statistics in training too, and leaves them as they are.
   var isFrozen = false
-
   private let width: Int
+  private let statistics: BatchStatistics<S>
   /// For each column the mean and the sum of squares; in backward the two sums.
   private let sums = Buffer<Double>()
   private let slopes = Buffer<S>()
-  private var exchanged: [Double] = []
   /// The rows since the statistics were last moved, and sums over them of their batches' means and unbiased variances.
   private var rowsSeen = 0.0
   private let seen: Tensor<Double>
@@ -51,15 +39,13 @@ public final class BatchNorm<S: Scalar> {
   final class Activations {
     fileprivate let columns = Buffer<S>()
     fileprivate var rows = 0.0
-
-    fileprivate func vectors(_ width: Int) -> (mean: Tensor<S>, scale: Tensor<S>, reciprocal: Tensor<S>) {
-      let all = columns.tensor(Shape(3, width))
-      return (all.rows(0..<1), all.rows(1..<2), all.rows(2..<3))
-    }
   }
 
-  init(_ store: ParameterStore<S>, name: String, width: Int, weight: Initial = .ones) {
-    self.width = width
+  init(
+    _ store: ParameterStore<S>, name: String, width: Int, weight: Initial = .ones,
+    statistics: BatchStatistics<S> = BatchStatistics()
+  ) {
+    (self.width, self.statistics) = (width, statistics)
     self.weight = store.declare("\(name).weight", Shape(width), weight)
     bias = store.declare("\(name).bias", Shape(width), .zeros)
     runningMean = store.declareBuffer("\(name).running_mean", Shape(width), initial: 0)
@@ -71,9 +57,9 @@ public final class BatchNorm<S: Scalar> {
   /// z [n, width] → y [n, width], which may be z.
   func forward(
     _ z: MatrixOperand<S>, adding residual: MatrixOperand<S>? = nil, relu: Bool, into y: MatrixOperand<S>,
-    mode: ForwardMode, activations: Activations, statistics: BatchStatistics<S>
+    mode: ForwardMode, activations: Activations
   ) {
-    let (mean, scale, reciprocal) = activations.vectors(width)
+    let (mean, scale, reciprocal, vectors) = columns(activations)
     let moments = sums.tensor(Shape(2, width))
     let (mu, variance) = (moments.rows(0..<1), moments.rows(1..<2))
     if mode == .evaluation || isFrozen {
@@ -82,96 +68,81 @@ public final class BatchNorm<S: Scalar> {
       copy(runningMean.value, into: mu)
       copy(runningVariance.value, into: variance)
     } else {
-      activations.rows = batchMoments(of: z, mu, variance, statistics)
-      if mode == .training { remember(mu, variance, rows: activations.rows) }
+      let rows = batchMoments(of: z, mu, variance)
+      activations.rows = rows
+      if mode == .training, rows > 0 {
+        // The variance of one row is 0 either way.
+        let unbiased = rows / max(rows - 1, 1)
+        for j in 0..<width {
+          seen[j] += rows * mu[j]
+          seen[width + j] += rows * variance[j] * unbiased
+        }
+        rowsSeen += rows
+      }
     }
     for j in 0..<width {
-      let inverse = 1 / (variance[j] + Self.epsilon).squareRoot()
+      let inverse = 1 / (variance[j] + 1e-5).squareRoot()
       mean[j] = S(mu[j])
       reciprocal[j] = S(inverse)
       scale[j] = S(Double(weight.value[j]) * inverse)
     }
-    batchNorm(z, vectors(activations), adding: residual, relu: relu, into: y)
+    batchNorm(z, vectors, adding: residual, relu: relu, into: y)
   }
 
-  private func vectors(_ activations: Activations) -> BatchNormVectors<S> {
-    let (mean, scale, _) = activations.vectors(width)
-    return BatchNormVectors(mean: mean, scale: scale, bias: bias.value)
+  /// Returns the mean, scale and 1/√(σ² + ε) of each column, and the former two with the bias.
+  private func columns(_ kept: Activations) -> (Tensor<S>, Tensor<S>, Tensor<S>, BatchNormVectors<S>) {
+    let all = kept.columns.tensor(Shape(3, width))
+    let (mean, scale) = (all.rows(0..<1), all.rows(1..<2))
+    return (mean, scale, all.rows(2..<3), BatchNormVectors(mean: mean, scale: scale, bias: bias.value))
   }
 
-  /// y = ReLU(batchNorm(z)) once more, with the batch's statistics in `activations`, which are not counted again.
+  /// y = ReLU(batchNorm(z)) once more, with the statistics in `activations`, which are not counted again.
   func again(_ z: MatrixOperand<S>, into y: MatrixOperand<S>, activations: Activations) {
-    batchNorm(z, vectors(activations), relu: true, into: y)
+    batchNorm(z, columns(activations).3, relu: true, into: y)
   }
 
-  /// Writes the mean and biased variance of every column over the rows of all ranks, or of this one, and returns the
-  /// number of these rows.
-  private func batchMoments(
-    of z: MatrixOperand<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>, _ statistics: BatchStatistics<S>
-  ) -> Double {
+  /// Writes mean and biased variance of every column over the rows of all ranks, or of this one; returns their number.
+  private func batchMoments(of z: MatrixOperand<S>, _ mean: Tensor<Double>, _ variance: Tensor<Double>) -> Double {
     columnMoments(z, mean: mean, squares: variance)
     var rows = Double(z.rows)
     if statistics.ranks != nil {
-      exchange(statistics) { numbers in
-        numbers.append(rows)
-        for j in 0..<width { numbers.append(rows * mean[j]) }
-        for j in 0..<width { numbers.append(variance[j] + rows * mean[j] * mean[j]) }
-      }
-      rows = exchanged[0]
+      var numbers = [rows] + (0..<width).map { rows * mean[$0] }
+      for j in 0..<width { numbers.append(variance[j] + rows * mean[j] * mean[j]) }
+      statistics.sum(&numbers)
+      rows = numbers[0]
       for j in 0..<width {
-        mean[j] = rows > 0 ? exchanged[1 + j] / rows : 0
-        variance[j] = max(exchanged[1 + width + j] - rows * mean[j] * mean[j], 0)
+        mean[j] = rows > 0 ? numbers[1 + j] / rows : 0
+        variance[j] = max(numbers[1 + width + j] - rows * mean[j] * mean[j], 0)
       }
     }
     for j in 0..<width { variance[j] = rows > 0 ? variance[j] / rows : 0 }
     return rows
   }
 
-  private func exchange(_ statistics: BatchStatistics<S>, _ collect: (inout [Double]) -> Void) {
-    exchanged.removeAll(keepingCapacity: true)
-    collect(&exchanged)
-    statistics.sum(&exchanged)
-  }
-
-  private func remember(_ mean: Tensor<Double>, _ variance: Tensor<Double>, rows: Double) {
-    guard rows > 0 else { return }
-    // The variance of one row is 0 either way.
-    let unbiased = rows / max(rows - 1, 1)
-    for j in 0..<width {
-      seen[j] += rows * mean[j]
-      seen[width + j] += rows * variance[j] * unbiased
-    }
-    rowsSeen += rows
-  }
-
   /// Moves the running statistics towards the mean, weighted by rows, of those of the batches since the last move.
   func move() {
     guard rowsSeen > 0 else { return }
-    let (mean, variance) = (runningMean.value, runningVariance.value)
+    let (mean, variance, momentum) = (runningMean.value, runningVariance.value, 0.1)
     for j in 0..<width {
-      mean[j] = Double(S(mean[j] + Self.momentum * (seen[j] / rowsSeen - mean[j])))
-      variance[j] = Double(S(variance[j] + Self.momentum * (seen[width + j] / rowsSeen - variance[j])))
+      mean[j] = Double(S(mean[j] + momentum * (seen[j] / rowsSeen - mean[j])))
+      variance[j] = Double(S(variance[j] + momentum * (seen[width + j] / rowsSeen - variance[j])))
     }
     batches.value[0] += 1
     drop()
   }
 
-  /// Drops the statistics of the batches since the last move.
   func drop() {
     fill(seen, 0)
     rowsSeen = 0
   }
 
-  /// Adds to the gradients of weight and bias and writes dz, which may be dy.
-  ///
-  /// With ẑ = (z − μ)·r, h the part of dy (and of what the mask adds to it) that passes the mask, and N rows on all
-  /// ranks: dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N) if the statistics are those of the batch, and weight · r h if not;
-  /// dweight += Σ h ẑ and dbias += Σ h, two sums over this rank's rows alone.
+  /// Adds to the gradients of weight and bias and writes dz, which may be dy. With ẑ = (z − μ)·r, h the part of dy (and
+  /// of what the mask adds) that passes the mask, and N rows on all ranks: dz = weight · r (h − Σh/N − ẑ Σ(h ẑ)/N) if
+  /// the statistics are those of the batch, else weight · r h; dweight += Σ h ẑ, dbias += Σ h over this rank's rows.
   func backward(
-    _ dy: MatrixOperand<S>, z: MatrixOperand<S>, mask: BatchNormMask<S>, activations: Activations, dz: MatrixOperand<S>,
-    statistics: BatchStatistics<S>
+    _ dy: MatrixOperand<S>, z: MatrixOperand<S>, mask: BatchNormMask<S>, activations: Activations, dz: MatrixOperand<S>
   ) {
-    let (vectors, reciprocal) = (vectors(activations), activations.vectors(width).reciprocal)
+    let (_, _, reciprocal, vectors) = columns(activations)
     let both = sums.tensor(Shape(2, width))
     let (sum, along) = (both.rows(0..<1), both.rows(1..<2))
     batchNormBackwardSums(dy, z: z, mask: mask, vectors, sum: sum, along: along)
@@ -181,10 +152,9 @@ public final class BatchNorm<S: Scalar> {
       dbias[j] += S(sum[j])
     }
     if statistics.ranks != nil, !isFrozen {
-      exchange(statistics) { numbers in
-        for j in 0..<2 * width { numbers.append(both[j]) }
-      }
-      for j in 0..<2 * width { both[j] = exchanged[j] }
+      var numbers = both.array
+      statistics.sum(&numbers)
+      for (j, number) in numbers.enumerated() { both[j] = number }
     }
     // The mean and the slope of h, from the sums.
     let shares = slopes.tensor(Shape(2, width))

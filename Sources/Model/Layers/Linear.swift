@@ -5,10 +5,10 @@ public struct Linear<S: Scalar> {
   public let weight: Parameter<S>
   public let bias: Parameter<S>
 
-  public init(weight: Parameter<S>, bias: Parameter<S>) {
-    precondition(weight.shape.rank == 2 && bias.shape.count == weight.shape[0])
-    self.weight = weight
-    self.bias = bias
+  /// Declares `prefix`weight and `prefix`bias, with their initial values.
+  init(_ store: ParameterStore<S>, prefix: String, from inputs: Int, to outputs: Int, _ initial: (Initial, Initial)) {
+    weight = store.declare("\(prefix)weight", Shape(outputs, inputs), initial.0)
+    bias = store.declare("\(prefix)bias", Shape(outputs), initial.1)
   }
 
   /// x [n, inputs] → y [n, outputs].
@@ -37,7 +37,5 @@ public struct Linear<S: Scalar> {
     addColumnSums(of: dy, to: bias.gradient)
   }
 
-  public func backward(_ dy: Tensor<S>, x: Tensor<S>, dx: Tensor<S>) {
-    backward(.fp32(dy), x: .fp32(x), dx: .fp32(dx))
-  }
+  public func backward(_ dy: Tensor<S>, x: Tensor<S>, dx: Tensor<S>) { backward(.fp32(dy), x: .fp32(x), dx: .fp32(dx)) }
 }

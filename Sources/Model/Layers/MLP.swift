@@ -14,27 +14,19 @@ public struct MLP<S: Scalar> {
     let active: MatrixOperandBuffer<S>
     let keepsActive: Bool
 
-    public convenience init() { self.init(active: nil) }
-
     /// If `active` is given, other layers use it too, and backward computes the output again.
-    init(active: MatrixOperandBuffer<S>?) {
-      self.active = active ?? MatrixOperandBuffer()
-      keepsActive = active == nil
+    init(active: MatrixOperandBuffer<S>? = nil) {
+      (self.active, keepsActive) = (active ?? MatrixOperandBuffer(), active == nil)
     }
   }
 
   public init(
     _ store: ParameterStore<S>, name: String, width: Int, hidden: Int, activation: Activation,
-    expand: (weight: Initial, bias: Initial), contract: (weight: Initial, bias: Initial)
+    expand: (Initial, Initial), contract: (Initial, Initial)
   ) {
-    self.activation = activation
-    self.hidden = hidden
-    self.expand = Linear(
-      weight: store.declare("\(name).c_fc.weight", Shape(hidden, width), expand.weight),
-      bias: store.declare("\(name).c_fc.bias", Shape(hidden), expand.bias))
-    self.contract = Linear(
-      weight: store.declare("\(name).c_proj.weight", Shape(width, hidden), contract.weight),
-      bias: store.declare("\(name).c_proj.bias", Shape(width), contract.bias))
+    (self.activation, self.hidden) = (activation, hidden)
+    self.expand = Linear(store, prefix: "\(name).c_fc.", from: width, to: hidden, expand)
+    self.contract = Linear(store, prefix: "\(name).c_proj.", from: hidden, to: width, contract)
   }
 
   /// y = residual + c_proj(f(c_fc(x))), for x, residual and y [n, w].
@@ -44,26 +36,21 @@ public struct MLP<S: Scalar> {
 
   /// Returns f(c_fc(x)) and stores what backward needs of it.
   func expanded(_ x: MatrixOperand<S>, activations: Activations) -> MatrixOperand<S> {
-    let shape = Shape(x.rows, hidden)
-    let h = activations.derivative.operand(shape, x.precision)
+    let h = activations.derivative.operand(Shape(x.rows, hidden), x.precision)
     matmul(x, expand.weight.operand(like: x), into: h, transposeB: true)
-    guard activations.keepsActive else {
-      let active = activations.active.operand(shape, x.precision)
-      activate(h, bias: expand.bias.value, activation, into: active)
-      return active
-    }
-    return activated(h, activations)
+    return activated(h, activations, differentiating: activations.keepsActive)
   }
 
   /// Returns the activation's output, given c_fc(x) without its bias, which the derivative replaces.
-  private func activated(_ h: MatrixOperand<S>, _ activations: Activations) -> MatrixOperand<S> {
+  private func activated(
+    _ h: MatrixOperand<S>, _ activations: Activations, differentiating: Bool = true
+  ) -> MatrixOperand<S> {
     let active = activations.active.operand(h.shape, h.precision)
-    biasActivation(h, bias: expand.bias.value, activation, into: active)
+    biasActivation(h, bias: expand.bias.value, activation, into: active, differentiating: differentiating)
     return active
   }
 
-  /// Writes dx, the gradient through the MLP and not the residual, and adds to the parameters' gradients; once for each
-  /// forward.
+  /// Writes dx, the gradient through the MLP alone, and adds to the parameters' gradients; once for each forward.
   public func backward(
     _ dy: MatrixOperand<S>, x: MatrixOperand<S>, activations: Activations, dx: Tensor<S>, workspace: Workspace<S>
   ) {

@@ -12,11 +12,8 @@ public enum Initial: Sendable, Equatable {
   public static var ones: Initial { .constant(1) }
 }
 
-/// All parameters of a model in one arena, in the order in which layers declare them, and their gradients in a second
-/// arena of the same layout.
-///
-/// Layers declare their parameters before `allocate` creates the arenas. Each parameter starts at a multiple of 16
-/// scalars (64 bytes); the gaps stay 0 in every arena of this layout.
+/// All parameters of a model in one arena, in the order of their declaration, and their gradients in a second one of
+/// the same layout. Each parameter starts at a multiple of 16 scalars (64 bytes); the gaps stay 0 in every arena.
 public final class ParameterStore<S: Scalar> {
   /// State of the model that is not learned, such as running statistics.
   public struct BufferEntry: Sendable {
@@ -28,7 +25,6 @@ public final class ParameterStore<S: Scalar> {
     public let initial: Double
     /// True for a count, which files store as an integer.
     public let isCount: Bool
-
     public var range: Range<Int> { offset..<offset + shape.count }
   }
 
@@ -37,49 +33,43 @@ public final class ParameterStore<S: Scalar> {
   public private(set) var initials: [Initial] = []
   public private(set) var buffers: [BufferEntry] = []
   private var names: Set<String> = []
-  /// The number of scalars in an arena of this layout, including gaps.
+  /// The number of scalars in an arena, including gaps.
   public private(set) var count = 0
   private var held: (values: Tensor<S>, gradients: Tensor<S>?)?
-  /// The parameters rounded to bf16 for products, each at its place in the layout; allocated at first use.
+  /// The parameters rounded to bf16 for products, and whether each has been rounded since `holdsValues` was set.
   fileprivate let rounded = BFloat16Buffer()
-  /// True for each entry that has been rounded since `holdsValues` was set.
   fileprivate var isRounded: [Bool] = []
   /// True while no value changes after its first use, so that each parameter is rounded once and not for each product.
-  public var holdsValues = false {
-    didSet { for index in isRounded.indices { isRounded[index] = false } }
-  }
-  /// The values of all buffers as one vector. They have the precision of S, but are stored as Double, in which counts
-  /// are exact.
+  public var holdsValues = false { didSet { for index in isRounded.indices { isRounded[index] = false } } }
+  /// The values of all buffers as one vector, with the precision of S but stored as Double, in which counts are exact.
   public private(set) var bufferValues = Tensor<Double>(Shape(0))
-
   public init() {}
 
-  /// Adds a parameter to the layout. Call it before `allocate`.
+  /// Adds a parameter to the layout, before `allocate`.
   public func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
-    precondition(held == nil, "\(name) is declared after the store was allocated")
-    precondition(names.insert(name).inserted, "\(name) is declared twice")
-    entries.append(NamedSlice(name: name, shape: shape, offset: count))
+    claim(name)
+    let entry = NamedSlice(name: name, shape: shape, offset: count)
+    entries.append(entry)
     initials.append(initial)
-    count = entries[entries.count - 1].extent.upperBound
+    count = entry.extent.upperBound
     return Parameter(store: self, index: entries.count - 1)
   }
 
   /// Adds a buffer to the layout. Call it before `allocate`.
-  public func declareBuffer(
-    _ name: String, _ shape: Shape, initial: Double, isCount: Bool = false
-  ) -> ModelBuffer<S> {
-    precondition(held == nil, "\(name) is declared after the store was allocated")
-    precondition(names.insert(name).inserted, "\(name) is declared twice")
+  public func declareBuffer(_ name: String, _ shape: Shape, initial: Double, isCount: Bool = false) -> ModelBuffer<S> {
+    claim(name)
     let offset = buffers.last?.range.upperBound ?? 0
-    buffers.append(BufferEntry(name: name, shape: shape, offset: offset, initial: initial, isCount: isCount))
-    return ModelBuffer(store: self, index: buffers.count - 1)
+    let entry = BufferEntry(name: name, shape: shape, offset: offset, initial: initial, isCount: isCount)
+    buffers.append(entry)
+    return ModelBuffer(store: self, entry: entry)
   }
 
-  /// Allocates the arenas and sets buffers to their initial values.
-  ///
-  /// - Parameters:
-  ///   - gradients: false for a frozen model, which has no gradients.
-  ///   - values: memory for the values that the caller provides; nil: new memory.
+  private func claim(_ name: String) {
+    precondition(held == nil, "\(name) is declared after the store was allocated")
+    precondition(names.insert(name).inserted, "\(name) is declared twice")
+  }
+
+  /// Allocates the arenas, or takes the caller's for the values, and sets buffers to their initial values.
   public func allocate(gradients: Bool, values: Tensor<S>? = nil) {
     let values = values ?? Tensor(Shape(count))
     precondition(values.count == count, "an arena of \(values.count) scalars for a layout of \(count)")
@@ -89,17 +79,15 @@ public final class ParameterStore<S: Scalar> {
     resetBuffers()
   }
 
-  private func resetBuffers() {
-    for buffer in buffers { fill(value(of: buffer), buffer.initial) }
-  }
+  private func resetBuffers() { for buffer in buffers { fill(value(of: buffer), buffer.initial) } }
 
-  /// All values, as one vector.
+  /// All values as one vector.
   public var values: Tensor<S> {
     guard let held else { preconditionFailure("the parameters are not allocated yet") }
     return held.values
   }
 
-  /// All gradients, as one vector.
+  /// All gradients as one vector.
   public var gradients: Tensor<S> {
     guard let gradients = held?.gradients else { preconditionFailure("a frozen model has no gradients") }
     return gradients
@@ -107,16 +95,11 @@ public final class ParameterStore<S: Scalar> {
 
   /// The number of scalars without gaps.
   public var parameterCount: Int { entries.reduce(0) { $0 + $1.shape.count } }
-
   public func entry(named name: String) -> NamedSlice? { entries.first { $0.name == name } }
   public func buffer(named name: String) -> BufferEntry? { buffers.first { $0.name == name } }
-
   public func value(of entry: NamedSlice) -> Tensor<S> { values.slice(entry.range).reshaped(entry.shape) }
   public func gradient(of entry: NamedSlice) -> Tensor<S> { gradients.slice(entry.range).reshaped(entry.shape) }
-
-  public func value(of buffer: BufferEntry) -> Tensor<Double> {
-    bufferValues.slice(buffer.range).reshaped(buffer.shape)
-  }
+  public func value(of entry: BufferEntry) -> Tensor<Double> { bufferValues.slice(entry.range).reshaped(entry.shape) }
 
   /// Draws every parameter as a function of (seed, name), independently of the rest of the model, and resets buffers.
   /// With `ranges`, only these parts of the arena are written, with the values that they would have among all.
@@ -131,23 +114,20 @@ public final class ParameterStore<S: Scalar> {
     }
   }
 
-  @specialized(where S == Float)
-  @specialized(where S == Double)
+  @specialized(where S == Float) @specialized(where S == Double)
   private func draw(_ entry: NamedSlice, _ initial: Initial, seed: UInt64, _ elements: Range<Int>) {
     let value = value(of: entry)
     var random = KeyedRandom(seed: seed, purpose: entry.name)
+    func write(_ next: () -> Double) {
+      for index in 0..<elements.upperBound {
+        let number = S(next())
+        if index >= elements.lowerBound { value[index] = number }
+      }
+    }
     switch initial {
     case .constant(let number): fill(value.slice(elements), S(number))
-    case .normal(let deviation):
-      for index in 0..<elements.upperBound {
-        let number = S(deviation * random.normal())
-        if index >= elements.lowerBound { value[index] = number }
-      }
-    case .uniform(let bound):
-      for index in 0..<elements.upperBound {
-        let number = S(random.uniform(from: -bound, to: bound))
-        if index >= elements.lowerBound { value[index] = number }
-      }
+    case .normal(let deviation): write { deviation * random.normal() }
+    case .uniform(let bound): write { random.uniform(from: -bound, to: bound) }
     }
   }
 }
@@ -156,7 +136,6 @@ public final class ParameterStore<S: Scalar> {
 public struct Parameter<S: Scalar> {
   let store: ParameterStore<S>
   let index: Int
-
   public var name: String { store.entries[index].name }
   public var shape: Shape { store.entries[index].shape }
   /// The range in every arena of the layout, including the gap after it.
@@ -164,8 +143,7 @@ public struct Parameter<S: Scalar> {
   public var value: Tensor<S> { store.value(of: store.entries[index]) }
   public var gradient: Tensor<S> { store.gradient(of: store.entries[index]) }
 
-  /// Returns the value as an operand of a product with `other`, in the same precision. It is rounded again on each
-  /// call, because it may have changed, unless the store holds its values.
+  /// Returns the value in the precision of `other`, rounded on each call unless the store holds its values.
   func operand(like other: MatrixOperand<S>) -> MatrixOperand<S> {
     guard other.precision == .bf16 else { return .fp32(value) }
     if store.holdsValues, store.isRounded[index] { return kept(like: other) }
@@ -173,8 +151,7 @@ public struct Parameter<S: Scalar> {
     return store.rounded.operand(value, other.precision, at: extent.lowerBound, of: store.count)
   }
 
-  /// Returns the same operand as the last call of `operand`, so that backward multiplies by the same numbers as
-  /// forward.
+  /// Returns the operand of the last call of `operand`, so that backward multiplies by the same numbers as forward.
   func kept(like other: MatrixOperand<S>) -> MatrixOperand<S> {
     store.rounded.kept(value, other.precision, at: extent.lowerBound, of: store.count)
   }
@@ -183,8 +160,6 @@ public struct Parameter<S: Scalar> {
 /// A named tensor of a model that is not learned.
 public struct ModelBuffer<S: Scalar> {
   let store: ParameterStore<S>
-  let index: Int
-
-  public var name: String { store.buffers[index].name }
-  public var value: Tensor<Double> { store.value(of: store.buffers[index]) }
+  let entry: ParameterStore<S>.BufferEntry
+  public var value: Tensor<Double> { store.value(of: entry) }
 }

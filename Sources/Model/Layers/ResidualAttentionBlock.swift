@@ -6,6 +6,8 @@ public struct ResidualAttentionBlock<S: Scalar> {
   public let attention: SelfAttention<S>
   public let norm2: LayerNorm<S>
   public let mlp: MLP<S>
+  /// The range of all parameters.
+  var extent: Range<Int> { norm1.weight.extent.lowerBound..<mlp.contract.bias.extent.upperBound }
 
   /// The output, and what backward needs besides the input: 16 w numbers per row with the usual hidden width of 4 w.
   public final class Activations {
@@ -19,11 +21,8 @@ public struct ResidualAttentionBlock<S: Scalar> {
     let mlp: MLP<S>.Activations
     let output = Buffer<S>()
 
-    public convenience init() { self.init(.none, passing: nil) }
-
-    /// Activations that backward computes again lie in `passing`, whose memory the blocks of a tower share. Of the 16 w
-    /// numbers per row a block keeps 10 w (`cheap`) or w (`blocks`) of its own.
-    init(_ recompute: Recompute, passing: Activations?) {
+    /// What backward computes again lies in `passing`, which blocks share: all but 10 w (`cheap`) or w (`blocks`).
+    init(_ recompute: Recompute = .none, passing: Activations? = nil) {
       let (shared, block) = (recompute == .none ? nil : passing, recompute == .blocks ? passing : nil)
       self.recompute = recompute
       norm1 = block?.norm1 ?? LayerNorm<S>.Activations()
@@ -36,19 +35,17 @@ public struct ResidualAttentionBlock<S: Scalar> {
     }
   }
 
-  /// Declares the parameters of block `index` of a transformer.
   init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig<S>, index: Int) {
-    let (w, hidden) = (config.width, config.blocks.hidden[index])
+    let (w, hidden, initial) = (config.width, config.blocks.hidden[index], config.initial)
     norm1 = LayerNorm(store, name: "\(name).ln_1", width: w, survivors: config.survivors)
     attention = SelfAttention(
-      store, name: "\(name).attn", width: w, heads: config.blocks.heads[index],
-      headWidth: config.blocks.headWidth, causal: config.causal,
-      initial: (config.initial.inProjection, config.initial.outProjection))
+      store, name: "\(name).attn", width: w, heads: config.blocks.heads[index], headWidth: config.blocks.headWidth,
+      causal: config.causal, initial: (initial.inProjection, initial.outProjection))
     norm2 = LayerNorm(store, name: "\(name).ln_2", width: w, survivors: config.survivors)
     mlp = MLP(
       store, name: "\(name).mlp", width: w, hidden: hidden, activation: config.activation,
-      expand: (config.initial.expand, .uniform(1 / Double(w).squareRoot())),
-      contract: (config.initial.contract, .uniform(1 / Double(hidden).squareRoot())))
+      expand: (initial.expand, .uniform(1 / Double(w).squareRoot())),
+      contract: (initial.contract, .uniform(1 / Double(hidden).squareRoot())))
   }
 
   /// x [n, w] → [n, w], in `activations.output`; x may lie in the same buffer if nothing is kept for backward.
@@ -67,40 +64,30 @@ public struct ResidualAttentionBlock<S: Scalar> {
 
   /// Returns x + attn(ln_1(x)), and its norm.
   private func attend(
-    _ x: Tensor<S>, _ sequences: Sequences, _ activations: Activations, _ workspace: Workspace<S>
+    _ x: Tensor<S>, _ sequences: Sequences, _ kept: Activations, _ workspace: Workspace<S>
   ) -> (middle: Tensor<S>, normed: MatrixOperand<S>) {
-    let middle = activations.middle.tensor(x.shape)
-    attention.forward(
-      normed(x, by: norm1, activations.norm1, into: activations.normed1, workspace), sequences, adding: x, into: middle,
-      activations: activations.attention, workspace: workspace)
-    return (middle, normed(middle, by: norm2, activations.norm2, into: activations.normed2, workspace))
-  }
-
-  /// Returns the norm of x in `buffer`, which already holds it if `isKept`.
-  private func normed(
-    _ x: Tensor<S>, by norm: LayerNorm<S>, _ activations: LayerNorm<S>.Activations, into buffer: MatrixOperandBuffer<S>,
-    _ workspace: Workspace<S>, isKept: Bool = false
-  ) -> MatrixOperand<S> {
-    let y = buffer.operand(x.shape, workspace.precision)
-    if !isKept { norm.forward(x, into: y, activations: activations) }
-    return y
+    let middle = kept.middle.tensor(x.shape)
+    let normed1 = kept.normed1.operand(x.shape, workspace.precision)
+    norm1.forward(x, into: normed1, activations: kept.norm1)
+    attention.forward(normed1, sequences, adding: x, into: middle, activations: kept.attention, workspace: workspace)
+    let normed2 = kept.normed2.operand(x.shape, workspace.precision)
+    norm2.forward(middle, into: normed2, activations: kept.norm2)
+    return (middle, normed2)
   }
 
   /// Replaces the gradient of the output in dx [n, w] with that of the input x.
   func backward(
     _ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, activations: Activations, workspace: Workspace<S>
   ) {
-    let (shape, precision) = (x.shape, workspace.precision)
-    let branch = workspace.branch.tensor(shape)
-    let middle = activations.middle.tensor(shape)
-    let isKept = activations.recompute != .cheap
-    let normed2 = normed(
-      middle, by: norm2, activations.norm2, into: activations.normed2, workspace, isKept: isKept)
-    mlp.backward(
-      workspace.slope.operand(dx, precision), x: normed2, activations: activations.mlp, dx: branch, workspace: workspace
-    )
+    let (precision, normsAgain) = (workspace.precision, activations.recompute == .cheap)
+    let (branch, middle) = (workspace.branch.tensor(x.shape), activations.middle.tensor(x.shape))
+    let normed2 = activations.normed2.operand(x.shape, precision)
+    if normsAgain { norm2.forward(middle, into: normed2, activations: activations.norm2) }
+    let dy = workspace.slope.operand(dx, precision)
+    mlp.backward(dy, x: normed2, activations: activations.mlp, dx: branch, workspace: workspace)
     norm2.backward(branch, x: middle, activations: activations.norm2, dx: dx)
-    let normed1 = normed(x, by: norm1, activations.norm1, into: activations.normed1, workspace, isKept: isKept)
+    let normed1 = activations.normed1.operand(x.shape, precision)
+    if normsAgain { norm1.forward(x, into: normed1, activations: activations.norm1) }
     attention.backward(
       workspace.slope.operand(dx, precision), x: normed1, sequences, activations: activations.attention, dx: branch,
       workspace: workspace)

@@ -2,20 +2,12 @@ public import Tensor
 
 /// The sizes of a transformer, and the initial values of its weights.
 struct TransformerConfig<S: Scalar> {
-  struct InitialValues {
-    var inProjection: Initial
-    var outProjection: Initial
-    var expand: Initial
-    var contract: Initial
-  }
-
   var width: Int
-  /// The heads and hidden units of each block.
   var blocks: BlockSizes
   var survivors: Survivors<S>
   var causal: Bool
   var activation: Activation
-  var initial: InitialValues
+  var initial: (inProjection: Initial, outProjection: Initial, expand: Initial, contract: Initial)
   var precision: ComputePrecision
   var recompute = Recompute.none
 }
@@ -23,24 +15,16 @@ struct TransformerConfig<S: Scalar> {
 /// A stack of residual attention blocks.
 public final class Transformer<S: Scalar> {
   public let blocks: [ResidualAttentionBlock<S>]
-  /// The range of each block's parameters.
-  let extents: [Range<Int>]
   private let activations: [ResidualAttentionBlock<S>.Activations]
   private let passing = ResidualAttentionBlock<S>.Activations()
-  let workspace: Workspace<S>
+  private let workspace: Workspace<S>
 
   init(_ store: ParameterStore<S>, name: String, _ config: TransformerConfig<S>) {
     workspace = Workspace(config.precision)
-    var extents: [Range<Int>] = []
     blocks = config.blocks.heads.indices.map {
-      let start = store.count
-      defer { extents.append(start..<store.count) }
-      return ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config, index: $0)
+      ResidualAttentionBlock(store, name: "\(name).resblocks.\($0)", config, index: $0)
     }
-    self.extents = extents
-    activations = blocks.map { [passing] _ in
-      ResidualAttentionBlock<S>.Activations(config.recompute, passing: passing)
-    }
+    activations = blocks.map { [passing] _ in .init(config.recompute, passing: passing) }
   }
 
   /// x [n, w] → [n, w]. In training, what backward needs is kept until the next forward; this includes x, whose memory
@@ -58,16 +42,15 @@ public final class Transformer<S: Scalar> {
     return x
   }
 
-  /// Replaces the gradient of the output in dx [n, w] with that of the input x. `ready` is called with each block whose
-  /// parameters' gradients are complete.
+  /// Replaces the output's gradient in dx [n, w] with that of x. `ready` gets each block whose gradients are complete.
   func backward(_ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, ready: (Int) -> Void = { _ in }) {
-    for index in blocks.indices.reversed() {
-      let input = index == 0 ? x : activations[index - 1].output.tensor(x.shape)
+    for (index, block) in blocks.enumerated().reversed() {
+      let (input, kept) = (index == 0 ? x : activations[index - 1].output.tensor(x.shape), activations[index])
       // The activations of the last block are still there.
-      if activations[index].recompute == .blocks, index < blocks.count - 1 {
-        blocks[index].restore(input, sequences, activations: activations[index], workspace: workspace)
+      if kept.recompute == .blocks, index < blocks.count - 1 {
+        block.restore(input, sequences, activations: kept, workspace: workspace)
       }
-      blocks[index].backward(dx, x: input, sequences, activations: activations[index], workspace: workspace)
+      block.backward(dx, x: input, sequences, activations: kept, workspace: workspace)
       ready(index)
     }
   }
@@ -75,17 +58,10 @@ public final class Transformer<S: Scalar> {
 
 /// Scratch that the blocks of a tower share, because none of it outlives a block.
 public final class Workspace<S: Scalar> {
-  /// [n, up to 4w].
-  let wide = MatrixOperandBuffer<S>()
-  /// [n, w].
-  let narrow = MatrixOperandBuffer<S>()
-  /// [n, w].
-  let branch = Buffer<S>()
+  // [n, up to 4w], [n, w] and [n, w]; the gradient of a block's output [n, w], rounded.
+  let (wide, narrow) = (MatrixOperandBuffer<S>(), MatrixOperandBuffer<S>())
+  let (branch, slope) = (Buffer<S>(), BFloat16Buffer())
   let tiles = AttentionTiles<S>()
-  /// The precision in which the tower's products read their operands.
   let precision: ComputePrecision
-  /// [n, w]: the gradient of a block's output, rounded.
-  let slope = BFloat16Buffer()
-
   public init(_ precision: ComputePrecision = .fp32) { self.precision = precision }
 }

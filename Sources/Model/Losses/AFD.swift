@@ -5,23 +5,16 @@ public import Tensor
 public struct AFDSettings: TermSettings {
   public static let key = "afd"
   public static let needs: TermNeeds = [.teacherEmbeddings]
-
   public var weight = Scheduled(0.0)
 
-  public init() {}
-
-  public func products(_ size: ObjectiveSize) -> TermProducts {
-    TermProducts(similarities: size.student, gradients: size.student)
-  }
+  public func products(_ size: ObjectiveSize) -> TermProducts { TermProducts(gradients: size.student) }
 
   /// Counts the fused rows, and the joined rows of student and teacher with their gradients.
   public func numbers(_ size: ObjectiveSize) -> Int {
     size.embeddings(size.student) + 4 * size.rows * (size.student + size.teacher)
   }
 
-  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
-    AFD(parameters)
-  }
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> { AFD(parameters) }
 }
 
 /// Augmented feature distillation (CLIP-KD): CLIP's loss between images' and captions' rows, each of which fuses a
@@ -31,65 +24,54 @@ public struct AFDSettings: TermSettings {
 /// L = ½ [ CE(φ F Gᵀ, i) + CE(φ G Fᵀ, i) ]. The learned scale φ multiplies without an exponential. The gradient reaches
 /// u and v through F: with dz = ∂L/∂(F_v [u; x] + b_v), du is dz F_v restricted to the student's columns.
 final class AFD<S: Scalar>: DistillationTerm {
-  private struct Fusion {
-    let linear: Linear<S>
-    let rows = UnitRows<S>()
-    let joined = Buffer<S>()
-    let djoined = Buffer<S>()
-
-    init(_ parameters: ObjectiveParameters<S>, _ name: String) {
-      let width = parameters.studentWidth
-      linear = parameters.linear(name, from: width + parameters.teacherWidth, to: width)
-    }
-
-    func forward(_ student: UnitRows<S>, _ teacher: UnitRows<S>, _ batch: LocalBatch, _ ranks: some Ranks<S>) throws {
-      let b = batch.rows.count
-      let z = joined.tensor(Shape(b, linear.weight.shape[1]))
-      joinRows(student.own, teacher.own, into: z)
-      rows.place(batch, width: linear.weight.shape[0])
-      linear.forward(z, into: rows.own)
-      rows.normalizeInPlace()
-      try rows.gather(ranks)
-    }
-
-    func backward(_ student: UnitRows<S>, _ batch: LocalBatch) {
-      let shape = Shape(batch.rows.count, linear.weight.shape[1])
-      let dz = djoined.tensor(shape)
-      linear.backward(rows.rawGradient(), x: joined.tensor(shape), dx: dz)
-      addLeadingColumns(of: dz, to: student.gradient)
-    }
-  }
-
-  var weights: Modalities<RowVector<S>>? { rowWeight }
-  var localLosses: Modalities<Tensor<S>>? { contrastive.own }
+  var weights: Modalities<GlobalRows<S>>? { contrastive.weights }
+  var localLosses: Modalities<Tensor<S>>? { contrastive.localLosses }
 
   private let contrastive: Contrastive<S>
   private let fusions: Modalities<Fusion>
   private let scale: Parameter<S>
-  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
   private var share = 0.0
 
   init(_ parameters: ObjectiveParameters<S>) {
+    func fusion(_ name: String) -> Fusion {
+      let width = parameters.studentWidth
+      return Fusion(head: Head(parameters.linear(name, from: width + parameters.teacherWidth, to: width)))
+    }
     contrastive = Contrastive(parameters.tiles)
-    fusions = Modalities(
-      image: Fusion(parameters, "visual_fusion_proj"), text: Fusion(parameters, "text_fusion_proj"))
+    fusions = Modalities(image: fusion("visual_fusion_proj"), text: fusion("text_fusion_proj"))
     scale = parameters.scale("fusion_logit_scale")
   }
 
-  private var rows: Modalities<UnitRows<S>> { Modalities(image: fusions.image.rows, text: fusions.text.rows) }
+  /// F and the unit rows f that it makes of the joined rows [b, d_s + d_t].
+  private struct Fusion {
+    let head: Head<S>
+    let memory = (joined: Buffer<S>(), gradient: Buffer<S>())
+
+    func forward(_ student: UnitRows<S>, _ teacher: UnitRows<S>, _ context: LossContext<S>) throws {
+      let z = memory.joined.tensor(Shape(student.own.rows, head.linear.weight.shape[1]))
+      joinRows(student.own, teacher.own, into: z)
+      head.forward(z, context.batch)
+      try head.rows.gather(context.ranks)
+    }
+
+    func backward(_ student: UnitRows<S>) {
+      let shape = Shape(student.own.rows, head.linear.weight.shape[1])
+      let dz = memory.gradient.tensor(shape)
+      head.linear.backward(head.rows.rawGradient(), x: memory.joined.tensor(shape), dx: dz)
+      addLeadingColumns(of: dz, to: student.gradient)
+    }
+  }
 
   func rowLosses(_ context: LossContext<S>) throws {
-    let (student, teacher, batch) = (context.student, context.teachers[0].rows, context.batch)
-    try fusions.image.forward(student.image, teacher.image, batch, context.ranks)
-    try fusions.text.forward(student.text, teacher.text, batch, context.ranks)
-    share = try contrastive.measure(rows, scale: scale.value[0], batch, context.ranks)
-    rowWeight.set(context.share(of: context.options[AFDSettings.self].weight.wrappedValue), batch)
+    for modality in Modality.allCases {
+      try fusions[modality].forward(context.student[modality], context.teachers[0].rows[modality], context)
+    }
+    share = try contrastive.measure(fusions.map(\.head.rows), scale: scale.value[0], context)
   }
 
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
-    scale.gradient[0] += S(contrastive.accumulate(rows, scale: scale.value[0], weights: rowWeight))
-    fusions.image.backward(context.student.image, context.batch)
-    fusions.text.backward(context.student.text, context.batch)
-    return TermOutcome(context.options[AFDSettings.self], share: share)
+    scale.gradient[0] += S(contrastive.accumulate(fusions.map(\.head.rows), scale: scale.value[0]))
+    for modality in Modality.allCases { fusions[modality].backward(context.student[modality]) }
+    return TermOutcome(share: share)
   }
 }

@@ -5,26 +5,19 @@ public import Tensor
 public struct AffinitySettings: TermSettings {
   public static let key = "affinity"
   public static let needs: TermNeeds = [.teacherSoftmaxes]
-
   public var weight = Scheduled(0.0)
   /// The scale of both models' similarities; nil for each model's own.
   public var scale: Scheduled<Double>?
 
-  public init() {}
-
   public mutating func options(_ map: FieldMap) { map.optional("affinity_scale", &scale, none: "own") }
 
-  public var mistakes: [(path: String, text: String)] {
-    scale?.mistakes("affinity_scale", expected: "own, or more than 0") { $0 > 0 } ?? []
-  }
+  public var mistakes: [Mistake] { scale?.mistakes("affinity_scale", expected: "own, or more than 0") { $0 > 0 } ?? [] }
 
   public func products(_ size: ObjectiveSize) -> TermProducts {
     TermProducts(similarities: size.student + size.teacher, gradients: size.student)
   }
 
-  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
-    Affinity(parameters.tiles)
-  }
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> { Affinity(parameters) }
 }
 
 /// TinyCLIP's affinity mimicking: soft cross entropy of the cross-modal softmaxes, from which the teacher's entropy is
@@ -34,29 +27,23 @@ public struct AffinitySettings: TermSettings {
 /// of β x yᵀ. A fixed scale replaces both α and β, and then the term has no gradient for the student's scale. The
 /// gradients are CRD's, because the entropy does not depend on the student.
 final class Affinity<S: Scalar>: DistillationTerm {
-  var weights: Modalities<RowVector<S>>? { rowWeight }
+  var weights: Modalities<GlobalRows<S>>? { divergence.weights }
 
   private let divergence: CRD<S>
-  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
+  private var fixed: S?
   private var share = 0.0
 
-  init(_ tiles: Tiles<S>) { divergence = CRD(tiles) }
+  init(_ parameters: ObjectiveParameters<S>) { divergence = CRD(parameters.tiles) }
 
   func rowLosses(_ context: LossContext<S>) throws {
-    let settings = context.options[AffinitySettings.self]
-    let fixed = settings.scale.map { S($0.wrappedValue) }
-    share =
-      try divergence.measure(
-        context.student, scale: fixed ?? context.scale, context.teachers.scaled(fixed), context.batch, context.ranks)
-      + divergence.entropy
-    rowWeight.set(context.share(of: settings.weight.wrappedValue), context.batch)
+    fixed = context.options[AffinitySettings.self].scale.map { S($0.wrappedValue) }
+    let teachers = context.teachers.map { $0.with(scale: fixed ?? $0.scale) }
+    let share = try divergence.measure(scale: fixed ?? context.scale, teachers, context)
+    self.share = share + divergence.entropy(context.batch)
   }
 
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
-    let settings = context.options[AffinitySettings.self]
-    let scale = settings.scale.map { S($0.wrappedValue) } ?? context.scale
-    let gradient = divergence.accumulate(context.student, scale: scale, weights: rowWeight)
-    if settings.scale == nil { context.scaleGradient += gradient }
-    return TermOutcome(settings, share: share)
+    let gradient = divergence.accumulate(scale: fixed ?? context.scale, context)
+    return TermOutcome(share: share, scaleGradient: fixed == nil ? gradient : 0)
   }
 }

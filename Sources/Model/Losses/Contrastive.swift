@@ -5,17 +5,12 @@ public import Tensor
 public struct ContrastiveSettings: TermSettings {
   public static let key = "clip"
   public static let needs: TermNeeds = []
-
   public var weight = Scheduled(1.0)
 
-  public init() {}
-
-  public func products(_ size: ObjectiveSize) -> TermProducts {
-    TermProducts(similarities: size.student, gradients: size.student)
-  }
+  public func products(_ size: ObjectiveSize) -> TermProducts { TermProducts(gradients: size.student) }
 
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
-    ContrastiveTerm(Contrastive(parameters.tiles))
+    Contrastive(parameters.tiles)
   }
 }
 
@@ -28,103 +23,70 @@ public struct ContrastiveSettings: TermSettings {
 /// log-sum-exps, with which each rank can compute the gradient of its own rows: with P and C the softmaxes along rows
 /// and columns of Z = α U Vᵀ, and weights a of the images' and w of the captions' cross entropies (1/2N each in L
 /// itself), G_ij = a_i (P_ij − [i = j]) + w_j (C_ij − [i = j]), dU = α G V, dV = α Gᵀ U and dα = Σ G · U Vᵀ.
-final class Contrastive<S: Scalar> {
+final class Contrastive<S: Scalar>: DistillationTerm {
+  var weights: Modalities<GlobalRows<S>>? { rowWeight }
+  var localLosses: Modalities<Tensor<S>>? { losses }
+
   private let tiles: Tiles<S>
-  private let lse = Modalities(image: RowVector<S>(), text: RowVector<S>())
-  private let losses = Modalities(image: Buffer<S>(), text: Buffer<S>())
-  private let sums = Buffer<S>()
+  private let lse = Modalities { GlobalRows<S>() }
+  private let memory = Modalities { Buffer<S>() }
+  private let rowWeight = Modalities { GlobalRows<S>() }
   private var batch = LocalBatch(rows: 0..<0, count: 0)
+  private var share = 0.0
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
 
-  /// ℓ of this rank's images and captions [b], after `measure`.
-  var own: Modalities<Tensor<S>> {
-    Modalities(image: losses.image.tensor(Shape(batch.rows.count)), text: losses.text.tensor(Shape(batch.rows.count)))
-  }
-
-  /// First pass: computes the cross entropies and returns this rank's share of L.
-  func measure(
-    _ rows: Modalities<UnitRows<S>>, scale: S, _ batch: LocalBatch, _ ranks: some Ranks<S>
-  ) throws -> Double {
-    self.batch = batch
-    try measure(rows.image, rows.text, scale, lse.image, own.image, ranks)
-    try measure(rows.text, rows.image, scale, lse.text, own.text, ranks)
-    return (sum(own.image) + sum(own.text)) / Double(2 * batch.count)
-  }
-
-  private func measure(
-    _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ lse: RowVector<S>, _ losses: Tensor<S>,
-    _ ranks: some Ranks<S>
-  ) throws {
-    lse.place(batch)
-    tiles.normalizers(anchors.own, keys.all, scale: scale, into: lse.own, sums: sums)
-    for i in 0..<losses.count {
-      losses[i] = lse.own[i] - scale * S(dot(anchors.own.rows(i..<i + 1), keys.own.rows(i..<i + 1)))
-    }
-    try lse.gather(ranks)
-  }
-
-  /// Second pass: adds the gradient of Σ a_i ℓ^I_i + Σ w_j ℓ^T_j to this rank's rows, and returns this rank's share of
-  /// the scale's gradient.
-  func accumulate(
-    _ rows: Modalities<UnitRows<S>>, scale: S, weights: Modalities<RowVector<S>>
-  ) -> Double {
-    let slope = accumulate(rows.image, rows.text, scale, lse, weights)
-    _ = accumulate(rows.text, rows.image, scale, lse.swapped, weights.swapped)
-    return slope
-  }
-
-  private func accumulate(
-    _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ scale: S, _ lse: Modalities<RowVector<S>>,
-    _ weights: Modalities<RowVector<S>>
-  ) -> Double {
-    let first = batch.first
-    return tiles.gradient(anchors.own, keys.all, scale: scale, into: anchors.gradient) { tile, rows, columns, along in
-      contrastiveGradient(
-        tile, scale: scale, rowLSE: lse.image.own.slice(rows), rowWeight: weights.image.own.slice(rows),
-        columns: (lse.text.all.slice(columns), weights.text.all.slice(columns)),
-        diagonal: first + rows.lowerBound - columns.lowerBound, along: along)
-    }
-  }
-}
-
-/// CLIP's loss between the student's unprojected images and captions.
-private final class ContrastiveTerm<S: Scalar>: DistillationTerm {
-  var weights: Modalities<RowVector<S>>? { rowWeight }
-  var localLosses: Modalities<Tensor<S>>? { contrastive.own }
-
-  private let contrastive: Contrastive<S>
-  private let rowWeight = Modalities(image: RowVector<S>(), text: RowVector<S>())
-  private var share = 0.0
-
-  init(_ contrastive: Contrastive<S>) { self.contrastive = contrastive }
+  /// ℓ of this rank's images and captions [b].
+  private var losses: Modalities<Tensor<S>> { memory.map { $0.tensor(Shape(batch.rows.count)) } }
 
   func rowLosses(_ context: LossContext<S>) throws {
-    share = try contrastive.measure(context.student, scale: context.scale, context.batch, context.ranks)
-    rowWeight.set(context.share(of: context.options[ContrastiveSettings.self].weight.wrappedValue), context.batch)
+    share = try measure(context.student, scale: context.scale, context)
   }
 
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
-    context.scaleGradient += contrastive.accumulate(context.student, scale: context.scale, weights: rowWeight)
-    return TermOutcome(context.options[ContrastiveSettings.self], share: share)
+    TermOutcome(share: share, scaleGradient: accumulate(context.student, scale: context.scale))
+  }
+
+  /// Computes the cross entropies of any unit rows and returns this rank's share of L.
+  func measure(_ rows: Modalities<UnitRows<S>>, scale: S, _ context: LossContext<S>) throws -> Double {
+    batch = context.batch
+    for modality in Modality.allCases {
+      let (anchors, keys) = (rows[modality], rows[modality.other])
+      let (lse, losses) = (self.lse[modality], self.losses[modality])
+      lse.place(batch)
+      tiles.normalizers(anchors.own, keys.all, scale: scale, into: lse.own)
+      for i in 0..<losses.count {
+        losses[i] = lse.own[i] - scale * S(dot(anchors.own.rows(i..<i + 1), keys.own.rows(i..<i + 1)))
+      }
+      try lse.gather(context.ranks)
+    }
+    return (sum(losses.image) + sum(losses.text)) / Double(2 * batch.count)
+  }
+
+  /// Adds the gradient of Σ a_i ℓ^I_i + Σ w_j ℓ^T_j to this rank's rows, and returns this rank's share of the scale's
+  /// gradient.
+  func accumulate(_ rows: Modalities<UnitRows<S>>, scale: S) -> Double {
+    let slopes = Modality.allCases.map { anchors in
+      tiles.contrastive(
+        rows[anchors], rows[anchors.other].all, scale: scale, (lse[anchors].own, rowWeight[anchors].own),
+        across: (lse[anchors.other].all, rowWeight[anchors.other].all), batch)
+    }
+    return slopes[0]
   }
 }
 
 extension Tiles {
-  /// Sets lse_i to ln Σ_j e^(scale a_i·b_j). With `leavingOut`, the global place of the first local row, each row
-  /// leaves itself out of its sum.
-  func normalizers(
-    _ own: Tensor<S>, _ all: Tensor<S>, scale: S, into lse: Tensor<S>, sums: Buffer<S>, leavingOut first: Int? = nil
-  ) {
-    let sum = sums.tensor(lse.shape)
-    fill(lse, -S.infinity)
-    fill(sum, 0)
-    forEach(own.rows, all.rows) { rows, columns in
-      let tile = products(own.rows(rows), all.rows(columns))
-      foldLogSumExp(
-        tile, scale: scale, maximum: lse.slice(rows), sum: sum.slice(rows),
-        leavingOut: first.map { $0 + rows.lowerBound - columns.lowerBound })
+  /// Adds the gradient of Σ weight_i ℓ_i, the cross entropies of anchors whose partners are the keys of the same place,
+  /// to the anchors; with `across` also that of the keys' cross entropies. Returns the gradient of the scale.
+  func contrastive(
+    _ anchors: UnitRows<S>, _ keys: Tensor<S>, scale: S, _ own: (lse: Tensor<S>, weight: Tensor<S>),
+    across: (lse: Tensor<S>, weight: Tensor<S>)? = nil, _ batch: LocalBatch
+  ) -> Double {
+    gradient(anchors.own, keys, scale: scale, into: anchors.gradient) { tile, rows, columns, along in
+      contrastiveGradient(
+        tile, scale: scale, rowLSE: own.lse.slice(rows), rowWeight: own.weight.slice(rows),
+        columns: across.map { ($0.lse.slice(columns), $0.weight.slice(columns)) },
+        diagonal: batch.diagonal(rows, columns), along: along)
     }
-    finishLogSumExp(maximum: lse, sum: sum)
   }
 }

@@ -5,13 +5,9 @@ public import Tensor
 public struct FDSettings: TermSettings {
   public static let key = "fd"
   public static let needs: TermNeeds = [.teacherEmbeddings, .projection]
-
   public var weight = Scheduled(0.0)
 
-  public init() {}
-
   public func products(_ size: ObjectiveSize) -> TermProducts { TermProducts(similarities: 0, gradients: 0) }
-
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> { FD<S>() }
 }
 
@@ -22,14 +18,13 @@ public struct FDSettings: TermSettings {
 /// computes value and gradient in one pass.
 final class FD<S: Scalar>: DistillationTerm {
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
-    let settings = context.options[FDSettings.self]
-    let (student, teacher) = (context.projected, context.teachers[0].rows)
+    let teacher = context.teachers[0].rows
     let entries = Double(context.batch.count * teacher.image.own.columns)
-    let factor = S(settings.weight.wrappedValue / entries)
-    let image = squaredDistance(
-      student.image.own, to: teacher.image.own, factor: factor, gradient: student.image.gradient)
-    let text = squaredDistance(
-      student.text.own, to: teacher.text.own, factor: factor, gradient: student.text.gradient)
-    return TermOutcome(settings, share: (image + text) / entries)
+    let factor = S(context.options[FDSettings.self].weight.wrappedValue / entries)
+    let distances = Modality.allCases.map { modality in
+      let student = context.projected[modality]
+      return squaredDistance(student.own, to: teacher[modality].own, factor: factor, gradient: student.gradient)
+    }
+    return TermOutcome(share: (distances[0] + distances[1]) / entries)
   }
 }

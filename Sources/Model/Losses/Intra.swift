@@ -13,37 +13,31 @@ internal import Tensor
 /// With pair weights t_ij = |p_ij − q_ij| and their sum T over all pairs, both held constant, the loss is
 /// (N/T) Σ_ij t_ij q_ij ln(q_ij/p_ij), which may be negative.
 final class Intra<S: Scalar> {
-  private let tiles: Tiles<S>
-  private let studentLSE = RowVector<S>()
-  private let teacherLSE = RowVector<S>()
-  private let number = RowVector<S>()
-  private let targets: SoftTargets<S>
-  private let scratch = Buffer<S>()
-  private let sums = Buffer<S>()
-  private var batch = LocalBatch(rows: 0..<0, count: 0)
-  private var state: DivergenceRows<S>?
-  private var form = IntraForm.forward
-  private var masked = true
-
+  let modality: Modality
   /// g, which the caller sets for the local rows before `accumulate`.
-  let factor = RowVector<S>()
+  let factor = GlobalRows<S>()
+  /// L, which the caller sets; the same on every rank.
+  var value = 0.0
+  private let tiles: Tiles<S>
+  private let strip: DivergenceStrip<S>
+  private let number = GlobalRows<S>()
+  private let memory = Buffer<S>()
+  private var batch = LocalBatch(rows: 0..<0, count: 0)
+  private var form = IntraForm.forward
 
-  init(_ tiles: Tiles<S>) {
-    self.tiles = tiles
-    targets = SoftTargets(tiles)
+  init(_ modality: Modality, _ tiles: Tiles<S>) {
+    (self.modality, self.tiles, strip) = (modality, tiles, DivergenceStrip(tiles))
   }
 
   /// D of this rank's anchors [b], after `measure`.
-  var divergence: Tensor<S> {
-    guard let state else { preconditionFailure("divergences are asked for before they are measured") }
-    return state.divergence
-  }
-
+  var divergence: Tensor<S> { strip.rows.divergence }
   /// The sums Σ_j t_ij q_ij ln(q_ij/p_ij) and Σ_j t_ij of this rank's anchors [b], after `measure` with pair weights.
-  var pairs: (loss: Tensor<S>, weight: Tensor<S>) {
+  var pairs: (loss: Tensor<S>, weight: Tensor<S>) { (sums(1), sums(2)) }
+
+  /// One of the three vectors of sums [b] that a further pass computes.
+  private func sums(_ index: Int) -> Tensor<S> {
     let b = batch.rows.count
-    let memory = sums.tensor(Shape(3 * b))
-    return (memory.slice(b..<2 * b), memory.slice(2 * b..<3 * b))
+    return memory.tensor(Shape(3 * b)).slice(index * b..<(index + 1) * b)
   }
 
   /// First pass: computes the divergences of this rank's anchors, and the sums that the gradient needs.
@@ -51,86 +45,50 @@ final class Intra<S: Scalar> {
     _ student: UnitRows<S>, scale: S, _ teachers: [TeacherStrip<S>], _ options: IntraOptions, _ batch: LocalBatch
   ) {
     self.batch = batch
-    masked = options.diagonal == .mask
-    form = options.granularity == .pair ? .pairs : options.divergence.form
-    for vector in [studentLSE, teacherLSE, number, factor] { vector.place(batch) }
-    targets.place(teachers, masked: masked, batch)
-    let state = DivergenceRows(
-      count: batch.rows.count, scratch: scratch, studentLSE: studentLSE.own, teacherLSE: teacherLSE.own)
-    self.state = state
-    let isReversed = form == .reverse
-    forEachTile(student) { c, r, rows, diagonal in
-      foldDivergence(
-        SimilarityTile(
-          c, studentScale: scale, r, teacherScale: targets.scale, leavingOut: masked ? diagonal : nil),
-        rows: rows, of: state, reversed: isReversed)
-    }
-    finishDivergence(state, reversed: isReversed)
+    form =
+      switch (options.granularity, options.divergence) {
+      case (.pair, _): .pairs
+      case (_, .forward): .forward
+      case (_, .reverse): .reverse
+      case (_, .jensenShannon): .jensenShannon
+      }
+    for vector in [number, factor] { vector.place(batch) }
+    let own = (student.own, student.all)
+    strip.fold(own, scale: scale, teachers, batch, masked: options.diagonal == .mask, reversed: form == .reverse)
     switch form {
     case .forward: fill(number.own, 0)
-    case .reverse: copy(state.divergence, into: number.own)
-    case .jensenShannon, .pairs: sumAgain(student, scale, state)
+    case .reverse: copy(divergence, into: number.own)
+    case .jensenShannon, .pairs:
+      // These sums need the finished log-sum-exps.
+      for index in 0..<3 { fill(sums(index), 0) }
+      strip.forEachTile(own, scale: scale) { tile, rows in
+        intraSums(
+          tile, studentLSE: strip.studentLSE.own.slice(rows), teacherLSE: strip.teacherLSE.own.slice(rows), form: form,
+          into: (sums(0).slice(rows), sums(1).slice(rows), sums(2).slice(rows)))
+      }
+      copy(sums(0), into: number.own)
     }
-  }
-
-  /// Computes the sums that need the finished log-sum-exps, in another pass over the tiles.
-  private func sumAgain(_ student: UnitRows<S>, _ scale: S, _ state: DivergenceRows<S>) {
-    let b = batch.rows.count
-    let memory = sums.tensor(Shape(3 * b))
-    fill(memory, 0)
-    forEachTile(student) { c, r, rows, diagonal in
-      func part(_ index: Int) -> Tensor<S> { memory.slice(index * b..<(index + 1) * b).slice(rows) }
-      intraSums(
-        SimilarityTile(
-          c, studentScale: scale, r, teacherScale: targets.scale, leavingOut: masked ? diagonal : nil),
-        studentLSE: studentLSE.own.slice(rows), teacherLSE: teacherLSE.own.slice(rows), form: form,
-        into: (part(0), part(1), part(2)))
-    }
-    copy(memory.slice(0..<b), into: number.own)
     guard form == .jensenShannon else { return }
-    for i in 0..<b {
-      let divergence = (memory[i] + memory[b + i]) / 2
-      state.divergence[i] = divergence < 0 ? 0 : divergence
+    let (divergence, ofStudent, ofTeacher) = (self.divergence, sums(0), sums(1))
+    for i in 0..<divergence.count {
+      let mean = (ofStudent[i] + ofTeacher[i]) / 2
+      divergence[i] = mean < 0 ? 0 : mean  // NaN stays NaN
     }
   }
 
   /// Second pass: adds Σ g_i ∂D_i to the gradient of this rank's rows, and returns this rank's share of the student
   /// scale's gradient.
   func accumulate(_ student: UnitRows<S>, scale: S, _ ranks: some Ranks<S>) throws -> Double {
-    for vector in [studentLSE, teacherLSE, number, factor] { try vector.gather(ranks) }
-    try targets.gather(ranks)
+    try strip.gather(ranks, with: [number, factor])
     let anchors = IntraAnchors(
-      studentLSE: studentLSE.all, teacherLSE: teacherLSE.all, factor: factor.all, number: number.all)
+      studentLSE: strip.studentLSE.all, teacherLSE: strip.teacherLSE.all, factor: factor.all, number: number.all)
     let own = anchors.slice(batch.rows)
     return tiles.gradient(student.own, student.all, scale: scale, into: student.gradient) {
-      tile, rows, columns, along in
-      let logits = targets.logits(rows, columns, seenBy: targets)
-      let diagonal = batch.first + rows.lowerBound - columns.lowerBound
+      products, rows, columns, along in
+      let logits = strip.targets.logits(rows, columns, seenBy: strip.targets)
       intraGradient(
-        SimilarityTile(
-          tile, studentScale: scale, logits.rows, teacherScale: targets.scale, leavingOut: masked ? diagonal : nil),
-        rows: own.slice(rows), columns: anchors.slice(columns), columnTeacher: logits.columns, form: form,
-        along: along)
-    }
-  }
-
-  private func forEachTile(
-    _ student: UnitRows<S>, _ body: (_ c: Tensor<S>, _ r: Tensor<S>, _ rows: Range<Int>, _ diagonal: Int) -> Void
-  ) {
-    tiles.forEach(batch.rows.count, batch.count) { rows, columns in
-      body(
-        tiles.products(student.own.rows(rows), student.all.rows(columns)), targets.logits(rows, columns).rows, rows,
-        batch.first + rows.lowerBound - columns.lowerBound)
-    }
-  }
-}
-
-extension IntraOptions.Divergence {
-  var form: IntraForm {
-    switch self {
-    case .forward: return .forward
-    case .reverse: return .reverse
-    case .jensenShannon: return .jensenShannon
+        strip.tile(products, scale: scale, logits.rows, rows, columns), rows: own.slice(rows),
+        columns: anchors.slice(columns), columnTeacher: logits.columns, form: form, along: along)
     }
   }
 }

@@ -50,15 +50,6 @@ public struct IntraOptions: Section {
     case intraKL = "intra_kl"
     case crossKL = "cross_kl"
     case clip
-
-    /// The key of the term that computes these losses; nil for the term's own divergence.
-    var term: String? {
-      switch self {
-      case .intraKL: nil
-      case .crossKL: CRDSettings.key
-      case .clip: ContrastiveSettings.key
-      }
-    }
   }
 
   /// The divergence is KL(teacher ‖ student), KL(student ‖ teacher), or that of Jensen and Shannon.
@@ -78,77 +69,79 @@ public struct IntraOptions: Section {
     case teacherScaleBoth = "teacher_scale_both"
     case fixedTau = "fixed_tau"
   }
+
+  /// μ over the steps.
+  var weights: Modalities<Scheduled<Double>> { Modalities(image: $image, text: $text) }
+  /// μ in this step.
+  func weight(_ modality: Modality) -> Double { modality == .image ? image : text }
+
+  /// The keys of the terms whose row losses weigh the anchors; none if these are the term's own, or if nothing does.
+  var weighedBy: [String] {
+    guard granularity == .row, weighting != .uniform else { return [] }
+    return switch source {
+    case .intraKL: []
+    case .crossKL: [CRDSettings.key]
+    case .clip: [ContrastiveSettings.key]
+    }
+  }
+
+  /// The first step, and every step at which a switch changes.
+  var changes: [Int] {
+    let steps = [
+      $granularity.steps, $weighting.steps, $weightGradient.steps, $source.steps, $divergence.steps, $diagonal.steps,
+      $temperature.steps,
+    ]
+    return Set([0] + steps.joined()).sorted()
+  }
 }
 
 // MARK: Mistakes
 
 extension IntraOptions {
-  /// Returns invalid values and contradictions, each with the path of the key to change. A term that is not used may
-  /// contain contradictions.
-  func mistakes(isUsed: Bool) -> [(path: String, text: String)] {
-    numberMistakes + (isUsed ? emptyMistakes + switchMistakes.map { ("intra_options.\($0.path)", $0.text) } : [])
-  }
-
-  private var numberMistakes: [(path: String, text: String)] {
-    let temperatures =
-      $tau.mistakes("intra_options.tau", expected: "a temperature of more than 0") { $0 > 0 }
-      + $softmaxTemperature.mistakes("intra_options.softmax_temperature", expected: "more than 0") { $0 > 0 }
-    let weights = [("image", $image), ("text", $text)].flatMap { key, weight in
-      weight.mistakes("intra_options.\(key)", expected: "a weight of 0 or more") { $0 >= 0 }
+  /// Returns invalid values and contradictions, with paths below `objective`. A term that is not used may contain
+  /// contradictions.
+  func mistakes(isUsed: Bool) -> [Mistake] {
+    var found = Modality.allCases.flatMap { modality in
+      weights[modality].mistakes("intra_options.\(modality.rawValue)", expected: "a weight of 0 or more") { $0 >= 0 }
     }
-    return weights + temperatures
-  }
-
-  private var emptyMistakes: [(path: String, text: String)] {
-    guard !$image.isEverUsed, !$text.isEverUsed else { return [] }
-    let (key, own) = (IntraSettings.key, "objective.\(IntraSettings.key)")
-    return [
-      (
-        "intra_options",
-        "image and text are both 0, so \(key) has no part; give one of them a weight, or set \(own) to 0"
-      )
-    ]
+    found += $tau.mistakes("intra_options.tau", expected: "a temperature of more than 0") { $0 > 0 }
+    found += $softmaxTemperature.mistakes("intra_options.softmax_temperature", expected: "more than 0") { $0 > 0 }
+    guard isUsed else { return found }
+    if !weights.both.contains(where: \.isEverUsed) {
+      let (key, own) = (IntraSettings.key, "objective.\(IntraSettings.key)")
+      let text = "image and text are both 0, so \(key) has no part; give one of them a weight, or set \(own) to 0"
+      found.append(("intra_options", text))
+    }
+    return found + switchMistakes
   }
 
   /// The switches that contradict each other, in the first step in which any do.
-  private var switchMistakes: [(path: String, text: String)] {
+  private var switchMistakes: [Mistake] {
     for step in changes {
       let found = at(step).contradictions
       let when = step == 0 ? "" : " (from step \(step) on)"
-      if !found.isEmpty { return found.map { ($0.path, $0.text + when) } }
+      if !found.isEmpty { return found.map { ("intra_options.\($0.path)", $0.text + when) } }
     }
     return []
   }
 
-  /// The first step, and every step at which a switch changes.
-  var changes: [Int] {
-    let steps =
-      $granularity.steps + $weighting.steps + $weightGradient.steps + $source.steps + $divergence.steps
-      + $diagonal.steps + $temperature.steps
-    return Set([0] + steps).sorted()
-  }
-
-  private var contradictions: [(path: String, text: String)] {
-    var found: [(path: String, text: String)] = []
-    func only(_ key: String, _ value: String, _ wanted: String, _ why: String) {
-      if value != wanted { found.append((key, "\(why); set \(key) to \(wanted), found \(value)")) }
-    }
+  private var contradictions: [Mistake] {
+    let sum = (key: "weighting", value: weighting.rawValue, wanted: "sum")
+    let own = (key: "source", value: source.rawValue, wanted: "intra_kl")
+    let why: String
+    var wanted = [sum, own]
     switch granularity {
     case .row:
-      if weighting == .uniform {
-        only("source", source.rawValue, "intra_kl", "equal weights have no source")
-      }
+      why = "equal weights have no source"
+      wanted = weighting == .uniform ? [own] : []
     case .pair:
-      let why = "pairs are weighed by |p − q| over its sum, without gradient, on KL(teacher ‖ student)"
-      only("weighting", weighting.rawValue, "sum", why)
-      only("weight_grad", "\(weightGradient)", "false", why)
-      only("source", source.rawValue, "intra_kl", why)
-      only("divergence", divergence.rawValue, "kl_fwd", why)
-    case .modality:
-      let why = "a modality is weighed by its mean divergence over the sum of both"
-      only("weighting", weighting.rawValue, "sum", why)
-      only("source", source.rawValue, "intra_kl", why)
+      why = "pairs are weighed by |p − q| over its sum, without gradient, on KL(teacher ‖ student)"
+      wanted.insert(("weight_grad", "\(weightGradient)", "false"), at: 1)
+      wanted.append(("divergence", divergence.rawValue, "kl_fwd"))
+    case .modality: why = "a modality is weighed by its mean divergence over the sum of both"
     }
-    return found
+    return wanted.filter { $0.value != $0.wanted }.map { key, value, wanted in
+      (key, "\(why); set \(key) to \(wanted), found \(value)")
+    }
   }
 }

@@ -5,38 +5,25 @@ public import Tensor
 public struct IntraSettings: TermSettings {
   public static let key = "intra"
   public static let needs: TermNeeds = [.teacherSoftmaxes]
-
   public var weight = Scheduled(0.0)
   public var switches = IntraOptions()
 
-  public init() {}
-
   public mutating func options(_ map: FieldMap) { map.section("intra_options", &switches) }
-
-  public var mistakes: [(path: String, text: String)] { switches.mistakes(isUsed: weight.isEverUsed) }
+  public var mistakes: [Mistake] { switches.mistakes(isUsed: weight.isEverUsed) }
 
   public var scheduled: [String] {
-    [("image", switches.$image), ("text", switches.$text)].filter { weight.changes || $0.1.changes }
-      .map { "\(Self.key)_\($0.0)" }
+    Modality.allCases.filter { weight.changes || switches.weights[$0].changes }.map(Self.name)
   }
 
-  public var weighedBy: [String] {
-    guard switches.granularity == .row, switches.weighting != .uniform else { return [] }
-    return switches.source.term.map { [$0] } ?? []
-  }
-
-  public var everWeighedBy: [String] {
-    switches.changes.flatMap { step in
-      var settings = self
-      settings.switches.advance(to: step)
-      return settings.weighedBy
-    }
-  }
+  /// The name of a modality's value.
+  static func name(_ modality: Modality) -> String { "\(key)_\(modality.rawValue)" }
+  public var weighedBy: [String] { switches.weighedBy }
+  public var everWeighedBy: [String] { switches.changes.flatMap { switches.at($0).weighedBy } }
 
   public func products(_ size: ObjectiveSize) -> TermProducts {
     TermProducts(
       similarities: size.student + size.teacher, gradients: size.student,
-      modalities: [switches.$image, switches.$text].count(where: \.isEverUsed))
+      modalities: switches.weights.both.count(where: \.isEverUsed))
   }
 
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
@@ -49,32 +36,29 @@ public struct IntraSettings: TermSettings {
 /// L = μ_I Σ_i w^I_i D^I_i + μ_T Σ_i w^T_i D^T_i. With one weight for each modality, L = μ_I w_I D̄_I + μ_T w_T D̄_T
 /// with w_m = D̄_m / (D̄_I + D̄_T), where D̄ are the mean divergences of the used modalities.
 final class IntraTerm<S: Scalar>: DistillationTerm {
-  private let parts: Modalities<Intra<S>>
-  /// The modalities that are used in this step, after the first stage.
-  private var used: [Part] = []
-  /// Each modality's value without μ, the same on every rank.
-  private var values = Modalities(image: 0.0, text: 0.0)
-  private var anchors: [ObjectiveReport.Anchors] = []
+  private let parts: [Intra<S>]
+  /// The parts that are used in this step, after the first stage.
+  private var used: [Intra<S>] = []
+  private var outcome = TermOutcome()
 
-  init(_ tiles: Tiles<S>) { parts = Modalities(image: Intra(tiles), text: Intra(tiles)) }
+  init(_ tiles: Tiles<S>) { parts = Modality.allCases.map { Intra($0, tiles) } }
 
   func rowLosses(_ context: LossContext<S>) {
     let switches = context.options[IntraSettings.self].switches
-    (used, values, anchors) = ([], Modalities(image: 0, text: 0), [])
-    // With fewer than two candidates, value and gradient are 0.
-    guard !Self.isTooSmall(context.batch, switches) else { return }
     let (scale, teachers) = scales(context, switches)
-    if switches.image != 0 {
-      used.append(
-        Part(
-          \.image, "image", switches.image, parts.image, context.student.image, teachers.map(\.within.image)))
-    }
-    if switches.text != 0 {
-      used.append(
-        Part(\.text, "text", switches.text, parts.text, context.student.text, teachers.map(\.within.text)))
+    for part in parts { part.value = 0 }
+    used = parts.filter { switches.weight($0.modality) != 0 }
+    outcome = TermOutcome()
+    if switches.diagonal == .mask, context.batch.count < 3 {
+      used = []
+      outcome.notes = [
+        "\(IntraSettings.key): a batch of \(context.batch.count) leaves an anchor fewer than two candidates: value and "
+          + "gradient are 0"
+      ]
     }
     for part in used {
-      part.intra.measure(part.student, scale: scale, part.teachers, switches, context.batch)
+      let strips = teachers.map { $0.strip(part.modality, part.modality) }
+      part.measure(context.student[part.modality], scale: scale, strips, switches, context.batch)
     }
   }
 
@@ -92,28 +76,13 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     let switches = settings.switches
     let scale = scales(context, switches).student
     var gradient = 0.0
-    for part in used { gradient += try part.intra.accumulate(part.student, scale: scale, context.ranks) }
-    if switches.temperature == .ownScales { context.scaleGradient += gradient }
-
-    var outcome = TermOutcome()
-    for (name, mu, value) in [("image", switches.image, values.image), ("text", switches.text, values.text)]
-    where mu != 0 {
-      let weight = settings.weight.wrappedValue * mu
-      outcome.values.append(.init(name: "\(IntraSettings.key)_\(name)", weight: weight, value: value))
+    for part in used { gradient += try part.accumulate(context.student[part.modality], scale: scale, context.ranks) }
+    if switches.temperature == .ownScales { outcome.scaleGradient = gradient }
+    for part in parts where switches.weight(part.modality) != 0 {
+      let weight = settings.weight.wrappedValue * switches.weight(part.modality)
+      outcome.values.append(.init(name: IntraSettings.name(part.modality), weight: weight, value: part.value))
     }
-    outcome.anchors = anchors
-    if Self.isTooSmall(context.batch, switches) {
-      outcome.notes = [
-        "\(IntraSettings.key): a batch of \(context.batch.count) leaves an anchor fewer than two candidates: value and "
-          + "gradient are 0"
-      ]
-    }
-    used = []
     return outcome
-  }
-
-  private static func isTooSmall(_ batch: LocalBatch, _ switches: IntraOptions) -> Bool {
-    switches.diagonal == .mask && batch.count < 3
   }
 
   /// Returns the multiplier of the student's similarities within a modality, and the teachers with theirs.
@@ -123,100 +92,77 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     case .teacherScaleBoth: return (context.teachers[0].scale, context.teachers)
     case .fixedTau:
       let scale = S(1 / switches.tau)
-      return (scale, context.teachers.scaled(scale))
+      return (scale, context.teachers.map { $0.with(scale: scale) })
     }
-  }
-
-  /// A modality that is used.
-  private struct Part {
-    let path: WritableKeyPath<Modalities<Double>, Double>
-    let name: String
-    let mu: Double
-    let intra: Intra<S>
-    let student: UnitRows<S>
-    let teachers: [TeacherStrip<S>]
-
-    init(
-      _ path: WritableKeyPath<Modalities<Double>, Double>, _ name: String, _ mu: Double, _ intra: Intra<S>,
-      _ student: UnitRows<S>, _ teachers: [TeacherStrip<S>]
-    ) {
-      (self.path, self.name, self.mu, self.intra) = (path, name, mu, intra)
-      (self.student, self.teachers) = (student, teachers)
-    }
-
-    /// Returns this modality's one of two values.
-    func own<T>(_ both: Modalities<T>) -> T { path == \.image ? both.image : both.text }
   }
 
   private func weighRows(_ settings: IntraSettings, _ context: LossContext<S>) throws {
-    let switches = settings.switches
+    let (switches, n) = (settings.switches, context.batch.count)
     let source = settings.weighedBy.first.map { context.term($0) }
     for part in used {
+      let modality = part.modality
       let found = try IntraWeights(
-        source: source?.localLosses.map(part.own) ?? part.intra.divergence, divergence: part.intra.divergence, switches,
-        count: context.batch.count,
+        source: source?.localLosses?[modality] ?? part.divergence, divergence: part.divergence, switches, count: n,
         context.ranks)
-      values[keyPath: part.path] = found.loss
-      let factor = settings.weight.wrappedValue * part.mu
+      part.value = found.loss
+      let factor = settings.weight.wrappedValue * switches.weight(modality)
       let throughOwn = switches.weightGradient && source == nil
       for (i, w) in found.weights.enumerated() {
-        part.intra.factor.own[i] = S(factor * (w + (throughOwn ? found.slopes[i] : 0)))
+        part.factor.own[i] = S(factor * (w + (throughOwn ? found.slopes[i] : 0)))
       }
-      anchors.append(try anchors(part, found.weights.map { $0 * Double(context.batch.count) }, context))
+      try report(part, found.weights.map { $0 * Double(n) }, context)
       // The weights depend on another term's losses, and so their gradient flows back through that term's rows.
       guard switches.weightGradient, let source else { continue }
-      guard let weights = source.weights else { preconditionFailure("the rows of the source have no weights") }
-      let vector = part.own(weights)
+      guard let vector = source.weights?[modality] else {
+        preconditionFailure("the rows of the source have no weights")
+      }
       for (i, slope) in found.slopes.enumerated() { vector.own[i] += S(factor * slope) }
       try vector.gather(context.ranks)
     }
   }
 
   private func weighPairs(_ settings: IntraSettings, _ context: LossContext<S>) throws {
-    let n = Double(context.batch.count)
     for part in used {
-      var sums = [sum(part.intra.pairs.loss), sum(part.intra.pairs.weight)]
+      let pairs = part.pairs
+      var sums = [sum(pairs.loss), sum(pairs.weight)]
       try context.ranks.allReduce(&sums)
       // If student and teacher agree on every pair, there is nothing to weigh.
-      let factor = sums[1] == 0 ? 0 : n / sums[1]
-      values[keyPath: part.path] = factor * sums[0]
-      fill(part.intra.factor.own, S(settings.weight.wrappedValue * part.mu * factor))
-      let weights = part.intra.pairs.weight.array.map { Double($0) * factor }
-      anchors.append(try anchors(part, weights, context))
+      let factor = sums[1] == 0 ? 0 : Double(context.batch.count) / sums[1]
+      part.value = factor * sums[0]
+      fill(part.factor.own, S(settings.weight.wrappedValue * settings.switches.weight(part.modality) * factor))
+      try report(part, pairs.weight.array.map { Double($0) * factor }, context)
     }
   }
 
   private func weighModalities(_ settings: IntraSettings, _ context: LossContext<S>) throws {
     guard !used.isEmpty else { return }
     let n = Double(context.batch.count)
-    var means = used.map { sum($0.intra.divergence) / n }
+    var means = used.map { sum($0.divergence) / n }
     try context.ranks.allReduce(&means)
     let total = means.reduce(0, +) + IntraWeights.epsilon
-    let loss = zip(used, means).reduce(0) { $0 + $1.0.mu * $1.1 * $1.1 / total }
-    for (part, mean) in zip(used, means) {
-      values[keyPath: part.path] = mean * mean / total
-      let slope = settings.switches.weightGradient ? (2 * part.mu * mean - loss) / total : part.mu * mean / total
-      fill(part.intra.factor.own, S(settings.weight.wrappedValue * slope / n))
-      let weights = [Double](repeating: mean / total, count: context.batch.rows.count)
-      anchors.append(try anchors(part, weights, context))
+    let parts = zip(used, means).map { (part: $0, mu: settings.switches.weight($0.modality), mean: $1) }
+    let loss = parts.reduce(0) { $0 + $1.mu * $1.mean * $1.mean / total }
+    for (part, mu, mean) in parts {
+      part.value = mean * mean / total
+      let slope = settings.switches.weightGradient ? (2 * mu * mean - loss) / total : mu * mean / total
+      fill(part.factor.own, S(settings.weight.wrappedValue * slope / n))
+      try report(part, [Double](repeating: mean / total, count: context.batch.rows.count), context)
     }
   }
 
-  /// Returns means and deviations over the global batch. `weights` are multiples of 1/N.
-  private func anchors(
-    _ part: Part, _ weights: [Double], _ context: LossContext<S>
-  ) throws -> ObjectiveReport.Anchors {
-    let divergences = part.intra.divergence.array.map { Double($0) }
+  /// Adds a part's means and deviations over the global batch to the outcome. `weights` are multiples of 1/N.
+  private func report(_ part: Intra<S>, _ weights: [Double], _ context: LossContext<S>) throws {
+    let numbers = [part.divergence.array.map { Double($0) }, weights]
     let n = Double(context.batch.count)
-    var means = [divergences.reduce(0, +) / n, weights.reduce(0, +) / n]
+    var means = numbers.map { $0.reduce(0, +) / n }
     try context.ranks.allReduce(&means)
-    var variances = [
-      divergences.reduce(0) { $0 + ($1 - means[0]) * ($1 - means[0]) } / n,
-      weights.reduce(0) { $0 + ($1 - means[1]) * ($1 - means[1]) } / n,
-    ]
+    var variances = zip(numbers, means).map { numbers, mean in
+      numbers.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / n
+    }
     try context.ranks.allReduce(&variances)
-    return ObjectiveReport.Anchors(
-      name: part.name, divergenceMean: means[0], divergenceDeviation: variances[0].squareRoot(), weightMean: means[1],
-      weightDeviation: variances[1].squareRoot())
+    outcome.anchors.append(
+      .init(
+        name: part.modality.rawValue, divergenceMean: means[0], divergenceDeviation: variances[0].squareRoot(),
+        weightMean: means[1], weightDeviation: variances[1].squareRoot()))
   }
 }

@@ -17,7 +17,6 @@ internal import Tensor
 struct IntraWeights {
   /// ε prevents a division by zero where Σ a = 0, because teacher and student agree everywhere.
   static let epsilon = 1e-12
-
   /// The weights w and slopes h of this rank's anchors.
   let weights: [Double]
   let slopes: [Double]
@@ -27,41 +26,37 @@ struct IntraWeights {
   init<S: Scalar>(
     source: Tensor<S>, divergence: Tensor<S>, _ options: IntraOptions, count: Int, _ ranks: some Ranks<S>
   ) throws {
-    let a = source.array.map { Double($0) }
-    let d = divergence.array.map { Double($0) }
-    let n = Double(count)
-    let temperature = options.softmaxTemperature
+    let (a, d) = (source.array.map { Double($0) }, divergence.array.map { Double($0) })
+    let (n, temperature) = (Double(count), options.softmaxTemperature)
     func total(_ numbers: [Double]) throws -> Double {
       var total = [numbers.reduce(0, +)]
       try ranks.allReduce(&total)
       return total[0]
     }
+    var sum = 0.0
     switch options.weighting {
     case .uniform: weights = a.map { _ in 1 / n }
     case .raw: weights = a.map { $0 / n }
     case .expsat: weights = a.map { -Double.expMinusOne(-$0) / n }
     case .onePlus: weights = a.map { (1 + $0) / n }
     case .sum:
-      let sum = try total(a) + Self.epsilon
+      sum = try total(a) + Self.epsilon
       weights = a.map { $0 / sum }
-      let loss = try total(zip(weights, d).map(*))
-      self.loss = loss
-      slopes = d.map { ($0 - loss) / sum }
-      return
     case .softmax:
       // NaN must stay NaN, so it is not left to `max`.
       var largest = [a.reduce(-Double.infinity) { $0 > $1 ? $0 : $1 }]
       try ranks.allReduceMaximum(&largest)
       let powers = a.map { Double.exp(($0 - largest[0]) / temperature) }
-      let sum = try total(powers)
+      sum = try total(powers)
       weights = powers.map { $0 / sum }
     }
     let loss = try total(zip(weights, d).map(*))
     self.loss = loss
     switch options.weighting {
-    case .uniform, .sum: slopes = a.map { _ in 0 }
+    case .uniform: slopes = a.map { _ in 0 }
     case .raw, .onePlus: slopes = d.map { $0 / n }
     case .expsat: slopes = zip(a, d).map { Double.exp(-$0) * $1 / n }
+    case .sum: slopes = d.map { ($0 - loss) / sum }
     case .softmax: slopes = zip(weights, d).map { $0 * ($1 - loss) / temperature }
     }
   }

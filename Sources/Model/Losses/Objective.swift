@@ -6,12 +6,11 @@ public import Tensor
 public final class Objective<S: Scalar> {
   /// The options of the next step. Weights may change between steps, but only those of declared terms.
   public var options: ObjectiveOptions
-
   private let parameters: ObjectiveParameters<S>
   private let hasTeacher: Bool
   private let others: [(width: Int, scale: S)]
   private let terms: [(key: String, needs: TermNeeds, term: any DistillationTerm<S>)]
-  private let student = Modalities(image: UnitRows<S>(), text: UnitRows<S>())
+  private let student = Modalities { UnitRows<S>() }
   /// The first teacher, and behind it those whose soft targets are averaged with its own.
   private let teachers: [Modalities<UnitRows<S>>]
   private let heads: Modalities<Head<S>>?
@@ -24,23 +23,22 @@ public final class Objective<S: Scalar> {
   ///   - teacherWidth: the width of the teacher's embeddings; nil without a teacher.
   ///   - others: widths and scales β of further teachers. Terms that follow softmaxes follow the mean of all teachers'
   ///     softmaxes; terms that read embeddings read the first teacher's.
-  ///   - tiles: the tiles in which similarities are computed.
   public init(
     _ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?, others: [(width: Int, scale: S)] = [],
     declaringIn store: ParameterStore<S>, tiles: Tiles<S> = Tiles()
   ) {
     precondition(teacherWidth != nil || !options.needsTeacher, "these terms need a teacher: \(options)")
-    self.options = options
-    self.others = others
     hasTeacher = teacherWidth != nil
-    teachers = (0...others.count).map { _ in Modalities(image: UnitRows(), text: UnitRows()) }
+    teachers = (0...others.count).map { _ in Modalities { UnitRows() } }
     let parameters = ObjectiveParameters(
       store, tiles: tiles, student: studentWidth, teacher: teacherWidth ?? studentWidth)
-    self.parameters = parameters
+    (self.parameters, self.options, self.others) = (parameters, options, others)
+    let width = parameters.teacherWidth
+    func head(_ name: String) -> Head<S> { Head(parameters.linear(name, from: studentWidth, to: width)) }
     heads =
-      options.needs.contains(.projection) && parameters.teacherWidth != studentWidth
-      ? Modalities(image: Head(parameters, "visual_proj"), text: Head(parameters, "text_proj")) : nil
-    terms = options.declared.map { (type(of: $0).key, type(of: $0).needs, $0.term(parameters)) }
+      options.needs.contains(.projection) && width != studentWidth
+      ? Modalities(image: head("visual_proj"), text: head("text_proj")) : nil
+    terms = options.declared.map { ($0.key, $0.needs, $0.term(parameters)) }
   }
 
   /// Returns memory for the teacher's unit rows [b, d] of this rank's `rows` in a global batch of `count`, which the
@@ -51,10 +49,8 @@ public final class Objective<S: Scalar> {
     precondition(hasTeacher, "an objective without a teacher has no rows of one")
     let batch = LocalBatch(rows: rows, count: count)
     let width = index == 0 ? parameters.teacherWidth : others[index - 1].width
-    let teacher = teachers[index]
-    teacher.image.place(batch, width: width)
-    teacher.text.place(batch, width: width)
-    return (teacher.image.own, teacher.text.own)
+    for modality in teachers[index].both { modality.place(batch, width: width) }
+    return (teachers[index].image.own, teachers[index].text.own)
   }
 
   /// Computes all terms for this rank's raw features [b, e]. Adds this rank's share to the gradients of the logit scale
@@ -62,8 +58,7 @@ public final class Objective<S: Scalar> {
   ///
   /// - Parameters:
   ///   - rows: this rank's rows of the global batch of `count`.
-  ///   - teacherScale: β = e^logit_scale of the teacher, by which its similarities are multiplied; nil without a
-  ///     teacher.
+  ///   - teacherScale: β = e^logit_scale of the teacher, the scale of its similarities; nil without a teacher.
   public func accumulate(
     image: Tensor<S>, text: Tensor<S>, rows: Range<Int>, count: Int, logitScale: Parameter<S>, teacherScale: S?,
     ranks: some Ranks<S>
@@ -72,25 +67,34 @@ public final class Objective<S: Scalar> {
     let batch = LocalBatch(rows: rows, count: count)
     let active = terms.filter { options.isActive($0.key) }
     let needs = active.reduce(into: TermNeeds()) { $0.formUnion($1.needs) }
-    student.image.normalize(image, batch)
-    student.text.normalize(text, batch)
-    for modality in [student.image, student.text] { try modality.gather(ranks) }
+    for (modality, raw) in [(student.image, image), (student.text, text)] {
+      modality.place(batch, width: raw.columns)
+      modality.normalize(raw)
+    }
+    for modality in student.both { try modality.gather(ranks) }
+    let projected = try project(Modalities(image: image, text: text), needs, batch, ranks)
     let context = LossContext(
-      options, batch, ranks, rows: (student, try project(image, text, needs, batch, ranks)),
+      options: options, batch: batch, ranks: ranks, student: student, projected: projected,
       teachers: try teachers(teacherScale, needs, batch, ranks), scale: S.exp(logitScale.value[0]),
       terms: Dictionary(uniqueKeysWithValues: active.map { ($0.key, $0.term) }))
 
     for (_, _, term) in active { try term.rowLosses(context) }
+    for (key, _, term) in active {
+      // λ/2N, as in a mean over both modalities.
+      let weight = S(options.weight(of: key) / Double(2 * count))
+      for rows in term.weights?.both ?? [] { rows.set(weight, batch) }
+    }
     for (_, _, term) in active { try term.rowWeights(context) }
     let outcomes = try active.map { try $0.term.accumulate(context) }
-    logitScale.gradient[0] += S(context.scaleGradient) * context.scale
+    let scaleGradient = outcomes.reduce(0.0) { $0 + $1.scaleGradient }
+    logitScale.gradient[0] += S(scaleGradient) * context.scale
     parameters.crossScale?.finish()
 
-    var shares = outcomes.flatMap(\.shares)
-    var values = shares.map(\.value)
-    try ranks.allReduce(&values)
-    for (index, value) in values.enumerated() { shares[index].value = value }
-    let all = shares + outcomes.flatMap(\.values)
+    let keys = zip(active, outcomes).filter { $1.share != nil }.map { $0.0.key }
+    var sums = outcomes.compactMap(\.share)
+    try ranks.allReduce(&sums)
+    let shared = zip(keys, sums).map { ObjectiveReport.Term(name: $0, weight: options.weight(of: $0), value: $1) }
+    let all = shared + outcomes.flatMap(\.values)
     return ObjectiveReport(
       total: all.reduce(0) { $0 + ($1.weight == 0 ? 0 : $1.weight * $1.value) }, terms: all,
       anchors: outcomes.flatMap(\.anchors), notes: outcomes.flatMap(\.notes))
@@ -104,15 +108,13 @@ public final class Objective<S: Scalar> {
     guard let scale else { preconditionFailure("terms that need a teacher need its scale") }
     precondition(
       teachers.allSatisfy { $0.image.all.rows == batch.count }, "the teachers' rows of this batch are not there")
-    for teacher in teachers {
-      for modality in [teacher.image, teacher.text] { try modality.gather(ranks) }
-    }
+    for modality in teachers.flatMap(\.both) { try modality.gather(ranks) }
     return zip(teachers, [scale] + others.map(\.scale)).map { Teacher(rows: $0, scale: $1) }
   }
 
   /// Returns ũ and ṽ: the student's rows mapped by the heads, or the student's rows themselves if the widths agree.
   private func project(
-    _ image: Tensor<S>, _ text: Tensor<S>, _ needs: TermNeeds, _ batch: LocalBatch, _ ranks: some Ranks<S>
+    _ features: Modalities<Tensor<S>>, _ needs: TermNeeds, _ batch: LocalBatch, _ ranks: some Ranks<S>
   ) throws -> Modalities<UnitRows<S>> {
     raw = nil
     guard needs.contains(.projection) else { return student }
@@ -122,23 +124,22 @@ public final class Objective<S: Scalar> {
         "a term that needs heads became used without having been declared")
       return student
     }
-    raw = Modalities(image: image, text: text)
+    raw = features
     let isGlobal = needs.contains(.globalProjection)
-    heads.image.forward(image, batch, alone: !isGlobal)
-    heads.text.forward(text, batch, alone: !isGlobal)
-    if isGlobal { for head in [heads.image, heads.text] { try head.rows.gather(ranks) } }
-    return Modalities(image: heads.image.rows, text: heads.text.rows)
+    for modality in Modality.allCases { heads[modality].forward(features[modality], batch, alone: !isGlobal) }
+    let rows = heads.map(\.rows)
+    if isGlobal { for modality in rows.both { try modality.gather(ranks) } }
+    return rows
   }
 
   /// Returns the gradients with respect to the raw features [b, e] of the last `accumulate`. Call it once for each
   /// `accumulate`.
   public func rawGradients() -> (image: Tensor<S>, text: Tensor<S>) {
-    let result = (image: student.image.rawGradient(), text: student.text.rawGradient())
+    let gradients = student.map { $0.rawGradient() }
     if let heads, let raw {
-      heads.image.backward(raw.image, addingTo: result.image)
-      heads.text.backward(raw.text, addingTo: result.text)
+      for modality in Modality.allCases { heads[modality].backward(raw[modality], addingTo: gradients[modality]) }
     }
-    return result
+    return (gradients.image, gradients.text)
   }
 }
 
@@ -153,9 +154,7 @@ public struct ObjectiveReport: Equatable, Sendable {
     public var value: Double
 
     public init(name: String, weight: Double, value: Double) {
-      self.name = name
-      self.weight = weight
-      self.value = value
+      (self.name, self.weight, self.value) = (name, weight, value)
     }
   }
 

@@ -9,7 +9,7 @@ public import Settings
 public struct ObjectiveOptions: Section {
   public private(set) var preset = ObjectivePreset.clip
   /// The settings of all terms, in the registry's order.
-  private(set) var all = TermRegistry.all.map { $0.init() as any TermSettings }
+  private(set) var all = TermRegistry.all
   /// The student's fixed scale, at whose logarithm `logit_scale` is held; nil if the scale is learned.
   public var fixedLogitScale: Scheduled<Double>?
 
@@ -27,31 +27,25 @@ public struct ObjectiveOptions: Section {
       for case let settings as Settings in all { return settings }
       preconditionFailure("\(Settings.key) is not in the registry of terms")
     }
-    set {
-      for index in all.indices where all[index] is Settings { all[index] = newValue }
-    }
+    set { for index in all.indices where all[index] is Settings { all[index] = newValue } }
   }
 
   public mutating func fields(_ map: FieldMap) {
     map.field("preset", &preset)
     if map.isReading { self = ObjectiveOptions(preset) }
-    for index in all.indices { map.field(type(of: all[index]).key, &all[index].weight) }
+    for index in all.indices { map.field(all[index].key, &all[index].weight) }
     for index in all.indices { all[index].options(map) }
     map.optional("logit_scale", &fixedLogitScale, none: "learned")
   }
 
   public static var expectation: String { "the name of a preset, or a section" }
-
   public static func shorthandKey(_ text: String) -> String? { "preset" }
 
   /// Returns true if both are the same loss in every step, even if they began with different presets.
   public static func == (one: ObjectiveOptions, other: ObjectiveOptions) -> Bool {
-    func own(_ options: ObjectiveOptions) -> RunTree {
-      var options = options
-      options.preset = .clip
-      return options.tree
-    }
-    return own(one) == own(other)
+    var other = other
+    other.preset = one.preset
+    return one.tree == other.tree
   }
 }
 
@@ -60,55 +54,44 @@ public struct ObjectiveOptions: Section {
 extension ObjectiveOptions {
   /// The terms that have a weight in some step.
   var used: [any TermSettings] { all.filter(\.weight.isEverUsed) }
+  /// Returns λ of a term in this step.
+  func weight(of key: String) -> Double { all.first { $0.key == key }?.weight.wrappedValue ?? 0 }
 
-  /// Returns true if a term is computed in this step: if it has a weight, or if its row losses weigh the rows of a term
-  /// that has one.
+  /// Returns true if a term has a weight in this step, or if its row losses weigh the rows of a term that has one.
   func isActive(_ key: String) -> Bool {
-    all.contains { $0.weight.wrappedValue != 0 && (type(of: $0).key == key || $0.weighedBy.contains(key)) }
+    all.contains { $0.weight.wrappedValue != 0 && ($0.key == key || $0.weighedBy.contains(key)) }
   }
 
   /// The terms that are active in some step, and so have to be created.
   var declared: [any TermSettings] {
     let sources = used.flatMap(\.everWeighedBy)
-    return all.filter { $0.weight.isEverUsed || sources.contains(type(of: $0).key) }
+    return all.filter { $0.weight.isEverUsed || sources.contains($0.key) }
   }
 
   /// The needs of all terms that are used in some step.
-  public var needs: TermNeeds { used.reduce([]) { $0.union(type(of: $1).needs) } }
-
+  public var needs: TermNeeds { used.reduce([]) { $0.union($1.needs) } }
   /// True if any term needs a teacher.
   public var needsTeacher: Bool { needs.teacher }
-
   /// The initial value of the model's `logit_bias`; nil if no term that is used in some step learns it.
   public var initialLogitBias: Double? { used.compactMap(\.initialLogitBias).first }
-
   /// Returns the keys of those terms that are used in some step and have all of these needs.
-  public func keys(needing needs: TermNeeds) -> [String] {
-    used.map { type(of: $0) }.filter { $0.needs.isSuperset(of: needs) }.map { $0.key }
-  }
+  public func keys(needing needs: TermNeeds) -> [String] { used.filter { $0.needs.isSuperset(of: needs) }.map(\.key) }
 
   /// Returns the keys of all terms in the registry that have all of these needs.
   public static func allKeys(needing needs: TermNeeds = []) -> [String] {
-    TermRegistry.all.filter { $0.needs.isSuperset(of: needs) }.map { $0.key }
+    TermRegistry.all.filter { $0.needs.isSuperset(of: needs) }.map(\.key)
   }
 
   /// The names, as `ObjectiveReport` has them, of the values whose weights change over the steps.
   public var scheduledTerms: Set<String> { Set(all.flatMap(\.scheduled)) }
 
-  /// Returns the operations of a step's matrix products; a multiply-add counts as two.
-  public func operations(_ size: ObjectiveSize) -> Double {
-    used.reduce(0) { $0 + $1.products(size).operations(size) }
+  /// Returns the operations of a step's matrix products, a multiply-add as two; with `once` no tile is computed twice.
+  public func operations(_ size: ObjectiveSize, once: Bool = false) -> Double {
+    used.reduce(0) { $0 + $1.products(size).operations(size, once: once) }
   }
 
-  /// Returns the operations of a step in which no tile is computed twice.
-  public func operationsOnce(_ size: ObjectiveSize) -> Double {
-    used.reduce(0) { $0 + $1.products(size).operationsOnce(size) }
-  }
-
-  /// Returns the number of scalars that the objective keeps: embeddings of all ranks, gradients of local rows, tiles of
-  /// similarities, and the terms' own memory.
-  ///
-  /// - Parameter others: the widths of the teachers after the first.
+  /// Returns the number of scalars that the objective keeps: embeddings of all ranks, gradients of local rows, tiles,
+  /// and the terms' own memory. `others` are the widths of the teachers after the first.
   public func numbers(_ size: ObjectiveSize, others: [Int]) -> Int {
     let tile = Tiles<Float>()
     // Averaging the softmaxes of several teachers takes two more tiles than those of student and teacher.
@@ -120,5 +103,41 @@ extension ObjectiveOptions {
       numbers += size.embeddings(size.teacher) + 2 * size.rows * size.teacher
     }
     return used.reduce(numbers) { $0 + $1.numbers(size) }
+  }
+}
+
+// MARK: Mistakes
+
+extension ObjectiveOptions {
+  /// The invalid values.
+  public var mistakes: [Mistake] {
+    var found = all.flatMap { term in term.weight.mistakes(term.key, expected: "a weight of 0 or more") { $0 >= 0 } }
+    if used.isEmpty {
+      let keys = Self.allKeys().joined(separator: ", ")
+      found.append(("", "every weight is 0, so nothing is learned; give one of \(keys) a weight"))
+    }
+    found += all.flatMap(\.mistakes)
+    // The parameter is kept within [0, ln 100] whether it is learned or not.
+    found += fixedLogitScale?.mistakes("logit_scale", expected: "learned, or 1 to 100") { (1...100).contains($0) } ?? []
+    return found.map { ($0.path.isEmpty ? "objective" : "objective.\($0.path)", $0.text) }
+  }
+
+  /// Returns a warning for every schedule whose last point lies beyond a run of `totalSteps` steps.
+  public func warnings(totalSteps: Int) -> [String] {
+    Self.lastPoints(of: tree, "objective").filter { $0.step >= totalSteps }.map {
+      "\($0.path): the last point (step \($0.step)) is not reached, for steps are 0 to \(totalSteps - 1); move it, or "
+        + "train longer"
+    }
+  }
+
+  /// Returns every key with a list of points, and the step of its last point.
+  private static func lastPoints(of tree: RunTree, _ path: String) -> [(path: String, step: Int)] {
+    switch tree {
+    case .scalar: return []
+    case .section(let entries): return entries.flatMap { lastPoints(of: $0.value, "\(path).\($0.key)") }
+    case .list(let points):
+      guard case .section(let point) = points.last, case .scalar(let step, _) = point.first?.value else { return [] }
+      return Int(step).map { [(path, $0)] } ?? []
+    }
   }
 }

@@ -12,7 +12,6 @@ public final class ObjectiveParameters<S: Scalar> {
   let studentWidth: Int
   /// The width of the teacher's embeddings; the student's if there is no teacher.
   let teacherWidth: Int
-
   private let store: ParameterStore<S>
   private(set) var crossScale: CrossScale<S>?
 
@@ -20,16 +19,15 @@ public final class ObjectiveParameters<S: Scalar> {
     (self.store, self.tiles, studentWidth, teacherWidth) = (store, tiles, student, teacher)
   }
 
-  func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
+  private func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
     store.declare("\(NamedSlice.Owner.objectivePrefix)\(name)", shape, initial)
   }
 
   /// Declares an affine map between widths with PyTorch's initial values.
   func linear(_ name: String, from inputs: Int, to outputs: Int) -> Linear<S> {
     let bound = Initial.uniform(1 / Double(inputs).squareRoot())
-    return Linear(
-      weight: declare("\(name).weight", Shape(outputs, inputs), bound),
-      bias: declare("\(name).bias", Shape(outputs), bound))
+    let prefix = "\(NamedSlice.Owner.objectivePrefix)\(name)."
+    return Linear(store, prefix: prefix, from: inputs, to: outputs, (bound, bound))
   }
 
   /// Declares a scale that begins at ln(1/0.07), as CLIP's own does; CLIP-KD uses it without the exponential.
@@ -53,23 +51,21 @@ public final class ObjectiveParameters<S: Scalar> {
   }
 }
 
-/// A learned map of the student's raw rows into the teacher's width: norm(W x + b), with W [d_t, d_s] and b [d_t].
+/// A learned map into unit rows: norm(W x + b), with W [d, e] and b [d].
 final class Head<S: Scalar> {
   let rows = UnitRows<S>()
-  private let linear: Linear<S>
+  let linear: Linear<S>
 
-  init(_ parameters: ObjectiveParameters<S>, _ name: String) {
-    linear = parameters.linear(name, from: parameters.studentWidth, to: parameters.teacherWidth)
-  }
+  init(_ linear: Linear<S>) { self.linear = linear }
 
-  /// Maps raw rows [b, d_s] to the unit rows [b, d_t] in `rows`. With `alone` there is no room for other ranks' rows.
-  func forward(_ raw: Tensor<S>, _ batch: LocalBatch, alone: Bool) {
+  /// Maps raw rows [b, e] to the unit rows [b, d] in `rows`. With `alone` there is no room for other ranks' rows.
+  func forward(_ raw: Tensor<S>, _ batch: LocalBatch, alone: Bool = false) {
     rows.place(batch, width: linear.bias.shape.count, alone: alone)
     linear.forward(raw, into: rows.own)
-    rows.normalizeInPlace()
+    rows.normalize(rows.own)
   }
 
-  /// Adds to the gradients of W and b, and adds the gradient of the raw rows to `gradient` [b, d_s].
+  /// Adds to the gradients of W and b, and adds the gradient of the raw rows to `gradient` [b, e].
   func backward(_ raw: Tensor<S>, addingTo gradient: Tensor<S>) {
     let dy = rows.rawGradient()
     matmul(dy, linear.weight.value, into: gradient, beta: 1)
@@ -82,8 +78,8 @@ final class Head<S: Scalar> {
 final class CrossScale<S: Scalar> {
   private let parameter: Parameter<S>
   private var form = CrossScaleForm.raw
-  /// This rank's share of ∂L/∂γ, summed over the terms of a step.
-  private var gradient = 0.0
+  /// This rank's share of ∂L/∂γ, to which the terms of a step add.
+  var gradient = 0.0
 
   init(_ parameter: Parameter<S>) { self.parameter = parameter }
 
@@ -92,8 +88,6 @@ final class CrossScale<S: Scalar> {
     self.form = form
     return form == .raw ? parameter.value[0] : S.exp(parameter.value[0])
   }
-
-  func add(_ share: Double) { gradient += share }
 
   /// Adds the sum of the terms' shares to the parameter's gradient, and clears it.
   func finish() {

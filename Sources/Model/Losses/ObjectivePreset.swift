@@ -27,15 +27,13 @@ public enum ObjectivePreset: String, CaseIterable, FieldValue {
 
   /// Sets the values in which the preset differs from CLIP's loss alone.
   func set(_ options: inout ObjectiveOptions) {
-    switch self {
-    case .clip: return
-    case .tinyCLIP:
+    if self == .clip { return }
+    if self == .tinyCLIP {
       options[ContrastiveSettings.self].weight = Scheduled(0)
       options[AffinitySettings.self].weight = Scheduled(1)
       options[AffinitySettings.self].scale = Scheduled(50)
       options.fixedLogitScale = Scheduled(50)
       return
-    default: break
     }
     options[FDSettings.self].weight = Scheduled(2000)
     options[CRDSettings.self].weight = Scheduled(1)

@@ -4,9 +4,9 @@ internal import Tensor
 /// that counts them, so that they cannot differ from what the terms do.
 public struct ObjectiveTraffic: Equatable, Sendable {
   /// The width of the rows in each all-gather: that of embeddings, or 1 for vectors.
-  public private(set) var gatheredColumns: [Int] = []
+  public let gatheredColumns: [Int]
   /// The number of Doubles in each all-reduce (sum or maximum).
-  public private(set) var reducedNumbers: [Int] = []
+  public let reducedNumbers: [Int]
 
   /// `teacherWidth` is nil without a teacher; `others` are the widths of the teachers after the first.
   public init(_ options: ObjectiveOptions, studentWidth: Int, teacherWidth: Int?, others: [Int] = []) {
@@ -19,33 +19,24 @@ public struct ObjectiveTraffic: Equatable, Sendable {
     store.initialize(seed: 0)
     // Terms with masked anchors need at least three pairs.
     let count = 4
-    if teacherWidth != nil {
-      for index in 0...others.count {
-        let teacher = objective.teacherRows(0..<count, of: count, teacher: index)
-        Self.makeUp(teacher.image)
-        Self.makeUp(teacher.text)
-      }
+    let features = Modalities { Tensor<Float>(Shape(count, studentWidth)) }
+    var made = features.both
+    for index in 0..<(teacherWidth == nil ? 0 : 1 + others.count) {
+      let teacher = objective.teacherRows(0..<count, of: count, teacher: index)
+      made += [teacher.image, teacher.text]
     }
-    let image = Tensor<Float>(Shape(count, studentWidth))
-    let text = Tensor<Float>(Shape(count, studentWidth))
-    Self.makeUp(image)
-    Self.makeUp(text)
+    // Unit rows that differ.
+    for rows in made {
+      fill(rows, 0)
+      for row in 0..<count { rows[row * rows.columns + row % rows.columns] = 1 }
+    }
     let ranks = CountingRank()
     do {
       _ = try objective.accumulate(
-        image: image, text: text, rows: 0..<count, count: count, logitScale: logitScale,
+        image: features.image, text: features.text, rows: 0..<count, count: count, logitScale: logitScale,
         teacherScale: teacherWidth.map { _ in 1 }, ranks: ranks)
-    } catch {
-      preconditionFailure("a rank without others cannot fail: \(error)")
-    }
-    gatheredColumns = ranks.gathered
-    reducedNumbers = ranks.reduced
-  }
-
-  /// Fills the matrix with unit rows that differ.
-  private static func makeUp(_ rows: Tensor<Float>) {
-    fill(rows, 0)
-    for row in 0..<rows.rows { rows[row * rows.columns + row % rows.columns] = 1 }
+    } catch { preconditionFailure("a rank without others cannot fail: \(error)") }
+    (gatheredColumns, reducedNumbers) = (ranks.gathered, ranks.reduced)
   }
 }
 

@@ -5,26 +5,18 @@ public import Tensor
 public struct RKDSettings: TermSettings {
   public static let key = "rkd"
   public static let needs: TermNeeds = [.teacherEmbeddings]
-
   public var weight = Scheduled(0.0)
   /// β of the smooth absolute value: smaller differences count by their square.
   @Scheduled public var beta = 1.0
 
-  public init() {}
-
   public mutating func options(_ map: FieldMap) { map.field("rkd_beta", &$beta) }
-
-  public var mistakes: [(path: String, text: String)] {
-    $beta.mistakes("rkd_beta", expected: "more than 0") { $0 > 0 }
-  }
+  public var mistakes: [Mistake] { $beta.mistakes("rkd_beta", expected: "more than 0") { $0 > 0 } }
 
   public func products(_ size: ObjectiveSize) -> TermProducts {
     TermProducts(similarities: size.student + size.teacher, gradients: size.student, passes: 3)
   }
 
-  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
-    RKD(parameters.tiles)
-  }
+  public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> { RKD(parameters.tiles) }
 }
 
 /// Relational distance distillation: the distance part of RKD (Park et al., CVPR 2019), for each modality over the
@@ -42,101 +34,72 @@ final class RKD<S: Scalar>: DistillationTerm {
   private static var least: Double { 8 * Double(S.ulpOfOne) }
 
   private let tiles: Tiles<S>
-  private var means = Modalities(image: Means(), text: Means())
+  /// The means of images and of captions.
+  private var means: [Means] = []
 
-  /// Sums and means over all distances of a modality.
-  private struct Means {
-    /// The mean distances μ and ν.
-    var student = 0.0
-    var teacher = 0.0
-    /// M, the number of distances above 0, and s.
-    var count = 0.0
-    var slope = 0.0
-  }
+  /// The mean distances μ and ν, and M, the number of the student's distances above 0.
+  private struct Means { let student, teacher, count: Double }
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
 
-  /// One modality's rows of student and teacher.
-  private struct Rows {
-    let student: UnitRows<S>
-    let teacher: UnitRows<S>
-  }
-
-  private func rows(_ context: LossContext<S>) -> Modalities<Rows> {
-    let teacher = context.teachers[0].rows
-    return Modalities(
-      image: Rows(student: context.student.image, teacher: teacher.image),
-      text: Rows(student: context.student.text, teacher: teacher.text))
-  }
-
-  func rowLosses(_ context: LossContext<S>) throws {
-    let rows = rows(context)
-    means.image = try measure(rows.image, context)
-    means.text = try measure(rows.text, context)
+  /// The rows of images, and those of captions.
+  private func rows(_ context: LossContext<S>) -> [(student: UnitRows<S>, teacher: UnitRows<S>)] {
+    zip(context.student.both, context.teachers[0].rows.both).map { ($0, $1) }
   }
 
   /// Computes the means over all ranks.
-  private func measure(_ rows: Rows, _ context: LossContext<S>) throws -> Means {
-    var sums = [0.0, 0.0, 0.0, 0.0]
-    forEachDistance(rows) { student, teacher in
-      sums[0] += student
-      sums[1] += teacher
-      if student > 0 { sums[2] += 1 }
-      if teacher > 0 { sums[3] += 1 }
+  func rowLosses(_ context: LossContext<S>) throws {
+    means = try rows(context).map { student, teacher in
+      var sums = [0.0, 0.0, 0.0, 0.0]
+      forEachDistance(student, teacher) { d, delta in
+        sums[0] += d
+        sums[1] += delta
+        if d > 0 { sums[2] += 1 }
+        if delta > 0 { sums[3] += 1 }
+      }
+      try context.ranks.allReduce(&sums)
+      // If all rows are equal, every distance is 0 and any mean will do.
+      return Means(
+        student: sums[0] == 0 ? 1 : sums[0] / sums[2], teacher: sums[1] == 0 ? 1 : sums[1] / sums[3], count: sums[2])
     }
-    try context.ranks.allReduce(&sums)
-    // If all rows are equal, every distance is 0 and any mean will do.
-    return Means(
-      student: sums[0] == 0 ? 1 : sums[0] / sums[2], teacher: sums[1] == 0 ? 1 : sums[1] / sums[3], count: sums[2])
   }
 
   func accumulate(_ context: LossContext<S>) throws -> TermOutcome {
     let settings = context.options[RKDSettings.self]
-    let rows = rows(context)
-    var shares = [0.0, 0.0]
-    var slopes = [0.0, 0.0]
-    for (index, modality) in [(rows.image, means.image), (rows.text, means.text)].enumerated() {
-      let (student, teacher) = (modality.1.student, modality.1.teacher)
-      forEachDistance(modality.0) { d, delta in
-        let (value, slope) = Self.smooth(d / student - delta / teacher, settings.beta)
+    let (rows, beta) = (self.rows(context), settings.beta)
+    var (shares, slopes) = ([0.0, 0.0], [0.0, 0.0])
+    for (index, mean) in means.enumerated() {
+      forEachDistance(rows[index].student, rows[index].teacher) { d, delta in
+        let (value, slope) = Self.smooth(d / mean.student - delta / mean.teacher, beta)
         shares[index] += value
         slopes[index] += slope * d
       }
     }
     try context.ranks.allReduce(&slopes)
-    (means.image.slope, means.text.slope) = (slopes[0], slopes[1])
     let entries = Double(context.batch.count) * Double(context.batch.count)
     let factor = settings.weight.wrappedValue / entries
-    backward(rows.image, means.image, factor, settings.beta)
-    backward(rows.text, means.text, factor, settings.beta)
-    return TermOutcome(settings, share: (shares[0] + shares[1]) / entries)
-  }
-
-  /// Adds the gradient of factor · Σ_ij h_ij to the local rows.
-  private func backward(_ rows: Rows, _ means: Means, _ factor: Double, _ beta: Double) {
-    let all = means.count == 0 ? 0 : means.slope / (means.student * means.student * means.count)
-    _ = tiles.gradient(rows.student.own, rows.student.all, scale: 1, into: rows.student.gradient) {
-      tile, own, columns, _ in
-      let other = tiles.teacherProducts(rows.teacher.own.rows(own), rows.teacher.all.rows(columns))
-      for index in 0..<tile.count {
-        let d = Self.distance(tile[index])
-        guard d > 0 else {
+    for (index, mean) in means.enumerated() {
+      let (student, teacher) = rows[index]
+      let all = mean.count == 0 ? 0 : slopes[index] / (mean.student * mean.student * mean.count)
+      _ = tiles.gradient(student.own, student.all, scale: 1, into: student.gradient) { tile, own, columns, _ in
+        let other = tiles.teacherProducts(teacher.own.rows(own), teacher.all.rows(columns))
+        for index in 0..<tile.count {
+          let d = Self.distance(tile[index])
+          let slope = Self.smooth(d / mean.student - Self.distance(other[index]) / mean.teacher, beta).slope
           // A NaN stays a NaN, so that the step is refused.
-          tile[index] = d.isNaN ? S(d) : 0
-          continue
+          tile[index] = d > 0 ? S(-2 * factor * (slope / mean.student - all) / d) : d.isNaN ? S(d) : 0
         }
-        let error = d / means.student - Self.distance(other[index]) / means.teacher
-        tile[index] = S(-2 * factor * (Self.smooth(error, beta).slope / means.student - all) / d)
       }
     }
+    return TermOutcome(share: (shares[0] + shares[1]) / entries)
   }
 
   /// Calls `body` with the student's and the teacher's distance for every pair of a local and a global row.
-  private func forEachDistance(_ rows: Rows, _ body: (Double, Double) -> Void) {
-    tiles.forEach(rows.student.own.rows, rows.student.all.rows) { own, columns in
-      let student = tiles.products(rows.student.own.rows(own), rows.student.all.rows(columns))
-      let teacher = tiles.teacherProducts(rows.teacher.own.rows(own), rows.teacher.all.rows(columns))
-      for index in 0..<student.count { body(Self.distance(student[index]), Self.distance(teacher[index])) }
+  private func forEachDistance(_ student: UnitRows<S>, _ teacher: UnitRows<S>, _ body: (Double, Double) -> Void) {
+    tiles.forEach(student.own.rows, student.all.rows) { own, columns in
+      let products = tiles.products(student.own.rows(own), student.all.rows(columns))
+      let targets = tiles.teacherProducts(teacher.own.rows(own), teacher.all.rows(columns))
+      for index in 0..<products.count { body(Self.distance(products[index]), Self.distance(targets[index])) }
     }
   }
 

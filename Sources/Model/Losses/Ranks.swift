@@ -1,19 +1,20 @@
 public import Tensor
 
 /// The rows of a global batch that one rank owns.
-public struct LocalBatch: Equatable, Sendable {
-  public let rows: Range<Int>
+struct LocalBatch {
+  let rows: Range<Int>
   /// N, the number of pairs of all ranks.
-  public let count: Int
+  let count: Int
 
-  public init(rows: Range<Int>, count: Int) {
+  init(rows: Range<Int>, count: Int) {
     precondition(rows.lowerBound >= 0 && rows.upperBound <= count, "rows \(rows) of \(count)")
-    self.rows = rows
-    self.count = count
+    (self.rows, self.count) = (rows, count)
   }
 
-  /// The place of this rank's first row in the global batch.
-  public var first: Int { rows.lowerBound }
+  /// The column of a tile, counted from its first, that belongs to the tile's first row itself; it may lie outside.
+  func diagonal(_ tileRows: Range<Int>, _ columns: Range<Int>) -> Int {
+    rows.lowerBound + tileRows.lowerBound - columns.lowerBound
+  }
 }
 
 /// The collectives that a loss needs. All ranks make the same calls in the same order.

@@ -5,27 +5,21 @@ public import Tensor
 public struct SigLIPSettings: TermSettings {
   public static let key = "siglip"
   public static let needs: TermNeeds = []
-
   public var weight = Scheduled(0.0)
   /// The value at which the model's `logit_bias` begins (open_clip's `init_logit_bias`).
   public var bias = CLIPConfig.usualLogitBias
 
-  public init() {}
-
   public mutating func options(_ map: FieldMap) { map.field("siglip_bias", &bias) }
 
-  public var mistakes: [(path: String, text: String)] {
+  public var mistakes: [Mistake] {
     let bounds = CLIPConfig.logitBiasBounds
-    guard !bounds.contains(bias) else { return [] }
+    if bounds.contains(bias) { return [] }
     return [("siglip_bias", "expected \(Int(bounds.lowerBound)) to \(Int(bounds.upperBound)), found \(bias)")]
   }
 
   public var initialLogitBias: Double? { bias }
-
   /// Counts one pass, which gives value and gradient.
-  public func products(_ size: ObjectiveSize) -> TermProducts {
-    TermProducts(similarities: size.student, gradients: size.student, passes: 1)
-  }
+  public func products(_ size: ObjectiveSize) -> TermProducts { TermProducts(gradients: size.student, passes: 1) }
 
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
     SigLIP(parameters.tiles, bias: parameters.logitBias(bias))
@@ -50,31 +44,25 @@ final class SigLIP<S: Scalar>: DistillationTerm {
   init(_ tiles: Tiles<S>, bias: Parameter<S>) { (self.tiles, self.bias) = (tiles, bias) }
 
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
-    let settings = context.options[SigLIPSettings.self]
     let (n, local) = (Double(context.batch.count), Shape(context.batch.rows.count))
     let (losses, slopes) = (memory.losses.tensor(local), memory.slopes.tensor(local))
     fill(losses, 0)
     fill(slopes, 0)
-    let weight = S(settings.weight.wrappedValue / n)
-    let (image, text) = (context.student.image, context.student.text)
-    // The images' tiles hold every pair once, so they give the value and the gradients of scale and bias.
-    context.scaleGradient += gradient(image, text, weight, context, slopes, losses)
-    bias.gradient[0] += S(sum(slopes))
-    _ = gradient(text, image, weight, context, slopes, nil)
-    return TermOutcome(settings, share: sum(losses) / n)
-  }
-
-  /// Adds the anchors' gradient, the sums of their rows of G to `slopes` [b], and the sums of their rows of −ln σ to
-  /// `losses` [b]. Returns this rank's share of dα.
-  private func gradient(
-    _ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ weight: S, _ context: LossContext<S>, _ slopes: Tensor<S>,
-    _ losses: Tensor<S>?
-  ) -> Double {
-    let (scale, beta, first) = (context.scale, bias.value[0], context.batch.first)
-    return tiles.gradient(anchors.own, keys.all, scale: scale, into: anchors.gradient) { tile, rows, columns, along in
-      sigmoidGradient(
-        tile, scale: scale, bias: beta, weight: weight, diagonal: first + rows.lowerBound - columns.lowerBound,
-        addingTo: (along, slopes.slice(rows), losses?.slice(rows)))
+    let (scale, beta) = (context.scale, bias.value[0])
+    let weight = S(context.options[SigLIPSettings.self].weight.wrappedValue / n)
+    // Adds the anchors' gradient, the sums of their rows of G to `slopes`, and the sums of their rows of −ln σ to
+    // `losses`. Returns this rank's share of dα.
+    func gradient(_ anchors: UnitRows<S>, _ keys: UnitRows<S>, _ losses: Tensor<S>?) -> Double {
+      tiles.gradient(anchors.own, keys.all, scale: scale, into: anchors.gradient) { tile, rows, columns, along in
+        sigmoidGradient(
+          tile, scale: scale, bias: beta, weight: weight, diagonal: context.batch.diagonal(rows, columns),
+          addingTo: (along, slopes.slice(rows), losses?.slice(rows)))
+      }
     }
+    // The images' tiles hold every pair once, so they give the value and the gradients of scale and bias.
+    let slope = gradient(context.student.image, context.student.text, losses)
+    bias.gradient[0] += S(sum(slopes))
+    _ = gradient(context.student.text, context.student.image, nil)
+    return TermOutcome(share: sum(losses) / n, scaleGradient: slope)
   }
 }

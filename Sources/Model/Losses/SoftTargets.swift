@@ -6,26 +6,12 @@ struct Teacher<S: Scalar> {
   /// β, by which its similarities are multiplied.
   let scale: S
 
-  /// The similarities between modalities: image anchors against captions, and caption anchors against images.
-  var across: Modalities<TeacherStrip<S>> {
-    Modalities(
-      image: TeacherStrip(own: rows.image.own, all: rows.text.all, scale: scale),
-      text: TeacherStrip(own: rows.text.own, all: rows.image.all, scale: scale))
+  /// Returns the similarities of one modality's anchors with the other's rows, or with its own.
+  func strip(_ anchors: Modality, _ keys: Modality) -> TeacherStrip<S> {
+    TeacherStrip(own: rows[anchors].own, all: rows[keys].all, scale: scale)
   }
 
-  /// The similarities within each modality.
-  var within: Modalities<TeacherStrip<S>> {
-    Modalities(
-      image: TeacherStrip(own: rows.image.own, all: rows.image.all, scale: scale),
-      text: TeacherStrip(own: rows.text.own, all: rows.text.all, scale: scale))
-  }
-}
-
-extension Array {
-  /// Returns the same teachers with another scale; nil leaves each its own.
-  func scaled<S>(_ scale: S?) -> Self where Element == Teacher<S> {
-    map { Teacher(rows: $0.rows, scale: scale ?? $0.scale) }
-  }
+  func with(scale: S) -> Teacher { Teacher(rows: rows, scale: scale) }
 }
 
 /// One teacher's local anchors [b, d] and all keys [N, d], whose similarities are compared.
@@ -48,54 +34,43 @@ final class SoftTargets<S: Scalar> {
   private let tiles: Tiles<S>
   private var strips: [TeacherStrip<S>] = []
   /// The log-sum-exps of each teacher, if there are several.
-  private var lse: [RowVector<S>] = []
-  private let sums = Buffer<S>()
+  private var lse: [GlobalRows<S>] = []
 
   init(_ tiles: Tiles<S>) { self.tiles = tiles }
-
   /// The multiplier of the logits before the softmax.
   var scale: S { strips.count == 1 ? strips[0].scale : 1 }
 
   /// Sets the teachers; with `masked` each anchor is left out of its own candidates.
-  func place(_ strips: [TeacherStrip<S>], masked: Bool = false, _ batch: LocalBatch) {
+  func place(_ strips: [TeacherStrip<S>], masked: Bool, _ batch: LocalBatch) {
     self.strips = strips
     guard strips.count > 1 else { return }
-    while lse.count < strips.count { lse.append(RowVector()) }
+    while lse.count < strips.count { lse.append(GlobalRows()) }
     for (strip, lse) in zip(strips, lse) {
       lse.place(batch)
-      tiles.normalizers(
-        strip.own, strip.all, scale: strip.scale, into: lse.own, sums: sums, leavingOut: masked ? batch.first : nil)
+      let first = masked ? batch.rows.lowerBound : nil
+      tiles.normalizers(strip.own, strip.all, scale: strip.scale, into: lse.own, leavingOut: first)
     }
   }
 
   /// Gathers the log-sum-exps of all ranks, which tiles need whose columns are anchors.
-  func gather(_ ranks: some Ranks<S>) throws {
-    guard strips.count > 1 else { return }
-    for vector in lse { try vector.gather(ranks) }
-  }
+  func gather(_ ranks: some Ranks<S>) throws { for vector in lse { try vector.gather(ranks) } }
 
-  /// Returns a tile's logits for the anchors in its rows, and those for the other strip's anchors in its columns; the
-  /// latter are nil if there is no other strip, or if they equal the former. The next call reuses the memory.
+  /// Returns a tile's logits for the anchors in its rows, and those for the other strip's anchors in its columns, which
+  /// are nil if there is no other strip or if they are the same. The next call reuses the memory.
   func logits(
     _ rows: Range<Int>, _ columns: Range<Int>, seenBy other: SoftTargets? = nil
   ) -> (rows: Tensor<S>, columns: Tensor<S>?) {
-    strips.count == 1 ? (products(strips[0], rows, columns), nil) : mixed(rows, columns, seenBy: other)
-  }
-
-  private func products(_ strip: TeacherStrip<S>, _ rows: Range<Int>, _ columns: Range<Int>) -> Tensor<S> {
-    tiles.teacherProducts(strip.own.rows(rows), strip.all.rows(columns))
-  }
-
-  private func mixed(
-    _ rows: Range<Int>, _ columns: Range<Int>, seenBy other: SoftTargets?
-  ) -> (rows: Tensor<S>, columns: Tensor<S>?) {
+    func products(_ strip: TeacherStrip<S>) -> Tensor<S> {
+      tiles.teacherProducts(strip.own.rows(rows), strip.all.rows(columns))
+    }
+    guard strips.count > 1 else { return (products(strips[0]), nil) }
     let shape = Shape(rows.count, columns.count)
-    let along = tiles.targets(shape)
-    let across = other.map { _ in tiles.oppositeTargets(shape) }
+    let along = tiles.targets.rows.tensor(shape)
+    let across = other.map { _ in tiles.targets.columns.tensor(shape) }
     fill(along, -S.infinity)
     if let across { fill(across, -S.infinity) }
     for (index, strip) in strips.enumerated() {
-      let r = products(strip, rows, columns)
+      let r = products(strip)
       addProbability(TileSoftmax(r, scale: strip.scale, lse: lse[index].own.slice(rows), of: .rows), to: along)
       if let across, let other {
         let softmax = TileSoftmax(r, scale: strip.scale, lse: other.lse[index].all.slice(columns), of: .columns)

@@ -28,49 +28,39 @@ public protocol TermSettings: Sendable {
   /// The key of the term's weight in the run file's section `objective`, and its name in messages, logs and reports.
   static var key: String { get }
   static var needs: TermNeeds { get }
-
   /// λ, the factor of the term's value in the total; 0 leaves the term out.
   var weight: Scheduled<Double> { get set }
-
-  /// Creates the default settings, with a weight of 0.
-  init()
-
   /// Names the keys of the term's own options, which stand beside its weight.
   mutating func options(_ map: FieldMap)
-
-  /// The options' invalid values, each with the path of its key below `objective`.
-  var mistakes: [(path: String, text: String)] { get }
-
+  /// The options' invalid values, with paths below `objective`.
+  var mistakes: [Mistake] { get }
   /// The names, as `ObjectiveReport` has them, of those of the term's values whose weight changes over the steps.
   var scheduled: [String] { get }
-
   /// The keys of the terms whose row losses set the weights of this term's rows, in the step to which the settings
   /// were advanced.
   var weighedBy: [String] { get }
   /// The same keys, for all steps together.
   var everWeighedBy: [String] { get }
-
   /// The initial value of the model's `logit_bias`, if the term learns it; nil for terms without a bias.
   var initialLogitBias: Double? { get }
-
   /// The matrix products of one modality's rows, and the number of modalities.
   func products(_ size: ObjectiveSize) -> TermProducts
-
   /// The number of scalars that the term keeps in addition to those that all terms share.
   func numbers(_ size: ObjectiveSize) -> Int
-
   /// Creates the term and declares its parameters, in the order in which they take their places in the layout.
   func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S>
 }
 
 extension TermSettings {
   public mutating func options(_ map: FieldMap) {}
-  public var mistakes: [(path: String, text: String)] { [] }
-  public var scheduled: [String] { weight.changes ? [Self.key] : [] }
+  public var mistakes: [Mistake] { [] }
+  public var scheduled: [String] { weight.changes ? [key] : [] }
   public var weighedBy: [String] { [] }
   public var everWeighedBy: [String] { weighedBy }
   public var initialLogitBias: Double? { nil }
   public func numbers(_ size: ObjectiveSize) -> Int { 0 }
+  var key: String { Self.key }
+  var needs: TermNeeds { Self.needs }
 }
 
 /// The sizes on which a term's cost depends.
@@ -94,37 +84,28 @@ public struct ObjectiveSize: Sendable {
 
 /// The matrix products of a term, between local rows [b, width] and global rows [N, width].
 public struct TermProducts: Sendable {
-  /// The sum of the widths of all rows whose similarities are computed.
-  public var similarities: Int
+  /// The sum of the widths of all rows whose similarities are computed; nil if it is that of `gradients`.
+  var similarities: Int?
   /// The sum of the widths of all rows whose gradients are computed.
-  public var gradients: Int
-  public var modalities: Int
+  var gradients: Int
+  var modalities = 2
   /// The number of times that similarities are computed: usually once for sums over whole rows, and again for the
   /// gradient.
-  public var passes: Int
+  var passes = 2
 
-  public init(similarities: Int, gradients: Int, modalities: Int = 2, passes: Int = 2) {
-    (self.similarities, self.gradients) = (similarities, gradients)
-    (self.modalities, self.passes) = (modalities, passes)
-  }
-
-  /// The operations of a step; a multiply-add counts as two.
-  public func operations(_ size: ObjectiveSize) -> Double { operations(size, passes * similarities + gradients) }
-
-  /// The operations of a step in which every similarity is computed only once.
-  public func operationsOnce(_ size: ObjectiveSize) -> Double { operations(size, similarities + gradients) }
-
-  private func operations(_ size: ObjectiveSize, _ widths: Int) -> Double {
-    2 * Double(size.rows) * Double(size.count) * Double(modalities) * Double(widths)
+  /// The operations of a step; a multiply-add counts as two. With `once` every similarity is computed only once.
+  func operations(_ size: ObjectiveSize, once: Bool = false) -> Double {
+    let widths = (once ? 1 : passes) * (similarities ?? gradients) + gradients
+    return 2 * Double(size.rows) * Double(size.count) * Double(modalities) * Double(widths)
   }
 }
 
 /// All terms of the objective.
 public enum TermRegistry {
-  /// The order in which terms add their gradients and stand in run files. Sums of floats depend on it, so a new term
-  /// goes to the end.
-  static let all: [any TermSettings.Type] = [
-    IntraSettings.self, ContrastiveSettings.self, CRDSettings.self, AffinitySettings.self, FDSettings.self,
-    ICLSettings.self, CrossKDSettings.self, GDSettings.self, AFDSettings.self, RKDSettings.self, SigLIPSettings.self,
+  /// The terms with their default settings, in the order in which they add their gradients and stand in run files. Sums
+  /// of floats depend on it, so a new term goes to the end.
+  static let all: [any TermSettings] = [
+    IntraSettings(), ContrastiveSettings(), CRDSettings(), AffinitySettings(), FDSettings(), ICLSettings(),
+    CrossKDSettings(), GDSettings(), AFDSettings(), RKDSettings(), SigLIPSettings(),
   ]
 }

@@ -9,15 +9,15 @@ public final class Tiles<S: Scalar> {
   /// The sizes of a tile, such that two tiles stay in a core's cache.
   public let rows: Int
   public let columns: Int
+  /// Memory for the targets of several teachers: those of the anchors in a tile's rows, and of those in its columns.
+  let targets = (rows: Buffer<S>(), columns: Buffer<S>())
   private let student = Buffer<S>()
   private let teacher = Buffer<S>()
   private let sums = Buffer<S>()
-  private let mixed = (Buffer<S>(), Buffer<S>())
 
   public init(rows: Int = 256, columns: Int = 1024) {
     precondition(rows > 0 && columns > 0)
-    self.rows = rows
-    self.columns = columns
+    (self.rows, self.columns) = (rows, columns)
   }
 
   /// Calls `body` with the rows and columns of every tile. Columns are the outer loop, because their panel is larger.
@@ -31,19 +31,29 @@ public final class Tiles<S: Scalar> {
 
   /// Returns a tile of products a_i · b_j, in memory that the next call reuses.
   func products(_ a: Tensor<S>, _ b: Tensor<S>) -> Tensor<S> { products(a, b, student) }
-
   /// Returns a tile of products of the teacher's rows, in memory of its own.
   func teacherProducts(_ a: Tensor<S>, _ b: Tensor<S>) -> Tensor<S> { products(a, b, teacher) }
-
-  /// Returns a tile for the targets of several teachers, in memory of its own.
-  func targets(_ shape: Shape) -> Tensor<S> { mixed.0.tensor(shape) }
-  /// Returns a tile for the targets of the anchors in columns, in memory of its own.
-  func oppositeTargets(_ shape: Shape) -> Tensor<S> { mixed.1.tensor(shape) }
 
   private func products(_ a: Tensor<S>, _ b: Tensor<S>, _ memory: Buffer<S>) -> Tensor<S> {
     let tile = memory.tensor(Shape(a.rows, b.rows))
     matmul(a, b, into: tile, transposeB: true)
     return tile
+  }
+
+  /// Sets lse_i to ln Σ_j e^(scale a_i·b_j). With `leavingOut`, the global place of the first local row, each row
+  /// leaves itself out of its sum.
+  func normalizers(
+    _ own: Tensor<S>, _ all: Tensor<S>, scale: S, into lse: Tensor<S>, leavingOut first: Int? = nil
+  ) {
+    let sum = sums.tensor(lse.shape)
+    fill(lse, -S.infinity)
+    fill(sum, 0)
+    forEach(own.rows, all.rows) { rows, columns in
+      foldLogSumExp(
+        products(own.rows(rows), all.rows(columns)), scale: scale, maximum: lse.slice(rows), sum: sum.slice(rows),
+        leavingOut: first.map { $0 + rows.lowerBound - columns.lowerBound })
+    }
+    finishLogSumExp(maximum: lse, sum: sum)
   }
 
   /// Adds scale · G B to `gradient`. For every tile `kernel` replaces the products A Bᵀ by G, and adds

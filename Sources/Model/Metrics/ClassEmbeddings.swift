@@ -1,13 +1,7 @@
 public import Tensor
 
-/// Returns the unit embedding of each class for zero-shot classification, which is the normalised mean of the unit
-/// embeddings of its prompts.
-///
-/// - Parameters:
-///   - prompts: the embeddings of the prompts, [C · P, d], with the P prompts of a class in consecutive rows. They need
-///     not be unit vectors.
-///   - count: P, the number of prompts for each class.
-/// - Returns: [C, d].
+/// Returns the unit embedding of each class [C, d] for zero-shot classification: the normalised mean of the unit
+/// embeddings of its P prompts, given those of all prompts [C · P, d], which need not be unit vectors, class by class.
 public func classEmbeddings(prompts: Tensor<Float>, perClass count: Int) -> Tensor<Float> {
   precondition(count > 0 && prompts.rows % count == 0, "\(prompts.shape) in \(count) prompts a class")
   let units = unitRows(prompts)

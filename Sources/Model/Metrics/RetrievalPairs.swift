@@ -1,8 +1,6 @@
 /// The captions that belong to each image, and the images that belong to each caption.
-///
-/// Captions with the same cleaned text are treated as one: each of them is an answer for every image that has any of
-/// them, and each of these images is an answer for it. Otherwise a dataset with repeated captions would count correct
-/// results as wrong.
+/// Captions with the same cleaned text are one: each of them is an answer for every image that has any of them, and
+/// each of these images for it. Otherwise a dataset with repeated captions would count correct results as wrong.
 public struct RetrievalPairs: Sendable {
   /// The number of images.
   public let images: Int
@@ -17,12 +15,7 @@ public struct RetrievalPairs: Sendable {
   /// The number of captions.
   public var captions: Int { textOfCaption.count }
 
-  /// Creates the pairs of a dataset.
-  ///
-  /// - Parameters:
-  ///   - images: the number of images.
-  ///   - captionImage: the index of each caption's image.
-  ///   - captionText: the number of each caption's text, as `texts(of:)` returns it.
+  /// Creates the pairs, given the index of each caption's image and the number of its text, as `texts(of:)` returns it.
   public init(images: Int, captionImage: [Int], captionText: [Int]) {
     precondition(captionImage.count == captionText.count, "\(captionImage.count) images, \(captionText.count) texts")
     self.images = images
@@ -54,12 +47,10 @@ public struct RetrievalPairs: Sendable {
 
   /// Returns the captions that are answers for an image.
   public func captions(answering image: Int) -> [Int] { textsOfImage[image].flatMap { captionsOfText[$0] } }
-
   /// Returns the images that are answers for a caption.
   public func images(answering caption: Int) -> [Int] { imagesOfText[textOfCaption[caption]] }
 
-  /// Returns the number of each caption's text. Captions have the same number if their texts are equal after they are
-  /// cleaned for the tokenizer. Numbers begin at 0 and have no gaps.
+  /// Returns the number of each caption's cleaned text, from 0 and without gaps; equal texts have the same number.
   public static func texts(of captions: some Sequence<String>) -> [Int] {
     var numbers: [[Unicode.Scalar]: Int] = [:]
     return captions.map { caption in

@@ -21,11 +21,11 @@ public enum DecayRule: String, Codable, CaseIterable, FieldValue {
 /// AdamW over ranges of a parameter arena, with the moments of those ranges only.
 public final class AdamW<S: Scalar> {
   public struct Options: Sendable, Equatable {
-    public var decay = 0.2
-    public var beta1 = 0.9
-    public var beta2 = 0.98
-    public var epsilon = 1e-6
-    public var rule = DecayRule.legacy
+    public var decay: Double
+    public var beta1: Double
+    public var beta2: Double
+    public var epsilon: Double
+    public var rule: DecayRule
     /// The decay of all of the objective's own parameters; nil: the rule applies to them too.
     public var headDecay: Double?
 
@@ -33,12 +33,8 @@ public final class AdamW<S: Scalar> {
       decay: Double = 0.2, beta1: Double = 0.9, beta2: Double = 0.98, epsilon: Double = 1e-6,
       rule: DecayRule = .legacy, headDecay: Double? = nil
     ) {
-      self.decay = decay
-      self.beta1 = beta1
-      self.beta2 = beta2
-      self.epsilon = epsilon
-      self.rule = rule
-      self.headDecay = headDecay
+      (self.decay, self.beta1, self.beta2, self.epsilon) = (decay, beta1, beta2, epsilon)
+      (self.rule, self.headDecay) = (rule, headDecay)
     }
 
     /// Returns the decay of a parameter.
@@ -49,75 +45,56 @@ public final class AdamW<S: Scalar> {
   }
 
   public let options: Options
-  /// The ranges of the arena that this optimizer updates, in ascending order. Moments and gradients are stored end to
-  /// end in this order.
+  /// The ranges of the arena that are updated here, in ascending order: that of moments and gradients, end to end.
   public let ranges: [Range<Int>]
   /// The number of steps taken.
   public var step = 0
   public let firstMoment: Tensor<S>
   public let secondMoment: Tensor<S>
   private let runs: [Run]
-  /// The ranges of the moments that belong to frozen parameters.
-  private let frozenRanges: [Range<Int>]
 
-  /// Consecutive scalars of the arena and of the moments that have the same decay.
+  /// Consecutive scalars of the arena and of the moments that have the same decay; nil for frozen parameters.
   private struct Run {
     /// The range in the arena.
     var range: Range<Int>
     /// The first scalar in the moments.
-    var offset: Int
-    /// Nil for frozen parameters.
-    var decay: Double?
+    let offset: Int
+    let decay: Double?
 
     /// The range in the moments.
     var own: Range<Int> { offset..<offset + range.count }
   }
 
-  /// - Parameters:
-  ///   - ranges: the ranges of the arena to update; nil: all of it.
-  ///   - frozen: the parameters that are never updated. Their moments stay 0, or as a checkpoint has them.
-  public init(
-    _ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]? = nil, frozen: Frozen = .none
-  ) {
+  /// Creates the optimizer of these ranges of the arena (nil: all of it). Frozen parameters are never updated; their
+  /// moments stay 0, or as a checkpoint has them.
+  public init(_ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]? = nil, frozen: Frozen = .none) {
     let ranges = ranges ?? [0..<store.count]
     precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }, "ranges ascend")
-    self.options = options
-    self.ranges = ranges
-    let count = ranges.reduce(0) { $0 + $1.count }
-    firstMoment = Tensor(Shape(count))
-    secondMoment = Tensor(Shape(count))
-    var runs: [Run] = []
-    var offset = 0
+    (self.options, self.ranges) = (options, ranges)
+    // The fewest runs that cover each range.
+    var (runs, count): ([Run], Int) = ([], 0)
     for range in ranges {
-      runs += Self.runs(store, options, frozen, within: range, at: offset)
-      offset += range.count
-    }
-    self.runs = runs.filter { $0.decay != nil }
-    frozenRanges = runs.filter { $0.decay == nil }.map(\.own)
-  }
-
-  /// Returns the fewest runs that cover `range`, whose first moment has the index `offset`.
-  private static func runs(
-    _ store: ParameterStore<S>, _ options: Options, _ frozen: Frozen, within range: Range<Int>, at offset: Int
-  ) -> [Run] {
-    var runs: [Run] = []
-    for entry in store.entries {
-      let part = entry.range.clamped(to: range)
-      guard !part.isEmpty else { continue }
-      let decay = frozen.contains(entry.name) ? nil : options.decay(of: entry.name, entry.shape)
-      if let last = runs.last, last.decay == decay {
-        runs[runs.count - 1].range = last.range.lowerBound..<part.upperBound
-      } else {
-        runs.append(Run(range: part, offset: offset + part.lowerBound - range.lowerBound, decay: decay))
+      let start = runs.count
+      for entry in store.entries {
+        let part = entry.range.clamped(to: range)
+        guard !part.isEmpty else { continue }
+        let decay = frozen.contains(entry.name) ? nil : options.decay(of: entry.name, entry.shape)
+        if runs.count > start, runs[runs.count - 1].decay == decay {
+          runs[runs.count - 1].range = runs[runs.count - 1].range.lowerBound..<part.upperBound
+        } else {
+          runs.append(Run(range: part, offset: count + part.lowerBound - range.lowerBound, decay: decay))
+        }
       }
+      count += range.count
     }
-    return runs
+    self.runs = runs
+    (firstMoment, secondMoment) = (Tensor(Shape(count)), Tensor(Shape(count)))
   }
 
   /// Sets the gradient of frozen parameters to 0, so that the norm does not include it.
   public func clearFrozen(_ gradient: Tensor<S>) {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
-    for place in frozenRanges { fill(gradient.slice(place), 0) }
+    for run in runs where run.decay == nil { fill(gradient.slice(run.own), 0) }
   }
 
   /// Takes one step. `parameters` is the whole arena; `gradient` has the scalars of `ranges` only.
@@ -126,12 +103,12 @@ public final class AdamW<S: Scalar> {
     step += 1
     for run in runs {
       guard let decay = run.decay else { continue }
+      let numbers = AdamWStep(
+        learningRate: learningRate, decay: decay, beta1: options.beta1, beta2: options.beta2, epsilon: options.epsilon,
+        step: step, gradientScale: gradientScale)
       adamW(
         parameters.slice(run.range), gradient: gradient.slice(run.own), first: firstMoment.slice(run.own),
-        second: secondMoment.slice(run.own),
-        AdamWStep(
-          learningRate: learningRate, decay: decay, beta1: options.beta1, beta2: options.beta2,
-          epsilon: options.epsilon, step: step, gradientScale: gradientScale))
+        second: secondMoment.slice(run.own), numbers)
     }
   }
 }

@@ -19,10 +19,7 @@ public struct Schedule: Sendable, Equatable {
   public var total: Int
 
   public init(shape: Shape = .cosine, base: Double, warmup: Int, total: Int) {
-    self.shape = shape
-    self.base = base
-    self.warmup = warmup
-    self.total = total
+    (self.shape, self.base, self.warmup, self.total) = (shape, base, warmup, total)
   }
 
   public func learningRate(at step: Int) -> Double {

@@ -9,15 +9,10 @@ public final class WeightAverage<S: Scalar> {
     /// True if the first steps keep less, so that the random initial weights are soon forgotten.
     public var warmup: Bool
 
-    public init(decay: Double = 0.9999, warmup: Bool = true) {
-      self.decay = decay
-      self.warmup = warmup
-    }
+    public init(decay: Double = 0.9999, warmup: Bool = true) { (self.decay, self.warmup) = (decay, warmup) }
 
     /// Returns d of step t, counted from 1: min(decay, (1 + t) / (10 + t)) with warm-up.
-    public func decay(at step: Int) -> Double {
-      warmup ? min(decay, Double(1 + step) / Double(10 + step)) : decay
-    }
+    public func decay(at step: Int) -> Double { warmup ? min(decay, Double(1 + step) / Double(10 + step)) : decay }
   }
 
   public let options: Options
@@ -31,9 +26,7 @@ public final class WeightAverage<S: Scalar> {
 
   /// Creates an average of 0; call `begin` before the first update. The store must be allocated.
   public init(_ store: ParameterStore<S>, _ options: Options, ranges: [Range<Int>]) {
-    self.store = store
-    self.options = options
-    self.ranges = ranges
+    (self.store, self.options, self.ranges) = (store, options, ranges)
     values = Tensor(Shape(ranges.reduce(0) { $0 + $1.count }))
     bufferValues = Tensor(store.bufferValues.shape)
   }

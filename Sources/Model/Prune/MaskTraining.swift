@@ -11,11 +11,8 @@ public struct MaskReport: Equatable, Sendable {
   public var term: Double
 }
 
-/// Trains the masks of a model together with its weights: draws them for every step, updates them with their gradients,
-/// and drives them to a target sparsity.
-///
-/// The state is the same on all ranks, because the draws are a function of (seed, step) and the gradients are
-/// all-reduced before they are used.
+/// Trains the masks of a model together with its weights towards a target sparsity. The state is the same on all ranks,
+/// because the draws are a function of (seed, step) and the gradients are all-reduced before they are used.
 public final class MaskTraining<S: Scalar> {
   public struct Options: Equatable, Sendable {
     /// The final target: the share of prunable parameters to remove, relative to the model before any pruning.
@@ -28,11 +25,8 @@ public final class MaskTraining<S: Scalar> {
     public var seed: UInt64
 
     public init(sparsity: Double, start: Double, ramp: Int, learningRate: Double, seed: UInt64) {
-      self.sparsity = sparsity
-      self.start = start
-      self.ramp = ramp
-      self.learningRate = learningRate
-      self.seed = seed
+      (self.sparsity, self.start, self.ramp) = (sparsity, start, ramp)
+      (self.learningRate, self.seed) = (learningRate, seed)
     }
   }
 
@@ -42,37 +36,26 @@ public final class MaskTraining<S: Scalar> {
   public var step = 0
   /// log α of every mask, then λ₁ and λ₂.
   private let values: Tensor<Double>
-  /// AdamW's moments of `values`.
   private let moments: (first: Tensor<Double>, second: Tensor<Double>)
-  private var sample: Masks.Sample?
-  private let layout: MaskLayout
+  /// The derivative of each drawn mask by its log α.
+  private var slopes: [Double]?
 
   public init(_ model: CLIP<S>, _ layout: MaskLayout, _ options: Options) {
-    self.layout = layout
     self.options = options
     masked = MaskedModel(model, layout)
     values = Tensor(Shape(layout.count + 2), Masks(layout).logAlpha + Lagrangian().multipliers)
     moments = (Tensor(values.shape), Tensor(values.shape))
   }
 
+  private var layout: MaskLayout { masked.layout }
   /// The current parameters of the masks.
-  public var masks: Masks {
-    var masks = Masks(layout)
-    masks.logAlpha = values.slice(0..<layout.count).array
-    return masks
-  }
-
-  private var lagrangian: Lagrangian {
-    var lagrangian = Lagrangian()
-    lagrangian.multipliers = values.slice(layout.count..<values.count).array
-    return lagrangian
-  }
+  public var masks: Masks { Masks(layout, logAlpha: values.slice(0..<layout.count).array) }
 
   /// Draws the masks of this step and applies them to the model.
   public func apply() {
     let drawn = masks.sample(seed: options.seed, step: step)
     masked.apply(drawn.values)
-    sample = drawn
+    slopes = drawn.slopes
   }
 
   /// Removes the masks from the model after the backward pass and returns their gradients, which must be all-reduced.
@@ -87,24 +70,21 @@ public final class MaskTraining<S: Scalar> {
 
   /// Updates masks and multipliers, given the gradients of the masks summed over the ranks.
   public func update(_ gradient: [Double]) -> MaskReport {
-    guard let sample else { preconditionFailure("masks are updated before they are drawn") }
-    let sparsity = masks.sparsity
+    guard let slopes else { preconditionFailure("masks are updated before they are drawn") }
+    let (sparsity, count) = (masks.sparsity, layout.count)
     let target = Lagrangian.target(at: step, from: options.start, to: options.sparsity, ramp: options.ramp)
-    let lagrangian = lagrangian
+    let lagrangian = Lagrangian(multipliers: values.slice(count..<values.count).array)
     let term = lagrangian.term(expected: sparsity.value, target: target)
-    let slopes = Tensor<Double>(values.shape)
-    for index in 0..<layout.count {
-      slopes[index] = gradient[index] * sample.slopes[index] + term.expected * sparsity.slopes[index]
-    }
-    for (index, slope) in term.multipliers.enumerated() { slopes[layout.count + index] = slope }
+    let total = Tensor<Double>(values.shape)
+    for index in 0..<count { total[index] = gradient[index] * slopes[index] + term.expected * sparsity.slopes[index] }
+    for (index, slope) in term.multipliers.enumerated() { total[count + index] = slope }
     step += 1
-    move(0..<layout.count, slopes, learningRate: options.learningRate)
-    move(layout.count..<values.count, slopes, learningRate: -options.learningRate)
+    move(0..<count, total, learningRate: options.learningRate)
+    move(count..<values.count, total, learningRate: -options.learningRate)
     var moved = masks
     moved.clamp()
     for (index, value) in moved.logAlpha.enumerated() { values[index] = value }
-    return MaskReport(
-      expected: sparsity.value, target: target, multipliers: lagrangian.multipliers, term: term.value)
+    return MaskReport(expected: sparsity.value, target: target, multipliers: lagrangian.multipliers, term: term.value)
   }
 
   /// Updates a range of `values` with PyTorch's default AdamW without weight decay, as the reference does.
@@ -114,8 +94,6 @@ public final class MaskTraining<S: Scalar> {
       second: moments.second.slice(range),
       AdamWStep(learningRate: learningRate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: step))
   }
-
-  // MARK: State
 
   /// The prefix of every name in `state`.
   public static var prefix: String { "prune." }
@@ -132,8 +110,7 @@ public final class MaskTraining<S: Scalar> {
   /// The state that a resumed run needs, by name.
   public var state: [(name: String, values: [Double])] { parts.map { ($0.name, $0.tensor.array) } }
 
-  /// Restores the state after `step` steps. Returns a description of every stored vector that is missing, has another
-  /// length, or belongs to no mask of this run.
+  /// Restores the state after `step` steps. Returns what is wrong with every vector that does not belong to this run.
   public func restore(_ stored: [String: [Double]], step: Int) -> [String] {
     self.step = step
     let parts = parts
@@ -153,25 +130,17 @@ public final class MaskTraining<S: Scalar> {
 
 /// The term that drives the masks to the target sparsity: λ₁ max(t − e, 0) + λ₂ max(t − e, 0)², with the expected
 /// sparsity e and the target t. The masks minimise it and the multipliers maximise it; both multipliers begin at 10.
-public struct Lagrangian: Equatable, Sendable {
-  /// λ₁ and λ₂.
-  public var multipliers = [10.0, 10.0]
-
-  public init() {}
+struct Lagrangian {
+  var multipliers = [10.0, 10.0]
 
   /// Returns the term, and its derivatives by e and by the multipliers.
-  public func term(
-    expected e: Double, target t: Double
-  ) -> (value: Double, expected: Double, multipliers: [Double]) {
-    let gap = max(t - e, 0)
-    return (
-      multipliers[0] * gap + multipliers[1] * gap * gap, gap > 0 ? -(multipliers[0] + 2 * multipliers[1] * gap) : 0,
-      [gap, gap * gap]
-    )
+  func term(expected e: Double, target t: Double) -> (value: Double, expected: Double, multipliers: [Double]) {
+    let (gap, first, second) = (max(t - e, 0), multipliers[0], multipliers[1])
+    return (first * gap + second * gap * gap, gap > 0 ? -(first + 2 * second * gap) : 0, [gap, gap * gap])
   }
 
   /// Returns the target at a step, which rises linearly from `start` to `sparsity` over `ramp` steps.
-  public static func target(at step: Int, from start: Double, to sparsity: Double, ramp: Int) -> Double {
+  static func target(at step: Int, from start: Double, to sparsity: Double, ramp: Int) -> Double {
     guard ramp > 0 else { return sparsity }
     return start + (sparsity - start) * min(1, Double(step) / Double(ramp))
   }

@@ -1,17 +1,15 @@
 public import Tensor
 
-/// A model to which masks can be applied.
-///
-/// A mask multiplies an activation: a hidden unit after the positional embedding is added and at the end of both
-/// branches of every block, a head before the output projection, or an MLP unit after its activation function. Each of
-/// these is linear in the weights just before or after it, so the masks multiply weights instead, once a step. With the
-/// masks z of the hidden units:
+/// A model to which masks can be applied. A mask multiplies an activation: a hidden unit after the positional embedding
+/// is added and at the end of both branches of every block, a head before the output projection, or an MLP unit after
+/// its activation function. Each of these is linear in the weights just before or after it, so the masks multiply
+/// weights instead, once a step. With the masks z of the hidden units:
 ///
 ///     embeddings, positions: x_j z_j      out_proj: z_j W_jc z_head(c), z_j b_j      c_proj: z_j W_jm z_m, z_j b_j
 ///
 /// This is the same function with the same gradients, it changes no layer but layer norm (which must skip units that
-/// are 0), and these are the weights that the cut model will have. `apply` puts the masked weights into the model's
-/// parameters, for any number of forward and backward passes; `remove` puts the weights back.
+/// are 0), and the cut model will have these weights. `apply` puts them into the model's parameters, for any number of
+/// forward and backward passes; `remove` puts the weights without masks back.
 public final class MaskedModel<S: Scalar> {
   public let model: CLIP<S>
   public let layout: MaskLayout
@@ -19,12 +17,10 @@ public final class MaskedModel<S: Scalar> {
   /// The weights without masks, in the layout of the parameters, while masks are applied.
   private let weights: Tensor<S>
   private var applied: [Double]?
-  private let factors = (Buffer<S>(), Buffer<S>())
-  private let slopes = (Buffer<S>(), Buffer<S>())
+  private let (factors, slopes) = ((Buffer<S>(), Buffer<S>()), (Buffer<S>(), Buffer<S>()))
 
   public init(_ model: CLIP<S>, _ layout: MaskLayout) {
-    self.model = model
-    self.layout = layout
+    (self.model, self.layout) = (model, layout)
     parameters = model.parameters.entries.map { MaskedParameter($0, layout) }
     weights = Tensor(Shape(model.parameters.count))
   }
@@ -45,8 +41,7 @@ public final class MaskedModel<S: Scalar> {
     }
   }
 
-  /// Puts the weights back, turns the gradients of the masked weights into gradients of the weights, and returns the
-  /// gradient of every mask.
+  /// Puts the weights back, turns the gradients of the masked weights into theirs, and returns that of every mask.
   public func remove() -> [Double] {
     guard let masks = applied else { preconditionFailure("no masks are applied") }
     var gradient = [Double](repeating: 0, count: layout.count)
@@ -77,12 +72,10 @@ public final class MaskedModel<S: Scalar> {
   /// Returns the sizes of the model after everything whose mask is 0 is removed.
   public func cutConfig(_ masks: [Double]) -> CLIPConfig { layout.cut(model.config, masks) }
 
-  /// Fills a model of `cutConfig` with the masked weights of the units, heads and MLP units whose mask is not 0, so
-  /// that it computes the same function as this model does under the masks. Parameters outside the towers are copied.
+  /// Fills a model of `cutConfig` with the weights whose mask is not 0: it computes what this one does under the masks.
   public func cut(_ masks: [Double], into small: CLIP<S>) {
-    if model.parameters.bufferValues.count > 0 {
-      copy(model.parameters.bufferValues, into: small.parameters.bufferValues)
-    }
+    let buffers = model.parameters.bufferValues
+    if buffers.count > 0 { copy(buffers, into: small.parameters.bufferValues) }
     apply(masks)
     for place in parameters {
       guard let target = small.parameters.entry(named: place.entry.name) else {
@@ -110,7 +103,6 @@ public final class MaskedModel<S: Scalar> {
     }
   }
 
-  /// Returns the factors of the rows and of the columns of a parameter under the masks.
   private func factors(of place: MaskedParameter<S>, _ masks: [Double]) -> (Tensor<S>, Tensor<S>) {
     let shape = place.matrix
     let (a, b) = (factors.0.tensor(Shape(shape.rows)), factors.1.tensor(Shape(shape.columns)))
@@ -122,8 +114,7 @@ public final class MaskedModel<S: Scalar> {
   }
 }
 
-/// A parameter and the masks that apply to its rows and columns. A vector counts as a matrix of one row, and a
-/// convolution kernel as one whose rows are its outputs.
+/// A parameter and the masks of its rows and columns. A vector is a matrix of one row; a kernel's rows are its outputs.
 struct MaskedParameter<S: Scalar> {
   /// The masks along an axis: each applies to `run` consecutive indices, and the whole sequence repeats `parts` times.
   struct Axis {
@@ -131,17 +122,14 @@ struct MaskedParameter<S: Scalar> {
     var run = 1
     var parts = 1
 
-    /// Writes the mask of every index to `factors`.
     func broadcast(_ values: [Double], over factors: Tensor<S>) {
       for index in 0..<factors.count { factors[index] = S(values[masks.lowerBound + index / run]) }
     }
 
-    /// Adds the slope of every index to the gradient of its mask.
     func collect(_ slopes: Tensor<S>, into gradient: inout [Double]) {
       for index in 0..<slopes.count { gradient[masks.lowerBound + index / run] += Double(slopes[index]) }
     }
 
-    /// Returns the indices whose mask is not 0.
     func kept(_ values: [Double]) -> [Int] {
       (0..<parts * masks.count).filter { values[masks.lowerBound + $0 % masks.count] != 0 }
         .flatMap { $0 * run..<($0 + 1) * run }
@@ -153,16 +141,12 @@ struct MaskedParameter<S: Scalar> {
   let columns: Axis?
   /// True if the masks multiply the parameter. Others are only cut.
   let isScaled: Bool
-
-  /// The shape of the parameter as a matrix.
-  var matrix: Shape {
-    let shape = entry.shape
-    guard shape.rank > 1 else { return Shape(1, shape.count) }
-    return Shape(shape[0], shape.count / shape[0])
-  }
+  let matrix: Shape
 
   init(_ entry: NamedSlice, _ layout: MaskLayout) {
     self.entry = entry
+    let height = entry.shape.rank > 1 ? entry.shape[0] : 1
+    matrix = Shape(height, entry.shape.count / height)
     (rows, columns, isScaled) = Self.axes(entry.name, layout)
   }
 
@@ -181,7 +165,7 @@ struct MaskedParameter<S: Scalar> {
       }
     }
     let units = Axis(masks: tower.units[place.index])
-    let heads = Axis(masks: tower.heads[place.index], run: tower.headWidth)
+    let heads = Axis(masks: tower.heads[place.index], run: tower.blocks.headWidth)
     let qkv = Axis(masks: heads.masks, run: heads.run, parts: 3)
     switch place.rest {
     case "attn.in_proj_weight": return (qkv, hidden, false)

@@ -1,27 +1,20 @@
 internal import RealModule
 internal import Tensor
 
-/// The parameters of the masks: log α of every hidden unit, head and MLP unit. They are in Double whatever the model's
-/// scalar type, and the same on all ranks.
+/// The parameters of the masks: log α of every hidden unit, head and MLP unit, in Double and the same on all ranks.
 public struct Masks: Equatable, Sendable {
   public let layout: MaskLayout
   /// log α of every mask, in the layout's order.
   public var logAlpha: [Double]
 
-  /// Creates masks that are 1 almost certainly.
-  public init(_ layout: MaskLayout) {
+  /// Creates masks with these log α, or masks that are 1 almost certainly.
+  public init(_ layout: MaskLayout, logAlpha: [Double]? = nil) {
     self.layout = layout
-    logAlpha = Array(repeating: HardConcrete.initial, count: layout.count)
+    self.logAlpha = logAlpha ?? Array(repeating: HardConcrete.initial, count: layout.count)
   }
 
-  /// The masks drawn for one training step, and the derivative of each by its log α.
-  public struct Sample: Sendable {
-    public let values: [Double]
-    public let slopes: [Double]
-  }
-
-  /// Draws all masks of a step. They are a function of (seed, step), and so the same on any number of ranks.
-  public func sample(seed: UInt64, step: Int) -> Sample {
+  /// Draws all masks as a function of (seed, step), with the derivative of each by its log α.
+  func sample(seed: UInt64, step: Int) -> (values: [Double], slopes: [Double]) {
     var values = [Double](repeating: 0, count: layout.count)
     var slopes = values
     for (name, range) in layout.vectors {
@@ -31,7 +24,7 @@ public struct Masks: Equatable, Sendable {
         (values[index], slopes[index]) = HardConcrete.sample(logAlpha: logAlpha[index], uniform: u)
       }
     }
-    return Sample(values: values, slopes: slopes)
+    return (values, slopes)
   }
 
   /// The deterministic masks: in each vector the k smallest are 0, where k is the expected number of zeros, rounded,
@@ -48,11 +41,9 @@ public struct Masks: Equatable, Sendable {
 
   /// The expected sparsity over all towers, 1 − expected / prunable parameters, and its derivative by every log α.
   public var sparsity: (value: Double, slopes: [Double]) {
-    let survivals = logAlpha.map(HardConcrete.survival)
-    let prunable = layout.prunable
+    let (survivals, prunable) = (logAlpha.map(HardConcrete.survival), layout.prunable)
     var slopes = [Double](repeating: 0, count: layout.count)
-    let probabilities = survivals.map(\.value)
-    let left = layout.expected(probabilities, adding: -1 / prunable, to: &slopes)
+    let left = layout.expected(survivals.map(\.value), adding: -1 / prunable, to: &slopes)
     for index in slopes.indices { slopes[index] *= survivals[index].slope }
     return (1 - left / prunable, slopes)
   }
@@ -60,11 +51,9 @@ public struct Masks: Equatable, Sendable {
   /// Returns the sparsity of the model after everything whose mask in `values` is 0 is removed.
   public func sparsity(of values: [Double]) -> Double {
     var unused = [Double](repeating: 0, count: layout.count)
-    let present = values.map { $0 == 0 ? 0.0 : 1.0 }
-    return 1 - layout.expected(present, adding: 0, to: &unused) / layout.prunable
+    return 1 - layout.expected(values.map { $0 == 0 ? 0.0 : 1.0 }, adding: 0, to: &unused) / layout.prunable
   }
 
-  /// Clamps every log α to its bounds, as is done after each step.
   mutating func clamp() {
     let bounds = HardConcrete.bounds
     for index in logAlpha.indices { logAlpha[index] = min(max(logAlpha[index], bounds.lowerBound), bounds.upperBound) }
@@ -72,13 +61,11 @@ public struct Masks: Equatable, Sendable {
 }
 
 /// The hard-concrete distribution of a mask (Louizos, Welling, Kingma: Learning Sparse Neural Networks through L0
-/// Regularization) with TinyCLIP's constants. Its values lie in [0, 1], with positive probability at both ends, and its
-/// only parameter is log α.
+/// Regularization) with TinyCLIP's constants, in [0, 1] with positive probability at both ends; its parameter is log α.
 enum HardConcrete {
-  static let temperature = 2.0 / 3
+  private static let temperature = 2.0 / 3
   /// The sigmoid is stretched to this interval and then clipped to [0, 1].
-  static let low = -0.1
-  static let high = 1.1
+  private static let (low, high) = (-0.1, 1.1)
   /// The distance that uniform numbers and probabilities keep from 0 and 1.
   static let margin = 1e-6
   /// The initial log α, and the bounds to which it is clamped after every step.
@@ -102,8 +89,6 @@ enum HardConcrete {
     return (p, p * (1 - p))
   }
 
-  /// Returns the deterministic value of the mask.
   static func expected(_ logAlpha: Double) -> Double { sigmoid(0.8 * logAlpha / temperature) }
-
   private static func sigmoid(_ x: Double) -> Double { 1 / (1 + Double.exp(-x)) }
 }

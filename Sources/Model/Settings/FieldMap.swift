@@ -12,9 +12,7 @@ public protocol Section: FieldValue {
 
 extension Section {
   public static func shorthandKey(_ text: String) -> String? { nil }
-
   public static var expectation: String { "a section (keys and values)" }
-
   public static func read(_ node: RunNode, _ problems: Problems) -> Self? { read(node, over: Self(), problems) }
 
   /// Reads a node, which may be a short form. Keys that it does not give keep their values in `defaults`.
@@ -29,17 +27,13 @@ extension Section {
       return section
     case .scalar(let text, _):
       // If all keys are commented out, the section has its defaults.
-      var entries: [RunNode.Entry] = []
-      if !node.isNothing {
-        guard let key = shorthandKey(text) else { break }
-        entries = [.init(key: key, place: node.place, value: node)]
-      }
+      guard let key = node.isNothing ? "" : shorthandKey(text) else { break }
+      let entries = node.isNothing ? [] : [RunNode.Entry(key: key, place: node.place, value: node)]
       section.fields(FieldMap(reading: node, entries, problems))
       return section
     case .list: break
     }
-    problems.wrongType(node, expected: expectation)
-    return nil
+    return problems.wrongType(node)
   }
 
   public mutating func advance(to step: Int) { fields(FieldMap(advancingTo: step)) }
@@ -68,40 +62,35 @@ public final class FieldMap {
   private var known: [String] = []
   private var step: Int?
   /// The keys and values that a writing pass has met.
-  public private(set) var written: [RunTree.Entry] = []
+  private(set) var written: [RunTree.Entry] = []
 
   public var isReading: Bool { node != nil }
 
-  /// Creates a writing pass.
-  public init() {}
-
-  /// Creates a pass that advances values to a step.
-  init(advancingTo step: Int) { self.step = step }
+  /// Creates a pass that advances values to a step; without one, a writing pass.
+  init(advancingTo step: Int? = nil) { self.step = step }
 
   /// Creates a reading pass.
   init(reading node: RunNode, _ entries: [RunNode.Entry], _ problems: Problems) {
-    self.node = node
-    self.entries = entries
-    self.problems = problems
+    (self.node, self.entries, self.problems) = (node, entries, problems)
   }
 
   /// Declares a key whose default is the present value.
   public func field<Value: FieldValue>(_ key: String, _ value: inout Value) {
-    if let step { return value.advance(to: step) }
-    if let given = take(key) {
-      if let read = Value.read(given, problems) { value = read }
-    } else if node == nil {
-      write(key, value.tree)
-    }
+    pass(key, &value) { Value.read($0, problems) }
   }
 
   /// Declares a section whose defaults are those of the present value, not those of its type.
   public func section<Value: Section>(_ key: String, _ value: inout Value) {
+    let defaults = value
+    pass(key, &value) { Value.read($0, over: defaults, problems) }
+  }
+
+  private func pass<Value: FieldValue>(_ key: String, _ value: inout Value, read: (RunNode) -> Value?) {
     if let step { return value.advance(to: step) }
     if let given = take(key) {
-      if let read = Value.read(given, over: value, problems) { value = read }
+      value = read(given) ?? value
     } else if node == nil {
-      written.append(.init(key: key, value: value.tree))
+      write(key, value.tree)
     }
   }
 
@@ -127,25 +116,21 @@ public final class FieldMap {
   public func optional<Value: FieldValue>(_ key: String, _ value: inout Value?, none: String? = nil) {
     if let step {
       value?.advance(to: step)
-      return
-    }
-    if let given = take(key) {
-      if let none, case .scalar(none, false) = given.value {
+    } else if let given = take(key) {
+      if let none, given.plain == none {
         problems.note(given)
         value = nil
         return
       }
       if let none { problems.allow(none, at: given) }
-      if let read = Value.read(given, problems) { value = read }
-    } else if node == nil, let value {
-      written.append(.init(key: key, value: value.tree))
-    } else if node == nil, let none {
-      written.append(.init(key: key, value: .scalar(none, quoted: false)))
+      value = Value.read(given, problems) ?? value
+    } else if node == nil, let tree = value?.tree ?? none.map({ RunTree.scalar($0, quoted: false) }) {
+      write(key, tree)
     }
   }
 
   /// Reports every key that was not declared.
-  public func finish() {
+  func finish() {
     guard let node else { return }
     let section = node.path.isEmpty ? "the run file" : node.path
     for entry in entries where !known.contains(entry.key) {
@@ -169,7 +154,7 @@ public final class FieldMap {
 
 extension String {
   /// Returns the candidate with the fewest edits to this text; nil if there are too many for a slip.
-  public func closest(among candidates: [String]) -> String? {
+  func closest(among candidates: [String]) -> String? {
     let ranked = candidates.map { (name: $0, distance: edits(to: $0)) }
     guard let best = ranked.min(by: { $0.distance < $1.distance }) else { return nil }
     return best.distance <= max(1, count / 3) ? best.name : nil
@@ -183,8 +168,7 @@ extension String {
 
   /// Returns the number of edits between two words: insertions, deletions, replacements, and swaps of neighbours.
   private func edits(to other: String) -> Int {
-    let from = Array(self)
-    let to = Array(other)
+    let (from, to) = (Array(self), Array(other))
     var rows = [Array(0...to.count)]
     for i in 0..<from.count {
       var row = [i + 1]

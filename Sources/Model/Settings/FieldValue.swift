@@ -22,9 +22,8 @@ extension RunNode {
     case .section: return "a section"
     case .scalar(let text, let quoted):
       if isNothing { return "nothing" }
-      if !quoted, text == "true" || text == "false" { return "\(text)" }
-      if !quoted, YAMLNumber.double(text) != nil { return "the number \(text)" }
-      return "the text \"\(text)\""
+      if !quoted, Bool(text) != nil { return text }
+      return !quoted && YAMLNumber.double(text) != nil ? "the number \(text)" : "the text \"\(text)\""
     }
   }
 
@@ -35,127 +34,75 @@ extension RunNode {
   }
 }
 
-/// The numbers of a run file, which are decimal: `1_000`, `0.5`, `1e-3`.
+/// The numbers of a run file, which are decimal: `1_000`, `0.5`, `1e-3`. A regular expression would be compiled at each
+/// use, and a run file has hundreds of values.
 public enum YAMLNumber {
   public static func integer<I: FixedWidthInteger>(_ text: String) -> I? {
-    var scanner = NumberScanner(text)
-    scanner.skipSign()
-    let hasLeadingZero = scanner.next == UInt8(ascii: "0")
-    let digits = scanner.skipDigits(grouped: true)
-    guard digits > 0, scanner.isAtEnd, !hasLeadingZero || digits == 1 else { return nil }
+    let digits = unsigned(text[...])
+    guard isGrouped(digits), digits.first != "0" || digits.count == 1 else { return nil }
     return I(text.replacing("_", with: ""))
   }
 
   public static func double(_ text: String) -> Double? {
-    var scanner = NumberScanner(text)
-    scanner.skipSign()
-    let whole = scanner.skipDigits(grouped: true)
-    let fraction = scanner.skip(UInt8(ascii: ".")) ? scanner.skipDigits(grouped: false) : 0
-    guard whole + fraction > 0 else { return nil }
-    if scanner.skip(UInt8(ascii: "e")) || scanner.skip(UInt8(ascii: "E")) {
-      scanner.skipSign()
-      guard scanner.skipDigits(grouped: false) > 0 else { return nil }
-    }
-    guard scanner.isAtEnd, let value = Double(text.replacing("_", with: "")) else { return nil }
+    let parts = text.split(maxSplits: 1, omittingEmptySubsequences: false) { $0 == "e" || $0 == "E" }
+    let mantissa = unsigned(parts[0]).split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
+    let (whole, fraction) = (mantissa[0], mantissa.count > 1 ? mantissa[1] : "")
+    guard whole.isEmpty ? !fraction.isEmpty : isGrouped(whole), fraction.isEmpty || isDigits(fraction),
+      parts.count == 1 || isDigits(unsigned(parts[1])), let value = Double(text.replacing("_", with: ""))
+    else { return nil }
     return value.isFinite ? value : nil
   }
-}
 
-/// Scans the characters of a number. A regular expression would be compiled at each use, and a run file has hundreds of
-/// values.
-private struct NumberScanner {
-  private var rest: Substring.UTF8View
-
-  init(_ text: String) { rest = text[...].utf8 }
-
-  var isAtEnd: Bool { rest.isEmpty }
-  var next: UInt8? { rest.first }
-
-  /// Skips the character if it is the next, and returns whether it was.
-  mutating func skip(_ character: UInt8) -> Bool {
-    guard rest.first == character else { return false }
-    rest.removeFirst()
-    return true
+  private static func unsigned(_ text: Substring) -> Substring {
+    text.hasPrefix("-") || text.hasPrefix("+") ? text.dropFirst() : text
   }
 
-  mutating func skipSign() { _ = skip(UInt8(ascii: "-")) || skip(UInt8(ascii: "+")) }
+  private static func isDigits(_ text: Substring) -> Bool {
+    !text.isEmpty && text.utf8.allSatisfy { (48...57).contains($0) }
+  }
 
-  /// Skips digits, which single `_` may separate if they are `grouped`, and returns their number.
-  mutating func skipDigits(grouped: Bool) -> Int {
-    func isDigit(_ character: UInt8?) -> Bool { character.map { (48...57).contains($0) } ?? false }
-    var count = 0
-    while true {
-      if isDigit(rest.first) {
-        count += 1
-      } else if !grouped || count == 0 || rest.first != UInt8(ascii: "_") || !isDigit(rest.dropFirst().first) {
-        return count
-      }
-      rest.removeFirst()
-    }
+  /// Returns whether the text is digits, which single `_` may separate.
+  private static func isGrouped(_ text: Substring) -> Bool {
+    text.split(separator: "_", omittingEmptySubsequences: false).allSatisfy(isDigits)
   }
 }
 
-extension Int: FieldValue {
-  public static var expectation: String { "a whole number" }
-  public static func read(_ node: RunNode, _ problems: Problems) -> Int? { .readInteger(node, problems) }
-  public var tree: RunTree { .scalar("\(self)", quoted: false) }
+extension FieldValue where Self: LosslessStringConvertible {
+  public var tree: RunTree { .scalar(description, quoted: false) }
 }
 
-extension UInt64: FieldValue {
-  public static var expectation: String { "a whole number from 0" }
-  public static func read(_ node: RunNode, _ problems: Problems) -> UInt64? { .readInteger(node, problems) }
-  public var tree: RunTree { .scalar("\(self)", quoted: false) }
-}
-
-extension FixedWidthInteger where Self: FieldValue {
-  fileprivate static func readInteger(_ node: RunNode, _ problems: Problems) -> Self? {
-    problems.note(node)
-    if let value: Self = node.plain.flatMap(YAMLNumber.integer) { return value }
-    problems.wrongType(node, expected: expectation)
-    return nil
+extension FieldValue where Self: FixedWidthInteger {
+  public static func read(_ node: RunNode, _ problems: Problems) -> Self? {
+    problems.read(node) { $0.plain.flatMap(YAMLNumber.integer) }
   }
 }
+
+extension Int: FieldValue { public static var expectation: String { "a whole number" } }
+extension UInt64: FieldValue { public static var expectation: String { "a whole number from 0" } }
 
 extension Double: FieldValue {
   public static var expectation: String { "a number" }
   public static func read(_ node: RunNode, _ problems: Problems) -> Double? {
-    problems.note(node)
-    if let value = node.plain.flatMap(YAMLNumber.double) { return value }
-    problems.wrongType(node, expected: expectation)
-    return nil
+    problems.read(node) { $0.plain.flatMap(YAMLNumber.double) }
   }
-  public var tree: RunTree { .scalar("\(self)", quoted: false) }
 }
 
 extension Bool: FieldValue {
   public static var expectation: String { "true or false" }
   public static func read(_ node: RunNode, _ problems: Problems) -> Bool? {
-    problems.note(node)
-    switch node.plain {
-    case "true": return true
-    case "false": return false
-    default:
-      problems.wrongType(node, expected: expectation)
-      return nil
-    }
+    problems.read(node) { $0.plain.flatMap { Bool($0) } }
   }
-  public var tree: RunTree { .scalar("\(self)", quoted: false) }
 }
 
 extension String: FieldValue {
   public static var expectation: String { "text" }
   public static func read(_ node: RunNode, _ problems: Problems) -> String? {
     problems.note(node)
-    guard case .scalar(let text, let quoted) = node.value, !node.isNothing else {
-      problems.wrongType(node, expected: expectation)
-      return nil
-    }
+    guard case .scalar(let text, let quoted) = node.value, !node.isNothing else { return problems.wrongType(node) }
     // `name: 12` and `name: true` are more often slips than names.
-    if !quoted, text == "true" || text == "false" || YAMLNumber.double(text) != nil {
-      problems.add(node.place, "\(node.path): expected text, found \(node.kind); write \"\(text)\" if it is meant")
-      return nil
-    }
-    return text
+    if quoted || Bool(text) == nil && YAMLNumber.double(text) == nil { return text }
+    problems.add(node.place, "\(node.path): expected text, found \(node.kind); write \"\(text)\" if it is meant")
+    return nil
   }
   public var tree: RunTree { .scalar(self, quoted: true) }
 }
@@ -168,13 +115,8 @@ extension FieldValue where Self: RawRepresentable & CaseIterable, RawValue == St
   }
   public static func read(_ node: RunNode, _ problems: Problems) -> Self? {
     problems.note(node)
-    var guess: String?
-    if case .scalar(let text, _) = node.value {
-      if let value = Self(rawValue: text) { return value }
-      guess = text.closest(among: allCases.map(\.rawValue))
-    }
-    problems.wrongType(node, expected: expectation, guess: guess)
-    return nil
+    guard case .scalar(let text, _) = node.value else { return problems.wrongType(node) }
+    return Self(rawValue: text) ?? problems.wrongType(node, guess: text.closest(among: allCases.map(\.rawValue)))
   }
   public var tree: RunTree { .scalar(rawValue, quoted: false) }
 }
@@ -183,12 +125,9 @@ extension Array: FieldValue where Element: FieldValue {
   public static var expectation: String { "a list" }
   public static func read(_ node: RunNode, _ problems: Problems) -> [Element]? {
     problems.note(node)
-    guard case .list(let nodes) = node.value else {
-      problems.wrongType(node, expected: expectation)
-      return nil
-    }
-    let values = nodes.map { Element.read($0, problems) }
-    return values.contains(nil) ? nil : values.compactMap { $0 }
+    guard case .list(let nodes) = node.value else { return problems.wrongType(node) }
+    let values = nodes.compactMap { Element.read($0, problems) }
+    return values.count == nodes.count ? values : nil
   }
   public var tree: RunTree { .list(map(\.tree)) }
 }

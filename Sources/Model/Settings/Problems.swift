@@ -4,7 +4,6 @@ public struct Problem: Sendable, Equatable {
   public var text: String
 
   public var line: String { "\(place.text): \(text)" }
-
   public init(place: Place, text: String) { (self.place, self.text) = (place, text) }
 }
 
@@ -17,21 +16,25 @@ public final class Problems {
   private var alternatives: [String: String] = [:]
 
   public init() {}
-
   public func add(_ place: Place, _ text: String) { all.append(Problem(place: place, text: text)) }
-
   /// Records the place of a value.
   public func note(_ node: RunNode) { places[node.path] = node.place }
-
   /// Records that the word `none` is accepted at `node` as well.
   public func allow(_ none: String, at node: RunNode) { alternatives[node.path] = none }
 
-  /// Adds the problem of a value of the wrong type; `guess` is the word that was probably intended.
-  public func wrongType(_ node: RunNode, expected: String, guess: String? = nil) {
+  /// Adds the problem of a value of the wrong type and returns nil; `guess` is the word that was probably intended.
+  func wrongType<Value: FieldValue>(_ node: RunNode, guess: String? = nil) -> Value? {
     let question = guess.map { "; did you mean \"\($0)\"?" } ?? ""
     let alternative = alternatives[node.path].map { " or \($0)" } ?? ""
     let name = node.path.isEmpty ? "the run file" : node.path
-    add(node.place, "\(name): expected \(expected)\(alternative), found \(node.kind)\(question)")
+    add(node.place, "\(name): expected \(Value.expectation)\(alternative), found \(node.kind)\(question)")
+    return nil
+  }
+
+  /// Returns what `parse` makes of a node; if that is nil, adds the problem of a value of the wrong type.
+  func read<Value: FieldValue>(_ node: RunNode, _ parse: (RunNode) -> Value?) -> Value? {
+    note(node)
+    return parse(node) ?? wrongType(node)
   }
 
   /// Returns the place of `path`, or of the innermost section around it that was given.

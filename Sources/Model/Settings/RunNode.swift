@@ -21,8 +21,6 @@ public indirect enum RunTree: Sendable, Equatable {
   public struct Entry: Sendable, Equatable {
     public var key: String
     public var value: RunTree
-
-    public init(key: String, value: RunTree) { (self.key, self.value) = (key, value) }
   }
 }
 
@@ -44,18 +42,13 @@ public struct RunNode: Sendable {
     public var place: Place
     public var value: RunNode
 
-    public init(key: String, place: Place, value: RunNode) {
-      (self.key, self.place, self.value) = (key, place, value)
-    }
+    public init(key: String, place: Place, value: RunNode) { (self.key, self.place, self.value) = (key, place, value) }
   }
 
-  public init(place: Place, path: String, value: Value) {
-    (self.place, self.path, self.value) = (place, path, value)
-  }
+  public init(place: Place, path: String, value: Value) { (self.place, self.path, self.value) = (place, path, value) }
 
   /// Returns the path of a child of this node.
   public func path(of key: String) -> String { Self.join(path, key) }
-
   public static func join(_ path: String, _ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   /// The node's content.

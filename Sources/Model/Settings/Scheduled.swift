@@ -34,7 +34,6 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
   private var step = 0
 
   public init(_ constant: Value) { points = [Point(step: 0, value: constant)] }
-
   public init(wrappedValue: Value) { self.init(wrappedValue) }
 
   /// Creates a schedule of at least one point; the steps must rise.
@@ -49,17 +48,14 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
     set { self = Scheduled(newValue) }
   }
 
-  /// The schedule itself.
   public var projectedValue: Scheduled {
     get { self }
     set { self = newValue }
   }
 
   public mutating func advance(to step: Int) { self.step = step }
-
   /// True if there is more than one point.
   public var changes: Bool { points.count > 1 }
-
   /// The steps of the points.
   public var steps: [Int] { points.map(\.step) }
 
@@ -72,10 +68,7 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
 
   public static func == (one: Scheduled, other: Scheduled) -> Bool { one.points == other.points }
 
-  // MARK: In the run file
-
   public static var expectation: String { "\(Value.expectation) or \(alternative)" }
-
   private static var alternative: String { "a list of points (step, value)" }
 
   public static func read(_ node: RunNode, _ problems: Problems) -> Scheduled? {
@@ -84,17 +77,11 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
       return Value.read(node, problems).map { Scheduled($0) }
     }
     problems.note(node)
-    guard !nodes.isEmpty else {
+    if nodes.isEmpty {
       problems.add(node.place, "\(node.path): expected at least one point (step, value), found an empty list")
-      return nil
     }
-    let points = nodes.compactMap { node in
-      Draft.read(node, problems).flatMap { draft -> Point? in
-        guard let step = draft.step, let value = draft.value else { return nil }
-        return Point(step: step, value: value)
-      }
-    }
-    guard points.count == nodes.count else { return nil }
+    let points = nodes.compactMap { Draft.read($0, problems)?.point }
+    guard !nodes.isEmpty, points.count == nodes.count else { return nil }
     for (index, point) in points.enumerated() {
       let before = index == 0 ? -1 : points[index - 1].step
       guard point.step <= before else { continue }
@@ -108,9 +95,7 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
   public var tree: RunTree {
     guard changes else { return points[0].value.tree }
     return .list(
-      points.map { point in
-        .section([.init(key: "step", value: point.step.tree), .init(key: "value", value: point.value.tree)])
-      })
+      points.map { .section([.init(key: "step", value: $0.step.tree), .init(key: "value", value: $0.value.tree)]) })
   }
 
   /// A point that is being read.
@@ -118,6 +103,7 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
     var step: Int?
     var value: Value?
 
+    var point: Point? { step.flatMap { step in value.map { Point(step: step, value: $0) } } }
     static var expectation: String { "a point (step, value)" }
 
     mutating func fields(_ map: FieldMap) {
@@ -127,14 +113,15 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
   }
 }
 
+/// A wrong value: the path of the key to change, and what is wrong with it.
+public typealias Mistake = (path: String, text: String)
+
 extension Scheduled<Double> {
   /// True if any point's value is not 0.
   public var isEverUsed: Bool { points.contains { $0.value != 0 } }
 
-  /// Returns the points whose values are wrong, by the path of the key to change.
-  public func mistakes(
-    _ path: String, expected: String, _ isRight: (Double) -> Bool
-  ) -> [(path: String, text: String)] {
+  /// Returns the points whose values are wrong.
+  public func mistakes(_ path: String, expected: String, _ isRight: (Double) -> Bool) -> [Mistake] {
     points.enumerated().filter { !isRight($0.element.value) }.map { index, point in
       ("\(path)\(changes ? ".\(index).value" : "")", "expected \(expected), found \(point.value)")
     }

@@ -1,25 +1,24 @@
 import Foundation
 
-/// One block of scalars, aligned to 64 bytes and released once.
-///
-/// Parameters, gradients, moments and activations live in arenas; a `Tensor` is a view into one and keeps it alive.
-/// An arena may also adopt memory that it does not own, such as a shared-memory window or a mapped file.
+/// One block of numbers, aligned to 64 bytes and released once, which the `Tensor`s that are views into it keep alive.
+/// It may also adopt memory that it does not own, such as a shared-memory window or a mapped file.
 @safe
-public final class Arena<S: Scalar>: @unchecked Sendable {
+public final class Arena<S: BitwiseCopyable>: @unchecked Sendable {
   public static var alignment: Int { 64 }
 
   let base: UnsafeMutablePointer<S>
   public let count: Int
   private let release: () -> Void
 
-  /// Allocates `count` scalars, all zero.
-  public init(count: Int) {
+  /// Allocates `count` numbers, all zero unless not `zeroed`.
+  public init(count: Int, zeroed: Bool = true) {
     precondition(count >= 0)
     let bytes = max((count * MemoryLayout<S>.stride + Self.alignment - 1) / Self.alignment, 1) * Self.alignment
     guard let raw = aligned_alloc(Self.alignment, bytes) else {
-      fatalError("out of memory: \(bytes) bytes for an arena of \(count) \(S.self)")
+      let numbers = S.self == UInt16.self ? "of bfloat16" : "for an arena of \(count) \(S.self)"
+      fatalError("out of memory: \(bytes) bytes \(numbers)")
     }
-    memset(raw, 0, bytes)
+    if zeroed { memset(raw, 0, bytes) }
     base = raw.bindMemory(to: S.self, capacity: max(count, 1))
     self.count = count
     release = { free(raw) }
@@ -33,7 +32,7 @@ public final class Arena<S: Scalar>: @unchecked Sendable {
 
   deinit { release() }
 
-  /// Returns the view of `shape` that begins `offset` scalars into the arena.
+  /// Returns the view of `shape` that begins `offset` numbers into the arena.
   public func tensor(at offset: Int = 0, _ shape: Shape) -> Tensor<S> {
     precondition(offset >= 0 && offset + shape.count <= count, "\(shape) at \(offset) exceeds an arena of \(count)")
     return Tensor(owner: self, pointer: base + offset, shape: shape)
@@ -43,60 +42,52 @@ public final class Arena<S: Scalar>: @unchecked Sendable {
   public var vector: Tensor<S> { tensor(Shape(count)) }
 }
 
-/// Memory that grows to its high-water mark and stays: a layer's activations, or scratch.
-///
-/// Asking again returns the same memory, so one buffer serves one purpose. Growing drops the contents.
-public final class Buffer<S: Scalar> {
+/// Memory that grows to its high-water mark and stays: a layer's activations, or scratch. Asking again returns the same
+/// memory, so one buffer serves one purpose. Growing drops the contents.
+public final class Buffer<S: BitwiseCopyable> {
   private var arena: Arena<S>?
 
   public init() {}
-
   /// Returns a view of `shape` at the buffer's beginning, which holds whatever was last written there.
-  public func tensor(_ shape: Shape) -> Tensor<S> {
-    if let arena, arena.count >= shape.count { return arena.tensor(shape) }
+  public func tensor(_ shape: Shape) -> Tensor<S> { memory(shape.count).tensor(shape) }
+
+  func memory(_ count: Int, zeroed: Bool = true) -> Arena<S> {
+    if let arena, arena.count >= count { return arena }
     arena = nil  // before the new one is allocated, so that the peak is the larger of the two and not their sum
-    let grown = Arena<S>(count: shape.count)
+    let grown = Arena<S>(count: count, zeroed: zeroed)
     arena = grown
-    return grown.tensor(shape)
+    return grown
   }
 
   /// The bytes that the buffer holds.
   public var bytes: Int { (arena?.count ?? 0) * MemoryLayout<S>.stride }
-
   /// Frees the memory.
   public func release() { arena = nil }
 }
 
 /// A range of addresses for scalars, of which only the pages that were written, and not discarded since, take memory.
-///
-/// Values that come and go thus keep their place, and code that reads them does not notice.
 public final class ReservedArena<S: Scalar>: @unchecked Sendable {
   /// All scalars of the range. Those that were never written, or were discarded, are zero.
   public let values: Tensor<S>
   private let base: UnsafeMutableRawPointer
   private let bytes: Int
+  private let page = Int(sysconf(Int32(_SC_PAGESIZE)))
 
   public init(count: Int) {
     precondition(count >= 0)
-    let page = Self.page
     let bytes = max((count * MemoryLayout<S>.stride + page - 1) / page, 1) * page
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
     guard let base = mmap(nil, bytes, PROT_READ | PROT_WRITE, flags, -1, 0), base != MAP_FAILED else {
       fatalError("no addresses for \(bytes) bytes: see ulimit -v")
     }
     (self.base, self.bytes) = (base, bytes)
-    values =
-      Arena(adopting: base.bindMemory(to: S.self, capacity: max(count, 1)), count: count) {
-        munmap(base, bytes)
-      }.vector
+    let scalars = base.bindMemory(to: S.self, capacity: max(count, 1))
+    values = Arena(adopting: scalars, count: count) { munmap(base, bytes) }.vector
   }
-
-  private static var page: Int { Int(sysconf(Int32(_SC_PAGESIZE))) }
 
   /// Frees the memory of these elements, except on pages that they share with others.
   public func discard(_ range: Range<Int>) {
     precondition(range.lowerBound >= 0 && range.upperBound <= values.count, "\(range) of \(values.shape)")
-    let page = Self.page
     let start = (range.lowerBound * MemoryLayout<S>.stride + page - 1) / page * page
     let end = range.upperBound * MemoryLayout<S>.stride / page * page
     guard start < end else { return }
@@ -106,7 +97,6 @@ public final class ReservedArena<S: Scalar>: @unchecked Sendable {
 
   /// The bytes that take memory now, as the operating system counts them.
   public var residentBytes: Int {
-    let page = Self.page
     var pages = [UInt8](repeating: 0, count: bytes / page)
     let code = mincore(base, bytes, &pages)
     precondition(code == 0, "mincore refused pages of our own: errno \(errno)")

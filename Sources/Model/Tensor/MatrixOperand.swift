@@ -1,5 +1,4 @@
-/// The precision in which matrix products read their operands. They always sum in the model's own scalar, and may round
-/// the result.
+/// The precision in which matrix products read their operands. They always sum in the model's own scalar.
 public enum ComputePrecision: String, Sendable, CaseIterable, Codable {
   /// The model's own scalar, unrounded.
   case fp32
@@ -19,13 +18,7 @@ public enum MatrixOperand<S: Scalar>: Sendable {
     }
   }
 
-  public var precision: ComputePrecision {
-    switch self {
-    case .fp32: .fp32
-    case .bf16: .bf16
-    }
-  }
-
+  public var precision: ComputePrecision { if case .fp32 = self { .fp32 } else { .bf16 } }
   public var rows: Int { shape.rows }
   public var columns: Int { shape.columns }
 
@@ -46,13 +39,24 @@ public enum MatrixOperand<S: Scalar>: Sendable {
   }
 }
 
+/// A matrix of bfloat16 numbers, the upper halves of Floats, with 8 significant bits. Matrix products read and write
+/// it, but no sum is held in bfloat16.
+public typealias BFloat16Matrix = Tensor<UInt16>
+
+/// Memory for bfloat16 numbers.
+public typealias BFloat16Buffer = Buffer<UInt16>
+
 extension BFloat16Buffer {
-  /// Returns x for products of this precision: x itself, or x rounded into this buffer.
-  ///
-  /// If several matrices share a buffer of `count` numbers, x is stored at `offset`.
-  public func operand<S: Scalar>(
-    _ x: Tensor<S>, _ precision: ComputePrecision, at offset: Int = 0, of count: Int? = nil
-  ) -> MatrixOperand<S> {
+  /// Returns a view of `shape` at `offset` of the buffer, which gets room for `count` numbers.
+  func view(_ shape: Shape, at offset: Int = 0, of count: Int? = nil) -> BFloat16Matrix {
+    memory(max(count ?? 0, offset + shape.count), zeroed: false).tensor(at: offset, shape)
+  }
+
+  /// Returns x for products of this precision: x itself, or x rounded into this buffer (at `offset`, if several
+  /// matrices share a buffer of `count` numbers).
+  public func operand<Number: Scalar>(
+    _ x: Tensor<Number>, _ precision: ComputePrecision, at offset: Int = 0, of count: Int? = nil
+  ) -> MatrixOperand<Number> {
     guard precision == .bf16 else { return .fp32(x) }
     let rounded = view(x.shape, at: offset, of: count)
     Profile.measure(\.rounding) { round(x, into: rounded) }
@@ -60,18 +64,15 @@ extension BFloat16Buffer {
   }
 
   /// Returns what `operand` returned for x the last time, without rounding again.
-  public func kept<S: Scalar>(
-    _ x: Tensor<S>, _ precision: ComputePrecision, at offset: Int = 0, of count: Int? = nil
-  ) -> MatrixOperand<S> {
-    precision == .bf16 ? .bf16(view(x.shape, at: offset, of: count)) : .fp32(x)
-  }
+  public func kept<Number: Scalar>(
+    _ x: Tensor<Number>, _ precision: ComputePrecision, at offset: Int = 0, of count: Int? = nil
+  ) -> MatrixOperand<Number> { precision == .bf16 ? .bf16(view(x.shape, at: offset, of: count)) : .fp32(x) }
 }
 
-/// Memory for a matrix that only products and the kernels between them read, in either precision. It grows to its
-/// high-water mark and stays.
+/// Memory, as of a `Buffer`, for a matrix in either precision that only products and the kernels between them read.
 public final class MatrixOperandBuffer<S: Scalar> {
-  private let fp32 = Buffer<S>()
-  private let bf16 = BFloat16Buffer()
+  let fp32 = Buffer<S>()
+  let bf16 = BFloat16Buffer()
 
   public init() {}
 
@@ -89,12 +90,21 @@ public func copy<S: Scalar>(_ x: Tensor<S>, into y: MatrixOperand<S>) {
   }
 }
 
+/// y ← x, rounded to nearest, ties to even; NaN stays NaN.
+@specialized(where S == Float) @specialized(where S == Double)
+public func round<S: Scalar>(_ x: Tensor<S>, into y: BFloat16Matrix) {
+  precondition(x.count == y.count, "\(x.shape) rounded into \(y.shape)")
+  let (p, q) = (x.pointer, y.pointer)
+  Threads.split(x.count, grain: 1 << 15) { _, range in for i in range { q[i] = bfloat16(p[i]) } }
+}
+
 /// y ← x.
+@specialized(where S == Float) @specialized(where S == Double)
 public func copy<S: Scalar>(_ x: MatrixOperand<S>, into y: Tensor<S>) {
-  switch x {
-  case .fp32(let x): copy(x, into: y)
-  case .bf16(let x): widen(x, into: y)
-  }
+  if case .fp32(let x) = x { return copy(x, into: y) }
+  precondition(x.shape.count == y.count, "\(x.shape) copied into \(y.shape)")
+  let (p, q) = (BFloat16Elements(x), y.pointer)
+  Threads.split(y.count, grain: 1 << 15) { _, range in for i in range { q[i] = p[i] } }
 }
 
 /// y ← y + x, both in the same precision.
@@ -103,7 +113,5 @@ public func add<S: Scalar>(_ x: MatrixOperand<S>, to y: MatrixOperand<S>) {
   precondition(x.shape.count == y.shape.count, "add of \(x.shape) to \(y.shape)")
   if case (.fp32(let x), .fp32(let y)) = (x, y) { return add(x, to: y) }
   let (p, q) = (BFloat16Elements(x), BFloat16Elements(y))
-  Threads.split(x.shape.count, grain: 1 << 16) { _, range in
-    for i in range { q[i] += p[i] }
-  }
+  Threads.split(x.shape.count, grain: 1 << 16) { _, range in for i in range { q[i] += p[i] } }
 }

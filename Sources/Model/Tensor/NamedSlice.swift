@@ -1,5 +1,5 @@
-/// One parameter's place in a flat arena. It is the same in every arena of a layout (values, gradients, moments,
-/// averages) and on every rank, and checkpoints store parameters by it.
+/// One parameter's place in every arena of a layout (values, gradients, moments, averages) on every rank; checkpoints
+/// store parameters by it.
 public struct NamedSlice: Hashable, Sendable {
   /// The part of a run that a parameter belongs to.
   public enum Owner: Sendable {
@@ -7,7 +7,6 @@ public struct NamedSlice: Hashable, Sendable {
     case model
     /// The objective (heads, scales of terms): trained and kept in checkpoints, never exported.
     case objective
-
     /// The beginning of the objective's names, in memory and in checkpoints.
     public static let objectivePrefix = "objective."
 
@@ -22,7 +21,6 @@ public struct NamedSlice: Hashable, Sendable {
   public let offset: Int
 
   public init(name: String, shape: Shape, offset: Int) { (self.name, self.shape, self.offset) = (name, shape, offset) }
-
   public var owner: Owner { Owner(of: name) }
   public var range: Range<Int> { offset..<offset + shape.count }
   /// The range with the gap behind it, up to the next multiple of 16 scalars (64 bytes).

@@ -1,9 +1,7 @@
 import Dispatch
 import Synchronization
 
-/// The compute threads of this process, over which kernels split their rows.
-///
-/// One number holds for kernels and BLAS alike; the program sets it once, from the cores that the process is bound to.
+/// The compute threads of this process, for kernels and BLAS alike; set once, from the cores that it is bound to.
 public enum Threads {
   private static let planned = Atomic<Int>(1)
   private static let plannedForProducts = Atomic<Int>(1)
@@ -35,17 +33,20 @@ public enum Threads {
       return
     }
     withoutActuallyEscaping(body) { body in
-      let job = Shared(body)
+      let job = Shared(body: body)
       DispatchQueue.concurrentPerform(iterations: parts) { part in
         job.body(part, (part * n / parts)..<((part + 1) * n / parts))
       }
     }
   }
 
-  /// Returns the number of ranges that `split` makes of n.
-  static func parts(_ n: Int, grain: Int) -> Int {
-    max(min(count, n / max(grain, 1)), 1)
+  /// Splits like `split`, and runs `body` on each number.
+  @inline(__always) static func forEach(_ n: Int, grain: Int = 1, _ body: (Int) -> Void) {
+    split(n, grain: grain) { _, range in for i in range { body(i) } }
   }
+
+  /// Returns the number of ranges that `split` makes of n.
+  static func parts(_ n: Int, grain: Int) -> Int { max(min(count, n / max(grain, 1)), 1) }
 
   /// Splits like `split`, for bodies that call matrix products: each product stays on the thread that calls it.
   static func splitProducts(_ n: Int, _ body: (_ part: Int, _ range: Range<Int>) -> Void) {
@@ -58,10 +59,7 @@ public enum Threads {
     ofProducts = threads
   }
 
-  private struct Shared: @unchecked Sendable {
-    let body: (Int, Range<Int>) -> Void
-    init(_ body: @escaping (Int, Range<Int>) -> Void) { self.body = body }
-  }
+  private struct Shared: @unchecked Sendable { let body: (Int, Range<Int>) -> Void }
 }
 
 /// Lends `count` zeros for partial sums: on the stack if they are few, otherwise in memory that later calls use again.

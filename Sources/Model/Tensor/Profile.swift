@@ -58,8 +58,7 @@ public enum Profile {
   }
 
   /// Runs `body` and adds its time to `part`, unless it runs within another measured part, which then counts it.
-  @inline(__always)
-  package static func measure(_ part: WritableKeyPath<Record, Double>, _ body: () -> Void) {
+  @inline(__always) package static func measure(_ part: WritableKeyPath<Record, Double>, _ body: () -> Void) {
     guard isOn.load(ordering: .relaxed), !isWithin.exchange(true, ordering: .relaxed) else { return body() }
     let start = DispatchTime.now().uptimeNanoseconds
     body()
@@ -69,8 +68,7 @@ public enum Profile {
   }
 
   /// Counts a matrix product.
-  @inline(__always)
-  static func note(_ gemm: GEMM, _ precision: ComputePrecision = .fp32) {
+  @inline(__always) static func note(_ gemm: GEMM, _ precision: ComputePrecision = .fp32) {
     guard isOn.load(ordering: .relaxed) else { return }
     let product = Product(
       transposeA: gemm.transposeA, transposeB: gemm.transposeB, m: gemm.m, n: gemm.n, k: gemm.k, precision: precision,

@@ -1,10 +1,8 @@
 internal import RealModule
 
-/// Random numbers that are a function of a key and never of rank, thread or history.
-///
-/// The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011).
-/// The parts of the key are mixed into Philox's 64-bit key and the upper half of its counter; the lower half counts
-/// blocks, so a stream can be entered anywhere and no state needs to be saved.
+/// Random numbers that are a function of a key and never of rank, thread or history: Philox4x32-10 (Salmon, Moraes,
+/// Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011). The key is mixed into Philox's 64-bit key and the
+/// upper half of its counter; the lower half counts blocks, so no state needs to be saved.
 public struct KeyedRandom: RandomNumberGenerator, Sendable {
   private let key: SIMD2<UInt32>
   private let upper: SIMD2<UInt32>
@@ -23,12 +21,9 @@ public struct KeyedRandom: RandomNumberGenerator, Sendable {
   }
 
   public mutating func next() -> UInt64 {
-    if let value = held {
-      held = nil
-      return value
-    }
-    let word = Self.philox(
-      SIMD4(UInt32(truncatingIfNeeded: block), UInt32(truncatingIfNeeded: block >> 32), upper.x, upper.y), key)
+    if let value = held.take() { return value }
+    let (low, high) = (UInt32(truncatingIfNeeded: block), UInt32(truncatingIfNeeded: block >> 32))
+    let word = Self.philox(SIMD4(low, high, upper.x, upper.y), key)
     block &+= 1
     held = UInt64(word.z) | UInt64(word.w) << 32
     return UInt64(word.x) | UInt64(word.y) << 32
@@ -36,7 +31,6 @@ public struct KeyedRandom: RandomNumberGenerator, Sendable {
 
   /// Returns a number in [0, 1), a multiple of 2⁻⁵³.
   public mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
-
   /// Returns a number in [low, high).
   public mutating func uniform(from low: Double, to high: Double) -> Double { low + (high - low) * uniform() }
 
@@ -51,16 +45,14 @@ public struct KeyedRandom: RandomNumberGenerator, Sendable {
 
   /// Mixes 64 bits with the finalizer of SplitMix64, so that every input bit affects every output bit.
   private static func mix(_ value: UInt64) -> UInt64 {
-    var z = value
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    var z = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
     z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
     return z ^ (z >> 31)
   }
 
   /// Runs ten rounds of Philox4x32.
   static func philox(_ counter: SIMD4<UInt32>, _ key: SIMD2<UInt32>) -> SIMD4<UInt32> {
-    var c = counter
-    var k = key
+    var (c, k) = (counter, key)
     for _ in 0..<10 {
       let a = 0xD251_1F53 as UInt64 * UInt64(c.x)
       let b = 0xCD9E_8D57 as UInt64 * UInt64(c.z)

@@ -1,8 +1,5 @@
-/// The sizes of an array of up to four dimensions, outermost first, held without a heap allocation.
-///
-/// It stores four integers because a SIMD vector, aligned to 32 bytes, crashes the allocator of asynchronous functions
-/// (Swift 6.3: "freed pointer was not the last allocation"). Like the elements of an array literal, sizes have no
-/// labels.
+/// The sizes of an array of up to four dimensions, outermost first, in four integers: a SIMD vector, aligned to 32
+/// bytes, crashes the allocator of asynchronous functions (Swift 6.3: "freed pointer was not the last allocation").
 public struct Shape: Hashable, Sendable, CustomStringConvertible {
   /// The number of dimensions: 0 for a scalar.
   public let rank: Int
@@ -18,8 +15,7 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
   public init(_ a: Int, _ b: Int, _ c: Int) { self.init(rank: 3, (a, b, c, 1)) }
   public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { self.init(rank: 4, (a, b, c, d)) }
 
-  /// Creates the shape with these sizes; nil if there are more than four, if one is negative, or if the number of
-  /// elements overflows.
+  /// Creates the shape with these sizes; nil if they are over four, if one is negative, or if their product overflows.
   public init?(_ list: [Int]) {
     guard list.count <= 4, list.allSatisfy({ $0 >= 0 }) else { return nil }
     var count = 1
@@ -54,18 +50,10 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
 
   /// The number of elements of an array of this shape; 1 for a scalar.
   public var count: Int { a * b * c * d }
-
   /// The last size; 1 for a scalar.
   public var columns: Int { rank == 0 ? 1 : size(rank - 1) }
-
   /// The product of all sizes but the last.
-  public var rows: Int {
-    var product = 1
-    for index in 0..<max(rank - 1, 0) { product *= size(index) }
-    return product
-  }
-
+  public var rows: Int { (0..<max(rank - 1, 0)).reduce(1) { $0 * size($1) } }
   public var array: [Int] { (0..<rank).map(size) }
-
   public var description: String { "[\(array.map(String.init).joined(separator: ", "))]" }
 }

@@ -1,24 +1,22 @@
 public import RealModule
 
-/// The number type of a model: Float for training, Double for tests of the mathematics.
-///
-/// Layers and loss terms are written once over `Scalar`. Each kernel is a generic function that the compiler
-/// specializes for Float and Double, so a generic caller pays one dispatch per kernel and not one per element.
-public protocol Scalar: Real, BinaryFloatingPoint, SIMDScalar, Codable, Sendable, VectorMath, MatrixProduct,
-  RoundedProduct
+/// The number type of a model: Float for training, Double for tests of the mathematics. Kernels are generic functions
+/// that the compiler specializes for both, so a generic caller pays one dispatch per kernel and not one per element.
+public protocol Scalar: Real, BinaryFloatingPoint, SIMDScalar, BitwiseCopyable, Codable, Sendable, VectorMath,
+  MatrixProduct
 {}
 
 extension Float: Scalar {}
 extension Double: Scalar {}
 
-/// A contiguous row-major view into an arena.
-///
-/// Copying a tensor copies the view and not the numbers: two views of one arena see each other's writes.
+/// A contiguous row-major view into an arena. A copy is another view of the same numbers.
 @safe
-public struct Tensor<S: Scalar>: @unchecked Sendable {
+public struct Tensor<S: BitwiseCopyable>: @unchecked Sendable {
   let owner: Arena<S>
   let pointer: UnsafeMutablePointer<S>
   public let shape: Shape
+
+  var bytes: UnsafeMutableRawPointer { UnsafeMutableRawPointer(pointer) }
 
   init(owner: Arena<S>, pointer: UnsafeMutablePointer<S>, shape: Shape) {
     (self.owner, self.pointer, self.shape) = (owner, pointer, shape)
@@ -31,11 +29,7 @@ public struct Tensor<S: Scalar>: @unchecked Sendable {
   public init(_ shape: Shape, _ values: some Collection<S>) {
     precondition(values.count == shape.count, "\(values.count) values for a tensor of \(shape)")
     self.init(shape)
-    var at = 0
-    for value in values {
-      pointer[at] = value
-      at += 1
-    }
+    for (at, value) in values.enumerated() { pointer[at] = value }
   }
 
   public var count: Int { shape.count }
@@ -79,7 +73,5 @@ public struct Tensor<S: Scalar>: @unchecked Sendable {
   /// Lends the raw memory to `body`: the only access from outside this module, for MPI, HDF5 and tests.
   package func withUnsafeMutableBuffer<R, E: Error>(
     _ body: (UnsafeMutableBufferPointer<S>) throws(E) -> R
-  ) throws(E) -> R {
-    try body(UnsafeMutableBufferPointer(start: pointer, count: count))
-  }
+  ) throws(E) -> R { try body(UnsafeMutableBufferPointer(start: pointer, count: count)) }
 }

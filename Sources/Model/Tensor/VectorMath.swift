@@ -1,12 +1,9 @@
 public import RealModule
 
-/// Elementary functions in a form that the compiler turns into vector code: no branch, no call, no table.
-///
-/// Float has its own polynomials, accurate to a few units in the last place; Double, which is used to verify and need
-/// not be fast, calls the C library.
+/// Elementary functions that the compiler turns into vector code: no branch, no call, no table. Float has polynomials,
+/// accurate to a few units in the last place; Double, which verifies and need not be fast, calls the C library.
 public protocol VectorMath: Real {
-  /// Returns eˣ, or 0 where that is below the smallest normal number. Float clamps x to the logarithm of its largest
-  /// finite number.
+  /// Returns eˣ, or 0 where that is below the smallest normal number. Float clamps x so that the result is finite.
   static func exponential(_ x: Self) -> Self
 
   /// Returns the standard normal distribution Φ(x) = ½(1 + erf(x/√2)) and its density φ(x) = e^(−x²/2)/√(2π).
@@ -25,17 +22,14 @@ extension Double: VectorMath {
   }
 
   public static func largest(_ numbers: UnsafePointer<Double>, _ count: Int) -> Double {
-    var largest = -Double.infinity
-    for j in 0..<count { largest = numbers[j] > largest ? numbers[j] : largest }
-    return largest
+    (0..<count).reduce(-Double.infinity) { numbers[$1] > $0 ? numbers[$1] : $0 }
   }
 }
 
 extension Float: VectorMath {
   /// Cody and Waite's reduction to |r| ≤ ½ ln 2, rounded by adding a magic number, then a polynomial of degree 7 with
   /// the coefficients of the Cephes library: accurate to 1 unit in the last place over the whole range.
-  @inline(__always)
-  public static func exponential(_ x: Float) -> Float {
+  @inline(__always) public static func exponential(_ x: Float) -> Float {
     let clamped = Swift.min(Swift.max(x, -87.33654), 88.72283)
     let shifted = (12_582_912 as Float).addingProduct(clamped, 1.442695)
     let n = shifted - 12_582_912
@@ -48,8 +42,7 @@ extension Float: VectorMath {
     p = (1.6666665459e-1 as Float).addingProduct(p, r)
     p = (5.0000001201e-1 as Float).addingProduct(p, r)
     p = r.addingProduct(p, r * r) + 1
-    // The low bits of `shifted` are n; added to the exponent they multiply by 2ⁿ. n = 128 does not fit the exponent in
-    // one addition, so n is added in two halves.
+    // The low bits of `shifted` are n; added to the exponent, in two halves (128 does not fit), they multiply by 2ⁿ.
     let whole = Int32(bitPattern: shifted.bitPattern &- (12_582_912 as Float).bitPattern)
     let half = whole &>> 1
     let first = Float(bitPattern: UInt32(bitPattern: half &+ 127) &<< 23)
@@ -59,8 +52,7 @@ extension Float: VectorMath {
 
   /// Φ(−|x|) = ½ e^(−z²) P(1/(1 + 0.45 z)) with z = |x|/√2, where P is a minimax fit of degree 9 to erfcx with relative
   /// error 1.9e-8. The exponential serves both results, and the lower tail keeps its digits.
-  @inline(__always)
-  public static func gaussian(_ x: Float) -> (cumulative: Float, density: Float) {
+  @inline(__always) public static func gaussian(_ x: Float) -> (cumulative: Float, density: Float) {
     let magnitude = Swift.min(abs(x), 13)
     let t = 1 / (1 as Float).addingProduct(magnitude, 0.31819806)
     var p: Float = -0.040938877
@@ -78,10 +70,8 @@ extension Float: VectorMath {
     return (x < 0 ? tail : 1 - tail, 0.39894228 * e)
   }
 
-  /// Compares integers that have the order of the numbers: comparisons of Floats would not be vectorised, because of
-  /// NaN.
-  @inline(__always)
-  public static func largest(_ numbers: UnsafePointer<Float>, _ count: Int) -> Float {
+  /// Compares integers that have the order of the numbers: NaN keeps comparisons of Floats from being vectorised.
+  @inline(__always) public static func largest(_ numbers: UnsafePointer<Float>, _ count: Int) -> Float {
     func mirrored(_ bits: Int32) -> Int32 { bits ^ ((bits &>> 31) & 0x7FFF_FFFF) }
     var key = mirrored(Int32(bitPattern: (-Float.infinity).bitPattern))
     for j in 0..<count {

@@ -8,17 +8,14 @@ public final class BytePairTokenizer: Sendable {
   public let vocabulary: Vocabulary
   /// The maximum length of a caption in tokens, including start and end of text.
   public let context: Int
-
   private let merges: MergeTable
   private let cache = Mutex<[[UInt8]: [Int32]]>([:])
-
   /// The maximum number of cached words, and their maximum length in bytes; together about 10 MB.
   private static let cacheLimit = (words: 65_536, bytes: 64)
 
   public init(vocabulary: Vocabulary, context: Int = 77) {
     precondition(context >= 2, "a context of \(context) tokens has no room for start and end of text")
-    self.vocabulary = vocabulary
-    self.context = context
+    (self.vocabulary, self.context) = (vocabulary, context)
     merges = MergeTable(vocabulary)
   }
 
@@ -26,10 +23,7 @@ public final class BytePairTokenizer: Sendable {
   /// caption is truncated, and its last token is end of text.
   public func encode(_ text: String) -> [Int32] {
     var ids = encodeWhole(text)
-    if ids.count > context {
-      ids.removeLast(ids.count - context)
-      ids[context - 1] = vocabulary.end
-    }
+    if ids.count > context { ids.replaceSubrange((context - 1)..., with: [vocabulary.end]) }
     return ids
   }
 
@@ -46,21 +40,17 @@ public final class BytePairTokenizer: Sendable {
     return ids + [vocabulary.end]
   }
 
-  /// Returns the text of token ids, with a space after each word. Bytes that are not UTF-8 and ids outside the
-  /// vocabulary become U+FFFD.
+  /// Returns the text of token ids, with a space after each word. Broken UTF-8 and unknown ids become U+FFFD.
   public func decode(_ ids: some Sequence<Int32>) -> String {
     var bytes: [UInt8] = []
     for id in ids {
-      if id == vocabulary.start {
-        bytes += "<start_of_text>".utf8
-      } else if id == vocabulary.end {
-        bytes += "<end_of_text>".utf8
-      } else if id >= 0, id < vocabulary.start {
+      switch id {
+      case vocabulary.start: bytes += "<start_of_text>".utf8
+      case vocabulary.end: bytes += "<end_of_text>".utf8
+      case 0..<vocabulary.start:
         let symbol = vocabulary.text(of: id)
-        bytes += symbol.bytes
-        if symbol.endsWord { bytes.append(0x20) }
-      } else {
-        bytes += "\u{FFFD}".utf8
+        bytes += symbol.bytes + (symbol.endsWord ? [0x20] : [])
+      default: bytes += "\u{FFFD}".utf8
       }
     }
     return String(decoding: bytes, as: UTF8.self)
@@ -85,12 +75,8 @@ struct MergeTable: Sendable {
   private let results: [Int32]
 
   init(_ vocabulary: Vocabulary) {
-    var ranks: [UInt64: Int32] = [:]
-    ranks.reserveCapacity(vocabulary.merges.count)
-    for (rank, merge) in vocabulary.merges.enumerated() {
-      ranks[Self.key(left: merge.left, right: merge.right)] = Int32(rank)
-    }
-    self.ranks = ranks
+    let keys = vocabulary.merges.map { Self.key(left: $0.left, right: $0.right) }
+    ranks = Dictionary(zip(keys, Int32(0)...), uniquingKeysWith: { $1 })
     results = vocabulary.results
   }
 
@@ -110,10 +96,8 @@ struct MergeTable: Sendable {
     return ids
   }
 
-  /// Returns the token ids of a word.
-  ///
-  /// The known pair that was learned first is joined wherever it occurs, from left to right, until no known pair is
-  /// left. This takes n log n steps for n bytes, so a hostile word of a megabyte is harmless.
+  /// Returns the token ids of a word: the known pair that was learned first is joined wherever it occurs, from left to
+  /// right, until no known pair is left. It takes n log n steps for n bytes: a hostile word of a megabyte is harmless.
   func ids(of word: some Collection<UInt8>) -> [Int32] {
     var symbols = Self.byteIDs(of: word)
     if symbols.isEmpty { return [] }
@@ -149,10 +133,7 @@ struct MergeTable: Sendable {
         if next[joined] < symbols.count { previous[next[joined]] = index }
         changed.append(index)
       }
-      for index in changed {
-        enqueue(index)
-        enqueue(previous[index])
-      }
+      for index in changed.flatMap({ [$0, previous[$0]] }) { enqueue(index) }
     }
     return symbols.indices.filter { !isJoined[$0] }.map { symbols[$0] }
   }

@@ -3,22 +3,18 @@ import Foundation
 
 /// Reads and writes small text files, plain or gzip-compressed. This is the only file that calls zlib.
 enum CompressedFile {
-  /// The maximum unpacked size in bytes: far above any vocabulary (the public one takes 3 MB), and far below the size
-  /// to which a crafted file could unpack.
+  /// The maximum unpacked size in bytes: far above any vocabulary (the public one has 3 MB), far below a crafted file.
   private static let sizeLimit = 64 << 20
 
   /// Returns the unpacked contents of the file at `path`. A file without the signature of gzip is read as it is.
-  ///
-  /// - Throws: `VocabularyError.unreadable`.
   static func read(_ path: String) throws(VocabularyError) -> [UInt8] {
+    func failure(_ reason: String) -> VocabularyError { .unreadable(path: path, reason: reason) }
     var isDirectory = ObjCBool(false)
     guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
-      throw .unreadable(path: path, reason: "there is no such file")
+      throw failure("there is no such file")
     }
-    guard !isDirectory.boolValue else { throw .unreadable(path: path, reason: "it is a folder") }
-    guard let file = unsafe gzopen(path, "rb") else {
-      throw .unreadable(path: path, reason: unsafe String(cString: strerror(errno)))
-    }
+    guard !isDirectory.boolValue else { throw failure("it is a folder") }
+    guard let file = unsafe gzopen(path, "rb") else { throw failure(unsafe String(cString: strerror(errno))) }
     defer { unsafe _ = gzclose(file) }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 1 << 16)
@@ -27,20 +23,14 @@ enum CompressedFile {
       var code: Int32 = Z_OK
       let message = unsafe String(cString: gzerror(file, &code))
       // Only this code reveals that a file ends too early: the count is that of the bytes that were left.
-      guard count >= 0, code == Z_OK || code == Z_STREAM_END else {
-        throw .unreadable(path: path, reason: "it is damaged (\(message))")
-      }
+      guard count >= 0, code == Z_OK || code == Z_STREAM_END else { throw failure("it is damaged (\(message))") }
       if count == 0 { return bytes }
       bytes += chunk[..<Int(count)]
-      guard bytes.count <= sizeLimit else {
-        throw .unreadable(path: path, reason: "it unpacks to more than \(sizeLimit >> 20) MiB")
-      }
+      guard bytes.count <= sizeLimit else { throw failure("it unpacks to more than \(sizeLimit >> 20) MiB") }
     }
   }
 
   /// Writes `bytes` to a new file beside `path` and renames it to `path`, compressed if that name ends in `.gz`.
-  ///
-  /// - Throws: `VocabularyError.unwritable`.
   static func write(_ bytes: [UInt8], to path: String) throws(VocabularyError) {
     let draft = "\(path).\(getpid()).new"
     // Mode T writes without the gzip frame. The frame holds neither name nor time, so equal contents give equal files.

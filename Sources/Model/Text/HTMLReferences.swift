@@ -5,18 +5,15 @@ enum HTMLReferences {
   static func unescape(_ text: UnicodeScalars) -> UnicodeScalars {
     replacingReferences(in: text) { at in
       let next = at + 1
-      guard next < text.count else { return nil }
-      if text[next] == "#", let (value, end) = numeric(in: text, after: next) { return (value, end) }
+      if next < text.count, text[next] == "#", let (value, end) = numeric(in: text, after: next) { return (value, end) }
       var end = next
-      while end < text.count, end - next < 32, !stopsName(text[end]) { end += 1 }
+      while end < text.count, end - next < 32, !"\t\n\u{C} <&#;".unicodeScalars.contains(text[end]) { end += 1 }
       if end == next { return nil }
       if end < text.count, text[end] == ";", let value = names.closed[String(scalars: text[next..<end])] {
         return (value, end + 1)
       }
-      var length = min(end - next, names.longestOpen)
-      while length > 1 {
-        if let value = names.open[String(scalars: text[next..<next + length])] { return (value, next + length) }
-        length -= 1
+      for end in stride(from: end, to: next + 1, by: -1) {
+        if let value = names.open[String(scalars: text[next..<end])] { return (value, end) }
       }
       return nil
     }
@@ -26,9 +23,8 @@ enum HTMLReferences {
   /// because they occur in text that was converted to upper case after it was escaped.
   static func unescapeClosed(_ text: UnicodeScalars) -> UnicodeScalars {
     replacingReferences(in: text) { at in
-      var next = at + 1
-      let isNumeric = next < text.count && text[next] == "#"
-      if isNumeric { next += 1 }
+      let isNumeric = at + 1 < text.count && text[at + 1] == "#"
+      let next = at + (isNumeric ? 2 : 1)
       var end = next
       while end < text.count, end - next <= 24, isASCIIAlphanumeric(text[end]) { end += 1 }
       guard end > next, end - next <= 24, end < text.count, text[end] == ";" else { return nil }
@@ -44,8 +40,8 @@ enum HTMLReferences {
     }
   }
 
-  /// Returns the text with each reference replaced. For the index of an `&`, `reference` returns the value and the
-  /// index after the reference, or nil if there is none. Values are not searched for references again.
+  /// Replaces each reference, but not those in values. For the index of an `&`, `reference` returns the value and the
+  /// index after the reference, or nil if there is none.
   private static func replacingReferences(
     in text: UnicodeScalars, reference: (Int) -> (value: UnicodeScalars, end: Int)?
   ) -> UnicodeScalars {
@@ -67,16 +63,14 @@ enum HTMLReferences {
 
   /// Returns the value of the numeric reference whose `#` is at `hash`, and the index after the reference.
   private static func numeric(in text: UnicodeScalars, after hash: Int) -> (UnicodeScalars, Int)? {
-    var at = hash + 1
-    var radix: UInt32 = 10
-    if at < text.count, text[at] == "x" || text[at] == "X" {
-      radix = 16
-      at += 1
-    }
-    let first = at
+    let isHexadecimal = hash + 1 < text.count && (text[hash + 1] == "x" || text[hash + 1] == "X")
+    let radix = isHexadecimal ? 16 : 10
+    let first = hash + (isHexadecimal ? 2 : 1)
+    var at = first
     var value: UInt32 = 0
-    while at < text.count, let digit = hexDigit(text[at]), digit < radix {
-      value = min(value &* radix &+ digit, 0x11_0000)  // saturates, because all values beyond Unicode are equally wrong
+    while at < text.count, let digit = UInt32(String(text[at]), radix: radix) {
+      // It saturates, because all values beyond Unicode are equally wrong.
+      value = min(value * UInt32(radix) + digit, 0x11_0000)
       at += 1
     }
     if at == first { return nil }
@@ -95,49 +89,28 @@ enum HTMLReferences {
     }
   }
 
-  private static func stopsName(_ scalar: Unicode.Scalar) -> Bool {
-    switch scalar {
-    case "\t", "\n", "\u{C}", " ", "<", "&", "#", ";": true
-    default: false
-    }
-  }
-
   private static func isASCIIAlphanumeric(_ scalar: Unicode.Scalar) -> Bool {
-    switch scalar {
-    case "0"..."9", "a"..."z", "A"..."Z": true
-    default: false
-    }
-  }
-
-  private static func hexDigit(_ scalar: Unicode.Scalar) -> UInt32? {
-    switch scalar {
-    case "0"..."9": scalar.value - 0x30
-    case "a"..."f": scalar.value - 0x61 + 10
-    case "A"..."F": scalar.value - 0x41 + 10
-    default: nil
-    }
+    ("0"..."9").contains(scalar) || ("a"..."z").contains(scalar) || ("A"..."Z").contains(scalar)
   }
 
   private struct Names {
-    /// The values by name, without a semicolon: of references that need one, of those that may lack it, and of names in
-    /// capitals.
+    /// The values by name, without a semicolon: of all references, of those that may lack it, and of names in capitals.
     var closed: [String: UnicodeScalars] = [:]
     var open: [String: UnicodeScalars] = [:]
     var capitals: [String: UnicodeScalars] = [:]
-    var longestOpen = 0
   }
 
   private static let names: Names = {
     var names = Names()
-    for entry in htmlEntityTable.split(whereSeparator: { $0 == " " || $0 == "\n" }) {
-      guard let mark = entry.firstIndex(where: { $0 == ":" || $0 == "*" }) else { continue }
-      let name = String(entry[..<mark])
-      let value = entry[entry.index(after: mark)...].split(separator: "+")
-        .compactMap { UInt32($0, radix: 16).flatMap(Unicode.Scalar.init) }
-      names.closed[name] = value
-      if entry[mark] == "*" {
-        names.open[name] = value
-        names.longestOpen = max(names.longestOpen, name.utf8.count)
+    var codes: [UInt32] = [0]
+    for entry in htmlEntityTable.split(whereSeparator: \.isWhitespace) {
+      let parts = entry.split(separator: ":")
+      codes = parts.count == 2 ? parts[0].split(separator: "+").compactMap { UInt32($0, radix: 16) } : [codes[0] + 1]
+      let value = codes.compactMap { Unicode.Scalar($0) }
+      for marked in parts[parts.count - 1].split(separator: ",") {
+        let name = String(marked.prefix { $0 != "*" })
+        names.closed[name] = value
+        if marked.hasSuffix("*") { names.open[name] = value }
       }
     }
     // A name in capitals is added only if HTML defines neither that name nor a prefix of it.

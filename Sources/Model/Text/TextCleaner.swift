@@ -3,11 +3,7 @@ typealias UnicodeScalars = [Unicode.Scalar]
 
 extension String {
   /// Creates a string of these scalars.
-  init(scalars: some Sequence<Unicode.Scalar>) {
-    var view = String.UnicodeScalarView()
-    view.append(contentsOf: scalars)
-    self.init(view)
-  }
+  init(scalars: some Sequence<Unicode.Scalar>) { self.init(String.UnicodeScalarView(scalars)) }
 }
 
 /// Cleans captions before they are split into words.
@@ -22,19 +18,7 @@ enum TextCleaner {
 
   /// Replaces each run of whitespace by one space and removes whitespace at both ends.
   private static func collapsed(_ text: UnicodeScalars) -> UnicodeScalars {
-    var result = UnicodeScalars()
-    result.reserveCapacity(text.count)
-    var owesSpace = false
-    for scalar in text {
-      if isSpace(scalar) {
-        owesSpace = !result.isEmpty
-      } else {
-        if owesSpace { result.append(" ") }
-        owesSpace = false
-        result.append(scalar)
-      }
-    }
-    return result
+    UnicodeScalars(text.split(whereSeparator: isSpace).joined(separator: CollectionOfOne(" ")))
   }
 
   /// Applies full lower-casing: one character may become several, and Σ at the end of a word becomes ς.
@@ -53,16 +37,14 @@ enum TextCleaner {
     return result
   }
 
-  /// Returns whether a cased letter comes before the character at `at` and none after it, ignoring case-ignorable
-  /// characters.
+  /// Returns whether a cased letter comes before the character at `at` and none after it, but for case-ignorable ones.
   private static func endsWord(_ text: UnicodeScalars, _ at: Int) -> Bool {
     let before = text[..<at].last { !$0.properties.isCaseIgnorable }
     let after = text[(at + 1)...].first { !$0.properties.isCaseIgnorable }
     return before?.properties.isCased == true && after?.properties.isCased != true
   }
 
-  /// Returns whether Python's `str.split` would split at the character: it has the Unicode property of whitespace or is
-  /// one of the four information separators.
+  /// Returns whether Python's `str.split` would split here: at whitespace and the four information separators.
   private static func isSpace(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.value {
     case 0x20, 0x9...0xD, 0x1C...0x1F: true
@@ -74,13 +56,11 @@ enum TextCleaner {
 
 /// Splits clean text as CLIP does into the words within which byte pairs are merged.
 ///
-/// At each position the first of these that matches is a piece: a special token, a contraction
-/// (`'s 't 're 've 'm 'll 'd`), a run of letters, one number character, or a run of characters that are neither letters
-/// nor numbers nor spaces. Case is ignored.
+/// At each position the first of these that matches is a piece, where case is ignored: a special token, a contraction
+/// (`'s 't 're 've 'm 'll 'd`), a run of letters, one number character, or a run of other characters but spaces.
 enum WordSplitter {
   enum Piece {
-    case start
-    case end
+    case start, end
     case word(ArraySlice<Unicode.Scalar>)
   }
 
@@ -89,41 +69,35 @@ enum WordSplitter {
   private static let specials: [(UnicodeScalars, Piece)] = [
     (UnicodeScalars("<start_of_text>".unicodeScalars), .start), (UnicodeScalars("<end_of_text>".unicodeScalars), .end),
   ]
-
   private static let contractions = ["s", "t", "re", "ve", "m", "ll", "d"].map { UnicodeScalars($0.unicodeScalars) }
 
   /// Calls `body` with each piece of the text in order.
   static func pieces(of text: UnicodeScalars, body: (Piece) -> Void) {
     var at = 0
     while at < text.count {
-      if text[at] == "<", let (special, end) = special(in: text, at: at) {
+      var end = at + 1
+      defer { at = end }
+      if text[at] == "<", let (special, after) = special(in: text, at: at) {
+        end = after
         body(special)
-        at = end
         continue
       }
-      if text[at] == "'", let letters = contractions.first(where: { matches(text, at + 1, $0) }) {
-        body(.word(text[at..<at + 1 + letters.count]))
-        at += 1 + letters.count
+      if text[at] == "'", let letters = contractions.first(where: { matches(text, end, $0) }) {
+        end += letters.count
+        body(.word(text[at..<end]))
         continue
       }
       let kind = kind(of: text[at])
-      var end = at + 1
       if kind == .letter || kind == .other {
         while end < text.count, self.kind(of: text[end]) == kind { end += 1 }
       }
       if kind != .space, kind != .dropped { body(.word(text[at..<end])) }
-      at = end
     }
   }
 
   /// Returns the word in UTF-8.
   static func bytes(of word: ArraySlice<Unicode.Scalar>) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(word.count)
-    for scalar in word {
-      bytes.append(contentsOf: Unicode.UTF8.encode(scalar) ?? Unicode.UTF8.encodedReplacementCharacter)
-    }
-    return bytes
+    word.flatMap { Unicode.UTF8.encode($0) ?? Unicode.UTF8.encodedReplacementCharacter }
   }
 
   /// Returns the special token at `at`, if there is one, and the index after it.

@@ -7,7 +7,6 @@ public struct Vocabulary: Sendable {
   /// The most merges that readers of the format take from a file. OpenAI's file has 262,144 merges, of which CLIP uses
   /// the first 49,152 − 256 − 2.
   public static let mergeLimit = 48_894
-
   /// The mark at the end of the last symbol of a word.
   static let wordEnd = "</w>"
 
@@ -32,18 +31,15 @@ public struct Vocabulary: Sendable {
   /// The id of the end-of-text token, which is the largest id.
   public var end: Int32 { start + 1 }
 
-  /// Reads a vocabulary file, plain or gzip-compressed.
-  ///
-  /// - Throws: `VocabularyError` if the file cannot be read, is empty, or has a malformed or unknown merge.
+  /// Reads a vocabulary file, plain or gzip-compressed. Throws if it is empty or has a malformed or unknown merge.
   public init(contentsOf path: String) throws(VocabularyError) {
     let bytes = try CompressedFile.read(path)
     var lines = bytes.split(separator: 0x0A, maxSplits: Self.mergeLimit + 1, omittingEmptySubsequences: false)
     if lines.count == Self.mergeLimit + 2 { lines.removeLast() }  // everything beyond the limit of merges
-    guard bytes.isEmpty == false, lines.count > 0 else { throw .empty(path: path) }
+    guard !bytes.isEmpty else { throw .empty(path: path) }
     // A line feed after the last merge is not a merge.
     while lines.count > 1, lines[lines.count - 1].allSatisfy({ $0 == 0x0D }) { lines.removeLast() }
     var pairs: [(String, String)] = []
-    pairs.reserveCapacity(lines.count)
     for (at, line) in lines.enumerated().dropFirst() {
       let parts = line.split(whereSeparator: { $0 == 0x20 || $0 == 0x0D || $0 == 0x09 })
       guard parts.count == 2 else {
@@ -54,31 +50,22 @@ public struct Vocabulary: Sendable {
     try self.init(pairs, path: path)
   }
 
-  /// Creates the vocabulary of these merges. Errors name `path`.
-  ///
-  /// - Throws: `VocabularyError.unknownSymbol`.
+  /// Creates the vocabulary of these merges. Throws `VocabularyError.unknownSymbol`, which names `path`.
   init(_ pairs: [(String, String)], path: String) throws(VocabularyError) {
     let symbols = Self.byteSymbols + pairs.map { $0.0 + $0.1 }
-    var ids: [String: Int32] = [:]
-    ids.reserveCapacity(symbols.count)
-    for (id, symbol) in symbols.enumerated() { ids[symbol] = Int32(id) }
+    let ids: [String: Int32] = Dictionary(zip(symbols, Int32(0)...), uniquingKeysWith: { $1 })
     var merges: [(left: Int32, right: Int32)] = []
-    merges.reserveCapacity(pairs.count)
     for (at, pair) in pairs.enumerated() {
       guard let left = ids[pair.0] else { throw .unknownSymbol(path: path, line: at + 2, symbol: pair.0) }
       guard let right = ids[pair.1] else { throw .unknownSymbol(path: path, line: at + 2, symbol: pair.1) }
       merges.append((left, right))
     }
-    self.merges = merges
-    self.symbols = symbols
+    (self.merges, self.symbols) = (merges, symbols)
     results = symbols[512...].map { ids[$0] ?? 0 }
   }
 
-  /// Writes the vocabulary file, compressed if its name ends in `.gz`.
-  ///
-  /// There is no line feed after the last merge, because other readers take an empty last line for one more merge.
-  ///
-  /// - Throws: `VocabularyError.unwritable`.
+  /// Writes the vocabulary file, compressed if its name ends in `.gz`. The last merge has no line feed, because other
+  /// readers take an empty last line for one more merge.
   public func write(to path: String) throws(VocabularyError) {
     let lines = merges.map { "\(symbols[Int($0.left)]) \(symbols[Int($0.right)])" }
     try CompressedFile.write(Array((["#version: 0.2"] + lines).joined(separator: "\n").utf8), to: path)
@@ -96,10 +83,8 @@ public struct Vocabulary: Sendable {
     uniqueKeysWithValues: zip(ByteAlphabet.characters, ByteAlphabet.bytes))
 }
 
-/// The printable characters that represent the 256 bytes in a vocabulary file.
-///
-/// Printable bytes of Latin-1 represent themselves and have the ids 0 to 187. The other 68 bytes follow in rising
-/// order, represented by U+0100 and up.
+/// The printable characters that represent the 256 bytes in a vocabulary file. Printable bytes of Latin-1 represent
+/// themselves and have the ids 0 to 187; the other 68 bytes follow in rising order, represented by U+0100 and up.
 enum ByteAlphabet {
   /// The byte of each id.
   static let bytes: [UInt8] = {
@@ -108,11 +93,9 @@ enum ByteAlphabet {
   }()
 
   /// The id of each byte.
-  static let ids: [Int32] = {
-    var ids = [Int32](repeating: 0, count: 256)
-    for (id, byte) in bytes.enumerated() { ids[Int(byte)] = Int32(id) }
-    return ids
-  }()
+  static let ids: [Int32] = bytes.enumerated().reduce(into: Array(repeating: 0, count: 256)) { ids, pair in
+    ids[Int(pair.element)] = Int32(pair.offset)
+  }
 
   /// The character of each id.
   static let characters: [Unicode.Scalar] = bytes.enumerated().map { id, byte in

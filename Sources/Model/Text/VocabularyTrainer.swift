@@ -14,13 +14,11 @@ public struct VocabularyTrainer {
   private struct Candidate: Comparable {
     let count: Int
     let pair: UInt64
-
     static func < (a: Candidate, b: Candidate) -> Bool { a.count != b.count ? a.count > b.count : a.pair < b.pair }
   }
 
-  /// Learns `merges` merges from `counts`, or fewer if no pair is left that occurs twice.
-  ///
-  /// - Throws: `VocabularyError.tooManyMerges` if readers of the format would not accept as many.
+  /// Learns `merges` merges from `counts`, or fewer if no pair is left that occurs twice. Throws
+  /// `VocabularyError.tooManyMerges` if readers of the format would not accept as many.
   public static func train(on counts: WordCounts, merges: Int) throws(VocabularyError) -> Vocabulary {
     guard (0...Vocabulary.mergeLimit).contains(merges) else {
       throw .tooManyMerges(asked: merges, limit: Vocabulary.mergeLimit)
@@ -55,8 +53,7 @@ public struct VocabularyTrainer {
   /// Removes the most frequent pair from the queue and returns it, or nil if no pair occurs twice.
   private mutating func popMostFrequent() -> UInt64? {
     while let candidate = queue.popFirst() {
-      let count = pairCounts[candidate.pair] ?? 0
-      if count < 2 { continue }
+      guard let count = pairCounts[candidate.pair], count >= 2 else { continue }
       if count == candidate.count { return candidate.pair }
       // Merges have made the pair rarer since, so it is queued again. A pair that became more frequent was queued then.
       if count < candidate.count { queue.insert(Candidate(count: count, pair: candidate.pair)) }
@@ -73,13 +70,9 @@ public struct VocabularyTrainer {
       var new: [Int32] = []
       var at = 0
       while at < old.count {
-        if at + 1 < old.count, old[at] == left, old[at + 1] == right {
-          new.append(symbol)
-          at += 2
-        } else {
-          new.append(old[at])
-          at += 1
-        }
+        let isPair = at + 1 < old.count && old[at] == left && old[at + 1] == right
+        new.append(isPair ? symbol : old[at])
+        at += isPair ? 2 : 1
       }
       if new.count == old.count { continue }
       words[Int(index)].symbols = new
@@ -106,9 +99,7 @@ public struct VocabularyTrainer {
 public struct WordCounts: Sendable, Equatable {
   /// The count of each word, by its bytes.
   private(set) var words: [[UInt8]: Int] = [:]
-
-  /// The maximum length of a word in bytes. Longer runs without a space are hardly words and are not counted, because
-  /// they cost more time than they are worth.
+  /// The maximum length of a word in bytes. Longer runs without a space are hardly words, and are not counted.
   private static let lengthLimit = 1_024
 
   public init() {}
@@ -130,14 +121,9 @@ public struct WordCounts: Sendable, Equatable {
   /// Adds the counts of other captions, for example those that another rank has read.
   public mutating func add(_ other: WordCounts) { words.merge(other.words, uniquingKeysWith: +) }
 
-  /// The counts as bytes to send: for each word its count, a space, the word and a line feed. A word contains neither
-  /// spaces nor line feeds.
+  /// The counts as bytes to send: for each word its count, a space, the word, which has no spaces, and a line feed.
   public var serialized: [UInt8] {
-    words.reduce(into: []) { bytes, entry in
-      bytes += "\(entry.value) ".utf8
-      bytes += entry.key
-      bytes.append(0x0A)
-    }
+    words.reduce(into: []) { bytes, entry in bytes += Array("\(entry.value) ".utf8) + entry.key + [0x0A] }
   }
 
   /// Restores the counts from the bytes of `serialized`.
@@ -155,7 +141,6 @@ public struct WordCounts: Sendable, Equatable {
 /// A priority queue that returns its least element first.
 struct BinaryHeap<Element: Comparable> {
   private var elements: [Element] = []
-
   var first: Element? { elements.first }
 
   mutating func insert(_ element: Element) {

@@ -1,8 +1,7 @@
 public import Foundation
 public import Tensor
 
-/// The sizes of a vision tower, as in open_clip's `vision_cfg`: a vision transformer's, or with `stages` a
-/// ModifiedResNet's.
+/// The sizes of a vision tower, as in open_clip's `vision_cfg`: a transformer's, or with `stages` a ModifiedResNet's.
 public struct VisionConfig: Equatable, Sendable {
   public var imageSize = 224
   /// The width of a patch in pixels; 32 in a ResNet, the distance of two points that its attention pool sees.
@@ -10,7 +9,7 @@ public struct VisionConfig: Equatable, Sendable {
   public var width: Int
   /// The number of blocks, in a ResNet summed over its stages.
   public var layers: Int
-  /// The number of blocks of each stage of a ModifiedResNet; nil for a vision transformer.
+  /// The number of blocks of each stage of a ModifiedResNet; nil for a transformer.
   public var stages: [Int]?
   public var headWidth = 64
   public var mlpRatio = 4.0
@@ -18,11 +17,8 @@ public struct VisionConfig: Equatable, Sendable {
   public var blocks: BlockSizes?
 
   public init(imageSize: Int = 224, patchSize: Int, width: Int, layers: Int, headWidth: Int = 64) {
-    self.imageSize = imageSize
-    self.patchSize = patchSize
-    self.width = width
-    self.layers = layers
-    self.headWidth = headWidth
+    (self.imageSize, self.patchSize, self.headWidth) = (imageSize, patchSize, headWidth)
+    (self.width, self.layers) = (width, layers)
   }
 
   /// Creates the sizes of a ModifiedResNet.
@@ -57,11 +53,8 @@ public struct TextConfig: Equatable, Sendable {
   public var blocks: BlockSizes?
 
   public init(contextLength: Int = 77, vocabularySize: Int = 49408, width: Int, heads: Int, layers: Int) {
-    self.contextLength = contextLength
-    self.vocabularySize = vocabularySize
-    self.width = width
-    self.heads = heads
-    self.layers = layers
+    (self.contextLength, self.vocabularySize) = (contextLength, vocabularySize)
+    (self.width, self.heads, self.layers) = (width, heads, layers)
   }
 
   /// The number of hidden units in a block's MLP; if the blocks differ, in the widest.
@@ -78,17 +71,13 @@ public struct CLIPConfig: Equatable, Sendable {
   public var initialLogitBias: Double?
 
   public init(embedding: Int, vision: VisionConfig, text: TextConfig) {
-    self.embedding = embedding
-    self.vision = vision
-    self.text = text
+    (self.embedding, self.vision, self.text) = (embedding, vision, text)
   }
 }
 
-// MARK: The logit bias
-
 extension CLIPConfig {
-  /// The name of SigLIP's bias, a scalar that is added to all similarities. Softmaxes and rankings do not depend on it,
-  /// so a file of weights may hold it when the model does not, and the other way round.
+  /// The name of SigLIP's bias of all similarities. Softmaxes and rankings do not depend on it, so a file of weights
+  /// may hold it when the model does not, and the other way round.
   public static let logitBias = "logit_bias"
   /// The name of the scalar ln(scale) by which similarities are multiplied.
   public static let logitScale = "logit_scale"
@@ -98,8 +87,9 @@ extension CLIPConfig {
   public static let usualLogitBias = -10.0
   /// Scaled similarities lie within ±100, so a bias beyond that has no use.
   static let logitBiasBounds = -100.0...100.0
+  static let largestSize = 1 << 24
 
-  /// Returns the model that an objective trains: with the objective's logit bias, if it learns one.
+  /// Returns the model that an objective trains: with its logit bias, if it learns one.
   public func trained(by objective: ObjectiveOptions) -> CLIPConfig {
     var config = self
     config.initialLogitBias = objective.initialLogitBias ?? initialLogitBias
@@ -114,15 +104,11 @@ public struct ConfigError: Error, CustomStringConvertible {
 }
 
 extension CLIPConfig {
-  /// Reads open_clip's JSON, bare or under `model_cfg` as in `open_clip_config.json`.
-  ///
-  /// - Throws: a `ConfigError` for sizes that cannot be built, and for unknown keys, because these could mean another
-  ///   model.
+  /// Reads open_clip's JSON, bare or under `model_cfg` as in `open_clip_config.json`. Throws a `ConfigError` for sizes
+  /// that cannot be built, and for unknown keys, because these could mean another model.
   public init(json: Data) throws {
     let object: Any
-    do {
-      object = try JSONSerialization.jsonObject(with: json)
-    } catch {
+    do { object = try JSONSerialization.jsonObject(with: json) } catch {
       throw ConfigError("the model config is not JSON: \(error.localizedDescription)")
     }
     guard var top = object as? [String: Any] else { throw ConfigError("the model config is not a JSON object") }
@@ -138,7 +124,7 @@ extension CLIPConfig {
     let width = try vision.integer("width")
     if let stages = try vision.list("layers") {
       // open_clip writes keys of transformers into the configs of ResNets too, and passes over them.
-      vision.ignore("patch_size", "mlp_ratio")
+      vision.known.formUnion(["patch_size", "mlp_ratio"])
       self.vision = VisionConfig(imageSize: imageSize, stages: stages, width: width, headWidth: headWidth)
     } else {
       self.vision = VisionConfig(
@@ -177,9 +163,7 @@ extension CLIPConfig {
   }
 
   private var visionObject: [String: Any] {
-    var object: [String: Any] = [
-      "image_size": vision.imageSize, "width": vision.width, "head_width": vision.headWidth,
-    ]
+    var object: [String: Any] = ["image_size": vision.imageSize, "width": vision.width, "head_width": vision.headWidth]
     if let stages = vision.stages {
       object["layers"] = stages
     } else {
@@ -193,78 +177,64 @@ extension CLIPConfig {
 
   /// Throws a `ConfigError` if sizes contradict each other, or if no machine could hold the model.
   public func validate() throws {
-    let largest = 1 << 24
-    let sizes = [
+    let largest = Self.largestSize
+    func check(_ name: String, _ size: Int, in bounds: ClosedRange<Int>) throws {
+      let (low, high) = (bounds.lowerBound, bounds.upperBound)
+      try Self.require(bounds.contains(size), "\(name) is \(size): it must be between \(low) and \(high)")
+    }
+    for (name, size) in [
       ("embed_dim", embedding), ("vision_cfg.image_size", vision.imageSize),
-      ("vision_cfg.patch_size", vision.patchSize),
-      ("vision_cfg.width", vision.width), ("vision_cfg.head_width", vision.headWidth), ("text_cfg.width", text.width),
-      ("text_cfg.heads", text.heads),
-    ]
-    for (name, size) in sizes where size < 1 || size > largest {
-      throw ConfigError("\(name) is \(size): it must be between 1 and \(largest)")
-    }
+      ("vision_cfg.patch_size", vision.patchSize), ("vision_cfg.width", vision.width),
+      ("vision_cfg.head_width", vision.headWidth), ("text_cfg.width", text.width), ("text_cfg.heads", text.heads),
+    ] { try check(name, size, in: 1...largest) }
     // These are computed in Double, because the products may exceed the largest integer.
-    for (name, hidden) in [
-      ("vision_cfg.mlp_ratio · width", vision.mlpRatio * Double(vision.width)),
-      ("text_cfg.mlp_ratio · width", text.mlpRatio * Double(text.width)),
-    ] where !(hidden >= 1 && hidden <= Double(largest)) {
-      throw ConfigError("\(name) is \(hidden): it must be between 1 and \(largest)")
+    for (path, hidden) in [
+      ("vision_cfg", vision.mlpRatio * Double(vision.width)), ("text_cfg", text.mlpRatio * Double(text.width)),
+    ] {
+      let mistake = "\(path).mlp_ratio · width is \(hidden): it must be between 1 and \(largest)"
+      try Self.require(hidden >= 1 && hidden <= Double(largest), mistake)
     }
-    for (name, layers) in [("vision_cfg.layers", vision.layers), ("text_cfg.layers", text.layers)]
-    where layers < 1 || layers > 10_000 {
-      throw ConfigError("\(name) is \(layers): it must be between 1 and 10000")
-    }
-    guard text.contextLength >= 2 else {
-      throw ConfigError("text_cfg.context_length is \(text.contextLength): start and end of text alone need 2")
-    }
-    guard text.contextLength <= largest else {
-      throw ConfigError("text_cfg.context_length is \(text.contextLength): it must be between 2 and \(largest)")
-    }
-    guard text.vocabularySize >= 0 && text.vocabularySize <= largest else {
-      throw ConfigError("text_cfg.vocab_size is \(text.vocabularySize): it must be between 0 and \(largest)")
-    }
+    try check("vision_cfg.layers", vision.layers, in: 1...10_000)
+    try check("text_cfg.layers", text.layers, in: 1...10_000)
+    let context = text.contextLength
+    try Self.require(context >= 2, "text_cfg.context_length is \(context): start and end of text alone need 2")
+    try check("text_cfg.context_length", context, in: 2...largest)
+    try check("text_cfg.vocab_size", text.vocabularySize, in: 0...largest)
     if let bias = initialLogitBias, !Self.logitBiasBounds.contains(bias) {
       throw ConfigError("init_logit_bias is \(bias): it must be between -100 and 100")
     }
     if let stages = vision.stages { try validate(stages: stages) }
-    guard vision.patchSize <= vision.imageSize else {
-      throw ConfigError("vision_cfg.patch_size \(vision.patchSize) exceeds image_size \(vision.imageSize)")
-    }
-    for (path, mistake) in [
-      ("vision_cfg", vision.blocks?.mistake(layers: vision.layers, width: vision.width)),
-      ("text_cfg", text.blocks?.mistake(layers: text.layers, width: text.width)),
-    ] {
-      if let mistake { throw ConfigError("\(path).\(mistake)") }
-    }
-    guard vision.blocks != nil || vision.outputWidth % vision.headWidth == 0 else {
-      let width = vision.stages == nil ? "width \(vision.width)" : "width · 32 = \(vision.outputWidth)"
-      throw ConfigError(
-        "vision_cfg.\(width) is not a multiple of head_width \(vision.headWidth): set head_width to a divisor")
-    }
-    guard text.blocks != nil || text.width % text.heads == 0 else {
-      throw ConfigError("text_cfg.width \(text.width) is not a multiple of heads \(text.heads)")
-    }
-    guard approximateParameters < 0x1p40 else {
-      throw ConfigError(
-        "a model of this config has about \(approximateParameters) parameters: it must be fewer than 2^40")
-    }
+    try Self.require(
+      vision.patchSize <= vision.imageSize,
+      "vision_cfg.patch_size \(vision.patchSize) exceeds image_size \(vision.imageSize)")
+    try vision.blocks?.validate("vision_cfg.blocks", layers: vision.layers, width: vision.width)
+    try text.blocks?.validate("text_cfg.blocks", layers: text.layers, width: text.width)
+    let width = vision.stages == nil ? "width \(vision.width)" : "width · 32 = \(vision.outputWidth)"
+    try Self.require(
+      vision.blocks != nil || vision.outputWidth % vision.headWidth == 0,
+      "vision_cfg.\(width) is not a multiple of head_width \(vision.headWidth): set head_width to a divisor")
+    try Self.require(
+      text.blocks != nil || text.width % text.heads == 0,
+      "text_cfg.width \(text.width) is not a multiple of heads \(text.heads)")
+    let count = approximateParameters
+    try Self.require(count < 0x1p40, "a model of this config has about \(count) parameters: it must be fewer than 2^40")
   }
 
   private func validate(stages: [Int]) throws {
-    guard stages.count == 4, stages.allSatisfy({ $0 >= 1 && $0 <= 1000 }) else {
-      throw ConfigError("vision_cfg.layers is \(stages): a ModifiedResNet has four stages of 1 to 1000 blocks each")
-    }
-    guard vision.width >= 2, vision.width <= 1 << 16 else {
-      throw ConfigError("vision_cfg.width is \(vision.width): a ModifiedResNet's is between 2 and 65536")
-    }
+    try Self.require(
+      stages.count == 4 && stages.allSatisfy { $0 >= 1 && $0 <= 1000 },
+      "vision_cfg.layers is \(stages): a ModifiedResNet has four stages of 1 to 1000 blocks each")
+    try Self.require(
+      vision.width >= 2 && vision.width <= 1 << 16,
+      "vision_cfg.width is \(vision.width): a ModifiedResNet's is between 2 and 65536")
     // A convolution of stride 2 rounds up and pooling rounds down; the result must be image_size / 32.
-    guard (vision.imageSize + 1) / 2 / 16 == vision.grid, vision.grid >= 1 else {
-      throw ConfigError(
-        "vision_cfg.image_size is \(vision.imageSize): a ModifiedResNet wants a multiple of 32, or up to 30 more than "
-          + "one"
-      )
-    }
+    let size = vision.imageSize
+    try Self.require(
+      (size + 1) / 2 / 16 == vision.grid && vision.grid >= 1,
+      "vision_cfg.image_size is \(size): a ModifiedResNet wants a multiple of 32, or up to 30 more than one")
   }
+
+  static func require(_ fact: Bool, _ text: @autoclosure () -> String) throws { if !fact { throw ConfigError(text()) } }
 
   /// The approximate number of parameters, in Double because the sum may exceed the largest integer.
   private var approximateParameters: Double {
@@ -273,16 +243,14 @@ extension CLIPConfig {
       return Double(layers) * w * w * (4 + 2 * ratio) + w * (rows + Double(embedding))
     }
     let (grid, patch) = (Double(vision.grid), Double(vision.patchSize))
-    let visual =
-      if let stages = vision.stages {
-        // Every block has 17 planes² parameters, the first of a stage up to twice as many.
-        zip(stages, [1.0, 2, 4, 8]).reduce(tower(1, vision.outputWidth, 0, rows: grid * grid)) { sum, stage in
-          let planes = Double(vision.width) * stage.1
-          return sum + Double(stage.0 + 1) * 17 * planes * planes
-        }
-      } else {
-        tower(vision.layers, vision.width, vision.mlpRatio, rows: grid * grid + 3 * patch * patch)
+    var visual = tower(vision.layers, vision.width, vision.mlpRatio, rows: grid * grid + 3 * patch * patch)
+    if let stages = vision.stages {
+      // Every block has 17 planes² parameters, the first of a stage up to twice as many.
+      visual = zip(stages, [1.0, 2, 4, 8]).reduce(tower(1, vision.outputWidth, 0, rows: grid * grid)) { sum, stage in
+        let planes = Double(vision.width) * stage.1
+        return sum + Double(stage.0 + 1) * 17 * planes * planes
       }
+    }
     return visual
       + tower(text.layers, text.width, text.mlpRatio, rows: Double(text.vocabularySize + text.contextLength))
   }
@@ -292,12 +260,8 @@ extension CLIPConfig {
 struct KeyReader {
   private let object: [String: Any]
   let path: String
-  private var known: Set<String> = []
-
-  init(_ object: [String: Any], path: String) {
-    self.object = object
-    self.path = path
-  }
+  fileprivate var known: Set<String> = []
+  init(_ object: [String: Any], path: String) { (self.object, self.path) = (object, path) }
 
   mutating func section(_ key: String) throws -> [String: Any] {
     known.insert(key)
@@ -307,24 +271,29 @@ struct KeyReader {
     return value
   }
 
+  /// Returns what `read` makes of a key's value; nil if the key is missing.
+  private mutating func value<Value>(_ key: String, _ wanted: String, _ read: (Any) -> Value?) throws -> Value? {
+    known.insert(key)
+    guard let found = object[key] else { return nil }
+    guard let value = read(found) else { throw wrong(key, found, wanted) }
+    return value
+  }
+
+  private func wrong(_ key: String, _ found: Any, _ wanted: String) -> ConfigError {
+    ConfigError("\(path)\(key) is \(found), and \(wanted) is wanted")
+  }
+
   mutating func integer(_ key: String, default missing: Int? = nil) throws -> Int {
-    let value = try number(key, default: missing.map(Double.init))
-    guard let whole = Int(exactly: value) else {
-      throw ConfigError("\(path)\(key) is \(value), and a whole number is wanted")
-    }
+    let number = try number(key, default: missing.map(Double.init))
+    guard let whole = Int(exactly: number) else { throw wrong(key, number, "a whole number") }
     return whole
   }
 
   mutating func number(_ key: String, default missing: Double? = nil) throws -> Double {
-    known.insert(key)
-    switch object[key] {
-    case nil:
-      guard let missing else { throw ConfigError("the model config has no \(path)\(key)") }
-      return missing
-    case let value as NSNumber where !value.isBoolean: return value.doubleValue
-    case let value as NSNumber: throw ConfigError("\(path)\(key) is \(value.boolValue), and a number is wanted")
-    case let other?: throw ConfigError("\(path)\(key) is \(other), and a number is wanted")
-    }
+    if let flag = object[key] as? NSNumber, flag.isBoolean { throw wrong(key, flag.boolValue, "a number") }
+    let found = try value(key, "a number") { ($0 as? NSNumber)?.doubleValue }
+    guard let number = found ?? missing else { throw ConfigError("the model config has no \(path)\(key)") }
+    return number
   }
 
   /// Returns a number; nil if the key is missing or null.
@@ -335,17 +304,17 @@ struct KeyReader {
   }
 
   mutating func string(_ key: String, default missing: String) throws -> String {
-    known.insert(key)
-    guard let value = object[key] else { return missing }
-    guard let text = value as? String else { throw ConfigError("\(path)\(key) is \(value), and a text is wanted") }
-    return text
+    try value(key, "a text") { $0 as? String } ?? missing
+  }
+
+  mutating func flag(_ key: String, default missing: Bool) throws -> Bool {
+    try value(key, "true or false") { ($0 as? NSNumber).flatMap { $0.isBoolean ? $0.boolValue : nil } } ?? missing
   }
 
   /// Returns a list of whole numbers; nil if the value is no list.
   mutating func list(_ key: String) throws -> [Int]? {
     known.insert(key)
-    guard let list = object[key] as? [Any] else { return nil }
-    return try list.map { item in
+    return try (object[key] as? [Any])?.map { item in
       guard let number = item as? NSNumber, !number.isBoolean, let whole = Int(exactly: number.doubleValue) else {
         throw ConfigError("\(path)\(key) has \(item) in it, and whole numbers are wanted")
       }
@@ -353,19 +322,6 @@ struct KeyReader {
     }
   }
 
-  /// Accepts keys that have no meaning here.
-  mutating func ignore(_ keys: String...) { known.formUnion(keys) }
-
-  mutating func flag(_ key: String, default missing: Bool) throws -> Bool {
-    known.insert(key)
-    guard let value = object[key] else { return missing }
-    guard let flag = value as? NSNumber, flag.isBoolean else {
-      throw ConfigError("\(path)\(key) is \(value), and true or false is wanted")
-    }
-    return flag.boolValue
-  }
-
-  /// Returns the sizes of a pruned tower's blocks; nil if the key is missing.
   mutating func blockSizes() throws -> BlockSizes? {
     known.insert("blocks")
     guard object["blocks"] != nil else { return nil }
@@ -384,11 +340,10 @@ struct KeyReader {
   }
 
   func finish() throws {
-    let unknown = object.keys.filter { !known.contains($0) }.sorted()
+    func names(_ keys: some Sequence<String>) -> String { keys.sorted().map { path + $0 }.joined(separator: ", ") }
+    let unknown = object.keys.filter { !known.contains($0) }
     guard unknown.isEmpty else {
-      throw ConfigError(
-        "unknown in the model config: \(unknown.map { path + $0 }.joined(separator: ", ")); known here: "
-          + known.sorted().map { path + $0 }.joined(separator: ", "))
+      throw ConfigError("unknown in the model config: \(names(unknown)); known here: \(names(known))")
     }
   }
 }

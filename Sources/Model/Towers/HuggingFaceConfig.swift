@@ -1,11 +1,9 @@
 public import Foundation
 import Tensor
 
-/// Conversion from and to the `config.json` of Hugging Face's `CLIPModel`.
-///
-/// Missing keys have that library's defaults, which are those of ViT-B/32 with QuickGELU. `eos_token_id` is the token
-/// whose row is read: 2, in old files, means the largest id of a caption, any other that id's first occurrence. Kinship
-/// reads the end-of-text token, the last of the vocabulary, and refuses files that say otherwise.
+/// Conversion from and to the `config.json` of Hugging Face's `CLIPModel`. Missing keys have that library's defaults:
+/// ViT-B/32 with QuickGELU. `eos_token_id` is the token whose row is read: 2, in old files, means the largest id of a
+/// caption, any other that id's first occurrence. Kinship reads the last of the vocabulary, and refuses other files.
 extension CLIPConfig {
   /// Returns whether a model's JSON is of this kind, and not open_clip's.
   public static func isHuggingFace(json: Data) -> Bool {
@@ -17,14 +15,12 @@ extension CLIPConfig {
     guard let object = (try? JSONSerialization.jsonObject(with: json)) as? [String: Any] else {
       throw ConfigError("the model config is not a JSON object")
     }
-    if let type = object["model_type"] as? String, type != "clip" {
-      throw ConfigError("model_type is \(type), and clip is wanted")
-    }
+    let type = object["model_type"] as? String ?? "clip"
+    try Self.require(type == "clip", "model_type is \(type), and clip is wanted")
     var top = KeyReader(object, path: "")
     var text = KeyReader(Self.section(object, "text_config"), path: "text_config.")
     var vision = KeyReader(Self.section(object, "vision_config"), path: "vision_config.")
     embedding = try top.integer("projection_dim", default: 512)
-
     let textWidth = try text.integer("hidden_size", default: 512)
     let textHidden = try text.integer("intermediate_size", default: 2048)
     self.text = TextConfig(
@@ -33,51 +29,45 @@ extension CLIPConfig {
       heads: try text.integer("num_attention_heads", default: 8),
       layers: try text.integer("num_hidden_layers", default: 12))
     self.text.mlpRatio = Self.ratio(hidden: textHidden, width: textWidth)
-
     let width = try vision.integer("hidden_size", default: 768)
     let hidden = try vision.integer("intermediate_size", default: 3072)
     let heads = try vision.integer("num_attention_heads", default: 12)
-    guard heads > 0, width > 0, width % heads == 0 else {
-      throw ConfigError("vision_config.hidden_size \(width) is not a multiple of num_attention_heads \(heads)")
-    }
+    try Self.require(
+      heads > 0 && width > 0 && width % heads == 0,
+      "vision_config.hidden_size \(width) is not a multiple of num_attention_heads \(heads)")
     self.vision = VisionConfig(
       imageSize: try vision.integer("image_size", default: 224),
-      patchSize: try vision.integer("patch_size", default: 32),
-      width: width, layers: try vision.integer("num_hidden_layers", default: 12), headWidth: width / heads)
+      patchSize: try vision.integer("patch_size", default: 32), width: width,
+      layers: try vision.integer("num_hidden_layers", default: 12), headWidth: width / heads)
     self.vision.mlpRatio = Self.ratio(hidden: hidden, width: width)
-
-    let activations = (try Self.activation(&text), try Self.activation(&vision))
-    guard activations.0 == activations.1 else {
-      throw ConfigError(
-        "text_config.hidden_act is \(activations.0.rawValue) and vision_config.hidden_act \(activations.1.rawValue); "
-          + "both towers must have the same")
-    }
-    activation = activations.0
-    for (reader, path) in [(text, "text_config"), (vision, "vision_config")] {
-      var reader = reader
+    activation = try Self.activation(&text)
+    let other = try Self.activation(&vision)
+    try Self.require(
+      activation == other,
+      "text_config.hidden_act is \(activation.rawValue) and vision_config.hidden_act \(other.rawValue); "
+        + "both towers must have the same")
+    for var reader in [text, vision] {
       let epsilon = try reader.number("layer_norm_eps", default: 1e-5)
-      guard epsilon == 1e-5 else { throw ConfigError("\(path).layer_norm_eps is \(epsilon), and 1e-05 is wanted") }
+      try Self.require(epsilon == 1e-5, "\(reader.path)layer_norm_eps is \(epsilon), and 1e-05 is wanted")
     }
     let channels = try vision.integer("num_channels", default: 3)
-    guard channels == 3 else { throw ConfigError("vision_config.num_channels is \(channels), and 3 is wanted") }
-    let end = try text.integer("eos_token_id", default: 49407)
-    guard end == 2 || end == self.text.vocabularySize - 1 else {
-      throw ConfigError(
-        "text_config.eos_token_id is \(end), and the vocabulary's last token, \(self.text.vocabularySize - 1), is "
-          + "wanted (or 2, as old files have it)")
-    }
+    try Self.require(channels == 3, "vision_config.num_channels is \(channels), and 3 is wanted")
+    let (end, last) = (try text.integer("eos_token_id", default: 49407), self.text.vocabularySize - 1)
+    try Self.require(
+      end == 2 || end == last,
+      "text_config.eos_token_id is \(end), and the vocabulary's last token, \(last), is wanted (or 2, as old files "
+        + "have it)")
     try validate()
   }
 
   /// The model's sizes as Hugging Face's JSON; throws a `ConfigError` if `CLIPModel` cannot represent the model.
   public var huggingFaceJSON: Data {
     get throws {
-      guard vision.stages == nil else {
-        throw ConfigError("its vision tower is a ResNet, and Hugging Face's CLIPModel has transformers only")
-      }
-      guard vision.blocks == nil, text.blocks == nil else {
-        throw ConfigError("it is a pruned model: its blocks have sizes of their own, which CLIPModel cannot have")
-      }
+      try Self.require(
+        vision.stages == nil, "its vision tower is a ResNet, and Hugging Face's CLIPModel has transformers only")
+      try Self.require(
+        vision.blocks == nil && text.blocks == nil,
+        "it is a pruned model: its blocks have sizes of their own, which CLIPModel cannot have")
       func tower(_ sizes: [String: Any], _ type: String) -> [String: Any] {
         sizes.merging([
           "model_type": type, "hidden_act": activation.rawValue, "layer_norm_eps": 1e-5, "projection_dim": embedding,

@@ -2,70 +2,51 @@ public import Tensor
 
 // b images; rows are points with channels last, w width, e embedding.
 
-/// The vision tower that computes features [b, e] of images [b, 3, size, size] as open_clip's ModifiedResNet does: a
-/// stem of three convolutions and a pool, four stages of bottlenecks that halve the image by pooling, and attention
-/// pooling.
+/// The vision tower of open_clip's ModifiedResNet, images [b, 3, size, size] → features [b, e]: a stem of three
+/// convolutions and a pool, four stages of bottlenecks that halve the image by pooling, and attention pooling.
 public final class ModifiedResNet<S: Scalar>: VisionTower {
   public let config: VisionConfig
-  let stem: [NormedConvolution<S>]
-  let layers: [[Bottleneck<S>]]
-  let pool: AttentionPool<S>
+  private let stem: [(layer: NormedConvolution<S>, kept: NormedConvolution<S>.Activations)]
+  private let layers: [[(block: Bottleneck<S>, kept: Bottleneck<S>.Activations)]]
+  private let pool: AttentionPool<S>
   /// The stages are the stem, each block, and the pool.
   public let stages: TowerStages
-
-  private let pixels = Buffer<S>()
-  private let roundedPixels = BFloat16Buffer()
-  private let stemActivations: [NormedConvolution<S>.Activations]
-  /// True if the outputs of the stem's layers are kept, and not computed again from the inputs of their norms.
-  private let stemIsKept: Bool
+  private let (pixels, roundedPixels) = (Buffer<S>(), BFloat16Buffer())
   private let stemOutput = MatrixOperandBuffer<S>()
-  private let blockActivations: [[Bottleneck<S>.Activations]]
-  private let passing = Bottleneck<S>.Activations()
-  /// The input of the attention pool, and its gradient.
-  private let points = Buffer<S>()
+  /// The input of the attention pool, later its gradient; and its output.
+  private let (points, features) = (Buffer<S>(), Buffer<S>())
   private let poolActivations = AttentionPool<S>.Activations()
-  private let features = Buffer<S>()
+  private let passing: Bottleneck<S>.Activations
+  private let recompute: Recompute
   private let workspace: ConvolutionWorkspace<S>
   private var imageCount = 0
 
-  init(
-    _ store: ParameterStore<S>, _ config: VisionConfig, stages: [Int], embedding: Int,
-    precision: ComputePrecision = .fp32, recompute: Recompute = .none
-  ) {
-    self.config = config
-    workspace = ConvolutionWorkspace(precision)
-    let half = config.width / 2
+  init(_ store: ParameterStore<S>, _ model: CLIPConfig, _ precision: ComputePrecision, _ recompute: Recompute) {
+    let (config, workspace) = (model.vision, ConvolutionWorkspace<S>(precision))
+    let passing = Bottleneck<S>.Activations()
+    (self.config, self.workspace, self.passing, self.recompute) = (config, workspace, passing, recompute)
     var ends = [store.count]
-    stem = [(3, half, 2), (half, half, 1), (half, config.width, 1)].enumerated().map { index, sizes in
-      NormedConvolution(
-        store, names: ("visual.conv\(index + 1)", "visual.bn\(index + 1)"), inputs: sizes.0, outputs: sizes.1,
-        size: 3, stride: sizes.2)
+    // The outputs of the stem's layers are kept, or computed again in one memory from the inputs of their norms.
+    let stemActive = recompute == .none ? nil : MatrixOperandBuffer<S>()
+    stem = config.stem.enumerated().map { index, sizes in
+      let layer = NormedConvolution(
+        store, names: ("visual.conv\(index + 1)", "visual.bn\(index + 1)"), channels: (sizes.inputs, sizes.outputs),
+        size: 3, stride: sizes.stride, workspace: workspace)
+      return (layer: layer, kept: NormedConvolution<S>.Activations(y: stemActive))
     }
     ends.append(store.count)
-    var inputs = config.width
-    layers = stages.enumerated().map { stage, blocks in
-      (0..<blocks).map { block in
-        let planes = config.width << stage
-        defer {
-          inputs = 4 * planes
-          ends.append(store.count)
-        }
-        return Bottleneck(
-          store, name: "visual.layer\(stage + 1).\(block)", inputs: inputs, planes: planes,
-          halves: block == 0 && stage > 0)
+    layers = config.bottlenecks.enumerated().map { stage, blocks in
+      blocks.enumerated().map { index, sizes in
+        let block = Bottleneck(store, name: "visual.layer\(stage + 1).\(index)", sizes, workspace)
+        ends.append(store.count)
+        return (block: block, kept: Bottleneck<S>.Activations(recompute, passing: passing))
       }
     }
     pool = AttentionPool(
       store, name: "visual.attnpool", points: config.grid * config.grid, width: config.outputWidth,
-      embedding: embedding, heads: config.heads)
+      embedding: model.embedding, heads: config.heads)
     ends.append(store.count)
-    self.stages = TowerStages(zip(ends, ends.dropFirst()).map { [$0..<$1] })
-    let stemActive = recompute == .none ? nil : MatrixOperandBuffer<S>()
-    stemActivations = stem.map { _ in NormedConvolution<S>.Activations(y: stemActive) }
-    stemIsKept = stemActive == nil
-    blockActivations = layers.map { [passing] in
-      $0.map { _ in Bottleneck<S>.Activations(recompute, passing: passing) }
-    }
+    stages = TowerStages(zip(ends, ends.dropFirst()).map { [$0..<$1] })
   }
 
   /// The sizes of the images, and of the output of the stem's first convolution.
@@ -92,23 +73,21 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     let rows = pixels.tensor(Shape(plane.rows, 3))
     channelsLast(images, into: rows)
     var x = roundedPixels.operand(rows, workspace.precision)
-    for (layer, activations) in zip(stem, stemActivations) {
-      x = layer.forward(x, plane, mode: mode, activations: activations, workspace: workspace)
+    for (layer, kept) in stem {
+      x = layer.forward(x, plane, mode: mode, activations: kept)
       plane = layer.convolution.output(plane)
     }
     let pooled = stemOutput.operand(Shape(plane.halved.rows, x.columns), workspace.precision)
     averagePool(x, plane, into: pooled)
     (x, plane) = (pooled, plane.halved)
     see("visual.avgpool", x, plane)
-
     var part = 0
     for (stage, blocks) in layers.enumerated() {
-      for (index, block) in blocks.enumerated() {
+      for (block, kept) in blocks {
         part += 1
         stages.willRun?(part)
-        let activations = mode.keeps ? blockActivations[stage][index] : passing
-        x = block.forward(x, plane, mode: mode, activations: activations, workspace: workspace)
-        plane = block.output(plane)
+        x = block.forward(x, plane, mode: mode, activations: mode.keeps ? kept : passing)
+        plane = block.sizes.output(plane)
       }
       see("visual.layer\(stage + 1)", x, plane)
     }
@@ -122,34 +101,29 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
 
   public func backward(_ dfeatures: Tensor<S>) {
     precondition(dfeatures.rows == imageCount, "a gradient of \(dfeatures.shape) for \(imageCount) images")
-    let stemPlane = planes.stem.halved
     let precision = workspace.precision
     // Each block with its input and the input's sizes.
-    var steps: [(block: Bottleneck<S>, activations: Bottleneck<S>.Activations, plane: Plane, x: MatrixOperand<S>)] = []
-    var plane = stemPlane
+    var steps: [(block: Bottleneck<S>, kept: Bottleneck<S>.Activations, plane: Plane, x: MatrixOperand<S>)] = []
+    var plane = planes.stem.halved
     var x = stemOutput.operand(Shape(plane.rows, config.width), precision)
-    for (block, activations) in zip(layers.joined(), blockActivations.joined()) {
-      steps.append((block, activations, plane, x))
-      plane = block.output(plane)
-      x = activations.conv3.y.operand(Shape(plane.rows, block.conv3.convolution.outputs), precision)
+    for (block, kept) in layers.joined() {
+      steps.append((block, kept, plane, x))
+      plane = block.sizes.output(plane)
+      x = kept.conv3.y.operand(Shape(plane.rows, block.sizes.outputs), precision)
     }
-
     let dpoints = points.tensor(x.shape)
     pool.backward(dfeatures, images: imageCount, activations: poolActivations, dx: dpoints)
     // Make them as large as they get: a buffer that grew later would be held beside its former memory.
     let most = steps.reduce(x.shape.count) { max($0, $1.x.shape.count) }
-    for buffer in workspace.blocks { _ = buffer.operand(Shape(most), precision) }
-    var buffers = (workspace.blocks[0], workspace.blocks[1])
+    var buffers = workspace.blocks
+    for buffer in [buffers.0, buffers.1] { _ = buffer.operand(Shape(most), precision) }
     var d: (MatrixOperand<S>, MatrixOperand<S>?) = (buffers.0.operand(x.shape, precision), nil)
     copy(dpoints, into: d.0)
     stages.gradientsReady?(1 + steps.count)
     for (index, step) in steps.enumerated().reversed() {
       // The activations of the last block are still there.
-      if step.activations.recompute != .none, index < steps.count - 1 {
-        step.block.restore(step.x, step.plane, activations: step.activations, workspace: workspace)
-      }
-      d = step.block.backward(
-        d.0, adding: d.1, x: step.x, step.plane, activations: step.activations, buffers: buffers, workspace: workspace)
+      if recompute != .none, index < steps.count - 1 { step.block.restore(step.x, step.plane, activations: step.kept) }
+      d = step.block.backward(d.0, adding: d.1, x: step.x, step.plane, activations: step.kept, buffers: buffers)
       if step.block.downsample != nil { swap(&buffers.0, &buffers.1) }
       stages.gradientsReady?(1 + index)
     }
@@ -163,25 +137,20 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     let precision = workspace.precision
     var d = workspace.wide.operand(Shape(plane.rows, config.width), precision)
     averagePoolBackward(dpooled, plane, into: d)
-    for (index, layer) in stem.enumerated().reversed() {
-      let isFirst = index == 0
-      let (from, inputs) = (isFirst ? input : plane, layer.convolution.inputs)
-      if !isFirst, !stemIsKept {
-        _ = stem[index - 1].normAgain(index == 1 ? input : plane, activations: stemActivations[index - 1], precision)
-      }
-      let shape = Shape(from.rows, inputs)
-      let x =
-        isFirst
-        ? roundedPixels.kept(pixels.tensor(shape), precision) : stemActivations[index - 1].y.operand(shape, precision)
-      // Images need no gradient.
-      let buffer = index == 2 ? workspace.narrow.0 : workspace.narrow.1
-      let dx = isFirst ? nil : buffer.operand(shape, precision)
-      layer.backward(d, x: x, from, activations: stemActivations[index], into: (d, dx), workspace: workspace)
-      if let dx { d = dx }
+    for index in [2, 1] {
+      let ((before, keptBefore), (layer, kept)) = (stem[index - 1], stem[index])
+      if recompute != .none { _ = before.normAgain(index == 1 ? input : plane, activations: keptBefore) }
+      let x = keptBefore.y.operand(Shape(plane.rows, layer.convolution.inputs), precision)
+      let dx = (index == 2 ? workspace.narrow.0 : workspace.narrow.1).operand(x.shape, precision)
+      layer.backward(d, x: x, plane, activations: kept, into: (d, dx))
+      d = dx
     }
+    // Images need no gradient.
+    let x = roundedPixels.kept(pixels.tensor(Shape(input.rows, 3)), precision)
+    stem[0].layer.backward(d, x: x, input, activations: stem[0].kept, into: (d, nil))
   }
 
-  private var norms: [BatchNorm<S>] { stem.map(\.norm) + layers.joined().flatMap(\.norms) }
+  private var norms: [BatchNorm<S>] { stem.map { $0.layer.norm } + layers.joined().flatMap { $0.block.norms } }
 
   public func freeze(_ frozen: Frozen) {
     for norm in norms { norm.isFrozen = frozen.contains(norm.weight.name) && frozen.contains(norm.bias.name) }

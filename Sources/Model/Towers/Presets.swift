@@ -17,13 +17,10 @@ extension CLIPConfig {
     ("ViT-64-B-8", small(width: 256, patchSize: 8, layers: 6, textLayers: 4)),
   ]
 
-  /// Returns a model for images of 224 pixels, whose text tower has 12 layers and heads of 64 columns.
-  private static func large(_ embedding: Int, _ vision: VisionConfig, textWidth: Int) -> CLIPConfig {
-    CLIPConfig(
-      embedding: embedding, vision: vision, text: TextConfig(width: textWidth, heads: textWidth / 64, layers: 12))
+  private static func large(_ embedding: Int, _ vision: VisionConfig, textWidth width: Int) -> CLIPConfig {
+    CLIPConfig(embedding: embedding, vision: vision, text: TextConfig(width: width, heads: width / 64, layers: 12))
   }
 
-  /// Returns a model for images of 64 pixels, whose towers and embeddings have one width and whose blocks have 4 heads.
   private static func small(width: Int, patchSize: Int, layers: Int, textLayers: Int) -> CLIPConfig {
     CLIPConfig(
       embedding: width,
@@ -31,9 +28,7 @@ extension CLIPConfig {
       text: TextConfig(contextLength: 32, vocabularySize: 0, width: width, heads: 4, layers: textLayers))
   }
 
-  /// Creates the preset of that name, with QuickGELU if the name ends in `-quickgelu`, as in open_clip.
-  ///
-  /// - Throws: a `ConfigError` that lists the names if there is no such preset.
+  /// Creates a preset, with QuickGELU if the name ends in `-quickgelu`, or throws a `ConfigError` with all names.
   public init(preset name: String) throws {
     let suffix = "-quickgelu"
     let quick = name.hasSuffix(suffix)

@@ -9,23 +9,12 @@ public enum TowerUse: Sendable {
   /// Forward and backward of micro-batches, after a forward of all of them that keeps nothing.
   case trainingInPieces
 
-  fileprivate var keeps: Bool {
-    switch self {
-    case .forward: false
-    case .training, .trainingInPieces: true
-    }
-  }
-  fileprivate var passes: Bool {
-    switch self {
-    case .training: false
-    case .forward, .trainingInPieces: true
-    }
-  }
+  fileprivate var keeps: Bool { self != .forward }
+  fileprivate var passes: Bool { self != .training }
 }
 
-/// The number of elements in the buffers of a tower once they have grown, derived from the code of the layers; a test
-/// compares them with the buffers. There are n rows of width w, h heads of i columns in all, u hidden units, b images
-/// or captions, and features of width e.
+/// The number of elements in the buffers of a tower once they have grown; a test compares them with the buffers. There
+/// are n rows of width w, h heads of i columns in all, u hidden units, b images or captions, and features of width e.
 private struct BufferNumbers {
   /// Elements of four bytes, whatever the precision of products.
   var exact = 0
@@ -35,49 +24,40 @@ private struct BufferNumbers {
   var roundings = 0
 
   func bytes(_ precision: ComputePrecision) -> Int {
-    switch precision {
-    case .fp32: 4 * (exact + operands)
-    case .bf16: 4 * exact + 2 * (operands + roundings)
-    }
+    precision == .fp32 ? 4 * (exact + operands) : 4 * exact + 2 * (operands + roundings)
   }
 
-  static func + (a: BufferNumbers, b: BufferNumbers) -> BufferNumbers {
-    BufferNumbers(exact: a.exact + b.exact, operands: a.operands + b.operands, roundings: a.roundings + b.roundings)
-  }
-
-  static func - (a: BufferNumbers, b: BufferNumbers) -> BufferNumbers {
-    BufferNumbers(exact: a.exact - b.exact, operands: a.operands - b.operands, roundings: a.roundings - b.roundings)
+  static func + (a: Self, b: Self) -> Self {
+    Self(exact: a.exact + b.exact, operands: a.operands + b.operands, roundings: a.roundings + b.roundings)
   }
 }
 
 extension BlockSizes {
   /// Returns the elements of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, and a block that
-  /// keeps nothing uses as many, which blocks share; all share n (max(u, 3 i) + i + w) for gradients, and tiles for the
-  /// scores of one sequence and head on each thread. Activations that are computed again lie in the shared ones:
-  /// n (2 w + u), or all but n w.
+  /// keeps nothing uses as many, which blocks share, as they do n (max(u, 3 i) + i + w) for gradients, tiles for the
+  /// scores of one sequence and head on each thread, and what is computed again: n (2 w + u), or all but n w.
   fileprivate func bufferNumbers(
     width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse, recompute: Recompute
   ) -> BufferNumbers {
+    /// The elements that are a block's own, and those that are computed again.
+    func block(inner i: Int, hidden u: Int, heads h: Int) -> (own: BufferNumbers, again: BufferNumbers) {
+      let (exact, operands) = (n * (2 * w + h + 4), n * (2 * w + 4 * i + 2 * u))
+      let again =
+        switch recompute {
+        case .none: BufferNumbers()
+        case .cheap: BufferNumbers(operands: n * (2 * w + u))
+        case .blocks: BufferNumbers(exact: exact - n * w, operands: operands)
+        }
+      return (BufferNumbers(exact: exact - again.exact, operands: operands - again.operands), again)
+    }
     let inner = heads.map { $0 * headWidth }
-    func block(inner i: Int, hidden u: Int, heads h: Int) -> BufferNumbers {
-      BufferNumbers(exact: n * (2 * w + h + 4), operands: n * (2 * w + 4 * i + 2 * u))
-    }
-    func again(inner i: Int, hidden u: Int, heads h: Int) -> BufferNumbers {
-      switch recompute {
-      case .none: BufferNumbers()
-      case .cheap: BufferNumbers(operands: n * (2 * w + u))
-      case .blocks: block(inner: i, hidden: u, heads: h) - BufferNumbers(exact: n * w)
-      }
-    }
     let (i, u, h) = (inner.max() ?? 0, hidden.max() ?? 0, heads.max() ?? 0)
     let tiles = (use.keeps ? 2 : 1) * min(threads, sequences * h) * longest * longest
-    var numbers = BufferNumbers(exact: tiles, roundings: tiles)
-    if use.passes { numbers = numbers + block(inner: i, hidden: u, heads: h) }
+    let largest = block(inner: i, hidden: u, heads: h)
+    var numbers = BufferNumbers(exact: tiles, roundings: tiles) + largest.again
+    if use.passes { numbers = numbers + largest.own }
     if use.keeps {
-      if !use.passes { numbers = numbers + again(inner: i, hidden: u, heads: h) }
-      for (i, (u, h)) in zip(inner, zip(hidden, heads)) {
-        numbers = numbers + block(inner: i, hidden: u, heads: h) - again(inner: i, hidden: u, heads: h)
-      }
+      for (i, (u, h)) in zip(inner, zip(hidden, heads)) { numbers = numbers + block(inner: i, hidden: u, heads: h).own }
       numbers = numbers + BufferNumbers(exact: n * w, operands: n * (max(u, 3 * i) + i), roundings: n * w)
     }
     return numbers
@@ -104,9 +84,8 @@ extension VisionConfig {
     images b: Int, embedding e: Int, threads: Int, use: TowerUse, recompute: Recompute = .none,
     precision: ComputePrecision = .fp32
   ) -> Int {
-    if let stages {
-      return (ResNetBuffers(self, stages, images: b, use: use, recompute).total + BufferNumbers(exact: b * e))
-        .bytes(precision)
+    if stages != nil {
+      return (ResNetBuffers(self, images: b, use: use, recompute).total + BufferNumbers(exact: b * e)).bytes(precision)
     }
     let (n, w) = (b * tokens, width)
     let blocks = blockSizes.bufferNumbers(
@@ -120,142 +99,104 @@ extension VisionConfig {
 
 /// The elements in the buffers of a ModifiedResNet, in the order in which its forward and backward use them.
 private struct ResNetBuffers {
-  /// Elements of four bytes.
-  private var exact = 0
-  /// Operands of products.
-  private var operands = 0
-  /// Buffers that layers share, which are as large as the largest use.
-  private var sharedExact: [String: Int] = [:]
-  private var sharedOperands: [String: Int] = [:]
-  /// Images, rounded for bf16 products.
-  private var pixels = 0
+  private var own = BufferNumbers()
+  /// The buffers that layers share, as large as the largest use: elements of four bytes, and operands.
+  private var (exact, shared): ([String: Int], [String: Int]) = ([:], [:])
   private let use: TowerUse
   private let recompute: Recompute
 
   var total: BufferNumbers {
     BufferNumbers(
-      exact: exact + sharedExact.values.reduce(0, +), operands: operands + sharedOperands.values.reduce(0, +),
-      roundings: pixels + (sharedExact["kernel"] ?? 0))
+      exact: own.exact + exact.values.reduce(0, +), operands: own.operands + shared.values.reduce(0, +),
+      roundings: own.roundings + (exact["kernel"] ?? 0))
   }
 
-  init(_ config: VisionConfig, _ stages: [Int], images: Int, use: TowerUse, _ recompute: Recompute) {
-    self.use = use
-    self.recompute = recompute
+  init(_ config: VisionConfig, images: Int, use: TowerUse, _ recompute: Recompute) {
+    (self.use, self.recompute) = (use, recompute)
     var plane = Plane(images: images, height: config.imageSize, width: config.imageSize)
-    let (width, half) = (config.width, config.width / 2)
-    exact += plane.rows * 3
-    pixels = plane.rows * 3
-    for (index, sizes) in [(3, half), (half, half), (half, width)].enumerated() {
-      convolve(plane, inputs: sizes.0, outputs: sizes.1, stride: index == 0 ? 2 : 1)
-      if index == 0 { plane = plane.convolved(stride: 2) }
+    (own.exact, own.roundings) = (plane.rows * 3, plane.rows * 3)
+    for (inputs, outputs, stride) in config.stem {
+      convolve(plane, inputs: inputs, outputs: outputs, stride: stride)
+      plane = plane.convolved(stride: stride)
       // z, and y if backward needs it.
-      operands += plane.rows * sizes.1
-      exact += (use.keeps ? 5 : 3) * sizes.1
-      if use.keeps { hold(plane.rows * sizes.1, "stem's output") }
+      own.operands += plane.rows * outputs
+      own.exact += (use.keeps ? 5 : 3) * outputs
+      if use.keeps { hold(plane.rows * outputs, "stem's output") }
     }
     if use.keeps {
-      grow("wide", plane.rows * width)
-      grow("narrow0", plane.rows * half)
-      grow("narrow1", plane.rows * half)
+      grow("wide", plane.rows * config.width)
+      for buffer in ["narrow0", "narrow1"] { grow(buffer, plane.rows * (config.width / 2)) }
     }
     plane = plane.halved
-    operands += plane.rows * width
-    var inputs = width
-    var largestInput = 0
-    for (stage, blocks) in stages.enumerated() {
-      let planes = width << stage
-      for place in 0..<blocks {
-        let halves = place == 0 && stage > 0
-        let grows = halves || inputs != 4 * planes
-        largestInput = max(largestInput, plane.rows * inputs)
-        add(plane, inputs: inputs, planes: planes, halves: halves, grows: grows)
-        if halves { plane = plane.halved }
-        inputs = 4 * planes
-      }
+    own.operands += plane.rows * config.width
+    var largest = 0
+    for block in config.bottlenecks.joined() {
+      largest = max(largest, plane.rows * block.inputs)
+      add(block, plane)
+      plane = block.output(plane)
     }
-    exact += plane.rows * inputs
-    if use.keeps {
-      // The two parts of the gradient of a block's input, or of the last output.
-      for buffer in ["blocks0", "blocks1"] { grow(buffer, max(largestInput, plane.rows * inputs)) }
-    }
-    addPool(images, points: config.grid * config.grid, width: config.outputWidth, heads: config.heads)
+    let points = plane.rows * config.outputWidth
+    own.exact += points
+    // The two parts of the gradient of a block's input, or of the last output.
+    if use.keeps { for buffer in ["blocks0", "blocks1"] { grow(buffer, max(largest, points)) } }
+    // The pool's tokens, the query and the attention of the first one, and their gradients.
+    let (b, t, c, h) = (images, config.tokens, config.outputWidth, config.heads)
+    own.exact += b * t * c + 3 * b * c + 2 * b * h * c + b * h * t
+    if use.keeps { own.exact += b * h * (c + t) + 3 * b * c + b * t * c }
   }
 
-  private mutating func add(_ plane: Plane, inputs: Int, planes: Int, halves: Bool, grows: Bool) {
-    let out = halves ? plane.halved : plane
-    let (r, o) = (plane.rows, out.rows)
+  private mutating func add(_ block: BottleneckSizes, _ plane: Plane) {
+    let (inputs, planes, outputs) = (block.inputs, block.planes, block.outputs)
+    let (r, o) = (plane.rows, block.output(plane).rows)
     convolve(plane, inputs: planes, outputs: planes, stride: 1)
+    let (wide, pooled) = (block.keepsShape ? 0 : o * outputs, block.halves ? o : 0)
+    for (buffer, numbers, isProduct) in [
+      ("conv1", r * planes, true), ("conv2", r * planes, true), ("conv3", o * outputs, true),
+      ("downsample", wide, true), ("pooled", pooled * planes, false), ("pooled input", pooled * inputs, false),
+    ] {
+      if use.keeps { hold(numbers, buffer, isProduct: isProduct) }
+      if use.passes { grow(buffer, numbers) }
+    }
     if use.keeps {
+      hold(r * planes, "conv1's output")
+      hold(r * planes, "conv2's output")
       // Each batch norm has three numbers per channel, and two for its gradients.
-      operands += o * 4 * planes
-      exact += 5 * 6 * planes
-      for layer in ["conv1", "conv2"] {
-        hold(r * planes, layer, isProduct: true)
-        hold(r * planes, "\(layer)'s output")
-      }
-      hold(o * 4 * planes, "conv3", isProduct: true)
-      if halves {
-        hold(o * planes, "pooled")
-        hold(o * inputs, "pooled input")
-      }
-      if grows {
-        hold(o * 4 * planes, "downsample", isProduct: true)
-        exact += 5 * 4 * planes
-        grow("shortcut", o * 4 * planes)
-      }
-      grow("wide", o * 4 * planes)
-      if halves { grow("wide", o * inputs) }
-      grow("narrow0", halves ? r * planes : o * planes)
+      own.operands += o * outputs
+      own.exact += 5 * 6 * planes + (block.keepsShape ? 0 : 5 * outputs)
+      grow("shortcut", wide)
+      grow("wide", max(o * outputs, pooled * inputs))
+      grow("narrow0", block.halves ? r * planes : o * planes)
       grow("narrow1", r * planes)
     }
     if use.passes {
-      grow("conv1", r * planes)
-      grow("conv2", r * planes)
-      grow("conv3", o * 4 * planes)
-      grow("output", o * 4 * planes)
+      grow("output", o * outputs)
       growExact("columns of three", 3 * 6 * planes)
-      if halves {
-        grow("pooled", o * planes)
-        grow("pooled input", o * inputs)
-      }
-      if grows {
-        grow("downsample", o * 4 * planes)
-        growExact("its columns", 3 * 4 * planes)
-      }
+      if !block.keepsShape { growExact("its columns", 3 * outputs) }
     }
-  }
-
-  /// Adds the tokens, the query and the attention of the first one, and their gradients.
-  private mutating func addPool(_ b: Int, points: Int, width c: Int, heads h: Int) {
-    let t = points + 1
-    exact += b * t * c + 3 * b * c + 2 * b * h * c + b * h * t
-    if use.keeps { exact += b * h * (c + t) + 3 * b * c + b * t * c }
   }
 
   /// Adds the unfolded rows of a 3 × 3 convolution and its weights in the order that they need.
   private mutating func convolve(_ plane: Plane, inputs: Int, outputs: Int, stride: Int) {
-    func unfold(channels: Int, stride: Int) {
+    func unfolded(channels: Int) -> Int {
       let output = plane.convolved(stride: stride)
-      grow("columns", LineGroups(output, channels: channels).height * output.width * 9 * channels)
+      // The last group is the largest.
+      let lines = lineGroups(output, channels: channels).last?.count ?? 0
+      return lines * output.width * 9 * channels
     }
-    unfold(channels: inputs, stride: stride)
+    grow("columns", unfolded(channels: inputs))
     growExact("kernel", 9 * inputs * outputs)
     guard use.keeps else { return }
     growExact("kernel gradient", 9 * inputs * outputs)
     // Images need no gradient.
-    if stride == 1 { unfold(channels: outputs, stride: 1) }
+    if stride == 1 { grow("columns", unfolded(channels: outputs)) }
   }
 
   /// Adds activations that backward needs: the layer's own, or shared by all layers if they are computed again.
   private mutating func hold(_ numbers: Int, _ buffer: String, isProduct: Bool = false) {
-    if recompute == .none || (recompute == .cheap && isProduct) { operands += numbers } else { grow(buffer, numbers) }
+    let isOwn = recompute == .none || (recompute == .cheap && isProduct)
+    if isOwn { own.operands += numbers } else { grow(buffer, numbers) }
   }
 
-  private mutating func grow(_ buffer: String, _ numbers: Int) {
-    sharedOperands[buffer] = max(sharedOperands[buffer] ?? 0, numbers)
-  }
-
-  private mutating func growExact(_ buffer: String, _ numbers: Int) {
-    sharedExact[buffer] = max(sharedExact[buffer] ?? 0, numbers)
-  }
+  private mutating func grow(_ name: String, _ n: Int) { shared.merge([name: n], uniquingKeysWith: max) }
+  private mutating func growExact(_ name: String, _ n: Int) { exact.merge([name: n], uniquingKeysWith: max) }
 }

@@ -4,41 +4,31 @@ extension VisionConfig: Section {
   public init() { self.init(patchSize: 0, width: 0, layers: 0) }
 
   public mutating func fields(_ map: FieldMap) {
-    var blocks = stages.map(VisionBlocks.stages) ?? .layers(layers)
+    var blocks = VisionBlocks(layers: layers, stages: stages)
     map.field("image_size", &imageSize)
     map.required("layers", &blocks, "the number of blocks, or of a ResNet those of each stage")
-    switch blocks {
-    case .layers(let count):
-      (layers, stages) = (count, nil)
-      map.required("patch_size", &patchSize, "the side of a patch in pixels")
-      map.required("width", &width, "the width of the tower")
-      map.field("head_width", &headWidth)
+    if blocks.stages == nil { map.required("patch_size", &patchSize, "the side of a patch in pixels") }
+    map.required("width", &width, "the width of the tower")
+    map.field("head_width", &headWidth)
+    if let stages = blocks.stages {
+      self = VisionConfig(imageSize: imageSize, stages: stages, width: width, headWidth: headWidth)
+    } else {
+      (layers, stages) = (blocks.layers, nil)
       map.field("mlp_ratio", &mlpRatio)
-    case .stages(let counts):
-      map.required("width", &width, "the width of the tower")
-      map.field("head_width", &headWidth)
-      self = VisionConfig(imageSize: imageSize, stages: counts, width: width, headWidth: headWidth)
     }
   }
 }
 
 /// The key `layers` of a vision tower: a number for a transformer, a list for a ResNet.
-enum VisionBlocks: FieldValue {
-  case layers(Int)
-  case stages([Int])
-
+private struct VisionBlocks: FieldValue {
+  var layers = 0
+  var stages: [Int]?
   static var expectation: String { "a whole number, or a list of four of them for a ResNet" }
+  var tree: RunTree { stages?.tree ?? layers.tree }
 
   static func read(_ node: RunNode, _ problems: Problems) -> VisionBlocks? {
-    if case .list = node.value { return [Int].read(node, problems).map(VisionBlocks.stages) }
-    return Int.read(node, problems).map(VisionBlocks.layers)
-  }
-
-  var tree: RunTree {
-    switch self {
-    case .layers(let count): count.tree
-    case .stages(let counts): counts.tree
-    }
+    if case .list = node.value { return [Int].read(node, problems).map { VisionBlocks(stages: $0) } }
+    return Int.read(node, problems).map { VisionBlocks(layers: $0) }
   }
 }
 

@@ -15,24 +15,19 @@ public enum Towers: String, CaseIterable, FieldValue {
   }
 }
 
-/// The stages of a tower, in the order in which a forward runs them: what precedes the blocks, each block, and what
-/// follows them. A backward runs them in reverse.
+/// The stages of a tower in the order of a forward: what precedes the blocks, each block, and what follows them.
 public final class TowerStages {
   /// The ranges of each stage's parameters in every arena of the model's layout.
   public let extents: [[Range<Int>]]
-  /// Called in a forward with the index of each stage, before any of its parameters is read. They are no longer read
-  /// once the next stage has been announced or the forward has returned.
+  /// Called in a forward before a stage's parameters are read, which is over with the next stage or the forward's end.
   public var willRun: ((_ stage: Int) -> Void)?
   /// Called in a backward with the index of each stage, the last first, once its gradients are complete.
   public var gradientsReady: ((_ stage: Int) -> Void)?
-
   init(_ extents: [[Range<Int>]]) { self.extents = extents }
 }
 
 /// Activation checkpointing: which activations the backward of a tower computes again instead of keeping them (Chen et
-/// al.: Training Deep Nets with Sublinear Memory Cost, 2016).
-///
-/// The same kernels read the same numbers twice, so features and gradients are the same bits.
+/// al.: Training Deep Nets with Sublinear Memory Cost, 2016). Features and gradients are the same bits.
 public enum Recompute: String, CaseIterable, Codable, FieldValue {
   /// Backward computes nothing again: all that it needs is kept.
   case none
@@ -47,11 +42,9 @@ public enum Recompute: String, CaseIterable, Codable, FieldValue {
 public enum ForwardMode: Sendable {
   /// The features are used: batch norms take their running statistics, and nothing is kept.
   case evaluation
-  /// The features are trained on, and the same images will be run again in `training` (see micro-batches): batch norms
-  /// take the batch's statistics, and nothing is kept.
+  /// The same images will run again in `training`: batch norms take the batch's statistics, and nothing is kept.
   case noGrad
-  /// The features are trained on: batch norms take the batch's statistics and keep them for `moveStatistics`, and all
-  /// that backward needs is kept.
+  /// Batch norms take the batch's statistics and keep them for `moveStatistics`, and all that backward needs is kept.
   case training
 
   /// True if a backward can follow.
@@ -61,36 +54,58 @@ public enum ForwardMode: Sendable {
 /// A tower that computes the features of images: a vision transformer or a ResNet.
 public protocol VisionTower<S>: AnyObject {
   associatedtype S: Scalar
-
-  /// The tower's stages, with the ranges of their parameters.
   var stages: TowerStages { get }
-
   /// Computes raw features [b, e] of normalised images [b, 3, size, size]; they stay until the next forward. `observe`
   /// is called with the output of each layer and its name.
-  func forward(
-    _ images: Tensor<S>, mode: ForwardMode, observe: ((_ name: String, _ output: Tensor<S>) -> Void)?
-  ) -> Tensor<S>
-
+  func forward(_ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)?) -> Tensor<S>
   /// Adds to the gradients of all parameters, given that of the features [b, e] of the last forward in `training`.
   func backward(_ dfeatures: Tensor<S>)
-
-  /// Makes batch norms whose parameters are all frozen use their running statistics in training too, and leave them as
-  /// they are.
+  /// Makes batch norms whose parameters are all frozen use their running statistics in training too, unchanged.
   func freeze(_ frozen: Frozen)
-
-  /// Makes batch norms use statistics over all ranks. Each rank must then call forward and backward equally often, if
-  /// need be without images.
+  /// Makes batch norms use statistics over all ranks, which must then call forward and backward equally often.
   func synchronize(over ranks: any Ranks<S>)
-
-  /// Moves the running statistics once, towards the statistics of all forwards in `training` since the last move.
-  /// Throws the first error of a collective in these forwards and backwards.
+  /// Moves the running statistics towards those of all forwards in `training` since the last move. Throws the first
+  /// error of a collective in these forwards and backwards.
   func moveStatistics() throws
-
   /// Drops what was kept for `moveStatistics`.
   func dropStatistics()
 }
 
 extension VisionTower {
-  /// Computes raw features [b, e] of normalised images [b, 3, size, size], without observing layers.
+  /// The same without observing layers.
   public func forward(_ images: Tensor<S>, mode: ForwardMode) -> Tensor<S> { forward(images, mode: mode, observe: nil) }
+}
+
+/// The end of a transformer tower: features [b, e] = norm(x[rows]) · projection, of one row of each of b sequences.
+final class TowerHead<S: Scalar> {
+  let norm: LayerNorm<S>
+  /// [w, e].
+  let projection: Parameter<S>
+  private let activations = LayerNorm<S>.Activations()
+  private let (rows, normed, features) = (Buffer<S>(), Buffer<S>(), Buffer<S>())
+  private let (drows, dnormed) = (Buffer<S>(), Buffer<S>())
+  init(_ norm: LayerNorm<S>, _ projection: Parameter<S>) { (self.norm, self.projection) = (norm, projection) }
+
+  /// x [n, w] → [b, e]; `picked` are the rows.
+  func forward(_ x: Tensor<S>, _ picked: [Int]) -> Tensor<S> {
+    let first = rows.tensor(Shape(picked.count, x.columns))
+    gatherRows(x, picked, into: first)
+    let last = normed.tensor(first.shape)
+    norm.forward(first, into: .fp32(last), activations: activations)
+    let out = features.tensor(Shape(picked.count, projection.shape[1]))
+    matmul(last, projection.value, into: out)
+    return out
+  }
+
+  /// Returns the gradient of the picked rows [b, w], and adds to those of the parameters.
+  func backward(_ dfeatures: Tensor<S>) -> Tensor<S> {
+    let shape = Shape(dfeatures.rows, projection.shape[0])
+    let dlast = dnormed.tensor(shape)
+    matmul(dfeatures, projection.value, into: dlast, transposeB: true)
+    matmul(normed.tensor(shape), dfeatures, into: projection.gradient, transposeA: true, beta: 1)
+    let dfirst = drows.tensor(shape)
+    fill(dfirst, 0)
+    norm.backward(dlast, x: rows.tensor(shape), activations: activations, dx: dfirst)
+    return dfirst
+  }
 }

@@ -52,9 +52,9 @@ import Testing
   ) -> Prefetcher<Int, Batch> {
     Prefetcher(
       steps: steps, batches: ring ?? (0..<3).map { _ in Batch(Self.width) }, workers: workers,
-      plan: { step in
+      append: { step, items in
         try planned?(step)
-        return Array(step * Self.width..<(step + 1) * Self.width)
+        items += step * Self.width..<(step + 1) * Self.width
       },
       worker: {
         var last: Int?
@@ -88,7 +88,7 @@ import Testing
   @Test func noStepsAndNoItems() throws {
     #expect(try prefetcher(steps: 3..<3).next() == nil)
     let empty = Prefetcher<Int, Batch>(
-      steps: 0..<2, batches: [Batch(0), Batch(0)], workers: 2, plan: { _ in [] }, worker: { { _, _, _ in } })
+      steps: 0..<2, batches: [Batch(0), Batch(0)], workers: 2, append: { _, _ in }, worker: { { _, _, _ in } })
     #expect(try empty.next() != nil)
     #expect(try empty.next() != nil)
     #expect(try empty.next() == nil)
@@ -145,7 +145,7 @@ import Testing
     let planless = prefetcher(steps: 0..<10, planned: { if $0 == 2 { throw Failure(item: -2) } })
     #expect(throws: Failure(item: -2)) { while let batch = try planless.next() { planless.recycle(batch) } }
     let workless = Prefetcher<Int, Batch>(
-      steps: 0..<10, batches: [Batch(1), Batch(1)], workers: 2, plan: { [$0] },
+      steps: 0..<10, batches: [Batch(1), Batch(1)], workers: 2, append: { $1.append($0) },
       worker: { throw Failure(item: -1) })
     #expect(throws: Failure(item: -1)) { try workless.next() }
   }

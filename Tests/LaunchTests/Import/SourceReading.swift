@@ -5,9 +5,9 @@ import Testing
 extension ImportSource {
   /// Returns all entries, and checks that the source counts them correctly.
   func all() throws -> [ImportEntry] {
-    var reader = try entries()
+    let next = try entries()
     var entries: [ImportEntry] = []
-    while let entry = try reader.next() { entries.append(entry) }
+    while let entry = try next() { entries.append(entry) }
     #expect(entries.count == count)
     return entries
   }

@@ -58,7 +58,7 @@ import Testing
     #expect(history.curves(of: "retrieval").map(\.name) == ["i2t R@5", "i2t R@10"])
     #expect(
       history.checkpoints.map(\.writtenSeconds) == [2] && history.checkpoints[0].folder == "step-00000005"
-        && history.notes.map(\.text) == ["look"])
+        && history.notes.map(\.note) == ["look"])
     #expect(history.outcome?.memory.measured == 2e6 && history.plannedSteps == 10 && history.seconds == 120)
   }
 

@@ -11,9 +11,7 @@ import Testing
   @Test(arguments: [(1, 1, 1), (5, 3, 2), (7, 1, 3), (2, 4, 1)])
   func linear(n: Int, inputs: Int, outputs: Int) {
     let store = ParameterStore<Double>()
-    let layer = Linear(
-      weight: store.declare("weight", Shape(outputs, inputs), .zeros),
-      bias: store.declare("bias", Shape(outputs), .zeros))
+    let layer = Linear(store, prefix: "", from: inputs, to: outputs, (.zeros, .zeros))
     store.allocate(gradients: true)
     store.shake()
     let (x, dx) = (Tensor<Double>.random(Shape(n, inputs), "x"), Tensor<Double>(Shape(n, inputs)))
@@ -43,7 +41,7 @@ import Testing
     let activations = LayerNorm<Double>.Activations()
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx)]).run {
       let y = Tensor<Double>(x.shape)
-      layer.forward(x, into: y, activations: activations)
+      layer.forward(x, into: .fp32(y), activations: activations)
       return y.array
     } backward: { weights in
       layer.backward(Tensor(x.shape, weights), x: x, activations: activations, dx: dx)
@@ -59,7 +57,7 @@ import Testing
     store.shake()
     let (x, y, dx) = (Tensor(Shape(2, 1), [3.0, -8]), Tensor<Double>(Shape(2, 1)), Tensor<Double>(Shape(2, 1)))
     let activations = LayerNorm<Double>.Activations()
-    layer.forward(x, into: y, activations: activations)
+    layer.forward(x, into: .fp32(y), activations: activations)
     #expect(y.array == [layer.bias.value[0], layer.bias.value[0]])
     layer.backward(Tensor(Shape(2, 1), [1, 2]), x: x, activations: activations, dx: dx)
     #expect(dx.array == [0, 0] && layer.weight.gradient[0] == 0 && layer.bias.gradient[0] == 3)
@@ -131,7 +129,7 @@ import Testing
     let config = TransformerConfig(
       width: width, blocks: BlockSizes(layers: 1, width: width, heads: heads, hidden: width + 2),
       survivors: Survivors<Double>(), causal: causal, activation: causal ? .quickGELU : .gelu,
-      initial: .init(inProjection: .zeros, outProjection: .zeros, expand: .zeros, contract: .zeros),
+      initial: (inProjection: .zeros, outProjection: .zeros, expand: .zeros, contract: .zeros),
       precision: .fp32)
     let block = ResidualAttentionBlock(store, name: "block", config, index: 0)
     store.allocate(gradients: true)

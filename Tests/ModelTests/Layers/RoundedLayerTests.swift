@@ -24,9 +24,7 @@ import Testing
   @Test(arguments: [(1, 1, 1), (5, 3, 2), (7, 1, 3), (11, 13, 17)])
   func linear(n: Int, inputs: Int, outputs: Int) {
     let store = ParameterStore<Double>()
-    let layer = Linear(
-      weight: store.declare("weight", Shape(outputs, inputs), .zeros),
-      bias: store.declare("bias", Shape(outputs), .zeros))
+    let layer = Linear(store, prefix: "", from: inputs, to: outputs, (.zeros, .zeros))
     store.allocate(gradients: true)
     copy(Self.coarse(Shape(store.count), "values"), into: store.values)
     let (x, dy) = (Self.coarse(Shape(n, inputs), "x"), Self.coarse(Shape(n, outputs), "dy"))
@@ -55,13 +53,11 @@ import Testing
     let dy = Self.coarse(Shape(layer.output(plane).rows, outputs), "dy")
     let results = ComputePrecision.allCases.map { precision in
       fill(store.gradients, 0.25)
-      let workspace = ConvolutionWorkspace<Double>(precision)
       let (y, dx) = (Tensor<Double>(dy.shape), Tensor<Double>(x.shape))
       let input: MatrixOperand<Double> = BFloat16Buffer().operand(x, precision)
-      layer.forward(input, plane, into: .fp32(y), workspace: workspace)
+      layer.forward(input, plane, into: .fp32(y))
       layer.backward(
-        BFloat16Buffer().operand(dy, precision), x: input, plane, dx: kernel.stride == 1 ? .fp32(dx) : nil,
-        workspace: workspace)
+        BFloat16Buffer().operand(dy, precision), x: input, plane, dx: kernel.stride == 1 ? .fp32(dx) : nil)
       return [y.array, dx.array, store.gradients.array]
     }
     #expect(results[0] == results[1])
@@ -70,8 +66,7 @@ import Testing
   /// Backward multiplies by the weights that forward had, whatever they have become since.
   @Test func weightsAreRoundedByForward() {
     let store = ParameterStore<Double>()
-    let layer = Linear(
-      weight: store.declare("weight", Shape(1, 1), .zeros), bias: store.declare("bias", Shape(1), .zeros))
+    let layer = Linear(store, prefix: "", from: 1, to: 1, (.zeros, .zeros))
     store.allocate(gradients: true)
     let (one, y) = (Tensor<Double>(Shape(1, 1), [1]), Tensor<Double>(Shape(1, 1)))
     let input: MatrixOperand<Double> = BFloat16Buffer().operand(one, .bf16)
@@ -89,8 +84,7 @@ import Testing
   /// While values are held, they are rounded at the first reading only; otherwise at every reading.
   @Test func weightsAreRoundedOnceWhileTheyAreHeld() {
     let store = ParameterStore<Double>()
-    let layer = Linear(
-      weight: store.declare("weight", Shape(1, 1), .zeros), bias: store.declare("bias", Shape(1), .zeros))
+    let layer = Linear(store, prefix: "", from: 1, to: 1, (.zeros, .zeros))
     store.allocate(gradients: false)
     let (one, y) = (Tensor<Double>(Shape(1, 1), [1]), Tensor<Double>(Shape(1, 1)))
     func output(of input: MatrixOperand<Double>) -> Double {

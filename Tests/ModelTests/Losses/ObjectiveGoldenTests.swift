@@ -76,8 +76,8 @@ import Testing
     let (values, images, texts) = (try rows("value"), try rows("grad_image"), try rows("grad_text"))
     let slopes = try rows("grad_logit_scale").map { $0[0] }
     let (weights, divergences) = (
-      Modalities(image: try rows("w_image"), text: try rows("w_text")),
-      Modalities(image: try rows("D_image", ofCases: false), text: try rows("D_text", ofCases: false))
+      (image: try rows("w_image"), text: try rows("w_text")),
+      (image: try rows("D_image", ofCases: false), text: try rows("D_text", ofCases: false))
     )
     let divergenceRows = try file.integers("D_row")
     try #require(divergenceRows.count == indices.count && divergenceRows.allSatisfy(divergences.image.indices.contains))

@@ -170,7 +170,7 @@ import Testing
     let options = ObjectiveOptions.only(\.siglip)
     // Two modalities, a product for similarities and one for the gradient, each a multiply-add.
     #expect(options.operations(size) == Double(2 * 2 * 2 * 3 * 7 * 5))
-    #expect(options.operationsOnce(size) == options.operations(size))
+    #expect(options.operations(size, once: true) == options.operations(size))
     #expect(options.numbers(size, others: []) == ObjectiveOptions.only(\.clip).numbers(size, others: []))
   }
 }

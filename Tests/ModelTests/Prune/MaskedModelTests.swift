@@ -160,7 +160,7 @@ import Testing
     let slopes = Tensor<Double>(logAlpha.shape)
     let masked = MaskedModel(learner.model, masks.layout)
     let batch: (images: Tensor<Double>, tokens: TokenBatch) = SmallModels.batch(sizes)
-    func sample() -> Masks.Sample {
+    func sample() -> (values: [Double], slopes: [Double]) {
       masks.logAlpha = logAlpha.array
       return masks.sample(seed: 12, step: 3)
     }

@@ -32,14 +32,12 @@ import Testing
     let (x, dx) = (
       Tensor<Double>.random(Shape(plane.rows, inputs), "x"), Tensor<Double>(Shape(plane.rows, inputs))
     )
-    let workspace = ConvolutionWorkspace<Double>()
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
       let y = Tensor<Double>(Shape(plane.rows, outputs))
-      layer.forward(.fp32(x), plane, into: .fp32(y), workspace: workspace)
+      layer.forward(.fp32(x), plane, into: .fp32(y))
       return y.array
     } backward: { weights in
-      layer.backward(
-        .fp32(Tensor(Shape(plane.rows, outputs), weights)), x: .fp32(x), plane, dx: .fp32(dx), workspace: workspace)
+      layer.backward(.fp32(Tensor(Shape(plane.rows, outputs), weights)), x: .fp32(x), plane, dx: .fp32(dx))
     }
     #expect(report.passed, "\(report)")
   }
@@ -53,13 +51,12 @@ import Testing
     let plane = Plane(images: images, height: height, width: width)
     let x = Tensor<Double>.random(Shape(plane.rows, 3), "x")
     let shape = Shape(layer.output(plane).rows, 2)
-    let workspace = ConvolutionWorkspace<Double>()
     let report = GradientCheck(store.variables).run {
       let y = Tensor<Double>(shape)
-      layer.forward(.fp32(x), plane, into: .fp32(y), workspace: workspace)
+      layer.forward(.fp32(x), plane, into: .fp32(y))
       return y.array
     } backward: { weights in
-      layer.backward(.fp32(Tensor(shape, weights)), x: .fp32(x), plane, dx: nil, workspace: workspace)
+      layer.backward(.fp32(Tensor(shape, weights)), x: .fp32(x), plane, dx: nil)
     }
     #expect(report.passed, "\(report)")
   }
@@ -87,15 +84,14 @@ import Testing
     let shape = Shape(sizes.n, sizes.c)
     let (z, other) = (Tensor<Double>.random(shape, "z", bound: 2), Tensor<Double>.random(shape, "residual"))
     let (dz, dother) = (Tensor<Double>(shape), Tensor<Double>(shape))
-    let (activations, statistics) = (BatchNorm<Double>.Activations(), BatchStatistics<Double>())
+    let activations = BatchNorm<Double>.Activations()
     let y = Tensor<Double>(shape)
     var variables = store.variables + [Variable("z", z, gradient: dz, accumulates: false)]
     if residual { variables.append(Variable("residual", other, gradient: dother, accumulates: false)) }
     let report = GradientCheck(variables, roundings: 64).run {
       layer.forward(
         .fp32(z), adding: residual ? .fp32(other) : nil, relu: relu, into: .fp32(y), mode: .training,
-        activations: activations,
-        statistics: statistics)
+        activations: activations)
       return y.array
     } backward: { weights in
       copy(Tensor(shape, weights), into: dother)
@@ -108,8 +104,7 @@ import Testing
       } else if relu {
         mask = .recomputed
       }
-      layer.backward(
-        .fp32(dother), z: .fp32(z), mask: mask, activations: activations, dz: .fp32(dz), statistics: statistics)
+      layer.backward(.fp32(dother), z: .fp32(z), mask: mask, activations: activations, dz: .fp32(dz))
     }
     #expect(report.passed, "\(report)")
     layer.move()

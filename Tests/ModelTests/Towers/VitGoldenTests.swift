@@ -115,8 +115,8 @@ import Testing
     _ = model.text.forward(batch.tokens, mode: .training, observe: keep)
     // The towers read only one row of each of the last norms; here all rows are normed.
     let last = (model.config.vision.layers - 1, model.config.text.layers - 1)
-    seen["visual.ln_post"] = normed(seen["visual.transformer.resblocks.\(last.0)"], visual.normAfter)
-    seen["ln_final"] = normed(seen["transformer.resblocks.\(last.1)"], model.text.norm)
+    seen["visual.ln_post"] = normed(seen["visual.transformer.resblocks.\(last.0)"], visual.head.norm)
+    seen["ln_final"] = normed(seen["transformer.resblocks.\(last.1)"], model.text.head.norm)
     seen["visual.conv1"] = convolution(batch.images, visual.convolution.value)
     return seen
   }
@@ -124,7 +124,7 @@ import Testing
   private func normed(_ x: Tensor<Double>?, _ norm: LayerNorm<Double>) -> Tensor<Double>? {
     guard let x else { return nil }
     let y = Tensor<Double>(x.shape)
-    norm.forward(x, into: y, activations: LayerNorm.Activations())
+    norm.forward(x, into: .fp32(y), activations: LayerNorm.Activations())
     return y
   }
 

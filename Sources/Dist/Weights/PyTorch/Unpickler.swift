@@ -4,42 +4,66 @@
 /// instructions that torch.save writes for weights and the names that tensors need, and refuses all others, so that no
 /// file can do more than describe tensors.
 struct Unpickler {
-  struct Problem: Error { let reason: String }
+  struct Problem: Error {
+    let reason: String
+    init(_ reason: String) { self.reason = reason }
+  }
 
   /// The result of the pickle.
   private(set) var root = PickleValue.none
   /// The lists and tuples, by node number.
-  private(set) var sequences: [[PickleValue]] = []
+  private var sequences: [[PickleValue]] = []
   /// The dictionaries, by node number, with their keys in order.
-  private(set) var dictionaries: [[(key: PickleValue, value: PickleValue)]] = []
-  private(set) var tensors: [PickleTensor] = []
-  private var storages: [PickleStorage] = []
+  private var dictionaries: [[(key: PickleValue, value: PickleValue)]] = []
 
   private let bytes: [UInt8]
   private var at = 0
   private var stack: [PickleValue] = []
   /// The height of the stack at each mark.
   private var marks: [Int] = []
-  private var memo: [Int: PickleValue] = [:]
+  private var memo: [UInt64: PickleValue] = [:]
 
   init(_ bytes: [UInt8]) throws(Problem) {
     self.bytes = bytes
-    guard try byte() == 0x80, try byte() == 2 else {
-      throw Problem(
-        reason: "it is not a pickle of protocol 2; save the weights with the default pickle_protocol of torch.save")
+    guard try little(1) == 0x80, try little(1) == 2 else {
+      throw Problem("it is not a pickle of protocol 2; save the weights with the default pickle_protocol of torch.save")
     }
     while true {
       let place = at
-      let code = try byte()
+      let code = UInt8(try little(1))
       if code == UInt8(ascii: ".") { break }
-      do throws(Problem) {
-        try perform(code)
-      } catch { throw Problem(reason: "at byte \(place): \(error.reason)") }
+      do throws(Problem) { try perform(code) } catch { throw Problem("at byte \(place): \(error.reason)") }
     }
     root = try pop()
   }
 
-  // MARK: - Instructions
+  /// Returns the tensors of the state dict, which is the result of the pickle or its value under `state_dict`.
+  func stateDict() throws(Problem) -> [(name: String, tensor: PickleTensor)] {
+    guard case .dictionary(let top) = root else { throw Problem("it holds \(root.kind), expected a state dict") }
+    var node = top
+    for (key, value) in dictionaries[top] {
+      guard case .string("state_dict") = key else { continue }
+      guard case .dictionary(let inner) = value else {
+        throw Problem("state_dict is \(value.kind), expected a dictionary")
+      }
+      node = inner
+    }
+    var found: [(name: String, tensor: PickleTensor)] = []
+    var names: Set<String> = []
+    for (key, value) in dictionaries[node] {
+      guard case .string(let name) = key else { throw Problem("a key of the state dict is \(key.kind)") }
+      guard case .tensor(let tensor) = value else {
+        throw Problem(
+          "\(name) is \(value.kind), expected a tensor; a state dict may be the whole file or stand under state_dict")
+      }
+      guard names.insert(name).inserted else { throw Problem("the state dict has \(name) twice") }
+      found.append((name, tensor))
+    }
+    guard !found.isEmpty else { throw Problem("its state dict is empty") }
+    let prefix = "module."
+    guard found.allSatisfy({ $0.name.hasPrefix(prefix) }) else { return found }
+    return found.map { (String($0.name.dropFirst(prefix.count)), $0.tensor) }
+  }
 
   private mutating func perform(_ code: UInt8) throws(Problem) {
     switch Unicode.Scalar(code) {
@@ -52,61 +76,55 @@ struct Unpickler {
     case "\u{8A}": stack.append(.integer(try longInteger()))
     case "G": stack.append(.number(Double(bitPattern: try little(8).byteSwapped)))
     case "X": stack.append(.string(try text(count: Int(try little(4)))))
-    case "q": try remember(Int(try little(1)))
-    case "r": try remember(Int(try little(4)))
-    case "h": try recall(Int(try little(1)))
-    case "j": try recall(Int(try little(4)))
+    case "q", "r":
+      let key = try little(code == UInt8(ascii: "q") ? 1 : 4)
+      guard let value = stack.last else { throw Problem("the stack is empty") }
+      memo[key] = value
+    case "h", "j":
+      let key = try little(code == UInt8(ascii: "h") ? 1 : 4)
+      guard let value = memo[key] else { throw Problem("the memo has no entry \(key)") }
+      stack.append(value)
     case "(": marks.append(stack.count)
     case "}": stack.append(newDictionary())
     case "]": stack.append(.list(newSequence([])))
     case ")": stack.append(.tuple(newSequence([])))
-    case "\u{85}": try makeTuple(1)
-    case "\u{86}": try makeTuple(2)
-    case "\u{87}": try makeTuple(3)
-    case "t":
-      let items = try popToMark()
-      stack.append(.tuple(newSequence(items)))
-    case "a":
-      let item = try pop()
-      try append([item])
+    case "\u{85}"..."\u{87}": stack.append(.tuple(newSequence(try pop(Int(code) - 0x84))))
+    case "t": stack.append(.tuple(newSequence(try popToMark())))
+    case "a": try append([try pop()])
     case "e": try append(try popToMark())
-    case "s":
-      let value = try pop()
-      try set([try pop(), value])
+    case "s": try set(try pop(2))
     case "u": try set(try popToMark())
     case "c": try global()
     case "Q": try persistentID()
     case "R": try reduce()
-    case "b": try build()
+    case "b":
+      // In the attributes of a state dict torch.save stores the modules' versions, which are dropped.
+      _ = try pop()
+      guard case .dictionary? = stack.last else { throw Problem("attributes are set on a value that has none") }
     default:
-      throw Problem(
-        reason: "torch.save writes no instruction 0x\(String(code, radix: 16, uppercase: true)) for weights")
+      throw Problem("torch.save writes no instruction 0x\(String(code, radix: 16, uppercase: true)) for weights")
     }
   }
 
   private mutating func append(_ items: [PickleValue]) throws(Problem) {
-    guard case .list(let node)? = stack.last else {
-      throw Problem(reason: "an item is appended to a value that is not a list")
-    }
+    guard case .list(let node)? = stack.last else { throw Problem("an item is appended to a value that is not a list") }
     sequences[node] += items
   }
 
   private mutating func set(_ items: [PickleValue]) throws(Problem) {
     guard case .dictionary(let node)? = stack.last else {
-      throw Problem(reason: "a key is set in a value that is not a dictionary")
+      throw Problem("a key is set in a value that is not a dictionary")
     }
-    guard items.count.isMultiple(of: 2) else { throw Problem(reason: "a key has no value") }
-    for index in stride(from: 0, to: items.count, by: 2) {
-      dictionaries[node].append((items[index], items[index + 1]))
-    }
+    guard items.count.isMultiple(of: 2) else { throw Problem("a key has no value") }
+    for index in stride(from: 0, to: items.count, by: 2) { dictionaries[node].append((items[index], items[index + 1])) }
   }
 
   private mutating func global() throws(Problem) {
     let (module, name) = (try line(), try line())
     guard let global = PickleGlobal(module: module, name: name) else {
       throw Problem(
-        reason: "it asks for \(module).\(name), but only tensors can be read; in Python, if you trust the file, save "
-          + "the weights alone: torch.save(torch.load(FILE, weights_only=False)[\"state_dict\"], NEW)")
+        "it asks for \(module).\(name), but only tensors can be read; in Python, if you trust the file, save the "
+          + "weights alone: torch.save(torch.load(FILE, weights_only=False)[\"state_dict\"], NEW)")
     }
     stack.append(.global(global))
   }
@@ -116,27 +134,26 @@ struct Unpickler {
     guard case .tuple(let node) = try pop(), case let parts = sequences[node], parts.count == 5,
       case .string("storage") = parts[0], case .global(.storage(let type)) = parts[1], case .string(let key) = parts[2],
       case .string = parts[3], case .integer(let count) = parts[4]
-    else { throw Problem(reason: "a persistent ID does not name a storage") }
+    else { throw Problem("a persistent ID does not name a storage") }
     guard count >= 0, !key.isEmpty, key.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else {
-      throw Problem(reason: "a storage is named \"\(key)\" and has \(count) numbers; its name must consist of digits")
+      throw Problem("a storage is named \"\(key)\" and has \(count) numbers; its name must consist of digits")
     }
-    storages.append(PickleStorage(type: type, key: key, count: count))
-    stack.append(.storage(storages.count - 1))
+    stack.append(.storage(PickleStorage(type: type, key: key, count: count)))
   }
 
   private mutating func reduce() throws(Problem) {
-    guard case .tuple(let node) = try pop() else { throw Problem(reason: "a call has no tuple of arguments") }
+    guard case .tuple(let node) = try pop() else { throw Problem("a call has no tuple of arguments") }
     let arguments = sequences[node]
-    guard case .global(let function) = try pop() else { throw Problem(reason: "a call names no function") }
+    guard case .global(let function) = try pop() else { throw Problem("a call names no function") }
     switch function {
     case .orderedDictionary:
-      guard arguments.isEmpty else { throw Problem(reason: "an OrderedDict is created with arguments") }
+      guard arguments.isEmpty else { throw Problem("an OrderedDict is created with arguments") }
       stack.append(newDictionary())
     case .rebuildTensor: try rebuildTensor(arguments)
     case .rebuildParameter:
-      guard case .tensor? = arguments.first else { throw Problem(reason: "a parameter is created without a tensor") }
+      guard case .tensor? = arguments.first else { throw Problem("a parameter is created without a tensor") }
       stack.append(arguments[0])
-    case .storage: throw Problem(reason: "a storage is called like a function")
+    case .storage: throw Problem("a storage is called like a function")
     }
   }
 
@@ -144,16 +161,14 @@ struct Unpickler {
   private mutating func rebuildTensor(_ arguments: [PickleValue]) throws(Problem) {
     guard arguments.count >= 4, case .storage(let storage) = arguments[0], case .integer(let offset) = arguments[1],
       let shape = integers(arguments[2]), let strides = integers(arguments[3])
-    else { throw Problem(reason: "a tensor is not created from a storage, an offset, sizes and strides") }
+    else { throw Problem("a tensor is not created from a storage, an offset, sizes and strides") }
     guard offset >= 0, shape.count == strides.count, (shape + strides).allSatisfy({ $0 >= 0 }) else {
-      throw Problem(reason: "a tensor has the offset \(offset), sizes \(shape) and strides \(strides)")
+      throw Problem("a tensor has the offset \(offset), sizes \(shape) and strides \(strides)")
     }
-    tensors.append(PickleTensor(storage: storages[storage], offset: offset, shape: shape, strides: strides))
-    stack.append(.tensor(tensors.count - 1))
+    stack.append(.tensor(PickleTensor(storage: storage, offset: offset, shape: shape, strides: strides)))
   }
 
-  /// Returns sizes or strides. At most 64 are allowed, because a long tuple that is used many times would fill the
-  /// memory.
+  /// Returns sizes or strides, at most 64: a long tuple that is used many times would fill the memory.
   private func integers(_ value: PickleValue) -> [Int]? {
     guard case .tuple(let node) = value, sequences[node].count <= 64 else { return nil }
     var numbers: [Int] = []
@@ -163,14 +178,6 @@ struct Unpickler {
     }
     return numbers
   }
-
-  /// Drops the attributes of an object. In those of a state dict torch.save stores the modules' versions.
-  private mutating func build() throws(Problem) {
-    _ = try pop()
-    guard case .dictionary? = stack.last else { throw Problem(reason: "attributes are set on a value that has none") }
-  }
-
-  // MARK: - The machine
 
   private mutating func newDictionary() -> PickleValue {
     dictionaries.append([])
@@ -182,68 +189,48 @@ struct Unpickler {
     return sequences.count - 1
   }
 
-  private mutating func makeTuple(_ count: Int) throws(Problem) {
-    var items: [PickleValue] = []
-    for _ in 0..<count { items.insert(try pop(), at: 0) }
-    stack.append(.tuple(newSequence(items)))
-  }
+  private mutating func pop() throws(Problem) -> PickleValue { try pop(1)[0] }
 
-  private mutating func pop() throws(Problem) -> PickleValue {
-    guard stack.count > (marks.last ?? 0), let value = stack.popLast() else {
-      throw Problem(reason: "the stack is empty")
-    }
-    return value
+  /// Removes `count` values from the stack, and returns them from the lowest to the top.
+  private mutating func pop(_ count: Int) throws(Problem) -> [PickleValue] {
+    guard stack.count - count >= marks.last ?? 0 else { throw Problem("the stack is empty") }
+    defer { stack.removeLast(count) }
+    return Array(stack.suffix(count))
   }
 
   private mutating func popToMark() throws(Problem) -> [PickleValue] {
-    guard let mark = marks.popLast() else { throw Problem(reason: "the stack has no mark") }
-    let items = Array(stack[mark...])
-    stack.removeSubrange(mark...)
-    return items
+    guard let mark = marks.popLast() else { throw Problem("the stack has no mark") }
+    return try pop(stack.count - mark)
   }
 
-  private mutating func remember(_ key: Int) throws(Problem) {
-    guard let value = stack.last else { throw Problem(reason: "the stack is empty") }
-    memo[key] = value
-  }
-
-  private mutating func recall(_ key: Int) throws(Problem) {
-    guard let value = memo[key] else { throw Problem(reason: "the memo has no entry \(key)") }
-    stack.append(value)
-  }
-
-  // MARK: - Bytes
-
-  private mutating func byte() throws(Problem) -> UInt8 { UInt8(try little(1)) }
-
-  private mutating func little(_ count: Int) throws(Problem) -> UInt64 {
-    guard bytes.count - at >= count else { throw Problem(reason: "it ends too early, at byte \(bytes.count)") }
+  /// Moves past `count` bytes, and returns where they begin.
+  private mutating func skip(_ count: Int) throws(Problem) -> Int {
+    guard bytes.count - at >= count else { throw Problem("it ends too early, at byte \(bytes.count)") }
     defer { at += count }
-    return bytes.little(count, at: at)
+    return at
   }
+
+  private mutating func little(_ count: Int) throws(Problem) -> UInt64 { bytes.little(count, at: try skip(count)) }
 
   /// Reads an integer of up to eight bytes in two's complement.
   private mutating func longInteger() throws(Problem) -> Int {
-    let count = Int(try byte())
-    guard count <= 8 else { throw Problem(reason: "an integer has \(count) bytes; at most 8 are allowed") }
+    let count = Int(try little(1))
+    guard count <= 8 else { throw Problem("an integer has \(count) bytes; at most 8 are allowed") }
     guard count > 0 else { return 0 }
     let unused = 64 - 8 * count
     return Int(Int64(bitPattern: try little(count) << UInt64(unused)) >> Int64(unused))
   }
 
   private mutating func text(count: Int) throws(Problem) -> String {
-    guard bytes.count - at >= count else { throw Problem(reason: "it ends too early, at byte \(bytes.count)") }
-    defer { at += count }
-    guard let text = String(validating: bytes[at..<at + count], as: UTF8.self) else {
-      throw Problem(reason: "a string is not UTF-8")
-    }
-    return text
+    let start = try skip(count)
+    if let text = String(validating: bytes[start..<at], as: UTF8.self) { return text }
+    throw Problem("a string is not UTF-8")
   }
 
   /// Reads the text up to the end of the line.
   private mutating func line() throws(Problem) -> String {
     guard let end = bytes[at...].firstIndex(of: UInt8(ascii: "\n")) else {
-      throw Problem(reason: "it ends too early, at byte \(bytes.count)")
+      throw Problem("it ends too early, at byte \(bytes.count)")
     }
     let text = try text(count: end - at)
     at = end + 1
@@ -251,12 +238,8 @@ struct Unpickler {
   }
 }
 
-// MARK: - Values
-
 /// A value that the unpickler can build: a plain value, a container, or a tensor whose numbers are yet to be read.
-///
-/// A container is the number of a node in the unpickler's lists, so that values of any depth, or values that contain
-/// themselves, need no recursion.
+/// Containers are numbers of nodes, so that values of any depth, or that contain themselves, need no recursion.
 enum PickleValue {
   case none
   case bool(Bool)
@@ -267,8 +250,8 @@ enum PickleValue {
   case tuple(Int)
   case dictionary(Int)
   case global(PickleGlobal)
-  case storage(Int)
-  case tensor(Int)
+  indirect case storage(PickleStorage)
+  indirect case tensor(PickleTensor)
 
   /// The kind of the value with its article, for messages.
   var kind: String {
@@ -289,10 +272,8 @@ enum PickleValue {
 }
 
 /// The Python names that a pickle of weights may use.
-enum PickleGlobal: Hashable {
-  case orderedDictionary
-  case rebuildTensor
-  case rebuildParameter
+enum PickleGlobal {
+  case orderedDictionary, rebuildTensor, rebuildParameter
   case storage(SafetensorsType)
 
   init?(module: String, name: String) {
@@ -315,7 +296,7 @@ enum PickleGlobal: Hashable {
 }
 
 /// An entry of the archive with numbers, of which tensors are views.
-struct PickleStorage: Equatable {
+struct PickleStorage {
   let type: SafetensorsType
   /// The entry's name in the folder of data.
   let key: String
@@ -323,7 +304,7 @@ struct PickleStorage: Equatable {
 }
 
 /// A view of a storage. Offset and strides count numbers, not bytes.
-struct PickleTensor: Equatable {
+struct PickleTensor {
   let storage: PickleStorage
   let offset: Int
   let shape: [Int]

@@ -6,89 +6,56 @@ public enum Activation: String, Sendable, Codable {
   case quickGELU = "quick_gelu"
 }
 
-/// y = f(h + bias) for h, y [n, w] of one precision and a bias [w]; on return h holds f'(h + bias), which is all that
-/// backward needs.
-///
-/// One pass replaces three: the bias is added here and not by the preceding product, and value and derivative share
-/// their exponential.
-public func biasActivation<S: Scalar>(
-  _ h: MatrixOperand<S>, bias: Tensor<S>, _ activation: Activation, into y: MatrixOperand<S>
-) {
-  activate(h, bias: bias, activation, into: y, differentiating: true)
-}
-
-/// y = f(h + bias), the same bits that `biasActivation` writes; h is left as it is.
-public func activate<S: Scalar>(
-  _ h: MatrixOperand<S>, bias: Tensor<S>, _ activation: Activation, into y: MatrixOperand<S>
-) {
-  activate(h, bias: bias, activation, into: y, differentiating: false)
-}
-
+/// y = f(h + bias) for h, y [n, w] of one precision and a bias [w]; with `differentiating`, which changes no bit of y,
+/// h then holds f'(h + bias), which is all that backward needs. One pass replaces three: the bias is added here and not
+/// by the preceding product, and value and derivative share their exponential.
 @specialized(where S == Float) @specialized(where S == Double)
-private func activate<S: Scalar>(
-  _ h: MatrixOperand<S>, bias: Tensor<S>, _ activation: Activation, into y: MatrixOperand<S>, differentiating: Bool
+public func biasActivation<S: Scalar>(
+  _ h: MatrixOperand<S>, bias: Tensor<S>, _ activation: Activation, into y: MatrixOperand<S>,
+  differentiating: Bool = true
 ) {
-  precondition(
-    bias.count == h.columns && y.shape.count == h.shape.count, "activation of \(h.shape) into \(y.shape)")
-  let (n, w, b) = (h.rows, h.columns, bias.pointer)
-  switch (activation, h, y) {
-  case (.gelu, .fp32(let h), .fp32(let y)):
-    gelu(FP32Elements(h), rows: n, columns: w, b, into: FP32Elements(y), differentiating)
-  case (.gelu, .bf16(let h), .bf16(let y)):
-    gelu(BFloat16Elements(h), rows: n, columns: w, b, into: BFloat16Elements(y), differentiating)
-  case (.quickGELU, .fp32(let h), .fp32(let y)):
-    quickGELU(FP32Elements(h), rows: n, columns: w, b, into: FP32Elements(y), differentiating)
-  case (.quickGELU, .bf16(let h), .bf16(let y)):
-    quickGELU(BFloat16Elements(h), rows: n, columns: w, b, into: BFloat16Elements(y), differentiating)
-  default: preconditionFailure("an fp32 and a bf16 matrix: \(h.shape), \(y.shape)")
+  precondition(bias.count == h.columns && y.shape.count == h.shape.count, "activation of \(h.shape) into \(y.shape)")
+  let n = h.rows
+  switch (activation, h) {
+  case (.gelu, .fp32): activate(GELU.self, FP32Elements(h), n, bias, into: FP32Elements(y), differentiating)
+  case (.gelu, .bf16): activate(GELU.self, BFloat16Elements(h), n, bias, into: BFloat16Elements(y), differentiating)
+  case (.quickGELU, .fp32): activate(QuickGELU.self, FP32Elements(h), n, bias, into: FP32Elements(y), differentiating)
+  case (.quickGELU, .bf16):
+    activate(QuickGELU.self, BFloat16Elements(h), n, bias, into: BFloat16Elements(y), differentiating)
+  }
+}
+
+/// Computes f(x) and f'(x).
+private protocol ActivationFunction {
+  static func values<S: Scalar>(_ x: S) -> (value: S, derivative: S)
+}
+
+private enum GELU: ActivationFunction {
+  @inline(__always) static func values<S: Scalar>(_ x: S) -> (value: S, derivative: S) {
+    let (cumulative, density) = S.gaussian(x)
+    return (x * cumulative, cumulative.addingProduct(x, density))
+  }
+}
+
+private enum QuickGELU: ActivationFunction {
+  @inline(__always) static func values<S: Scalar>(_ x: S) -> (value: S, derivative: S) {
+    let slope = S(1.702)
+    let sigmoid = 1 / (1 + S.exponential(-slope * x))
+    return (x * sigmoid, sigmoid * (1 + slope * x * (1 - sigmoid)))
   }
 }
 
 @inline(__always)
-private func gelu<E: Elements>(
-  _ h: E, rows n: Int, columns w: Int, _ b: UnsafeMutablePointer<E.Number>, into y: E, _ differentiating: Bool
+private func activate<E: Elements, Function: ActivationFunction>(
+  _: Function.Type, _ h: E, _ n: Int, _ bias: Tensor<E.Number>, into y: E, _ differentiating: Bool
 ) {
-  Threads.split(n, grain: 16) { _, rows in
-    for i in rows {
-      let (source, target) = (h.advanced(by: i * w), y.advanced(by: i * w))
-      if differentiating {
-        for j in 0..<w {
-          let x = source[j] + b[j]
-          let (cumulative, density) = E.Number.gaussian(x)
-          target[j] = x * cumulative
-          source[j] = cumulative.addingProduct(x, density)
-        }
-      } else {
-        for j in 0..<w {
-          let x = source[j] + b[j]
-          target[j] = x * E.Number.gaussian(x).cumulative
-        }
-      }
-    }
-  }
-}
-
-@inline(__always)
-private func quickGELU<E: Elements>(
-  _ h: E, rows n: Int, columns w: Int, _ b: UnsafeMutablePointer<E.Number>, into y: E, _ differentiating: Bool
-) {
-  let slope = E.Number(1.702)
-  Threads.split(n, grain: 16) { _, rows in
-    for i in rows {
-      let (source, target) = (h.advanced(by: i * w), y.advanced(by: i * w))
-      if differentiating {
-        for j in 0..<w {
-          let x = source[j] + b[j]
-          let sigmoid = 1 / (1 + E.Number.exponential(-slope * x))
-          target[j] = x * sigmoid
-          source[j] = sigmoid * (1 + slope * x * (1 - sigmoid))
-        }
-      } else {
-        for j in 0..<w {
-          let x = source[j] + b[j]
-          target[j] = x * (1 / (1 + E.Number.exponential(-slope * x)))
-        }
-      }
+  let (w, b) = (bias.count, bias.pointer)
+  Threads.forEach(n, grain: 16) { i in
+    let (source, target) = (h.advanced(by: i * w), y.advanced(by: i * w))
+    if differentiating {
+      for j in 0..<w { (target[j], source[j]) = Function.values(source[j] + b[j]) }
+    } else {
+      for j in 0..<w { target[j] = Function.values(source[j] + b[j]).value }
     }
   }
 }
@@ -96,21 +63,18 @@ private func quickGELU<E: Elements>(
 /// dy ← dy · derivative, in place, and dbias += Σ_i dy[i, :], for dy, derivative [n, w] of one precision and dbias [w].
 @specialized(where S == Float) @specialized(where S == Double)
 public func biasActivationBackward<S: Scalar>(_ dy: MatrixOperand<S>, derivative: MatrixOperand<S>, dbias: Tensor<S>) {
-  let (n, w, sums) = (dy.rows, dy.columns, dbias.pointer)
   precondition(
-    derivative.shape.count == dy.shape.count && dbias.count == w, "\(dy.shape), \(derivative.shape), \(dbias.shape)")
-  switch (dy, derivative) {
-  case (.fp32(let dy), .fp32(let f)): timesDerivative(FP32Elements(dy), FP32Elements(f), rows: n, columns: w, sums)
-  case (.bf16(let dy), .bf16(let f)):
-    timesDerivative(BFloat16Elements(dy), BFloat16Elements(f), rows: n, columns: w, sums)
-  default: preconditionFailure("an fp32 and a bf16 matrix: \(dy.shape), \(derivative.shape)")
+    derivative.shape.count == dy.shape.count && dbias.count == dy.columns,
+    "\(dy.shape), \(derivative.shape), \(dbias.shape)")
+  switch dy {
+  case .fp32: timesDerivative(FP32Elements(dy), FP32Elements(derivative), dy.rows, dbias)
+  case .bf16: timesDerivative(BFloat16Elements(dy), BFloat16Elements(derivative), dy.rows, dbias)
   }
 }
 
 @inline(__always)
-private func timesDerivative<E: Elements>(
-  _ dy: E, _ derivative: E, rows n: Int, columns w: Int, _ sums: UnsafeMutablePointer<E.Number>
-) {
+private func timesDerivative<E: Elements>(_ dy: E, _ derivative: E, _ n: Int, _ dbias: Tensor<E.Number>) {
+  let (w, sums) = (dbias.count, dbias.pointer)
   Threads.split(w, grain: 64) { _, columns in
     for i in 0..<n {
       let (row, slope) = (dy.advanced(by: i * w), derivative.advanced(by: i * w))

@@ -1,17 +1,11 @@
 internal import RealModule
 
-// n rows of all sequences together, w = heads · d columns; L is the length of one sequence.
+// n rows of all sequences together, w = heads · d columns.
 
 /// Scratch for the scores and probabilities of one head and sequence at a time, for each thread.
-public final class AttentionTiles<S: Scalar> {
-  fileprivate let fp32 = Buffer<S>()
-  fileprivate let bf16 = BFloat16Buffer()
+public typealias AttentionTiles = MatrixOperandBuffer
 
-  public init() {}
-}
-
-/// The pattern of attention: rows of a sequence attend to each other in `heads` heads of equal width, or each row only
-/// to itself and the rows before it if `isCausal`.
+/// Rows of a sequence attend to each other in `heads` heads, or only to themselves and earlier rows if `isCausal`.
 public struct AttentionPattern: Sendable {
   let sequences: Sequences
   let heads: Int
@@ -24,66 +18,47 @@ public struct AttentionPattern: Sendable {
 
 /// o = softmax(Q Kᵀ / √d) V for every sequence and head (Vaswani et al.: Attention Is All You Need, 2017).
 ///
-/// qkv [n, 3w] has the rows [Q | K | V]; o [n, w] and the probabilities have its precision. No probability is kept:
-/// backward needs only `logSumExp` [heads, n], the logarithm of each row's sum of exponentials, and computes the rest
-/// again from qkv, tile by tile.
+/// qkv [n, 3w] has the rows [Q | K | V]; o [n, w] has its precision. No probability is kept: backward needs only
+/// `logSumExp` [heads, n], the logarithm of each row's sum of exponentials, and computes the rest again, tile by tile.
 @specialized(where S == Float) @specialized(where S == Double)
 public func attention<S: Scalar>(
   _ qkv: MatrixOperand<S>, _ pattern: AttentionPattern, into o: MatrixOperand<S>, logSumExp: Tensor<S>,
   tiles: AttentionTiles<S>
 ) {
-  let (n, w) = (o.rows, o.columns)
-  let (sequences, heads) = (pattern.sequences, pattern.heads)
+  let (n, w, heads) = (o.rows, o.columns, pattern.heads)
   precondition(
-    qkv.rows == n && qkv.columns == 3 * w && w % heads == 0 && sequences.total == n && logSumExp.count == heads * n,
-    "attention of \(qkv.shape) with \(heads) heads into \(o.shape)")
-  let tile = sequences.longest * sequences.longest
-  let room = Shape(Threads.parts(sequences.count * heads, grain: 1), tile)
-  let scores = tiles.fp32.tensor(room).pointer
-  let units = AttentionUnits(
-    pattern: pattern, n: n, w: w, tile: tile, logSumExp: logSumExp.pointer, scores: scores)
+    qkv.rows == n && qkv.columns == 3 * w && w % heads == 0 && pattern.sequences.total == n
+      && logSumExp.count == heads * n, "attention of \(qkv.shape) with \(heads) heads into \(o.shape)")
+  let units = AttentionUnits(pattern, o.shape, logSumExp, tiles, each: 1)
   Profile.measure(\.attention) {
-    switch (qkv, o) {
-    case (.fp32(let qkv), .fp32(let o)):
-      // Probabilities take the place of scores.
-      forward(units, FP32Elements(qkv), FP32Elements(scores), into: FP32Elements(o))
-    case (.bf16(let qkv), .bf16(let o)):
-      forward(units, BFloat16Elements<S>(qkv), BFloat16Elements(tiles.bf16.view(room)), into: BFloat16Elements(o))
-    default: preconditionFailure("an fp32 and a bf16 matrix: \(qkv.shape), \(o.shape)")
+    switch qkv {
+    case .fp32: forward(units, FP32Elements(qkv), FP32Elements(units.scores), into: FP32Elements(o))
+    case .bf16: forward(units, BFloat16Elements(qkv), units.rounded(in: tiles), into: BFloat16Elements(o))
     }
   }
 }
 
-/// Writes dqkv [n, 3w] (and does not add, because every element has one source), given dO [n, w] and what `attention`
-/// read and wrote, all in one precision.
-///
+/// Writes dqkv [n, 3w] (every element has one source), given dO [n, w] and what `attention` read and wrote.
 /// With P the probabilities, dP = dO Vᵀ and D_i = ⟨dO_i, O_i⟩: dV = Pᵀ dO; dS = P (dP − D) / √d; dQ = dS K; dK = dSᵀ Q.
 @specialized(where S == Float) @specialized(where S == Double)
 public func attentionBackward<S: Scalar>(
   _ dO: MatrixOperand<S>, o: MatrixOperand<S>, qkv: MatrixOperand<S>, _ pattern: AttentionPattern,
   logSumExp: Tensor<S>, into dqkv: MatrixOperand<S>, tiles: AttentionTiles<S>
 ) {
-  let (n, w) = (o.rows, o.columns)
-  let sequences = pattern.sequences
   precondition(
-    dO.shape.count == o.shape.count && dqkv.shape.count == qkv.shape.count && qkv.columns == 3 * w
-      && sequences.total == n, "attention backward of \(dO.shape) into \(dqkv.shape)")
-  let tile = sequences.longest * sequences.longest
-  let room = Shape(Threads.parts(sequences.count * pattern.heads, grain: 1), 2 * tile)
-  let scores = tiles.fp32.tensor(room).pointer
-  let units = AttentionUnits(
-    pattern: pattern, n: n, w: w, tile: tile, logSumExp: logSumExp.pointer, scores: scores)
+    dO.shape.count == o.shape.count && dqkv.shape.count == qkv.shape.count && qkv.columns == 3 * o.columns
+      && pattern.sequences.total == o.rows, "attention backward of \(dO.shape) into \(dqkv.shape)")
+  let units = AttentionUnits(pattern, o.shape, logSumExp, tiles, each: 2)
   Profile.measure(\.attention) {
-    switch (dO, o, qkv, dqkv) {
-    case (.fp32(let dO), .fp32(let o), .fp32(let qkv), .fp32(let dqkv)):
+    switch qkv {
+    case .fp32:
       backward(
-        units, FP32Elements(dO), o: FP32Elements(o), qkv: FP32Elements(qkv), FP32Elements(scores),
+        units, FP32Elements(dO), o: FP32Elements(o), qkv: FP32Elements(qkv), FP32Elements(units.scores),
         into: FP32Elements(dqkv))
-    case (.bf16(let dO), .bf16(let o), .bf16(let qkv), .bf16(let dqkv)):
+    case .bf16:
       backward(
-        units, BFloat16Elements<S>(dO), o: BFloat16Elements(o), qkv: BFloat16Elements(qkv),
-        BFloat16Elements(tiles.bf16.view(room)), into: BFloat16Elements(dqkv))
-    default: preconditionFailure("fp32 and bf16 matrices: \(dO.shape), \(o.shape), \(qkv.shape), \(dqkv.shape)")
+        units, BFloat16Elements(dO), o: BFloat16Elements(o), qkv: BFloat16Elements(qkv), units.rounded(in: tiles),
+        into: BFloat16Elements(dqkv))
     }
   }
 }
@@ -95,19 +70,27 @@ private struct AttentionUnits<S: Scalar> {
   let w: Int
   /// The number of scores of the longest sequence.
   let tile: Int
-  let logSumExp: UnsafeMutablePointer<S>
-  /// One tile for each thread in forward, two in backward.
-  let scores: UnsafeMutablePointer<S>
+  let logSumExp: Pointer<S>
+  /// Some tiles for each thread: one in forward, two in backward.
+  let room: Shape
+  let scores: Pointer<S>
+
+  init(_ pattern: AttentionPattern, _ o: Shape, _ logSumExp: Tensor<S>, _ tiles: AttentionTiles<S>, each number: Int) {
+    (self.pattern, n, w, self.logSumExp) = (pattern, o.rows, o.columns, logSumExp.pointer)
+    tile = pattern.sequences.longest * pattern.sequences.longest
+    room = Shape(Threads.parts(pattern.sequences.count * pattern.heads, grain: 1), number * tile)
+    scores = tiles.fp32.tensor(room).pointer
+  }
 
   var count: Int { pattern.sequences.count * pattern.heads }
   var headWidth: Int { w / pattern.heads }
+  func rounded(in tiles: AttentionTiles<S>) -> BFloat16Elements<S> { BFloat16Elements(tiles.bf16.view(room).pointer) }
 }
 
-/// `probabilities` has as many tiles as there are scores, and may be the same memory.
+/// `probabilities` has as many tiles as there are scores, and in fp32 is the same memory.
 @inline(__always)
 private func forward<E: Elements>(_ units: AttentionUnits<E.Number>, _ qkv: E, _ probabilities: E, into o: E) {
-  let (w, d, heads) = (units.w, units.headWidth, units.pattern.heads)
-  let (scores, logSumExp) = (units.scores, units.logSumExp)
+  let (w, d, heads, scores, logSumExp) = (units.w, units.headWidth, units.pattern.heads, units.scores, units.logSumExp)
   let scale = 1 / E.Number.sqrt(E.Number(d))
   Threads.splitProducts(units.count) { part, range in
     let (s, p) = (scores + part * units.tile, probabilities.advanced(by: part * units.tile))
@@ -125,14 +108,12 @@ private func forward<E: Elements>(_ units: AttentionUnits<E.Number>, _ qkv: E, _
         sums[i] = softmaxRow(row, seen: units.pattern.isCausal ? i + 1 : length, of: length, scale: scale)
         p.advanced(by: i * length).take(row, length)
       }
-      E.multiply(
-        GEMM(.nn, m: length, n: d, k: length, lda: length, ldb: 3 * w, ldc: w), p, v,
-        into: o.advanced(by: start * w + head * d))
+      let mixed = o.advanced(by: start * w + head * d)
+      E.multiply(GEMM(.nn, m: length, n: d, k: length, lda: length, ldb: 3 * w, ldc: w), p, v, into: mixed)
     }
   }
 }
 
-/// `probabilities` has as many tiles as there are scores, and may be the same memory.
 @inline(__always)
 private func backward<E: Elements>(
   _ units: AttentionUnits<E.Number>, _ dO: E, o: E, qkv: E, _ probabilities: E, into dqkv: E
@@ -170,10 +151,8 @@ private func backward<E: Elements>(
   }
 }
 
-/// row ← softmax(scale · row) over the first `seen` of `count` elements and 0 in the rest; returns the logarithm of the
-/// sum of exponentials.
-@inline(__always)
-func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, seen: Int, of count: Int, scale: S) -> S {
+/// row ← softmax(scale · row) over the first `seen` of `count` elements, 0 in the rest; returns the log-sum-exp.
+@inline(__always) func softmaxRow<S: Scalar>(_ row: Pointer<S>, seen: Int, of count: Int, scale: S) -> S {
   let largest = S.largest(row, seen) * scale
   var sum: S = 0
   for j in 0..<seen {
@@ -188,21 +167,15 @@ func softmaxRow<S: Scalar>(_ row: UnsafeMutablePointer<S>, seen: Int, of count: 
 }
 
 /// row ← P = exp(scale · row − logSumExp) and gradient ← P (gradient − along) scale over the first `seen` of `count`
-/// elements, and 0 in the rest.
-///
-/// Both change in place: a loop that reads one pointer and writes another, which may be the same, is not vectorised.
+/// elements, 0 in the rest; in place, as a loop that writes another pointer, which may be the same, is not vectorised.
 @inline(__always)
 private func softmaxRowBackward<S: Scalar>(
-  _ row: UnsafeMutablePointer<S>, _ gradient: UnsafeMutablePointer<S>, seen: Int, of count: Int, scale: S,
-  logSumExp: S, along: S
+  _ row: Pointer<S>, _ gradient: Pointer<S>, seen: Int, of count: Int, scale: S, logSumExp: S, along: S
 ) {
   for j in 0..<seen {
     let value = S.exponential(row[j] * scale - logSumExp)
     row[j] = value
     gradient[j] = value * (gradient[j] - along) * scale
   }
-  for j in seen..<count {
-    row[j] = 0
-    gradient[j] = 0
-  }
+  for j in seen..<count { (row[j], gradient[j]) = (0, 0) }
 }

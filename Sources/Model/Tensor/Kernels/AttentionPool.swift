@@ -1,10 +1,8 @@
 internal import RealModule
 
-// b images, t tokens of c channels each, heads of d = c / heads columns.
-//
-// Only the first token has a query, so the keys and values of all tokens need not be computed: q · (K x + k) =
-// (Kᵀ q) · x + q · k, whose last part the softmax cancels, and Σ p (V x + v) = V (Σ p x) + v. That is a fiftieth of the
-// work.
+// b images, t tokens of c channels each, heads of d = c / heads columns. Only the first token has a query, so the keys
+// and values of all tokens need not be computed: q · (K x + k) = (Kᵀ q) · x + q · k, whose last part the softmax
+// cancels, and Σ p (V x + v) = V (Σ p x) + v. That is a fiftieth of the work.
 
 /// The operands of an attention pool in which the first token of each image attends to all of its tokens.
 public struct AttentionPoolOperands<S: Scalar> {
@@ -20,6 +18,21 @@ public struct AttentionPoolOperands<S: Scalar> {
   public init(tokens: Tensor<S>, query: Tensor<S>, key: Tensor<S>, value: Tensor<S>, heads: Int) {
     (self.tokens, self.query, self.key, self.value, self.heads) = (tokens, query, key, value, heads)
   }
+
+  fileprivate var b: Int { query.rows }
+  fileprivate var c: Int { query.columns }
+  fileprivate var t: Int { tokens.rows / b }
+  fileprivate var d: Int { c / heads }
+  /// The columns of a matrix that has c columns for each head.
+  fileprivate var wide: Int { heads * c }
+  /// For one head, [b, d] · [d, c] and the ways back from it; its result has `wide` columns in memory.
+  fileprivate var expand: GEMM { GEMM(.nn, m: b, n: c, k: d, lda: c, ldb: c, ldc: wide) }
+  fileprivate var contract: GEMM { GEMM(.nt, m: b, n: d, k: c, lda: wide, ldb: c, ldc: c) }
+  fileprivate var weight: GEMM { GEMM(.tn, m: d, n: c, k: b, lda: c, ldb: wide, ldc: c) }
+  /// For one image, [heads, c] · [t, c]ᵀ, [heads, t] · [t, c] and [heads, t]ᵀ · [heads, c].
+  fileprivate var scores: GEMM { GEMM(.nt, m: heads, n: t, k: c, lda: c, ldb: c, ldc: t) }
+  fileprivate var mixture: GEMM { GEMM(.nn, m: heads, n: c, k: t, lda: t, ldb: c, ldc: c) }
+  fileprivate var slopes: GEMM { GEMM(.tn, m: t, n: c, k: heads, lda: t, ldb: c, ldc: c) }
 }
 
 /// The gradients of `AttentionPoolOperands` and of the value's bias [c]; the key's bias has none.
@@ -34,37 +47,10 @@ public final class AttentionPoolActivations<S: Scalar> {
   public init() {}
 
   /// Returns Kᵀ q / √d [b, heads · c], the probabilities p [b, heads · t], and Σ p x [b, heads · c].
-  fileprivate func tensors(_ sizes: PoolSizes) -> (reach: Tensor<S>, probabilities: Tensor<S>, mixed: Tensor<S>) {
-    let wide = Shape(sizes.b, sizes.wide)
-    let probabilities = buffers.probabilities.tensor(Shape(sizes.b, sizes.heads * sizes.t))
-    return (buffers.reach.tensor(wide), probabilities, buffers.mixed.tensor(wide))
+  fileprivate func tensors(_ x: AttentionPoolOperands<S>) -> (reach: Tensor<S>, softmax: Tensor<S>, mixed: Tensor<S>) {
+    let (wide, narrow) = (Shape(x.b, x.wide), Shape(x.b, x.heads * x.t))
+    return (buffers.reach.tensor(wide), buffers.probabilities.tensor(narrow), buffers.mixed.tensor(wide))
   }
-}
-
-/// The sizes of an attention pool, and the products that its forward and backward are made of.
-private struct PoolSizes {
-  let b: Int
-  let t: Int
-  let c: Int
-  let d: Int
-  let heads: Int
-
-  init<S: Scalar>(_ operands: AttentionPoolOperands<S>) {
-    (b, c, heads) = (operands.query.rows, operands.query.columns, operands.heads)
-    (t, d) = (operands.tokens.rows / b, c / heads)
-  }
-
-  /// The columns of a matrix that has c columns for each head.
-  var wide: Int { heads * c }
-
-  /// For one head, [b, d] · [d, c] and the ways back from it; its result has `wide` columns in memory.
-  var expand: GEMM { GEMM(.nn, m: b, n: c, k: d, lda: c, ldb: c, ldc: wide) }
-  var contract: GEMM { GEMM(.nt, m: b, n: d, k: c, lda: wide, ldb: c, ldc: c) }
-  var weight: GEMM { GEMM(.tn, m: d, n: c, k: b, lda: c, ldb: wide, ldc: c) }
-  /// For one image, [heads, c] · [t, c]ᵀ, [heads, t] · [t, c] and [heads, t]ᵀ · [heads, c].
-  var scores: GEMM { GEMM(.nt, m: heads, n: t, k: c, lda: c, ldb: c, ldc: t) }
-  var mixture: GEMM { GEMM(.nn, m: heads, n: c, k: t, lda: t, ldb: c, ldc: c) }
-  var tokens: GEMM { GEMM(.tn, m: t, n: c, k: heads, lda: t, ldb: c, ldc: c) }
 }
 
 /// y[p, :] = V (Σ_t p_t x_t) + v, head by head, with p = softmax over tokens of q · K x / √d, for y [b, c] (attention
@@ -76,28 +62,27 @@ public func attentionPool<S: Scalar>(
 ) {
   let (x, q) = (operands.tokens, operands.query)
   guard q.rows > 0 else { return }
-  let sizes = PoolSizes(operands)
-  let (b, t, c, d, heads, wide) = (sizes.b, sizes.t, sizes.c, sizes.d, sizes.heads, sizes.wide)
+  let (b, t, c, d, heads, wide) = (q.rows, operands.t, q.columns, operands.d, operands.heads, operands.wide)
   precondition(
     x.rows == b * t && x.columns == c && heads * d == c && y.count == q.count,
     "attention pool of \(x.shape) with queries \(q.shape) and \(heads) heads")
   let scale = 1 / S.sqrt(S(d))
-  let kept = activations.tensors(sizes)
+  let kept = activations.tensors(operands)
   let (tokens, ask, k, v) = (x.pointer, q.pointer, operands.key.pointer, operands.value.pointer)
-  let (r, s, p) = (kept.reach.pointer, kept.mixed.pointer, kept.probabilities.pointer)
+  let (r, s, p) = (kept.reach.pointer, kept.mixed.pointer, kept.softmax.pointer)
   broadcast(valueBias, into: y)
   Profile.measure(\.attention) {
     for head in 0..<heads {
-      S.multiply(sizes.expand, alpha: scale, ask + head * d, k + head * d * c, beta: 0, r + head * c)
+      S.multiply(operands.expand, alpha: scale, ask + head * d, k + head * d * c, beta: 0, r + head * c)
     }
     for image in 0..<b {
       let (rows, scores) = (tokens + image * t * c, p + image * heads * t)
-      S.multiply(sizes.scores, alpha: 1, r + image * wide, rows, beta: 0, scores)
+      S.multiply(operands.scores, alpha: 1, r + image * wide, rows, beta: 0, scores)
       for head in 0..<heads { _ = softmaxRow(scores + head * t, seen: t, of: t, scale: 1) }
-      S.multiply(sizes.mixture, alpha: 1, scores, rows, beta: 0, s + image * wide)
+      S.multiply(operands.mixture, alpha: 1, scores, rows, beta: 0, s + image * wide)
     }
     for head in 0..<heads {
-      S.multiply(sizes.contract, alpha: 1, s + head * c, v + head * d * c, beta: 1, y.pointer + head * d)
+      S.multiply(operands.contract, alpha: 1, s + head * c, v + head * d * c, beta: 1, y.pointer + head * d)
     }
   }
 }
@@ -111,8 +96,7 @@ public func attentionPoolBackward<S: Scalar>(
 ) {
   let (x, q) = (operands.tokens, operands.query)
   guard q.rows > 0 else { return }
-  let sizes = PoolSizes(operands)
-  let (b, t, c, d, heads, wide) = (sizes.b, sizes.t, sizes.c, sizes.d, sizes.heads, sizes.wide)
+  let (b, t, c, d, heads, wide) = (q.rows, operands.t, q.columns, operands.d, operands.heads, operands.wide)
   precondition(
     x.rows == b * t && gradients.tokens.count == x.count && dy.count == q.count && gradients.query.count == q.count
       && gradients.key.count == c * c && gradients.value.count == c * c,
@@ -121,35 +105,35 @@ public func attentionPoolBackward<S: Scalar>(
   addColumnSums(of: .fp32(dy), to: gradients.valueBias)
   let memory = scratch.tensor(Shape(b * heads * (c + t)))
   let (ds, dp) = (memory.pointer, memory.pointer + b * wide)
-  let kept = activations.tensors(sizes)
+  let kept = activations.tensors(operands)
   let (tokens, ask, k, v) = (x.pointer, q.pointer, operands.key.pointer, operands.value.pointer)
-  let (r, s, p, out) = (kept.reach.pointer, kept.mixed.pointer, kept.probabilities.pointer, dy.pointer)
+  let (r, s, p, out) = (kept.reach.pointer, kept.mixed.pointer, kept.softmax.pointer, dy.pointer)
   let (dx, dq) = (gradients.tokens.pointer, gradients.query.pointer)
   let (dk, dv) = (gradients.key.pointer, gradients.value.pointer)
   Profile.measure(\.attention) {
     for head in 0..<heads {
-      S.multiply(sizes.weight, alpha: 1, out + head * d, s + head * c, beta: 1, dv + head * d * c)
-      S.multiply(sizes.expand, alpha: 1, out + head * d, v + head * d * c, beta: 0, ds + head * c)
+      S.multiply(operands.weight, alpha: 1, out + head * d, s + head * c, beta: 1, dv + head * d * c)
+      S.multiply(operands.expand, alpha: 1, out + head * d, v + head * d * c, beta: 0, ds + head * c)
     }
     for image in 0..<b {
       let (rows, drows) = (tokens + image * t * c, dx + image * t * c)
       let (chance, slope) = (p + image * heads * t, dp + image * heads * t)
       let (around, reached) = (ds + image * wide, r + image * wide)
-      S.multiply(sizes.scores, alpha: 1, around, rows, beta: 0, slope)
-      S.multiply(sizes.tokens, alpha: 1, chance, around, beta: 0, drows)
+      S.multiply(operands.scores, alpha: 1, around, rows, beta: 0, slope)
+      S.multiply(operands.slopes, alpha: 1, chance, around, beta: 0, drows)
       for head in 0..<heads {
         let (probability, gradient) = (chance + head * t, slope + head * t)
         var along: S = 0
         for j in 0..<t { along = Relaxed.multiplyAdd(probability[j], gradient[j], along) }
         for j in 0..<t { gradient[j] = probability[j] * (gradient[j] - along) }
       }
-      S.multiply(sizes.tokens, alpha: 1, slope, reached, beta: 1, drows)
+      S.multiply(operands.slopes, alpha: 1, slope, reached, beta: 1, drows)
       // The gradient of Σ p x is used up; that of Kᵀ q takes its place.
-      S.multiply(sizes.mixture, alpha: 1, slope, rows, beta: 0, around)
+      S.multiply(operands.mixture, alpha: 1, slope, rows, beta: 0, around)
     }
     for head in 0..<heads {
-      S.multiply(sizes.weight, alpha: scale, ask + head * d, ds + head * c, beta: 1, dk + head * d * c)
-      S.multiply(sizes.contract, alpha: scale, ds + head * c, k + head * d * c, beta: 0, dq + head * d)
+      S.multiply(operands.weight, alpha: scale, ask + head * d, ds + head * c, beta: 1, dk + head * d * c)
+      S.multiply(operands.contract, alpha: scale, ds + head * c, k + head * d * c, beta: 0, dq + head * d)
     }
   }
 }
@@ -158,26 +142,23 @@ public func attentionPoolBackward<S: Scalar>(
 /// x is [b · points, c] and tokens [b · (1 + points), c].
 @specialized(where S == Float) @specialized(where S == Double)
 public func poolTokens<S: Scalar>(_ x: Tensor<S>, images b: Int, positions: Tensor<S>, into tokens: Tensor<S>) {
-  let (c, t) = (x.columns, positions.rows)
-  let points = t - 1
+  let (c, t, points) = (x.columns, positions.rows, positions.rows - 1)
   precondition(
     x.rows == b * points && positions.columns == c && tokens.rows == b * t && tokens.columns == c,
     "tokens of \(x.shape) with positions \(positions.shape) into \(tokens.shape)")
   let (source, place, target) = (x.pointer, positions.pointer, tokens.pointer)
   let share = 1 / S(points)
-  Threads.split(b) { _, images in
-    for image in images {
-      let (from, mean) = (source + image * points * c, target + image * t * c)
-      for j in 0..<c { mean[j] = 0 }
-      for point in 0..<points {
-        let (row, to, position) = (from + point * c, mean + (point + 1) * c, place + (point + 1) * c)
-        for j in 0..<c {
-          mean[j] += row[j]
-          to[j] = row[j] + position[j]
-        }
+  Threads.forEach(b) { image in
+    let (from, mean) = (source + image * points * c, target + image * t * c)
+    for j in 0..<c { mean[j] = 0 }
+    for point in 0..<points {
+      let (row, to, position) = (from + point * c, mean + (point + 1) * c, place + (point + 1) * c)
+      for j in 0..<c {
+        mean[j] += row[j]
+        to[j] = row[j] + position[j]
       }
-      for j in 0..<c { mean[j] = place[j].addingProduct(mean[j], share) }
     }
+    for j in 0..<c { mean[j] = place[j].addingProduct(mean[j], share) }
   }
 }
 
@@ -186,8 +167,7 @@ public func poolTokens<S: Scalar>(_ x: Tensor<S>, images b: Int, positions: Tens
 public func poolTokensBackward<S: Scalar>(
   _ dtokens: Tensor<S>, images b: Int, dpositions: Tensor<S>, into dx: Tensor<S>
 ) {
-  let (c, t) = (dx.columns, dpositions.rows)
-  let points = t - 1
+  let (c, t, points) = (dx.columns, dpositions.rows, dpositions.rows - 1)
   precondition(
     dx.rows == b * points && dpositions.columns == c && dtokens.rows == b * t && dtokens.columns == c,
     "tokens' gradient \(dtokens.shape) into \(dx.shape), \(dpositions.shape)")

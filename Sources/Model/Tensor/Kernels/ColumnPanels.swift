@@ -1,19 +1,18 @@
-// Sums of many columns over their rows, in Float: 64 columns at a time stay in registers while the loop runs over the
-// rows. That is five times as fast as loops that load and store their sums for every row.
+// Sums of columns over rows, in Float: 64 columns at a time stay in registers while the loop runs over the rows, which
+// is five times as fast as loading and storing their sums for every row.
 
 /// Up to 64 columns of a row, or their sums.
 struct Panel {
   typealias Lanes = SIMD16<Float>
+  private typealias Words = SIMD16<UInt32>
   static let columns = 64
-
   fileprivate var lanes = (Lanes(), Lanes(), Lanes(), Lanes())
 
-  @inline(__always)
-  init() {}
+  @inline(__always) init() {}
+  @inline(__always) private init(_ lanes: (Lanes, Lanes, Lanes, Lanes)) { self.lanes = lanes }
 
   /// Loads `count` columns; those beyond are 0.
-  @inline(__always)
-  init(_ p: UnsafePointer<Float>, _ count: Int) {
+  @inline(__always) init(_ p: UnsafePointer<Float>, _ count: Int) {
     let raw = UnsafeRawPointer(p)
     if count >= Self.columns {
       lanes = (
@@ -27,9 +26,7 @@ struct Panel {
 
   /// Loads bfloat16 numbers, of which a word of 32 bits holds two: the even columns of the first 32, then the odd ones,
   /// and the same of the next 32, so that each needs no more than a shift or a mask.
-  @inline(__always)
-  init(rounded p: UnsafePointer<UInt16>, _ count: Int) {
-    typealias Words = SIMD16<UInt32>
+  @inline(__always) init(rounded p: UnsafePointer<UInt16>, _ count: Int) {
     var words = (Words(), Words())
     let raw = UnsafeRawPointer(p)
     if count >= Self.columns {
@@ -44,8 +41,7 @@ struct Panel {
   }
 
   /// Loads Floats in the column order of `init(rounded:_:)`.
-  @inline(__always)
-  init(inOrderOfRounded p: UnsafePointer<Float>, _ count: Int) {
+  @inline(__always) init(inOrderOfRounded p: UnsafePointer<Float>, _ count: Int) {
     withUnsafeMutableBytes(of: &lanes) { bytes in
       let lanes = bytes.assumingMemoryBound(to: Float.self)
       for column in 0..<min(count, Self.columns) { lanes[Self.place(column)] = p[column] }
@@ -55,8 +51,7 @@ struct Panel {
   @inline(__always)
   private static func place(_ column: Int) -> Int { column & 32 | (column & 1) << 4 | (column & 31) >> 1 }
 
-  @inline(__always)
-  func store(_ p: UnsafeMutablePointer<Float>, _ count: Int) {
+  @inline(__always) func store(_ p: Pointer<Float>, _ count: Int) {
     let raw = UnsafeMutableRawPointer(p)
     if count >= Self.columns {
       raw.storeBytes(of: lanes.0, as: Lanes.self)
@@ -69,8 +64,7 @@ struct Panel {
   }
 
   /// Stores Floats, from the column order of `init(rounded:_:)`.
-  @inline(__always)
-  func store(fromOrderOfRounded p: UnsafeMutablePointer<Float>, _ count: Int) {
+  @inline(__always) func store(fromOrderOfRounded p: Pointer<Float>, _ count: Int) {
     withUnsafeBytes(of: lanes) { bytes in
       let lanes = bytes.assumingMemoryBound(to: Float.self)
       for column in 0..<min(count, Self.columns) { p[column] = lanes[Self.place(column)] }
@@ -79,49 +73,36 @@ struct Panel {
 
   /// Stores bfloat16 numbers, rounded to nearest, ties to even. NaN stays NaN if its lower half is 0, as it is in sums
   /// of bfloat16 numbers: then nothing is carried into its sign.
-  @inline(__always)
-  func store(rounded p: UnsafeMutablePointer<UInt16>, _ count: Int) {
+  @inline(__always) func store(rounded p: Pointer<UInt16>, _ count: Int) {
     let words = (
       Self.upper(lanes.0) &>> 16 | Self.upper(lanes.1) & 0xFFFF_0000,
       Self.upper(lanes.2) &>> 16 | Self.upper(lanes.3) & 0xFFFF_0000
     )
     let raw = UnsafeMutableRawPointer(p)
     if count >= Self.columns {
-      raw.storeBytes(of: words.0, as: SIMD16<UInt32>.self)
-      raw.storeBytes(of: words.1, toByteOffset: 64, as: SIMD16<UInt32>.self)
+      raw.storeBytes(of: words.0, as: Words.self)
+      raw.storeBytes(of: words.1, toByteOffset: 64, as: Words.self)
     } else {
       withUnsafeBytes(of: words) { raw.copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: 2 * count) }
     }
   }
 
   /// Returns words whose upper halves are the rounded numbers; the lower halves are arbitrary.
-  @inline(__always)
-  private static func upper(_ x: Lanes) -> SIMD16<UInt32> {
-    let bits = unsafeBitCast(x, to: SIMD16<UInt32>.self)
+  @inline(__always) private static func upper(_ x: Lanes) -> Words {
+    let bits = unsafeBitCast(x, to: Words.self)
     return bits &+ 0x7FFF &+ ((bits &>> 16) & 1)
   }
 
   /// Applies f to each column.
-  @inline(__always)
-  func map(_ f: (Lanes) -> Lanes) -> Panel {
-    var result = Panel()
-    result.lanes = (f(lanes.0), f(lanes.1), f(lanes.2), f(lanes.3))
-    return result
-  }
+  @inline(__always) func map(_ f: (Lanes) -> Lanes) -> Panel { Panel((f(lanes.0), f(lanes.1), f(lanes.2), f(lanes.3))) }
 
-  @inline(__always)
-  func with(_ x: Panel, _ f: (Lanes, Lanes) -> Lanes) -> Panel {
-    var result = Panel()
-    result.lanes = (
-      f(lanes.0, x.lanes.0), f(lanes.1, x.lanes.1), f(lanes.2, x.lanes.2), f(lanes.3, x.lanes.3)
-    )
-    return result
+  @inline(__always) func with(_ x: Panel, _ f: (Lanes, Lanes) -> Lanes) -> Panel {
+    Panel((f(lanes.0, x.lanes.0), f(lanes.1, x.lanes.1), f(lanes.2, x.lanes.2), f(lanes.3, x.lanes.3)))
   }
 
   /// Returns the columns whose condition is above 0, and 0 in the others. If the condition is NaN it may return either;
   /// the NaN then shows in the other factor. It computes with bits because comparisons of vectors run lane by lane.
-  @inline(__always)
-  func passing(_ condition: Panel) -> Panel {
+  @inline(__always) func passing(_ condition: Panel) -> Panel {
     with(condition) {
       let (value, sign) = (unsafeBitCast($0, to: SIMD16<Int32>.self), unsafeBitCast($1, to: SIMD16<Int32>.self))
       // The upper bit of both is set where sign > 0, and for neither zero.
@@ -134,25 +115,21 @@ struct Panel {
   @inline(__always) static func - (a: Panel, b: Panel) -> Panel { a.with(b) { $0 - $1 } }
 
   /// Returns self + a · b.
-  @inline(__always)
-  func addingProduct(_ a: Panel, _ b: Panel) -> Panel {
-    var result = Panel()
-    result.lanes = (
-      lanes.0.addingProduct(a.lanes.0, b.lanes.0), lanes.1.addingProduct(a.lanes.1, b.lanes.1),
-      lanes.2.addingProduct(a.lanes.2, b.lanes.2), lanes.3.addingProduct(a.lanes.3, b.lanes.3)
-    )
-    return result
+  @inline(__always) func addingProduct(_ a: Panel, _ b: Panel) -> Panel {
+    Panel(
+      (
+        lanes.0.addingProduct(a.lanes.0, b.lanes.0), lanes.1.addingProduct(a.lanes.1, b.lanes.1),
+        lanes.2.addingProduct(a.lanes.2, b.lanes.2), lanes.3.addingProduct(a.lanes.3, b.lanes.3)
+      ))
   }
 }
 
 /// Does the work of `blockMoments` in BatchNorm.swift, for Floats.
 func panelMoments<E: Elements>(
-  _ x: E, _ c: Int, _ rows: Range<Int>, _ center: UnsafeMutablePointer<Float>, _ shift: UnsafeMutablePointer<Float>,
-  _ squares: UnsafeMutablePointer<Float>
+  _ x: E, _ c: Int, _ rows: Range<Int>, _ center: Pointer<Float>, _ shift: Pointer<Float>, _ squares: Pointer<Float>
 ) {
   let share = 1 / Float(rows.count)
-  @inline(__always)
-  func moments(_ j: Int, count: Int) {
+  @inline(__always) func moments(_ j: Int, count: Int) {
     var mean = Panel()
     for i in rows { mean = mean + x.panel(at: i * c + j, count) }
     mean = mean.map { $0 * share }
@@ -171,15 +148,13 @@ func panelMoments<E: Elements>(
   if whole < c { moments(whole, count: c - whole) }
 }
 
-/// Does the work of `blockSums` in BatchNormBackward.swift, for Floats.
+/// Does the work of `blockSums` in BatchNorm.swift, for Floats.
 func panelSums<E: Elements>(
-  _ sums: BatchNormSums<E>, _ rows: Range<Int>, _ sum: UnsafeMutablePointer<Float>,
-  _ along: UnsafeMutablePointer<Float>
+  _ sums: BatchNormSums<E>, _ rows: Range<Int>, _ sum: Pointer<Float>, _ along: Pointer<Float>
 ) {
-  let (c, columns) = (sums.columns.c, sums.columns)
-  @inline(__always)
-  func add(_ j: Int, count: Int) {
-    let mean = E.panel(of: floats(columns.mean) + j, count)
+  let (c, (means, scales, biases)) = (sums.vectors.scale.count, sums.vectors.pointers)
+  @inline(__always) func add(_ j: Int, count: Int) {
+    let mean = E.panel(of: floats(means) + j, count)
     var (total, totalAlong) = (Panel(), Panel())
     switch sums.mask {
     case .none:
@@ -189,7 +164,7 @@ func panelSums<E: Elements>(
         totalAlong = totalAlong.addingProduct(h, sums.z.panel(at: i * c + j, count) - mean)
       }
     case .recomputed:
-      let (scale, bias) = (E.panel(of: floats(columns.scale) + j, count), E.panel(of: floats(columns.bias) + j, count))
+      let (scale, bias) = (E.panel(of: floats(scales) + j, count), E.panel(of: floats(biases) + j, count))
       for i in rows {
         let distance = sums.z.panel(at: i * c + j, count) - mean
         let h = sums.gradient.panel(at: i * c + j, count).passing(bias.addingProduct(distance, scale))

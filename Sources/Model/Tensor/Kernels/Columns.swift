@@ -5,57 +5,39 @@ internal import RealModule
 /// y[i, k] ← x[i, columns[k]], for x [n, w] and y [n, m].
 @specialized(where S == Float) @specialized(where S == Double)
 public func gatherColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], into y: Tensor<S>) {
-  let (w, m) = (check(x, columns, y), columns.count)
   let (p, q) = (x.pointer, y.pointer)
-  columns.withUnsafeBufferPointer { columns in
-    Threads.split(x.rows, grain: 64) { _, rows in
-      for i in rows {
-        for k in 0..<m { q[i * m + k] = p[i * w + columns[k]] }
-      }
-    }
-  }
-}
-
-/// y[i, columns[k]] ← x[i, k] and 0 in all other columns, for x [n, m] and y [n, w].
-public func scatterColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], into y: Tensor<S>) {
-  fill(y, 0)
-  addColumns(x, columns, to: y)
+  forEachPlace(of: y, in: x, columns) { wide, narrow in q[narrow] = p[wide] }
 }
 
 /// y[i, columns[k]] ← y[i, columns[k]] + x[i, k], for x [n, m] and y [n, w].
 @specialized(where S == Float) @specialized(where S == Double)
 public func addColumns<S: Scalar>(_ x: Tensor<S>, _ columns: [Int], to y: Tensor<S>) {
-  let (w, m) = (check(y, columns, x), columns.count)
   let (p, q) = (x.pointer, y.pointer)
-  columns.withUnsafeBufferPointer { columns in
-    Threads.split(y.rows, grain: 64) { _, rows in
-      for i in rows {
-        for k in 0..<m { q[i * w + columns[k]] += p[i * m + k] }
-      }
-    }
-  }
+  forEachPlace(of: x, in: y, columns) { wide, narrow in q[wide] += p[narrow] }
 }
 
-/// Checks the shapes and returns w.
-private func check<S: Scalar>(_ wide: Tensor<S>, _ columns: [Int], _ narrow: Tensor<S>) -> Int {
-  let w = wide.columns
+/// Calls `body` with the place in `wide` of each number of `narrow`, and with its place there.
+@inline(__always)
+private func forEachPlace<S: Scalar>(
+  of narrow: Tensor<S>, in wide: Tensor<S>, _ columns: [Int], _ body: (_ wide: Int, _ narrow: Int) -> Void
+) {
+  let (n, w, m) = (wide.rows, wide.columns, columns.count)
   precondition(
-    narrow.count == wide.rows * columns.count && columns.allSatisfy { $0 >= 0 && $0 < w },
+    narrow.count == n * m && columns.allSatisfy { $0 >= 0 && $0 < w },
     "columns \(columns.min() ?? 0) to \(columns.max() ?? 0) of \(wide.shape) and \(narrow.shape)")
-  return w
+  columns.withUnsafeBufferPointer { columns in
+    Threads.forEach(n, grain: 64) { i in for k in 0..<m { body(i * w + columns[k], i * m + k) } }
+  }
 }
 
 /// y[i, j] ← x[i, j] · f[i] · g[j], for x, y [n, w], f [n] and g [w]. Factors of 1 change no bit.
 @specialized(where S == Float) @specialized(where S == Double)
 public func scaleRowsAndColumns<S: Scalar>(_ x: Tensor<S>, rows f: Tensor<S>, columns g: Tensor<S>, into y: Tensor<S>) {
-  let (n, w) = (f.count, g.count)
+  let (n, w, p, a, b, q) = (f.count, g.count, x.pointer, f.pointer, g.pointer, y.pointer)
   precondition(x.count == n * w && y.count == n * w, "\(x.shape) by \(n) rows and \(w) columns into \(y.shape)")
-  let (p, a, b, q) = (x.pointer, f.pointer, g.pointer, y.pointer)
-  Threads.split(n, grain: 64) { _, rows in
-    for i in rows {
-      let (source, target, factor) = (p + i * w, q + i * w, a[i])
-      for j in 0..<w { target[j] = source[j] * factor * b[j] }
-    }
+  Threads.forEach(n, grain: 64) { i in
+    let (source, target, factor) = (p + i * w, q + i * w, a[i])
+    for j in 0..<w { target[j] = source[j] * factor * b[j] }
   }
 }
 
@@ -102,10 +84,7 @@ public func joinRows<S: Scalar>(_ x: Tensor<S>, _ y: Tensor<S>, into z: Tensor<S
 /// x_i += the first d columns of z_i, for x [n, d] and z [n, w].
 @specialized(where S == Float) @specialized(where S == Double)
 public func addLeadingColumns<S: Scalar>(of z: Tensor<S>, to x: Tensor<S>) {
-  let (n, d, w) = (x.rows, x.columns, z.columns)
+  let (n, d, w, p, q) = (x.rows, x.columns, z.columns, z.pointer, x.pointer)
   precondition(z.rows == n && w >= d, "the first columns of \(z.shape) to \(x.shape)")
-  let (p, q) = (z.pointer, x.pointer)
-  for i in 0..<n {
-    for j in 0..<d { q[i * d + j] += p[i * w + j] }
-  }
+  for i in 0..<n { for j in 0..<d { q[i * d + j] += p[i * w + j] } }
 }

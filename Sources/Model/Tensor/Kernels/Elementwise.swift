@@ -1,14 +1,10 @@
 internal import RealModule
 
-// All loops run over contiguous memory; sums over many elements are computed in Double.
-
 /// x ← value.
 @specialized(where S == Float) @specialized(where S == Double)
 public func fill<S: Scalar>(_ x: Tensor<S>, _ value: S) {
   let p = x.pointer
-  Threads.split(x.count, grain: 1 << 16) { _, range in
-    for i in range { p[i] = value }
-  }
+  Threads.split(x.count, grain: 1 << 16) { _, range in for i in range { p[i] = value } }
 }
 
 /// y ← x.
@@ -21,9 +17,7 @@ public func copy<S: Scalar>(_ x: Tensor<S>, into y: Tensor<S>) {
 @specialized(where S == Float) @specialized(where S == Double)
 public func scale<S: Scalar>(_ x: Tensor<S>, by factor: S) {
   let p = x.pointer
-  Threads.split(x.count, grain: 1 << 16) { _, range in
-    for i in range { p[i] *= factor }
-  }
+  Threads.split(x.count, grain: 1 << 16) { _, range in for i in range { p[i] *= factor } }
 }
 
 /// y ← y + factor · x.
@@ -51,32 +45,24 @@ public func add<S: Scalar>(_ x: Tensor<S>, weight: Double, toSums sums: Tensor<D
 public func round<S: Scalar>(sums: Tensor<Double>, into y: Tensor<S>) {
   precondition(y.count == sums.count, "sums of \(sums.shape) into \(y.shape)")
   let (p, q) = (sums.pointer, y.pointer)
-  Threads.split(y.count, grain: 1 << 16) { _, range in
-    for i in range { q[i] = S(p[i]) }
-  }
+  Threads.split(y.count, grain: 1 << 16) { _, range in for i in range { q[i] = S(p[i]) } }
 }
 
 /// y[i, :] ← bias, for y [n, w]: the start of a product that is added to it.
 public func broadcast<S: Scalar>(_ bias: Tensor<S>, into y: Tensor<S>) {
-  let w = y.columns
+  let (w, b, q) = (y.columns, bias.pointer, y.pointer)
   precondition(bias.count == w, "a bias of \(bias.shape) for \(y.shape)")
-  let (b, q) = (bias.pointer, y.pointer)
-  Threads.split(y.rows, grain: 64) { _, rows in
-    for i in rows { (q + i * w).update(from: b, count: w) }
-  }
+  Threads.forEach(y.rows, grain: 64) { i in (q + i * w).update(from: b, count: w) }
 }
 
 /// y[i, :] ← x[i, :] + bias, for x, y [n, w] and a bias [w]; y may be x.
 @specialized(where S == Float) @specialized(where S == Double)
 public func add<S: Scalar>(_ x: Tensor<S>, bias: Tensor<S>, into y: Tensor<S>) {
-  let w = x.columns
+  let (w, p, b, q) = (x.columns, x.pointer, bias.pointer, y.pointer)
   precondition(bias.count == w && x.count == y.count, "a bias of \(bias.shape) for \(x.shape) into \(y.shape)")
-  let (p, b, q) = (x.pointer, bias.pointer, y.pointer)
-  Threads.split(x.rows, grain: 64) { _, rows in
-    for i in rows {
-      let (source, target) = (p + i * w, q + i * w)
-      for j in 0..<w { target[j] = source[j] + b[j] }
-    }
+  Threads.forEach(x.rows, grain: 64) { i in
+    let (source, target) = (p + i * w, q + i * w)
+    for j in 0..<w { target[j] = source[j] + b[j] }
   }
 }
 
@@ -85,13 +71,12 @@ public func add<S: Scalar>(_ x: Tensor<S>, bias: Tensor<S>, into y: Tensor<S>) {
 public func addColumnSums<S: Scalar>(of x: MatrixOperand<S>, to sums: Tensor<S>) {
   precondition(sums.count == x.columns, "column sums of \(x.shape) into \(sums.shape)")
   switch x {
-  case .fp32(let matrix): addColumnSums(FP32Elements(matrix), rows: x.rows, columns: x.columns, to: sums.pointer)
-  case .bf16(let matrix): addColumnSums(BFloat16Elements(matrix), rows: x.rows, columns: x.columns, to: sums.pointer)
+  case .fp32: addColumnSums(FP32Elements(x), x.rows, x.columns, to: sums.pointer)
+  case .bf16: addColumnSums(BFloat16Elements(x), x.rows, x.columns, to: sums.pointer)
   }
 }
 
-@inline(__always)
-private func addColumnSums<E: Elements>(_ x: E, rows n: Int, columns w: Int, to sums: UnsafeMutablePointer<E.Number>) {
+@inline(__always) private func addColumnSums<E: Elements>(_ x: E, _ n: Int, _ w: Int, to sums: Pointer<E.Number>) {
   // Threads share out the columns, so that each sum is made by one of them.
   Threads.split(w, grain: 64) { _, columns in
     for i in 0..<n {
@@ -115,10 +100,7 @@ public func sum<S: Scalar>(_ x: Tensor<S>) -> Double {
 public func sumOfSquares<S: Scalar>(_ x: Tensor<S>) -> Double {
   let p = x.pointer
   var total = 0.0
-  for i in 0..<x.count {
-    let value = Double(p[i])
-    total = Relaxed.multiplyAdd(value, value, total)
-  }
+  for i in 0..<x.count { total = Relaxed.multiplyAdd(Double(p[i]), Double(p[i]), total) }
   return total
 }
 
@@ -136,8 +118,7 @@ public func dot<S: Scalar>(_ x: Tensor<S>, _ y: Tensor<S>) -> Double {
 @specialized(where S == Float) @specialized(where S == Double)
 public func squaredDistance<S: Scalar>(_ x: Tensor<S>, to y: Tensor<S>, factor: S, gradient: Tensor<S>) -> Double {
   precondition(x.count == y.count && gradient.count == x.count, "\(x.shape) to \(y.shape)")
-  let (n, d) = (x.rows, x.columns)
-  let (p, q, g) = (x.pointer, y.pointer, gradient.pointer)
+  let (n, d, p, q, g) = (x.rows, x.columns, x.pointer, y.pointer, gradient.pointer)
   var total = 0.0
   for i in 0..<n {
     var sum: S = 0
@@ -151,13 +132,11 @@ public func squaredDistance<S: Scalar>(_ x: Tensor<S>, to y: Tensor<S>, factor: 
   return total
 }
 
-/// Returns a hash of the bits of x and of their order: tensors that differ in any bit have different hashes, but for a
-/// chance of about 2⁻⁶⁴. Equal numbers with different bits, such as the two zeros, count as different.
+/// Returns a hash of the bits of x and of their order, the same for different bits with a chance of about 2⁻⁶⁴.
 public func bitHash<S: Scalar>(_ x: Tensor<S>) -> UInt64 {
   // Four times eight chains run side by side, because each waits for its own products.
   typealias Lanes = SIMD8<UInt64>
-  let prime = Lanes(repeating: 0x9E37_79B9_7F4A_7C15)
-  let shift = Lanes(repeating: 29)
+  let (prime, shift) = (Lanes(repeating: 0x9E37_79B9_7F4A_7C15), Lanes(repeating: 29))
   let first = Lanes(0, 1, 2, 3, 4, 5, 6, 7)
   var (a, b, c, d) = (first, first &+ 8, first &+ 16, first &+ 24)
   let bytes = UnsafeRawBufferPointer(start: x.pointer, count: x.count * MemoryLayout<S>.stride)

@@ -6,11 +6,8 @@ public struct Sequences: Sendable, Equatable {
   public private(set) var longest = 0
 
   public init(lengths: some Sequence<Int>) { become(lengths: lengths) }
-
   /// Creates `count` sequences of equal length.
-  public init(count: Int, length: Int) {
-    self.init(lengths: repeatElement(length, count: count))
-  }
+  public init(count: Int, length: Int) { self.init(lengths: repeatElement(length, count: count)) }
 
   /// Replaces the sequences, in the same memory.
   public mutating func become(lengths: some Sequence<Int>) {
@@ -27,7 +24,6 @@ public struct Sequences: Sendable, Equatable {
   public var count: Int { offsets.count - 1 }
   /// The number of rows of all sequences.
   public var total: Int { offsets[count] }
-
   public subscript(index: Int) -> Range<Int> { offsets[index]..<offsets[index + 1] }
 }
 
@@ -37,12 +33,11 @@ public struct Sequences: Sendable, Equatable {
 public func embed<S: Scalar>(
   _ ids: [Int32], _ sequences: Sequences, table: Tensor<S>, positions: Tensor<S>, into x: Tensor<S>
 ) {
-  let w = table.columns
+  let (w, t, s, q) = (table.columns, table.pointer, positions.pointer, x.pointer)
   precondition(
     ids.count == sequences.total && x.rows == ids.count && x.columns == w && positions.columns == w
       && sequences.longest <= positions.rows, "embedding of \(ids.count) tokens into \(x.shape)")
   precondition(ids.allSatisfy { $0 >= 0 && Int($0) < table.rows }, "a token outside the vocabulary of \(table.rows)")
-  let (t, s, q) = (table.pointer, positions.pointer, x.pointer)
   for sequence in 0..<sequences.count {
     let start = sequences.offsets[sequence]
     for r in sequences[sequence] {
@@ -57,9 +52,8 @@ public func embed<S: Scalar>(
 public func embedBackward<S: Scalar>(
   _ dx: Tensor<S>, _ ids: [Int32], _ sequences: Sequences, dtable: Tensor<S>, dpositions: Tensor<S>
 ) {
-  let w = dtable.columns
+  let (w, p, t, s) = (dtable.columns, dx.pointer, dtable.pointer, dpositions.pointer)
   precondition(ids.count == sequences.total && dx.rows == ids.count && dx.columns == w, "gradient of \(dx.shape)")
-  let (p, t, s) = (dx.pointer, dtable.pointer, dpositions.pointer)
   for sequence in 0..<sequences.count {
     let start = sequences.offsets[sequence]
     for r in sequences[sequence] {

@@ -1,10 +1,9 @@
 internal import COpenBLAS
 internal import Synchronization
 
-/// The form of a matrix product C = op(A) op(B) on row-major memory, where op transposes on request.
-///
-/// op(A) is [m, k], op(B) [k, n] and C [m, n]. The rows of A, B and C, as they are stored, begin lda, ldb and ldc
-/// elements apart, so that a product can read and write some columns of wider matrices.
+/// A matrix product C = op(A) op(B) on row-major memory, where op transposes on request: op(A) is [m, k], op(B) [k, n]
+/// and C [m, n]. The rows of A, B and C, as they are stored, begin lda, ldb and ldc elements apart, so that a product
+/// can read and write some columns of wider matrices.
 public struct GEMM: Hashable, Sendable {
   /// The transpositions of A and B in BLAS's letters: `n` for none, `t` for transposed.
   enum Form { case nn, nt, tn }
@@ -19,8 +18,7 @@ public struct GEMM: Hashable, Sendable {
   var ldc: Int
 
   init(_ form: Form, m: Int, n: Int, k: Int, lda: Int, ldb: Int, ldc: Int) {
-    (transposeA, transposeB) = (form == .tn, form == .nt)
-    (self.m, self.n, self.k) = (m, n, k)
+    (transposeA, transposeB, self.m, self.n, self.k) = (form == .tn, form == .nt, m, n, k)
     (self.lda, self.ldb, self.ldc) = (lda, ldb, ldc)
   }
 
@@ -31,8 +29,7 @@ public struct GEMM: Hashable, Sendable {
     precondition(
       inner == k && c.rows == m && c.columns == n,
       "product of \(a)\(transposeA ? "ᵀ" : "") and \(b)\(transposeB ? "ᵀ" : "") into \(c)")
-    (self.transposeA, self.transposeB) = (transposeA, transposeB)
-    (self.m, self.n, self.k) = (m, n, k)
+    (self.transposeA, self.transposeB, self.m, self.n, self.k) = (transposeA, transposeB, m, n, k)
     (lda, ldb, ldc) = (a.columns, b.columns, n)
   }
 
@@ -51,12 +48,28 @@ public struct GEMM: Hashable, Sendable {
   }
 }
 
-/// Matrix products by BLAS.
+/// C = op(A) op(B) + bias for matrices of bfloat16 numbers; the bias, if there is one, has n elements.
+public struct RoundedProduct<S> {
+  let gemm: GEMM
+  let a: UnsafePointer<UInt16>
+  let b: UnsafePointer<UInt16>
+  var bias: UnsafePointer<S>?
+  /// Numbers in full precision, unless the product `rounds`.
+  let c: UnsafeMutableRawPointer
+  /// True if the product is added to C.
+  var adds = false
+  /// True if C is rounded to bfloat16, once, after the sums.
+  var rounds = false
+}
+
+/// Matrix products by BLAS, and of bfloat16 numbers.
 public protocol MatrixProduct {
   /// C = α op(A) op(B) + β C.
   static func multiply(
     _ product: GEMM, alpha: Self, _ a: UnsafePointer<Self>, _ b: UnsafePointer<Self>, beta: Self,
     _ c: UnsafeMutablePointer<Self>)
+  /// C = op(A) op(B) + bias.
+  static func multiply(_ product: RoundedProduct<Self>)
 }
 
 extension Float: MatrixProduct {
@@ -69,6 +82,12 @@ extension Float: MatrixProduct {
       CblasRowMajor, product.transposeA ? CblasTrans : CblasNoTrans, product.transposeB ? CblasTrans : CblasNoTrans,
       blasint(product.m), blasint(product.n), blasint(product.k), alpha, a, blasint(product.lda), b,
       blasint(product.ldb), beta, c, blasint(product.ldc))
+  }
+
+  public static func multiply(_ product: RoundedProduct<Float>) {
+    guard OneDNN.hasRoundedProducts else { return multiplyWidened(product) }
+    Profile.note(product.gemm, .bf16)
+    OneDNN.multiply(product)
   }
 }
 
@@ -83,83 +102,33 @@ extension Double: MatrixProduct {
       blasint(product.m), blasint(product.n), blasint(product.k), alpha, a, blasint(product.lda), b,
       blasint(product.ldb), beta, c, blasint(product.ldc))
   }
-}
 
-/// The matrix C that a product of bfloat16 numbers writes.
-public enum RoundedResult<S> {
-  /// C is written in full precision.
-  case fp32(UnsafeMutablePointer<S>)
-  /// The product is added to C, in full precision.
-  case sum(UnsafeMutablePointer<S>)
-  /// C is rounded to bfloat16, once, after the sums.
-  case bf16(UnsafeMutablePointer<UInt16>)
-}
-
-/// Matrix products of bfloat16 numbers.
-public protocol RoundedProduct {
-  /// C = op(A) op(B) + bias, where the bias, if there is one, has n elements.
-  static func multiplyRounded(
-    _ product: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, bias: UnsafePointer<Self>?,
-    into c: RoundedResult<Self>)
-}
-
-extension Float: RoundedProduct {
-  public static func multiplyRounded(
-    _ product: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, bias: UnsafePointer<Float>?,
-    into c: RoundedResult<Float>
-  ) {
-    guard OneDNN.hasRoundedProducts else { return multiplyWidened(product, a, b, bias: bias, into: c) }
-    Profile.note(product, .bf16)
-    OneDNN.multiply(product, a, b, bias: bias, into: c)
-  }
-}
-
-extension Double: RoundedProduct {
   /// Sums in Double, as the reference for Float.
-  public static func multiplyRounded(
-    _ product: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, bias: UnsafePointer<Double>?,
-    into c: RoundedResult<Double>
-  ) {
-    multiplyWidened(product, a, b, bias: bias, into: c)
-  }
+  public static func multiply(_ product: RoundedProduct<Double>) { multiplyWidened(product) }
 }
 
-/// Products of bfloat16 numbers that are widened first, for scalars and processors without products of bfloat16. They
-/// are no faster than those of fp32, to which a run falls back there; tests hold both forms to the same numbers.
+/// Products of bfloat16 numbers that are widened first, for scalars and processors without products of bfloat16.
 extension Scalar {
-  fileprivate static func multiplyWidened(
-    _ product: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, bias: UnsafePointer<Self>?,
-    into c: RoundedResult<Self>
-  ) {
-    switch c {
-    case .fp32(let c): multiplyWidened(product, a, b, bias: bias, beta: 0, into: c)
-    case .sum(let c): multiplyWidened(product, a, b, bias: bias, beta: 1, into: c)
-    case .bf16(let c):
-      let (m, n) = (product.m, product.n)
-      var sums = [Self](repeating: 0, count: m * n)
-      var narrow = product
-      narrow.ldc = n
-      multiplyWidened(narrow, a, b, bias: bias, beta: 0, into: &sums)
-      for i in 0..<m {
-        for j in 0..<n { c[i * product.ldc + j] = bfloat16(sums[i * n + j]) }
-      }
+  fileprivate static func multiplyWidened(_ product: RoundedProduct<Self>) {
+    let (m, n, ldc) = (product.gemm.m, product.gemm.n, product.gemm.ldc)
+    guard product.rounds else {
+      return multiplyWidened(product, into: product.c.assumingMemoryBound(to: Self.self), ldc: ldc)
     }
+    let c = product.c.assumingMemoryBound(to: UInt16.self)
+    var sums = [Self](repeating: 0, count: m * n)
+    multiplyWidened(product, into: &sums, ldc: n)
+    for i in 0..<m { for j in 0..<n { c[i * ldc + j] = bfloat16(sums[i * n + j]) } }
   }
 
-  private static func multiplyWidened(
-    _ product: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, bias: UnsafePointer<Self>?, beta: Self,
-    into c: UnsafeMutablePointer<Self>
-  ) {
-    let (m, n, k) = (product.m, product.n, product.k)
-    var wide = product.dense
-    wide.ldc = product.ldc
-    let x = widened(a, rows: product.transposeA ? k : m, columns: wide.lda, stride: product.lda)
-    let y = widened(b, rows: product.transposeB ? n : k, columns: wide.ldb, stride: product.ldb)
+  private static func multiplyWidened(_ product: RoundedProduct<Self>, into c: Pointer<Self>, ldc: Int) {
+    let (gemm, beta): (GEMM, Self) = (product.gemm, product.adds ? 1 : 0)
+    var wide = gemm.dense
+    wide.ldc = ldc
+    let x = widened(product.a, rows: gemm.transposeA ? gemm.k : gemm.m, columns: wide.lda, stride: gemm.lda)
+    let y = widened(product.b, rows: gemm.transposeB ? gemm.n : gemm.k, columns: wide.ldb, stride: gemm.ldb)
     multiply(wide, alpha: 1, x, y, beta: beta, c)
-    guard let bias else { return }
-    for i in 0..<m {
-      for j in 0..<n { c[i * product.ldc + j] += bias[j] }
-    }
+    guard let bias = product.bias else { return }
+    for i in 0..<gemm.m { for j in 0..<gemm.n { c[i * ldc + j] += bias[j] } }
   }
 
   private static func widened(_ x: UnsafePointer<UInt16>, rows: Int, columns: Int, stride: Int) -> [Self] {
@@ -167,31 +136,20 @@ extension Scalar {
   }
 }
 
-/// C = α op(A) op(B) + β C, where op transposes on request and A, B, C are matrices (all sizes but the last are rows).
-///
-/// With β = 0 the previous contents of C do not matter, even if they are NaN.
+/// C = α op(A) op(B) + β C, where op transposes on request. With β = 0 the previous C does not matter, even if NaN.
 public func matmul<S: Scalar>(
   _ a: Tensor<S>, _ b: Tensor<S>, into c: Tensor<S>, transposeA: Bool = false, transposeB: Bool = false,
   alpha: S = 1, beta: S = 0
 ) {
   let product = GEMM(a.shape, b.shape, into: c.shape, transposeA: transposeA, transposeB: transposeB)
   guard product.m > 0, product.n > 0 else { return }
-  guard product.k > 0 else {
-    if beta == 0 { fill(c, 0) } else if beta != 1 { scale(c, by: beta) }
-    return
-  }
-  measureProduct {
-    S.multiply(product, alpha: alpha, a.pointer, b.pointer, beta: beta, c.pointer)
-  }
+  guard product.k > 0 else { return beta == 0 ? fill(c, 0) : scale(c, by: beta) }
+  measureProduct { S.multiply(product, alpha: alpha, a.pointer, b.pointer, beta: beta, c.pointer) }
 }
 
-/// C = op(A) op(B) + bias, or C + op(A) op(B) + bias with `accumulate`, where op transposes on request and the bias has
-/// an element for each column of C.
-///
-/// A and B have the same precision. C may be bf16 if they are and A is not transposed; then nothing is added to it, and
-/// the sums are rounded once. Products of bf16 operands are summed in S, so they differ from fp32 products of the
-/// rounded numbers only by the order of the sums. Long bf16 matrices are multiplied in pieces of few different sizes
-/// (see `ProductPieces`).
+/// C = op(A) op(B) + bias, or C + op(A) op(B) + bias with `accumulate`; the bias has an element for each column of C.
+/// A and B have the same precision; products of bf16 operands are summed in S too. C may be bf16 if they are and A is
+/// not transposed; then nothing is added, and the sums are rounded once. Long bf16 matrices are multiplied in pieces.
 public func matmul<S: Scalar>(
   _ a: MatrixOperand<S>, _ b: MatrixOperand<S>, into c: MatrixOperand<S>, transposeA: Bool = false,
   transposeB: Bool = false, bias: Tensor<S>? = nil, accumulate: Bool = false
@@ -204,10 +162,7 @@ public func matmul<S: Scalar>(
 public func matmul<S: Scalar>(
   _ a: MatrixOperand<S>, _ b: MatrixOperand<S>, into c: Tensor<S>, transposeA: Bool = false, transposeB: Bool = false,
   bias: Tensor<S>? = nil, accumulate: Bool = false
-) {
-  matmul(
-    a, b, into: .fp32(c), transposeA: transposeA, transposeB: transposeB, bias: bias, accumulate: accumulate)
-}
+) { matmul(a, b, into: .fp32(c), transposeA: transposeA, transposeB: transposeB, bias: bias, accumulate: accumulate) }
 
 /// C = op(A) op(B), or C + op(A) op(B), in one piece: for matrices whose sizes hardly ever change.
 public func matmul<S: Scalar>(
@@ -226,55 +181,43 @@ private func multiply<S: Scalar>(
   switch (a, b, c) {
   case (.fp32(let a), .fp32(let b), .fp32(let c)):
     if let bias { accumulate ? add(c, bias: bias, into: c) : broadcast(bias, into: c) }
-    matmul(
-      a, b, into: c, transposeA: product.transposeA, transposeB: product.transposeB,
-      beta: accumulate || bias != nil ? 1 : 0)
+    let beta: S = accumulate || bias != nil ? 1 : 0
+    matmul(a, b, into: c, transposeA: product.transposeA, transposeB: product.transposeB, beta: beta)
   case (.bf16(let a), .bf16(let b), _):
     guard product.m > 0, product.n > 0 else { return }
     guard product.k > 0 else { return beginSums(c, bias: bias, accumulate: accumulate) }
-    let pieces = inPieces ? ProductPieces(a.rows) : ProductPieces(whole: a.rows)
-    measureProduct { multiply(product, a, b, into: c, bias: bias, accumulate: accumulate, pieces: pieces) }
+    measureProduct {
+      for rows in ProductPieces(a.rows, whole: !inPieces) {
+        let (piece, x) = (product.piece(rows.count), a.pointer + rows.lowerBound * product.lda)
+        switch c {
+        case .fp32(let c) where product.transposeA:
+          let y = b.pointer + rows.lowerBound * (product.transposeB ? 1 : product.ldb)
+          let (isFirst, added) = (rows.lowerBound == 0, rows.lowerBound == 0 ? bias?.pointer : nil)
+          S.multiply(RoundedProduct(gemm: piece, a: x, b: y, bias: added, c: c.pointer, adds: accumulate || !isFirst))
+        case .fp32(let c):
+          let z = c.pointer + rows.lowerBound * product.n
+          S.multiply(RoundedProduct(gemm: piece, a: x, b: b.pointer, bias: bias?.pointer, c: z, adds: accumulate))
+        case .bf16(let c):
+          precondition(!accumulate && !product.transposeA, "rounded sums cannot be added to")
+          let z = c.pointer + rows.lowerBound * product.n
+          S.multiply(RoundedProduct(gemm: piece, a: x, b: b.pointer, bias: bias?.pointer, c: z, rounds: true))
+        }
+      }
+    }
   default: preconditionFailure("a product of fp32 and bf16 matrices: \(a.shape), \(b.shape) into \(c.shape)")
   }
 }
 
-/// Multiplies piece by piece; the pieces are rows of A as it is stored: rows of C, or summands if A is transposed.
-private func multiply<S: Scalar>(
-  _ product: GEMM, _ a: BFloat16Matrix, _ b: BFloat16Matrix, into c: MatrixOperand<S>, bias: Tensor<S>?,
-  accumulate: Bool, pieces: ProductPieces
-) {
-  for rows in pieces {
-    let (piece, isFirst) = (product.piece(rows.count), rows.lowerBound == 0)
-    let x = a.pointer + rows.lowerBound * product.lda
-    switch c {
-    case .fp32(let c) where product.transposeA:
-      S.multiplyRounded(
-        piece, x, b.pointer + rows.lowerBound * (product.transposeB ? 1 : product.ldb),
-        bias: isFirst ? bias?.pointer : nil, into: accumulate || !isFirst ? .sum(c.pointer) : .fp32(c.pointer))
-    case .fp32(let c):
-      let z = c.pointer + rows.lowerBound * product.n
-      S.multiplyRounded(piece, x, b.pointer, bias: bias?.pointer, into: accumulate ? .sum(z) : .fp32(z))
-    case .bf16(let c):
-      precondition(!accumulate && !product.transposeA, "rounded sums cannot be added to")
-      S.multiplyRounded(
-        piece, x, b.pointer, bias: bias?.pointer, into: .bf16(c.pointer + rows.lowerBound * product.n))
-    }
-  }
-}
-
 /// Ranges that together are 0 ..< rows: as many of 2,048 rows as fit, then one for each binary digit of the rest; up to
-/// 512 rows, the four leading digits share a range.
-///
-/// Packed captions have a different number of rows at every step, and oneDNN generates code for each size, up to
-/// 0.5 MiB. In such pieces it sees few sizes, and is as fast.
+/// 512 rows, the four leading digits share a range. Packed captions have another number of rows at every step, and
+/// oneDNN generates code for each size, up to 0.5 MiB. In such pieces it sees few sizes, and is as fast.
 struct ProductPieces: Sequence, IteratorProtocol {
   private let rows: Int
   private let isWhole: Bool
   private var done = 0
 
-  init(_ rows: Int) { (self.rows, isWhole) = (rows, false) }
-  /// Makes one piece, for rows whose number hardly ever changes, such as those of images.
-  init(whole rows: Int) { (self.rows, isWhole) = (rows, true) }
+  /// Makes one piece if `whole`, for rows whose number hardly ever changes, such as those of images.
+  init(_ rows: Int, whole: Bool = false) { (self.rows, isWhole) = (rows, whole) }
 
   mutating func next() -> Range<Int>? {
     let rest = rows - done
@@ -294,15 +237,12 @@ private func beginSums<S: Scalar>(_ c: MatrixOperand<S>, bias: Tensor<S>?, accum
     if !accumulate { fill(c, 0) }
     if let bias { add(c, bias: bias, into: c) }
   case .bf16(let c):
-    for i in 0..<c.rows {
-      for j in 0..<c.columns { c.pointer[i * c.columns + j] = bfloat16(bias?[j] ?? 0) }
-    }
+    for i in 0..<c.rows { for j in 0..<c.columns { c.pointer[i * c.columns + j] = bfloat16(bias?[j] ?? 0) } }
   }
 }
 
 /// Counts a product and, while a profile is being recorded, times it.
-@inline(__always)
-func measureProduct(_ body: () -> Void) {
+@inline(__always) func measureProduct(_ body: () -> Void) {
   MatrixProducts.begun.add(1, ordering: .relaxed)
   Profile.measure(\.matmul, body)
 }
@@ -310,13 +250,10 @@ func measureProduct(_ body: () -> Void) {
 /// The number of matrix products that this process has begun, a sign of life during long steps.
 public enum MatrixProducts {
   static let begun = Atomic<Int>(0)
-
   public static var count: Int { begun.load(ordering: .relaxed) }
 }
 
-func setMatrixProductThreads(_ count: Int) {
-  openblas_set_num_threads(Int32(count))
-}
+func setMatrixProductThreads(_ count: Int) { openblas_set_num_threads(Int32(count)) }
 
 /// Facts that OpenBLAS reports: the kernel that it chose for this processor, its build, and its threads.
 public enum BLAS {

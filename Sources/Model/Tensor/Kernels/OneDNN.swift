@@ -2,22 +2,16 @@ internal import COneDNN
 import Foundation
 import Synchronization
 
-/// Products of bfloat16 matrices by oneDNN, which keeps the code that it has generated for each size.
-///
-/// The same sizes and number of threads give the same bits; another number of threads, or another processor, may split
-/// the sums differently.
-///
-/// oneDNN's memory objects and scratch serve one product at a time, so each caller takes an instance for itself and
-/// returns it.
+/// Products of bfloat16 matrices by oneDNN. The same sizes and number of threads give the same bits; another number of
+/// threads, or another processor, may split the sums differently. Memory objects and scratch serve one product at a
+/// time, so each caller takes an instance for itself and returns it.
 final class OneDNN: @unchecked Sendable {
   /// The form of a product, for which oneDNN generates code.
-  private struct Product: Hashable {
+  private struct Form: Hashable {
     /// A product of dense matrices.
     let gemm: GEMM
     let hasBias: Bool
-    /// True if the product is added to C.
     let adds: Bool
-    /// True if C is rounded to bfloat16.
     let rounds: Bool
   }
 
@@ -41,49 +35,51 @@ final class OneDNN: @unchecked Sendable {
   private let threads: Int
   private var engine: dnnl_engine_t?
   private var stream: dnnl_stream_t?
-  private var made: [Product: Code] = [:]
+  private var made: [Form: Code] = [:]
   private var scratch = ScratchMemory()
-  private var denseA = ScratchMemory()
-  private var denseB = ScratchMemory()
-  private var denseC = ScratchMemory()
-  /// The most products whose code is kept; beyond this number all are dropped and generated again. The code of a large
-  /// product takes 0.4 MiB. A step of two towers with captions of any lengths has some 300 sizes (see `ProductPieces`).
+  private var copies = (a: ScratchMemory(), b: ScratchMemory(), c: ScratchMemory())
+  /// The most products whose code, of up to 0.4 MiB each, is kept; a step of two towers has some 300 sizes.
   private static let most = 1024
 
-  /// C = op(A) op(B) + bias.
-  ///
-  /// oneDNN is twice as fast on dense matrices, so others are copied, which is a small part of the work if they are as
-  /// large as a head of attention.
-  static func multiply(
-    _ gemm: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, bias: UnsafePointer<Float>?,
-    into c: RoundedResult<Float>
-  ) {
+  /// C = op(A) op(B) + bias. Matrices that are not dense are copied, because oneDNN is twice as fast on dense ones.
+  static func multiply(_ product: RoundedProduct<Float>) {
     let threads = Threads.ofProducts
     // The code is for a number of threads, which OpenMP keeps separately for each calling thread.
     setThreads?(Int32(threads))
-    let worker =
-      idle.withLock { idle in
-        idle.lastIndex { $0.threads == threads }.map { idle.remove(at: $0) }
-      } ?? OneDNN(threads: threads)
-    worker.multiplyDense(gemm, a, b, bias, into: c)
+    let rested = idle.withLock { idle in idle.lastIndex { $0.threads == threads }.map { idle.remove(at: $0) } }
+    let worker = rested ?? OneDNN(threads: threads)
+    worker.multiply(product)
     idle.withLock { $0.append(worker) }
   }
 
-  private func multiplyDense(
-    _ gemm: GEMM, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, _ bias: UnsafePointer<Float>?,
-    into result: RoundedResult<Float>
-  ) {
-    let (c, adds, rounds) = result.parts
-    let product = Product(gemm: gemm.dense, hasBias: bias != nil, adds: adds, rounds: rounds)
-    let (m, n) = (gemm.m, gemm.n)
-    let x = dense(a, rows: gemm.transposeA ? gemm.k : m, columns: product.gemm.lda, stride: gemm.lda, &denseA)
-    let y = dense(b, rows: gemm.transposeB ? n : gemm.k, columns: product.gemm.ldb, stride: gemm.ldb, &denseB)
-    guard gemm.ldc != n else { return compute(product, x, y, bias, c) }
-    precondition(!adds, "sums are added to dense matrices")
-    let size = rounds ? 2 : 4
-    let z = denseC.room(m * n * size)
-    compute(product, x, y, bias, z)
-    for i in 0..<m { (c + i * gemm.ldc * size).copyMemory(from: z + i * n * size, byteCount: n * size) }
+  private func multiply(_ product: RoundedProduct<Float>) {
+    let (gemm, m, n, size) = (product.gemm, product.gemm.m, product.gemm.n, product.rounds ? 2 : 4)
+    let form = Form(gemm: gemm.dense, hasBias: product.bias != nil, adds: product.adds, rounds: product.rounds)
+    let x = dense(product.a, rows: gemm.transposeA ? gemm.k : m, columns: form.gemm.lda, stride: gemm.lda, &copies.a)
+    let y = dense(product.b, rows: gemm.transposeB ? n : gemm.k, columns: form.gemm.ldb, stride: gemm.ldb, &copies.b)
+    precondition(gemm.ldc == n || !product.adds, "sums are added to dense matrices")
+    let z = gemm.ldc == n ? product.c : copies.c.room(m * n * size)
+    let code = code(form)
+    let scratch = code.scratch == nil ? nil : scratch.room(code.scratchBytes)
+    withUnsafeTemporaryAllocation(of: dnnl_exec_arg_t.self, capacity: 5) { arguments in
+      var count = 0
+      func add(_ role: Int32, _ memory: dnnl_memory_t?, _ pointer: UnsafeMutableRawPointer?) {
+        guard let memory else { return }
+        check(dnnl_memory_set_data_handle(memory, pointer), "dnnl_memory_set_data_handle")
+        arguments.initializeElement(at: count, to: dnnl_exec_arg_t(arg: role, memory: memory))
+        count += 1
+      }
+      add(DNNL_ARG_SRC, code.a, UnsafeMutableRawPointer(mutating: x))
+      add(DNNL_ARG_WEIGHTS, code.b, UnsafeMutableRawPointer(mutating: y))
+      add(DNNL_ARG_BIAS, code.bias, UnsafeMutableRawPointer(mutating: product.bias))
+      add(DNNL_ARG_DST, code.c, z)
+      add(DNNL_ARG_SCRATCHPAD, code.scratch, scratch)
+      check(
+        dnnl_primitive_execute(code.primitive, stream, Int32(count), arguments.baseAddress), "dnnl_primitive_execute")
+    }
+    check(dnnl_stream_wait(stream), "dnnl_stream_wait")
+    guard gemm.ldc != n else { return }
+    for i in 0..<m { (product.c + i * gemm.ldc * size).copyMemory(from: z + i * n * size, byteCount: n * size) }
   }
 
   /// Returns x, or a copy of it whose rows follow one another without gaps.
@@ -113,37 +109,12 @@ final class OneDNN: @unchecked Sendable {
   private init(threads: Int) {
     self.threads = threads
     made.reserveCapacity(Self.most)
-    Self.check(dnnl_engine_create(&engine, dnnl_cpu, 0), "dnnl_engine_create")
-    Self.check(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags.rawValue), "dnnl_stream_create")
+    check(dnnl_engine_create(&engine, dnnl_cpu, 0), "dnnl_engine_create")
+    check(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags.rawValue), "dnnl_stream_create")
   }
 
-  private func compute(
-    _ product: Product, _ a: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, _ bias: UnsafePointer<Float>?,
-    _ c: UnsafeMutableRawPointer
-  ) {
-    let code = code(product)
-    let scratch = code.scratch == nil ? nil : scratch.room(code.scratchBytes)
-    withUnsafeTemporaryAllocation(of: dnnl_exec_arg_t.self, capacity: 5) { arguments in
-      var count = 0
-      func add(_ role: Int32, _ memory: dnnl_memory_t?, _ pointer: UnsafeMutableRawPointer?) {
-        guard let memory else { return }
-        Self.check(dnnl_memory_set_data_handle(memory, pointer), "dnnl_memory_set_data_handle")
-        arguments.initializeElement(at: count, to: dnnl_exec_arg_t(arg: role, memory: memory))
-        count += 1
-      }
-      add(DNNL_ARG_SRC, code.a, UnsafeMutableRawPointer(mutating: a))
-      add(DNNL_ARG_WEIGHTS, code.b, UnsafeMutableRawPointer(mutating: b))
-      add(DNNL_ARG_BIAS, code.bias, UnsafeMutableRawPointer(mutating: bias))
-      add(DNNL_ARG_DST, code.c, c)
-      add(DNNL_ARG_SCRATCHPAD, code.scratch, scratch)
-      Self.check(
-        dnnl_primitive_execute(code.primitive, stream, Int32(count), arguments.baseAddress), "dnnl_primitive_execute")
-    }
-    Self.check(dnnl_stream_wait(stream), "dnnl_stream_wait")
-  }
-
-  private func code(_ product: Product) -> Code {
-    if let code = made[product] { return code }
+  private func code(_ form: Form) -> Code {
+    if let code = made[form] { return code }
     if made.count >= Self.most {
       for code in made.values {
         dnnl_primitive_destroy(code.primitive)
@@ -151,46 +122,45 @@ final class OneDNN: @unchecked Sendable {
       }
       made.removeAll(keepingCapacity: true)
     }
-    let code = make(product)
-    made[product] = code
+    let code = make(form)
+    made[form] = code
     return code
   }
 
-  private func make(_ product: Product) -> Code {
-    let p = product.gemm
+  private func make(_ form: Form) -> Code {
+    let p = form.gemm
     var a = describe(rows: p.m, columns: p.k, transposed: p.transposeA, dnnl_bf16)
     var b = describe(rows: p.k, columns: p.n, transposed: p.transposeB, dnnl_bf16)
-    var c = describe(rows: p.m, columns: p.n, transposed: false, product.rounds ? dnnl_bf16 : dnnl_f32)
+    var c = describe(rows: p.m, columns: p.n, transposed: false, form.rounds ? dnnl_bf16 : dnnl_f32)
     var bias = describe(rows: 1, columns: p.n, transposed: false, dnnl_f32)
     var operation = dnnl_matmul_desc_t()
-    Self.check(
-      withUnsafePointer(to: &bias) { dnnl_matmul_desc_init(&operation, &a, &b, product.hasBias ? $0 : nil, &c) },
+    check(
+      withUnsafePointer(to: &bias) { dnnl_matmul_desc_init(&operation, &a, &b, form.hasBias ? $0 : nil, &c) },
       "dnnl_matmul_desc_init")
     var attributes: dnnl_primitive_attr_t?
-    Self.check(dnnl_primitive_attr_create(&attributes), "dnnl_primitive_attr_create")
+    check(dnnl_primitive_attr_create(&attributes), "dnnl_primitive_attr_create")
     defer { dnnl_primitive_attr_destroy(attributes) }
-    Self.check(
+    check(
       dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user),
       "dnnl_primitive_attr_set_scratchpad_mode")
-    if product.adds {
+    if form.adds {
       var after: dnnl_post_ops_t?
-      Self.check(dnnl_post_ops_create(&after), "dnnl_post_ops_create")
+      check(dnnl_post_ops_create(&after), "dnnl_post_ops_create")
       defer { dnnl_post_ops_destroy(after) }
-      Self.check(dnnl_post_ops_append_sum(after, 1), "dnnl_post_ops_append_sum")
-      Self.check(dnnl_primitive_attr_set_post_ops(attributes, after), "dnnl_primitive_attr_set_post_ops")
+      check(dnnl_post_ops_append_sum(after, 1), "dnnl_post_ops_append_sum")
+      check(dnnl_primitive_attr_set_post_ops(attributes, after), "dnnl_primitive_attr_set_post_ops")
     }
     var description: dnnl_primitive_desc_t?
-    Self.check(
-      dnnl_primitive_desc_create(&description, &operation, attributes, engine, nil), "dnnl_primitive_desc_create")
+    check(dnnl_primitive_desc_create(&description, &operation, attributes, engine, nil), "dnnl_primitive_desc_create")
     defer { dnnl_primitive_desc_destroy(description) }
     var primitive: dnnl_primitive_t?
-    Self.check(dnnl_primitive_create(&primitive, description), "dnnl_primitive_create")
+    check(dnnl_primitive_create(&primitive, description), "dnnl_primitive_create")
     guard let room = dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0) else {
       fatalError("oneDNN: no description of the scratch of \(p)")
     }
     let scratchBytes = dnnl_memory_desc_get_size(room)
     return Code(
-      primitive: primitive, a: memory(a), b: memory(b), c: memory(c), bias: product.hasBias ? memory(bias) : nil,
+      primitive: primitive, a: memory(a), b: memory(b), c: memory(c), bias: form.hasBias ? memory(bias) : nil,
       scratch: scratchBytes > 0 ? memory(room.pointee) : nil, scratchBytes: scratchBytes)
   }
 
@@ -198,55 +168,36 @@ final class OneDNN: @unchecked Sendable {
   private func memory(_ description: dnnl_memory_desc_t) -> dnnl_memory_t? {
     var description = description
     var memory: dnnl_memory_t?
-    Self.check(dnnl_memory_create(&memory, &description, engine, nil), "dnnl_memory_create")
+    check(dnnl_memory_create(&memory, &description, engine, nil), "dnnl_memory_create")
     return memory
   }
 
-  private func describe(
-    rows: Int, columns: Int, transposed: Bool, _ type: dnnl_data_type_t
-  ) -> dnnl_memory_desc_t {
+  private func describe(rows: Int, columns: Int, transposed: Bool, _ type: dnnl_data_type_t) -> dnnl_memory_desc_t {
     var matrix = dnnl_memory_desc_t()
     let sizes = [dnnl_dim_t(rows), dnnl_dim_t(columns)]
     let strides = transposed ? [1, dnnl_dim_t(rows)] : [dnnl_dim_t(columns), 1]
-    Self.check(dnnl_memory_desc_init_by_strides(&matrix, 2, sizes, type, strides), "dnnl_memory_desc_init_by_strides")
+    check(dnnl_memory_desc_init_by_strides(&matrix, 2, sizes, type, strides), "dnnl_memory_desc_init_by_strides")
     return matrix
   }
 
-  private static func check(_ status: dnnl_status_t, _ call: String) {
-    precondition(status == dnnl_success, "oneDNN: \(call) gives \(status.rawValue)")
-  }
-
-  /// Sets the number of threads that OpenMP, on which oneDNN runs, uses for calls from this thread.
   private typealias SetThreads = @convention(c) (Int32) -> Void
-  private static let setThreads: SetThreads? = {
-    // The function of the library that oneDNN itself is linked with.
-    guard let symbol = dlsym(nil, "omp_set_num_threads") else { return nil }
-    return unsafeBitCast(symbol, to: SetThreads.self)
-  }()
+  /// Sets the number of threads that OpenMP, in the library that oneDNN uses, takes for calls from this thread.
+  private static let setThreads = dlsym(nil, "omp_set_num_threads").map { unsafeBitCast($0, to: SetThreads.self) }
 }
 
-extension RoundedResult {
-  fileprivate var parts: (memory: UnsafeMutableRawPointer, adds: Bool, rounds: Bool) {
-    switch self {
-    case .fp32(let c): (UnsafeMutableRawPointer(c), false, false)
-    case .sum(let c): (UnsafeMutableRawPointer(c), true, false)
-    case .bf16(let c): (UnsafeMutableRawPointer(c), false, true)
-    }
-  }
+private func check(_ status: dnnl_status_t, _ call: String) {
+  precondition(status == dnnl_success, "oneDNN: \(call) gives \(status.rawValue)")
 }
 
 /// Facts that oneDNN reports about itself and this processor.
 public enum RoundedProducts {
-  /// The instructions that products of bfloat16 run on; nil if the processor has none, so that rounding would cost time
-  /// instead of saving it.
+  /// The instructions that products of bfloat16 run on; nil if there are none, so that rounding would only cost time.
   public static var instructions: String? {
-    let name =
-      switch dnnl_get_effective_cpu_isa() {
-      case dnnl_cpu_isa_avx512_core_amx: "AMX"
-      case dnnl_cpu_isa_avx512_core_bf16: "AVX-512 bf16"
-      default: ""
-      }
-    return name.isEmpty ? nil : name
+    switch dnnl_get_effective_cpu_isa() {
+    case dnnl_cpu_isa_avx512_core_amx: "AMX"
+    case dnnl_cpu_isa_avx512_core_bf16: "AVX-512 bf16"
+    default: nil
+    }
   }
 
   public static var library: String {

@@ -20,19 +20,16 @@ public struct AdamWStep: Sendable {
   }
 }
 
-/// One step of AdamW (Loshchilov, Hutter: Decoupled Weight Decay Regularization, ICLR 2019) over n consecutive
-/// parameters, in one pass.
+/// One step of AdamW (Loshchilov, Hutter: Decoupled Weight Decay Regularization, ICLR 2019), in one pass.
 ///
 /// g ← gradientScale · g; p ← p (1 − learningRate · decay); m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²;
-/// p ← p − learningRate/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε). p, m and v are `parameters`, `first` and `second`; the
-/// gradient tensor itself is left as it is.
+/// p ← p − learningRate/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε). p, m and v are `parameters`, `first` and `second`.
 @specialized(where S == Float) @specialized(where S == Double)
 public func adamW<S: Scalar>(
   _ parameters: Tensor<S>, gradient: Tensor<S>, first: Tensor<S>, second: Tensor<S>, _ step: AdamWStep
 ) {
-  let n = parameters.count
+  let (n, p, g, m, v) = (parameters.count, parameters.pointer, gradient.pointer, first.pointer, second.pointer)
   precondition(gradient.count == n && first.count == n && second.count == n && step.step >= 1)
-  let (p, g, m, v) = (parameters.pointer, gradient.pointer, first.pointer, second.pointer)
   let keep = S(1 - step.learningRate * step.decay)
   let (b1, c1, b2, c2) = (S(step.beta1), S(1 - step.beta1), S(step.beta2), S(1 - step.beta2))
   let size = S(step.learningRate / (1 - Double.pow(step.beta1, step.step)))
@@ -43,8 +40,7 @@ public func adamW<S: Scalar>(
       let slope = g[i] * share
       let mean = (b1 * m[i]).addingProduct(c1, slope)
       let square = (b2 * v[i]).addingProduct(c2, slope * slope)
-      m[i] = mean
-      v[i] = square
+      (m[i], v[i]) = (mean, square)
       p[i] = p[i] * keep - size * mean / (square.squareRoot() * correction + small)
     }
   }
@@ -65,7 +61,5 @@ public func approach<S: Scalar>(_ e: Tensor<S>, _ x: Tensor<S>, share: S) {
 public func swapValues<S: Scalar>(_ x: Tensor<S>, _ y: Tensor<S>) {
   precondition(x.count == y.count, "a swap of \(x.shape) for \(y.shape)")
   let (p, q) = (x.pointer, y.pointer)
-  Threads.split(x.count, grain: 1 << 16) { _, range in
-    for i in range { (p[i], q[i]) = (q[i], p[i]) }
-  }
+  Threads.split(x.count, grain: 1 << 16) { _, range in for i in range { (p[i], q[i]) = (q[i], p[i]) } }
 }

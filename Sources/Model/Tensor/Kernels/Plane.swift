@@ -25,7 +25,6 @@ public struct Plane: Equatable, Sendable, CustomStringConvertible {
 
   /// The output sizes of 2 × 2 pooling; a last odd line or column is left out.
   public var halved: Plane { Plane(images: images, height: height / 2, width: width / 2) }
-
   public var description: String { "\(images) images of \(height) × \(width)" }
 }
 
@@ -36,21 +35,15 @@ public func channelsLast<S: Scalar>(_ images: Tensor<S>, into rows: Tensor<S>) {
   let (b, c, points) = (images.shape[0], images.shape[1], images.shape[2] * images.shape[3])
   precondition(rows.rows == b * points && rows.columns == c, "\(images.shape) into \(rows.shape)")
   let (source, target) = (images.pointer, rows.pointer)
-  Threads.split(b) { _, images in
-    for image in images {
-      let (from, to) = (source + image * c * points, target + image * points * c)
-      for channel in 0..<c {
-        for point in 0..<points { to[point * c + channel] = from[channel * points + point] }
-      }
-    }
+  Threads.forEach(b) { image in
+    let (from, to) = (source + image * c * points, target + image * points * c)
+    for channel in 0..<c { for point in 0..<points { to[point * c + channel] = from[channel * points + point] } }
   }
 }
 
 /// rows [b·(H/p)·(W/p), c·p·p] ← images [b, c, H, W], cut into patches of p × p points, each a row.
-///
-/// Patches run along a line of the image first. The elements of a patch have the order of a convolution's weight
-/// [w, c, p, p], so that patch embedding is one matrix product. Lines and columns beyond the last whole patch are left
-/// out at the right and lower edge, as in a convolution of that stride.
+/// Patches run along a line of the image first; their elements have the order of a convolution's weight [w, c, p, p],
+/// so that patch embedding is one product. What lies beyond the last whole patch is left out, as in a convolution.
 @specialized(where S == Float) @specialized(where S == Double)
 public func patches<S: Scalar>(of images: Tensor<S>, size p: Int, into rows: MatrixOperand<S>) {
   let shape = images.shape
@@ -59,31 +52,82 @@ public func patches<S: Scalar>(of images: Tensor<S>, size p: Int, into rows: Mat
     rows.rows == shape[0] * (shape[2] / p) * (shape[3] / p) && rows.columns == shape[1] * p * p,
     "\(shape) into \(rows.shape)")
   switch rows {
-  case .fp32(let rows): cutPatches(images, size: p, into: FP32Elements(rows))
-  case .bf16(let rows): cutPatches(images, size: p, into: BFloat16Elements(rows))
+  case .fp32: cutPatches(images, size: p, into: FP32Elements(rows))
+  case .bf16: cutPatches(images, size: p, into: BFloat16Elements(rows))
   }
 }
 
-@inline(__always)
-private func cutPatches<E: Elements>(_ images: Tensor<E.Number>, size p: Int, into target: E) {
+@inline(__always) private func cutPatches<E: Elements>(_ images: Tensor<E.Number>, size p: Int, into target: E) {
   let (b, c, height, width) = (images.shape[0], images.shape[1], images.shape[2], images.shape[3])
-  let source = images.pointer
-  let (down, across) = (height / p, width / p)
-  let length = c * p * p
-  Threads.split(b) { _, images in
-    for image in images {
-      for row in 0..<down {
-        for channel in 0..<c {
-          for y in 0..<p {
-            let line = source + ((image * c + channel) * height + row * p + y) * width
-            for column in 0..<across {
-              let patch = target.advanced(
-                by: ((image * down + row) * across + column) * length + (channel * p + y) * p)
-              for x in 0..<p { patch[x] = line[column * p + x] }
-            }
+  let (source, down, across, length) = (images.pointer, height / p, width / p, c * p * p)
+  Threads.forEach(b) { image in
+    for row in 0..<down {
+      for channel in 0..<c {
+        for y in 0..<p {
+          let line = source + ((image * c + channel) * height + row * p + y) * width
+          for column in 0..<across {
+            let patch = target.advanced(by: ((image * down + row) * across + column) * length + (channel * p + y) * p)
+            for x in 0..<p { patch[x] = line[column * p + x] }
           }
         }
       }
     }
+  }
+}
+
+/// Writes to y [halved.rows, c] the means of 2 × 2 points of x [rows, c]; a last odd line or column is left out.
+@specialized(where S == Float) @specialized(where S == Double)
+public func averagePool<S: Scalar>(_ x: MatrixOperand<S>, _ plane: Plane, into y: MatrixOperand<S>) {
+  precondition(
+    x.rows == plane.rows && y.rows == plane.halved.rows && y.columns == x.columns,
+    "\(x.shape), \(plane) into \(y.shape)")
+  switch x {
+  case .fp32: pool(FP32Elements(x), plane, channels: x.columns, into: FP32Elements(y))
+  case .bf16: pool(BFloat16Elements(x), plane, channels: x.columns, into: BFloat16Elements(y))
+  }
+}
+
+private func pool<E: Elements>(_ p: E, _ plane: Plane, channels c: Int, into q: E) {
+  let output = plane.halved
+  Threads.forEach(output.lines, grain: 4) { line in
+    let (image, row) = line.quotientAndRemainder(dividingBy: output.height)
+    for column in 0..<output.width {
+      let upper = p.advanced(by: ((image * plane.height + 2 * row) * plane.width + 2 * column) * c)
+      let lower = upper.advanced(by: plane.width * c)
+      let (upperNext, lowerNext) = (upper.advanced(by: c), lower.advanced(by: c))
+      let target = q.advanced(by: (line * output.width + column) * c)
+      for j in 0..<c { target[j] = (upper[j] + upperNext[j] + lower[j] + lowerNext[j]) * 0.25 }
+    }
+  }
+}
+
+/// Writes to dx [rows, c] a quarter of dy [halved.rows, c] at each of its four points, and 0 at points left out.
+@specialized(where S == Float) @specialized(where S == Double)
+public func averagePoolBackward<S: Scalar>(_ dy: MatrixOperand<S>, _ plane: Plane, into dx: MatrixOperand<S>) {
+  precondition(
+    dx.rows == plane.rows && dy.rows == plane.halved.rows && dy.columns == dx.columns,
+    "\(dy.shape), \(plane) into \(dx.shape)")
+  switch dy {
+  case .fp32: unpool(FP32Elements(dy), plane, channels: dx.columns, into: FP32Elements(dx))
+  case .bf16: unpool(BFloat16Elements(dy), plane, channels: dx.columns, into: BFloat16Elements(dx))
+  }
+}
+
+private func unpool<E: Elements>(_ p: E, _ plane: Plane, channels c: Int, into q: E) {
+  let output = plane.halved
+  Threads.forEach(plane.lines, grain: 4) { line in
+    let (image, y) = line.quotientAndRemainder(dividingBy: plane.height)
+    let target = q.advanced(by: line * plane.width * c)
+    let pooled = y / 2 < output.height ? output.width : 0
+    let source = p.advanced(by: (image * output.height + y / 2) * output.width * c)
+    for column in 0..<pooled {
+      let (from, to) = (source.advanced(by: column * c), target.advanced(by: 2 * column * c))
+      let next = to.advanced(by: c)
+      for j in 0..<c {
+        let share = from[j] * 0.25
+        (to[j], next[j]) = (share, share)
+      }
+    }
+    for j in 2 * pooled * c..<plane.width * c { target[j] = 0 }
   }
 }

@@ -1,14 +1,10 @@
 internal import RealModule
 
-// n rows, w columns.
-
 /// The mean μ and 1/√(σ² + ε) of every row, [n] each, which layer norm keeps for its backward.
 public typealias RowStatistics<S: Scalar> = (mean: Tensor<S>, reciprocal: Tensor<S>)
 
 /// y[i, :] = (x[i, :] − μ_i) / √(σ²_i + ε) · weight + bias, with the biased variance of the row, for x, y [n, w] and
-/// weight, bias [w] (Ba, Kiros, Hinton: Layer Normalization, 2016). Writes `statistics`.
-///
-/// It passes over a row, which is in the cache, twice: first for the mean and then for the squared distances from it,
+/// weight, bias [w] (Ba, Kiros, Hinton: Layer Normalization, 2016). Writes `statistics`. It passes over each row twice,
 /// because the difference of two large sums would lose digits.
 @specialized(where S == Float) @specialized(where S == Double)
 public func layerNorm<S: Scalar>(
@@ -21,8 +17,8 @@ public func layerNorm<S: Scalar>(
       && statistics.reciprocal.count == n,
     "layer norm of \(x.shape) with \(weight.shape), \(bias.shape), rows \(statistics.mean.shape)")
   switch y {
-  case .fp32(let y): layerNorm(x, weight, bias, S(epsilon), into: FP32Elements(y), statistics)
-  case .bf16(let y): layerNorm(x, weight, bias, S(epsilon), into: BFloat16Elements(y), statistics)
+  case .fp32: layerNorm(x, weight, bias, S(epsilon), into: FP32Elements(y), statistics)
+  case .bf16: layerNorm(x, weight, bias, S(epsilon), into: BFloat16Elements(y), statistics)
   }
 }
 
@@ -31,14 +27,12 @@ private func layerNorm<E: Elements>(
   _ x: Tensor<E.Number>, _ weight: Tensor<E.Number>, _ bias: Tensor<E.Number>, _ epsilon: E.Number, into y: E,
   _ statistics: RowStatistics<E.Number>
 ) {
-  let (n, w) = (x.rows, x.columns)
-  let (p, g, b) = (x.pointer, weight.pointer, bias.pointer)
+  let (n, w, p, g, b) = (x.rows, x.columns, x.pointer, weight.pointer, bias.pointer)
   let (m, r) = (statistics.mean.pointer, statistics.reciprocal.pointer)
   let share = 1 / E.Number(w)
   Threads.split(n, grain: 32) { _, rows in
     for i in rows {
-      let source = p + i * w
-      let target = y.advanced(by: i * w)
+      let (source, target) = (p + i * w, y.advanced(by: i * w))
       var sum: E.Number = 0
       for j in 0..<w { sum = Relaxed.sum(sum, source[j]) }
       let mu = sum * share
@@ -49,8 +43,7 @@ private func layerNorm<E: Elements>(
       }
       let scale = 1 / E.Number.sqrt(squares * share + epsilon)
       for j in 0..<w { target[j] = b[j].addingProduct((source[j] - mu) * scale, g[j]) }
-      m[i] = mu
-      r[i] = scale
+      (m[i], r[i]) = (mu, scale)
     }
   }
 }
@@ -67,20 +60,15 @@ public func layerNormBackward<S: Scalar>(
   precondition(
     dy.count == x.count && dx.count == x.count && weight.count == w && dweight.count == w && dbias.count == w,
     "layer norm backward of \(dy.shape), \(x.shape) into \(dx.shape), \(dweight.shape), \(dbias.shape)")
-  let (d, p, g) = (dy.pointer, x.pointer, weight.pointer)
+  let (d, p, g, q, dg, db) = (dy.pointer, x.pointer, weight.pointer, dx.pointer, dweight.pointer, dbias.pointer)
   let (m, r) = (statistics.mean.pointer, statistics.reciprocal.pointer)
-  let (q, dg, db) = (dx.pointer, dweight.pointer, dbias.pointer)
-  let share = 1 / S(w)
-  let parts = Threads.parts(n, grain: 64)
+  let (share, parts) = (1 / S(w), Threads.parts(n, grain: 64))
   withPartialSums(of: S.self, count: parts * 2 * w) { partial in
     Threads.split(n, grain: 64) { part, rows in
-      let sumWeight = partial + part * 2 * w
-      let sumBias = sumWeight + w
+      let (sumWeight, sumBias) = (partial + part * 2 * w, partial + part * 2 * w + w)
       for i in rows {
-        let (dRow, xRow, out) = (d + i * w, p + i * w, q + i * w)
-        let (mu, scale) = (m[i], r[i])
-        var sumH: S = 0
-        var sumHX: S = 0
+        let (dRow, xRow, out, mu, scale) = (d + i * w, p + i * w, q + i * w, m[i], r[i])
+        var (sumH, sumHX): (S, S) = (0, 0)
         for j in 0..<w {
           let h = dRow[j] * g[j]
           let hat = (xRow[j] - mu) * scale
@@ -90,10 +78,7 @@ public func layerNormBackward<S: Scalar>(
           sumBias[j] += dRow[j]
         }
         let (a, c) = (sumH * share, sumHX * share)
-        for j in 0..<w {
-          let hat = (xRow[j] - mu) * scale
-          out[j] += scale * (dRow[j] * g[j] - a - hat * c)
-        }
+        for j in 0..<w { out[j] += scale * (dRow[j] * g[j] - a - (xRow[j] - mu) * scale * c) }
       }
     }
     for part in 0..<parts {
@@ -109,16 +94,12 @@ public func layerNormBackward<S: Scalar>(
 /// y_i = x_i / ‖x_i‖ for x, y [n, w]; writes 1/‖x_i‖ to `reciprocal` [n]. A row of zeros stays zero, with reciprocal 0.
 @specialized(where S == Float) @specialized(where S == Double)
 public func normalizeRows<S: Scalar>(_ x: Tensor<S>, into y: Tensor<S>, reciprocal: Tensor<S>) {
-  let (n, d) = (x.rows, x.columns)
+  let (n, d, p, q, r) = (x.rows, x.columns, x.pointer, y.pointer, reciprocal.pointer)
   precondition(y.count == x.count && reciprocal.count == n, "\(x.shape) into \(y.shape), \(reciprocal.shape)")
-  let (p, q, r) = (x.pointer, y.pointer, reciprocal.pointer)
   for i in 0..<n {
     let (source, target) = (p + i * d, q + i * d)
     var squares = 0.0
-    for j in 0..<d {
-      let value = Double(source[j])
-      squares = Relaxed.multiplyAdd(value, value, squares)
-    }
+    for j in 0..<d { squares = Relaxed.multiplyAdd(Double(source[j]), Double(source[j]), squares) }
     let factor = squares > 0 ? S(1 / squares.squareRoot()) : 0
     for j in 0..<d { target[j] = source[j] * factor }
     r[i] = factor
@@ -128,9 +109,8 @@ public func normalizeRows<S: Scalar>(_ x: Tensor<S>, into y: Tensor<S>, reciproc
 /// dy_i ← (dy_i − y_i ⟨y_i, dy_i⟩) / ‖x_i‖, in place: the gradient of x.
 @specialized(where S == Float) @specialized(where S == Double)
 public func normalizeRowsBackward<S: Scalar>(_ dy: Tensor<S>, y: Tensor<S>, reciprocal: Tensor<S>) {
-  let (n, d) = (y.rows, y.columns)
+  let (n, d, p, q, r) = (y.rows, y.columns, dy.pointer, y.pointer, reciprocal.pointer)
   precondition(dy.count == y.count && reciprocal.count == n, "\(dy.shape) with \(y.shape), \(reciprocal.shape)")
-  let (p, q, r) = (dy.pointer, y.pointer, reciprocal.pointer)
   Threads.split(n, grain: 64) { _, range in
     for i in range {
       let (gradient, unit) = (p + i * d, q + i * d)

@@ -1,0 +1,343 @@
+import ArgumentParser
+import Dist
+import Foundation
+import Model
+import Settings
+import Tensor
+
+/// Measures recall of captions by images and of images by captions.
+struct RetrievalEvaluation: Evaluation {
+  /// The captions among which an image finds its own, and which are asked for their images.
+  enum Candidates: String, CaseIterable, Codable, ExpressibleByArgument {
+    case captions
+    case distinctCaptions = "distinct-captions"
+  }
+
+  enum Captions: String, CaseIterable, Codable, ExpressibleByArgument, FieldValue {
+    case all
+    /// The first one, as in CLIP-KD's and the paper's protocol.
+    case first
+  }
+
+  enum Duplicates: String, CaseIterable, Codable, ExpressibleByArgument, FieldValue {
+    /// They are the same caption: each is an answer for every image that has one of them.
+    case hits
+    /// They are different captions: only an image's own captions are answers, as in CLIP-KD and the paper.
+    case strict
+  }
+
+  let dataset: Dataset
+  var candidates = Candidates.captions
+  var captions = Captions.all
+  /// With `strict`, the candidates are `captions`.
+  var duplicates = Duplicates.hits
+
+  func run(
+    _ embedder: CLIPEmbedder, over communicator: Communicator, pause: @escaping () throws -> Void = {}
+  ) throws -> RetrievalFigures {
+    let all = try dataset.texts(captions, of: Array(0..<dataset.count))
+    var texts = all.texts
+    let numbers = duplicates == .strict ? Array(texts.indices) : RetrievalPairs.texts(of: texts)
+    var pairs = RetrievalPairs(images: dataset.count, captionImage: all.images, captionText: numbers)
+    if candidates == .distinctCaptions {
+      texts = pairs.firstCaptions.map { texts[$0] }
+      pairs = pairs.distinct
+    }
+    let encoder = BlockEncoder(embedder: embedder, communicator: communicator, pause: pause)
+    let rows = try encoder.images(of: dataset, samples: Array(0..<dataset.count))
+    let queries = try encoder.texts(texts)
+    return RetrievalFigures(
+      dataset: dataset.name, images: dataset.count, captions: texts.count, captionsTaken: captions,
+      candidates: candidates, duplicates: duplicates,
+      imageToText: Recall(try communicator.places(of: rows, among: queries, answers: pairs.captions(answering:))),
+      textToImage: Recall(try communicator.places(of: queries, among: rows, answers: pairs.images(answering:))))
+  }
+}
+
+extension Dataset {
+  /// Returns the captions of some samples, and for each of them the place of its sample in the list.
+  func texts(_ captions: RetrievalEvaluation.Captions, of samples: [Int]) throws -> (texts: [String], images: [Int]) {
+    guard !samples.isEmpty else { throw nothingToEvaluate("images") }
+    let own = samples.map { self.captions($0).prefix(captions == .all ? .max : 1) }
+    let texts = own.flatMap { $0 }
+    guard !texts.isEmpty else { throw nothingToEvaluate("captions") }
+    return (texts, own.indices.flatMap { [Int](repeating: $0, count: own[$0].count) })
+  }
+
+  func nothingToEvaluate(_ lacks: String) -> UserError {
+    UserError("the dataset \(name) has no \(lacks); evaluate on one that has")
+  }
+}
+
+extension Communicator {
+  /// Counts the places at which queries find their answers. Blocks are dealt to the ranks.
+  func places(of queries: Tensor<Float>, among rows: Tensor<Float>, answers: (Int) -> [Int]) throws -> PlaceCounts {
+    let blocks = Ranking.blocks(queries: queries.rows, candidates: rows.rows)
+    var own = PlaceCounts(candidates: rows.rows)
+    for block in blocks[slice(of: blocks.count)] {
+      own.add(Ranking.places(of: queries, in: block, among: rows, answers: answers))
+    }
+    var counts = own.counts
+    try allReduce(&counts)
+    return PlaceCounts(counts: counts)
+  }
+}
+
+protocol Evaluation {
+  associatedtype Results: EvaluationFigures
+
+  /// Returns the same figures on every rank, all of which must call it. `pause` is called between blocks.
+  func run(_ embedder: CLIPEmbedder, over communicator: Communicator, pause: @escaping () throws -> Void) throws
+    -> Results
+}
+
+protocol EvaluationFigures: Codable, Equatable {
+  var lines: [String] { get }
+  /// The name in a run's log, which includes the protocol, because a dataset may be evaluated by several.
+  var title: String { get }
+  var logged: [(name: String, value: Double)] { get }
+}
+
+/// The results of one direction of retrieval. Ranks count from 1.
+struct Recall: Codable, Equatable {
+  /// The number of queries, images or captions, and of the candidates for each.
+  var queries: Int
+  var candidates: Int
+  /// The number of queries with an answer among the first 1, 5 and 10 candidates, and the same as shares, 0 to 1.
+  var hits1: Int
+  var hits5: Int
+  var hits10: Int
+  var recall1: Double
+  var recall5: Double
+  var recall10: Double
+  var medianPlace: Int
+  var meanPlace: Double
+
+  enum CodingKeys: String, CodingKey {
+    case queries, candidates
+    case hits1 = "hits@1"
+    case hits5 = "hits@5"
+    case hits10 = "hits@10"
+    case recall1 = "R@1"
+    case recall5 = "R@5"
+    case recall10 = "R@10"
+    case medianPlace = "median_rank"
+    case meanPlace = "mean_rank"
+  }
+
+  init(_ places: PlaceCounts) {
+    (queries, candidates) = (places.queries, places.counts.count)
+    (hits1, hits5, hits10) = (places.hits(at: 1), places.hits(at: 5), places.hits(at: 10))
+    (recall1, recall5, recall10) = (places.share(at: 1), places.share(at: 5), places.share(at: 10))
+    (medianPlace, meanPlace) = (places.median, places.mean)
+  }
+
+  fileprivate var line: String {
+    "R@1 \(percent(recall1))  R@5 \(percent(recall5))  R@10 \(percent(recall10))"
+      + "  median rank \(medianPlace) of \(candidates)"
+  }
+
+  fileprivate func logged(_ direction: String) -> [(name: String, value: Double)] {
+    [("\(direction) R@1", recall1), ("\(direction) R@5", recall5), ("\(direction) R@10", recall10)]
+  }
+}
+
+struct RetrievalFigures: EvaluationFigures {
+  var kind = "retrieval"
+  var dataset: String
+  var images: Int
+  /// The number of captions that took part, and which of an image's captions these were.
+  var captions: Int
+  var captionsTaken: RetrievalEvaluation.Captions
+  var candidates: RetrievalEvaluation.Candidates
+  var duplicates: RetrievalEvaluation.Duplicates
+  var imageToText: Recall
+  var textToImage: Recall
+
+  enum CodingKeys: String, CodingKey {
+    case kind, captions, candidates, duplicates
+    case dataset = "corpus"
+    case images = "pictures"
+    case captionsTaken = "captions_taken"
+    case imageToText = "image_to_text"
+    case textToImage = "text_to_image"
+  }
+
+  var lines: [String] {
+    let which = (candidates == .captions ? "" : "distinct ") + (captionsTaken == .all ? "" : "first ")
+    return [
+      "retrieval on \(dataset): \(images) images, \(captions) \(which)captions",
+      "  image to caption  \(imageToText.line)", "  caption to image  \(textToImage.line)",
+    ]
+  }
+  var title: String {
+    "retrieval \(dataset)" + (captionsTaken == .first ? " first" : "") + (duplicates == .strict ? " strict" : "")
+  }
+  var logged: [(name: String, value: Double)] { imageToText.logged("i2t") + textToImage.logged("t2i") }
+}
+
+struct ZeroShotFigures: EvaluationFigures {
+  var kind = "zero-shot"
+  var dataset: String
+  var images: Int
+  /// The number of classes among which the model chose, and of all classes.
+  var classes: Int
+  var ofClasses: Int
+  var templates: Int
+  /// The numbers of right answers, and the same as shares, 0 to 1.
+  var top1Correct: Int
+  var top5Correct: Int
+  var top1: Double
+  var top5: Double
+
+  enum CodingKeys: String, CodingKey {
+    case kind, classes, templates, top1, top5
+    case dataset = "corpus"
+    case images = "pictures"
+    case ofClasses = "of_classes"
+    case top1Correct = "top1_correct"
+    case top5Correct = "top5_correct"
+  }
+
+  var lines: [String] {
+    let among = classes == ofClasses ? "\(classes) classes" : "\(classes) of \(ofClasses) classes"
+    return [
+      "zero-shot on \(dataset): \(images) images, \(among), \(Figures.count(templates, "template"))",
+      "  top-1 \(percent(top1))  top-5 \(percent(top5))",
+    ]
+  }
+  var title: String { "zero-shot \(dataset)\(classes == ofClasses ? "" : " among \(classes)")" }
+  var logged: [(name: String, value: Double)] { [("top-1", top1), ("top-5", top5)] }
+}
+
+private func percent(_ share: Double) -> String { Figures.fixed(100 * share, 2) + " %" }
+
+/// Figures with the model that they belong to, and its training step if it is known, as one flat JSON object.
+struct EvaluationReport: Encodable {
+  let checkpoint: String
+  let step: Int?
+  let figures: any EvaluationFigures
+
+  enum CodingKeys: CodingKey { case checkpoint, step }
+
+  func encode(to encoder: any Encoder) throws {
+    try figures.encode(to: encoder)
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(checkpoint, forKey: .checkpoint)
+    try values.encodeIfPresent(step, forKey: .step)
+  }
+
+  func write(to path: String) throws {
+    do { try Data((jsonText(.prettyPrinted) + "\n").utf8).write(to: URL(filePath: path), options: .atomic) } catch {
+      let reason = (error as NSError).localizedFailureReason ?? error.localizedDescription
+      throw UserError("cannot write \(path): \(reason)", status: .inputOutput)
+    }
+  }
+}
+
+/// Classifies images by the names of classes.
+struct ZeroShotEvaluation: Evaluation {
+  /// The word for the classes of which the dataset has images, such as the 200 of ImageNet-R among ImageNet's 1,000.
+  static let present = "present"
+  let dataset: Dataset
+  let prompts: Prompts
+  /// The classes among which the model chooses, and whose images alone are classified; nil for all.
+  var subset: [Int]?
+
+  /// Takes files of classes' names (nil: the dataset's own), of templates, and of a subset's names (or `present`).
+  init(dataset: Dataset, classes: String?, templates: String?, subset: String?) throws {
+    let names = try classes.map(Prompts.lines) ?? dataset.index.labels
+    guard let first = names.first else {
+      throw UserError(
+        "the dataset \(dataset.name) does not name its classes; give a file with one name a line, in label order "
+          + "(--classes)")
+    }
+    guard classes != nil || !names.allSatisfy(WordNetIDs.isOne) else {
+      throw UserError(
+        "the dataset \(dataset.name) names its classes by WordNet ids (\(first), …), which mean nothing to a model; give "
+          + "their names with --classes (scripts/fetch-vocabulary writes imagenet-classes.txt)")
+    }
+    let prompts = Prompts(classes: names, templates: try templates.map(Prompts.templates) ?? ["{}"])
+    (self.dataset, self.prompts) = (dataset, prompts)
+    // Labels without a name are left out here: `run` names their images.
+    self.subset =
+      subset == Self.present
+      ? Set((0..<dataset.count).compactMap { dataset.label($0) }).filter(names.indices.contains).sorted()
+      : try subset.map(prompts.subset)
+  }
+
+  func run(
+    _ embedder: CLIPEmbedder, over communicator: Communicator, pause: @escaping () throws -> Void = {}
+  ) throws -> ZeroShotFigures {
+    let chosen = subset ?? Array(prompts.classes.indices)
+    let columns = Dictionary(uniqueKeysWithValues: zip(chosen, chosen.indices))
+    var samples: [Int] = []
+    var answers: [Int] = []
+    for sample in 0..<dataset.count {
+      guard let label = dataset.label(sample) else { continue }
+      guard prompts.classes.indices.contains(label) else {
+        let count = prompts.classes.count
+        throw UserError(
+          "the image “\(dataset.key(sample))” of the dataset \(dataset.name) has label \(label), and there are \(count) "
+            + "classes, 0 to \(count - 1); give as many names as there are labels")
+      }
+      guard let column = columns[label] else { continue }
+      samples.append(sample)
+      answers.append(column)
+    }
+    guard !samples.isEmpty else { throw dataset.nothingToEvaluate("images with a label among the classes") }
+    let asked = Prompts(classes: chosen.map { prompts.classes[$0] }, templates: prompts.templates)
+    let encoder = BlockEncoder(embedder: embedder, communicator: communicator, pause: pause)
+    let classes = classEmbeddings(prompts: try encoder.texts(asked.texts), perClass: asked.templates.count)
+    let images = try encoder.images(of: dataset, samples: samples)
+    let places = try communicator.places(of: images, among: classes) { [answers[$0]] }
+    return ZeroShotFigures(
+      dataset: dataset.name, images: samples.count, classes: chosen.count, ofClasses: prompts.classes.count,
+      templates: asked.templates.count, top1Correct: places.hits(at: 1), top5Correct: places.hits(at: 5),
+      top1: places.share(at: 1), top5: places.share(at: 5))
+  }
+}
+
+/// The classes of a zero-shot evaluation, and the sentences that name them.
+struct Prompts: Equatable {
+  let classes: [String]
+  /// The sentences, in which `{}` stands for the class's name.
+  let templates: [String]
+  var texts: [String] { classes.flatMap { name in templates.map { $0.replacing("{}", with: name) } } }
+
+  /// Reads a file of templates, one a line, each with `{}`.
+  static func templates(_ path: String) throws -> [String] {
+    let templates = try lines(path)
+    for (line, template) in templates.enumerated() where !template.contains("{}") {
+      throw UserError(
+        "\(path), line \(line + 1): expected a template with {} in place of the class's name, found “\(template)”")
+    }
+    return templates
+  }
+
+  /// Returns the numbers of the classes that a file names, one a line, each once and in label order.
+  func subset(_ path: String) throws -> [Int] {
+    let names = try Self.lines(path)
+    let known = Set(classes)
+    for name in names where !known.contains(name) {
+      throw UserError(
+        path, "there is no class “\(name)” among the \(classes.count); write it as the list of classes does")
+    }
+    return classes.indices.filter { Set(names).contains(classes[$0]) }
+  }
+
+  /// Returns the lines of a text file, or of standard input (-): at least one, and only the last ones may be empty.
+  static func lines(_ path: String) throws -> [String] {
+    func unreadable(_ reason: String) -> UserError { UserError("cannot read \(path): \(reason)", status: .inputOutput) }
+    let data: Data
+    do {
+      data = try path == "-" ? FileHandle.standardInput.readToEnd() ?? Data() : Data(contentsOf: URL(filePath: path))
+    } catch { throw unreadable((error as NSError).localizedFailureReason ?? error.localizedDescription) }
+    guard let text = String(validating: data, as: UTF8.self) else { throw unreadable("it is not UTF-8 text") }
+    var lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+      .map { $0.trimmingCharacters(in: .whitespaces) }
+    while lines.last == "" { lines.removeLast() }
+    guard let empty = lines.isEmpty ? 0 : lines.firstIndex(of: "") else { return lines }
+    throw UserError("\(path), line \(empty + 1) is empty; expected one name or template a line")
+  }
+}

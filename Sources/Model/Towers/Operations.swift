@@ -1,0 +1,73 @@
+// The operations of matrix products; a multiply-add counts as two.
+
+extension BlockSizes {
+  /// Returns the operations in one forward of a sequence of `length` rows, which may be a mean.
+  func forwardOperations(length: Double, width: Int) -> Double { operations(length, width, heads.count, products: 2) }
+
+  /// Returns the operations that `Recompute.blocks` repeats: not the last block, nor the second product of the MLPs.
+  fileprivate func repeatedOperations(length: Double, width: Int) -> Double {
+    operations(length, width, max(heads.count - 1, 0), products: 1)
+  }
+
+  /// Returns the operations in the first `blocks`, with one or both of the MLP's products.
+  private func operations(_ l: Double, _ width: Int, _ blocks: Int, products: Double) -> Double {
+    zip(heads, hidden).prefix(blocks).reduce(0) { sum, block in
+      let (w, inner) = (Double(width), Double(block.0 * headWidth))
+      return sum + 2 * l * w * (4 * inner + products * Double(block.1)) + 4 * l * l * inner
+    }
+  }
+}
+
+extension VisionConfig {
+  /// Returns the operations of the matrix products in one image's forward.
+  public func forwardOperations(embedding: Int) -> Double {
+    guard stages != nil else {
+      return 2 * Double(grid * grid) * Double(3 * patchSize * patchSize * width)
+        + blockSizes.forwardOperations(length: Double(tokens), width: width) + 2 * Double(width * embedding)
+    }
+    let products = convolutions.reduce(0) { $0 + Double($1.points * $1.taps * $1.inputs * $1.outputs) }
+    // The pool: query, key and value once each, for one token; all tokens once for the scores and once for the mean.
+    let c = Double(outputWidth)
+    let pool = 3 * c * c + 2 * Double(tokens * heads) * c + c * Double(embedding)
+    return 2 * (products + pool)
+  }
+
+  fileprivate var repeatedOperations: Double {
+    guard let stages else { return blockSizes.repeatedOperations(length: Double(tokens), width: width) }
+    // Neither the stem nor the last block, whose shortcut has a convolution if the block is the first of its stage.
+    return convolutions.dropFirst(3).dropLast(stages.last == 1 ? 4 : 3).reduce(0) {
+      $0 + 2 * Double($1.points * $1.taps * $1.inputs * $1.outputs)
+    }
+  }
+
+  /// The convolutions of a ResNet, as matrix products of `points` rows.
+  private var convolutions: [(points: Int, taps: Int, inputs: Int, outputs: Int)] {
+    var side = (imageSize + 1) / 2
+    var list = stem.map { (points: side * side, taps: 9, inputs: $0.inputs, outputs: $0.outputs) }
+    side /= 2
+    for block in bottlenecks.joined() {
+      let output = block.halves ? side / 2 : side
+      list.append((side * side, 1, block.inputs, block.planes))
+      list.append((side * side, 9, block.planes, block.planes))
+      list.append((output * output, 1, block.planes, block.outputs))
+      if !block.keepsShape { list.append((output * output, 1, block.inputs, block.outputs)) }
+      side = output
+    }
+    return list
+  }
+}
+
+extension CLIPConfig {
+  /// Returns the operations of the matrix products in one pair's forward, for a caption of this mean length.
+  public func forwardOperations(tokens: Double) -> Double {
+    vision.forwardOperations(embedding: embedding)
+      + text.blockSizes.forwardOperations(length: tokens, width: text.width) + 2 * Double(text.width * embedding)
+  }
+
+  /// Returns the operations that backward repeats, in towers that are not frozen.
+  public func repeatedOperations(tokens: Double, _ recompute: Recompute, frozen: Frozen = .none) -> Double {
+    guard recompute == .blocks else { return 0 }
+    return (frozen.image ? 0 : vision.repeatedOperations)
+      + (frozen.text ? 0 : text.blockSizes.repeatedOperations(length: tokens, width: text.width))
+  }
+}
