@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// `precision: auto` in real runs, on the processor that the tests run on.
-@Suite(.serialized) struct AutoPrecisionTests {
+@Suite struct AutoPrecisionTests {
   /// The precision that a line of the output names with a reason.
   private func decided(
     _ run: MPIRun, of what: String = "", at location: SourceLocation = #_sourceLocation

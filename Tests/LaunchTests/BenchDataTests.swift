@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Tests the output of `kinship bench data`, with synthetic images and with a dataset.
-@Suite(.serialized) struct BenchDataTests {
+@Suite struct BenchDataTests {
   static let quick = [
     "--seconds", "0.05", "--steps", "3", "--batch", "4", "--caption-tokens", "5", "--feed-side", "40",
   ]

@@ -4,7 +4,7 @@ import Testing
 
 /// Runs `scripts/bench` beside PyTorch. Its own measurements are real. A stand-in replaces PyTorch, which
 /// no test installs: it records its arguments and prints what the real script prints.
-@Suite(.serialized) struct BenchPeerTests {
+@Suite struct BenchPeerTests {
   let folder: TemporaryFolder
   let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/bench").path

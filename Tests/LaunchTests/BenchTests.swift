@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Tests in small real jobs that the figures of `kinship bench` are consistent, not how fast it is.
-@Suite(.serialized) struct BenchTests {
+@Suite struct BenchTests {
   @Test(arguments: [1, 2]) func objective(ranks: Int) async throws {
     let run = try await MPIRun.kinship(
       ["bench", "objective", "--pairs", "300", "600", "--student", "24", "--teacher", "40"], ranks: ranks)

@@ -173,7 +173,7 @@ import Testing
 }
 
 /// The real program: what it prints where, and how it ends.
-@Suite(.serialized) struct CommandLineTests {
+@Suite struct CommandLineTests {
   @Test(arguments: ExampleTests.commands) func theHelpShowsAnExample(words: [String]) async throws {
     let run = try await MPIRun.kinship(words + ["--help"], ranks: nil)
     #expect(run.status == 0, "\(run)")

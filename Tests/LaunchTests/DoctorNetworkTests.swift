@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Tests what `kinship doctor` measures between ranks, on one machine and across virtual hosts.
-@Suite(.serialized) struct DoctorNetworkTests {
+@Suite struct DoctorNetworkTests {
   private struct Report: Decodable {
     var network: NetworkReport?
     var folder: FolderReport?

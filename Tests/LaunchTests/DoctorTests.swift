@@ -5,7 +5,7 @@ import Testing
 @testable import Launch
 
 /// Runs the real program as a user does.
-@Suite(.serialized) struct DoctorTests {
+@Suite struct DoctorTests {
   private struct Report: Decodable {
     var ranks: [RankReport]
     var findings: [String]

@@ -9,7 +9,7 @@ import Testing
 
 /// Tests the moving average of a run's weights through the program: its values, its files, and the commands that take
 /// it.
-@Suite(.serialized) struct EMATests {
+@Suite struct EMATests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -6,7 +6,7 @@ import Testing
 
 /// Files of an earlier release still open: a run file with the keys of its time, a dataset, a vocabulary, checkpoints
 /// and a cache, all made by `Tests/Fixtures/earlier/make`, and what that release computed from them.
-@Suite(.serialized) struct EarlierFilesTests {
+@Suite struct EarlierFilesTests {
   private struct Expected: Decodable {
     /// The losses of the steps after the last checkpoint, and the mean ranks of retrieval by checkpoint.
     let losses: [String: Double]

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Launch
 
-@Suite(.serialized) struct EmbedTests {
+@Suite struct EmbedTests {
   @Test func writesTheSameEmbeddingsOnAnyNumberOfRanks() async throws {
     let scene = try EvaluationScene(count: 70)
     let captions = ["red cat", "an old house, and a dog"]

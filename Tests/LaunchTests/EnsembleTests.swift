@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Real jobs with several teachers, each with its cache.
-@Suite(.serialized) struct EnsembleTests {
+@Suite struct EnsembleTests {
   let scene: CacheScene
   /// A second teacher of another width, with the student's vocabulary.
   let second: String

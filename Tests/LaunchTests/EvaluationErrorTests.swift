@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Any error of an evaluation ends all ranks, with a code and a message that says what to change.
-@Suite(.serialized) struct EvaluationErrorTests {
+@Suite struct EvaluationErrorTests {
   let scene: EvaluationScene
 
   init() throws { scene = try EvaluationScene(count: 20) }

@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Runs `kinship evaluate` on the output of `kinship train`.
-@Suite(.serialized) struct EvaluationOfRunsTests {
+@Suite struct EvaluationOfRunsTests {
   let scene: EvaluationScene
   let run: String
 

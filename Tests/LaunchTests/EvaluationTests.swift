@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Compares `kinship evaluate` with embeddings that are computed one at a time and sorted plainly.
-@Suite(.serialized) struct EvaluationTests {
+@Suite struct EvaluationTests {
   func evaluate<Figures: Decodable>(
     _ scene: EvaluationScene, _ arguments: [String], ranks: Int?, as _: Figures.Type
   ) async throws -> Figures {

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Runs `kinship bench exact`, which compares twenty steps of small models on several ranks with the same steps on one.
-@Suite(.serialized) struct ExactnessTests {
+@Suite struct ExactnessTests {
   @Test(arguments: [2, 3, 4], [false, true]) func ranksComputeWhatOneDoes(ranks: Int, double: Bool) async throws {
     let run = try await MPIRun.kinship(
       ["bench", "exact"] + (double ? ["--double"] : []), ranks: ranks)

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Tests runs with frozen parameters through the program.
-@Suite(.serialized) struct FreezeTests {
+@Suite struct FreezeTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// From the fourth step on training asks the heap for no block beyond 4 KiB: counted in real runs, rank by rank.
-@Suite(.serialized) struct HeapTests {
+@Suite struct HeapTests {
   /// Runs with a log line every third step, of which those of steps 3 and 9 are the window's ends, and demands that
   /// there is nothing in it by code of ours.
   private func demandNothing(_ heap: HeapCount, ranks: Int, _ run: ([String], [String: String]) async throws -> MPIRun)

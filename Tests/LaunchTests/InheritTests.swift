@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Tests `init.inherit` through the program: the weights that a run starts with, and the sources that are refused.
-@Suite(.serialized) struct InheritTests {
+@Suite struct InheritTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

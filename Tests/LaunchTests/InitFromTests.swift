@@ -8,7 +8,7 @@ import Testing
 
 /// Tests `init.from` through the program: the forms of the source, the resulting weights, and the sources that are
 /// refused.
-@Suite(.serialized) struct InitFromTests {
+@Suite struct InitFromTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

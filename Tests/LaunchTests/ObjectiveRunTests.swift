@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Objectives of run files in real jobs: what the log says of terms, schedules and anchors.
-@Suite(.serialized) struct ObjectiveRunTests {
+@Suite struct ObjectiveRunTests {
   let scene: TrainScene
 
   init() async throws {

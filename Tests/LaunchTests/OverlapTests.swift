@@ -5,7 +5,7 @@ import Testing
 
 /// Gradients and parameters that travel while the towers compute, in real jobs: when they travel makes no difference to
 /// any bit.
-@Suite(.serialized) struct OverlapTests {
+@Suite struct OverlapTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

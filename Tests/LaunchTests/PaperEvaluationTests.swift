@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// The paper's protocols through the program, on sets of the public layouts, against embeddings made one at a time.
-@Suite(.serialized) struct PaperEvaluationTests {
+@Suite struct PaperEvaluationTests {
   let scene: PaperScene
 
   init() throws { scene = try PaperScene() }

@@ -5,7 +5,7 @@ import Testing
 @testable import Launch
 
 /// `scripts/evaluate-paper`: the row of the paper's table, over the sets that are there.
-@Suite(.serialized) struct PaperTableTests {
+@Suite struct PaperTableTests {
   let scene: PaperScene
   let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/evaluate-paper").path

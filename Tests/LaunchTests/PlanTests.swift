@@ -66,7 +66,7 @@ import Testing
 }
 
 /// `kinship plan`, compared with runs.
-@Suite(.serialized) struct PlanTests {
+@Suite struct PlanTests {
   private static let recipe = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/recipes/paper/vit-t-16_intra_vit-b-16.yaml").path
 

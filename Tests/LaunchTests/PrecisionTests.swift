@@ -3,8 +3,7 @@ import TestSupport
 import Testing
 
 /// Runs whose products read bfloat16, against the same in fp32.
-@Suite(.serialized)
-struct PrecisionTests {
+@Suite struct PrecisionTests {
   @Test(.bfloat16Products) func lossesStayCloseAndRanksAgree() async throws {
     let scene = try await TrainScene()
     let exact = try await scene.train("exact", ["steps=6"], ranks: 1)

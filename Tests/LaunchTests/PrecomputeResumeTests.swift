@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Caches that are unfinished, damaged or incomplete.
-@Suite(.serialized) struct PrecomputeResumeTests {
+@Suite struct PrecomputeResumeTests {
   let scene: CacheScene
 
   init() async throws { scene = try await CacheScene() }

@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// Real jobs of `kinship precompute`, and training from its caches.
-@Suite(.serialized) struct PrecomputeTests {
+@Suite struct PrecomputeTests {
   let scene: CacheScene
 
   init() async throws { scene = try await CacheScene() }

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Tests pruning through the program: the cut, resuming from checkpoints before and after it, and the next stage.
-@Suite(.serialized) struct PruneTests {
+@Suite struct PruneTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

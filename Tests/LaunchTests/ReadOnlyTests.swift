@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// File systems that may only be read, and files that another process has locked.
-@Suite(.serialized) struct ReadOnlyTests {
+@Suite struct ReadOnlyTests {
   let scene: TrainScene
 
   init() async throws {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Runs that make activations again in backward: the same bits, in less memory, as predicted.
-@Suite(.serialized) struct RecomputeRunTests {
+@Suite struct RecomputeRunTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Runs of a tiny ResNet: statistics over all ranks or of each, in checkpoints, files and evaluations.
-@Suite(.serialized) struct ResNetTests {
+@Suite struct ResNetTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

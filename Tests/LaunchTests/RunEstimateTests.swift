@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// The estimate of a run, compared with the run.
-@Suite(.serialized) struct RunEstimateTests {
+@Suite struct RunEstimateTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

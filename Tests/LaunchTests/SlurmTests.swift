@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// `scripts/launch-slurm`: the batch files that it writes, and what a Slurm on virtual hosts makes of them.
-@Suite(.serialized) struct SlurmTests {
+@Suite struct SlurmTests {
   private static let script = URL(filePath: VirtualCluster.script).deletingLastPathComponent()
     .appending(path: "launch-slurm").path
 

@@ -6,10 +6,10 @@ import Testing
 @testable import Launch
 
 /// Errors for teachers that cannot be used and for runs that would resume with another one.
-@Suite(.serialized) struct TeacherErrorTests {
+@Suite struct TeacherErrorTests {
   let scene: TeacherScene
 
-  init() async throws { scene = try await TeacherScene() }
+  init() async throws { scene = try await TeacherScene(ownTeacher: true) }
 
   private func expect(
     _ values: [String], _ options: [String] = [], ranks: Int? = nil, status: Int, _ words: String...,

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// The inputs and the embeddings of a live teacher, compared with plain preparation and plain towers.
-@Suite(.serialized) struct TeacherInputTests {
+@Suite struct TeacherInputTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }

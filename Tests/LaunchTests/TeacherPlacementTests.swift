@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Real jobs with the teacher's weights in each placement, which changes memory and nothing else.
-@Suite(.serialized) struct TeacherPlacementTests {
+@Suite struct TeacherPlacementTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }

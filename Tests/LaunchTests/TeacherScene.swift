@@ -23,12 +23,31 @@ final class TeacherScene: Sendable {
     text_cfg: {context_length: 10, vocab_size: 0, width: 48, heads: 3, layers: 1}}
     """
 
-  init() async throws {
+  /// Copies the run of a teacher that is trained once. The run names the vocabulary of the scene that it was trained
+  /// in; a test that removes the vocabulary needs a teacher of its own.
+  init(ownTeacher: Bool = false) async throws {
     scene = try await TrainScene()
+    if ownTeacher {
+      try await Self.trainTeacher(in: scene)
+    } else {
+      let made = try await Self.made.value
+      let runs = scene.runFolder("teacher").deletingLastPathComponent()
+      try FileManager.default.createDirectory(at: runs, withIntermediateDirectories: true)
+      try FileManager.default.copyItem(at: made.runFolder("teacher"), to: scene.runFolder("teacher"))
+    }
+  }
+
+  private static let made = Task {
+    let scene = try await TrainScene(in: .untilExit())
+    try await trainTeacher(in: scene)
+    return scene
+  }
+
+  private static func trainTeacher(in scene: TrainScene) async throws {
     try await scene.train(
       "teacher",
       [
-        "model=\(Self.model)", "vocabulary=\(words)", "steps=4", "optimizer.learning_rate=1e-2",
+        "model=\(model)", "vocabulary=\(scene.words)", "steps=4", "optimizer.learning_rate=1e-2",
         "image={mean: [0.5, 0.25, 0.75], std: [0.5, 0.3, 0.2], alpha: drop, scale: [0.9, 1]}",
       ], ranks: nil)
   }

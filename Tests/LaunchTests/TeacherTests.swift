@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Real jobs that learn from a live teacher.
-@Suite(.serialized) struct TeacherTests {
+@Suite struct TeacherTests {
   let scene: TeacherScene
 
   init() async throws { scene = try await TeacherScene() }

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// `kinship train --trace`: what the ranks' files say of where time goes.
-@Suite(.serialized) struct TraceTests {
+@Suite struct TraceTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Tests when a run saves, which checkpoints it keeps, and how long saving holds it up.
-@Suite(.serialized) struct TrainCheckpointTests {
+@Suite struct TrainCheckpointTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Every mistake ends all ranks soon, if possible before the first step, with an exit code and a reason.
-@Suite(.serialized) struct TrainErrorTests {
+@Suite struct TrainErrorTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

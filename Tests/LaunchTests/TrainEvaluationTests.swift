@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Tests the uses of a trained model: evaluation during training, from checkpoints, and from open_clip's files.
-@Suite(.serialized) struct TrainEvaluationTests {
+@Suite struct TrainEvaluationTests {
   let scene: TrainScene
   /// There are more images than one block holds, so that several ranks have work.
   let other: EvaluationScene

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Tests that a run resumes from the right checkpoint with the same bits, and which checkpoints it refuses.
-@Suite(.serialized) struct TrainResumeTests {
+@Suite struct TrainResumeTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -19,8 +19,9 @@ final class TrainScene: Sendable {
   var runFile: String { folder.path("run.yaml") }
 
   /// Copies what the first scene had the commands make, for they make the same every time.
-  init() async throws {
-    folder = try TemporaryFolder()
+  init(in folder: TemporaryFolder? = nil) async throws {
+    self.folder = try folder ?? TemporaryFolder()
+    let folder = self.folder
     let made = try await Self.made.value
     for name in ["pictures", "table.csv", "corpus", "vocabulary.txt.gz", "words.txt.gz"] {
       try FileManager.default.copyItem(atPath: made.path(name), toPath: folder.path(name))

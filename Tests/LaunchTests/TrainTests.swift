@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Tests the losses of `kinship train` in real jobs, on any number of ranks and with micro-batches.
-@Suite(.serialized) struct TrainTests {
+@Suite struct TrainTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -40,7 +40,7 @@ enum VirtualCluster {
   }
 }
 
-@Suite(.serialized) struct VirtualClusterTests {
+@Suite struct VirtualClusterTests {
   @Test(.requires(.hosts)) func hostsHaveNamesAndAddressesOfTheirOwn() async throws {
     let command = """
       cat {hostfile}

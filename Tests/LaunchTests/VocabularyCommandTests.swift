@@ -6,7 +6,7 @@ import Testing
 
 @testable import Launch
 
-@Suite(.serialized) struct VocabularyCommandTests {
+@Suite struct VocabularyCommandTests {
   @Test func learnsTheSameFileOnAnyNumberOfRanks() async throws {
     let scene = try EvaluationScene(count: 40)
     var files: [Data] = []

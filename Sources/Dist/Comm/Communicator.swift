@@ -2,8 +2,8 @@ internal import CMPI
 internal import Synchronization
 internal import Tensor
 
-/// A group of ranks, which call the same collectives in the same order. MPI allows one at a time on a communicator, so a
-/// thread that communicates by itself takes a `duplicate()`.
+/// A group of ranks, which call the same collectives in the same order. MPI allows one at a time on a communicator, so
+/// a thread that communicates by itself takes a `duplicate()`.
 @safe
 public final class Communicator: @unchecked Sendable {
   /// This process's rank in the group, 0 ..< size.

@@ -150,7 +150,7 @@ extension OpenFile {
   }
 
   /// Returns the SHA-256 of the file, or of all of it but the bytes in `gap`, in hexadecimal digits.
-  func sha256(without gap: Range<Int> = 0..<0) throws(FileError) -> String {
+  package func sha256(without gap: Range<Int> = 0..<0) throws(FileError) -> String {
     var hasher = SHA256()
     try hash(0..<gap.lowerBound, into: &hasher)
     try hash(gap.upperBound..<max(try size(), gap.upperBound), into: &hasher)

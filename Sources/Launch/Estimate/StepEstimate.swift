@@ -125,7 +125,7 @@ extension Outcome {
     memory = (shape.estimate(ranks: ranks.size, ofNode: ranks.nodeSize).memoryBytes, held[2 * fullest])
 
     try ranks.barrier()
-    let rates = ProductRates.measure(threads: shape.threads, shape.precisions, seconds: 0.05)
+    let rates = ProductRates.measure(threads: shape.threads, shape.precisions, seconds: 0.01)
     var slowest = [-rates.fp32, -rates.bf16]
     try ranks.allReduce(&slowest, .maximum)
     let estimate = StepEstimate(

@@ -254,8 +254,8 @@ struct ZeroShotEvaluation: Evaluation {
     }
     guard classes != nil || !names.allSatisfy(WordNetIDs.isOne) else {
       throw UserError(
-        "the dataset \(dataset.name) names its classes by WordNet ids (\(first), …), which mean nothing to a model; give "
-          + "their names with --classes (scripts/fetch-vocabulary writes imagenet-classes.txt)")
+        "the dataset \(dataset.name) names its classes by WordNet ids (\(first), …), which mean nothing to a model; "
+          + "give their names with --classes (scripts/fetch-vocabulary writes imagenet-classes.txt)")
     }
     let prompts = Prompts(classes: names, templates: try templates.map(Prompts.templates) ?? ["{}"])
     (self.dataset, self.prompts) = (dataset, prompts)
@@ -278,8 +278,8 @@ struct ZeroShotEvaluation: Evaluation {
       guard prompts.classes.indices.contains(label) else {
         let count = prompts.classes.count
         throw UserError(
-          "the image “\(dataset.key(sample))” of the dataset \(dataset.name) has label \(label), and there are \(count) "
-            + "classes, 0 to \(count - 1); give as many names as there are labels")
+          "the image “\(dataset.key(sample))” of the dataset \(dataset.name) has label \(label), and there are "
+            + "\(count) classes, 0 to \(count - 1); give as many names as there are labels")
       }
       guard let column = columns[label] else { continue }
       samples.append(sample)

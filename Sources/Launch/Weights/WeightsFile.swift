@@ -36,12 +36,8 @@ extension SHA256 {
   /// Returns the SHA-256 of a file as hexadecimal digits. The file is read in pieces, because a file of weights may be
   /// larger than a rank's memory. Throws a `UserError` (exit code 74) if the file cannot be read.
   static func ofFile(_ path: String) throws -> String {
-    try ModelFiles.naming(path) {
-      let file = try FileHandle(forReadingFrom: URL(filePath: path))
-      defer { try? file.close() }
-      var hasher = SHA256()
-      while let piece = try file.read(upToCount: 1 << 20), !piece.isEmpty { hasher.update(piece) }
-      return hasher.finalize().hexadecimal
+    do { return try OpenFile.reading(path).sha256() } catch {
+      throw UserError(path, error.reason, status: error.status)
     }
   }
 

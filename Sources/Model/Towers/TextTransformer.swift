@@ -6,8 +6,6 @@ public import Tensor
 public struct TokenBatch: Sendable, Equatable {
   public private(set) var ids: [Int32] = []
   public private(set) var sequences = Sequences(lengths: [])
-  /// The row of each caption's end-of-text token, its last row.
-  var endRows: [Int] { sequences.offsets.dropFirst().map { $0 - 1 } }
   public var count: Int { sequences.count }
 
   /// Packs captions, each cut after the first occurrence of its largest id, the row that open_clip reads: with a causal
@@ -16,14 +14,13 @@ public struct TokenBatch: Sendable, Equatable {
 
   mutating func become(_ captions: some Collection<[Int32]>) {
     ids.removeAll(keepingCapacity: true)
-    var lengths: [Int] = []
+    sequences.removeAll()
     for caption in captions {
       let end = caption.max().flatMap { caption.firstIndex(of: $0) }
       guard let end else { preconditionFailure("a caption without tokens") }
       ids += caption[...end]
-      lengths.append(end + 1)
+      sequences.append(length: end + 1)
     }
-    sequences.become(lengths: lengths)
   }
 }
 
@@ -105,7 +102,7 @@ public final class TextTransformer<S: Scalar> {
       x, batch.sequences, mode: mode, willRun: { stages.willRun?(1 + $0) },
       observe: { observe?("transformer.resblocks.\($0)", $1) })
     stages.willRun?(stages.extents.count - 1)
-    return head.forward(z, batch.endRows)
+    return head.forward(z, batch.sequences.lasts)
   }
 
   /// Adds to the gradients of all parameters, given that of the features [b, e] of the last forward in training.
@@ -115,7 +112,7 @@ public final class TextTransformer<S: Scalar> {
     let dends = head.backward(dfeatures)
     stages.gradientsReady?(stages.extents.count - 1)
     let dx = drows.tensor(Shape(batch.sequences.total, config.width))
-    scatterRows(dends, batch.endRows, into: dx)
+    scatterRows(dends, batch.sequences.lasts, into: dx)
     transformer.backward(dx, x: embedded.tensor(dx.shape), batch.sequences) { stages.gradientsReady?(1 + $0) }
     embedBackward(dx, batch.ids, batch.sequences, dtable: tokenEmbedding.gradient, dpositions: positions.gradient)
     stages.gradientsReady?(0)

@@ -49,7 +49,6 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   }
 
   private var patchLength: Int { 3 * config.patchSize * config.patchSize }
-  private var classTokens: [Int] { Array(sequences.offsets.dropLast()) }
 
   public func forward(
     _ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)? = nil
@@ -81,7 +80,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
       y, sequences, mode: mode, willRun: { stages.willRun?(1 + $0) },
       observe: { observe?("visual.transformer.resblocks.\($0)", $1) })
     stages.willRun?(stages.extents.count - 1)
-    return head.forward(z, classTokens)
+    return head.forward(z, sequences.firsts)
   }
 
   public func backward(_ dfeatures: Tensor<S>) {
@@ -91,7 +90,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     let dfirst = head.backward(dfeatures)
     stages.gradientsReady?(stages.extents.count - 1)
     let dz = dtokens.tensor(Shape(b * tokens, w))
-    scatterRows(dfirst, classTokens, into: dz)
+    scatterRows(dfirst, sequences.firsts, into: dz)
     transformer.backward(dz, x: normed.tensor(dz.shape), sequences) { stages.gradientsReady?(1 + $0) }
     let dx = dembedded.tensor(dz.shape)
     fill(dx, 0)

@@ -6,8 +6,7 @@ import Testing
 
 extension MPITests {
   /// Checkpoints written and read by any number of ranks, and the run's folder after ranks were killed.
-  @Suite(.serialized)
-  struct CheckpointTests {
+  @Suite struct CheckpointTests {
     let folder = try! TemporaryFolder()
     var run: String { folder.path("run") }
 

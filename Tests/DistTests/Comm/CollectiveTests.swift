@@ -5,8 +5,7 @@ import Testing
 extension MPITests {
   /// Tests each collective on 1, 2 and 3 ranks, with blocks of unequal size (7 rows) and with fewer rows than ranks.
   /// The expected numbers follow from the probes' rule: element i of rank r is 1000 (r + 1) + i.
-  @Suite(.serialized)
-  struct CollectiveTests {
+  @Suite struct CollectiveTests {
     @Test(arguments: [1, 2, 3], ["sum-float", "sum-double"])
     func sumsTensors(ranks: Int, probe: String) async throws {
       let sums = (0..<7).map { place in Double((0..<ranks).reduce(0) { $0 + value($1, place) }) }
@@ -162,8 +161,7 @@ extension MPITests {
 extension MPITests {
   /// Tests one copy of a model's weights for the ranks of a node, on this machine and on groups of ranks that stand for
   /// nodes.
-  @Suite(.serialized)
-  struct SharedWindowTests {
+  @Suite struct SharedWindowTests {
     @Test(arguments: [[1], [2], [3], [2, 1], [1, 1, 1]])
     func ranksOfANodeComputeFromOneCopy(nodes: [Int]) async throws {
       let run = try await MPIRun.probe("shared-weights", nodes.map(String.init), ranks: nodes.reduce(0, +))

@@ -2,13 +2,11 @@ import TestSupport
 import Testing
 
 /// All tests that start ranks. Only one job runs at a time, because two would share the cores and slow each other down.
-@Suite(.serialized)
-enum MPITests {}
+@Suite enum MPITests {}
 
 extension MPITests {
   /// Tests that jobs end with the right code and with a message that names the rank and the host.
-  @Suite(.serialized)
-  struct JobTests {
+  @Suite struct JobTests {
     let folder = try! TemporaryFolder()
 
     @Test(arguments: [1, 2, 3])

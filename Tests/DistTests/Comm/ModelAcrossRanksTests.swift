@@ -4,8 +4,7 @@ import Testing
 extension MPITests {
   /// Compares an objective of all terms and every gradient, including towers and heads, on R ranks with one rank.
   /// Global batches are not divisible by R or are smaller than R, and tiles are smaller than the batch.
-  @Suite(.serialized)
-  struct LossAcrossRanksTests {
+  @Suite struct LossAcrossRanksTests {
     @Test(arguments: [1, 2, 3], [("loss-float", 1e-5), ("loss-double", 1e-10)])
     func lossAndGradientsEqualOneRank(ranks: Int, precision: (probe: String, tolerance: Double)) async throws {
       for (pairs, tile) in [(11, 2048), (11, 3), (2, 2048)] {
@@ -29,8 +28,7 @@ extension MPITests {
 extension MPITests {
   /// Compares a ResNet with statistics of all ranks on R ranks with one rank, for batches that are not divisible by R
   /// and for ranks without an image.
-  @Suite(.serialized)
-  struct ResNetAcrossRanksTests {
+  @Suite struct ResNetAcrossRanksTests {
     @Test(arguments: [1, 2, 3], [("resnet-float", 1e-4), ("resnet-double", 1e-9)])
     func featuresGradientsAndStatisticsEqualOneRank(
       ranks: Int, precision: (probe: String, tolerance: Double)

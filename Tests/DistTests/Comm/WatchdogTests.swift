@@ -5,8 +5,7 @@ import Testing
 
 /// The watchdog ends jobs that hang.
 extension MPITests {
-  @Suite(.serialized)
-  struct WatchdogTests {
+  @Suite struct WatchdogTests {
     let folder = try! TemporaryFolder()
 
     /// A stopped rank neither ends nor reports, like one behind a dead link or on a suspended node.

@@ -5,8 +5,7 @@ import Testing
 
 extension MPITests {
   /// Buckets and touched rows in real jobs, compared with plain sums in `ReduceProbes`.
-  @Suite(.serialized)
-  struct ReduceTests {
+  @Suite struct ReduceTests {
     /// Sums, values and bytes are the same with and without overlap, and in short messages.
     @Test(arguments: [1, 2, 3]) func bucketsAreExchanged(ranks: Int) async throws {
       let plain = try await MPIRun.probe("buckets", ["apart"], ranks: ranks)

@@ -7,7 +7,7 @@ import Testing
 
 /// Any failure ends a run with a message and no process left behind, and the resumed run has the losses of an
 /// undisturbed one.
-@Suite(.serialized) struct FailureTests {
+@Suite struct FailureTests {
   let scene: TrainScene
   /// The run is long enough for every disturbance.
   static let endless = ["steps=1_000_000", "optimizer.schedule=constant"]

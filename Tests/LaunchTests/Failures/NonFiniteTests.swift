@@ -7,7 +7,7 @@ import Testing
 
 /// A number that is not finite on one rank stops all ranks, or makes all of them skip the step. Here it is an embedding
 /// in a teacher's cache, whose checksums are not verified.
-@Suite(.serialized) struct NonFiniteTests {
+@Suite struct NonFiniteTests {
   let caches: CacheScene
   var scene: TrainScene { caches.scene }
   /// The dataset's sample whose embedding is not a number. It is in one of the three batches of each epoch.

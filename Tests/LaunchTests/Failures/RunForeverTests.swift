@@ -5,7 +5,7 @@ import Testing
 @testable import Launch
 
 /// Tests `scripts/run-forever` with real runs, and with commands that end with given exit codes.
-@Suite(.serialized) struct RunForeverTests {
+@Suite struct RunForeverTests {
   @Test func killedRunsGoOnToTheirEnd() async throws {
     let scene = try await TrainScene()
     let values = ["steps=90", "checkpoint.every=10", "watchdog.deadline=4"]

@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Tests what `kinship merge` refuses, and that it leaves nothing behind.
-@Suite(.serialized) struct MergeErrorTests {
+@Suite struct MergeErrorTests {
   let scene: TrainScene
   var run: String { scene.runFolder("run").path }
   var output: String { scene.folder.path("out/model.h5") }

@@ -9,7 +9,7 @@ import Testing
 
 /// Runs `kinship merge` on the output of `kinship train`: it writes one file, the same on any number of ranks, that can
 /// replace the checkpoint.
-@Suite(.serialized) struct MergeTests {
+@Suite struct MergeTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

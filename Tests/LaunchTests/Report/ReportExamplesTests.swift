@@ -6,7 +6,7 @@ import Testing
 @testable import Launch
 
 /// Compares the examples of a report with embeddings that `kinship embed` has written.
-@Suite(.serialized) struct ReportExamplesTests {
+@Suite struct ReportExamplesTests {
   let scene: TrainScene
 
   init() async throws {

@@ -5,7 +5,7 @@ import Testing
 @testable import Launch
 
 /// Runs `kinship report` on runs of `kinship train`.
-@Suite(.serialized) struct ReportTests {
+@Suite struct ReportTests {
   /// The parts of a page that could make a browser load something else. A report must have none.
   static func outsideReferences(_ page: String) -> [String] {
     let patterns = [

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// SigLIP's loss and its `logit_bias` through the program: trained, exported, imported, taken over, frozen.
-@Suite(.serialized) struct LogitBiasRunTests {
+@Suite struct LogitBiasRunTests {
   let scene: TrainScene
 
   init() async throws { scene = try await TrainScene() }

@@ -8,7 +8,7 @@ import Testing
 @testable import Launch
 
 /// Weights through the program: in from every form, out to both, and back, to the bit.
-@Suite(.serialized) struct WeightsTests {
+@Suite struct WeightsTests {
   let folder = try! TemporaryFolder()
 
   private static let sizes = """

@@ -2,6 +2,9 @@
 public struct Sequences: Sendable, Equatable {
   /// The first row of each sequence, and the number of all rows.
   public private(set) var offsets: [Int] = []
+  /// The first row of each sequence, and the last row of each.
+  public private(set) var firsts: [Int] = []
+  public private(set) var lasts: [Int] = []
   /// The length of the longest sequence.
   public private(set) var longest = 0
 
@@ -11,14 +14,26 @@ public struct Sequences: Sendable, Equatable {
 
   /// Replaces the sequences, in the same memory.
   public mutating func become(lengths: some Sequence<Int>) {
+    removeAll()
+    for length in lengths { append(length: length) }
+  }
+
+  /// Removes the sequences and keeps the memory.
+  public mutating func removeAll() {
     offsets.removeAll(keepingCapacity: true)
+    firsts.removeAll(keepingCapacity: true)
+    lasts.removeAll(keepingCapacity: true)
     offsets.append(0)
     longest = 0
-    for length in lengths {
-      precondition(length >= 0, "a sequence of length \(length)")
-      offsets.append(offsets[offsets.count - 1] + length)
-      longest = max(longest, length)
-    }
+  }
+
+  public mutating func append(length: Int) {
+    precondition(length >= 0, "a sequence of length \(length)")
+    let first = offsets[offsets.count - 1]
+    firsts.append(first)
+    lasts.append(first + length - 1)
+    offsets.append(first + length)
+    longest = max(longest, length)
   }
 
   public var count: Int { offsets.count - 1 }
