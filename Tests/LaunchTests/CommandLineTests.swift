@@ -208,7 +208,8 @@ import Testing
     let run = try await MPIRun.kinship(["train", file, "--set", "seed=x"], ranks: ranks)
     #expect(run.status == 64)
     let told =
-      "kinship: \(file):6:7: unknown key \"evry\" in log; did you mean \"every\"? Known keys: every, tensorboard\n"
+      "kinship: \(file):6:7: unknown key \"evry\" in log; did you mean \"every\"? Known keys: every, tensorboard,"
+      + " term_gradients\n"
       + "--set seed=x: seed: expected a whole number from 0, found the text \"x\"\n"
     #expect(run.errors.ranges(of: told).count == 1, "\(run)")
   }

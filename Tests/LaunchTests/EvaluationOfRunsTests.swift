@@ -85,6 +85,7 @@ import Testing
         "i2t R@1": found.imageToText.recall1, "i2t R@5": found.imageToText.recall5,
         "i2t R@10": found.imageToText.recall10, "t2i R@1": found.textToImage.recall1,
         "t2i R@5": found.textToImage.recall5, "t2i R@10": found.textToImage.recall10,
+        "i2t MRR": found.imageToText.meanReciprocal, "t2i MRR": found.textToImage.meanReciprocal,
       ]
     }
     #expect(

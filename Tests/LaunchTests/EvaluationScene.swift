@@ -95,11 +95,16 @@ struct EvaluationScene {
   func recall(
     _ queries: [[Double]], _ candidates: [[Double]], at k: Int, isAnswer: (Int, Int) -> Bool
   ) -> Double {
-    let hits = queries.indices.count { query in
+    let hits = places(queries, candidates, isAnswer: isAnswer).count { $0 < k }
+    return Double(hits) / Double(queries.count)
+  }
+
+  /// Returns the number of wrong candidates before the best answer of each query.
+  func places(_ queries: [[Double]], _ candidates: [[Double]], isAnswer: (Int, Int) -> Bool) -> [Int] {
+    queries.indices.map { query in
       let scores = candidates.map { zip($0, queries[query]).reduce(0) { $0 + $1.0 * $1.1 } }
       let best = candidates.indices.filter { isAnswer(query, $0) }.map { scores[$0] }.max() ?? -.infinity
-      return candidates.indices.count { !isAnswer(query, $0) && scores[$0] > best } < k
+      return candidates.indices.count { !isAnswer(query, $0) && scores[$0] > best }
     }
-    return Double(hits) / Double(queries.count)
   }
 }

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Model
 import TestSupport
 import Testing
 
@@ -38,6 +39,24 @@ import Testing
       #expect(
         toImage == scene.recall(captions, images, at: k) { scene.samples[$1].captions.contains(texts[$0]) })
     }
+    func meanReciprocal(_ places: [Int]) -> Double {
+      places.reduce(0) { $0 + 1 / Double($1 + 1) } / Double(places.count)
+    }
+    let toText = scene.places(images, captions) { scene.samples[$0].captions.contains(texts[$1]) }
+    let toImage = scene.places(captions, images) { scene.samples[$1].captions.contains(texts[$0]) }
+    #expect(abs(alone.imageToText.meanReciprocal - meanReciprocal(toText)) < 1e-12)
+    #expect(abs(alone.textToImage.meanReciprocal - meanReciprocal(toImage)) < 1e-12)
+  }
+
+  @Test func theLinesForPeople() {
+    var counts = PlaceCounts(candidates: 20)
+    counts.add([0, 1, 3, 19])
+    let figures = RetrievalFigures(
+      dataset: "scene", images: 4, captions: 20, captionsTaken: .all, candidates: .captions, duplicates: .hits,
+      imageToText: Recall(counts), textToImage: Recall(counts))
+    let line = "R@1 25.00 %  R@5 75.00 %  R@10 75.00 %  MRR 45.00 %  median rank 3 of 20"
+    #expect(figures.lines.dropFirst() == ["  image to caption  \(line)", "  caption to image  \(line)"])
+    #expect(figures.logged.map(\.name).suffix(2) == ["t2i R@10", "t2i MRR"] && figures.logged[3].value == 0.45)
   }
 
   @Test func distinctCaptionsCountOnce() async throws {

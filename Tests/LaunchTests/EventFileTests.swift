@@ -3,6 +3,7 @@ import TestSupport
 import Testing
 
 @testable import Launch
+@testable import Model
 
 /// Reads event files for TensorBoard back with an independent reader of lengths, checksums and fields.
 @Suite struct EventFileTests {
@@ -133,12 +134,17 @@ import Testing
     let log = try RunLog(
       file: nil, console: nil, events: EventFile(in: folder.url, host: "a"), every: 2,
       start: .init(step: 0, ranks: 1, changes: []), maximum: { _ in })
-    for step in 1...4 { try log.record(RunLogTests.report(step, losses: [Double(5 - step), 0.5])) }
+    for step in 1...4 {
+      var report = RunLogTests.report(step, losses: [Double(5 - step), 0.5])
+      if step == 4 { report.outcome.report.gradients = [.init(name: "clip", norm: 0.25)] }
+      try log.record(report)
+    }
     try log.record(evaluation: "retrieval", at: 4, [("image to text R@1", 0.25)])
     let name = try #require(try FileManager.default.contentsOfDirectory(atPath: folder.url.path).first)
     let events = try Self.events(folder.url.appending(path: name))
     #expect(events.map(\.step) == [0, 2, 4, 4])
     #expect(events[1].scalars["loss"] == 3.5 && events[1].scalars["term/clip"] == 3)
+    #expect(events[1].scalars["term gradient/clip"] == nil && events[2].scalars["term gradient/clip"] == 0.25)
     #expect(events[2].scalars["term/affinity"] == 0.5 && events[2].scalars["optimizer/gradient norm"] == 1.23456)
     #expect(events[3].scalars == ["retrieval/image to text R@1": 0.25])
   }

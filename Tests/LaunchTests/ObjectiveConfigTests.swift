@@ -117,6 +117,24 @@ import Testing
     #expect(later.objective.at(200).fd == 250)
   }
 
+  @Test func otherReadingsReadBackEqual() throws {
+    let text = """
+      objective: {preset: intra, gram: 2, gram_weights: difference, intra_options: {weighting: inverse, \
+      inverse_epsilon: 0.001, softmax_temperature: -2, pair_total: row, multiplies: [intra, clip, fd], \
+      temperature: learned, learned_scale: exp, learned_teacher: own}}
+      """
+    let run = try RunFileTests.decode(RunFileTests.least + "\n" + text + "\nteacher: t")
+    var expected = ObjectivePreset.intra.options
+    (expected.gram, expected.gramWeights) = (2, .difference)
+    var intra = expected.intraOptions
+    (intra.weighting, intra.inverseEpsilon, intra.softmaxTemperature) = (.inverse, 0.001, -2)
+    (intra.pairTotal, intra.multiplies) = (.row, [.intra, .clip, .fd])
+    (intra.temperature, intra.learnedScale, intra.learnedTeacher) = (.learned, .exp, .own)
+    expected.intraOptions = intra
+    #expect(run.objective == expected)
+    #expect(try RunFileTests.decode(run.yaml) == run)
+  }
+
   /// What is written under `objective:`, and what must be said of it.
   static let mistakes: [(text: String, messages: [String])] = [
     (
@@ -128,7 +146,7 @@ import Testing
     ),
     (
       "objective: {fd: -1, intra: -0.5, affinity_scale: 0, logit_scale: 101,"
-        + " intra_options: {image: -2, tau: 0, softmax_temperature: -1}}",
+        + " intra_options: {image: -2, tau: 0, softmax_temperature: 0}}",
       [
         "6:17: objective.fd: expected a weight of 0 or more, found -1.0",
         "6:28: objective.intra: expected a weight of 0 or more, found -0.5",
@@ -136,14 +154,15 @@ import Testing
         "6:66: objective.logit_scale: expected learned, or 1 to 100, found 101.0",
         "6:94: objective.intra_options.image: expected a weight of 0 or more, found -2.0",
         "6:103: objective.intra_options.tau: expected a temperature of more than 0, found 0.0",
-        "6:127: objective.intra_options.softmax_temperature: expected more than 0, found -1.0",
+        "6:127: objective.intra_options.softmax_temperature: expected a number other than 0, of one sign in"
+          + " all steps, found 0.0",
       ]
     ),
     (
       "objective: {clip: 0}",
       [
         "6:12: objective: every weight is 0, so nothing is learned; give one of intra, clip, crd, affinity, fd, icl,"
-          + " cross_kd, gd, afd, rkd, siglip a weight"
+          + " cross_kd, gd, afd, rkd, siglip, gram a weight"
       ]
     ),
     (
@@ -162,10 +181,49 @@ import Testing
     (
       "objective: {preset: intra, intra_options: {granularity: pair, divergence: js}}",
       [
-        "6:43: objective.intra_options.weight_grad: pairs are weighed by |p − q| over its sum, without gradient, on"
-          + " KL(teacher ‖ student); set weight_grad to false, found true",
-        "6:75: objective.intra_options.divergence: pairs are weighed by |p − q| over its sum, without gradient, on"
-          + " KL(teacher ‖ student); set divergence to kl_fwd, found js",
+        "6:75: objective.intra_options.divergence: pairs are weighed by |p − q| over its sum, on"
+          + " KL(teacher ‖ student); set divergence to kl_fwd, found js"
+      ]
+    ),
+    (
+      "objective: {preset: intra, intra_options: {inverse_epsilon: 0, softmax_temperature: [{step: 0, value: 1},"
+        + " {step: 9, value: -1}]}}",
+      [
+        "6:61: objective.intra_options.inverse_epsilon: expected more than 0, found 0.0",
+        "6:124: objective.intra_options.softmax_temperature.1.value: expected a number other than 0, of one sign in"
+          + " all steps, found -1.0",
+      ]
+    ),
+    (
+      "objective: {preset: intra, intra_options: {granularity: modality, multiplies: [intra, crd]}}",
+      [
+        "6:79: objective.intra_options.multiplies: a modality is weighed by its mean divergence over the sum of both;"
+          + " set multiplies to [intra], found [intra, crd]"
+      ]
+    ),
+    (
+      "objective: {intra: 1, intra_options: {multiplies: [intra, fd]}}",
+      [
+        "6:20: objective.intra: its weights multiply the rows of fd, which has no weight; give objective.fd a weight,"
+          + " or do not name it"
+      ]
+    ),
+    (
+      "objective: {preset: intra, intra_options: {multiplies: []}}",
+      [
+        "6:56: objective.intra_options.multiplies: expected at least one of intra, clip, crd or fd, found an empty"
+          + " list; for equal weights set weighting to uniform"
+      ]
+    ),
+    (
+      "objective: {preset: intra, gram_weights: sum, intra_options: {multiplies: [intra, clp], pair_total: rows}}",
+      [
+        "6:42: objective.gram_weights: expected uniform, difference or difference_no_grad or a list of points (step,"
+          + " value), found the text \"sum\"",
+        "6:83: objective.intra_options.multiplies.1: expected intra, clip, crd or fd, found the text \"clp\"; did you"
+          + " mean \"clip\"?",
+        "6:101: objective.intra_options.pair_total: expected all or row or a list of points (step, value), found the"
+          + " text \"rows\"; did you mean \"row\"?",
       ]
     ),
     (
@@ -194,8 +252,8 @@ import Testing
       "objective: {fd: [{step: 0, value: 1}, {step: 3, value: -1}], intra_option: {}}",
       [
         "6:62: unknown key \"intra_option\" in objective; did you mean \"intra_options\"? Known keys: preset, intra,"
-          + " clip, crd, affinity, fd, icl, cross_kd, gd, afd, rkd, siglip, intra_options, affinity_scale, icl_scale,"
-          + " gd_scale, rkd_beta, siglip_bias, logit_scale"
+          + " clip, crd, affinity, fd, icl, cross_kd, gd, afd, rkd, siglip, gram, intra_options, affinity_scale,"
+          + " icl_scale, gd_scale, rkd_beta, siglip_bias, gram_weights, logit_scale"
       ]
     ),
     (
@@ -231,8 +289,10 @@ import Testing
   }
 
   @Test func pairsAndModalitiesAsTheyAreMeant() throws {
-    let pair = try Self.decode("objective: {preset: intra-no-grad, intra_options: {granularity: pair}}")
-    #expect(pair.at(0).intraOptions.granularity == .pair)
+    for preset in ["intra", "intra-no-grad"] {
+      let pair = try Self.decode("objective: {preset: \(preset), intra_options: {granularity: pair}}")
+      #expect(pair.at(0).intraOptions.granularity == .pair)
+    }
     let modality = try Self.decode("objective: {preset: intra, intra_options: {granularity: modality, divergence: js}}")
     #expect(modality.at(0).intraOptions.divergence == .jensenShannon)
   }

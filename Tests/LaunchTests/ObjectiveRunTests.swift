@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import Model
 import Settings
@@ -24,6 +25,7 @@ import Testing
       var divergenceDeviation: Double
       var weightMean: Double
       var weightDeviation: Double
+      var scale: Double?
     }
     var event: String
     var step: Int
@@ -32,6 +34,7 @@ import Testing
     var terms: [String: Double]?
     var termWeights: [String: Double]?
     var anchors: [String: Anchors]?
+    var termGradients: [String: Double]?
   }
 
   private func log(_ name: String) throws -> [Line] {
@@ -43,7 +46,8 @@ import Testing
 
   static let schedule = """
     objective={preset: intra, fd: [{step: 0, value: 0}, {step: 4, value: 2000}], crd: 0.5, \
-    intra: [{step: 2, value: 0}, {step: 3, value: 2}], intra_options: {text: 0.5}}
+    intra: [{step: 2, value: 0}, {step: 3, value: 2}], \
+    intra_options: {text: 0.5, temperature: learned, multiplies: [intra, clip]}}
     """
 
   @Test func theLogHasEveryTermWithTheWeightOfItsStep() async throws {
@@ -71,6 +75,10 @@ import Testing
         #expect(abs(anchors.weightMean - 1) < 1e-6, "weights sum to 1")
       }
     }
+    // The scale is learned from the first step in which the term has a weight, and a resumed run goes on with it.
+    let scales = lines.compactMap { $0.anchors?["image"]?.scale }
+    #expect(scales.count == 3 && abs(scales[0] - 2.65926) < 1e-5 && scales[2] != scales[0], "\(scales)")
+    #expect(run.output.contains(" s 2.659"), "\(run)")
     #expect([1, 3, 5, 6].map { lines[$0 - 1].termWeights?["fd"] } == [nil, 1000, 2000, 2000])
     for words in [" × 1000  ", " × 2000  ", "  crd "] { #expect(run.output.contains(words), "\(words) in \(run)") }
     #expect(run.output.contains("  image D ") && run.output.contains("  text D "), "\(run)")
@@ -82,6 +90,36 @@ import Testing
     try await scene.train("parts", values + ["steps=3"], ranks: 2)
     let parts = try await scene.train("parts", values + ["steps=6"], ["--resume", "latest"], ranks: 2)
     #expect(difference(parts, whole) < 1e-6, "\(parts), \(whole)")
+  }
+
+  /// A run that measures the gradients of its terms is, but for its log, the run that does not.
+  @Test func gradientsOfTheTerms() async throws {
+    let values = ["objective={preset: intra, fd: 20}", teacher, "steps=6", "log.every=2"]
+    try await scene.train("plain", values, ranks: 2)
+    try await scene.train("measured", values + ["log.term_gradients=3"], ranks: 2)
+    let lines = try log("measured").filter { $0.event == "step" }
+    #expect(lines.map(\.step) == [2, 3, 4, 6])
+    for line in lines {
+      let gradients = line.termGradients ?? [:]
+      #expect(gradients.keys.sorted() == (line.step % 3 == 0 ? ["clip", "crd", "fd", "intra"] : []))
+      #expect(gradients.values.allSatisfy { $0 > 0 && $0.isFinite }, "\(gradients)")
+    }
+    let parts = try ["plain", "measured"].map { name in
+      try Checkpoint.open(scene.checkpoint(name, 6).path).manifest.parts.map(\.sha256)
+    }
+    #expect(parts[0] == parts[1])
+    // 2 · 20 / 16
+    let facts = try scene.log("measured", "header").flatMap { $0.facts ?? [] }
+    #expect(
+      facts.first { $0.name == "objective" }?.text
+        == "fd 20 weighs each modality's mean 1 − cosine by 2.5 (the teacher's embedding is 16 wide)")
+    let page = scene.folder.path("page.html")
+    let report = try await MPIRun.kinship(
+      ["report", scene.runFolder("measured").path, "--output", page], ranks: nil)
+    try #require(report.status == 0, "\(report)")
+    let text = try String(contentsOf: URL(filePath: page), encoding: .utf8)
+    #expect(text.contains(">gradients of the terms</h4>"))
+    for name in ["clip", "crd", "fd", "intra"] { #expect(text.contains("data-name=\"\(name)\""), "\(name)") }
   }
 
   /// Two pairs leave an anchor one candidate: the log says so once, and the other terms go on.

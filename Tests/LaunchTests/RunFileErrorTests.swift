@@ -164,7 +164,7 @@ import Testing
         batch: {global: 1}
         optimizer: {learning_rate: 0, weight_decay: -1, betas: [0.9, 1], eps: 0, warmup: -1, \
         clip_norm: 0, head_decay: -1}
-        log: {every: 0}
+        log: {every: 0, term_gradients: -1}
         checkpoint: {every: 0, keep: 0}
         evaluate: {every: 5}
         reduce: {bucket: 0, check_every: 0}
@@ -197,6 +197,7 @@ import Testing
         "run.yaml:8:97: optimizer.clip_norm: expected more than 0, or none, found 0.0",
         "run.yaml:8:112: optimizer.head_decay: expected 0 or more, or auto, found -1.0",
         "run.yaml:9:14: log.every: expected at least 1, found 0",
+        "run.yaml:9:33: log.term_gradients: expected 0 (never) or more, found -1",
         "run.yaml:10:21: checkpoint.every: expected at least 1, or none, found 0",
         "run.yaml:10:30: checkpoint.keep: expected at least 1, or all, found 0",
         "run.yaml:11:11: evaluate.evaluations: evaluate.every is given, but there is nothing to evaluate",

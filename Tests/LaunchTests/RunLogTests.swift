@@ -148,6 +148,25 @@ import Testing
     #expect(anchors.keys.sorted() == ["image", "text"])
   }
 
+  /// A step that measures the terms' gradients has a line between those that are due.
+  @Test func measuredStepsHaveALine() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.url.appending(path: "log.jsonl")
+    let log = try RunLog(
+      file: file, console: nil, every: 2, start: .init(step: 0, ranks: 1, changes: []), maximum: { _ in })
+    var measured = Self.report(3, losses: [2, 0.25])
+    measured.outcome.report.gradients = [.init(name: "clip", norm: 0.0125), .init(name: "fd", norm: 3)]
+    for step in 1...4 { try log.record(step == 3 ? measured : Self.report(step, losses: [2, 0.25])) }
+    let lines = try Self.json(file).dropFirst()
+    #expect(lines.map { $0["step"] as? Int } == [2, 3, 4])
+    #expect(lines.map { $0["term_gradients"] as? [String: Double] } == [nil, ["clip": 0.0125, "fd": 3], nil])
+    var window = StepWindow()
+    window.add(measured)
+    let line = StepLine(measured, window, seconds: 1, dataSeconds: 0, teacherSeconds: 0)
+    let text = line.text(scheduled: [])
+    #expect(text.contains("  affinity 0.25 (0.25)  gradients clip 0.0125 fd 3  rate 0.0005  "), "\(text)")
+  }
+
   @Test func aResumedRunAppendsBehindHalfALine() throws {
     let folder = try TemporaryFolder()
     let file = URL(filePath: try folder.write("log.jsonl", Data("{\"event\":\"start\"}\n{\"event\":\"st".utf8)))

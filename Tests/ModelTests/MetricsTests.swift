@@ -53,6 +53,8 @@ import Testing
     #expect(counts.share(at: 5) == 0.6)
     #expect(counts.median == 5)
     #expect(counts.mean == 6.6)
+    #expect(abs(counts.meanReciprocal - (1 + 1 + 1 / 5.0 + 1 / 6.0 + 1 / 20.0) / 5) < 1e-15)
+    #expect(PlaceCounts(candidates: 3).meanReciprocal == 0)
     counts.add([1])
     #expect(counts.median == 3)
   }

@@ -4,8 +4,9 @@ import Settings
 import Tensor
 
 /// Compares the objective and the gradients of a whole step on the ranks of the job with those of one rank. Arguments:
-/// pairs, tile. All terms are used, and the teacher has another width, so there are projection heads. Rank 0 prints the
-/// relative difference of the loss, and the largest one of each parameter's gradient.
+/// pairs, tile, and optionally `readings` for other options of the intra-modal term. The teacher has another width, so
+/// there are projection heads. Rank 0 prints the relative difference of the loss, and the largest one of each
+/// parameter's gradient.
 let lossProbes: [String: Scenario] = [
   "loss-float": { try compareWithOneRank(Float.self, $0, $1) },
   "loss-double": { try compareWithOneRank(Double.self, $0, $1) },
@@ -22,7 +23,7 @@ struct JobRanks<S: Scalar>: Ranks {
 private func compareWithOneRank<S: Scalar>(
   _ type: S.Type, _ communicator: Communicator, _ arguments: [String]
 ) throws -> Int32 {
-  guard arguments.count == 2, let pairs = Int(arguments[0]), let tile = Int(arguments[1]) else { return 64 }
+  guard arguments.count >= 2, let pairs = Int(arguments[0]), let tile = Int(arguments[1]) else { return 64 }
   var config = CLIPConfig(
     embedding: 24, vision: VisionConfig(imageSize: 16, patchSize: 4, width: 20, layers: 2, headWidth: 5),
     text: TextConfig(contextLength: 9, vocabularySize: 31, width: 12, heads: 3, layers: 2))
@@ -39,6 +40,14 @@ private func compareWithOneRank<S: Scalar>(
   options[AFDSettings.self].weight = Scheduled(0.5)
   options[AffinitySettings.self].weight = Scheduled(0.5)
   options[FDSettings.self].weight = Scheduled(20)
+  options[GramSettings.self].weight = Scheduled(0.5)
+  if arguments.last == "readings" {
+    options[GramSettings.self].weights = .difference
+    options[IntraSettings.self].switches.temperature = .learned
+    options[IntraSettings.self].switches.diagonal = .keep
+    options[IntraSettings.self].switches.weighting = .inverse
+    options[IntraSettings.self].switches.multiplies = [.intra, .clip, .crd, .fd]
+  }
   func unit() -> Tensor<S> {
     let raw = Tensor(Shape(pairs, 10), (0..<pairs * 10).map { _ in S(random.normal()) })
     normalizeRows(raw, into: raw, reciprocal: Tensor(Shape(pairs)))

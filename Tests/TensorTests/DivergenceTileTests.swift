@@ -83,9 +83,11 @@ import Testing
   /// G of a tile whose columns are anchors too, from the softmaxes of both.
   @Test(arguments: [0, 3, -2, 9]) func intraGradients(diagonal: Int) {
     for masked in [true, false] {
-      for form in [IntraForm.forward, .reverse, .jensenShannon, .pairs] {
-        compareIntra(Double.self, diagonal, masked, form, 1e-15)
-        compareIntra(Float.self, diagonal, masked, form, 4e-7)
+      for form in [IntraForm.forward, .reverse, .jensenShannon, .pairs, .pairsWithGradient] {
+        // Its terms are of opposite signs and up to fifty times as large as their sum.
+        let slack = form == .pairsWithGradient ? 10.0 : 1
+        compareIntra(Double.self, diagonal, masked, form, 1e-15 * slack)
+        compareIntra(Float.self, diagonal, masked, form, 4e-7 * slack)
       }
     }
   }
@@ -98,7 +100,8 @@ import Testing
     func anchors(_ name: String, _ count: Int) -> IntraAnchors<S> {
       func vector(_ part: String) -> Tensor<S> { .random(Shape(count), name + part) }
       return IntraAnchors(
-        studentLSE: vector("student"), teacherLSE: vector("teacher"), factor: vector("g"), number: vector("number"))
+        studentLSE: vector("student"), teacherLSE: vector("teacher"), factor: vector("g"), number: vector("number"),
+        ratio: form == .pairsWithGradient ? vector("ratio") : nil)
     }
     let (rows, columns) = (anchors("rows", b), anchors("columns", t))
     let along = Tensor<S>.random(Shape(b), "along")
@@ -115,6 +118,9 @@ import Testing
       case .reverse: slope = exp(z) * (z - y - number)
       case .jensenShannon: slope = 0.5 * exp(z) * (z - log((exp(z) + exp(y)) / 2) - number)
       case .pairs: slope = exp(z) * number - abs(exp(z) - exp(y)) * exp(y)
+      case .pairsWithGradient:
+        let (p, q, ratio) = (exp(z), exp(y), anchors.ratio.map { Double($0[index]) } ?? .nan)
+        slope = (p > q ? p : -p) * (q * (y - z) - ratio) - abs(p - q) * q - p * number
       }
       return Double(anchors.factor[index]) * slope
     }
@@ -139,28 +145,31 @@ import Testing
     func lse(_ products: [[Double]], _ scale: Double) -> Tensor<Double> {
       Tensor(Shape(b), (0..<b).map { plain.lse($0, products, scale, without: masked ? $0 : nil) })
     }
-    for form in [IntraForm.jensenShannon, .pairs] {
-      let sums = (Tensor<Double>(Shape(b)), Tensor<Double>(Shape(b)), Tensor<Double>(Shape(b)))
+    for form in [IntraForm.jensenShannon, .pairs, .pairsWithGradient] {
+      let vectors = (0..<4).map { _ in Tensor<Double>(Shape(b)) }
+      let sums = (vectors[0], vectors[1], vectors[2], vectors[3])
       let tile = SimilarityTile(
         c, studentScale: Rows.studentScale, r, teacherScale: Rows.teacherScale, leavingOut: masked ? 0 : nil)
       intraSums(
         tile, studentLSE: lse(plain.student, Rows.studentScale), teacherLSE: lse(plain.teacher, Rows.teacherScale),
         form: form, into: sums)
       for i in 0..<b {
-        var wanted = (0.0, 0.0, 0.0)
+        var wanted = (0.0, 0.0, 0.0, 0.0)
         for (z, y) in zip(plain.logP[i], plain.logQ[i]) where z != -.infinity {
           let (p, q) = (exp(z), exp(y))
           let m = log((p + q) / 2)
-          if form == .pairs {
-            wanted = (
-              wanted.0 + abs(p - q) * q, wanted.1 + abs(p - q) * q * (y - z), wanted.2 + abs(p - q)
-            )
+          if form == .jensenShannon {
+            wanted = (wanted.0 + p * (z - m), wanted.1 + q * (y - m), 0, 0)
           } else {
-            wanted = (wanted.0 + p * (z - m), wanted.1 + q * (y - m), 0)
+            let (gap, rising) = (abs(p - q), form == .pairs ? 0 : p > q ? p : -p)
+            wanted.0 += form == .pairs ? gap * q : rising * q * (y - z) - gap * q
+            wanted.1 += gap * q * (y - z)
+            wanted.2 += gap
+            wanted.3 += rising
           }
         }
         #expect(abs(sums.0[i] - wanted.0) < 1e-13 && abs(sums.1[i] - wanted.1) < 1e-13, "\(form) row \(i)")
-        #expect(abs(sums.2[i] - wanted.2) < 1e-13)
+        #expect(abs(sums.2[i] - wanted.2) < 1e-13 && abs(sums.3[i] - wanted.3) < 1e-13)
       }
     }
   }

@@ -47,6 +47,14 @@ extension ObjectiveOptions {
     get { self[RKDSettings.self].beta }
     set { self[RKDSettings.self].beta = newValue }
   }
+  public var gram: Double {
+    get { self[GramSettings.self].weight.wrappedValue }
+    set { self[GramSettings.self].weight = Scheduled(newValue) }
+  }
+  public var gramWeights: GramWeights {
+    get { self[GramSettings.self].weights }
+    set { self[GramSettings.self].weights = newValue }
+  }
   public var siglip: Double {
     get { self[SigLIPSettings.self].weight.wrappedValue }
     set { self[SigLIPSettings.self].weight = Scheduled(newValue) }

@@ -25,7 +25,8 @@ struct EvaluateRetrieval: ParsableCommand {
 
       The JSON file has kind, checkpoint, step, dataset, images, captions (how many took part), captions_taken, \
       candidates, duplicates, and under image_to_text and text_to_image: queries, candidates, hits@1, hits@5, hits@10 \
-      (counts), R@1, R@5, R@10 (shares, 0 to 1), median_rank and mean_rank (1 is the best).
+      (counts), R@1, R@5, R@10 (shares, 0 to 1), median_rank and mean_rank (1 is the best), and MRR, the mean \
+      reciprocal rank over all candidates (0 to 1).
       """, example: "kinship evaluate retrieval --checkpoint runs/mine --dataset data/val"))
 
   @OptionGroup var evaluation: EvaluationOptions

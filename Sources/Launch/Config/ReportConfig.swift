@@ -5,10 +5,16 @@ struct LogConfig: Section {
   var every = 10
   /// True to write the same figures to event files for TensorBoard.
   var tensorboard = true
+  /// The number of steps between two measurements of each term's gradient, each of which has a line; 0: none.
+  var termGradients = 0
+
+  /// Returns whether the step after which `done` steps are done measures them.
+  func measuresTermGradients(at done: Int) -> Bool { termGradients > 0 && done % termGradients == 0 }
 
   mutating func fields(_ map: FieldMap) {
     map.field("every", &every)
     map.field("tensorboard", &tensorboard)
+    map.field("term_gradients", &termGradients)
   }
 }
 

@@ -74,6 +74,7 @@ extension RunConfig {
   private var reportMistakes: [Mistake] {
     var found: [Mistake] = []
     found.expect("at least 1", "log.every", log.every) { $0 >= 1 }
+    found.expect("0 (never) or more", "log.term_gradients", log.termGradients) { $0 >= 0 }
     found.expect("at least 1, or none", "checkpoint.every", checkpoint.every) { $0 >= 1 }
     found.expect("at least 1, or none", "checkpoint.keep_every", checkpoint.keepEvery) { $0 >= 1 }
     found.expect("more than 0, or none", "checkpoint.minutes", checkpoint.minutes) { $0 > 0 && $0.isFinite }

@@ -131,7 +131,9 @@ private struct RankShare {
     let towers = towerBytes(held, shape.config, uses, run.batch.recompute, run.precision.used)
     let usesOneDNN = isRounded || shape.loadedTeacher != nil && run.teacher?.precision == .bf16
     let teacher = shape.loadedTeacher.map { teacherBytes($0, weights: teacherWeights) }
-    let objective = 4 * run.objective.numbers(shape.objectiveSize(rows: rows), others: shape.ensemble)
+    let size = shape.objectiveSize(rows: rows)
+    let measured = run.log.termGradients > 0 ? run.objective.measuredNumbers(size) : 0
+    let objective = 4 * (run.objective.numbers(size, others: shape.ensemble) + measured)
     let (values, moments, average) = (4 * count + (isRounded ? 2 * count : 0), 8 * owned, 4 * owned)
     let (gradients, messages) = (4 * (count + (ranks > 1 ? owned : 0)), ProgramMemory.messages(of: 4 * count))
     let parts: [(name: String, bytes: Int?)] = [

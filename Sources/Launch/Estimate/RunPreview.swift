@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Settings
 import Tensor
 
 /// A run before its first step: its shape, its data and its length, and what the user should know about it.
@@ -165,6 +166,7 @@ struct RunHeader {
     let estimate = shape.estimate(ranks: ranks.size, ofNode: ranks.nodeSize)
     let texts: [(String, String?)] = [
       ("model", modelText), ("teacher", preview.teacher.map(text(of:))), ("data", dataText), ("steps", stepsText),
+      ("objective", cosinesText),
       ("memory", "about \(Figures.bytes(estimate.memoryBytes)) a rank: \(Self.list(estimate.memory))"),
       ("wire", Self.messagesText(estimate)), ("precision", preview.precisionText),
     ]
@@ -243,6 +245,19 @@ struct RunHeader {
     let pairs = counts.map(String.init).joined(separator: " or ")
     return "\(preview.steps) of \(run.batch.global) pairs (\(pairs) a rank), \(preview.sampler.stepsPerEpoch) an epoch"
       + (run.epochs.map { ", \($0) epochs" } ?? "")
+  }
+
+  /// Says what weights of distances mean in cosines: `fd 2000 weighs each modality's mean 1 − cosine by 7.812`.
+  private var cosinesText: String? {
+    guard let width = preview.teacher?.shape.config.embedding else { return nil }
+    func text(_ weight: Scheduled<Double>, times factor: Double = 1) -> String {
+      weight.points.map { Figures.significant(factor * $0.value, 4) }.joined(separator: " to ")
+    }
+    let texts = run.objective.cosineWeights(teacherWidth: width).map { key, weight, factor in
+      "\(key) \(text(weight)) weighs each modality's mean 1 − cosine by \(text(weight, times: factor)) (the teacher's "
+        + "embedding is \(width) wide)"
+    }
+    return texts.isEmpty ? nil : texts.joined(separator: "; ")
   }
 
   private static func messagesText(_ estimate: RunEstimate) -> String {

@@ -112,6 +112,8 @@ struct Recall: Codable, Equatable {
   var recall10: Double
   var medianPlace: Int
   var meanPlace: Double
+  /// The mean of 1/rank over the queries, whose ranks are among all candidates.
+  var meanReciprocal: Double
 
   enum CodingKeys: String, CodingKey {
     case queries, candidates
@@ -123,22 +125,23 @@ struct Recall: Codable, Equatable {
     case recall10 = "R@10"
     case medianPlace = "median_rank"
     case meanPlace = "mean_rank"
+    case meanReciprocal = "MRR"
   }
 
   init(_ places: PlaceCounts) {
     (queries, candidates) = (places.queries, places.counts.count)
     (hits1, hits5, hits10) = (places.hits(at: 1), places.hits(at: 5), places.hits(at: 10))
     (recall1, recall5, recall10) = (places.share(at: 1), places.share(at: 5), places.share(at: 10))
-    (medianPlace, meanPlace) = (places.median, places.mean)
+    (medianPlace, meanPlace, meanReciprocal) = (places.median, places.mean, places.meanReciprocal)
   }
 
   fileprivate var line: String {
     "R@1 \(percent(recall1))  R@5 \(percent(recall5))  R@10 \(percent(recall10))"
-      + "  median rank \(medianPlace) of \(candidates)"
+      + "  MRR \(percent(meanReciprocal))  median rank \(medianPlace) of \(candidates)"
   }
 
   fileprivate func logged(_ direction: String) -> [(name: String, value: Double)] {
-    [("\(direction) R@1", recall1), ("\(direction) R@5", recall5), ("\(direction) R@10", recall10)]
+    [("R@1", recall1), ("R@5", recall5), ("R@10", recall10), ("MRR", meanReciprocal)].map { ("\(direction) \($0)", $1) }
   }
 }
 

@@ -52,6 +52,9 @@ enum LogEvent: String, CaseIterable {
     var termWeights: [String: Double]
     /// The anchors' statistics by modality; nil if no term weighs anchors.
     var anchors: [String: Anchors]?
+    /// The norm of each term's gradient, with its weight, with respect to the student's unit embeddings, over images
+    /// and captions of the global batch; nil if the step did not measure it.
+    var termGradients: [String: Double]?
     var learningRate: Double
     /// exp(logit_scale) after the step, and whether it was held within its bounds.
     var logitScale: Double
@@ -75,8 +78,11 @@ enum LogEvent: String, CaseIterable {
       var divergenceDeviation: Double
       var weightMean: Double
       var weightDeviation: Double
+      /// The modality's learned scale in this step; nil if it has none.
+      var scale: Double?
 
       enum CodingKeys: String, CodingKey {
+        case scale
         case divergenceMean = "divergence_mean"
         case divergenceDeviation = "divergence_deviation"
         case weightMean = "weight_mean"
@@ -95,6 +101,7 @@ enum LogEvent: String, CaseIterable {
     enum CodingKeys: String, CodingKey {
       case steps, epoch, loss, terms, anchors, pruning
       case lossMean = "loss_mean"
+      case termGradients = "term_gradients"
       case termMeans = "term_means"
       case termWeights = "term_weights"
       case learningRate = "rate"

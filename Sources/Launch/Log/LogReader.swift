@@ -88,12 +88,14 @@ struct LogReader {
     for (figure, key) in Self.stepNumbers { add(figure, fields.number(key)) }
     for (name, value) in fields.members(.terms) { add(.term(name), LogNumber.read(value)) }
     for (name, value) in fields.members(.termWeights) { add(.termWeight(name), LogNumber.read(value)) }
+    for (name, value) in fields.members(.termGradients) { add(.termGradient(name), LogNumber.read(value)) }
     for (name, anchors) in fields.members(.anchors) {
       let anchors = LogFields<LogEvent.Step.Anchors.CodingKeys>(anchors)
       add(.divergence(name), anchors.number(.divergenceMean))
       add(.divergenceDeviation(name), anchors.number(.divergenceDeviation))
       add(.anchorWeight(name), anchors.number(.weightMean))
       add(.anchorWeightDeviation(name), anchors.number(.weightDeviation))
+      add(.anchorScale(name), anchors.number(.scale))
     }
     let pruning = LogFields<LogEvent.Step.Pruning.CodingKeys>(fields[.pruning])
     add(.prunedExpected, pruning.number(.expected))

@@ -64,10 +64,12 @@ struct StepTable: Sendable {
     case prunedExpected, prunedTarget
     case term(String)
     case termWeight(String)
+    case termGradient(String)
     case divergence(String)
     case divergenceDeviation(String)
     case anchorWeight(String)
     case anchorWeightDeviation(String)
+    case anchorScale(String)
   }
 
   /// The largest number of figures kept; a log of `kinship train` has a few dozen.
@@ -152,5 +154,10 @@ struct Curve: Sendable {
   }
 
   var notFinite: Int { steps.indices.count { values[$0].map { !$0.isFinite } ?? false } }
+  /// The curve at those steps alone at which it has a value.
+  var measured: Curve {
+    let lines = steps.indices.filter { values[$0] != nil }
+    return Curve(steps: lines.map { steps[$0] }, values: Column(lines.map { values[$0] }))
+  }
   var isEmpty: Bool { !steps.indices.contains { values[$0] != nil } }
 }

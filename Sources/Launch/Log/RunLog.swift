@@ -43,11 +43,13 @@ final class RunLog {
 
   deinit { try? file?.close() }
 
-  /// Takes a step's figures. A line is due after each n-th step, the last, and with `atOnce`. Every rank must call it.
+  /// Takes a step's figures. A line is due after each n-th step, the last, one that has measured the gradients of the
+  /// terms, and with `atOnce`. Every rank must call it.
   func record(_ report: StepReport, atOnce: Bool = false) throws {
     for text in report.outcome.report.notes where notes.insert(text).inserted { try note(text, at: report.step) }
     window.add(report)
-    guard report.step % every == 0 || report.step == report.steps || atOnce else { return }
+    let isMeasured = !report.outcome.report.gradients.isEmpty
+    guard report.step % every == 0 || report.step == report.steps || isMeasured || atOnce else { return }
     var seconds = [window.seconds, window.dataSeconds, window.teacherSeconds]
     try maximum(&seconds)
     let line = StepLine(report, window, seconds: seconds[0], dataSeconds: seconds[1], teacherSeconds: seconds[2])
@@ -211,12 +213,14 @@ struct StepLine {
     }
     func share(_ part: Double) -> Double { seconds > 0 ? min(part / seconds, 1) : 0 }
     let anchors = objective.anchors.map { ($0.name, LogEvent.Step.Anchors($0)) }
+    let gradients = objective.gradients.map { ($0.name, $0.norm) }
     event = LogEvent.Step(
       step: report.step, steps: report.steps, epoch: report.epoch, loss: objective.total, lossMean: window.lossMean,
       terms: byName(\.value), termMeans: window.termMeans, termWeights: byName(\.weight),
-      anchors: anchors.isEmpty ? nil : Dictionary(uniqueKeysWithValues: anchors), learningRate: report.learningRate,
-      logitScale: outcome.logitScale, logitScaleClamped: outcome.clamped, gradientNorm: outcome.gradientNorm,
-      receivedBytes: outcome.received,
+      anchors: anchors.isEmpty ? nil : Dictionary(uniqueKeysWithValues: anchors),
+      termGradients: gradients.isEmpty ? nil : Dictionary(uniqueKeysWithValues: gradients),
+      learningRate: report.learningRate, logitScale: outcome.logitScale, logitScaleClamped: outcome.clamped,
+      gradientNorm: outcome.gradientNorm, receivedBytes: outcome.received,
       pruning: outcome.pruning.map {
         LogEvent.Step.Pruning(expected: $0.expected, target: $0.target, multipliers: $0.multipliers)
       }, samplesPerSecond: seconds > 0 ? Double(window.samples) / seconds : 0, dataWait: share(dataSeconds),
@@ -230,11 +234,13 @@ struct StepLine {
     }
     var scalars = [("loss", event.loss), ("epoch", event.epoch)]
     scalars += group("term", event.terms) + group("term weight", event.termWeights)
+    scalars += group("term gradient", event.termGradients ?? [:])
     for (name, found) in (event.anchors ?? [:]).sorted(by: { $0.key < $1.key }) {
       scalars += [
         ("divergence/\(name) mean", found.divergenceMean), ("divergence/\(name) deviation", found.divergenceDeviation),
         ("anchor weight/\(name) deviation", found.weightDeviation),
       ]
+      if let scale = found.scale { scalars.append(("anchor scale/\(name)", scale)) }
     }
     scalars += [
       ("optimizer/rate", event.learningRate), ("optimizer/logit scale", event.logitScale),
@@ -252,7 +258,9 @@ struct StepLine {
   ///     w 1±0.4  rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%  teacher 35%  left 12m05s
   ///
   /// The loss and each term are followed by their means since the last line, and a term of `scheduled` by its weight. D
-  /// is the mean and standard deviation of the anchors' divergences, w that of their weights in multiples of 1/N.
+  /// is the mean and standard deviation of the anchors' divergences, w that of their weights in multiples of 1/N, and
+  /// `s 2.7` behind them the modality's scale if it is learned. A step that measures them has
+  /// `gradients clip 0.012 fd 0.3` behind these, the norms of the terms' gradients.
   func text(scheduled: Set<String>) -> String {
     func short(_ value: Double) -> String { Figures.significant(value, 4) }
     var parts = [
@@ -268,8 +276,10 @@ struct StepLine {
     }
     parts += objective.anchors.map {
       "\($0.name) D \(short($0.divergenceMean))±\(short($0.divergenceDeviation))"
-        + " w \(short($0.weightMean))±\(short($0.weightDeviation))"
+        + " w \(short($0.weightMean))±\(short($0.weightDeviation))" + ($0.scale.map { " s \(short($0))" } ?? "")
     }
+    let gradients = objective.gradients.map { "\($0.name) \(short($0.norm))" }
+    if !gradients.isEmpty { parts.append("gradients \(gradients.joined(separator: " "))") }
     if let pruning = event.pruning {
       let multipliers = pruning.multipliers.map(short).joined(separator: " ")
       parts.append("pruned \(short(pruning.expected)) of \(short(pruning.target)) λ \(multipliers)")
@@ -290,7 +300,7 @@ extension LogEvent.Step.Anchors {
   fileprivate init(_ anchors: ObjectiveReport.Anchors) {
     self.init(
       divergenceMean: anchors.divergenceMean, divergenceDeviation: anchors.divergenceDeviation,
-      weightMean: anchors.weightMean, weightDeviation: anchors.weightDeviation)
+      weightMean: anchors.weightMean, weightDeviation: anchors.weightDeviation, scale: anchors.scale)
   }
 }
 

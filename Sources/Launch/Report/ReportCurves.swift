@@ -32,7 +32,8 @@ struct ReportCurves {
       }
       return groups.sorted { $0.key < $1.key }.flatMap { group, figures in
         charts(
-          group.isEmpty ? evaluation : "\(evaluation): \(EvaluationNames.direction(group))", "share of queries",
+          group.isEmpty ? evaluation : "\(evaluation): \(EvaluationNames.direction(group))",
+          figures.contains("\(group) MRR") ? "share of queries; MRR: mean reciprocal rank" : "share of queries",
           figures.map { figure in
             Key(EvaluationNames.short(figure)) { $0.curves(of: evaluation).first { $0.name == figure }?.curve }
           }, form: .share, isFromZero: true)
@@ -52,6 +53,11 @@ struct ReportCurves {
     var charts = charts("loss", about, [Key("loss", .loss)], isNoisy: true)
     let shown = isTheLoss ? [] : terms
     charts += shown.flatMap { self.charts($0, "term, before its weight", [Key($0, .term($0))], isNoisy: true) }
+    // Not every line has them, and the lines between two measurements are no gaps.
+    let measured = names { $0.table.names { if case .termGradient(let name) = $0 { name } else { nil } } }
+    charts += self.charts(
+      "gradients of the terms", "norm over the batch, weighted, with respect to the student's unit embeddings",
+      measured.map { name in Key(name) { $0.table[.termGradient(name)]?.measured } }, isNoisy: true)
     let weights = terms.filter { term in
       runs.contains { run in
         let values = run.history.values(.termWeight(term))
@@ -82,6 +88,7 @@ struct ReportCurves {
       + charts(
         "spread of anchor weights", "standard deviation, in multiples of 1/N",
         modalities.map { Key($0, .anchorWeightDeviation($0)) }, isFromZero: true)
+      + charts("scale of anchors", "learned for each modality", modalities.map { Key($0, .anchorScale($0)) })
   }
 
   private func hasUnitWeights(_ modality: String) -> Bool {

@@ -126,7 +126,7 @@ struct RunFigures {
     }
     for (name, rounds) in history.evaluations {
       guard let last = rounds.last else { continue }
-      for figure in ["i2t R@1", "t2i R@1", "top-1"] {
+      for figure in ["i2t R@1", "t2i R@1", "i2t MRR", "t2i MRR", "top-1"] {
         guard let value = last.figures[figure] else { continue }
         let best = rounds.compactMap { $0.figures[figure] }.filter(\.isFinite).max() ?? value
         add(

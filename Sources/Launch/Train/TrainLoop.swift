@@ -131,6 +131,7 @@ final class TrainLoop {
     let step = state.step
     let learningRate = inputs.schedule.learningRate(at: number)
     step.objective.options = run.objective.at(number)
+    step.objective.measuresTermGradients = run.log.measuresTermGradients(at: number + 1)
     let teacherSeconds = try teacher.map { teacher in
       var seconds = 0.0
       try clock(&seconds, "teacher") {

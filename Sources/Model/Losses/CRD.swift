@@ -35,7 +35,9 @@ final class CRD<S: Scalar>: DistillationTerm {
   }
 
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
-    TermOutcome(share: share, scaleGradient: accumulate(scale: context.scale, context))
+    TermOutcome(
+      share: context.multipliedShare(of: CRDSettings.key, strips.map(\.rows.divergence)) ?? share,
+      scaleGradient: accumulate(scale: context.scale, context))
   }
 
   /// Computes the divergences at these scales and returns this rank's share of L.

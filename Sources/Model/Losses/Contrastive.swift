@@ -44,7 +44,9 @@ final class Contrastive<S: Scalar>: DistillationTerm {
   }
 
   func accumulate(_ context: LossContext<S>) -> TermOutcome {
-    TermOutcome(share: share, scaleGradient: accumulate(context.student, scale: context.scale))
+    TermOutcome(
+      share: context.multipliedShare(of: ContrastiveSettings.key, losses) ?? share,
+      scaleGradient: accumulate(context.student, scale: context.scale))
   }
 
   /// Computes the cross entropies of any unit rows and returns this rank's share of L.

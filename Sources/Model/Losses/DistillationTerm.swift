@@ -58,10 +58,38 @@ public struct LossContext<S: Scalar> {
   let scale: S
   /// The active terms.
   let terms: [String: any DistillationTerm<S>]
+  private let rowFactors = RowFactors()
 
   /// Returns the active term with this key, whose losses weigh another term's rows.
   func term(_ key: String) -> any DistillationTerm<S> {
     guard let term = terms[key] else { preconditionFailure("\(key) weighs rows without having been declared") }
     return term
+  }
+
+  /// The factors of the local rows of some terms, which one term sets in the second stage.
+  private final class RowFactors { var byKey: [String: [Modality: [Double]]] = [:] }
+
+  /// Multiplies the weights of a modality's local rows in other terms by factors of mean 1 over the global batch, which
+  /// have no gradient. Every rank calls it.
+  func multiplyRows(of keys: [String], _ modality: Modality, by factors: [Double]) throws {
+    for key in keys {
+      rowFactors.byKey[key, default: [:]][modality] = factors
+      guard let weights = terms[key]?.weights?[modality] else { continue }
+      for (i, factor) in factors.enumerated() { weights.own[i] *= S(factor) }
+      try weights.gather(ranks)
+    }
+  }
+
+  /// Returns the factors [b] of a term's local rows; nil if they are all 1.
+  func rowFactors(of key: String, _ modality: Modality) -> [Double]? { rowFactors.byKey[key]?[modality] }
+
+  /// Returns this rank's share of 1/2N Σ factor · loss over both modalities' rows; nil if all factors are 1.
+  func multipliedShare(of key: String, _ losses: Modalities<Tensor<S>>) -> Double? {
+    guard rowFactors.byKey[key] != nil else { return nil }
+    let sums = Modality.allCases.map { modality in
+      let factors = rowFactors(of: key, modality)
+      return losses[modality].array.enumerated().reduce(0.0) { $0 + (factors?[$1.offset] ?? 1) * Double($1.element) }
+    }
+    return (sums[0] + sums[1]) / Double(2 * batch.count)
   }
 }

@@ -7,6 +7,8 @@ public struct FDSettings: TermSettings {
   public static let needs: TermNeeds = [.teacherEmbeddings, .projection]
   public var weight = Scheduled(0.0)
 
+  /// ‖ũ − x‖² is 2 (1 − cosine), and its mean over the width d divides by d.
+  public func cosineFactor(teacherWidth: Int) -> Double? { 2 / Double(teacherWidth) }
   public func products(_ size: ObjectiveSize) -> TermProducts { TermProducts(similarities: 0, gradients: 0) }
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> { FD<S>() }
 }
@@ -23,7 +25,9 @@ final class FD<S: Scalar>: DistillationTerm {
     let factor = S(context.options[FDSettings.self].weight.wrappedValue / entries)
     let distances = Modality.allCases.map { modality in
       let student = context.projected[modality]
-      return squaredDistance(student.own, to: teacher[modality].own, factor: factor, gradient: student.gradient)
+      return squaredDistance(
+        student.own, to: teacher[modality].own, factor: factor,
+        rowFactors: context.rowFactors(of: FDSettings.key, modality), gradient: student.gradient)
     }
     return TermOutcome(share: (distances[0] + distances[1]) / entries)
   }

@@ -16,8 +16,16 @@ public struct IntraOptions: Section {
   @Scheduled public var temperature = Temperature.ownScales
   /// τ of the temperature `fixedTau`, under which both scales are 1/τ.
   @Scheduled public var tau = 0.1
-  /// T of the weighting `softmax`.
+  /// T of the weighting `softmax`; below 0 the weights fall with the source.
   @Scheduled public var softmaxTemperature = 1.0
+  /// ε′ of the weighting `inverse`.
+  @Scheduled public var inverseEpsilon = 1e-6
+  @Scheduled public var pairTotal = PairTotal.all
+  /// The terms whose rows the anchors' weights multiply, in all steps.
+  public var multiplies = [Multiplied.intra]
+  /// The form of the temperature `learned`, and the teacher's scale beside it.
+  @Scheduled public var learnedScale = CrossScaleForm.raw
+  @Scheduled public var learnedTeacher = LearnedTeacher.start
 
   public init() {}
 
@@ -33,17 +41,32 @@ public struct IntraOptions: Section {
     map.field("temperature", &$temperature)
     map.field("tau", &$tau)
     map.field("softmax_temperature", &$softmaxTemperature)
+    map.field("inverse_epsilon", &$inverseEpsilon)
+    map.field("pair_total", &$pairTotal)
+    map.field("multiplies", &multiplies)
+    map.field("learned_scale", &$learnedScale)
+    map.field("learned_teacher", &$learnedTeacher)
   }
 
   /// There is one weight for each anchor (row), for each pair of anchor and candidate, or for each modality.
   public enum Granularity: String, CaseIterable, Schedulable { case row, pair, modality }
 
   /// The formula that turns the sources a of N anchors into weights w: 1/N; a/Σa; a/N; softmax(a/T); (1 − e^−a)/N;
-  /// (1 + a)/N.
+  /// (1 + a)/N; r/Σr with r = 1/(a + ε′).
   public enum Weighting: String, CaseIterable, Schedulable {
     case uniform, sum, raw, softmax, expsat
     case onePlus = "one_plus"
+    case inverse
   }
+
+  /// The pairs over whose sum |p − q| is divided to weigh a pair: `all` of the batch, or those of its `row`, so that
+  /// all rows count alike.
+  public enum PairTotal: String, CaseIterable, Schedulable { case all, row }
+
+  /// A term whose rows the anchors' weights w multiply. Rows of the other terms are multiplied by w over its mean, held
+  /// constant: rows whose anchor is an image by the images' weights, the captions' likewise. Without `intra` the
+  /// term's own anchors have equal weights.
+  public enum Multiplied: String, CaseIterable, FieldValue { case intra, clip, crd, fd }
 
   /// The loss that weighs an anchor: the term's own divergence, the cross-modal divergence, or CLIP's cross entropy.
   public enum Source: String, CaseIterable, Schedulable {
@@ -62,13 +85,18 @@ public struct IntraOptions: Section {
   /// `mask` leaves each anchor out of its own candidates; `keep` makes it one of them.
   public enum Diagonal: String, CaseIterable, Schedulable { case mask, keep }
 
-  /// The scales of student and teacher are α and β; α and β without gradient to α; β for both; or 1/τ for both.
+  /// The scales of student and teacher are α and β; α and β without gradient to α; β for both; 1/τ for both; or a
+  /// number that each modality learns, beside the teacher's as `LearnedTeacher` says.
   public enum Temperature: String, CaseIterable, Schedulable {
     case ownScales = "own_scales"
     case ownDetached = "own_detached"
     case teacherScaleBoth = "teacher_scale_both"
     case fixedTau = "fixed_tau"
+    case learned
   }
+
+  /// The teacher's scale beside a learned one: that at which the learned one begins, or the teacher's `own` β.
+  public enum LearnedTeacher: String, CaseIterable, Schedulable { case start, own }
 
   /// μ over the steps.
   var weights: Modalities<Scheduled<Double>> { Modalities(image: $image, text: $text) }
@@ -105,7 +133,15 @@ extension IntraOptions {
       weights[modality].mistakes("intra_options.\(modality.rawValue)", expected: "a weight of 0 or more") { $0 >= 0 }
     }
     found += $tau.mistakes("intra_options.tau", expected: "a temperature of more than 0") { $0 > 0 }
-    found += $softmaxTemperature.mistakes("intra_options.softmax_temperature", expected: "more than 0") { $0 > 0 }
+    let isFalling = $softmaxTemperature.points[0].value < 0
+    found += $softmaxTemperature.mistakes(
+      "intra_options.softmax_temperature", expected: "a number other than 0, of one sign in all steps"
+    ) { isFalling ? $0 < 0 : $0 > 0 }
+    found += $inverseEpsilon.mistakes("intra_options.inverse_epsilon", expected: "more than 0") { $0 > 0 }
+    if multiplies.isEmpty {
+      let text = "expected at least one of \(Multiplied.expectation), found an empty list; for equal weights set "
+      found.append(("intra_options.multiplies", text + "weighting to uniform"))
+    }
     guard isUsed else { return found }
     if !weights.both.contains(where: \.isEverUsed) {
       let (key, own) = (IntraSettings.key, "objective.\(IntraSettings.key)")
@@ -128,15 +164,15 @@ extension IntraOptions {
   private var contradictions: [Mistake] {
     let sum = (key: "weighting", value: weighting.rawValue, wanted: "sum")
     let own = (key: "source", value: source.rawValue, wanted: "intra_kl")
+    let names = multiplies.map(\.rawValue).joined(separator: ", ")
     let why: String
-    var wanted = [sum, own]
+    var wanted = [sum, own, (key: "multiplies", value: "[\(names)]", wanted: "[intra]")]
     switch granularity {
     case .row:
       why = "equal weights have no source"
       wanted = weighting == .uniform ? [own] : []
     case .pair:
-      why = "pairs are weighed by |p − q| over its sum, without gradient, on KL(teacher ‖ student)"
-      wanted.insert(("weight_grad", "\(weightGradient)", "false"), at: 1)
+      why = "pairs are weighed by |p − q| over its sum, on KL(teacher ‖ student)"
       wanted.append(("divergence", divergence.rawValue, "kl_fwd"))
     case .modality: why = "a modality is weighed by its mean divergence over the sum of both"
     }

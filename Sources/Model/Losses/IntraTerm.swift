@@ -19,15 +19,26 @@ public struct IntraSettings: TermSettings {
   static func name(_ modality: Modality) -> String { "\(key)_\(modality.rawValue)" }
   public var weighedBy: [String] { switches.weighedBy }
   public var everWeighedBy: [String] { switches.changes.flatMap { switches.at($0).weighedBy } }
+  public var multiplies: [String] { switches.multiplies.map(\.rawValue) }
 
+  /// Some divergences, and pair weights, need sums that only the finished log-sum-exps give: a pass of their own.
   public func products(_ size: ObjectiveSize) -> TermProducts {
-    TermProducts(
+    let needsSums = switches.changes.contains { step in
+      let switches = switches.at(step)
+      return switches.granularity == .pair || switches.divergence == .jensenShannon
+    }
+    return TermProducts(
       similarities: size.student + size.teacher, gradients: size.student,
-      modalities: switches.weights.both.count(where: \.isEverUsed))
+      modalities: switches.weights.both.count(where: \.isEverUsed), passes: needsSums ? 3 : 2)
   }
 
   public func term<S: Scalar>(_ parameters: ObjectiveParameters<S>) -> any DistillationTerm<S> {
-    IntraTerm(parameters.tiles)
+    let learns = switches.$temperature.points.contains { $0.value == .learned }
+    func scale(_ modality: Modality) -> CrossScale<S> {
+      CrossScale(parameters.scale("\(Self.name(modality))_logit_scale"))
+    }
+    return IntraTerm(
+      parameters.tiles, learned: learns ? Modalities(image: scale(.image), text: scale(.text)) : nil)
   }
 }
 
@@ -35,17 +46,26 @@ public struct IntraSettings: TermSettings {
 ///
 /// L = μ_I Σ_i w^I_i D^I_i + μ_T Σ_i w^T_i D^T_i. With one weight for each modality, L = μ_I w_I D̄_I + μ_T w_T D̄_T
 /// with w_m = D̄_m / (D̄_I + D̄_T), where D̄ are the mean divergences of the used modalities.
+///
+/// Under the temperature `learned` the scale s of `Intra` is a parameter of each modality: a, or e^a, with a =
+/// ln(1/0.07) at the start; da = ds, or s ds. The weights may also multiply rows of other terms, held constant: row i
+/// of the image-to-text rows by w^I_i/w̄^I, with w̄ the mean over the global batch, and row i of the text-to-image
+/// rows by w^T_i/w̄^T.
 final class IntraTerm<S: Scalar>: DistillationTerm {
   private let parts: [Intra<S>]
   /// The parts that are used in this step, after the first stage.
   private var used: [Intra<S>] = []
   private var outcome = TermOutcome()
+  /// The scales of the temperature `learned`, if any step has it.
+  private let learned: Modalities<CrossScale<S>>?
 
-  init(_ tiles: Tiles<S>) { parts = Modality.allCases.map { Intra($0, tiles) } }
+  init(_ tiles: Tiles<S>, learned: Modalities<CrossScale<S>>?) {
+    self.learned = learned
+    parts = Modality.allCases.map { Intra($0, tiles) }
+  }
 
   func rowLosses(_ context: LossContext<S>) {
     let switches = context.options[IntraSettings.self].switches
-    let (scale, teachers) = scales(context, switches)
     for part in parts { part.value = 0 }
     used = parts.filter { switches.weight($0.modality) != 0 }
     outcome = TermOutcome()
@@ -57,6 +77,7 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
       ]
     }
     for part in used {
+      let (scale, teachers) = scales(part.modality, context, switches)
       let strips = teachers.map { $0.strip(part.modality, part.modality) }
       part.measure(context.student[part.modality], scale: scale, strips, switches, context.batch)
     }
@@ -74,9 +95,15 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
   func accumulate(_ context: LossContext<S>) throws -> TermOutcome {
     let settings = context.options[IntraSettings.self]
     let switches = settings.switches
-    let scale = scales(context, switches).student
     var gradient = 0.0
-    for part in used { gradient += try part.accumulate(context.student[part.modality], scale: scale, context.ranks) }
+    for part in used {
+      let scale = scales(part.modality, context, switches).student
+      let slope = try part.accumulate(context.student[part.modality], scale: scale, context.ranks)
+      gradient += slope
+      guard switches.temperature == .learned, let own = learned?[part.modality] else { continue }
+      own.gradient += slope
+      own.finish()
+    }
     if switches.temperature == .ownScales { outcome.scaleGradient = gradient }
     for part in parts where switches.weight(part.modality) != 0 {
       let weight = settings.weight.wrappedValue * switches.weight(part.modality)
@@ -86,33 +113,58 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
   }
 
   /// Returns the multiplier of the student's similarities within a modality, and the teachers with theirs.
-  private func scales(_ context: LossContext<S>, _ switches: IntraOptions) -> (student: S, teachers: [Teacher<S>]) {
+  private func scales(
+    _ modality: Modality, _ context: LossContext<S>, _ switches: IntraOptions
+  ) -> (student: S, teachers: [Teacher<S>]) {
     switch switches.temperature {
     case .ownScales, .ownDetached: return (context.scale, context.teachers)
     case .teacherScaleBoth: return (context.teachers[0].scale, context.teachers)
     case .fixedTau:
       let scale = S(1 / switches.tau)
       return (scale, context.teachers.map { $0.with(scale: scale) })
+    case .learned:
+      guard let own = learned?[modality] else { preconditionFailure("a scale became learned without being declared") }
+      let scale = own.value(switches.learnedScale)
+      if switches.learnedTeacher == .own { return (scale, context.teachers) }
+      let start: S = switches.learnedScale.scale(S(ObjectiveParameters<S>.initialScale))
+      return (scale, context.teachers.map { $0.with(scale: start) })
     }
+  }
+
+  /// The scale that a part's modality has learned; nil under another temperature.
+  private func learnedScale(_ part: Intra<S>, _ context: LossContext<S>) -> Double? {
+    let switches = context.options[IntraSettings.self].switches
+    return switches.temperature == .learned ? Double(scales(part.modality, context, switches).student) : nil
   }
 
   private func weighRows(_ settings: IntraSettings, _ context: LossContext<S>) throws {
     let (switches, n) = (settings.switches, context.batch.count)
     let source = settings.weighedBy.first.map { context.term($0) }
+    let others = settings.multiplies.filter { $0 != settings.key }
+    var equal = switches
+    equal.weighting = .uniform
     for part in used {
       let modality = part.modality
       let found = try IntraWeights(
         source: source?.localLosses?[modality] ?? part.divergence, divergence: part.divergence, switches, count: n,
         context.ranks)
-      part.value = found.loss
+      try report(part, found.weights.map { $0 * Double(n) }, context)
+      if !others.isEmpty {
+        try context.multiplyRows(of: others, modality, by: found.multiples(count: n, context.ranks))
+      }
+      let isOwn = switches.multiplies.contains(.intra)
+      let own =
+        try isOwn
+        ? found
+        : IntraWeights(source: part.divergence, divergence: part.divergence, equal, count: n, context.ranks)
+      part.value = own.loss
       let factor = settings.weight.wrappedValue * switches.weight(modality)
       let throughOwn = switches.weightGradient && source == nil
-      for (i, w) in found.weights.enumerated() {
-        part.factor.own[i] = S(factor * (w + (throughOwn ? found.slopes[i] : 0)))
+      for (i, w) in own.weights.enumerated() {
+        part.factor.own[i] = S(factor * (w + (throughOwn ? own.slopes[i] : 0)))
       }
-      try report(part, found.weights.map { $0 * Double(n) }, context)
       // The weights depend on another term's losses, and so their gradient flows back through that term's rows.
-      guard switches.weightGradient, let source else { continue }
+      guard switches.weightGradient, isOwn, let source else { continue }
       guard let vector = source.weights?[modality] else {
         preconditionFailure("the rows of the source have no weights")
       }
@@ -124,13 +176,27 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
   private func weighPairs(_ settings: IntraSettings, _ context: LossContext<S>) throws {
     for part in used {
       let pairs = part.pairs
-      var sums = [sum(pairs.loss), sum(pairs.weight)]
-      try context.ranks.allReduce(&sums)
-      // If student and teacher agree on every pair, there is nothing to weigh.
-      let factor = sums[1] == 0 ? 0 : Double(context.batch.count) / sums[1]
-      part.value = factor * sums[0]
-      fill(part.factor.own, S(settings.weight.wrappedValue * settings.switches.weight(part.modality) * factor))
-      try report(part, pairs.weight.array.map { Double($0) * factor }, context)
+      let (losses, weights) = (pairs.loss.array.map { Double($0) }, pairs.weight.array.map { Double($0) })
+      let (factors, ratios): ([Double], [Double])
+      // Where student and teacher agree on every pair, there is nothing to weigh.
+      switch settings.switches.pairTotal {
+      case .all:
+        var sums = [sum(pairs.loss), sum(pairs.weight)]
+        try context.ranks.allReduce(&sums)
+        let factor = sums[1] == 0 ? 0 : Double(context.batch.count) / sums[1]
+        part.value = factor * sums[0]
+        factors = weights.map { _ in factor }
+        ratios = weights.map { _ in sums[1] == 0 ? 0 : sums[0] / sums[1] }
+      case .row:
+        factors = weights.map { $0 == 0 ? 0 : 1 / $0 }
+        ratios = zip(losses, factors).map(*)
+        var sums = [ratios.reduce(0, +)]
+        try context.ranks.allReduce(&sums)
+        part.value = sums[0]
+      }
+      let weight = settings.weight.wrappedValue * settings.switches.weight(part.modality)
+      part.weigh(factors.map { weight * $0 }, ratios: ratios)
+      try report(part, zip(weights, factors).map(*), context)
     }
   }
 
@@ -163,6 +229,6 @@ final class IntraTerm<S: Scalar>: DistillationTerm {
     outcome.anchors.append(
       .init(
         name: part.modality.rawValue, divergenceMean: means[0], divergenceDeviation: variances[0].squareRoot(),
-        weightMean: means[1], weightDeviation: variances[1].squareRoot()))
+        weightMean: means[1], weightDeviation: variances[1].squareRoot(), scale: learnedScale(part, context)))
   }
 }

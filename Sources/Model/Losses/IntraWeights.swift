@@ -9,7 +9,8 @@ internal import Tensor
 /// | uniform | 1/N | 0 |
 /// | sum | a_i/(Σ a + ε) | (D_i − L)/(Σ a + ε) |
 /// | raw | a_i/N | D_i/N |
-/// | softmax | e^(a_i/T) / Σ e^(a/T) | w_i (D_i − L)/T |
+/// | softmax | e^(a_i/T) / Σ e^(a/T), falling for T < 0 | w_i (D_i − L)/T |
+/// | inverse | r_i / Σ r with r = 1/(a + ε′) | −w_i r_i (D_i − L) |
 /// | expsat | (1 − e^−a_i)/N | e^−a_i D_i/N |
 /// | one_plus | (1 + a_i)/N | D_i/N |
 ///
@@ -34,6 +35,7 @@ struct IntraWeights {
       return total[0]
     }
     var sum = 0.0
+    var reciprocals: [Double] = []
     switch options.weighting {
     case .uniform: weights = a.map { _ in 1 / n }
     case .raw: weights = a.map { $0 / n }
@@ -43,12 +45,17 @@ struct IntraWeights {
       sum = try total(a) + Self.epsilon
       weights = a.map { $0 / sum }
     case .softmax:
+      let exponents = temperature < 0 ? a.map { -$0 } : a
       // NaN must stay NaN, so it is not left to `max`.
-      var largest = [a.reduce(-Double.infinity) { $0 > $1 ? $0 : $1 }]
+      var largest = [exponents.reduce(-Double.infinity) { $0 > $1 ? $0 : $1 }]
       try ranks.allReduceMaximum(&largest)
-      let powers = a.map { Double.exp(($0 - largest[0]) / temperature) }
+      let powers = exponents.map { Double.exp(($0 - largest[0]) / abs(temperature)) }
       sum = try total(powers)
       weights = powers.map { $0 / sum }
+    case .inverse:
+      reciprocals = a.map { 1 / ($0 + options.inverseEpsilon) }
+      sum = try total(reciprocals)
+      weights = reciprocals.map { $0 / sum }
     }
     let loss = try total(zip(weights, d).map(*))
     self.loss = loss
@@ -58,6 +65,14 @@ struct IntraWeights {
     case .expsat: slopes = zip(a, d).map { Double.exp(-$0) * $1 / n }
     case .sum: slopes = d.map { ($0 - loss) / sum }
     case .softmax: slopes = zip(weights, d).map { $0 * ($1 - loss) / temperature }
+    case .inverse: slopes = zip(zip(weights, reciprocals), d).map { -$0.0 * $0.1 * ($1 - loss) }
     }
+  }
+
+  /// Returns the weights as multiples of their mean over the global batch of `count`; 1 if all weights are 0.
+  func multiples<S: Scalar>(count: Int, _ ranks: some Ranks<S>) throws -> [Double] {
+    var sum = [weights.reduce(0, +)]
+    try ranks.allReduce(&sum)
+    return weights.map { sum[0] == 0 ? 1 : $0 * Double(count) / sum[0] }
   }
 }

@@ -6,6 +6,8 @@ public import Tensor
 public final class Objective<S: Scalar> {
   /// The options of the next step. Weights may change between steps, but only those of declared terms.
   public var options: ObjectiveOptions
+  /// True if the next step measures the gradient of each term, which changes no other number.
+  public var measuresTermGradients = false
   private let parameters: ObjectiveParameters<S>
   private let hasTeacher: Bool
   private let others: [(width: Int, scale: S)]
@@ -16,6 +18,7 @@ public final class Objective<S: Scalar> {
   private let heads: Modalities<Head<S>>?
   /// The raw features of the step, if heads read them.
   private var raw: Modalities<Tensor<S>>?
+  private let termGradients = TermGradients<S>()
 
   /// Declares the parameters that these options need.
   ///
@@ -85,7 +88,13 @@ public final class Objective<S: Scalar> {
       for rows in term.weights?.both ?? [] { rows.set(weight, batch) }
     }
     for (_, _, term) in active { try term.rowWeights(context) }
-    let outcomes = try active.map { try $0.term.accumulate(context) }
+    var squares: [Double] = []
+    let outcomes = try active.map { _, _, term in
+      guard measuresTermGradients else { return try term.accumulate(context) }
+      return try termGradients.measure(student, raw == nil ? nil : heads, appendingTo: &squares) {
+        try term.accumulate(context)
+      }
+    }
     let scaleGradient = outcomes.reduce(0.0) { $0 + $1.scaleGradient }
     logitScale.gradient[0] += S(scaleGradient) * context.scale
     parameters.crossScale?.finish()
@@ -93,11 +102,14 @@ public final class Objective<S: Scalar> {
     let keys = zip(active, outcomes).filter { $1.share != nil }.map { $0.0.key }
     var sums = outcomes.compactMap(\.share)
     try ranks.allReduce(&sums)
+    // Apart from the sums, whose bits could depend on how many numbers are reduced together.
+    if measuresTermGradients { try ranks.allReduce(&squares) }
     let shared = zip(keys, sums).map { ObjectiveReport.Term(name: $0, weight: options.weight(of: $0), value: $1) }
     let all = shared + outcomes.flatMap(\.values)
     return ObjectiveReport(
       total: all.reduce(0) { $0 + ($1.weight == 0 ? 0 : $1.weight * $1.value) }, terms: all,
-      anchors: outcomes.flatMap(\.anchors), notes: outcomes.flatMap(\.notes))
+      anchors: outcomes.flatMap(\.anchors), notes: outcomes.flatMap(\.notes),
+      gradients: zip(active, squares).map { .init(name: $0.key, norm: $1.squareRoot()) })
   }
 
   /// Returns all teachers, with the rows of all ranks gathered.
@@ -165,6 +177,15 @@ public struct ObjectiveReport: Equatable, Sendable {
     public var divergenceDeviation: Double
     public var weightMean: Double
     public var weightDeviation: Double
+    /// The modality's learned scale, as it multiplied similarities in the step; nil if it has none.
+    public var scale: Double?
+  }
+
+  /// The norm of one term's gradient with respect to the student's unit embeddings, as `TermGradients` measures it,
+  /// with its weight. The gradient that flows through row weights counts for the term whose losses weigh the rows.
+  public struct Gradient: Equatable, Sendable {
+    public var name: String
+    public var norm: Double
   }
 
   /// Σ weight · value.
@@ -173,4 +194,6 @@ public struct ObjectiveReport: Equatable, Sendable {
   public var anchors: [Anchors] = []
   /// Messages to the user, the same in every step.
   public var notes: [String] = []
+  /// The gradients of the active terms; empty if the step did not measure them.
+  public var gradients: [Gradient] = []
 }

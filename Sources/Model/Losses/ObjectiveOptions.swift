@@ -104,6 +104,20 @@ extension ObjectiveOptions {
     }
     return used.reduce(numbers) { $0 + $1.numbers(size) }
   }
+
+  /// Returns the number of further scalars that are kept if the gradients of the terms are measured.
+  public func measuredNumbers(_ size: ObjectiveSize) -> Int {
+    let hasHeads = size.teacher != size.student && needs.contains(.projection)
+    return 2 * size.rows * (size.student + (hasHeads ? size.teacher : 0))
+  }
+
+  /// Returns those weights that weigh cosines, with the factor that converts them: λ · factor weighs each modality's
+  /// mean 1 − cosine.
+  public func cosineWeights(teacherWidth: Int) -> [(key: String, weight: Scheduled<Double>, factor: Double)] {
+    used.compactMap { term in
+      term.cosineFactor(teacherWidth: teacherWidth).map { (key: term.key, weight: term.weight, factor: $0) }
+    }
+  }
 }
 
 // MARK: Mistakes
@@ -117,6 +131,12 @@ extension ObjectiveOptions {
       found.append(("", "every weight is 0, so nothing is learned; give one of \(keys) a weight"))
     }
     found += all.flatMap(\.mistakes)
+    for term in used {
+      for key in term.multiplies where !used.contains(where: { $0.key == key }) {
+        let change = "give objective.\(key) a weight, or do not name it"
+        found.append((term.key, "its weights multiply the rows of \(key), which has no weight; \(change)"))
+      }
+    }
     // The parameter is kept within [0, ln 100] whether it is learned or not.
     found += fixedLogitScale?.mistakes("logit_scale", expected: "learned, or 1 to 100") { (1...100).contains($0) } ?? []
     return found.map { ($0.path.isEmpty ? "objective" : "objective.\($0.path)", $0.text) }

@@ -30,8 +30,11 @@ public final class ObjectiveParameters<S: Scalar> {
     return Linear(store, prefix: prefix, from: inputs, to: outputs, (bound, bound))
   }
 
-  /// Declares a scale that begins at ln(1/0.07), as CLIP's own does; CLIP-KD uses it without the exponential.
-  func scale(_ name: String) -> Parameter<S> { declare(name, Shape(), .constant(Double.log(1 / 0.07))) }
+  /// ln(1/0.07), at which learned scales begin, as CLIP's own does; CLIP-KD uses it without the exponential.
+  static var initialScale: Double { Double.log(1 / 0.07) }
+
+  /// Declares a learned scale.
+  func scale(_ name: String) -> Parameter<S> { declare(name, Shape(), .constant(Self.initialScale)) }
 
   /// Returns the scale γ, which all terms between student anchors and teacher keys share.
   func sharedCrossScale() -> CrossScale<S> {
@@ -74,19 +77,20 @@ final class Head<S: Scalar> {
   }
 }
 
-/// γ, the learned scale of the terms between student anchors and teacher keys.
+/// A learned scale of similarities: γ of the terms between student anchors and teacher keys, or one of the
+/// intra-modal term's.
 final class CrossScale<S: Scalar> {
   private let parameter: Parameter<S>
   private var form = CrossScaleForm.raw
-  /// This rank's share of ∂L/∂γ, to which the terms of a step add.
+  /// This rank's share of ∂L/∂scale, to which the terms of a step add.
   var gradient = 0.0
 
   init(_ parameter: Parameter<S>) { self.parameter = parameter }
 
-  /// Returns γ in the form that all its terms agree on.
+  /// Returns the scale in the form that all its terms agree on.
   func value(_ form: CrossScaleForm) -> S {
     self.form = form
-    return form == .raw ? parameter.value[0] : S.exp(parameter.value[0])
+    return form.scale(parameter.value[0])
   }
 
   /// Adds the sum of the terms' shares to the parameter's gradient, and clears it.
@@ -96,11 +100,13 @@ final class CrossScale<S: Scalar> {
   }
 }
 
-/// The form in which γ multiplies similarities: the parameter itself, as in CLIP-KD (2.66 at the start), or its
-/// exponential (14.3 at the start).
+/// The form in which a learned scale multiplies similarities: the parameter itself, as in CLIP-KD (2.66 at the start),
+/// or its exponential (14.3 at the start).
 public enum CrossScaleForm: String, CaseIterable, Schedulable {
   case raw, exp
 
   /// The key of the form in the run file, which the terms share.
   static let key = "icl_scale"
+
+  func scale<S: Scalar>(_ parameter: S) -> S { self == .raw ? parameter : S.exp(parameter) }
 }

@@ -96,11 +96,7 @@ final class RKD<S: Scalar>: DistillationTerm {
 
   /// Calls `body` with the student's and the teacher's distance for every pair of a local and a global row.
   private func forEachDistance(_ student: UnitRows<S>, _ teacher: UnitRows<S>, _ body: (Double, Double) -> Void) {
-    tiles.forEach(student.own.rows, student.all.rows) { own, columns in
-      let products = tiles.products(student.own.rows(own), student.all.rows(columns))
-      let targets = tiles.teacherProducts(teacher.own.rows(own), teacher.all.rows(columns))
-      for index in 0..<products.count { body(Self.distance(products[index]), Self.distance(targets[index])) }
-    }
+    tiles.forEachPair(student, teacher) { _, _, c, r in body(Self.distance(c), Self.distance(r)) }
   }
 
   /// Returns the distance of two unit rows, from their inner product.

@@ -41,6 +41,10 @@ public protocol TermSettings: Sendable {
   var weighedBy: [String] { get }
   /// The same keys, for all steps together.
   var everWeighedBy: [String] { get }
+  /// The keys of the terms whose rows this term's weights multiply, its own among them if it has any.
+  var multiplies: [String] { get }
+  /// The factor by which λ, where it weighs a distance of unit rows, weighs their mean 1 − cosine; nil for other terms.
+  func cosineFactor(teacherWidth: Int) -> Double?
   /// The initial value of the model's `logit_bias`, if the term learns it; nil for terms without a bias.
   var initialLogitBias: Double? { get }
   /// The matrix products of one modality's rows, and the number of modalities.
@@ -57,6 +61,8 @@ extension TermSettings {
   public var scheduled: [String] { weight.changes ? [key] : [] }
   public var weighedBy: [String] { [] }
   public var everWeighedBy: [String] { weighedBy }
+  public var multiplies: [String] { [] }
+  public func cosineFactor(teacherWidth: Int) -> Double? { nil }
   public var initialLogitBias: Double? { nil }
   public func numbers(_ size: ObjectiveSize) -> Int { 0 }
   var key: String { Self.key }
@@ -106,6 +112,6 @@ public enum TermRegistry {
   /// of floats depend on it, so a new term goes to the end.
   static let all: [any TermSettings] = [
     IntraSettings(), ContrastiveSettings(), CRDSettings(), AffinitySettings(), FDSettings(), ICLSettings(),
-    CrossKDSettings(), GDSettings(), AFDSettings(), RKDSettings(), SigLIPSettings(),
+    CrossKDSettings(), GDSettings(), AFDSettings(), RKDSettings(), SigLIPSettings(), GramSettings(),
   ]
 }

@@ -40,6 +40,22 @@ public final class Tiles<S: Scalar> {
     return tile
   }
 
+  /// Calls `body` with every pair of a local row and a global row, by their places, and with the products of the
+  /// student's rows and of the teacher's.
+  func forEachPair(
+    _ student: UnitRows<S>, _ teacher: UnitRows<S>,
+    _ body: (_ row: Int, _ column: Int, _ student: S, _ teacher: S) -> Void
+  ) {
+    forEach(student.own.rows, student.all.rows) { own, columns in
+      let products = products(student.own.rows(own), student.all.rows(columns))
+      let targets = teacherProducts(teacher.own.rows(own), teacher.all.rows(columns))
+      for index in 0..<products.count {
+        let (row, column) = index.quotientAndRemainder(dividingBy: columns.count)
+        body(own.lowerBound + row, columns.lowerBound + column, products[index], targets[index])
+      }
+    }
+  }
+
   /// Sets lse_i to ln Σ_j e^(scale a_i·b_j). With `leavingOut`, the global place of the first local row, each row
   /// leaves itself out of its sum.
   func normalizers(

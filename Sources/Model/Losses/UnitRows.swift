@@ -68,7 +68,22 @@ final class UnitRows<S: Scalar>: GlobalRows<S> {
 
   /// Returns the gradient with respect to the raw rows, which overwrites that of the unit rows.
   func rawGradient() -> Tensor<S> {
-    normalizeRowsBackward(gradient, y: own, reciprocal: reciprocals.tensor(Shape(own.rows)))
+    pullBack(gradient)
     return gradient
+  }
+
+  /// Replaces a gradient of the unit rows [b, e] by that of the raw rows.
+  func pullBack(_ gradient: Tensor<S>) {
+    normalizeRowsBackward(gradient, y: own, reciprocal: reciprocals.tensor(Shape(own.rows)))
+  }
+
+  /// Returns Σ_i ‖r_i‖² ‖g_i‖² for the raw rows r and a gradient g of them, both [b, e].
+  func scaledSquares(_ gradient: Tensor<S>) -> Double {
+    let scales = reciprocals.tensor(Shape(own.rows))
+    return (0..<own.rows).reduce(0.0) { sum, i in
+      // A row of zeros has no direction.
+      let scale = Double(scales[i])
+      return scale == 0 ? sum : sum + sumOfSquares(gradient.rows(i..<i + 1)) / (scale * scale)
+    }
   }
 }

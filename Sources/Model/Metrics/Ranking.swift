@@ -75,6 +75,12 @@ public struct PlaceCounts: Equatable, Sendable {
     return queries == 0 ? 0 : Double(sum) / Double(queries) + 1
   }
 
+  /// The mean reciprocal rank: the mean of 1/place, with places counted from 1; 0 without queries.
+  public var meanReciprocal: Double {
+    let sum = counts.enumerated().reduce(0.0) { $0 + Double($1.element) / Double($1.offset + 1) }
+    return queries == 0 ? 0 : sum / Double(queries)
+  }
+
   /// Returns the place of query number `index` in the order of their places.
   private func place(ofQuery index: Int) -> Int {
     var passed = 0

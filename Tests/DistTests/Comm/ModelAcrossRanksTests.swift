@@ -8,19 +8,30 @@ extension MPITests {
     @Test(arguments: [1, 2, 3], [("loss-float", 1e-5), ("loss-double", 1e-10)])
     func lossAndGradientsEqualOneRank(ranks: Int, precision: (probe: String, tolerance: Double)) async throws {
       for (pairs, tile) in [(11, 2048), (11, 3), (2, 2048)] {
-        let run = try await MPIRun.probe(precision.probe, ["\(pairs)", "\(tile)"], ranks: ranks)
-        #expect(run.status == 0, "\(run)")
-        var compared = 0
-        for line in run.lines {
-          let words = line.split(separator: " ")
-          let difference = try #require(Double(words[1]))
-          #expect(difference <= precision.tolerance, "\(pairs) pairs, tile \(tile), \(ranks) ranks: \(line)")
-          compared += 1
-        }
-        // The lines are the loss; 12 parameters of each of 2 + 2 blocks, 8 more of the vision tower, 5 of the text
-        // tower, the scale; two heads, two fusions and their scales.
-        #expect(compared == 1 + 48 + 8 + 5 + 1 + 4 + 4 + 2)
+        try await compare(precision.probe, ["\(pairs)", "\(tile)"], ranks, precision.tolerance)
       }
+    }
+
+    /// Weights that multiply other terms' rows, and learned scales of the intra-modal term.
+    @Test(arguments: [2, 3]) func otherReadingsEqualOneRank(ranks: Int) async throws {
+      try await compare("loss-double", ["11", "3", "readings"], ranks, 1e-10, ownScales: 2)
+    }
+
+    private func compare(
+      _ probe: String, _ arguments: [String], _ ranks: Int, _ tolerance: Double, ownScales: Int = 0
+    ) async throws {
+      let run = try await MPIRun.probe(probe, arguments, ranks: ranks)
+      #expect(run.status == 0, "\(run)")
+      var compared = 0
+      for line in run.lines {
+        let words = line.split(separator: " ")
+        let difference = try #require(Double(words[1]))
+        #expect(difference <= tolerance, "\(arguments), \(ranks) ranks: \(line)")
+        compared += 1
+      }
+      // The lines are the loss; 12 parameters of each of 2 + 2 blocks, 8 more of the vision tower, 5 of the text tower,
+      // the scale; two heads, two fusions and their scales; the intra-modal term's.
+      #expect(compared == 1 + 48 + 8 + 5 + 1 + 4 + 4 + 2 + ownScales)
     }
   }
 }

@@ -158,7 +158,7 @@ import Testing
     let titles = layout.charts.map(\.title)
     for title in [
       "loss", "clip", "fd", RichLog.hostileTerm, "learning rate", "logit scale", "gradient norm", "divergence",
-      "throughput",
+      "throughput", "gradients of the terms",
     ] {
       #expect(titles.contains(title), "\(title) of \(titles)")
     }

@@ -33,6 +33,7 @@ enum RichLog {
     }
     return [
       "terms": ["clip": 100 / step, "fd": 1 / step, hostileTerm: step],
+      "term_gradients": ["clip": 1 / step, "fd": step, hostileTerm: 0.5],
       "anchors": ["image": anchors(0), "text": anchors(1)],
       "gradient_norm": step == 40 ? "nan" : 1 + step.truncatingRemainder(dividingBy: 7),
     ]

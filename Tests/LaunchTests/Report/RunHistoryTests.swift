@@ -26,7 +26,8 @@ import Testing
 
   @Test func aLogOfARun() throws {
     let anchors =
-      #""anchors":{"text":{"divergence_mean":2,"divergence_deviation":0.5,"weight_mean":1,"weight_deviation":0.25}}"#
+      #""anchors":{"text":{"divergence_mean":2,"divergence_deviation":0.5,"weight_mean":1,"weight_deviation":0.25,"#
+      + #""scale":2.75}}"#
     let history = try read(
       """
       \(Self.start)
@@ -51,6 +52,7 @@ import Testing
       (.teacherShare, 0.5), (.receivedBytes, 77), (.term("clip"), 3), (.termWeight("clip"), 1),
       (.divergence("text"), 2),
       (.divergenceDeviation("text"), 0.5), (.anchorWeight("text"), 1), (.anchorWeightDeviation("text"), 0.25),
+      (.anchorScale("text"), 2.75),
       (.prunedExpected, 0.1), (.prunedTarget, 0.2),
     ]
     for (figure, value) in expected { #expect(history.table[figure]?.values[0] == value, "\(figure)") }

@@ -6,8 +6,6 @@ import Testing
 
 /// Objectives with several teachers: softmaxes are averaged, embeddings are the first one's.
 @Suite struct EnsembleTests {
-  private static let objectives = checkedObjectives + [ObjectiveTests.pairs(.mask), ObjectiveTests.pairs(.keep)]
-
   private func scene<S: Scalar>(
     _ n: Int, _ student: Int, _ teacher: Int, others: [Int], _: S.Type = S.self
   ) -> ObjectiveScene<S> {
@@ -21,7 +19,7 @@ import Testing
   func values(n: Int, student: Int, teacher: Int, others: [Int]) throws {
     let scene = scene(n, student, teacher, others: others, Double.self)
     let plain = PlainObjective(scene)
-    for (name, options) in Self.objectives {
+    for (name, options) in allObjectives {
       let found = try scene.run(options).total
       #expect(Deviation([found], from: [plain.total(options)]).relative <= 1e-11, "\(name): \(found)")
     }
@@ -38,7 +36,7 @@ import Testing
     let single = ObjectiveTests.scene(11, 5, 3, Double.self)
     var several = single
     several.others = Array(repeating: single.teachers[0], count: times)
-    for (name, options) in Self.objectives { expect(try several.run(options), try single.run(options), 1e-10, name) }
+    for (name, options) in allObjectives { expect(try several.run(options), try single.run(options), 1e-10, name) }
   }
 
   /// Terms that look at embeddings see the first teacher alone; terms that follow softmaxes see all.
@@ -55,7 +53,7 @@ import Testing
 
   @Test(arguments: [2, 3, 5]) func ranks(ranks: Int) throws {
     let scene = scene(13, 5, 3, others: [2, 6], Double.self)
-    for (name, options) in Self.objectives {
+    for (name, options) in allObjectives {
       let parts = try scene.run(options, ranks: ranks)
       #expect(parts.allSatisfy { $0.report == parts[0].report }, "\(name): the report is the same on every rank")
       expect(ObjectiveScene.joined(parts), try scene.run(options), 1e-11, "\(name) on \(ranks) ranks")
@@ -66,7 +64,7 @@ import Testing
     let (rough, exact) = (
       scene(13, 5, 3, others: [4], Float.self), scene(13, 5, 3, others: [4], Double.self)
     )
-    for (name, options) in Self.objectives {
+    for (name, options) in allObjectives {
       let (a, b) = (try rough.run(options), try exact.run(options))
       for (part, wanted) in zip(a.parts, b.parts) {
         let deviation = Deviation(part.numbers, from: wanted.numbers)
@@ -87,7 +85,7 @@ import Testing
     scene.logitScale = log(100)
     scene.teacherLogitScale = log(100)
     scene.tile = (rows, columns)
-    for (name, options) in Self.objectives {
+    for (name, options) in allObjectives {
       let found = try scene.run(options)
       #expect(found.parts.allSatisfy { $0.numbers.allSatisfy(\.isFinite) }, "\(name): \(found.parts)")
     }

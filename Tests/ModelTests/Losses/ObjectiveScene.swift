@@ -17,6 +17,8 @@ struct ObjectiveScene<S: Scalar> {
   var teacherLogitScale = 1.6
   /// Small tiles, so that a batch has several of them in both directions.
   var tile = (rows: 4, columns: 5)
+  /// Whether the gradients of the terms are measured.
+  var measuresTermGradients = false
   /// Values of the objective's own parameters; others are drawn.
   var parameters: [String: Tensor<S>] = [:]
 
@@ -87,6 +89,7 @@ struct ObjectiveScene<S: Scalar> {
       options, studentWidth: image.columns, teacherWidth: teacherImage.columns,
       others: others.map { ($0.image.columns, S(Foundation.exp($0.logitScale))) }, declaringIn: store,
       tiles: Tiles(rows: tile.rows, columns: tile.columns))
+    objective.measuresTermGradients = measuresTermGradients
     store.allocate(gradients: true)
     store.initialize(seed: 3)
     // The terms' parameters: the objective's own, and the model's logit bias.
@@ -153,7 +156,7 @@ let checkedObjectives: [(name: String, options: ObjectiveOptions)] = {
   var list: [(String, ObjectiveOptions)] = [
     ("clip", .only(\.clip)), ("fd", .only(\.fd)), ("crd", .only(\.crd)), ("icl", .only(\.icl)),
     ("cross_kd", .only(\.crossKD)), ("gd", .only(\.gd, 1e4)), ("afd", .only(\.afd)), ("affinity", .only(\.affinity)),
-    ("rkd", .only(\.rkd)), ("siglip", .only(\.siglip)),
+    ("rkd", .only(\.rkd)), ("siglip", .only(\.siglip)), ("gram", .only(\.gram)),
   ]
   func vary(_ name: String, _ options: ObjectiveOptions, _ change: (inout ObjectiveOptions) -> Void) {
     var options = options
@@ -182,6 +185,19 @@ let checkedObjectives: [(name: String, options: ObjectiveOptions)] = {
   for temperature in IntraOptions.Temperature.allCases {
     list.append(("intra \(temperature)", .intra { ($0.temperature, $0.tau) = (temperature, 0.3) }))
   }
+  for form in CrossScaleForm.allCases {
+    for teacher in IntraOptions.LearnedTeacher.allCases {
+      list.append(
+        (
+          "intra learned \(form) beside \(teacher)",
+          .intra {
+            ($0.temperature, $0.diagonal) = (.learned, .keep)
+            ($0.learnedScale, $0.learnedTeacher) = (form, teacher)
+          }
+        ))
+    }
+  }
+  list.append(("intra by falling weights", .intra { ($0.weighting, $0.softmaxTemperature) = (.softmax, -0.7) }))
   list.append(("intra of modalities", .intra { ($0.granularity, $0.image, $0.text) = (.modality, 0.7, 1.3) }))
   list.append(("intra of images", .intra { $0.text = 0 }))
   list.append(("intra of captions, of modalities", .intra { ($0.granularity, $0.image) = (.modality, 0) }))
@@ -191,3 +207,51 @@ let checkedObjectives: [(name: String, options: ObjectiveOptions)] = {
   }
   return list.map { (name: $0.0, options: $0.1) }
 }()
+
+/// Objectives whose gradients jump where |x| has its kink, so that differences need scenes without such places.
+let kinkedObjectives: [(name: String, options: ObjectiveOptions)] = {
+  var gram = ObjectiveOptions.only(\.gram)
+  gram.gramWeights = .difference
+  var list = [(name: "gram by differences", options: gram)]
+  for total in IntraOptions.PairTotal.allCases {
+    list.append(("intra of pairs over \(total)", .intra { ($0.granularity, $0.pairTotal) = (.pair, total) }))
+  }
+  return list
+}()
+
+/// Objectives that hold some of their weights constant, as a function whose differences are taken has to do too.
+let heldObjectives: [(name: String, options: ObjectiveOptions)] = {
+  var gram = ObjectiveOptions.only(\.gram)
+  gram.gramWeights = .differenceNoGradient
+  var list = [(name: "gram by differences without gradient", options: gram)]
+  func add(_ name: String, _ base: ObjectiveOptions = .only(\.intra), _ change: (inout IntraOptions) -> Void) {
+    var options = base
+    change(&options.intraOptions)
+    list.append((name, options))
+  }
+  for diagonal in IntraOptions.Diagonal.allCases {
+    for total in IntraOptions.PairTotal.allCases {
+      add("intra of pairs \(diagonal) over \(total) without gradient") {
+        ($0.granularity, $0.weightGradient, $0.diagonal, $0.pairTotal) = (.pair, false, diagonal, total)
+      }
+    }
+  }
+  for weighting in [IntraOptions.Weighting.inverse, .softmax] {
+    add("intra \(weighting) without gradient") {
+      ($0.weighting, $0.weightGradient, $0.softmaxTemperature) = (weighting, false, -0.7)
+    }
+  }
+  var standard = ObjectivePreset.intra.options
+  standard.fd = 20
+  add("all rows multiplied", standard) { $0.multiplies = [.intra, .clip, .crd, .fd] }
+  add("other rows multiplied", standard) {
+    ($0.multiplies, $0.weighting, $0.source) = ([.clip, .fd], .raw, .crossKL)
+  }
+  add("rows of their source multiplied", standard) {
+    ($0.multiplies, $0.weighting, $0.source, $0.text) = ([.intra, .clip], .inverse, .clip, 0)
+  }
+  return list
+}()
+
+/// All of them.
+let allObjectives = checkedObjectives + kinkedObjectives + heldObjectives

@@ -25,6 +25,8 @@ import Testing
     }
     scene.parameters["objective.cross_logit_scale"] = Tensor(Shape(), [1.7])
     scene.parameters["objective.fusion_logit_scale"] = Tensor(Shape(), [2.3])
+    scene.parameters["objective.intra_image_logit_scale"] = Tensor(Shape(), [1.9])
+    scene.parameters["objective.intra_text_logit_scale"] = Tensor(Shape(), [2.2])
     scene.parameters["logit_bias"] = Tensor(Shape(), [-1.3])
     return scene
   }
@@ -35,14 +37,10 @@ import Testing
   {
     let scene = Self.scene(n, student, teacher, Double.self)
     let plain = PlainObjective(scene)
-    for (name, options) in checkedObjectives + [Self.pairs(.mask), Self.pairs(.keep)] {
+    for (name, options) in allObjectives {
       let found = try scene.run(options).total
       #expect(Deviation([found], from: [plain.total(options)]).relative <= 1e-11, "\(name): \(found)")
     }
-  }
-
-  static func pairs(_ diagonal: IntraOptions.Diagonal) -> (name: String, options: ObjectiveOptions) {
-    ("intra of pairs \(diagonal)", .intra { ($0.granularity, $0.diagonal) = (.pair, diagonal) })
   }
 
   @Test(arguments: [(5, 3, 3), (4, 2, 3), (7, 3, 2)]) func differences(n: Int, student: Int, teacher: Int) throws {
@@ -50,36 +48,57 @@ import Testing
     for (name, options) in checkedObjectives { try expectDifferences(base, name, options) }
   }
 
-  /// The weights of pairs are held, so the function whose differences are taken holds them too.
-  @Test(arguments: IntraOptions.Diagonal.allCases) func differencesOfPairs(diagonal: IntraOptions.Diagonal) throws {
-    let scene = Self.scene(5, 3, 4, Double.self)
-    let options = Self.pairs(diagonal).options
-    let found = try scene.run(options)
-    let plain = PlainObjective(scene)
-    let o = options.intraOptions
-    let (images, texts) = (plain.pairWeights(plain.u, plain.x, o), plain.pairWeights(plain.v, plain.y, o))
-    func value() -> Double {
-      let plain = PlainObjective(scene)
-      return plain.pairs(plain.u, plain.x, o, weights: images) + plain.pairs(plain.v, plain.y, o, weights: texts)
+  /// The teachers are drawn until no pair is nearer to a kink than the variables move it.
+  @Test(arguments: [(5, 3, 3), (4, 2, 3)]) func differencesBetweenKinks(n: Int, student: Int, teacher: Int) throws {
+    for (name, options) in kinkedObjectives {
+      func gaps(_ plain: PlainObjective) -> [Double] {
+        [true, false].flatMap { isImage -> [Double] in
+          guard options.intra != 0 else { return plain.cosineGaps(isImage) }
+          let gaps = plain.probabilityGaps(isImage, options.intraOptions)
+          return gaps.indices.flatMap { i in gaps.indices.filter { $0 != i }.map { gaps[i][$0] } }
+        }
+      }
+      let scenes = (0..<1000).lazy.map { draw in
+        var scene = Self.scene(n, student, teacher, Double.self)
+        scene.teacherImage = ObjectiveScene.unit(.random(Shape(n, teacher), "teacher image \(draw)"))
+        scene.teacherText = ObjectiveScene.unit(.random(Shape(n, teacher), "teacher text \(draw)"))
+        return scene
+      }
+      let clear = scenes.first { scene in gaps(PlainObjective(scene)).allSatisfy { abs($0) > 0.02 } }
+      try expectDifferences(try #require(clear, "\(name)"), name, options)
     }
-    let (dimage, dtext) = (Tensor<Double>(scene.image.shape), Tensor<Double>(scene.text.shape))
-    let report = GradientCheck([
-      .init("image", scene.image, gradient: dimage, accumulates: false),
-      .init("text", scene.text, gradient: dtext, accumulates: false),
-    ]).run {
-      [value()]
-    } backward: { weights in
-      for i in 0..<dimage.count { dimage[i] = weights[0] * found.image[i] }
-      for i in 0..<dtext.count { dtext[i] = weights[0] * found.text[i] }
+  }
+
+  @Test(arguments: [(5, 3, 4), (7, 3, 3)]) func differencesWithHeldWeights(n: Int, student: Int, teacher: Int) throws {
+    for (name, options) in heldObjectives {
+      var scene = Self.scene(n, student, teacher, Double.self)
+      let scale = Tensor<Double>(Shape(), [scene.logitScale])
+      let (found, base) = (try scene.run(options), PlainObjective(scene))
+      let claimed = [
+        ("image", scene.image, found.image), ("text", scene.text, found.text),
+        ("logit scale", scale, [found.logitScale]),
+      ]
+      let gradients = claimed.map { Tensor<Double>($0.1.shape) }
+      let report = GradientCheck(
+        zip(claimed, gradients).map { .init($0.0, $0.1, gradient: $1, accumulates: false) }, roundings: 512
+      ).run {
+        scene.logitScale = scale[0]
+        return [PlainObjective(scene).total(options, holding: base)]
+      } backward: { weights in
+        for ((_, _, numbers), gradient) in zip(claimed, gradients) {
+          for (index, number) in numbers.enumerated() { gradient[index] = weights[0] * number }
+        }
+      }
+      #expect(report.failures == 0 && report.count > 0, "\(name): \(report)")
+      #expect(report.blind.allSatisfy { $0 == "logit scale" && options.gram != 0 }, "\(name): \(report)")
     }
-    #expect(report.passed, "\(report)")
   }
 
   // MARK: tiles, ranks and precision
 
   @Test(arguments: [(1, 1), (2, 3), (5, 2), (1000, 1000)]) func tiles(rows: Int, columns: Int) throws {
     var scene = Self.scene(11, 3, 4, Double.self)
-    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+    for (name, options) in allObjectives {
       scene.tile = (4, 5)
       let expected = try scene.run(options)
       scene.tile = (rows, columns)
@@ -93,7 +112,7 @@ import Testing
 
   private func compareRanks<S: Scalar>(_: S.Type, _ ranks: Int, _ tolerance: Double) throws {
     let scene = Self.scene(13, 5, 3, S.self)
-    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+    for (name, options) in allObjectives {
       let expected = try scene.run(options)
       let parts = try scene.run(options, ranks: ranks)
       #expect(parts.allSatisfy { $0.report == parts[0].report }, "\(name): the report is the same on every rank")
@@ -103,7 +122,7 @@ import Testing
 
   @Test func singlePrecision() throws {
     let (rough, exact) = (Self.scene(13, 5, 3, Float.self), Self.scene(13, 5, 3, Double.self))
-    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+    for (name, options) in allObjectives {
       let (a, b) = (try rough.run(options), try exact.run(options))
       for (part, wanted) in zip(a.parts, b.parts) {
         let deviation = Deviation(part.numbers, from: wanted.numbers)
@@ -127,7 +146,7 @@ import Testing
     var other = scene
     (other.image, other.text) = (permuted(scene.image), permuted(scene.text))
     (other.teacherImage, other.teacherText) = (permuted(scene.teacherImage), permuted(scene.teacherText))
-    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+    for (name, options) in allObjectives {
       var expected = try scene.run(options)
       expected.image = order.flatMap { expected.image[$0 * 5..<($0 + 1) * 5] }
       expected.text = order.flatMap { expected.text[$0 * 5..<($0 + 1) * 5] }
@@ -146,7 +165,9 @@ import Testing
     scene.teacherText = ObjectiveScene.unit(scene.text)
     scene.teacherLogitScale = scene.logitScale
     for ranks in 1...3 {
-      for (name, options) in checkedObjectives + [Self.pairs(.mask)] where options.intra != 0 && options.clip == 0 {
+      // Beside the teacher's own scale a learned one is another.
+      for (name, options) in allObjectives
+      where options.intra != 0 && options.clip == 0 && options.intraOptions.learnedTeacher == .start {
         let found = ObjectiveScene.joined(try scene.run(options, ranks: ranks))
         let intra = try #require(found.value("intra_image") ?? found.value("intra_text"))
         // Jensen and Shannon's takes logarithms of means, which round.
@@ -165,7 +186,7 @@ import Testing
       let masked = try scene.run(.intra { _ in })
       #expect(masked.total == 0 && (masked.image + masked.text + [masked.logitScale]).allSatisfy { $0 == 0 })
       #expect(masked.report.notes.count == 1 && masked.report.notes[0].contains("\(n)"))
-      for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+      for (name, options) in allObjectives {
         let found = try scene.run(options)
         #expect(found.parts.allSatisfy { $0.numbers.allSatisfy(\.isFinite) }, "\(name) of \(n)")
       }
@@ -174,7 +195,7 @@ import Testing
 
   @Test func moreRanksThanPairs() throws {
     let scene = Self.scene(3, 5, 4, Double.self)
-    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+    for (name, options) in allObjectives {
       expect(ObjectiveScene.joined(try scene.run(options, ranks: 5)), try scene.run(options), 1e-11, name)
     }
   }
@@ -184,7 +205,7 @@ import Testing
     let row: [Float] = [0.6, 0.8, 0]
     let rows = Tensor<Float>(Shape(6, 3), (0..<6).flatMap { _ in row })
     (scene.image, scene.text, scene.teacherImage, scene.teacherText) = (rows, rows, rows, rows)
-    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+    for (name, options) in allObjectives {
       let found = try scene.run(options)
       #expect(found.parts.allSatisfy { $0.numbers.allSatisfy(\.isFinite) }, "\(name)")
     }
@@ -222,6 +243,33 @@ import Testing
     #expect(uniform.report.anchors.allSatisfy { abs($0.weightMean - 1) < 1e-13 && $0.weightDeviation < 1e-13 })
   }
 
+  /// Equal weights change no other term's rows, and anchors that are weighed by nothing else are equal.
+  @Test func identitiesOfMultipliedRows() throws {
+    let scene = Self.scene(9, 5, 4, Double.self)
+    var options = ObjectivePreset.intra.options
+    options.intraOptions.weighting = .uniform
+    let plain = try scene.run(options)
+    options.intraOptions.multiplies = [.intra, .clip, .crd, .fd]
+    expect(try scene.run(options), plain, 1e-12, "equal weights")
+    options.intraOptions.weighting = .sum
+    let weighted = try scene.run(options)
+    for term in ["clip", "crd", "fd"] { #expect(weighted.value(term) != plain.value(term), "\(term)") }
+    options.intraOptions.multiplies = [.clip]
+    let clip = try scene.run(options)
+    #expect(clip.value("clip") == weighted.value("clip") && clip.value("fd") == plain.value("fd"))
+    #expect(clip.value("intra_image") == plain.value("intra_image"))
+  }
+
+  /// A step's products: 2 · rows · count · modalities, times the widths of all passes and of the gradient.
+  @Test func operations() {
+    let size = ObjectiveSize(rows: 2, count: 4, student: 3, teacher: 5)
+    let passes: [(ObjectiveOptions, Double)] = [
+      (.intra { _ in }, 2), (.intra { $0.granularity = .pair }, 3), (.intra { $0.divergence = .jensenShannon }, 3),
+      (.only(\.gram), 2),
+    ]
+    for (options, passes) in passes { #expect(options.operations(size) == 2 * 2 * 4 * 2 * (passes * 8 + 3)) }
+  }
+
   /// Scale 100, every pair as wrong as can be: logits of −100 beside 100.
   @Test(arguments: [(1, 1), (2, 3), (256, 1024)]) func largeLogits(rows: Int, columns: Int) throws {
     var scene = Self.scene(4, 2, 2, Float.self)
@@ -230,7 +278,7 @@ import Testing
     scene.logitScale = log(100)
     scene.teacherLogitScale = log(100)
     scene.tile = (rows, columns)
-    for (name, options) in checkedObjectives + [Self.pairs(.mask)] {
+    for (name, options) in allObjectives {
       let found = try scene.run(options)
       #expect(found.parts.allSatisfy { $0.numbers.allSatisfy(\.isFinite) }, "\(name): \(found.parts)")
     }
@@ -239,7 +287,7 @@ import Testing
 
   @Test func aFeatureThatIsNotANumberIsSeenInTheLoss() throws {
     for bad in [Float.nan, .infinity] {
-      for (name, options) in checkedObjectives + [Self.pairs(.mask)] where !name.hasPrefix("intra of captions") {
+      for (name, options) in allObjectives where !name.hasPrefix("intra of captions") {
         let scene = Self.scene(5, 3, 4, Float.self)
         scene.image[7] = bad
         #expect(try scene.run(options).total.isNaN, "\(name)")

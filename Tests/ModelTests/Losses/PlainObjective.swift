@@ -84,32 +84,36 @@ struct PlainObjective {
       logs[0][i].indices.map { j in log(logs.reduce(0) { $0 + exp($1[i][j]) } / Double(logs.count)) }
     }
   }
-  private func bothWays(_ rows: (Matrix) -> [Double], _ z: Matrix) -> Double {
-    (Self.mean(rows(z)) + Self.mean(rows(Self.transposed(z)))) / 2
+  private func bothWays(_ rows: (Matrix) -> [Double], _ z: Matrix, _ factors: Factors? = nil) -> Double {
+    (Self.mean(rows(z), factors?.image) + Self.mean(rows(Self.transposed(z)), factors?.text)) / 2
   }
   /// The mean over both modalities of what rows of targets and of the student's logits come to.
-  private func bothWays(_ rows: (Matrix, Matrix) -> [Double], fixed: Double? = nil, _ z: Matrix, _ back: Matrix)
-    -> Double
-  {
-    (Self.mean(rows(targets(fixed), Self.logSoftmax(z)))
-      + Self.mean(rows(targets(fixed, ofCaptions: true), Self.logSoftmax(back)))) / 2
+  private func bothWays(
+    _ rows: (Matrix, Matrix) -> [Double], fixed: Double? = nil, _ z: Matrix, _ back: Matrix, _ factors: Factors? = nil
+  ) -> Double {
+    (Self.mean(rows(targets(fixed), Self.logSoftmax(z)), factors?.image)
+      + Self.mean(rows(targets(fixed, ofCaptions: true), Self.logSoftmax(back)), factors?.text)) / 2
+  }
+  private static func mean(_ x: [Double], _ factors: [Double]?) -> Double {
+    mean(factors.map { zip(x, $0).map(*) } ?? x)
   }
 
-  /// Weighted sum of all terms.
-  func total(_ options: ObjectiveOptions) -> Double {
+  /// Weighted sum of all terms. Weights without gradient are those of `base`, if it is given.
+  func total(_ options: ObjectiveOptions, holding base: PlainObjective? = nil) -> Double {
     func used(_ weight: Double, _ value: () -> Double) -> Double { weight == 0 ? 0 : weight * value() }
+    let held = base ?? self
     return used(options.clip) {
-      bothWays(Self.crossEntropies, student)
+      bothWays(Self.crossEntropies, student, held.factors(.clip, options))
     }
       + used(options.crd) {
-        bothWays(Self.divergences, student, Self.transposed(student))
+        bothWays(Self.divergences, student, Self.transposed(student), held.factors(.crd, options))
       }
       + used(options.affinity) {
         let z = Self.logits(u, v, options.affinityScale ?? alpha)
         return bothWays(
           { q, p in zip(q, p).map { zip($0, $1).reduce(0) { $0 - exp($1.0) * $1.1 } } },
           fixed: options.affinityScale, z, Self.transposed(z))
-      } + used(options.fd) { fd }
+      } + used(options.fd) { fd(held.factors(.fd, options)) }
       + used(options.icl) {
         let scale = gamma(options)
         return
@@ -120,9 +124,26 @@ struct PlainObjective {
         let scale = gamma(options)
         return bothWays(
           Self.divergences, Self.logits(projected.image, y[0], scale), Self.logits(projected.text, x[0], scale))
-      } + used(options.gd) { gd(options) } + used(options.afd) { afd } + used(options.intra) { intra(options) }
+      } + used(options.gd) { gd(options) } + used(options.afd) { afd }
+      + used(options.intra) { intra(options, holding: held) }
       + used(options.rkd) { rkd(u, x[0], options.rkdBeta) + rkd(v, y[0], options.rkdBeta) }
-      + used(options.siglip) { siglip }
+      + used(options.siglip) { siglip } + used(options.gram) { gram(options.gramWeights, holding: held) }
+  }
+
+  /// The difference of the cosines, for pairs of different rows.
+  func cosineGaps(_ isImage: Bool) -> [Double] {
+    let (a, b) = isImage ? (u, x[0]) : (v, y[0])
+    return a.indices.flatMap { i in
+      a.indices.filter { $0 != i }.map { Self.dot(a[i], a[$0]) - Self.dot(b[i], b[$0]) }
+    }
+  }
+
+  private func gram(_ weights: GramWeights, holding held: PlainObjective) -> Double {
+    [true, false].reduce(0.0) { sum, isImage in
+      let gaps = cosineGaps(isImage)
+      let sizes = (weights == .difference ? gaps : held.cosineGaps(isImage)).map { weights == .uniform ? 1 : abs($0) }
+      return sum + zip(gaps, sizes).reduce(0) { $0 + $1.0 * $1.0 * $1.1 } / sizes.reduce(0, +)
+    }
   }
 
   private var siglip: Double {
@@ -160,11 +181,12 @@ struct PlainObjective {
     return options.iclScale == .raw ? value : exp(value)
   }
 
-  private var fd: Double {
-    func squares(_ a: Matrix, _ b: Matrix) -> Double {
-      Self.mean(zip(a, b).flatMap { zip($0, $1).map { ($0 - $1) * ($0 - $1) } })
+  private func fd(_ factors: Factors?) -> Double {
+    func squares(_ a: Matrix, _ b: Matrix) -> [Double] {
+      zip(a, b).map { Self.mean(zip($0, $1).map { ($0 - $1) * ($0 - $1) }) }
     }
-    return squares(projected.image, x[0]) + squares(projected.text, y[0])
+    return Self.mean(squares(projected.image, x[0]), factors?.image)
+      + Self.mean(squares(projected.text, y[0]), factors?.text)
   }
 
   private var afd: Double {
@@ -202,49 +224,73 @@ struct PlainObjective {
       + distance(gradients(projected.text, projected.image, alpha), gradients(y[0], x[0], betas[0]))
   }
 
-  private func intra(_ options: ObjectiveOptions) -> Double {
+  // MARK: the intra-modal term
+
+  /// One number for each image and for each caption.
+  typealias Factors = (image: [Double], text: [Double])
+
+  private func intra(_ options: ObjectiveOptions, holding held: PlainObjective) -> Double {
     let o = options.intraOptions
-    let sides: [(mu: Double, student: Matrix, teachers: [Matrix], cross: Matrix, targets: Matrix)] = [
-      (o.image, u, x, student, targets()), (o.text, v, y, Self.transposed(student), targets(ofCaptions: true)),
-    ]
-    let used = sides.filter { $0.mu != 0 }
-    let means = used.map { Self.mean(divergence($0.student, $0.teachers, o)) }
+    let used = [(o.image, true), (o.text, false)].filter { $0.0 != 0 }
+    let means = used.map { Self.mean(divergence($0.1, o)) }
+    let weighing = o.weightGradient ? self : held
     return zip(used, means).reduce(0) { sum, side in
-      let ((mu, student, teachers, cross, targets), mean) = side
+      let ((mu, isImage), mean) = side
       switch o.granularity {
       case .modality: return sum + mu * mean * mean / means.reduce(0, +)
-      case .pair: return sum + mu * pairs(student, teachers, o, weights: pairWeights(student, teachers, o))
+      case .pair: return sum + mu * pairs(isImage, o, weighing.pairWeights(isImage, o))
       case .row:
-        let d = divergence(student, teachers, o)
-        let n = Double(d.count)
-        let a: [Double]
-        switch o.source {
-        case .intraKL: a = d
-        case .clip: a = Self.crossEntropies(cross)
-        case .crossKL: a = Self.divergences(targets, Self.logSoftmax(cross))
-        }
-        let w: [Double]
-        switch o.weighting {
-        case .uniform: w = a.map { _ in 1 / n }
-        case .sum: w = a.map { $0 / a.reduce(0, +) }
-        case .raw: w = a.map { $0 / n }
-        case .softmax:
-          let powers = a.map { exp($0 / o.softmaxTemperature) }
-          w = powers.map { $0 / powers.reduce(0, +) }
-        case .expsat: w = a.map { (1 - exp(-$0)) / n }
-        case .onePlus: w = a.map { (1 + $0) / n }
-        }
-        return sum + mu * Self.dot(w, d)
+        let d = divergence(isImage, o)
+        let isWeighed = o.multiplies.contains(.intra)
+        return sum + mu * (isWeighed ? Self.dot(weighing.anchorWeights(isImage, o), d) : mean)
       }
     }
   }
 
-  private func softmaxes(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions) -> (p: Matrix, q: Matrix) {
+  /// The factors of another term's rows; nil if the anchors' weights do not multiply them.
+  private func factors(_ term: IntraOptions.Multiplied, _ options: ObjectiveOptions) -> Factors? {
+    let o = options.intraOptions
+    guard options.intra != 0, o.multiplies.contains(term), u.count > 2 || o.diagonal == .keep else { return nil }
+    func multiples(_ mu: Double, _ isImage: Bool) -> [Double] {
+      let w = anchorWeights(isImage, o)
+      return w.map { mu == 0 ? 1 : $0 / Self.mean(w) }
+    }
+    return (multiples(o.image, true), multiples(o.text, false))
+  }
+
+  private func anchorWeights(_ isImage: Bool, _ o: IntraOptions) -> [Double] {
+    let cross = isImage ? student : Self.transposed(student)
+    let a: [Double]
+    switch o.source {
+    case .intraKL: a = divergence(isImage, o)
+    case .clip: a = Self.crossEntropies(cross)
+    case .crossKL: a = Self.divergences(targets(ofCaptions: !isImage), Self.logSoftmax(cross))
+    }
+    let n = Double(a.count)
+    func shares(_ x: [Double]) -> [Double] { x.map { $0 / x.reduce(0, +) } }
+    switch o.weighting {
+    case .uniform: return a.map { _ in 1 / n }
+    case .sum: return shares(a)
+    case .raw: return a.map { $0 / n }
+    case .softmax: return shares(a.map { exp($0 / o.softmaxTemperature) })
+    case .expsat: return a.map { (1 - exp(-$0)) / n }
+    case .onePlus: return a.map { (1 + $0) / n }
+    case .inverse: return shares(a.map { 1 / ($0 + o.inverseEpsilon) })
+    }
+  }
+
+  /// ln p of the student and ln q of the teachers within a modality.
+  func softmaxes(_ isImage: Bool, _ o: IntraOptions) -> (p: Matrix, q: Matrix) {
+    let (student, teachers) = isImage ? (u, x) : (v, y)
     let (s, t): (Double, [Double])
     switch o.temperature {
     case .ownScales, .ownDetached: (s, t) = (alpha, betas)
     case .teacherScaleBoth: (s, t) = (betas[0], betas)
     case .fixedTau: (s, t) = (1 / o.tau, betas.map { _ in 1 / o.tau })
+    case .learned:
+      func form(_ a: Double) -> Double { o.learnedScale == .raw ? a : exp(a) }
+      let a = own["objective.intra_\(isImage ? "image" : "text")_logit_scale"]?[0] ?? .nan
+      (s, t) = (form(a), o.learnedTeacher == .own ? betas : betas.map { _ in form(log(1 / 0.07)) })
     }
     return (
       Self.logSoftmax(Self.logits(student, student, s), masked: o.diagonal == .mask),
@@ -253,8 +299,8 @@ struct PlainObjective {
     )
   }
 
-  private func divergence(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions) -> [Double] {
-    let (p, q) = softmaxes(student, teachers, o)
+  private func divergence(_ isImage: Bool, _ o: IntraOptions) -> [Double] {
+    let (p, q) = softmaxes(isImage, o)
     switch o.divergence {
     case .forward: return Self.divergences(q, p)
     case .reverse: return Self.divergences(p, q)
@@ -264,17 +310,24 @@ struct PlainObjective {
     }
   }
 
-  /// |p − q| over its sum.
-  func pairWeights(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions) -> Matrix {
-    let (p, q) = softmaxes(student, teachers, o)
-    let t = zip(p, q).map { zip($0, $1).map { abs(exp($0) - exp($1)) } }
-    let total = t.joined().reduce(0, +)
-    return t.map { $0.map { $0 / total } }
+  /// p − q of every pair.
+  func probabilityGaps(_ isImage: Bool, _ o: IntraOptions) -> Matrix {
+    let (p, q) = softmaxes(isImage, o)
+    return zip(p, q).map { zip($0, $1).map { exp($0) - exp($1) } }
   }
 
-  /// N Σ w q ln(q/p) for weights that are held.
-  func pairs(_ student: Matrix, _ teachers: [Matrix], _ o: IntraOptions, weights: Matrix) -> Double {
-    let (p, q) = softmaxes(student, teachers, o)
+  /// |p − q| over its sum, or over N times that of its row.
+  private func pairWeights(_ isImage: Bool, _ o: IntraOptions) -> Matrix {
+    let t = probabilityGaps(isImage, o).map { $0.map { abs($0) } }
+    let all = t.joined().reduce(0, +)
+    return t.map { row in
+      row.map { $0 / (o.pairTotal == .all ? all : Double(t.count) * row.reduce(0, +)) }
+    }
+  }
+
+  /// N Σ w q ln(q/p).
+  private func pairs(_ isImage: Bool, _ o: IntraOptions, _ weights: Matrix) -> Double {
+    let (p, q) = softmaxes(isImage, o)
     var sum = 0.0
     for i in p.indices {
       for j in p.indices where q[i][j] != -.infinity { sum += weights[i][j] * exp(q[i][j]) * (q[i][j] - p[i][j]) }

@@ -106,7 +106,8 @@ import Testing
 
   @Test func captionsAreCutBehindTheFirstOfTheirLargestIDs() {
     let batch = TokenBatch([[5, 9, 1, 9], [3], [2, 1]])
-    #expect(batch.ids == [5, 9, 3, 2] && batch.sequences.offsets == [0, 2, 3, 4] && batch.sequences.lasts == [1, 2, 3])
+    #expect(batch.ids == [5, 9, 3, 2])
+    #expect(batch.sequences.offsets == [0, 2, 3, 4] && batch.sequences.lasts == [1, 2, 3])
     #expect(batch.count == 3 && batch.sequences.longest == 2)
   }
 }

@@ -176,6 +176,10 @@ public enum IntraForm: Sendable {
   case jensenShannon
   /// Σ_j t_ij q_ij ln(q_ij/p_ij) with constant t = |p − q|: A = p B − t q, where `number` is B = Σ_j t_ij q_ij.
   case pairs
+  /// The same sum over the sum of t, of which all anchors or each one has the ratio R: with s the sign of p − q,
+  /// A = s p (q ln(q/p) − R) − t q − p C, where `number` is C = Σ_j (s p (q ln(q/p) − R) − t q)_ij. The factor g holds
+  /// the sum of t.
+  case pairsWithGradient
 }
 
 /// The numbers of anchors that the gradient needs, in vectors over a tile's b rows or t columns.
@@ -186,15 +190,20 @@ public struct IntraAnchors<S: Scalar> {
   public let factor: Tensor<S>
   /// The number that the form of divergence asks for.
   public let number: Tensor<S>
+  /// R, which `pairsWithGradient` alone reads.
+  public let ratio: Tensor<S>?
 
-  public init(studentLSE: Tensor<S>, teacherLSE: Tensor<S>, factor: Tensor<S>, number: Tensor<S>) {
+  public init(
+    studentLSE: Tensor<S>, teacherLSE: Tensor<S>, factor: Tensor<S>, number: Tensor<S>, ratio: Tensor<S>? = nil
+  ) {
     (self.studentLSE, self.teacherLSE, self.factor, self.number) = (studentLSE, teacherLSE, factor, number)
+    self.ratio = ratio
   }
 
   public func slice(_ range: Range<Int>) -> IntraAnchors {
     IntraAnchors(
       studentLSE: studentLSE.slice(range), teacherLSE: teacherLSE.slice(range), factor: factor.slice(range),
-      number: number.slice(range))
+      number: number.slice(range), ratio: ratio?.slice(range))
   }
 }
 
@@ -214,25 +223,29 @@ public func intraGradient<S: Scalar>(
   case .reverse: gradient(ReverseSlope.self, tile, back, rows, columns, along)
   case .jensenShannon: gradient(JensenShannonSlope.self, tile, back, rows, columns, along)
   case .pairs: gradient(PairSlope.self, tile, back, rows, columns, along)
+  case .pairsWithGradient:
+    precondition(rows.ratio?.count == c.rows && columns.ratio?.count == c.columns, "ratios for \(c.shape)")
+    gradient(WeightedPairSlope.self, tile, back, rows, columns, along)
   }
 }
 
-/// Adds sums over candidates that need the finished log-sum-exps to three vectors [b].
+/// Adds sums over candidates that need the finished log-sum-exps to four vectors [b].
 /// `jensenShannon`: first Σ p ln(p/m), second Σ q ln(q/m). `pairs`: first Σ t q, second Σ t q ln(q/p), third Σ t.
+/// `pairsWithGradient`: first Σ (s p q ln(q/p) − t q), second and third the same, fourth Σ s p.
 @specialized(where S == Float) @specialized(where S == Double)
 public func intraSums<S: Scalar>(
   _ tile: SimilarityTile<S>, studentLSE: Tensor<S>, teacherLSE: Tensor<S>, form: IntraForm,
-  into sums: (Tensor<S>, Tensor<S>, Tensor<S>)
+  into sums: (Tensor<S>, Tensor<S>, Tensor<S>, Tensor<S>)
 ) {
   let (b, t) = (tile.student.rows, tile.student.columns)
   precondition(studentLSE.count == b && sums.0.count == b, "vectors of \(b) for the rows of \(tile.student.shape)")
   let (p, q, m, n) = (tile.student.pointer, tile.teacher.pointer, studentLSE.pointer, teacherLSE.pointer)
   let (studentScale, teacherScale, own) = (tile.studentScale, tile.teacherScale, tile.leavingOut)
-  let (first, second, third) = (sums.0.pointer, sums.1.pointer, sums.2.pointer)
+  let (first, second, third, fourth) = (sums.0.pointer, sums.1.pointer, sums.2.pointer, sums.3.pointer)
   Threads.forEach(b, grain: 8) { i in
     let (student, teacher) = (p + i * t, q + i * t)
     let (before, after) = candidates(t, without: own.map { $0 + i })
-    var total: (S, S, S) = (0, 0, 0)
+    var total: (S, S, S, S) = (0, 0, 0, 0)
     for half in 0..<2 {
       for j in half == 0 ? before : after {
         let (z, y) = (studentScale * student[j] - m[i], teacherScale * teacher[j] - n[i])
@@ -242,48 +255,65 @@ public func intraSums<S: Scalar>(
           total.1 += qj * logRatioToMean(z - y)
         } else {
           let gap = abs(pj - qj)
-          total.0 += gap * qj
           total.1 += gap * qj * (y - z)
           total.2 += gap
+          if form == .pairs {
+            total.0 += gap * qj
+          } else {
+            let rising = signed(pj, pj - qj)
+            total.0 += rising * qj * (y - z) - gap * qj
+            total.3 += rising
+          }
         }
       }
     }
     first[i] += total.0
     second[i] += total.1
     third[i] += total.2
+    fourth[i] += total.3
   }
 }
+
+/// Returns x times the sign of `gap`, which is 0 for 0.
+@inline(__always) private func signed<S: Scalar>(_ x: S, _ gap: S) -> S { gap > 0 ? x : gap < 0 ? -x : 0 }
 
 /// Returns ln(a/m) for m = (a + b)/2, given ln(b/a) = x: ln 2 − ln(1 + eˣ), from e^(−|x|), which cannot overflow.
 @inline(__always) private func logRatioToMean<S: Scalar>(_ x: S) -> S {
   S.log(2) - (x > 0 ? x : 0) - S.log(onePlus: S.exp(-abs(x)))
 }
 
-/// Computes A_ij from the logarithms z = ln p_ij and y = ln q_ij, and the anchor's number.
+/// Computes A_ij from the logarithms z = ln p_ij and y = ln q_ij, and the anchor's number and ratio.
 private protocol IntraSlope {
-  static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S) -> S
+  static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S, _ ratio: S) -> S
 }
 
 private enum ForwardSlope: IntraSlope {
   @inline(__always)
-  static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S) -> S { S.exponential(z) - S.exponential(y) }
+  static func slope<S: Scalar>(_ z: S, _ y: S, _: S, _: S) -> S { S.exponential(z) - S.exponential(y) }
 }
 
 private enum ReverseSlope: IntraSlope {
   @inline(__always)
-  static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S) -> S { S.exponential(z) * (z - y - number) }
+  static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S, _: S) -> S { S.exponential(z) * (z - y - number) }
 }
 
 private enum JensenShannonSlope: IntraSlope {
-  @inline(__always) static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S) -> S {
+  @inline(__always) static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S, _: S) -> S {
     0.5 * S.exponential(z) * (logRatioToMean(y - z) - number)
   }
 }
 
 private enum PairSlope: IntraSlope {
-  @inline(__always) static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S) -> S {
+  @inline(__always) static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S, _: S) -> S {
     let (p, q) = (S.exponential(z), S.exponential(y))
     return p * number - abs(p - q) * q
+  }
+}
+
+private enum WeightedPairSlope: IntraSlope {
+  @inline(__always) static func slope<S: Scalar>(_ z: S, _ y: S, _ number: S, _ ratio: S) -> S {
+    let (p, q) = (S.exponential(z), S.exponential(y))
+    return signed(p, p - q) * (q * (y - z) - ratio) - abs(p - q) * q - p * number
   }
 }
 
@@ -297,18 +327,21 @@ private func gradient<S: Scalar, Form: IntraSlope>(
   let (m, n, f, k) = (rows.studentLSE.pointer, rows.teacherLSE.pointer, rows.factor.pointer, rows.number.pointer)
   let (columnLSE, columnTeacherLSE) = (columns.studentLSE.pointer, columns.teacherLSE.pointer)
   let (columnFactor, columnNumber) = (columns.factor.pointer, columns.number.pointer)
+  // A form that has no ratios ignores the numbers that stand in for them.
+  let (ratios, columnRatio) = ((rows.ratio ?? rows.number).pointer, (columns.ratio ?? columns.number).pointer)
   let (studentScale, teacherScale, leftOut) = (tile.studentScale, tile.teacherScale, tile.leavingOut)
   Threads.split(b, grain: 8) { _, range in
     for i in range {
       let (student, teacher, opposite) = (p + i * t, q + i * t, back + i * t)
-      let (lse, teacherLSE, factor, number) = (m[i], n[i], f[i], k[i])
+      let (lse, teacherLSE, factor, number, ratio) = (m[i], n[i], f[i], k[i], ratios[i])
       let (before, after) = candidates(t, without: leftOut.map { $0 + i })
       var total: S = 0
       for half in 0..<2 {
         for j in half == 0 ? before : after {
           let z = studentScale * student[j]
-          let own = factor * Form.slope(z - lse, teacherScale * teacher[j] - teacherLSE, number)
-          let across = Form.slope(z - columnLSE[j], teacherScale * opposite[j] - columnTeacherLSE[j], columnNumber[j])
+          let own = factor * Form.slope(z - lse, teacherScale * teacher[j] - teacherLSE, number, ratio)
+          let across = Form.slope(
+            z - columnLSE[j], teacherScale * opposite[j] - columnTeacherLSE[j], columnNumber[j], columnRatio[j])
           total = Relaxed.multiplyAdd(own, student[j], total)
           student[j] = own + columnFactor[j] * across
         }

@@ -114,20 +114,26 @@ public func dot<S: Scalar>(_ x: Tensor<S>, _ y: Tensor<S>) -> Double {
   return total
 }
 
-/// Returns Σ (x − y)² and adds factor · 2 (x − y), the gradient of factor · Σ (x − y)², to `gradient`.
+/// Returns Σ_i a_i ‖x_i − y_i‖² over rows and adds factor · 2 a_i (x_i − y_i), the gradient of factor times that, to
+/// `gradient`. a are the `rowFactors`; nil if they are all 1.
 @specialized(where S == Float) @specialized(where S == Double)
-public func squaredDistance<S: Scalar>(_ x: Tensor<S>, to y: Tensor<S>, factor: S, gradient: Tensor<S>) -> Double {
+public func squaredDistance<S: Scalar>(
+  _ x: Tensor<S>, to y: Tensor<S>, factor: S, rowFactors: [Double]? = nil, gradient: Tensor<S>
+) -> Double {
   precondition(x.count == y.count && gradient.count == x.count, "\(x.shape) to \(y.shape)")
+  precondition(rowFactors.map { $0.count == x.rows } ?? true, "factors for \(x.shape)")
   let (n, d, p, q, g) = (x.rows, x.columns, x.pointer, y.pointer, gradient.pointer)
   var total = 0.0
   for i in 0..<n {
     var sum: S = 0
+    let rowFactor = rowFactors?[i] ?? 1
+    let twice = 2 * factor * S(rowFactor)
     for j in i * d..<(i + 1) * d {
       let difference = p[j] - q[j]
       sum = Relaxed.multiplyAdd(difference, difference, sum)
-      g[j] += 2 * factor * difference
+      g[j] += twice * difference
     }
-    total += Double(sum)
+    total += Double(sum) * rowFactor
   }
   return total
 }

@@ -1,0 +1,248 @@
+"""A study's plan: arms, seeds, teacher and sets, read from a YAML file. The manual's article Studies has its keys."""
+import hashlib
+import math
+import os
+import random
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import plain_yaml
+from refused import INPUT_OUTPUT, Refused
+
+KEYS = ("base", "runs", "prepare", "teacher", "recipe", "settings", "steps", "seeds", "cache", "baseline", "figure",
+        "trials", "search", "arms", "development", "confirmation")
+# The options of a set by the evaluation that takes them; a set with one of the second is classified too.
+RETRIEVAL = ("candidates", "captions", "duplicates")
+ZERO_SHOT = ("classes", "templates", "subset")
+# What is shown of a set; the first decides, unless `figure` names another. MRR is the mean of both ways.
+FIGURES = (
+    "MRR", "i2t MRR", "t2i MRR", "i2t R@1", "t2i R@1", "i2t R@5", "t2i R@5", "zero-shot top-1", "zero-shot top-5")
+# The study sets these itself, equally for all arms.
+OWN = ("name", "output", "seed", "data.seed", "steps")
+NAME = re.compile(r"[A-Za-z0-9][\w.+-]*$")
+
+
+@dataclass
+class Arm:
+    """One objective. `tried` are those of its settings that a search chose, of the arm `parent`."""
+    name: str
+    settings: list
+    parent: str
+    tried: list = field(default_factory=list)
+
+
+@dataclass
+class EvaluationSet:
+    name: str
+    purpose: str
+    options: dict
+
+
+class Plan:
+    def __init__(self, path: Path, runs=None):
+        self.path, self.name = path, path.stem
+        # Between the plan's name and the endings of the table's files.
+        self.tables = "results"
+        keys = self.load(path, [])
+        for key in keys:
+            if key not in KEYS:
+                self.fail(f"there is no key {key}; there are: {', '.join(KEYS)}")
+
+        self.runs = Path(runs or self.text(keys, "runs", f"runs/studies/{self.name}"))
+        self.prepare = self.texts(keys.get("prepare", []), "prepare")
+        self.recipe = self.text(keys, "recipe")
+        self.digest = recipe_digest(self.recipe)
+        self.settings = self.list_of_settings(keys.get("settings", []), "settings")
+        self.steps = self.count(self.text(keys, "steps"), "steps")
+        self.seeds = seeds(self.text(keys, "seeds"), f"{path}: seeds")
+        self.cache = self.choice(keys, "cache", ("no", "yes")) == "yes"
+        self.figure = self.choice(keys, "figure", FIGURES)
+        self.teacher = self.read_teacher(keys.get("teacher", ""))
+        if self.cache and not self.teacher:
+            self.fail("cache: yes stores a teacher's embeddings, and there is none; give teacher, or leave cache out")
+        self.arms = self.read_arms(self.section(keys, "arms"), keys)
+        self.baseline = self.text(keys, "baseline")
+        if self.baseline not in self.arms:
+            self.fail(f"baseline: expected one of the arms that is not searched, found {self.baseline}")
+        self.sets = [
+            self.read_set(name, purpose, options)
+            for purpose in ("development", "confirmation") for name, options in self.section(keys, purpose, {}).items()]
+        if not self.sets:
+            self.fail("expected a set to evaluate on under development or confirmation")
+        if len({found.name for found in self.sets}) < len(self.sets):
+            self.fail("a set stands under development and under confirmation; leave it out of one")
+
+    # MARK: Reading
+
+    def fail(self, words: str):
+        raise Refused(f"{self.path}: {words}")
+
+    def load(self, path: Path, before):
+        """The keys of a plan, laid over those of its base."""
+        if path in before:
+            self.fail(f"base: {path} is based on itself")
+        keys = plain_yaml.parse(read(path), str(path))
+        if not isinstance(keys, dict):
+            self.fail("expected keys, found a list")
+        if "base" not in keys:
+            return keys
+        return {**self.load(path.parent / self.text(keys, "base"), before + [path]), **keys}
+
+    def text(self, keys, key, default=None) -> str:
+        found = keys.get(key, default)
+        if not isinstance(found, str) or not found:
+            self.fail(f"{key}: expected a text, found {'nothing' if not found else found}")
+        return found
+
+    def texts(self, found, key):
+        if found == "":
+            return []
+        if not isinstance(found, list) or not all(isinstance(text, str) and text for text in found):
+            self.fail(f"{key}: expected a list of texts, found {found}")
+        return found
+
+    def section(self, keys, key, default=None) -> dict:
+        found = keys.get(key, default) or default
+        if not isinstance(found, dict):
+            self.fail(f"{key}: expected names with their values, found {found or 'nothing'}")
+        return found
+
+    def choice(self, keys, key, words):
+        found = self.text(keys, key, words[0])
+        if found not in words:
+            self.fail(f"{key}: expected {' or '.join(words)}, found {found}")
+        return found
+
+    def count(self, text, key) -> int:
+        if not re.fullmatch("[1-9][0-9]*", text):
+            self.fail(f"{key}: expected a number from 1, found {text}")
+        return int(text)
+
+    def list_of_settings(self, found, key):
+        for setting in self.texts(found, key):
+            name, equals, _ = setting.partition("=")
+            if not equals or not name:
+                self.fail(f"{key}: expected key=value, such as objective.preset=standard, found {setting}")
+            if name in OWN:
+                self.fail(f"{key}: {name} is the study's to set, equally for all arms; leave it out")
+        return self.texts(found, key)
+
+    def read_teacher(self, found):
+        """`recipe` with `steps` and `settings`: trained first; or `path`: a model that is there. None: no teacher."""
+        if found in ("", "none"):
+            return None
+        known = {"recipe", "steps", "settings", "path"}
+        if not isinstance(found, dict) or ("path" in found) == ("recipe" in found) or not found.keys() <= known:
+            self.fail(f"teacher: expected recipe (with steps, settings) or path, found {found}")
+        return {
+            "path": found.get("path"), "recipe": found.get("recipe"),
+            "steps": self.count(found["steps"], "teacher.steps") if "steps" in found else None,
+            "settings": self.list_of_settings(found.get("settings", []), "teacher.settings")}
+
+    def read_set(self, name, purpose, options):
+        known = ("dataset", *RETRIEVAL, *ZERO_SHOT)
+        if not isinstance(options, dict) or "dataset" not in options or not options.keys() <= set(known):
+            rest = ", ".join(known[1:])
+            self.fail(f"{purpose}.{name}: expected dataset, and of {rest} what is needed; found {options}")
+        return EvaluationSet(name, purpose, options)
+
+    # MARK: Arms and trials
+
+    def read_arms(self, found, keys):
+        arms = {}
+        for name, value in found.items():
+            if not NAME.match(name) or name == "teacher":
+                self.fail(f"arms: {name} cannot be an arm's name; take letters, digits, dots and dashes, not “teacher”")
+            value = value if isinstance(value, dict) else {"settings": value}
+            if not value.keys() <= {"settings", "search"}:
+                self.fail(f"arms.{name}: expected settings, or settings and search, found {value}")
+            settings = self.list_of_settings(value.get("settings", []), f"arms.{name}")
+            if "search" not in value:
+                arms[name] = Arm(name, settings, name)
+                continue
+            trials = self.count(self.text(keys, "trials"), "trials")
+            # One search may be that of many arms.
+            search = self.section(keys if value["search"] == "common" else value, "search")
+            for number, tried in enumerate(self.trials(name, search, trials), 1):
+                arms[f"{name}-{number:02}"] = Arm(f"{name}-{number:02}", settings + tried, name, tried)
+        return arms
+
+    def trials(self, arm, search, count):
+        """As many lists of settings as there are trials, the same at every reading. Of each key every value comes up
+        equally often, in an order of its own; `{from, to}` are values at equal distances on a logarithmic scale."""
+        columns = []
+        for key, values in search.items():
+            if isinstance(values, dict):
+                column = [f"{value:.3g}" for value in self.logarithmic(values, f"arms.{arm}.search.{key}", count)]
+            elif isinstance(values, list) and values:
+                column = (values * count)[:count]
+            else:
+                self.fail(f"arms.{arm}.search.{key}: expected a list or {{from: 0.03, to: 10}}, found {values}")
+            if columns:
+                random.Random(f"{arm} {key}").shuffle(column)
+            # A value may be several settings at once.
+            columns.append([value if isinstance(value, list) else [f"{key}={value}"] for value in column])
+        trials = [sum(parts, []) for parts in zip(*columns)]
+        if len({tuple(trial) for trial in trials}) < count:
+            self.fail(f"arms.{arm}: its values do not give {count} different trials; give it more, or set fewer trials")
+        for trial in trials:
+            self.list_of_settings(trial, f"arms.{arm}.search")
+        return trials
+
+    def logarithmic(self, values, key, count):
+        try:
+            low, high = float(values["from"]), float(values["to"])
+        except (KeyError, ValueError, TypeError):
+            low = high = math.nan
+        if not 0 < low < high < math.inf:
+            self.fail(f"{key}: expected {{from: 0.03, to: 10}} with 0 < from < to, found {values}")
+        return [low * (high / low) ** (index / max(count - 1, 1)) for index in range(count)]
+
+    # MARK: What is measured
+
+    def select(self, names):
+        """Leaves these arms only; a searched arm stands for its trials."""
+        for name in names:
+            if name not in self.arms and name not in {arm.parent for arm in self.arms.values()}:
+                raise Refused(f"--only: there is no arm {name}; there are: {', '.join(self.arms)}")
+        return [arm for arm in self.arms.values() if arm.name in names or arm.parent in names]
+
+    def identity(self, arm: Arm):
+        """What makes an arm's figures comparable from seed to seed."""
+        return {"steps": self.steps, "settings": self.settings + arm.settings, "recipe": self.digest}
+
+    def fill(self, text: str) -> str:
+        return text.replace("$data", os.environ.get("KINSHIP_DATA") or "data").replace("$runs", str(self.runs))
+
+
+def read(path) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", INPUT_OUTPUT) from None
+
+
+def seeds(text: str, name: str):
+    """1-5,8 as a list."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise Refused(f"{name}: expected numbers and ranges such as 1-5,8, found {text}")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if len(set(found)) < len(found):
+        raise Refused(f"{name}: a seed comes twice in {text}")
+    return found
+
+
+def recipe_digest(path) -> str:
+    """SHA-256 of a run file and its bases without comments, shortened."""
+    digest, path, seen = hashlib.sha256(), Path(path), []
+    while path and path not in seen:
+        seen.append(path)
+        lines = [line for line in map(plain_yaml.without_comment, read(path).splitlines()) if line]
+        digest.update("\n".join(lines).encode())
+        base = next((line.partition(":")[2].strip() for line in lines if line.startswith("base:")), None)
+        path = path.parent / base if base else None
+    return digest.hexdigest()[:16]

@@ -1,0 +1,284 @@
+"""Running a study: the data, the teacher, and every arm with every seed that the results do not have yet."""
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import table
+from plan import RETRIEVAL, ZERO_SHOT, Arm, Plan, read, recipe_digest
+from refused import BAD_DATA, TRY_AGAIN, Refused
+from results import TEACHER, Results
+
+DIRECTIONS = {"i2t": "image_to_text", "t2i": "text_to_image"}
+
+
+class Jobs:
+    """Runs one command after another, and passes a signal to stop on to the one that runs."""
+
+    def __init__(self, ranks: int):
+        self.ranks, self.current, self.stopped = ranks, None, False
+        self.kinship = os.environ.get("KINSHIP") or ".build/release/kinship"
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.stop)
+        # Should this process be killed outright, the ranks stop too, where the system can do that.
+        probe = shutil.which("setpriv") and subprocess.run(["setpriv", "--pdeathsig", "clear", "true"], check=False)
+        self.guard = ["setpriv", "--pdeathsig", "USR1"] if probe and probe.returncode == 0 else []
+
+    def stop(self, *_):
+        self.stopped = True
+        if self.current and self.current.poll() is None:
+            self.current.send_signal(self.request)
+
+    def run(self, command, request=signal.SIGTERM, **options) -> int:
+        """In a session of its own, so that Ctrl-C reaches it as `request` only. Throws if a stop was asked for."""
+        if not self.stopped:
+            self.request = request
+            self.current = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
+            if self.stopped:
+                self.stop()
+            self.current.wait()
+        if self.stopped:
+            raise Refused("stopped; run the same command again to go on", TRY_AGAIN)
+        return self.current.returncode
+
+    def on_ranks(self, *words, purpose: str):
+        """Runs a kinship command. At USR1 a training run saves and stops. Where there are fewer cores than ranks, these
+        share them, unbound."""
+        cores = len(os.sched_getaffinity(0))
+        if self.ranks <= cores:
+            launcher = ["scripts/launch-mpirun", "--ranks", str(self.ranks), "--threads", str(cores // self.ranks)]
+        else:
+            launcher = ["mpirun", "--oversubscribe", "-n", str(self.ranks), self.kinship]
+        code = self.run([*self.guard, *launcher, *words], signal.SIGUSR1)
+        if code != 0:
+            raise Refused(f"{purpose}: kinship {words[0]} ended with exit code {code}; its message is above",
+                          code if code > 0 else 128 - code)
+
+
+class Study:
+    def __init__(self, plan: Plan, results: Results, arms, ranks: int):
+        self.plan, self.results, self.arms, self.ranks = plan, results, arms, ranks
+        self.todo = [(arm, seed) for seed in plan.seeds for arm in arms if not results.has(arm.name, seed)]
+
+    def run(self):
+        self.results.lock()
+        self.jobs = Jobs(self.ranks)
+        self.plan.runs.mkdir(parents=True, exist_ok=True)
+        for command in self.plan.prepare:
+            say(command)
+            data = os.environ.get("KINSHIP_DATA") or "data"
+            names = {**os.environ, "data": data, "runs": str(self.plan.runs), "kinship": self.jobs.kinship}
+            if self.jobs.run(["bash", "-euo", "pipefail", "-c", command], env=names) != 0:
+                raise Refused(f"{self.plan.path}: prepare: the command failed: {command}", BAD_DATA)
+        self.teacher = self.prepare_teacher()
+        self.conditions = {
+            "commit": commit(), "teacher": digest(self.teacher) if self.teacher else "none", "processor": processor()}
+        self.report_teacher()
+        self.try_settings()
+        for seed in self.plan.seeds:
+            arms = [arm for arm, other in self.todo if other == seed]
+            if not arms:
+                continue
+            self.results.require(seed, self.conditions)
+            if self.plan.cache:
+                self.precompute(seed)
+            for arm in arms:
+                done = [pair for pair in self.todo if self.results.has(pair[0].name, pair[1])]
+                say(f"{arm.name}, seed {seed}: run {len(done) + 1} of {len(self.todo)}, {left(self)}")
+                self.measure(arm, seed)
+                table.write(self.plan, self.results, self.arms)
+            if self.plan.cache:
+                shutil.rmtree(self.cache(seed), ignore_errors=True)
+
+    # MARK: The teacher
+
+    def prepare_teacher(self):
+        """The path of the teacher, which is trained if the plan has a recipe for it."""
+        teacher = self.plan.teacher
+        if not teacher:
+            return None
+        if teacher["path"]:
+            path = Path(self.plan.fill(teacher["path"]))
+            if not path.exists():
+                raise Refused(f"{self.plan.path}: teacher.path: there is no {path}")
+            return path
+        path = self.plan.runs / TEACHER
+        settings = teacher["settings"] + ([f"steps={teacher['steps']}"] if teacher["steps"] else [])
+        state = State(path, {"settings": settings, "recipe": recipe_digest(teacher["recipe"])})
+        if not weights(path).is_file():
+            say("the teacher")
+            with state:
+                self.train(path, teacher["recipe"], settings)
+        return path
+
+    def report_teacher(self):
+        """Adds the teacher's figures to the results, if it is a run and they are not there."""
+        known = [line["teacher"] for line in self.results.teachers]
+        if not self.teacher or self.conditions["teacher"] in known or not (self.teacher / "checkpoints").is_dir():
+            return
+        say("the teacher's evaluation")
+        began = time.monotonic()
+        figures = self.evaluate(self.teacher, self.plan.runs)
+        self.results.append({
+            "arm": TEACHER, **self.conditions, "seconds": round(time.monotonic() - began, 1), "figures": figures})
+
+    # MARK: The arms
+
+    def settings(self, own, seed: int, cached=True):
+        """All settings of a run but its name; the arm's own are last, so that they hold."""
+        words = [f"seed={seed}", f"data.seed={seed}", f"steps={self.plan.steps}", *self.plan.settings]
+        if self.teacher:
+            words.append(f"teacher.model={self.teacher}")
+        if self.plan.cache:
+            words.append(f"teacher.cache={self.cache(seed) if cached else 'none'}")
+        return words + own
+
+    def cache(self, seed: int) -> Path:
+        return self.plan.runs / f"embeddings-seed-{seed}"
+
+    def precompute(self, seed: int):
+        say(f"the teacher's embeddings for seed {seed}")
+        settings = sets(self.plan, self.settings([], seed))
+        self.jobs.on_ranks("precompute", self.plan.recipe, *settings, purpose=f"embeddings for seed {seed}")
+
+    def try_settings(self):
+        """Dry runs of all arms that have not begun: a mistake in the last is found before the first is trained."""
+        for arm in {arm.name: arm for arm, _ in self.todo}.values():
+            words = self.settings(arm.settings, self.plan.seeds[0], cached=False)
+            command = [self.jobs.kinship, "train", self.plan.recipe, "--dry-run", *sets(self.plan, words)]
+            if code := self.jobs.run(command, stdout=subprocess.DEVNULL):
+                raise Refused(f"{self.plan.path}: arms.{arm.name}: not a valid run; see the message above", code)
+
+    def measure(self, arm: Arm, seed: int):
+        run = self.plan.runs / f"{arm.name}-seed-{seed}"
+        identity = self.plan.identity(arm)
+        state = State(run, {**identity, **self.conditions})
+        with state:
+            self.train(run, self.plan.recipe, self.settings(arm.settings, seed))
+            figures = self.evaluate(run, run)
+        self.results.append({
+            "arm": arm.name, "seed": seed, **identity, **self.conditions, "seconds": round(state.seconds, 1),
+            "figures": figures})
+
+    def train(self, run: Path, recipe: str, settings):
+        settings = [f"name={run.name}", f"output={run.parent}", *settings]
+        self.jobs.on_ranks("train", recipe, *sets(self.plan, settings), "--resume", "auto", purpose=run.name)
+
+    def evaluate(self, run: Path, folder: Path):
+        """set -> figure -> share; the evaluations' own files are left in the folder."""
+        figures = {}
+        for found in self.plan.sets:
+            what = ["--checkpoint", str(run), "--dataset", self.plan.fill(found.options["dataset"])]
+            kinds = {"retrieval": RETRIEVAL} | (
+                {"zero-shot": ZERO_SHOT} if any(option in found.options for option in ZERO_SHOT) else {})
+            reports = {}
+            for kind, known in kinds.items():
+                file = folder / f"{found.name}-{kind}.json"
+                options = [
+                    word for option in known if option in found.options
+                    for word in (f"--{option}", self.plan.fill(found.options[option]))]
+                self.jobs.on_ranks(
+                    "evaluate", kind, *what, *options, "--json", str(file), purpose=f"{run.name} on {found.name}")
+                reports[kind] = json.loads(file.read_text("utf-8"))
+            figures[found.name] = shares(reports)
+        return figures
+
+
+class State:
+    """What a run was begun with and how long it has taken, in a file beside its folder: `with` measures it, also if it is
+    stopped. Throws if it was begun otherwise."""
+
+    def __init__(self, run: Path, conditions):
+        self.path, self.conditions, self.seconds = run.with_name(f"{run.name}.json"), conditions, 0.0
+        if not self.path.exists():
+            return
+        before = json.loads(read(self.path))
+        for key, wanted in conditions.items():
+            if before.get(key) != wanted:
+                raise Refused(
+                    f"{run} was begun with {key} {before.get(key)}, and now it is {wanted}: go on as it was begun, or"
+                    f" remove {run} and {self.path} to begin anew, or give another folder with --runs", BAD_DATA)
+        self.seconds = before["seconds"]
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        self.save()
+
+    def __exit__(self, *_):
+        self.seconds += time.monotonic() - self.began
+        self.save()
+
+    def save(self):
+        unfinished = self.path.with_name(f".{self.path.name}.new")
+        unfinished.write_text(json.dumps({**self.conditions, "seconds": self.seconds}) + "\n", encoding="utf-8")
+        os.replace(unfinished, self.path)
+
+
+# MARK: Facts
+
+def shares(reports):
+    """The figures of a set, from the JSON of its evaluations."""
+    found = {}
+    for short, direction in DIRECTIONS.items():
+        recall = reports["retrieval"][direction]
+        found |= {f"{short} {key}": recall[key] for key in ("MRR", "R@1", "R@5", "R@10")}
+    found["MRR"] = (found["i2t MRR"] + found["t2i MRR"]) / 2
+    if "zero-shot" in reports:
+        found |= {"zero-shot top-1": reports["zero-shot"]["top1"], "zero-shot top-5": reports["zero-shot"]["top5"]}
+    return found
+
+
+def sets(plan: Plan, settings):
+    return [word for setting in settings for word in ("--set", plan.fill(setting))]
+
+
+def weights(path: Path) -> Path:
+    return path / "open_clip_model.safetensors"
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a model's file, or of all files of a checkpoint in the order of their names."""
+    files = [path] if path.is_file() else [weights(path)] if weights(path).is_file() else sorted(
+        file for file in path.rglob("*") if file.is_file())
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as bytes_of:
+            while part := bytes_of.read(1 << 20):
+                total.update(part)
+    return total.hexdigest()
+
+
+def commit() -> str:
+    """The last commit of the program's sources, and a mark of what was changed since. The results themselves may be
+    committed while a study runs."""
+    def git(*words):
+        return subprocess.run(["git", *words, "--", "Sources", "Package.swift"], capture_output=True, text=True,
+                              check=False).stdout
+    found = git("log", "-1", "--format=%h").strip()
+    changes = git("diff", "HEAD") + git("ls-files", "--others", "--exclude-standard")
+    return (found or "unknown") + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else "")
+
+
+def processor() -> str:
+    name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    return f"{len(os.sched_getaffinity(0))} cores of {name[1].strip() if name else os.uname().machine}"
+
+
+def left(study) -> str:
+    """The time that the remaining runs will take, at the pace of those in the results."""
+    seconds = [line["seconds"] for line in study.results.lines.values()]
+    runs = sum(not study.results.has(arm.name, seed) for arm, seed in study.todo)
+    if not seconds:
+        return "time left not known yet"
+    minutes = runs * sum(seconds) / len(seconds) / 60
+    return f"about {minutes / 60:.1f} h left" if minutes > 90 else f"about {math.ceil(minutes)} min left"
+
+
+def say(words: str):
+    print(f"\n== {words}", flush=True)
