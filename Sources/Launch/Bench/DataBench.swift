@@ -101,8 +101,8 @@ struct FeedBench {
   struct Report: Codable {
     var model: String
     var batch, ranks, loaders: Int
-    /// What the steps consume when all images are in memory, what the loader prepares with the rank's cores to itself,
-    /// and what both together train on.
+    /// The images that the steps consume when all are in memory, that the loader prepares with the rank's cores to
+    /// itself, and that both together train on.
     var neededPerS, givenPerS, fedPerS: Double
     /// The time spent waiting for images, as a share of the steps' time.
     var waitShare: Double

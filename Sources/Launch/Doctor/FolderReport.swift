@@ -9,7 +9,7 @@ struct FolderReport: Sendable, Codable, Equatable {
     var free: Int?
     /// The seconds until this rank saw the bytes that rank 0 had written; nil if it did not see them in time.
     var seen: Double?
-    /// What this rank's locks gave when rank 0 had locked the file; empty if the rank sees no file.
+    /// The outcomes of this rank's locks when rank 0 had locked the file; empty if the rank sees no file.
     var locks: [String: LockTrial.Outcome] = [:]
     /// True if rank 0 saw what this rank had written.
     var isSeen = false

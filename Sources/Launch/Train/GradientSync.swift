@@ -9,7 +9,7 @@ final class GradientSync<S: Scalar> {
   /// The slices of the arena that this rank owns, in ascending order.
   let ownRanges: [Range<Int>]
   private(set) var waited = 0.0
-  /// Whether it overlaps may change between steps, once the parameters have arrived; the numbers are the same.
+  /// The overlap may change between steps, once the parameters have arrived; the numbers are the same.
   let buckets: BucketExchange<S>
   private let model: CLIP<S>
   /// The buckets of each unit, whose parameters are read together, and the number of units of each bucket.

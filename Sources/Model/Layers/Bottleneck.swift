@@ -20,7 +20,7 @@ struct Bottleneck<S: Scalar> {
     let pooledInput: MatrixOperandBuffer<S>
     let downsample: NormedConvolution<S>.Activations
 
-    /// What backward computes again lies in `passing`, which the blocks of a tower share. Statistics are always kept.
+    /// The blocks of a tower share `passing`, which holds what backward computes again. Statistics are always kept.
     init(_ recompute: Recompute = .none, passing: Activations? = nil) {
       let (shared, block) = (recompute == .none ? nil : passing, recompute == .blocks ? passing : nil)
       self.recompute = recompute

@@ -21,7 +21,7 @@ public struct ResidualAttentionBlock<S: Scalar> {
     let mlp: MLP<S>.Activations
     let output = Buffer<S>()
 
-    /// What backward computes again lies in `passing`, which blocks share: all but 10 w (`cheap`) or w (`blocks`).
+    /// The blocks share `passing`, which holds what backward computes again: all but 10 w (`cheap`) or w (`blocks`).
     init(_ recompute: Recompute = .none, passing: Activations? = nil) {
       let (shared, block) = (recompute == .none ? nil : passing, recompute == .blocks ? passing : nil)
       self.recompute = recompute

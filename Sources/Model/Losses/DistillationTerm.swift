@@ -29,7 +29,7 @@ extension DistillationTerm {
   public var weights: Modalities<GlobalRows<S>>? { nil }
 }
 
-/// What a term returns in one step.
+/// The results of a term in one step.
 public struct TermOutcome: Sendable {
   /// This rank's share of the value under the term's key, which is summed over the ranks.
   var share: Double?
