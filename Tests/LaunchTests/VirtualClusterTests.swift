@@ -107,7 +107,10 @@ enum VirtualCluster {
       """
     let command = """
       mkfifo "$2"
-      mpirun -n 2 python3 -c "$1" "$2" && mpirun -n 2 tc -s -j qdisc show dev wire || exit
+      mpirun -n 2 python3 -c "$1" "$2" || exit
+      # Through mpirun's pipe, lines of two ranks may mix.
+      mpirun -n 2 sh -c 'tc -s -j qdisc show dev wire >"$0.$OMPI_COMM_WORLD_RANK"' "$2" || exit
+      cat "$2.0" "$2.1"
       for port in port-1 port-2; do tc -s -j qdisc show dev $port; done
       """
     let run = try await VirtualCluster.run(
