@@ -53,7 +53,9 @@ def icons(theme: Path):
         # The target's own icon may have an image that is nearer to the size.
         if path.is_symlink() and target.is_relative_to(theme):
             folder = target.parent.relative_to(theme).as_posix()
-            _, _, target = best.get((folders.get(folder, [None])[0], target.stem), (None, None, target))
+            context_of_target, _ = folders.get(folder, (None, None))
+            if nearest := best.get((context_of_target, target.stem)):
+                target = nearest[2]
         content = hashlib.sha256(target.read_bytes()).digest()
         names.setdefault(content, []).append((path.is_symlink(), CLASSES.index(context), name, target))
 
@@ -70,16 +72,22 @@ def contexts_and_distances(theme: Path):
     index = configparser.RawConfigParser(strict=False, allow_no_value=True)
     # Some files have lines before the first section or twice the same key.
     description = theme / "index.theme"
-    index.read_string("[before]\n" + (description.read_text("utf-8", "replace") if description.exists() else ""))
-    for folder in index.get("Icon Theme", "Directories", fallback="").split(","):
+    try:
+        index.read_string("[before]\n" + (description.read_text("utf-8", "replace") if description.exists() else ""))
+    except configparser.Error as error:
+        raise ValueError(f"{description} is not an icon theme's description: {' '.join(str(error).split())}") from None
+    except AttributeError:
+        # As Python before 3.13 says it.
+        raise ValueError(f"{description}: a line is indented below a key without a value") from None
+    for folder in (index.get("Icon Theme", "Directories", fallback="") or "").split(","):
         folder = folder.strip().rstrip("/")
         section = index[folder] if index.has_section(folder) else {}
         words = [*re.split("[/-]", folder.lower()), (section.get("Context") or "").strip().lower()]
         context = next((context for word in words for context, own in CONTEXTS.items() if word in own), None)
-        if context is None or section.get("Scale", "1") != "1" or re.search("symbolic|animation|@", folder):
+        if context is None or number(section, "Scale", 1) != 1 or re.search("symbolic|animation|@|[^ -~]", folder):
             continue
         size = number(section, "Size", 48)
-        kind, slack = section.get("Type", "Threshold").strip(), number(section, "Threshold", 2)
+        kind, slack = (section.get("Type") or "Threshold").strip(), number(section, "Threshold", 2)
         if kind == "Scalable":
             least, most = number(section, "MinSize", size), number(section, "MaxSize", size)
         else:
@@ -88,7 +96,7 @@ def contexts_and_distances(theme: Path):
 
 
 def number(section, key: str, default: int) -> int:
-    found = re.match(r"\d+", (section.get(key) or "").strip())  # "12px" occurs
+    found = re.match("[0-9]{1,6}", (section.get(key) or "").strip())  # "12px" occurs
     return int(found[0]) if found else default
 
 

@@ -31,9 +31,13 @@ import Testing
     for name in ["animals/fox", "symbols/alphabets/a", "symbols/math/7", "thin"] {
       try folder.write("\(root)\(name).txt", "A \(name.suffix(3)).\nde.utf8=Ein Fuchs.\n".utf8)
     }
+    try folder.write("\(root)broken.png", "PNG".utf8)
+    try folder.write("\(root)broken.txt", "A broken one.".utf8)
+    try folder.write("\(root)town/wordless.txt", [])
     let run = try await Self.run("image-tables", ["stamps", folder.path("packages"), folder.path("")])
     #expect(run.status == 0, "\(run)")
-    #expect(run.output.contains("2 images, 1 distinct titles; 1 left out"), "\(run)")
+    #expect(run.output.contains("2 images, 1 distinct titles; 2 left out"), "\(run)")
+    #expect(run.errors.contains("broken.png: cannot identify image file"), "\(run)")
     let table = try String(contentsOfFile: folder.path("stamps.tsv"), encoding: .utf8)
     let expected = """
       filepath\ttitle\tkeywords\tkey
@@ -135,6 +139,48 @@ import Testing
     for name in ["document-open", "edit-cut"] {
       #expect(try Self.size(folder.path("tables/Tiny/actions/\(name).png")) == [0, 0, 0, 64, 0, 0, 0, 64])
     }
+  }
+
+  /// `.` as the theme is the folder in which the script runs, and its copies must not take the place of FOLDER or of
+  /// the theme itself.
+  @Test func iconsOfTheWorkingFolderBearItsName() async throws {
+    let folder = try TemporaryFolder()
+    // A key without a value, another, and a size that no integer holds.
+    let index = "[Icon Theme]\nDirectories=64/apps,64/places\n[64/apps]\nType\nSize=64\n[64/places]\nSize="
+    try folder.write("Tiny/index.theme", "\(index)\(String(repeating: "9", count: 5000))\n".utf8)
+    try folder.write("Tiny/64/apps/clock.png", Self.image(64, 64))
+    try folder.write("tables/other.tsv", [])
+    func run(_ target: String) async throws -> MPIRun {
+      let script = Self.scripts.appending(path: "image-tables").path
+      return try await MPIRun.execute(
+        ["env", "-C", folder.path("Tiny"), script, "icons", ".", folder.path(target)])
+    }
+    let made = try await run("tables")
+    #expect(made.status == 0, "\(made)")
+    let tables = try FileManager.default.contentsOfDirectory(atPath: folder.path("tables"))
+    #expect(Set(tables) == ["other.tsv", "Tiny", "Tiny.tsv", "classes.txt"])
+    let inPlace = try await run("")
+    #expect(inPlace.status == 1 && inPlace.errors.contains("would take the place of"), "\(inPlace)")
+    #expect(FileManager.default.fileExists(atPath: folder.path("Tiny/index.theme")))
+    try folder.write("Tiny/index.theme", "[Icon Theme]\n= 64/apps\n".utf8)
+    let broken = try await run("tables")
+    #expect(broken.status == 1 && broken.errors.contains("index.theme is not an icon theme's description"), "\(broken)")
+  }
+
+  @Test(arguments: [
+    ("filepath\ttitle\nbroken.png\tx\n", 65, "broken.png: cannot identify image file"),
+    ("filepath\ttitle\na.png\n", 65, "training.tsv, line 2: expected 2 columns, found 1"),
+    ("title\nx\n", 65, "training.tsv, line 1: expected different columns with filepath among them"),
+    ("filepath\n", 65, "training.tsv: no images"), ("filepath\na\u{0}\n", 65, "null"),
+  ])
+  func hostileTablesAreRefused(_ table: String, _ status: Int, _ words: String) async throws {
+    let folder = try TemporaryFolder()
+    try folder.write("broken.png", "PNG".utf8)
+    let training = try folder.write("training.tsv", table.utf8)
+    let run = try await Self.run(
+      "near-duplicates", [folder.path("kept.tsv"), training, "--evaluated", training])
+    #expect(Int(run.status) == status && run.errors.contains(words), "\(run)")
+    #expect(!run.errors.contains("Traceback") && !FileManager.default.fileExists(atPath: folder.path("kept.tsv")))
   }
 
   @Test func nearDuplicatesOfEvaluatedImagesAreTakenOut() async throws {

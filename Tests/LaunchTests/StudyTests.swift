@@ -154,9 +154,11 @@ import Testing
       (other, "was measured with settings ['objective.fd=3']"),
       (base + base, "lines 1 and 2 are both base with seed 1"),
       (base + "{\"arm\": \"a\"", "line 2: expected an arm's figures"),
-    ]
-    for (lines, words) in cases {
-      try folder.write("plan.results.jsonl", lines.utf8)
+      (base.replacing("3600", with: "1e999"), "line 1: expected an arm's figures"),
+      (base + String(repeating: "[", count: 100_000), "line 2: expected an arm's figures"),
+    ].map { (Array($0.utf8), $1) }
+    for (lines, words) in cases + [(Array(base.utf8) + [0xFF], "line 2: expected an arm's figures")] {
+      try folder.write("plan.results.jsonl", lines)
       let run = try await Self.study([plan, "--table"])
       #expect(run.status == 65 && run.errors.contains(words), "\(run)")
     }
@@ -202,6 +204,16 @@ import Testing
     ("steps: 5", "line 6: steps is given twice"), ("  arms: x", "line 6: is indented unlike"),
     ("cache: yes", "cache: yes stores a teacher's embeddings, and there is none"),
     ("base: plan.yaml", "is based on itself"), ("arms: none", "arms: expected names with their values, found none"),
+    ("arms: {base: []}\nconfirmation: {../x: {dataset: data/none}}", "../x cannot be a set's name"),
+    ("arms: {base: []}\nconfirmation: {x: {dataset: [data]}}", "confirmation.x.dataset: expected a text"),
+    ("trials: 2\narms: {b-01: [fd=1], b: {search: {fd: [1, 2]}}}", "b-01 names an arm and a trial of another"),
+    ("trials: 9999\narms: {b: {search: {fd: [1, 2]}}}", "trials: expected at most 1000, found 9999"),
+    ("arms: {embeddings: [fd=1]}", "embeddings cannot be an arm's name"),
+    ("runs: 'abc", "line 6: cannot read 'abc: its quotes do not close"),
+    ("runs: a\u{0}", "line 6: a control character"), ("runs: \"a\\u0000\"", "line 6: cannot read"),
+    ("\"a\\\": b", "line 6: cannot read the key"), ("arms:\n\tbase: []", "line 7: is indented by a tab"),
+    ("prepare:\n  - |\n    true", "line 7: “|” is YAML that plans do not have"),
+    ("teacher: {recipe: [a]}", "teacher.recipe: expected a text"),
   ])
   func mistakesInAPlanAreNamed(_ line: String, _ words: String) async throws {
     let folder = try TemporaryFolder()
@@ -209,8 +221,28 @@ import Testing
     #expect(run.status == 64 && run.errors.contains(words), "\(run)")
   }
 
+  @Test func plansThatNestTooDeepAreRefused() async throws {
+    let folder = try TemporaryFolder()
+    let sections = (1..<1000).map { String(repeating: " ", count: $0) + "a:\n" }.joined()
+    for (value, words) in [
+      (String(repeating: "[", count: 5000), "line 6: cannot read “[[["), ("\n\(sections)", "too deep in one another"),
+    ] {
+      let run = try await Self.study([try Self.plan(folder, "\(Self.keys)arms: \(value)\n"), "--dry-run"])
+      #expect(run.status == 64 && run.errors.contains(words), "\(run)")
+    }
+  }
+
+  /// It is found before the data is made and anything is trained.
+  @Test func aMissingRecipeOfTheTeacherIsFoundAtTheStart() async throws {
+    let folder = try TemporaryFolder()
+    let plan = try Self.plan(folder, Self.keys + Self.arms + "teacher: {recipe: nowhere.yaml}\n")
+    let run = try await Self.study([plan, "--dry-run"])
+    #expect(run.status == 74 && run.errors.contains("cannot read nowhere.yaml"), "\(run)")
+  }
+
   @Test(arguments: [
     (["--only", "a,none"], "no arm none"), (["--seeds", "1,x"], "found 1,x"), (["--steps", "0"], "'0'"),
+    (["--seeds", "1-99999999999"], "at most 1000 seeds"), (["--steps", "99999999999999999999"], "'9999"),
     (["--ranks"], "--ranks"), (["--fast"], "--fast"),
   ])
   func wrongArgumentsAreRefused(_ arguments: [String], _ words: String) async throws {
@@ -219,7 +251,8 @@ import Testing
     #expect(run.status == 64 && run.errors.contains(words), "\(run)")
   }
 
-  /// Each arm is a run: so every key and word of its settings exists. Of a search it takes each value by itself.
+  /// Each arm must be a valid run, so that every key and word of its settings exists. Each value of a search is tried by
+  /// itself.
   @Test(arguments: shipped)
   func theArmsOfAShippedPlanAreRuns(_ name: String) async throws {
     var keys: [String: RunTree] = [:]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import table
+from plain_yaml import CONTROL
 from plan import Plan, seeds
 from refused import BAD_DATA, INPUT_OUTPUT, Refused
 from results import Results
@@ -17,8 +18,8 @@ class Arguments(argparse.ArgumentParser):
 
 
 def number(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]*", text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1, found '{text}'")
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 999999999, found '{text}'")
     return int(text)
 
 
@@ -33,6 +34,9 @@ def arguments():
     parser.add_argument("--baseline")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--table", action="store_true")
+    for word in sys.argv[1:]:
+        if CONTROL.search(word):
+            raise Refused(f"an argument is not UTF-8 or has a control character: {word!a}")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Reads the part of YAML in which plans are written: sections and lists by indentation, [..] and {..}, quotes, comments.
+"""Reads the part of YAML in which plans are written: sections and lists by indentation, [..], {..}, quotes, comments.
 
 Scalars stay text, so that a setting such as objective.fd=0.30 reaches the program as it is written.
 """
@@ -12,13 +12,19 @@ KEY = re.compile(r'([\w.+-]+|"[^"]*"):(?:\s+(.*))?$')
 TOKEN = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[\[\]{},]|:(?=\s|$)|[^\s\[\]{},:"'](?:[^\[\]{},:]|:(?!\s|$))*)""")
 
+# What no path, command or file of text can hold: control characters and lone surrogates.
+CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
 
 def parse(text: str, name: str):
     """Returns nested dicts, lists and texts. `name` stands in messages."""
     reader = Reader(text, name)
     if not reader.lines:
         raise Refused(f"{name} is empty")
-    found = reader.block(reader.lines[0][1])
+    try:
+        found = reader.block(reader.lines[0][1])
+    except RecursionError:
+        reader.fail("sections and lists lie too deep in one another")
     if reader.at < len(reader.lines):
         reader.fail("is indented unlike the lines above it")
     return found
@@ -38,17 +44,35 @@ def without_comment(line: str) -> str:
 
 
 def scalar(text: str) -> str:
+    """The text without its quotes. Throws ValueError if they do not close, or hold what no text may."""
     if text[:1] == '"':
-        return json.loads(text)
-    return text[1:-1].replace("''", "'") if text[:1] == "'" else text
+        text = json.loads(text)
+    elif text[:1] == "'":
+        if not re.fullmatch("'(?:[^']|'')*'", text):
+            raise ValueError
+        text = text[1:-1].replace("''", "'")
+    if CONTROL.search(text):
+        raise ValueError
+    return text
+
+
+def shown(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 class Reader:
     def __init__(self, text: str, name: str):
-        self.name, self.at = name, 0
-        lines = ((number, without_comment(line)) for number, line in enumerate(text.splitlines(), 1))
         # Number, indentation and text of each line that has any.
-        self.lines = [(number, len(line) - len(line.lstrip(" ")), line.strip()) for number, line in lines if line]
+        self.name, self.at, self.lines = name, 0, []
+        for number, line in enumerate(text.split("\n"), 1):
+            if CONTROL.search(line):
+                self.fail("a control character; take it out", number)
+            line = without_comment(line)
+            bare = line.lstrip(" ")
+            if bare[:1] == "\t":
+                self.fail("is indented by a tab; use blanks", number)
+            if bare:
+                self.lines.append((number, len(line) - len(bare), bare))
 
     def fail(self, words: str, number=None):
         raise Refused(f"{self.name}, line {number or self.lines[min(self.at, len(self.lines) - 1)][0]}: {words}")
@@ -84,8 +108,11 @@ class Reader:
             number, text = line
             match = KEY.match(text)
             if not match:
-                self.fail(f"expected “key: value”, found “{text}”")
-            key = scalar(match[1])
+                self.fail(f"expected “key: value”, found “{shown(text)}”")
+            try:
+                key = scalar(match[1])
+            except ValueError:
+                self.fail(f"cannot read the key {shown(match[1])}")
             if key in found:
                 self.fail(f"{key} is given twice; keep one")
             self.at += 1
@@ -100,13 +127,15 @@ class Reader:
                 self.at += 1
             return self.flow(text, number)
         if text:
+            if text[0] in "|>&*!%@`":
+                self.fail(f"“{shown(text)}” is YAML that plans do not have; put such a text in quotes", number)
             while self.at < len(self.lines) and self.lines[self.at][1] > indentation:
                 text += " " + self.lines[self.at][2]
                 self.at += 1
             try:
                 return scalar(text)
             except ValueError:
-                self.fail(f"the quotes of {text} do not close", number)
+                self.fail(f"cannot read {shown(text)}: its quotes do not close, or hold an unknown escape", number)
         if self.at < len(self.lines):
             below = self.lines[self.at][1]
             if below > indentation or (below == indentation and self.here(below, item=True)):
@@ -118,16 +147,16 @@ class Reader:
         while at < len(text):
             match = TOKEN.match(text, at)
             if not match:
-                self.fail(f"cannot read “{text[at:].strip()}”; put text with brackets in quotes", number)
+                self.fail(f"cannot read “{shown(text[at:].strip())}”; put text with brackets in quotes", number)
             tokens.append(match[1].strip())
             at = match.end()
         try:
             found = flow_value(tokens)
-        except (IndexError, ValueError):
+        except (IndexError, ValueError, RecursionError):
             found = None
         if found is None or tokens:
-            self.fail(f"cannot read “{text}”: a bracket, comma or colon is missing or too many; put text with brackets"
-                      " in quotes", number)
+            self.fail(f"cannot read “{shown(text)}”: a bracket, comma or colon is missing or too many; put text with"
+                      " brackets in quotes", number)
         return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import plain_yaml
-from refused import INPUT_OUTPUT, Refused
+from refused import BAD_DATA, INPUT_OUTPUT, Refused
 
 KEYS = ("base", "runs", "prepare", "teacher", "recipe", "settings", "steps", "seeds", "cache", "baseline", "figure",
         "trials", "search", "arms", "development", "confirmation")
@@ -20,7 +20,11 @@ FIGURES = (
     "MRR", "i2t MRR", "t2i MRR", "i2t R@1", "t2i R@1", "i2t R@5", "t2i R@5", "zero-shot top-1", "zero-shot top-5")
 # The study sets these itself, equally for all arms.
 OWN = ("name", "output", "seed", "data.seed", "steps")
-NAME = re.compile(r"[A-Za-z0-9][\w.+-]*$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+# The study's own files lie beside the arms' under these names.
+TAKEN = ("teacher", "embeddings")
+# A mistyped number must not fill the memory.
+MOST_SEEDS, MOST_TRIALS = 1000, 1000
 
 
 @dataclass
@@ -80,14 +84,14 @@ class Plan:
 
     def load(self, path: Path, before):
         """The keys of a plan, laid over those of its base."""
-        if path in before:
+        if path.resolve() in before:
             self.fail(f"base: {path} is based on itself")
         keys = plain_yaml.parse(read(path), str(path))
         if not isinstance(keys, dict):
             self.fail("expected keys, found a list")
         if "base" not in keys:
             return keys
-        return {**self.load(path.parent / self.text(keys, "base"), before + [path]), **keys}
+        return {**self.load(path.parent / self.text(keys, "base"), before + [path.resolve()]), **keys}
 
     def text(self, keys, key, default=None) -> str:
         found = keys.get(key, default)
@@ -115,8 +119,8 @@ class Plan:
         return found
 
     def count(self, text, key) -> int:
-        if not re.fullmatch("[1-9][0-9]*", text):
-            self.fail(f"{key}: expected a number from 1, found {text}")
+        if not isinstance(text, str) or not re.fullmatch("[1-9][0-9]{0,8}", text):
+            self.fail(f"{key}: expected a number from 1 to 999999999, found {text}")
         return int(text)
 
     def list_of_settings(self, found, key):
@@ -124,7 +128,7 @@ class Plan:
             name, equals, _ = setting.partition("=")
             if not equals or not name:
                 self.fail(f"{key}: expected key=value, such as objective.preset=standard, found {setting}")
-            if name in OWN:
+            if name.strip() in OWN:
                 self.fail(f"{key}: {name} is the study's to set, equally for all arms; leave it out")
         return self.texts(found, key)
 
@@ -135,16 +139,25 @@ class Plan:
         known = {"recipe", "steps", "settings", "path"}
         if not isinstance(found, dict) or ("path" in found) == ("recipe" in found) or not found.keys() <= known:
             self.fail(f"teacher: expected recipe (with steps, settings) or path, found {found}")
+        for key in ("path", "recipe"):
+            if key in found and (not isinstance(found[key], str) or not found[key]):
+                self.fail(f"teacher.{key}: expected a text, found {found[key] or 'nothing'}")
         return {
             "path": found.get("path"), "recipe": found.get("recipe"),
+            "digest": recipe_digest(found["recipe"]) if "recipe" in found else None,
             "steps": self.count(found["steps"], "teacher.steps") if "steps" in found else None,
             "settings": self.list_of_settings(found.get("settings", []), "teacher.settings")}
 
     def read_set(self, name, purpose, options):
+        if not NAME.fullmatch(name):
+            self.fail(f"{purpose}: {name} cannot be a set's name; take letters, digits, dots and dashes")
         known = ("dataset", *RETRIEVAL, *ZERO_SHOT)
         if not isinstance(options, dict) or "dataset" not in options or not options.keys() <= set(known):
             rest = ", ".join(known[1:])
             self.fail(f"{purpose}.{name}: expected dataset, and of {rest} what is needed; found {options}")
+        for option, value in options.items():
+            if not isinstance(value, str) or not value:
+                self.fail(f"{purpose}.{name}.{option}: expected a text, found {value or 'nothing'}")
         return EvaluationSet(name, purpose, options)
 
     # MARK: Arms and trials
@@ -152,21 +165,30 @@ class Plan:
     def read_arms(self, found, keys):
         arms = {}
         for name, value in found.items():
-            if not NAME.match(name) or name == "teacher":
-                self.fail(f"arms: {name} cannot be an arm's name; take letters, digits, dots and dashes, not “teacher”")
+            if not NAME.fullmatch(name) or name in TAKEN:
+                self.fail(f"arms: {name} cannot be an arm's name; take letters, digits, dots and dashes, and none of"
+                          f" {', '.join(TAKEN)}")
             value = value if isinstance(value, dict) else {"settings": value}
             if not value.keys() <= {"settings", "search"}:
                 self.fail(f"arms.{name}: expected settings, or settings and search, found {value}")
             settings = self.list_of_settings(value.get("settings", []), f"arms.{name}")
             if "search" not in value:
-                arms[name] = Arm(name, settings, name)
+                self.add(arms, Arm(name, settings, name))
                 continue
             trials = self.count(self.text(keys, "trials"), "trials")
+            if trials > MOST_TRIALS:
+                self.fail(f"trials: expected at most {MOST_TRIALS}, found {trials}")
             # One search may be that of many arms.
             search = self.section(keys if value["search"] == "common" else value, "search")
             for number, tried in enumerate(self.trials(name, search, trials), 1):
-                arms[f"{name}-{number:02}"] = Arm(f"{name}-{number:02}", settings + tried, name, tried)
+                self.add(arms, Arm(f"{name}-{number:02}", settings + tried, name, tried))
         return arms
+
+    def add(self, arms, arm):
+        if arm.name in arms:
+            first, second = arms[arm.name].parent, arm.parent
+            self.fail(f"arms: {arm.name} names an arm and a trial of another, {first} and {second}; rename one of them")
+        arms[arm.name] = arm
 
     def trials(self, arm, search, count):
         """As many lists of settings as there are trials, the same at every reading. Of each key every value comes up
@@ -176,6 +198,8 @@ class Plan:
             if isinstance(values, dict):
                 column = [f"{value:.3g}" for value in self.logarithmic(values, f"arms.{arm}.search.{key}", count)]
             elif isinstance(values, list) and values:
+                for value in values:
+                    self.texts(value if isinstance(value, list) else [value], f"arms.{arm}.search.{key}")
                 column = (values * count)[:count]
             else:
                 self.fail(f"arms.{arm}.search.{key}: expected a list or {{from: 0.03, to: 10}}, found {values}")
@@ -195,7 +219,7 @@ class Plan:
             low, high = float(values["from"]), float(values["to"])
         except (KeyError, ValueError, TypeError):
             low = high = math.nan
-        if not 0 < low < high < math.inf:
+        if not 0 < low < high < math.inf or high / low == math.inf or len(values) > 2:
             self.fail(f"{key}: expected {{from: 0.03, to: 10}} with 0 < from < to, found {values}")
         return [low * (high / low) ** (index / max(count - 1, 1)) for index in range(count)]
 
@@ -219,18 +243,23 @@ class Plan:
 def read(path) -> str:
     try:
         return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", INPUT_OUTPUT) from None
+    except UnicodeDecodeError as error:
+        raise Refused(f"cannot read {path}: byte {error.start} is not UTF-8", BAD_DATA) from None
+    except OSError as error:
+        raise Refused(f"cannot read {path}: {error.strerror}", INPUT_OUTPUT) from None
 
 
 def seeds(text: str, name: str):
     """1-5,8 as a list."""
     found = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
+        match = re.fullmatch(r"\s*([0-9]{1,15})(?:\s*-\s*([0-9]{1,15}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
             raise Refused(f"{name}: expected numbers and ranges such as 1-5,8, found {text}")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+        if len(found) + last - first >= MOST_SEEDS:
+            raise Refused(f"{name}: expected at most {MOST_SEEDS} seeds, found {text}")
+        found += range(first, last + 1)
     if len(set(found)) < len(found):
         raise Refused(f"{name}: a seed comes twice in {text}")
     return found
@@ -239,8 +268,8 @@ def seeds(text: str, name: str):
 def recipe_digest(path) -> str:
     """SHA-256 of a run file and its bases without comments, shortened."""
     digest, path, seen = hashlib.sha256(), Path(path), []
-    while path and path not in seen:
-        seen.append(path)
+    while path and path.resolve() not in seen:
+        seen.append(path.resolve())
         lines = [line for line in map(plain_yaml.without_comment, read(path).splitlines()) if line]
         digest.update("\n".join(lines).encode())
         base = next((line.partition(":")[2].strip() for line in lines if line.startswith("base:")), None)

@@ -1,9 +1,9 @@
 """A study's results: a file of JSON lines beside the plan, one for each arm and seed, and one for each teacher."""
 import fcntl
 import json
-import math
 import os
 
+from plain_yaml import CONTROL
 from plan import Plan
 from refused import BAD_DATA, INPUT_OUTPUT, TRY_AGAIN, Refused
 
@@ -19,22 +19,22 @@ class Results:
         # Line number -> what it holds; of the plan's arms and number of steps.
         self.lines = {}
         self.teachers = []
-        text = self.path.read_text("utf-8") if self.path.exists() else ""
-        for number, line in enumerate(text.splitlines(), 1):
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 self.take(number, self.decoded(number, line))
 
     def fail(self, words: str):
         raise Refused(f"{self.path}, {words}", BAD_DATA)
 
-    def decoded(self, number: int, line: str):
+    def decoded(self, number: int, line: bytes):
         try:
-            found = json.loads(line)
+            found = json.loads(line.decode())
             numbers = [value for figures in found["figures"].values() for value in figures.values()]
-            sound = all(math.isfinite(value) for value in [*numbers, found["seconds"]])
-            sound = sound and all(isinstance(found[key], str) for key in ("arm", *CONDITIONS))
+            sound = all(0 <= value <= 1 for value in numbers) and 0 <= found["seconds"] < 1e9
+            sound = sound and not any(CONTROL.search(found[key]) for key in ("arm", *CONDITIONS))
             sound = sound and (found["arm"] == TEACHER or isinstance(found["seed"] + found["steps"], int))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             sound = False
         if not sound:
             self.fail(f"line {number}: expected an arm's figures as this script writes them; take the line out")
@@ -87,14 +87,15 @@ class Results:
 
     def append(self, found):
         """Adds a line for good: it is on the disk when this returns."""
-        with open(self.path, "a+", encoding="utf-8") as file:
+        with open(self.path, "ab+") as file:
             file.seek(0)
-            text = file.read()
+            before = file.read()
             # A line that was cut off would swallow this one.
-            file.write(("" if text == "" or text.endswith("\n") else "\n") + json.dumps(found) + "\n")
+            cut = before != b"" and not before.endswith(b"\n")
+            file.write(b"\n" * cut + json.dumps(found).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self.take(len(text.splitlines()) + 1, found)
+        self.take(before.count(b"\n") + cut + 1, found)
 
     def lock(self):
         """Keeps a second study with this plan away for as long as this process lives."""

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import table
-from plan import RETRIEVAL, ZERO_SHOT, Arm, Plan, read, recipe_digest
+from plan import RETRIEVAL, ZERO_SHOT, Arm, Plan, read
 from refused import BAD_DATA, TRY_AGAIN, Refused
 from results import TEACHER, Results
 
@@ -110,7 +110,7 @@ class Study:
             return path
         path = self.plan.runs / TEACHER
         settings = teacher["settings"] + ([f"steps={teacher['steps']}"] if teacher["steps"] else [])
-        state = State(path, {"settings": settings, "recipe": recipe_digest(teacher["recipe"])})
+        state = State(path, {"settings": settings, "recipe": teacher["digest"]})
         if not weights(path).is_file():
             say("the teacher")
             with state:
@@ -191,20 +191,27 @@ class Study:
 
 
 class State:
-    """What a run was begun with and how long it has taken, in a file beside its folder: `with` measures it, also if it is
-    stopped. Throws if it was begun otherwise."""
+    """What a run was begun with and how long it has taken, in a file beside its folder. `with` measures the time, also
+    if the run is stopped. Throws if it was begun otherwise."""
 
     def __init__(self, run: Path, conditions):
         self.path, self.conditions, self.seconds = run.with_name(f"{run.name}.json"), conditions, 0.0
         if not self.path.exists():
             return
-        before = json.loads(read(self.path))
+        try:
+            before = json.loads(read(self.path))
+            self.seconds = before["seconds"]
+            if not 0 <= self.seconds < 1e9:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Refused(
+                f"{self.path}: expected what {run} was begun with, as this script writes it; remove both to begin anew",
+                BAD_DATA) from None
         for key, wanted in conditions.items():
             if before.get(key) != wanted:
                 raise Refused(
                     f"{run} was begun with {key} {before.get(key)}, and now it is {wanted}: go on as it was begun, or"
                     f" remove {run} and {self.path} to begin anew, or give another folder with --runs", BAD_DATA)
-        self.seconds = before["seconds"]
 
     def __enter__(self):
         self.began = time.monotonic()
