@@ -5,7 +5,7 @@ package import Tensor
 /// An open file. It is not mapped, because a mapped file that shrinks kills the process. Numbers are little-endian.
 package final class OpenFile: Sendable {
   package let path: String
-  fileprivate let descriptor: Int32
+  private let descriptor: Int32
 
   init(_ path: String, _ action: String, _ flags: Int32) throws(FileError) {
     self.path = path
@@ -39,11 +39,17 @@ package final class OpenFile: Sendable {
   @unsafe package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileError) {
     try transfer(buffer.count, "read") { done throws(FileError) in
       let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
-      let count = unsafe pread(descriptor, rest.baseAddress, rest.count, off_t(offset + done))
+      let count = call { unsafe pread($0, rest.baseAddress, rest.count, off_t(offset + done)) }
       guard count == 0 else { return count }
       let reason = "it ends at byte \(offset + done), \(buffer.count - done) bytes short"
       throw FileError(action: "read", path: path, reason: reason)
     }
+  }
+
+  /// Makes a system call and keeps the file open until it returns: otherwise this object could be released, and the
+  /// descriptor closed, as soon as the descriptor has been read.
+  fileprivate func call<R>(_ body: (Int32) -> R) -> R {
+    withExtendedLifetime(self) { body(descriptor) }
   }
 
   /// Repeats a system call, which returns how many bytes it has moved, until `count` bytes are.
@@ -75,7 +81,7 @@ package final class OpenFile: Sendable {
   @unsafe package func append(_ buffer: UnsafeRawBufferPointer) throws(FileError) {
     try transfer(buffer.count, "write") { done in
       let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
-      return unsafe write(descriptor, rest.baseAddress, rest.count)
+      return call { unsafe write($0, rest.baseAddress, rest.count) }
     }
   }
 
@@ -83,13 +89,13 @@ package final class OpenFile: Sendable {
   @unsafe package func overwrite(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileError) {
     try transfer(buffer.count, "write") { done in
       let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
-      return unsafe pwrite(descriptor, rest.baseAddress, rest.count, off_t(offset + done))
+      return call { unsafe pwrite($0, rest.baseAddress, rest.count, off_t(offset + done)) }
     }
   }
 
   /// Changes the file's size to `bytes`. New bytes read as zeros.
   package func resize(_ bytes: Int) throws(FileError) {
-    if ftruncate(descriptor, off_t(bytes)) != 0 { throw FileError.system("resize", path) }
+    if call({ ftruncate($0, off_t(bytes)) }) != 0 { throw FileError.system("resize", path) }
   }
 
   /// Appends little-endian integers.
@@ -107,13 +113,13 @@ package final class OpenFile: Sendable {
   }
 
   /// Waits until the file's bytes are on the disk.
-  package func sync() throws(FileError) { if fsync(descriptor) != 0 { throw FileError.system("sync", path) } }
+  package func sync() throws(FileError) { if call(fsync) != 0 { throw FileError.system("sync", path) } }
   /// Asks the system to drop the cached pages of a synced file; it may ignore the hint.
-  func forget() { _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
+  func forget() { _ = call { posix_fadvise($0, 0, 0, POSIX_FADV_DONTNEED) } }
 
   private func status() throws(FileError) -> stat {
     var status = stat()
-    if unsafe fstat(descriptor, &status) != 0 { throw FileError.system("examine", path) }
+    if call({ unsafe fstat($0, &status) }) != 0 { throw FileError.system("examine", path) }
     return status
   }
 }
@@ -203,11 +209,11 @@ public final class LockTrial {
   public func lock(_ kind: Kind) -> Outcome {
     let result: Int32
     switch kind {
-    case .flock: result = flock(file.descriptor, LOCK_EX | LOCK_NB)
+    case .flock: result = file.call { flock($0, LOCK_EX | LOCK_NB) }
     case .fcntl:
       var whole = flock()
       (whole.l_type, whole.l_whence) = (Int16(F_WRLCK), Int16(SEEK_SET))
-      result = unsafe fcntl(file.descriptor, F_SETLK, &whole)
+      result = file.call { unsafe fcntl($0, F_SETLK, &whole) }
     }
     if result == 0 { return .granted }
     let code = errno

@@ -125,9 +125,9 @@ public struct HDF5Attributes: Sendable {
 extension HDF5Place {
   /// Creates the type of a UTF-8 string of variable length, which h5py shows as `str`.
   fileprivate func textType() throws(HDF5Error) -> hid_t {
-    let type = try check(H5Tcopy(kinship_h5_c_string()), "H5Tcopy")
-    try check(H5Tset_size(type, kinship_h5_variable_length()), "H5Tset_size")
-    try check(H5Tset_cset(type, H5T_CSET_UTF8), "H5Tset_cset")
-    return type
+    try copyType(kinship_h5_c_string()) { type throws(HDF5Error) in
+      try check(H5Tset_size(type, kinship_h5_variable_length()), "H5Tset_size")
+      try check(H5Tset_cset(type, H5T_CSET_UTF8), "H5Tset_cset")
+    }
   }
 }

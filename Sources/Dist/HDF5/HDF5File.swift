@@ -93,6 +93,8 @@ public final class HDF5File: Sendable {
     let place = HDF5Place(path: path, object: object)
     return try HDF5Library.locked { () throws(HDF5Error) in
       guard let id = handle.withLock({ $0 }) else { throw place.refusal("use", "the file is closed") }
+      // Nothing below reads this object, whose `deinit` closes the file.
+      defer { withExtendedLifetime(self) {} }
       return try body(id, place)
     }
   }

@@ -29,12 +29,12 @@ public enum HDF5Type: String, CaseIterable, Sendable {
   /// Creates the library's type, which the caller must close. Must be called inside `HDF5Library.locked`.
   func make(_ place: HDF5Place) throws(HDF5Error) -> hid_t {
     switch self {
-    case .uint8: try place.check(H5Tcopy(kinship_h5_u8()), "H5Tcopy")
-    case .int32: try place.check(H5Tcopy(kinship_h5_i32()), "H5Tcopy")
-    case .int64: try place.check(H5Tcopy(kinship_h5_i64()), "H5Tcopy")
-    case .uint64: try place.check(H5Tcopy(kinship_h5_u64()), "H5Tcopy")
-    case .float32: try place.check(H5Tcopy(kinship_h5_f32()), "H5Tcopy")
-    case .float64: try place.check(H5Tcopy(kinship_h5_f64()), "H5Tcopy")
+    case .uint8: try place.copyType(kinship_h5_u8())
+    case .int32: try place.copyType(kinship_h5_i32())
+    case .int64: try place.copyType(kinship_h5_i64())
+    case .uint64: try place.copyType(kinship_h5_u64())
+    case .float32: try place.copyType(kinship_h5_f32())
+    case .float64: try place.copyType(kinship_h5_f64())
     case .float16: try half(exponent: 5, bias: 15, place)
     case .bfloat16: try half(exponent: 8, bias: 127, place)
     }
@@ -42,13 +42,13 @@ public enum HDF5Type: String, CaseIterable, Sendable {
 
   /// Creates a 16-bit float type: a sign, `exponent` bits, and the fraction.
   private func half(exponent: Int, bias: Int, _ place: HDF5Place) throws(HDF5Error) -> hid_t {
-    let type = try place.check(H5Tcopy(kinship_h5_f32()), "H5Tcopy")
     let fraction = 15 - exponent
-    // The fields come first, because the library refuses a size that they do not fit.
-    try place.check(H5Tset_fields(type, 15, fraction, exponent, 0, fraction), "H5Tset_fields")
-    try place.check(H5Tset_ebias(type, bias), "H5Tset_ebias")
-    try place.check(H5Tset_size(type, 2), "H5Tset_size")
-    return type
+    return try place.copyType(kinship_h5_f32()) { type throws(HDF5Error) in
+      // The fields come first, because the library refuses a size that they do not fit.
+      try place.check(H5Tset_fields(type, 15, fraction, exponent, 0, fraction), "H5Tset_fields")
+      try place.check(H5Tset_ebias(type, bias), "H5Tset_ebias")
+      try place.check(H5Tset_size(type, 2), "H5Tset_size")
+    }
   }
 
   /// Returns which of these types the library's `type` is, or nil. Must be called inside `HDF5Library.locked`.
@@ -59,6 +59,20 @@ public enum HDF5Type: String, CaseIterable, Sendable {
       if H5Tequal(own, type) > 0 { return candidate }
     }
     return nil
+  }
+}
+
+extension HDF5Place {
+  /// Copies a type of the library's and changes the copy, which the caller must close.
+  func copyType(
+    _ type: hid_t, changing change: (hid_t) throws(HDF5Error) -> Void = { _ in }
+  ) throws(HDF5Error) -> hid_t {
+    let copy = try check(H5Tcopy(type), "H5Tcopy")
+    do throws(HDF5Error) { try change(copy) } catch {
+      H5Tclose(copy)
+      throw error
+    }
+    return copy
   }
 }
 
