@@ -216,6 +216,10 @@ import Testing
       ]
     ),
     (
+      "objective: {preset: intra, intra_options: {multiplies: [clip, clip]}}",
+      ["6:56: objective.intra_options.multiplies: expected each term once, found [clip, clip]"]
+    ),
+    (
       "objective: {preset: intra, gram_weights: sum, intra_options: {multiplies: [intra, clp], pair_total: rows}}",
       [
         "6:42: objective.gram_weights: expected uniform, difference or difference_no_grad or a list of points (step,"

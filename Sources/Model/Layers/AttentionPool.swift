@@ -35,7 +35,11 @@ public struct AttentionPool<S: Scalar> {
     output = linear("c_proj", to: embedding)
   }
 
-  private func firstRows(_ b: Int) -> [Int] { (0..<b).map { $0 * positions.shape[0] } }
+  /// Returns the row of an image's first token, as a range.
+  private func firstRow(_ image: Int) -> Range<Int> {
+    let row = image * positions.shape[0]
+    return row..<row + 1
+  }
 
   private func operands(_ activations: Activations, images b: Int) -> AttentionPoolOperands<S> {
     let (t, c) = (positions.shape[0], positions.shape[1])
@@ -49,7 +53,7 @@ public struct AttentionPool<S: Scalar> {
     let operands = operands(activations, images: b)
     poolTokens(x, images: b, positions: positions.value, into: operands.tokens)
     let first = activations.first.tensor(operands.query.shape)
-    gatherRows(operands.tokens, firstRows(b), into: first)
+    for image in 0..<b { copy(operands.tokens.rows(firstRow(image)), into: first.rows(image..<image + 1)) }
     query.forward(first, into: operands.query)
     let attended = activations.attended.tensor(operands.query.shape)
     attentionPool(operands, valueBias: value.bias.value, into: attended, activations: activations.pool)
@@ -68,9 +72,7 @@ public struct AttentionPool<S: Scalar> {
       into: (dall, dq, key.weight.gradient, value.weight.gradient, value.bias.gradient), scratch: scratch)
     let dquestion = dfirst.tensor(shape)
     query.backward(dq, x: activations.first.tensor(shape), dx: dquestion)
-    for (image, row) in firstRows(b).enumerated() {
-      add(dquestion.rows(image..<image + 1), to: dall.rows(row..<row + 1))
-    }
+    for image in 0..<b { add(dquestion.rows(image..<image + 1), to: dall.rows(firstRow(image))) }
     poolTokensBackward(dall, images: b, dpositions: positions.gradient, into: dx)
   }
 }

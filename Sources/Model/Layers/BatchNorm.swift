@@ -3,9 +3,11 @@ public import Tensor
 /// Sums over all ranks for batch norms. A forward does not throw: `check` throws the error of a collective later.
 final class BatchStatistics<S: Scalar> {
   var ranks: (any Ranks<S>)?
+  /// The numbers that `sum` adds up, in memory that all norms and steps share.
+  var numbers: [Double] = []
   private var failure: (any Error)?
 
-  func sum(_ numbers: inout [Double]) {
+  func sum() {
     guard let ranks, failure == nil else { return }
     do { try ranks.allReduce(&numbers) } catch { failure = error }
   }
@@ -106,13 +108,15 @@ public final class BatchNorm<S: Scalar> {
     columnMoments(z, mean: mean, squares: variance)
     var rows = Double(z.rows)
     if statistics.ranks != nil {
-      var numbers = [rows] + (0..<width).map { rows * mean[$0] }
-      for j in 0..<width { numbers.append(variance[j] + rows * mean[j] * mean[j]) }
-      statistics.sum(&numbers)
-      rows = numbers[0]
+      statistics.numbers.removeAll(keepingCapacity: true)
+      statistics.numbers.append(rows)
+      for j in 0..<width { statistics.numbers.append(rows * mean[j]) }
+      for j in 0..<width { statistics.numbers.append(variance[j] + rows * mean[j] * mean[j]) }
+      statistics.sum()
+      rows = statistics.numbers[0]
       for j in 0..<width {
-        mean[j] = rows > 0 ? numbers[1 + j] / rows : 0
-        variance[j] = max(numbers[1 + width + j] - rows * mean[j] * mean[j], 0)
+        mean[j] = rows > 0 ? statistics.numbers[1 + j] / rows : 0
+        variance[j] = max(statistics.numbers[1 + width + j] - rows * mean[j] * mean[j], 0)
       }
     }
     for j in 0..<width { variance[j] = rows > 0 ? variance[j] / rows : 0 }
@@ -152,9 +156,10 @@ public final class BatchNorm<S: Scalar> {
       dbias[j] += S(sum[j])
     }
     if statistics.ranks != nil, !isFrozen {
-      var numbers = both.array
-      statistics.sum(&numbers)
-      for (j, number) in numbers.enumerated() { both[j] = number }
+      statistics.numbers.removeAll(keepingCapacity: true)
+      for j in 0..<both.count { statistics.numbers.append(both[j]) }
+      statistics.sum()
+      for j in 0..<both.count { both[j] = statistics.numbers[j] }
     }
     // The mean and the slope of h, from the sums.
     let shares = slopes.tensor(Shape(2, width))

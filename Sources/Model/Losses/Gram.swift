@@ -1,7 +1,7 @@
 public import Settings
 public import Tensor
 
-/// The settings of the cosines' term.
+/// The settings of the term that compares cosines.
 public struct GramSettings: TermSettings {
   public static let key = "gram"
   public static let needs: TermNeeds = [.teacherEmbeddings]

@@ -142,6 +142,9 @@ extension IntraOptions {
       let text = "expected at least one of \(Multiplied.expectation), found an empty list; for equal weights set "
       found.append(("intra_options.multiplies", text + "weighting to uniform"))
     }
+    if Set(multiplies).count < multiplies.count {
+      found.append(("intra_options.multiplies", "expected each term once, found \(multipliedText)"))
+    }
     guard isUsed else { return found }
     if !weights.both.contains(where: \.isEverUsed) {
       let (key, own) = (IntraSettings.key, "objective.\(IntraSettings.key)")
@@ -150,6 +153,8 @@ extension IntraOptions {
     }
     return found + switchMistakes
   }
+
+  private var multipliedText: String { "[\(multiplies.map(\.rawValue).joined(separator: ", "))]" }
 
   /// The switches that contradict each other, in the first step in which any do.
   private var switchMistakes: [Mistake] {
@@ -164,9 +169,8 @@ extension IntraOptions {
   private var contradictions: [Mistake] {
     let sum = (key: "weighting", value: weighting.rawValue, wanted: "sum")
     let own = (key: "source", value: source.rawValue, wanted: "intra_kl")
-    let names = multiplies.map(\.rawValue).joined(separator: ", ")
     let why: String
-    var wanted = [sum, own, (key: "multiplies", value: "[\(names)]", wanted: "[intra]")]
+    var wanted = [sum, own, (key: "multiplies", value: multipliedText, wanted: "[intra]")]
     switch granularity {
     case .row:
       why = "equal weights have no source"

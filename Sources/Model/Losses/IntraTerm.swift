@@ -47,10 +47,11 @@ public struct IntraSettings: TermSettings {
 /// L = μ_I Σ_i w^I_i D^I_i + μ_T Σ_i w^T_i D^T_i. With one weight for each modality, L = μ_I w_I D̄_I + μ_T w_T D̄_T
 /// with w_m = D̄_m / (D̄_I + D̄_T), where D̄ are the mean divergences of the used modalities.
 ///
-/// Under the temperature `learned` the scale s of `Intra` is a parameter of each modality: a, or e^a, with a =
-/// ln(1/0.07) at the start; da = ds, or s ds. The weights may also multiply rows of other terms, held constant: row i
-/// of the image-to-text rows by w^I_i/w̄^I, with w̄ the mean over the global batch, and row i of the text-to-image
-/// rows by w^T_i/w̄^T.
+/// Under the temperature `learned` each modality has a parameter a, which begins at ln(1/0.07). The scale s of `Intra`
+/// is a or e^a, so that da = ds or da = s ds.
+///
+/// The weights may also multiply rows of other terms, held constant: the image-to-text row i by w^I_i/w̄^I, where w̄ is
+/// the mean over the global batch, and the text-to-image row i by w^T_i/w̄^T.
 final class IntraTerm<S: Scalar>: DistillationTerm {
   private let parts: [Intra<S>]
   /// The parts that are used in this step, after the first stage.

@@ -9,11 +9,10 @@ public final class Objective<S: Scalar> {
   /// True if the next step measures the gradient of each term, which changes no other number.
   public var measuresTermGradients = false
   private let parameters: ObjectiveParameters<S>
-  private let hasTeacher: Bool
   private let others: [(width: Int, scale: S)]
   private let terms: [(key: String, needs: TermNeeds, term: any DistillationTerm<S>)]
   private let student = Modalities { UnitRows<S>() }
-  /// The first teacher, and behind it those whose soft targets are averaged with its own.
+  /// The first teacher, and behind it those whose soft targets are averaged with its own; empty without a teacher.
   private let teachers: [Modalities<UnitRows<S>>]
   private let heads: Modalities<Head<S>>?
   /// The raw features of the step, if heads read them.
@@ -31,8 +30,7 @@ public final class Objective<S: Scalar> {
     declaringIn store: ParameterStore<S>, tiles: Tiles<S> = Tiles()
   ) {
     precondition(teacherWidth != nil || !options.needsTeacher, "these terms need a teacher: \(options)")
-    hasTeacher = teacherWidth != nil
-    teachers = (0...others.count).map { _ in Modalities { UnitRows() } }
+    teachers = teacherWidth == nil ? [] : (0...others.count).map { _ in Modalities { UnitRows() } }
     let parameters = ObjectiveParameters(
       store, tiles: tiles, student: studentWidth, teacher: teacherWidth ?? studentWidth)
     (self.parameters, self.options, self.others) = (parameters, options, others)
@@ -49,7 +47,7 @@ public final class Objective<S: Scalar> {
   public func teacherRows(_ rows: Range<Int>, of count: Int, teacher index: Int = 0) -> (
     image: Tensor<S>, text: Tensor<S>
   ) {
-    precondition(hasTeacher, "an objective without a teacher has no rows of one")
+    precondition(!teachers.isEmpty, "an objective without a teacher has no rows of one")
     let batch = LocalBatch(rows: rows, count: count)
     let width = index == 0 ? parameters.teacherWidth : others[index - 1].width
     for modality in teachers[index].both { modality.place(batch, width: width) }

@@ -19,6 +19,8 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
   private let passing: Bottleneck<S>.Activations
   private let recompute: Recompute
   private let workspace: ConvolutionWorkspace<S>
+  /// While backward runs, each block with its input and the input's sizes; later only the list's memory is kept.
+  private var steps: [(block: Bottleneck<S>, kept: Bottleneck<S>.Activations, plane: Plane, x: MatrixOperand<S>)] = []
   private var imageCount = 0
 
   init(_ store: ParameterStore<S>, _ model: CLIPConfig, _ precision: ComputePrecision, _ recompute: Recompute) {
@@ -102,8 +104,7 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
   public func backward(_ dfeatures: Tensor<S>) {
     precondition(dfeatures.rows == imageCount, "a gradient of \(dfeatures.shape) for \(imageCount) images")
     let precision = workspace.precision
-    // Each block with its input and the input's sizes.
-    var steps: [(block: Bottleneck<S>, kept: Bottleneck<S>.Activations, plane: Plane, x: MatrixOperand<S>)] = []
+    defer { steps.removeAll(keepingCapacity: true) }
     var plane = planes.stem.halved
     var x = stemOutput.operand(Shape(plane.rows, config.width), precision)
     for (block, kept) in layers.joined() {
@@ -120,7 +121,8 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
     var d: (MatrixOperand<S>, MatrixOperand<S>?) = (buffers.0.operand(x.shape, precision), nil)
     copy(dpoints, into: d.0)
     stages.gradientsReady?(1 + steps.count)
-    for (index, step) in steps.enumerated().reversed() {
+    for index in steps.indices.reversed() {
+      let step = steps[index]
       // The activations of the last block are still there.
       if recompute != .none, index < steps.count - 1 { step.block.restore(step.x, step.plane, activations: step.kept) }
       d = step.block.backward(d.0, adding: d.1, x: step.x, step.plane, activations: step.kept, buffers: buffers)

@@ -17,7 +17,7 @@ struct ObjectiveScene<S: Scalar> {
   var teacherLogitScale = 1.6
   /// Small tiles, so that a batch has several of them in both directions.
   var tile = (rows: 4, columns: 5)
-  /// Whether the gradients of the terms are measured.
+  /// True to measure the gradients of the terms.
   var measuresTermGradients = false
   /// Values of the objective's own parameters; others are drawn.
   var parameters: [String: Tensor<S>] = [:]

@@ -10,7 +10,7 @@ import Testing
   private static var options: ObjectiveOptions {
     var options = ObjectivePreset.intra.options
     (options.icl, options.crossKD, options.gd, options.afd, options.affinity) = (0.5, 0.3, 100, 0.2, 0.4)
-    (options.fd, options.rkd, options.siglip) = (20, 0.7, 0.6)
+    (options.fd, options.rkd, options.siglip, options.gram) = (20, 0.7, 0.6, 0.8)
     return options
   }
 
@@ -38,6 +38,7 @@ import Testing
     let weights: [(key: String, path: WritableKeyPath<ObjectiveOptions, Double>)] = [
       ("intra", \.intra), ("clip", \.clip), ("crd", \.crd), ("affinity", \.affinity), ("fd", \.fd), ("icl", \.icl),
       ("cross_kd", \.crossKD), ("gd", \.gd), ("afd", \.afd), ("rkd", \.rkd), ("siglip", \.siglip),
+      ("gram", \.gram),
     ]
     let scene = Self.scene(n, student, teacher, Double.self)
     let whole = try scene.run(Self.options)
