@@ -65,9 +65,11 @@ struct RunShape {
   mutating func measureProgram(beside weights: TeacherWeights?, over ranks: Communicator) {
     program = ProgramMemory.measure()
     guard let weights, teacher != nil else { return }
-    let windows = min(weights.shared, Int(ProcessMemory.windows * 1_048_576))
-    let own = 4 * teacherWeights(ranks: ranks.size, ofNode: ranks.nodeSize)
-    program = max(program - (weights.shared > 0 ? windows : own), 0)
+    let held =
+      weights.shared > 0
+      ? min(weights.shared, Int(ProcessMemory.windows * 1_048_576))
+      : 4 * teacherWeights(ranks: ranks.size, ofNode: ranks.nodeSize)
+    program = max(program - held, 0)
   }
 }
 

@@ -125,7 +125,9 @@ extension Outcome {
     memory = (shape.estimate(ranks: ranks.size, ofNode: ranks.nodeSize).memoryBytes, held[2 * fullest])
 
     try ranks.barrier()
-    let rates = ProductRates.measure(threads: shape.threads, shape.precisions, seconds: 0.01)
+    // Longer measurements are steadier, but the end of a run of short steps should take no longer than a few of them.
+    let rates = ProductRates.measure(
+      threads: shape.threads, shape.precisions, seconds: min(max(median, 0.01), 0.05))
     var slowest = [-rates.fp32, -rates.bf16]
     try ranks.allReduce(&slowest, .maximum)
     let estimate = StepEstimate(

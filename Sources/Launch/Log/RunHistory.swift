@@ -154,7 +154,7 @@ struct Curve: Sendable {
   }
 
   var notFinite: Int { steps.indices.count { values[$0].map { !$0.isFinite } ?? false } }
-  /// The curve at those steps alone at which it has a value.
+  /// The curve without the steps at which it has no value.
   var measured: Curve {
     let lines = steps.indices.filter { values[$0] != nil }
     return Curve(steps: lines.map { steps[$0] }, values: Column(lines.map { values[$0] }))

@@ -258,9 +258,9 @@ struct StepLine {
   ///     w 1±0.4  rate 0.0005  scale 14.3  norm 1.2  samples/s 152.3  wait 1%  teacher 35%  left 12m05s
   ///
   /// The loss and each term are followed by their means since the last line, and a term of `scheduled` by its weight. D
-  /// is the mean and standard deviation of the anchors' divergences, w that of their weights in multiples of 1/N, and
-  /// `s 2.7` behind them the modality's scale if it is learned. A step that measures them has
-  /// `gradients clip 0.012 fd 0.3` behind these, the norms of the terms' gradients.
+  /// is the mean and standard deviation of the anchors' divergences, w that of their weights in multiples of 1/N. A
+  /// modality's learned scale follows them (`s 2.7`). A step that measures the terms' gradients has their norms behind
+  /// the anchors: `gradients clip 0.012 fd 0.3`.
   func text(scheduled: Set<String>) -> String {
     func short(_ value: Double) -> String { Figures.significant(value, 4) }
     var parts = [

@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-/// All tests that start ranks. Only one job runs at a time, because two would share the cores and slow each other down.
+/// All tests of this target that start ranks. A job waits until `Cores` has a core for each of its ranks.
 @Suite enum MPITests {}
 
 extension MPITests {
