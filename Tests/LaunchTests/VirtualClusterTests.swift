@@ -69,6 +69,8 @@ enum VirtualCluster {
       echo "status $?"
       # The system gives the lock to others when the process that holds it has ended.
       flock "$FOLDER/alive" true
+      # The processes around it end a moment later; if one does not, this waits until the test's limit.
+      "$AWAIT" gone $(grep -lsa "4711[.]$MARK" /proc/[0-9]*/cmdline | cut -d / -f 3)
       # Its status says nothing: it fails, too, where some other process has just ended.
       echo "left: $(grep -lsa "4711[.]$MARK" /proc/[0-9]*/cmdline)"
       ip -brief link | diff "$FOLDER/before" - && echo same links
