@@ -1,6 +1,7 @@
 import ArgumentParser
 import Dist
 import Foundation
+import Settings
 
 /// The root command: configuration, and the one place where an error becomes an exit code.
 @main
@@ -25,28 +26,52 @@ struct Kinship: ParsableCommand {
     ])
 
   static func main() {
+    StopRequest.listen()
     Machine.chooseKernel()
-    // A file that may grow no further is an error of the write, not the end of the process.
-    signal(SIGXFSZ, SIG_IGN)
+    Job.begin()
+    // A file that may grow no further and a reader that has left are errors of the write, not the end of the process.
+    for number in [SIGXFSZ, SIGPIPE] { signal(number, SIG_IGN) }
+    StandardOutput.reserve()
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(withHome(Array(CommandLine.arguments.dropFirst())))
+      if !(command is Train || command is Precompute) { StopRequest.decline() }
       try command.run()
     } catch let error as any ExitCoded {
-      // Every rank reads the same run file and finds the same.
-      if !(error is RunFileError) || Machine.isFirstRank { complain(error) }
-      Foundation.exit(error.status.rawValue)
+      fail(error)
     } catch {
       let code = exitCode(for: error)
-      if code == .success || code == .validationFailure, !Machine.isFirstRank { Foundation.exit(code.rawValue) }
+      if code == .failure, !(error is ExitCode) { fail(error) }
       let message = fullMessage(for: error)
-      let stream = code == .success ? FileHandle.standardOutput : FileHandle.standardError
-      // In one write: under mpirun the pieces of a message come apart.
-      if !message.isEmpty { stream.write(Data("\(message)\n".utf8)) }
+      if message.isEmpty || code == .success && !Machine.isFirstRank { Foundation.exit(code.rawValue) }
+      do { if code == .success { try StandardOutput.print(message) } else { report(message) } } catch { fail(error) }
       Foundation.exit(code.rawValue)
     }
   }
 
-  private static func complain(_ error: any Error) { FileHandle.standardError.write(Data("kinship: \(error)\n".utf8)) }
+  /// Returns the arguments with the home folder for the `~` of paths that the shell has left as it is. Captions, which
+  /// follow `--text`, are no paths.
+  private static func withHome(_ arguments: [String]) -> [String] {
+    var option = ""
+    return arguments.map { argument in
+      let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      if argument.hasPrefix("-") { option = String(parts[0]) }
+      guard option != "--text" else { return argument }
+      guard argument.hasPrefix("-"), parts.count > 1 else { return argument.withHome }
+      return "\(parts[0])=\(String(parts[1]).withHome)"
+    }
+  }
+
+  /// Reports an error outside of MPI, where ranks cannot agree on who speaks. They read the same run file and options,
+  /// and usually find the same: the others give the first rank's launcher the time to end them before they speak too.
+  private static func report(_ message: String) {
+    if !Machine.isFirstRank { Thread.sleep(forTimeInterval: 5) }
+    Job.report(message)
+  }
+
+  private static func fail(_ error: any Error) -> Never {
+    report("kinship: \(error.explanation)")
+    Foundation.exit(error.exitStatus.rawValue)
+  }
 }
 
 /// The release that this binary is.

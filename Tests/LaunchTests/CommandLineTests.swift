@@ -31,7 +31,8 @@ import Testing
           74  a file cannot be read or written
           75  stopped by a signal with everything saved; start again with --resume auto
           76  a loss, a gradient or an embedding is not finite
-          77  a rank made no progress before the watchdog's deadline
+          77  the ranks did not meet, or one made no progress, before the deadline
+          78  another job is writing to the folder
 
         USAGE: kinship <subcommand>
 
@@ -58,7 +59,8 @@ import Testing
 
           mpirun -n 2 kinship train run.yaml --set optimizer.learning_rate=1e-3
 
-        USAGE: kinship train <run> [--set <path=value> ...] [--resume <auto|latest|path>] [--dry-run] [--trace <prefix>]
+        USAGE: kinship train <run> [--set <path=value> ...] [--resume <auto|latest|fresh|path>] [--accept-changes] \
+        [--dry-run] [--trace <prefix>]
 
         ARGUMENTS:
           <run>                   The run file (YAML). scripts/recipes/example.yaml shows every key.
@@ -66,9 +68,12 @@ import Testing
         OPTIONS:
           --set <path=value>      Overrides one value, such as optimizer.learning_rate=1e-3. May be
                                   repeated; the last one wins.
-          --resume <auto|latest|path>
-                                  Resumes from a checkpoint: auto (the latest if there is one), latest, or
-                                  the path of a checkpoint or of a run.
+          --resume <auto|latest|fresh|path>
+                                  Resumes from a checkpoint: auto (the latest sound one, if there are any),
+                                  latest, or the path of a checkpoint or of a run. With fresh the run
+                                  begins again, and its earlier checkpoints are set aside.
+          --accept-changes        Resumes although a dataset has changed since: its path holds other data
+                                  than the checkpoint's run had.
           --dry-run               Checks the run, prints what it would do, and stops.
           --trace <prefix>        Writes what each rank does when to PREFIX.RANK.json, for chrome://tracing
                                   or Perfetto.
@@ -214,8 +219,8 @@ import Testing
     #expect(run.errors.ranges(of: told).count == 1, "\(run)")
   }
 
-  @Test func aMissingRunFileEndsWith74() async throws {
-    let run = try await MPIRun.kinship(["train", "/nowhere/run.yaml"], ranks: nil)
+  @Test(arguments: ["/nowhere/run.yaml", "~/run.yaml"]) func aMissingRunFileEndsWith74(path: String) async throws {
+    let run = try await MPIRun.kinship(["train", path], ranks: nil, environment: ["HOME": "/nowhere"])
     #expect(run.status == 74)
     #expect(run.errors.hasPrefix("kinship: cannot read the run file /nowhere/run.yaml: "))
   }

@@ -134,10 +134,29 @@ import Testing
     }
   }
 
+  /// A folder that `kinship weights import` wrote is a model, and images alone need no vocabulary.
+  @Test func aFolderOfWeights() async throws {
+    let scene = try EvaluationScene(count: 20)
+    let (model, folder) = (scene.folder.path("model"), scene.folder.path("imported"))
+    let imported = try await MPIRun.kinship(
+      ["weights", "import", "\(model).safetensors", "--config", "\(model).json", "-o", folder], ranks: nil)
+    try #require(imported.status == 0, "\(imported)")
+    let images = ["embed", "--images"] + (try write(scene) { "\($0).png" }) + ["--output", "-"]
+    let wanted = try await MPIRun.kinship(images + scene.source, ranks: nil)
+    let found = try await MPIRun.kinship(images + ["--checkpoint", folder], ranks: nil)
+    #expect(found.status == 0 && !found.output.isEmpty && found.output == wanted.output, "\(found)")
+    let texts = try await MPIRun.kinship(
+      ["embed", "--text", "red", "--output", "-", "--checkpoint", folder], ranks: nil)
+    #expect(texts.status == 65 && texts.errors.contains("--vocabulary is needed"), "\(texts)")
+    let evaluated = try await MPIRun.kinship(
+      ["evaluate", "retrieval", "--dataset", scene.dataset, "--checkpoint", folder] + scene.source.suffix(2), ranks: 2)
+    #expect(evaluated.status == 0, "\(evaluated)")
+  }
+
   @Test func textsOfStandardInput() async throws {
     let scene = try EvaluationScene(count: 1)
     let captions = ["red \"cat\"", "blue\tdog é", "old house"]
-    let input = try scene.folder.write("in.txt", captions.joined(separator: "\n").utf8)
+    let input = try scene.folder.write("in.txt", ("\u{FEFF}" + captions.joined(separator: "\n")).utf8)
     let output = scene.folder.path("out.jsonl")
     var found: [[Line]] = []
     let program = try MPIRun.path(of: "kinship")
@@ -172,7 +191,7 @@ import Testing
       (
         ["--images", scene.folder.path("own/bad.png"), "--skip-bad"], 65, "bad.png” cannot be embedded: not an image"
       ),
-      (["--captions", scene.folder.path("gone.txt")], 74, "cannot read"),
+      (["--captions", scene.folder.path("gone.txt")], 74, "cannot open"),
     ]
     for (arguments, status, words) in cases {
       let run = try await MPIRun.kinship(

@@ -33,10 +33,10 @@ import Testing
       evaluation + ["--classes", file("one\ntwo")], status: 65, "“image ", "has label", "2 classes")
     try await expect(
       evaluation + ["--subset", file("dog\nzebra\n")], ranks: 2, status: 65, "no class “zebra” among the 6")
-    try await expect(evaluation + ["--templates", scene.folder.path("none")], status: 74, "cannot read", "none")
+    try await expect(evaluation + ["--templates", scene.folder.path("none")], status: 74, "cannot open", "none")
     try Data([0x61, 0xFF, 0x0A]).write(to: URL(filePath: scene.folder.path("names.txt")))
     try await expect(
-      evaluation + ["--classes", scene.folder.path("names.txt")], status: 74, "it is not UTF-8 text")
+      evaluation + ["--classes", scene.folder.path("names.txt")], status: 65, "byte 1 (line 1) is 0xff")
   }
 
   @Test func datasetsWithoutWhatIsAsked() async throws {

@@ -74,11 +74,10 @@ struct EvaluationScene {
   // MARK: - The same, slowly
 
   /// Returns the embedding of one item, scaled to length 1.
-  func embedding(image: [UInt8]) throws -> [Double] {
-    var options = ImageOptions()
-    options.size = 16
+  func embedding(image: [UInt8], _ options: ImageOptions = ImageOptions()) throws -> [Double] {
     let tensor = Tensor<Float>(Shape(1, 3, 16, 16))
-    try ImagePreparation(options, seed: 0).prepareEvaluation(image, into: tensor.reshaped(Shape(3, 16, 16)))
+    let preparation = try ImagePreparation(options.sized(16), seed: 0)
+    try preparation.prepareEvaluation(image, into: tensor.reshaped(Shape(3, 16, 16)))
     return unit(model.visual.forward(tensor, mode: .evaluation).doubles)
   }
 

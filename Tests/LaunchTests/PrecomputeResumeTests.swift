@@ -22,39 +22,49 @@ import Testing
     try bytes.write(to: url)
   }
 
-  /// A job is killed several times, each time with another number of ranks and with more parts finished. In the end the
-  /// files are the same as those of a job that was never killed.
+  /// A job is killed, stopped and asked to end, each time with another number of ranks and with more parts finished. In
+  /// the end the files are the same as those of a job that was left alone.
   @Test func killedAtAnyMoment() async throws {
     let slowly = ["teacher.cache.part=1", "data.views=40"]
     try await scene.precompute("whole", slowly, ranks: 2)
-    // The job is killed as soon as there are MORE more files than before.
+    // The signal comes as soon as there are MORE more files than before.
     let script = """
       files() { ls "$FOLDER" 2>/dev/null | wc -l; }
       enough=$(($(files) + MORE))
       mpirun --oversubscribe -n $RANKS sh -c 'echo $$ >> "$PIDS"; exec "$@"' sh "$@" &
       job=$!
       "$AWAIT" entries "$FOLDER" $enough --while $job
-      kill -KILL $(cat "$PIDS") $job 2>/dev/null
+      case $SIGNAL in
+        KILL) kill -KILL $(cat "$PIDS") $job 2>/dev/null ;;
+        STOP) kill -STOP $(tail -n 1 "$PIDS") ;;
+        *) kill -$SIGNAL $job ;;
+      esac
       wait $job
       """
     var random = SystemRandomNumberGenerator()
     var seen: [Int] = []
-    for attempt in 0..<5 {
+    for (attempt, signal) in ["KILL", "STOP", "USR1", "KILL", "KILL"].enumerated() {
       let ranks = attempt % 3 + 1
-      _ = try await MPIRun.execute(
+      let run = try await MPIRun.execute(
         ["bash", "-c", script, "bash", try MPIRun.path(of: "kinship"), "precompute", scene.scene.runFile]
-          + (scene.settings("killed") + slowly).flatMap { ["--set", $0] },
+          + (scene.settings("killed") + slowly + ["watchdog.deadline=1"]).flatMap { ["--set", $0] },
         [
           "RANKS": "\(ranks)", "PIDS": scene.scene.folder.path("pids\(attempt)"),
           "FOLDER": scene.folder("killed"), "MORE": "\(attempt + Int.random(in: 1...3, using: &random))",
-          "AWAIT": try MPIRun.path(of: "Await"),
+          "AWAIT": try MPIRun.path(of: "Await"), "SIGNAL": signal,
         ], ranks: ranks)
+      #expect(run.status == ["KILL": 137, "STOP": 77, "USR1": 75][signal], "\(signal): \(run)")
+      if signal == "USR1" {
+        #expect(run.output.contains("stopped by SIGUSR1; every complete part is kept"), "\(run)")
+        #expect(!FileManager.default.fileExists(atPath: "\(scene.folder("killed"))/.lock"))
+      }
       let names = (try? FileManager.default.contentsOfDirectory(atPath: scene.folder("killed"))) ?? []
       seen.append(names.filter { $0.wholeMatch(of: /part-[0-9]+\.h5/) != nil }.count)
     }
     #expect(Set(seen.filter { $0 > 0 && $0 < 23 }).count > 1, "\(seen)")
     let last = try await scene.precompute("killed", slowly, ranks: 3)
     #expect(last.output.contains("23 parts, \(seen.last ?? 0) of them there already"), "\(seen): \(last)")
+    #expect(last.output.contains("killed/corpus is taken over from process "), "\(last)")
     let (found, expected) = (try scene.files("killed"), try scene.files("whole"))
     #expect(found.keys.sorted() == expected.keys.sorted())
     #expect(found == expected)

@@ -111,7 +111,7 @@ import Testing
       "a 1000 images, b 50 images × 2.0; 1100 samples an epoch", "steps  330 of 10 pairs (5 a rank), 110 an epoch",
       "3 epochs", "memory about", "teacher 353 MiB", "wire   ", "gradients ", "embeddings 40 KiB",
       "warning: \(nowhere)/words.txt.gz is not there: its 49408 tokens are those of the model",
-      "warning: \(nowhere)/a is not there: its 1000 images are as data.datasets.0.samples says",
+      "warning: \(nowhere)/a is not there: its number of images is data.datasets.0.samples, 1000",
       "warning: \(nowhere)/t.safetensors is not there: the teacher's sizes are those of ViT-B-16",
       "warning: these are not there, and evaluations need them: \(nowhere)/val",
     ] { #expect(run.output.contains(words), "\(words) in \(run)") }

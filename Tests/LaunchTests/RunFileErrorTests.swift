@@ -53,7 +53,7 @@ import Testing
       text: """
         model: {preset: ViT-T-16, quick_gelu: yes}
         data:
-          datasets: data/index.json
+          datasets: 7
           views: 1.5
           seed: -1
         vocabulary: 12
@@ -65,7 +65,7 @@ import Testing
       messages: [
         "run.yaml:1:1: name is missing: the run's name; its folder is output/name",
         "run.yaml:1:39: model.quick_gelu: expected true or false or auto, found the text \"yes\"",
-        "run.yaml:3:13: data.datasets: expected a list, found the text \"data/index.json\"",
+        "run.yaml:3:13: data.datasets.0: expected text, found the number 7; write \"7\" if it is meant",
         "run.yaml:4:10: data.views: expected a whole number, found the number 1.5",
         "run.yaml:5:9: data.seed: expected a whole number from 0, found the number -1",
         "run.yaml:6:13: vocabulary: expected text, found the number 12; write \"12\" if it is meant",
@@ -200,7 +200,8 @@ import Testing
         "run.yaml:9:33: log.term_gradients: expected 0 (never) or more, found -1",
         "run.yaml:10:21: checkpoint.every: expected at least 1, or none, found 0",
         "run.yaml:10:30: checkpoint.keep: expected at least 1, or all, found 0",
-        "run.yaml:11:11: evaluate.evaluations: evaluate.every is given, but there is nothing to evaluate",
+        "run.yaml:11:11: evaluate.evaluations: is empty, and evaluate.every is given; name what to evaluate, or set "
+          + "evaluate.every to none",
       ]),
     Case(
       text: least + """
@@ -261,7 +262,8 @@ import Testing
     #expect(missing?.description.hasPrefix("cannot read the run file \(folder.path("none.yaml")): ") == true)
     #expect(missing?.status == .inputOutput)
     let binary = try folder.write("binary", [0xFF, 0xFE, 0x80, 0x00])
-    #expect(throws: RunFileUnreadable.self) { try RunConfig.load(binary) }
+    let noText = #expect(throws: RunFileUnreadable.self) { try RunConfig.load(binary) }
+    #expect(noText?.status == .badData)
     let large = try folder.write("large", [UInt8](repeating: 0x23, count: 1 << 20 + 1))
     #expect(throws: RunFileUnreadable.self) { try RunConfig.load(large) }
     #expect(throws: RunFileUnreadable.self) { try RunConfig.load(folder.url.path) }

@@ -274,6 +274,34 @@ import Testing
     #expect(try Self.decode(Self.least, set: ["optimizer.warmup=5"]).optimizer.warmup == 5)
   }
 
+  @Test func theHomeFolderIsWrittenAsInAShell() throws {
+    let home = try #require(ProcessInfo.processInfo.environment["HOME"])
+    let run = try Self.decode(
+      Self.least.replacing("a/index.json", with: "~/a"),
+      set: ["output=~/b", "model=~/c.json", "teacher=~/d", "vocabulary=~e/f", "init.from=/~/g"])
+    #expect(run.data.datasets[0].path == "\(home)/a" && run.output == "\(home)/b" && run.model.file == "\(home)/c.json")
+    #expect(run.teacher?.model == "\(home)/d" && run.vocabulary == "~e/f" && run.start.from == "/~/g")
+  }
+
+  @Test func aByteOrderMarkIsSkipped() throws {
+    let folder = try TemporaryFolder()
+    try folder.write("base.yaml", ("\u{FEFF}" + Self.least).utf8)
+    let file = try folder.write("run.yaml", "\u{FEFF}base: base.yaml\r\nname: marked\r\n".utf8)
+    let run = try RunConfig.load(file)
+    #expect(run.name == "marked" && run.steps == 10)
+  }
+
+  @Test func oneDatasetNeedsNoBrackets() throws {
+    let rest = "name: tiny\nmodel: ViT-T-16\nvocabulary: words.txt.gz\nsteps: 10\n"
+    for data in ["{datasets: a}", "{datasets: [a]}", "{datasets: {path: a}}", "{corpora: a}"] {
+      #expect(try Self.decode(rest + "data: \(data)").data.datasets == [DatasetConfig(path: "a")], "\(data)")
+    }
+    let changed = try Self.decode(rest + "data: {datasets: a}", set: ["data.datasets.0.weight=2"])
+    #expect(changed.data.datasets == [DatasetConfig(path: "a", weight: 2)])
+    #expect(try Self.decode(Self.full, set: ["data.datasets=b"]).data.datasets == [DatasetConfig(path: "b")])
+    #expect(throws: RunFileError.self) { try Self.decode(rest + "data: {datasets: }") }
+  }
+
   @Test func warnsOfAWarmupThatNeverEnds() throws {
     let run = try Self.decode(Self.least)
     #expect(

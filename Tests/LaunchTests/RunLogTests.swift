@@ -30,7 +30,7 @@ import Testing
     let screen = folder.url.appending(path: "screen")
     try Data().write(to: screen)
     let log = try RunLog(
-      file: file, console: FileHandle(forWritingTo: screen), every: 2,
+      file: file, console: .changing(screen.path), every: 2,
       start: .init(step: 0, ranks: 3, changes: []), maximum: { $0 = $0.map { $0 * 2 } })
     try log.record(Self.report(1, losses: [4]))
     #expect(try Data(contentsOf: screen).isEmpty)
@@ -69,7 +69,7 @@ import Testing
     let screen = folder.url.appending(path: "screen")
     try Data().write(to: screen)
     let log = try RunLog(
-      file: file, console: FileHandle(forWritingTo: screen), every: 2,
+      file: file, console: .changing(screen.path), every: 2,
       start: .init(step: 0, ranks: 2, changes: []), maximum: { $0[2] *= 2 })
     for (step, seconds) in [(1, 0.25), (2, 0.5), (3, nil), (4, nil)] as [(Int, Double?)] {
       var report = Self.report(step, losses: [1], seconds: 2)
@@ -88,7 +88,7 @@ import Testing
     let screen = folder.url.appending(path: "screen")
     try Data().write(to: screen)
     let log = try RunLog(
-      file: file, console: FileHandle(forWritingTo: screen), every: 1,
+      file: file, console: .changing(screen.path), every: 1,
       start: .init(step: 0, ranks: 1, changes: []), maximum: { _ in })
     try log.record(Self.report(1, losses: [4, 0.25]))
     try log.record(Self.report(2, losses: [.nan, .infinity]))
@@ -106,7 +106,7 @@ import Testing
     let screen = folder.url.appending(path: "screen")
     try Data().write(to: screen)
     let log = try RunLog(
-      file: file, console: FileHandle(forWritingTo: screen), every: 3, scheduled: ["fd"],
+      file: file, console: .changing(screen.path), every: 3, scheduled: ["fd"],
       start: .init(step: 0, ranks: 1, changes: []), maximum: { _ in })
     func report(_ step: Int, fd: Double?, notes: [String]) -> StepReport {
       var report = Self.report(step, losses: [2])

@@ -26,7 +26,11 @@ import Testing
     {
       #expect(through.output.contains(line), "\(line) in \(through)")
     }
-    for run in [direct, through] {
+    // A run that begins again does so once.
+    let fresh = try await batch(["--dry-run", "train", "run.yaml", "--resume", "fresh"])
+    #expect(fresh.output.contains("[[ ${SLURM_RESTART_COUNT:-0} -eq 0 ]] || resume=auto\n"), "\(fresh)")
+    #expect(fresh.output.contains(" train run.yaml --resume \"$resume\" || status=$?\n"), "\(fresh)")
+    for run in [direct, through, fresh] {
       let folder = try TemporaryFolder()
       let check = try await MPIRun.execute(["bash", "-n", try folder.write("job", run.output.utf8)])
       #expect(check.status == 0, "\(check)")

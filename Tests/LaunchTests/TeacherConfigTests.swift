@@ -1,3 +1,4 @@
+import Model
 import Testing
 
 @testable import Launch
@@ -34,6 +35,10 @@ import Testing
       "run.yaml:6:34: teacher.image.std: expected [red, green, blue], each more than 0, or own, found [1.0, 0.0, 1.0]"
     ),
     (
+      "teacher: {model: a, image: {alpha: none}}",
+      "run.yaml:6:36: teacher.image.alpha: expected white or drop or own, found the text \"none\""
+    ),
+    (
       "teacher: {model: a, placement: nodes}",
       "teacher.placement: expected node, sharded or replicated, found the text \"nodes\"; did you mean \"node\"?"
     ),
@@ -60,7 +65,7 @@ import Testing
         model: a.safetensors
         config: b.json
         vocabulary: c
-        image: {mean: own, std: [1, 2, 3]}
+        image: {mean: own, std: [1, 2, 3], alpha: drop}
         micro_batch_size: all
         placement: sharded
         shard_over: 4
@@ -71,6 +76,7 @@ import Testing
     expected.config = "b.json"
     expected.vocabulary = "c"
     expected.image.std = [1, 2, 3]
+    expected.image.alpha = .drop
     expected.microBatchSize = nil
     expected.placement = .sharded
     expected.shardOver = 4

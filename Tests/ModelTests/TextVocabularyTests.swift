@@ -9,7 +9,10 @@ import Testing
 
   init() throws { folder = try TemporaryFolder() }
 
-  @Test(arguments: ["#version: 0.2\na b\nab c</w>\n", "#version: 0.2\na b\nab c</w>", "x\r\na b\r\nab c</w>\r\n"])
+  @Test(arguments: [
+    "#version: 0.2\na b\nab c</w>\n", "#version: 0.2\na b\nab c</w>",
+    "#version: 0.2, 2 merges\r\na b\r\nab c</w>\r\n",
+  ])
   func readsLinesHoweverTheyEnd(_ text: String) throws {
     let vocabulary = try Vocabulary(contentsOf: folder.write("v.txt", Data(text.utf8)))
     #expect(vocabulary.mergeCount == 2)
@@ -17,9 +20,10 @@ import Testing
   }
 
   @Test func readsNoMoreMergesThanTheFormatHas() throws {
-    let lines = ["#version: 0.2"] + (0..<Vocabulary.mergeLimit).map { _ in "a b" } + ["one line too many", "c"]
+    let header = "\"bpe_simple_vocab_16e6.txt#version: 0.2"
+    let lines = [header] + (0..<Vocabulary.mergeLimit).map { _ in "a b" } + ["one line too many", "c"]
     let vocabulary = try Vocabulary(contentsOf: folder.write("v.txt", Data(lines.joined(separator: "\n").utf8)))
-    #expect(vocabulary.size == 49_408)
+    #expect(vocabulary.size == 49_408 && vocabulary.origin == .clip)
   }
 
   @Test(arguments: ["v.txt", "v.txt.gz"])
@@ -27,7 +31,8 @@ import Testing
     let vocabulary = try Vocabulary([("a", "b"), ("ab", "c</w>"), ("Ġ", "é")], path: "test")
     let paths = ["1", "2"].map { folder.path($0 + name) }
     for path in paths { try vocabulary.write(to: path) }
-    #expect(try Vocabulary(contentsOf: paths[0]).symbols == vocabulary.symbols)
+    let read = try Vocabulary(contentsOf: paths[0])
+    #expect(read.symbols == vocabulary.symbols && read.origin == .learned)
     let files = try paths.map { try Data(contentsOf: URL(filePath: $0)) }
     #expect(files[0] == files[1])
     #expect(files[0].starts(with: name.hasSuffix("gz") ? [0x1F, 0x8B] : Array("#version".utf8)))
@@ -57,6 +62,31 @@ import Testing
     #expect(throws: VocabularyError.self) { try Vocabulary(contentsOf: image) }
     #expect(throws: VocabularyError.self) {
       try Vocabulary([("a", "b")], path: "").write(to: folder.path("no/folder/v.txt"))
+    }
+  }
+
+  /// The first line tells a vocabulary from any other file, and how many merges there must be.
+  @Test func checksTheHeader() throws {
+    func read(_ text: String) throws -> Vocabulary {
+      try Vocabulary(contentsOf: folder.write("v.txt", Data(text.utf8)))
+    }
+    let path = folder.path("v.txt")
+    let page = "<html><head><title>404 Not Found</title></head></html>"
+    #expect(throws: VocabularyError.noHeader(path: path, found: "“\(page)”")) { try read(page) }
+    #expect(throws: VocabularyError.noHeader(path: path, found: "zero bytes")) {
+      try read(String(repeating: "\0", count: 512))
+    }
+    for (text, promised, found) in [
+      ("#version: 0.2\n", 1, 0), ("#version: 0.2, 3 merges\na b\nab c", 3, 2),
+      ("#version: 0.2, 1 merges\na b\nb c", 1, 2), ("\"bpe_simple_vocab_16e6.txt#version: 0.2\na b\n", 48_894, 1),
+    ] {
+      #expect(throws: VocabularyError.mergesMissing(path: path, promised: promised, found: found)) { try read(text) }
+    }
+    #expect(try read("#version: 0.2\na b").origin == .unknown)
+    // Bytes alone, as this release and earlier ones write them.
+    for text in ["#version: 0.2, 0 merges", "#version: 0.2"] {
+      let vocabulary = try read(text)
+      #expect(vocabulary.size == 514 && vocabulary.origin == .learned)
     }
   }
 

@@ -10,6 +10,12 @@ let failureProbes: [String: Scenario] = [
     try communicator.barrier()
     return 0
   },
+  "throw-together": { _, arguments in throw Trouble(status: ExitStatus(rawValue: Int32(arguments[0])!)!) },
+  // The last rank throws when no other is at work any more.
+  "throw-at-last": { communicator, arguments in
+    guard communicator.rank == communicator.size - 1 else { return 0 }
+    throw Trouble(status: ExitStatus(rawValue: Int32(arguments[0])!)!)
+  },
   "throw-uncoded": { communicator, _ in
     if communicator.rank == communicator.size - 1 { throw Unnumbered.trouble }
     try communicator.barrier()

@@ -3,7 +3,8 @@ import Dist
 import Foundation
 
 let scenarios = [
-  checkpointProbes, collectiveProbes, failureProbes, lossProbes, placementProbes, reduceProbes, resNetProbes,
+  checkpointProbes, collectiveProbes, failureProbes, fileProbes, lossProbes, placementProbes, reduceProbes,
+  resNetProbes,
 ].reduce(
   into: [String: Scenario]()
 ) {

@@ -2,12 +2,23 @@
 public enum PNGImage {
   /// Returns the file of an image whose pixels are `rgb`, [height, width, 3].
   public static func encode(width: Int, height: Int, rgb: [UInt8]) -> [UInt8] {
-    precondition(rgb.count == 3 * width * height)
+    encode(width: width, height: height, samples: rgb, of: 3)
+  }
+
+  /// Returns the file of an image whose pixels are `rgba`, [height, width, 4].
+  public static func encode(width: Int, height: Int, rgba: [UInt8]) -> [UInt8] {
+    encode(width: width, height: height, samples: rgba, of: 4)
+  }
+
+  private static func encode(width: Int, height: Int, samples: [UInt8], of channels: Int) -> [UInt8] {
+    let row = channels * width
+    precondition(samples.count == row * height)
     var file: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
-    file += chunk("IHDR", bytes(UInt32(width)) + bytes(UInt32(height)) + [8, 2, 0, 0, 0])
+    // The format's numbers of colour without and with alpha are 2 and 6.
+    file += chunk("IHDR", bytes(UInt32(width)) + bytes(UInt32(height)) + [8, channels == 4 ? 6 : 2, 0, 0, 0])
     // Every row begins with the number of its filter: 0, which means none.
     var rows: [UInt8] = []
-    for row in 0..<height { rows += [0] + rgb[row * 3 * width..<(row + 1) * 3 * width] }
+    for y in 0..<height { rows += [0] + samples[y * row..<(y + 1) * row] }
     file += chunk("IDAT", stored(rows))
     return file + chunk("IEND", [])
   }

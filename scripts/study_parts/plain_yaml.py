@@ -3,6 +3,7 @@
 Scalars stay text, so that a setting such as objective.fd=0.30 reaches the program as it is written.
 """
 import json
+import os
 import re
 
 from refused import Refused
@@ -44,7 +45,8 @@ def without_comment(line: str) -> str:
 
 
 def scalar(text: str) -> str:
-    """The text without its quotes. Throws ValueError if they do not close, or hold what no text may."""
+    """What a text stands for: quotes fall away, and a `~` in front of a slash is the home folder. Throws ValueError if
+    quotes do not close, or hold what no text may."""
     if text[:1] == '"':
         text = json.loads(text)
     elif text[:1] == "'":
@@ -53,7 +55,7 @@ def scalar(text: str) -> str:
         text = text[1:-1].replace("''", "'")
     if CONTROL.search(text):
         raise ValueError
-    return text
+    return os.path.expanduser(text) if text.startswith("~/") else text
 
 
 def shown(text: str) -> str:

@@ -241,10 +241,15 @@ class Plan:
 
 
 def read(path) -> str:
+    """The text of a file of UTF-8, without a byte order mark. A pipe could keep the reader waiting for ever."""
+    path = Path(path)
     try:
-        return Path(path).read_text("utf-8")
+        if path.exists() and not path.is_file():
+            raise Refused(f"cannot read {path}: it is not a file", INPUT_OUTPUT)
+        return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Refused(f"cannot read {path}: byte {error.start} is not UTF-8", BAD_DATA) from None
+        words = f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise Refused(f"cannot read {path}: {words}; save it as UTF-8", BAD_DATA) from None
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror}", INPUT_OUTPUT) from None
 
@@ -273,5 +278,5 @@ def recipe_digest(path) -> str:
         lines = [line for line in map(plain_yaml.without_comment, read(path).splitlines()) if line]
         digest.update("\n".join(lines).encode())
         base = next((line.partition(":")[2].strip() for line in lines if line.startswith("base:")), None)
-        path = path.parent / base if base else None
+        path = path.parent / plain_yaml.scalar(base) if base else None
     return digest.hexdigest()[:16]

@@ -54,7 +54,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   /// The parts; empty until all of them are written.
   public internal(set) var parts: [Part] = []
   /// The SHA-256 of all other fields.
-  private var digest = ""
+  private(set) var digest = ""
 
   enum CodingKeys: String, CodingKey {
     case format, description, type, version, kernel, parts, digest
@@ -82,6 +82,8 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     index * partSamples..<min((index + 1) * partSamples, description.dataset.samples)
   }
 
+  /// The words by which ranks compare what each has read.
+  var identity: String { "a \(Self.file) with the digest \(digest)" }
   static func partFile(_ index: Int) -> String { "part-\(index.digits(5)).h5" }
   /// The key that a part's record must match: the same key and BLAS kernel give the same bits.
   var key: String { "\(description.key) \(type.rawValue) \(partSamples) \(version)" }
@@ -105,7 +107,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     let bytes = Data(try OpenFile.contents(path))
     let manifest: CacheManifest
     do { manifest = try JSONDecoder().decode(CacheManifest.self, from: bytes) } catch {
-      throw refusal(" cannot be decoded: \(error)")
+      throw refusal(" cannot be decoded: \(error.explanation)")
     }
     guard manifest.format == currentFormat else {
       throw refusal(" has format \(manifest.format), this program reads \(currentFormat)")

@@ -21,6 +21,7 @@ public struct CacheWriter {
         folder, ["rank \(communicator.rank) does not see the \(CacheManifest.file) that rank 0 wrote"],
         advice: "name a folder that all nodes share", status: .inputOutput)
     }
+    try communicator.requireSame("teacher cache \(folder)", found.identity, isShown: true)
     var manifest = wanted
     manifest.parts = found.parts
     self.manifest = manifest
@@ -50,7 +51,10 @@ public struct CacheWriter {
     } else {
       try wanted.write(into: folder)
     }
-    let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+    let names: [String]
+    do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
+      throw FileError(action: "read", path: folder, reason: error.explanation)
+    }
     for name in names where name.hasSuffix(partial) { try Publish.removeAll("\(folder)/\(name)") }
   }
 

@@ -7,7 +7,8 @@ public final class TeacherCache: Sendable {
   public let manifest: CacheManifest
   private let files = OpenFileCache()
 
-  /// Opens the cache. Every rank must call it. Throws a `CacheError` that names all damaged parts or all differences.
+  /// Opens the cache. Every rank must call it. Throws a `CacheError` that names all damaged parts or all differences, or
+  /// a `RankDifference` if the ranks see different caches.
   public init(_ folder: String, wanted: CacheDescription?, check: Dataset.Check, communicator: Communicator) throws {
     self.folder = folder
     let run = "run kinship precompute"
@@ -15,6 +16,7 @@ public final class TeacherCache: Sendable {
       throw CacheError(folder, ["there is no \(CacheManifest.file)"], advice: "\(run) first", status: .inputOutput)
     }
     self.manifest = manifest
+    try communicator.requireSame("teacher cache \(folder)", manifest.identity, isShown: true)
     if let problems = wanted.map({ manifest.description.differences(from: $0) }), !problems.isEmpty {
       throw CacheError(folder, problems, advice: "name another folder in teacher.cache and \(run), or change the run")
     }
@@ -24,8 +26,9 @@ public final class TeacherCache: Sendable {
         ["it is incomplete: kinship precompute was stopped before it had written all \(manifest.partCount) parts"],
         advice: "\(run) again to continue")
     }
+    let viewers = try communicator.sharing("\(folder)/\(CacheManifest.file)")
     let own = manifest.parts.enumerated().compactMap { index, part in
-      check == .sizes || index % communicator.size == communicator.rank
+      check == .sizes || index % viewers.size == viewers.rank
         ? part.problem(in: folder, checksum: check == .checksums) : nil
     }
     let problems = Set(try communicator.allGather(own).joined()).sorted()

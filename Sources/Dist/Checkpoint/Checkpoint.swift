@@ -7,27 +7,35 @@ public struct Checkpoint: Sendable {
   public let folder: String
   public let manifest: CheckpointManifest
   /// The SHA-256 of the manifest, which contains the checksums of all parts.
-  public var sha256: String { get throws { try OpenFile.reading("\(folder)/\(CheckpointManifest.file)").sha256() } }
+  public let sha256: String
 
-  /// Opens a checkpoint after all ranks have verified it. Throws a `CheckpointError` that names every bad part.
+  /// Opens a checkpoint after all ranks have verified it. Throws a `CheckpointError` that names every bad part, or a
+  /// `RankDifference` if the ranks see different checkpoints.
   public static func open(_ folder: String, communicator: Communicator? = nil) throws -> Checkpoint {
-    let folder = resolved(folder)
-    var findings: [Finding] = []
-    var manifest: CheckpointManifest?
-    do throws(CheckpointError) {
-      let found = try CheckpointManifest.read(folder)
-      manifest = found
-      let own = stride(from: communicator?.rank ?? 0, to: found.parts.count, by: communicator?.size ?? 1)
-      findings = own.compactMap { problem(of: found.parts[$0], in: folder) }
-    } catch { findings = error.problems.map { Finding(problem: $0, isFailure: error.status == .inputOutput) } }
+    let folder = try resolved(folder, communicator)
+    let found: Result<(manifest: CheckpointManifest, sha256: String), CheckpointError>
+    do throws(CheckpointError) { found = .success(try CheckpointManifest.read(folder)) } catch {
+      found = .failure(error)
+    }
+    let fact = (try? found.get()).map { "a manifest with the SHA-256 \($0.sha256)" } ?? "none that can be read"
+    try communicator?.requireSame("checkpoint \(folder)", fact, isShown: true)
+    let (manifest, sha256) = try found.get()
+    // Ranks with the same file share the work, and those with a copy of their own verify all of it.
+    let viewers = try communicator?.sharing("\(folder)/\(CheckpointManifest.file)")
+    let own = stride(from: viewers?.rank ?? 0, to: manifest.parts.count, by: viewers?.size ?? 1)
+    var findings = own.compactMap { problem(of: manifest.parts[$0], in: folder) }
+    if let communicator, let viewers, viewers.size < communicator.size {
+      findings = findings.map {
+        Finding(problem: "on \(communicator.hostname), \($0.problem)", isFailure: $0.isFailure)
+      }
+    }
     if let communicator { findings = try communicator.allGather(findings).flatMap { $0 } }
-    if let manifest, findings.isEmpty { return Checkpoint(folder: folder, manifest: manifest) }
-    // All ranks find the same problems of the manifest.
-    let problems: [String] = findings.map(\.problem).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
-    throw CheckpointError(folder, problems, status: findings.contains(where: \.isFailure) ? .inputOutput : .badData)
+    if findings.isEmpty { return Checkpoint(folder: folder, manifest: manifest, sha256: sha256) }
+    let status = findings.contains(where: \.isFailure) ? ExitStatus.inputOutput : .badData
+    throw CheckpointError(folder, findings.map(\.problem), status: status)
   }
 
-  /// A problem of a part or of the manifest, and whether the system caused it.
+  /// A problem of a part, and whether the system caused it.
   private struct Finding: Codable {
     let problem: String
     var isFailure = false
@@ -38,7 +46,10 @@ public struct Checkpoint: Sendable {
     in runFolder: String, communicator: Communicator? = nil
   ) throws -> (found: Checkpoint?, unsound: [CheckpointError]) {
     let folders = CheckpointFolders(run: runFolder)
-    let names = try communicator?.broadcast { folders.candidates() } ?? folders.candidates()
+    let own = folders.candidates()
+    try communicator?.requireSame(
+      "folder \(runFolder)", own.isEmpty ? "no checkpoint" : "checkpoints", isShown: true)
+    let names = try communicator?.broadcast { own } ?? own
     var unsound: [CheckpointError] = []
     for name in names {
       do {
@@ -48,9 +59,18 @@ public struct Checkpoint: Sendable {
     return (nil, unsound)
   }
 
-  /// Returns the path without symbolic links, so that it stays valid if `latest` moves, and without a final slash.
-  private static func resolved(_ folder: String) -> String {
-    let path = URL(filePath: folder, directoryHint: .isDirectory).resolvingSymlinksInPath().path(percentEncoded: false)
+  /// Returns the path without symbolic links, so that it stays valid if `latest` moves, and without a final slash. The
+  /// ranks follow the `latest` that rank 0 sees, because a run may be moving it.
+  private static func resolved(_ folder: String, _ communicator: Communicator?) throws -> String {
+    let given = URL(filePath: folder, directoryHint: .isDirectory)
+    let isLatest = given.lastPathComponent == CheckpointFolders.latest
+    func target() -> String {
+      isLatest ? (try? FileManager.default.destinationOfSymbolicLink(atPath: given.path)) ?? "" : ""
+    }
+    let name = try communicator?.broadcast(target) ?? target()
+    let isMarked = isLatest && !name.isEmpty && !name.contains("/")
+    let url = isMarked ? given.deletingLastPathComponent().appending(path: name, directoryHint: .isDirectory) : given
+    let path = url.resolvingSymlinksInPath().path(percentEncoded: false)
     return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
   }
 

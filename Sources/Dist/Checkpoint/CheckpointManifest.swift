@@ -99,15 +99,25 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     let text = Array(try encoder.encode(self)) + Array("\n".utf8)
-    try Publish.write(Self.digest(of: text), to: "\(folder)/\(Self.digestFile)")
+    try Publish.write(Self.digestLine(SHA256.hash(text).hexadecimal), to: "\(folder)/\(Self.digestFile)")
     try Publish.write(text, to: "\(folder)/\(Self.file)")
   }
 
-  static func read(_ folder: String) throws(CheckpointError) -> CheckpointManifest {
+  /// Reads the manifest in a checkpoint's folder, and returns its SHA-256 with it.
+  static func read(_ folder: String) throws(CheckpointError) -> (manifest: CheckpointManifest, sha256: String) {
+    var isFolder: ObjCBool = false
+    guard unsafe FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder) else {
+      throw CheckpointError(folder, ["there is no such folder or file"], status: .inputOutput)
+    }
+    guard isFolder.boolValue else {
+      let endings = ".safetensors, .pt, .pth, .bin, .h5 or .hdf5"
+      throw CheckpointError(folder, ["it is a file, not a checkpoint's folder; a file of weights ends in \(endings)"])
+    }
     let (text, digest) = try CheckpointError.naming(folder) {
       (try OpenFile.contents("\(folder)/\(file)"), try OpenFile.contents("\(folder)/\(digestFile)"))
     }
-    guard digest == Self.digest(of: text) else {
+    let sha256 = SHA256.hash(text).hexadecimal
+    guard digest == Self.digestLine(sha256) else {
       throw CheckpointError(folder, ["\(file) was altered: its SHA-256 is not the one in \(digestFile)"])
     }
     let decoder = JSONDecoder()
@@ -115,13 +125,13 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     let manifest: CheckpointManifest
     do { manifest = try decoder.decode(CheckpointManifest.self, from: Data(text)) } catch {
-      throw CheckpointError(folder, ["\(file) cannot be understood: \(error)"])
+      throw CheckpointError(folder, ["\(file) cannot be understood: \(error.explanation)"])
     }
     if let problem = manifest.problem { throw CheckpointError(folder, ["\(file): \(problem)"]) }
-    return manifest
+    return (manifest, sha256)
   }
 
-  private static func digest(of text: [UInt8]) -> [UInt8] { Array("\(SHA256.hash(text).hexadecimal)  \(file)\n".utf8) }
+  private static func digestLine(_ sha256: String) -> [UInt8] { Array("\(sha256)  \(file)\n".utf8) }
 
   var problem: String? {
     guard format == Self.currentFormat else {

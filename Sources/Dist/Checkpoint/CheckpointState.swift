@@ -35,6 +35,8 @@ public struct CheckpointState: Sendable {
     precondition(vectors.allSatisfy { $0.count == count }, "moments and average of the rank's \(count) scalars")
   }
 
+  /// An upper bound on the bytes of this rank's part of a checkpoint.
+  public var byteBound: Int { part("").byteBound }
   /// The number of scalars that this rank owns, including gaps.
   var ownCount: Int { ranges.total }
 

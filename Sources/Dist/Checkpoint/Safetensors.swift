@@ -6,7 +6,7 @@ public import Tensor
 /// Opening a file reads and checks its header. Numbers are read on demand, in pieces, from any thread.
 public struct SafetensorsFile: NamedTensors {
   public let path: String
-  /// The strings that the writer of the file added.
+  /// The strings that the writer of the file added, without the digest.
   public let metadata: [String: String]
   /// The tensors' names, in the order of their bytes in the file.
   public let names: [String]
@@ -15,6 +15,10 @@ public struct SafetensorsFile: NamedTensors {
   private let file: OpenFile
   /// The offset of the first number in the file, in bytes.
   private let start: Int
+  /// The text of the digest in the metadata; nil in files of other programs.
+  private let digest: String?
+  /// How many bytes are read at a time to be hashed.
+  private static let block = 1 << 20
 
   public init(_ url: URL) throws(SafetensorsError) { try self.init(url.path(percentEncoded: false)) }
 
@@ -26,7 +30,9 @@ public struct SafetensorsFile: NamedTensors {
       let size = try file.size()
       let start = 8 + (try SafetensorsHeader.length(file.read(min(8, size), of: UInt8.self, at: 0), fileSize: size))
       let header = try SafetensorsHeader(file.read(start - 8, of: UInt8.self, at: 8), dataSize: size - start)
-      metadata = header.metadata
+      var metadata = header.metadata
+      digest = SafetensorsDigest.take(from: &metadata)
+      self.metadata = metadata
       names = header.entries.map(\.name)
       tensors = header.entries.reduce(into: [:]) { tensors, entry in
         tensors[entry.name] = StoredTensor(
@@ -66,26 +72,60 @@ public struct SafetensorsFile: NamedTensors {
     return values
   }
 
-  /// Returns the SHA-256 of the whole file in hexadecimal digits. A tensor of 32-bit floats that was read before, and
-  /// that `values` returns unchanged, is not read again.
+  /// Returns the SHA-256 of the whole file in hexadecimal digits, and verifies the file as `verify` does. A tensor of
+  /// 32-bit floats that was read before, and that `values` returns unchanged, is not read again.
   public func sha256(having values: (_ name: String) -> Tensor<Float>?) throws(SafetensorsError) -> String {
+    let front = try SafetensorsError.bytes(0..<start, of: file)
     var hasher = SHA256()
-    func add(_ range: Range<Int>, to hasher: inout SHA256) throws(SafetensorsError) {
-      try SafetensorsError.naming(path) { () throws(FileError) in try file.hash(range, into: &hasher) }
-    }
-    try add(0..<start, to: &hasher)
+    hasher.update(front)
+    try unsafe verify(front, values) { unsafe hasher.update($0) }
+    return hasher.finalize().hexadecimal
+  }
+
+  @discardableResult
+  public func verify(having values: (_ name: String) -> Tensor<Float>?) throws(SafetensorsError) -> Bool {
+    guard digest != nil else { return false }
+    try unsafe verify(SafetensorsError.bytes(0..<start, of: file), values) { _ in }
+    return true
+  }
+
+  /// Calls `body` with the bytes of all numbers, which follow `front` in the file, and compares the digest.
+  @unsafe private func verify(
+    _ front: [UInt8], _ values: (_ name: String) -> Tensor<Float>?, _ body: (UnsafeRawBufferPointer) -> Void
+  ) throws(SafetensorsError) {
+    var hasher = SHA256()
+    if let digest { hasher.update(SafetensorsDigest.blanked(digest, in: front)) }
+    let isDigested = digest != nil
+    var bytes: [UInt8] = []
     // The names are in the order of the tensors' bytes, which leave no holes.
     for name in names {
       let stored = try stored(name)
       if stored.type == .float32, let tensor = values(name) {
         precondition(tensor.count == stored.count, "\(name) of \(stored.shape) is not \(tensor.shape)")
         // Every processor that we build for has the file's byte order.
-        unsafe tensor.withUnsafeMutableBuffer { unsafe hasher.update(UnsafeRawBufferPointer($0)) }
-      } else {
-        try add(stored.offset..<stored.offset + stored.span * stored.type.size, to: &hasher)
+        unsafe tensor.withUnsafeMutableBuffer { buffer in
+          if isDigested { unsafe hasher.update(UnsafeRawBufferPointer(buffer)) }
+          unsafe body(UnsafeRawBufferPointer(buffer))
+        }
+        continue
+      }
+      let end = stored.offset + stored.span * stored.type.size
+      for at in stride(from: stored.offset, to: end, by: Self.block) {
+        try SafetensorsError.naming(path) { () throws(FileError) in
+          try file.read(min(Self.block, end - at), at: at, into: &bytes)
+        }
+        if isDigested { hasher.update(bytes) }
+        unsafe bytes.withUnsafeBytes(body)
       }
     }
-    return hasher.finalize().hexadecimal
+    guard let digest else { return }
+    let found = hasher.finalize().hexadecimal
+    guard digest == SafetensorsDigest.text(found) else {
+      throw SafetensorsError(
+        path: path,
+        reason: "it was altered or is damaged: its \(SafetensorsDigest.key) is \(found), its metadata has "
+          + "\(digest.suffix(found.count)); copy or write it again, or, if the change was intended, without this entry")
+    }
   }
 }
 

@@ -35,13 +35,11 @@ public struct SafetensorsEntry: Sendable {
 }
 
 extension SafetensorsFile {
-  /// Writes the file `path` by `Publish`. Tensors of wide types come first, so that all are aligned.
+  /// Writes the file `path` by `Publish`, with its digest in the metadata. Tensors of wide types come first, so that all
+  /// are aligned.
   public static func write(
     _ entries: [SafetensorsEntry], metadata: [String: String] = [:], to path: String
   ) throws(SafetensorsError) {
-    let descriptions = entries.map(\.description)
-    let order = order(descriptions)
-    let header = try header(order.map { descriptions[$0] }, metadata, path)
     for entry in entries {
       guard case .integers(let values) = entry.values,
         let value = values.first(where: { !entry.type.integers.contains($0) })
@@ -49,32 +47,50 @@ extension SafetensorsFile {
       throw SafetensorsError(
         path: path, reason: "tensor \(entry.name) holds \(value), which does not fit \(entry.type.rawValue)")
     }
+    let tensors = entries.map(\.description)
+    let ordered = order(tensors).map { entries[$0] }
+    var hasher = SHA256()
+    try hasher.update(Self.front(tensors, metadata, path))
+    for entry in ordered { unsafe entry.withBytes { unsafe hasher.update($0) } }
+    let digest = SafetensorsDigest.text(hasher.finalize().hexadecimal)
+    let front = try Self.front(tensors, metadata, digest: digest, path)
     try SafetensorsError.naming(path) { () throws(FileError) in
       try Publish.file(path) { file throws(FileError) in
-        try file.append([UInt64(header.count)])
-        try file.append(header)
-        for index in order { try entries[index].append(to: file) }
+        try file.append(front)
+        for entry in ordered {
+          try unsafe entry.withBytes { bytes throws(FileError) in try unsafe file.append(bytes) }
+        }
       }
     }
   }
 
   /// Creates a file in which all numbers of the tensors are zeros. Returns the byte offset of each tensor's numbers.
+  /// The file is not valid before `seal`.
   static func create(
     _ tensors: [TensorDescription], metadata: [String: String], at path: String
   ) throws(SafetensorsError) -> [Int] {
     let order = order(tensors)
-    let header = try header(order.map { tensors[$0] }, metadata, path)
-    let places = order.map { tensors[$0].byteCount }.endToEnd.map { $0.moved(by: 8 + header.count) }
+    let front = try Self.front(tensors, metadata, path)
+    let places = order.map { tensors[$0].byteCount }.endToEnd.map { $0.moved(by: front.count) }
     var offsets = [Int](repeating: 0, count: tensors.count)
     for (index, place) in zip(order, places) { offsets[index] = place.lowerBound }
     try SafetensorsError.naming(path) { () throws(FileError) in
       let file = try OpenFile.creating(path)
-      try file.append([UInt64(header.count)])
-      try file.append(header)
-      try file.resize(places.last?.upperBound ?? 8 + header.count)
+      try file.append(front)
+      try file.resize(places.last?.upperBound ?? front.count)
       try file.sync()
     }
     return offsets
+  }
+
+  /// Writes the digest into a file that was created for these tensors and this metadata, and syncs it to the disk.
+  static func seal(
+    _ tensors: [TensorDescription], metadata: [String: String], at path: String
+  ) throws(SafetensorsError) {
+    // The digest's place still holds zeros, as it counts for the digest.
+    let digits = try SafetensorsError.naming(path) { () throws(FileError) in try OpenFile.reading(path).sha256() }
+    let front = try Self.front(tensors, metadata, digest: SafetensorsDigest.text(digits), path)
+    try SafetensorsError.naming(path) { () throws(FileError) in try OpenFile.rewrite(front, of: path) }
   }
 
   /// Returns the order in which the tensors are stored: those of wide types come first.
@@ -82,15 +98,16 @@ extension SafetensorsFile {
     tensors.indices.sorted { (tensors[$1].type.size, $0) < (tensors[$0].type.size, $1) }
   }
 
-  private static func header(
-    _ entries: [TensorDescription], _ metadata: [String: String], _ path: String
+  /// Returns a file's bytes before the numbers of its tensors: the length of the header, and the header.
+  private static func front(
+    _ tensors: [TensorDescription], _ metadata: [String: String], digest: String = SafetensorsDigest.blank,
+    _ path: String
   ) throws(SafetensorsError) -> [UInt8] {
+    let entries = order(tensors).map { tensors[$0] }
     var names: Set<String> = ["__metadata__"]
-    var members: [String] = []
-    if !metadata.isEmpty {
-      let pairs = metadata.map { ($0, "\(StrictJSON.quote($0)):\(StrictJSON.quote($1))") }.sorted { $0.0 < $1.0 }
-      members.append("\"__metadata__\":{\(pairs.map { $0.1 }.joined(separator: ","))}")
-    }
+    let pairs = metadata.merging([SafetensorsDigest.key: digest]) { $1 }
+      .map { ($0, "\(StrictJSON.quote($0)):\(StrictJSON.quote($1))") }.sorted { $0.0 < $1.0 }
+    var members = ["\"__metadata__\":{\(pairs.map { $0.1 }.joined(separator: ","))}"]
     for (entry, place) in zip(entries, entries.map(\.byteCount).endToEnd) {
       guard names.insert(entry.name).inserted else {
         throw SafetensorsError(path: path, reason: "two tensors to write have the name \(entry.name)")
@@ -100,19 +117,24 @@ extension SafetensorsFile {
         "\(StrictJSON.quote(entry.name)):{\"dtype\":\"\(entry.type.rawValue)\",\"shape\":[\(shape)],"
           + "\"data_offsets\":[\(place.lowerBound),\(place.upperBound)]}")
     }
-    let json = Array("{\(members.joined(separator: ","))}".utf8)
+    var json = Array("{\(members.joined(separator: ","))}".utf8)
     // Spaces let the numbers begin at a multiple of eight bytes.
-    return json + [UInt8](repeating: UInt8(ascii: " "), count: (8 - json.count % 8) % 8)
+    json += [UInt8](repeating: UInt8(ascii: " "), count: (8 - json.count % 8) % 8)
+    return (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) } + json
   }
 }
 
 extension SafetensorsEntry {
-  fileprivate func append(to file: OpenFile) throws(FileError) {
+  /// Calls `body` with the bytes of the numbers, as they stand in the file.
+  @unsafe fileprivate func withBytes<E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> Void) throws(E) {
     switch values {
-    case .floats(let tensor): try file.append(tensor)
-    case .doubles(let tensor): try file.append(tensor)
+    case .floats(let tensor):
+      try unsafe tensor.withUnsafeMutableBuffer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
+    case .doubles(let tensor):
+      try unsafe tensor.withUnsafeMutableBuffer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
     case .integers(let values):
-      try file.append(values.flatMap { value in (0..<type.size).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } })
+      let bytes = values.flatMap { value in (0..<type.size).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+      try unsafe bytes.withUnsafeBufferPointer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
     }
   }
 }

@@ -196,11 +196,19 @@ extension Communicator {
     }
   }
 
-  /// Returns on every rank what rank 0 makes; the others do not call `make`.
+  /// Returns on every rank what rank 0 makes; the others do not call `make`. If it throws, all ranks throw that error.
   public func broadcast<Value: Codable>(_ make: () throws -> Value) throws -> Value {
-    var bytes = rank == 0 ? Array(try JSONEncoder().encode(make())) : []
+    var bytes: [UInt8] = []
+    var failure: (any Error)?
+    if rank == 0 {
+      do { bytes = [0] + Array(try JSONEncoder().encode(make())) } catch {
+        (failure, bytes) = (error, RankError.bytes(of: error))
+      }
+    }
     try broadcast(&bytes)
-    return try JSONDecoder().decode(Value.self, from: Data(bytes))
+    if let failure { throw failure }
+    guard bytes[0] == 0 else { throw RankError(bytes: bytes) }
+    return try JSONDecoder().decode(Value.self, from: Data(bytes.dropFirst()))
   }
 
   /// Waits until all ranks have called it.

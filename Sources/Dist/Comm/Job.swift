@@ -1,40 +1,84 @@
 internal import CMPI
 internal import Foundation
+internal import Synchronization
 
 /// This process as one rank of a job: starts MPI, runs the body, and ends the job.
 public enum Job {
+  private static let beginning = Mutex<ContinuousClock.Instant?>(nil)
+  /// True once MPI can be called.
+  private static let isStarted = Atomic(false)
+
+  /// Notes the moment from which the start of the job is timed. `main` calls it first.
+  public static func begin() { beginning.withLock { if $0 == nil { $0 = .now } } }
+
+  /// The rank that a launcher gives this process; nil without one. MPI need not be started.
+  package static var launchedRank: String? {
+    let environment = ProcessInfo.processInfo.environment
+    return ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].lazy.compactMap { environment[$0] }.first
+  }
+
   /// Starts MPI, runs `body` as one rank, and returns the maximum of the bodies' codes after all ranks have finished:
   /// launchers kill the others after a non-zero code. If `body` throws, the rank reports the error and ends the *whole
-  /// job* with its `status`. Of an error that all ranks throw (`ExitCoded.isShared`) rank 0 reports for all.
+  /// job* with its `status`. Of an error that all ranks find rank 0 reports for all. `Deadline.start` limits the time
+  /// until all ranks have met; the body starts the watchdog.
   public static func run(_ body: (Communicator) throws -> Int32) -> Int32 {
-    do { try start() } catch {
+    begin()
+    let watch: StartWatch
+    do {
+      watch = StartWatch(deadline: try Deadline.start.seconds, since: beginning.withLock { $0 } ?? .now)
+      try start()
+    } catch {
       report("kinship: \(error)")
-      return error.status.rawValue
+      return error.exitStatus.rawValue
     }
-    var rank: Int?
-    var who = "unknown rank"
+    var ranks: (Communicator, FailureExchange)?
     do {
       let communicator = try Communicator()
-      rank = communicator.rank
-      who = "rank \(communicator.rank) of \(communicator.size) on \(communicator.hostname)"
-      let code = try communicator.allReduce(Int(try body(communicator)), .maximum)
-      try communicator.caller.check("MPI_Finalize", MPI_Finalize())
-      return Int32(code)
-    } catch {
-      let known = error as? any ExitCoded
-      if let known, let rank, known.isShared {
-        // The other ranks give rank 0 time to report the error and to end the job.
-        if rank == 0 { report("kinship: \(error)") } else { Thread.sleep(forTimeInterval: 5) }
-      } else {
-        report("kinship: \(who): \(error)")
+      let failures = try FailureExchange(over: communicator)
+      ranks = (communicator, failures)
+      watch.end()
+      let code = try body(communicator)
+      let finding = try communicator.collective("end of the job") { () throws(MPIError) in
+        try failures.meet(code)
       }
-      abort((known?.status ?? .internalError).rawValue)
+      if let finding, finding.hasFailed { leave(finding.code, failures) }
+      try communicator.caller.check("MPI_Finalize", MPI_Finalize())
+      return finding?.code ?? code
+    } catch {
+      if let (communicator, failures) = ranks { end(after: error, communicator, failures) }
+      report("kinship: \(error)")
+      abort(error.exitStatus.rawValue)
     }
   }
 
+  /// Reports an error of this rank and ends the job. If no rank is at work any more, each ends by itself: MPI's abort
+  /// would print more about itself than the message has lines.
+  private static func end(after error: any Error, _ ranks: Communicator, _ failures: FailureExchange) -> Never {
+    let (status, words) = (error.exitStatus.rawValue, error.explanation)
+    let isShared = (error as? any ExitCoded)?.isShared ?? false
+    var finding: FailureExchange.Finding?
+    if !(error is MPIError) { finding = try? failures.meet(status, failure: words, patience: isShared ? 10 : 1) }
+    let isOne = isShared || finding?.areSame ?? false
+    let who = isOne ? "" : "rank \(ranks.rank) of \(ranks.size) on \(ranks.hostname): "
+    if !isOne || ranks.rank == 0 { report("kinship: \(who)\(words)") }
+    guard let finding else { abort(status) }
+    leave(finding.code, failures)
+  }
+
+  /// Ends this process, as all other ranks do, some of which have failed.
+  private static func leave(_ code: Int32, _ failures: FailureExchange) -> Never {
+    FolderLock.abandon()
+    failures.wait()
+    fflush(nil)
+    _exit(code)
+  }
+
   /// Ends all ranks, whatever they are doing. MPI itself may hang if another thread is inside it or the launcher does
-  /// not answer; after ten seconds this process then exits alone, and its launcher treats the job as failed.
+  /// not answer; after ten seconds this process then exits alone, and its launcher treats the job as failed. It does so
+  /// at once if MPI has not started.
   static func abort(_ code: Int32) -> Never {
+    FolderLock.abandon()
+    guard isStarted.load(ordering: .acquiring) else { _exit(code) }
     Thread.detachNewThread {
       Thread.sleep(forTimeInterval: 10)
       _exit(code)
@@ -52,8 +96,7 @@ public enum Job {
     // Where ranks cannot read each other's memory, as in containers, a large message goes in fragments, three at a time
     // by default. With 64 at a time a step on busy cores was more than three times as fast (measured with two ranks).
     unsafe setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0)
-    let environment = ProcessInfo.processInfo.environment
-    if !["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].contains(where: { environment[$0] != nil }) {
+    if launchedRank == nil {
       // A process without a launcher has no other ranks. It needs neither Open MPI's daemon nor the search for fast
       // networks, which take three quarters of the start-up time (0.43 s and 0.08 s, measured).
       unsafe setenv("OMPI_MCA_ess_singleton_isolated", "1", 0)
@@ -69,10 +112,15 @@ public enum Job {
           + " use an Open MPI built with thread support",
         rank: -1, host: ProcessInfo.processInfo.hostName, collective: "")
     }
+    isStarted.store(true, ordering: .releasing)
   }
 
-  /// Writes a line to standard error in one write, so that lines of several ranks do not mix.
-  static func report(_ line: String) { FileHandle.standardError.write(Data("\(line)\n".utf8)) }
+  /// Writes a line to standard error in one write, so that lines of several ranks do not mix. All messages pass here,
+  /// where what a terminal would obey is made visible.
+  package static func report(_ line: String) {
+    let bytes = Array("\(line.printable)\n".utf8)
+    _ = unsafe bytes.withUnsafeBytes { unsafe write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  }
 }
 
 /// The versions of the installed libraries that this process uses.

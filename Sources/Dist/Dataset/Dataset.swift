@@ -14,9 +14,11 @@ public final class Dataset: Sendable {
   private let captions: [Range<Int>]
   private let files = OpenFileCache()
 
-  /// Opens the dataset at `path` or in this folder. Throws a `DatasetError` for the first missing or altered shard.
-  public static func open(_ path: String, check: Check = .sizes) throws -> Dataset {
+  /// Opens the dataset at `path` or in this folder. Throws a `DatasetError` for the first missing or altered shard. If
+  /// there are `ranks`, all must call it, and a `RankDifference` is thrown if they see different datasets.
+  public static func open(_ path: String, check: Check = .sizes, over ranks: Communicator? = nil) throws -> Dataset {
     let (index, folder) = try locate(path)
+    try ranks?.requireSame("dataset \(index.name)", index.identity, isShown: true)
     let shards = try index.shards.map { entry in
       let path = folder + "/" + entry.file
       try checkFile(path, entry, checksum: check == .checksums)

@@ -78,7 +78,7 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
     let bytes = try OpenFile.contents(path)
     let index: DatasetIndex
     do { index = try JSONDecoder().decode(DatasetIndex.self, from: Data(bytes)) } catch {
-      throw DatasetError(path, "is not the index of a dataset: \(Self.reason(error))")
+      throw DatasetError(path, "is not the index of a dataset: \(error.explanation)")
     }
     try index.check(path)
     return index
@@ -103,13 +103,11 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
     try require(Totals(shards) == totals, "its totals are not the sums over its shards")
   }
 
-  private static func reason(_ error: any Error) -> String {
-    switch error {
-    case DecodingError.keyNotFound(let key, _): "the key \"\(key.stringValue)\" is missing"
-    case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context):
-      "\(context.codingPath.map(\.stringValue).joined(separator: ".")): \(context.debugDescription)"
-    case DecodingError.dataCorrupted(let context): context.debugDescription
-    default: "\(error)"
+  /// The count of samples and the SHA-256 of all that the index says, which covers all that its shards hold.
+  var identity: String {
+    get throws {
+      let sum = SHA256.hash(try JSONEncoder.readable.encode(self)).hexadecimal
+      return "\(totals.samples) samples and an index with the SHA-256 \(sum)"
     }
   }
 

@@ -11,22 +11,31 @@ extension Dataset {
   }
 
   /// Reads every byte of the dataset at `path`, and verifies files and contents. Only a bad index throws.
-  public static func verify(_ path: String, each: (Verdict) -> Void = { _ in }) throws -> [Verdict] {
+  public static func verify(_ path: String, each: (Verdict) throws -> Void = { _ in }) throws -> [Verdict] {
     let (index, folder) = try locate(path)
-    return index.shards.map { entry in
+    return try index.shards.map { entry in
       let problem = problem("\(folder)/\(entry.file)", entry, index)
       let verdict = Verdict(file: entry.file, samples: entry.samples, bytes: entry.fileBytes, problem: problem)
-      each(verdict)
+      try each(verdict)
       return verdict
     }
   }
 
-  /// Verifies each shard's checksum on one rank. All ranks call `pause` equally often. Throws for an altered shard.
-  public static func verify(_ datasets: [Dataset], over ranks: Communicator, pause: () throws -> Void) throws {
-    let shards = datasets.flatMap { dataset in dataset.index.shards.map { (dataset.folder, $0) } }
-    for first in stride(from: 0, to: shards.count, by: ranks.size) {
-      if first + ranks.rank < shards.count {
-        let (folder, entry) = shards[first + ranks.rank]
+  /// Verifies each shard's checksum on one of the ranks that share its file. All ranks call `pause` equally often. Throws
+  /// for an altered shard.
+  public static func verify(_ datasets: [Dataset], over ranks: Communicator, pause: () throws -> Void = {}) throws {
+    var own: [(folder: String, entry: DatasetIndex.Shard)] = []
+    for (number, dataset) in datasets.enumerated() {
+      let shards = dataset.index.shards
+      guard let first = shards.first else { continue }
+      let viewers = try ranks.sharing(dataset.folder + "/" + first.file)
+      let begin = (viewers.rank + number) % viewers.size
+      own += stride(from: begin, to: shards.count, by: viewers.size).map { (folder: dataset.folder, entry: shards[$0]) }
+    }
+    let rounds = try ranks.allReduce(own.count, .maximum)
+    for round in 0..<rounds {
+      if round < own.count {
+        let (folder, entry) = own[round]
         try checkFile(folder + "/" + entry.file, entry, checksum: true)
       }
       try pause()
@@ -57,7 +66,8 @@ extension Dataset {
     return (try DatasetIndex.read(file), folder.isEmpty ? "." : folder)
   }
 
-  /// Checks a shard's file before the HDF5 library opens it, because altered headers can crash the library.
+  /// Checks a shard's file before the HDF5 library opens it, because altered headers can crash the library. What is
+  /// whole with the `checksum` of the file is whole without it, too.
   static func checkFile(_ path: String, _ entry: DatasetIndex.Shard, checksum: Bool) throws {
     guard FileManager.default.fileExists(atPath: path) else {
       throw DatasetError(path, "is missing; the index lists it")
@@ -68,10 +78,13 @@ extension Dataset {
       let word = size < entry.fileBytes ? "truncated" : "altered"
       throw DatasetError(path, "is \(word): it has \(size) bytes, the index says \(entry.fileBytes)")
     }
-    let found = try checksum ? file.sha256() : file.sha256(without: entry.imageExtent)
-    let expected = checksum ? entry.sha256 : entry.restSHA256
-    guard found == expected else {
-      throw DatasetError(path, "is altered: its SHA-256 is \(found), the index says \(expected)")
+    var sums = [(gap: entry.imageExtent, expected: entry.restSHA256, what: "its SHA-256 without the images")]
+    if checksum { sums.append((0..<0, entry.sha256, "its SHA-256")) }
+    for (gap, expected, what) in sums {
+      let found = try file.sha256(without: gap)
+      guard found == expected else {
+        throw DatasetError(path, "is altered: \(what) is \(found), the index says \(expected)")
+      }
     }
   }
 }

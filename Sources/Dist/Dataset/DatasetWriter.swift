@@ -1,6 +1,8 @@
 internal import Foundation
 
-/// Writes a dataset, and holds one shard in memory. The index comes last: a folder without one is unfinished.
+/// Writes a dataset, and holds one shard in memory. The index comes last: a folder without one is unfinished. An
+/// earlier dataset in the folder stays whole until the new index takes the place of its own, because no shard has the
+/// name of an earlier one; so whoever still reads the earlier one misses its shards, and does not take others for them.
 public struct DatasetWriter: ~Copyable {
   /// The limits at which a shard is full, whichever is reached first.
   public struct Limits: Sendable {
@@ -21,18 +23,26 @@ public struct DatasetWriter: ~Copyable {
   private var builder = ShardBuilder()
   private var shards: [DatasetIndex.Shard] = []
   private var identities: Set<UInt64> = []
+  /// The names of an earlier dataset's shards, and the number in the name of the next one.
+  private let taken: Set<String>
+  private var number = 0
 
-  /// Begins a dataset in `folder`, which must not hold one. `labels` are the names of the classes, if they have any.
+  /// Begins a dataset in `folder`, which must not hold one unless that is to be replaced. `labels` are the names of the
+  /// classes, if they have any.
   public init(
-    name: String, folder: String, labeled: Bool = false, labels: [String] = [], limits: Limits = Limits()
+    name: String, folder: String, labeled: Bool = false, labels: [String] = [], limits: Limits = Limits(),
+    replacing: Bool = false
   ) throws {
     guard !name.isEmpty, !name.utf8.contains(0) else { throw DatasetError(folder, "a dataset needs a name") }
     guard labeled || labels.isEmpty else { throw DatasetError(name, "has class names, but its samples have no labels") }
     try Publish.makeFolder(folder)
-    guard !FileManager.default.fileExists(atPath: folder + "/" + DatasetIndex.fileName) else {
+    guard replacing || !FileManager.default.fileExists(atPath: folder + "/" + DatasetIndex.fileName) else {
       throw DatasetError(folder, "already holds a dataset")
     }
+    if replacing { try Self.removeLeftovers(in: folder) }
+    let taken = try replacing ? Set(Self.files(in: folder)) : []
     (self.name, self.folder, self.labeled, self.labels, self.limits) = (name, folder, labeled, labels, limits)
+    self.taken = taken
   }
 
   /// The number of appended samples.
@@ -58,16 +68,44 @@ public struct DatasetWriter: ~Copyable {
     if builder.samples >= limits.samples || builder.size >= limits.bytes { try writeShard() }
   }
 
-  /// Writes the last shard and the index. The dataset is complete when this returns.
+  /// Writes the last shard and the index, and removes an earlier dataset's shards. The dataset is complete when this
+  /// returns.
   public consuming func finish() throws -> DatasetIndex {
     if builder.samples > 0 { try writeShard() }
+    for shard in shards where (try? Dataset.checkFile(folder + "/" + shard.file, shard, checksum: false)) == nil {
+      throw DatasetError(
+        folder, "\(shard.file) was changed or removed after it was written; only one import may write to a folder")
+    }
     let index = try DatasetIndex(name: name, labels: labels, labeled: labeled, shards: shards)
     try index.write(to: folder + "/" + DatasetIndex.fileName)
+    if !taken.isEmpty { try Self.removeLeftovers(in: folder) }
     return index
   }
 
+  /// Removes what killed or failed writers have left in `folder`: unfinished files, and shards that its index does not
+  /// name. Does nothing beside an index that cannot be read, whose shards may be any.
+  public static func removeLeftovers(in folder: String) throws {
+    let path = folder + "/" + DatasetIndex.fileName
+    var named: Set<String> = []
+    if FileManager.default.fileExists(atPath: path) {
+      guard let index = try? DatasetIndex.read(path) else { return }
+      named = Set(index.shards.map(\.file))
+    }
+    for name in try files(in: folder) where !named.contains(name) { try Publish.removeAll(folder + "/" + name) }
+  }
+
+  /// Returns the names of all files in `folder` that a writer makes, but for the index.
+  private static func files(in folder: String) throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: folder).filter {
+      $0.wholeMatch(of: /shard-[0-9]{5,}\.h5(\.partial)?|corpus\.json\..+\.partial/) != nil
+    }
+  }
+
+  private static func file(_ number: Int) -> String { "shard-\(number.digits(5)).h5" }
+
   private mutating func writeShard() throws {
-    let name = "shard-\(shards.count.digits(5)).h5"
+    while taken.contains(Self.file(number)) { number += 1 }
+    let name = Self.file(number)
     let path = folder + "/" + name
     let draft = path + ".partial"
     do {
@@ -88,6 +126,7 @@ public struct DatasetWriter: ~Copyable {
       }
       try Publish.rename(draft, to: path)
       shards.append(entry)
+      number += 1
     } catch {
       try? FileManager.default.removeItem(atPath: draft)
       throw error

@@ -1,6 +1,5 @@
 internal import Foundation
 internal import Synchronization
-package import Tensor
 
 /// An open file. It is not mapped, because a mapped file that shrinks kills the process. Numbers are little-endian.
 package final class OpenFile: Sendable {
@@ -13,16 +12,21 @@ package final class OpenFile: Sendable {
     if descriptor < 0 { throw FileError.system(action, path) }
   }
 
+  private init(adopting descriptor: Int32, as path: String) { (self.path, self.descriptor) = (path, descriptor) }
+
   deinit { close(descriptor) }
+
+  /// Standard output, which stays open.
+  package static let standardOutput = OpenFile(adopting: STDOUT_FILENO, as: "standard output")
 
   /// Opens an existing file to read.
   package static func reading(_ path: String) throws(FileError) -> OpenFile {
     // Without O_NONBLOCK, opening a pipe that has no writer would block. It has no effect on a file.
     let file = try OpenFile(path, "open", O_RDONLY | O_NONBLOCK)
-    guard try file.status().st_mode & S_IFMT == S_IFREG else {
-      throw FileError(action: "read", path: path, reason: "it is not a file")
-    }
-    return file
+    let kind = try file.status().st_mode & S_IFMT
+    guard kind != S_IFREG else { return file }
+    let found = [S_IFDIR: "a folder", S_IFIFO: "a pipe", S_IFCHR: "a device", S_IFBLK: "a device"][kind] ?? "a socket"
+    throw FileError(action: "read", path: path, reason: "it is not a file but \(found)")
   }
 
   /// Creates a file to write, which must not exist yet.
@@ -34,6 +38,11 @@ package final class OpenFile: Sendable {
   package static func changing(_ path: String) throws(FileError) -> OpenFile { try OpenFile(path, "open", O_WRONLY) }
   /// Returns the size of the file in bytes.
   package func size() throws(FileError) -> Int { Int(try status().st_size) }
+  /// Returns what tells this file, on every host that has its file system, from any other and from an earlier state.
+  func identity() throws(FileError) -> String {
+    let status = try status()
+    return "\(status.st_ino) \(status.st_size) \(status.st_ctim.tv_sec) \(status.st_ctim.tv_nsec)"
+  }
 
   /// Fills `buffer` with the bytes that begin at `offset`. Throws if the file ends before.
   @unsafe package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileError) {
@@ -60,6 +69,12 @@ package final class OpenFile: Sendable {
     while done < count {
       let moved = try call(done)
       if moved < 0, errno == EINTR { continue }
+      if moved < 0, errno == EAGAIN {
+        // Whoever shares standard output may have asked not to wait for it.
+        var isReady = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        _ = unsafe poll(&isReady, 1, -1)
+        continue
+      }
       if moved < 0 { throw FileError.system(action, path) }
       done += moved
       Progress.made()
@@ -93,6 +108,15 @@ package final class OpenFile: Sendable {
     }
   }
 
+  /// Overwrites the first bytes of the existing file `path`, and syncs it to the disk.
+  static func rewrite(_ front: [UInt8], of path: String) throws(FileError) {
+    let file = try changing(path)
+    try unsafe front.withUnsafeBufferPointer { buffer throws(FileError) in
+      try unsafe file.overwrite(UnsafeRawBufferPointer(buffer), at: 0)
+    }
+    try file.sync()
+  }
+
   /// Changes the file's size to `bytes`. New bytes read as zeros.
   package func resize(_ bytes: Int) throws(FileError) {
     if call({ ftruncate($0, off_t(bytes)) }) != 0 { throw FileError.system("resize", path) }
@@ -101,13 +125,6 @@ package final class OpenFile: Sendable {
   /// Appends little-endian integers.
   package func append<I: FixedWidthInteger & BitwiseCopyable>(_ array: [I]) throws(FileError) {
     try unsafe array.withUnsafeBufferPointer { buffer throws(FileError) in
-      try unsafe append(UnsafeRawBufferPointer(buffer))
-    }
-  }
-
-  /// Appends the numbers of a tensor as they lie in memory.
-  package func append<S: Scalar>(_ tensor: Tensor<S>) throws(FileError) {
-    try unsafe tensor.withUnsafeMutableBuffer { buffer throws(FileError) in
       try unsafe append(UnsafeRawBufferPointer(buffer))
     }
   }
@@ -229,12 +246,15 @@ public struct FileError: Error, ExitCoded, Hashable, CustomStringConvertible {
   public let path: String
   /// The system's error message, or what was found instead of what was expected.
   public let reason: String
-  public var status: ExitStatus { .inputOutput }
+  /// `inputOutput`, or `badData` for a file that can be read and is not what it should be.
+  public var status = ExitStatus.inputOutput
+  /// The system's number for the error; 0 if it is none of the system's.
+  package var code: Int32 = 0
   public var description: String { "cannot \(action) \(path): \(reason)" }
 
   /// Returns the error that the last system call left in `errno`.
   static func system(_ action: String, _ path: String) -> FileError {
     let code = errno
-    return FileError(action: action, path: path, reason: unsafe String(cString: strerror(code)))
+    return FileError(action: action, path: path, reason: unsafe String(cString: strerror(code)), code: code)
   }
 }

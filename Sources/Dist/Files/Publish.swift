@@ -44,7 +44,7 @@ package enum Publish {
   package static func removeAll(_ path: String) throws(FileError) {
     do { try FileManager.default.removeItem(atPath: path) } catch {
       if case CocoaError.fileNoSuchFile = error { return }
-      throw FileError(action: "remove", path: path, reason: error.localizedDescription)
+      throw FileError(action: "remove", path: path, reason: error.explanation)
     }
   }
 

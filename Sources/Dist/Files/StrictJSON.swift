@@ -1,4 +1,5 @@
-/// A JSON document from an untrusted file. A repeated key is an error, and objects keep their order.
+/// A JSON document from an untrusted file. A repeated key is an error, and objects keep their order. `NaN` and
+/// `Infinity`, which Python writes, are numbers that no reader takes: they matter only where something is expected.
 package enum StrictJSON: Hashable, Sendable {
   case object([Member])
   case array([StrictJSON])
@@ -32,8 +33,9 @@ package enum StrictJSON: Hashable, Sendable {
     }
   }
 
+  /// Parses a document, with or without a byte order mark.
   package static func parse(_ bytes: [UInt8]) throws(Problem) -> StrictJSON {
-    var parser = JSONParser(bytes: bytes)
+    var parser = JSONParser(bytes: bytes, at: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0)
     let value = try parser.value(depth: 0)
     parser.skipSpace()
     guard parser.at == bytes.count else { throw parser.fail("something follows the end of the document") }
@@ -47,7 +49,7 @@ package enum StrictJSON: Hashable, Sendable {
       switch scalar {
       case "\"": quoted += "\\\""
       case "\\": quoted += "\\\\"
-      case "\u{0}"..<" ":
+      case "\u{0}"..<" ", "\u{7F}"..<"\u{A0}":
         quoted += "\\u" + scalar.value.digits(4, radix: 16)
       default: quoted.unicodeScalars.append(scalar)
       }
@@ -85,6 +87,10 @@ private struct JSONParser {
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
     case UInt8(ascii: "n"): return try word("null", .null)
+    case UInt8(ascii: "N"): return try word("NaN", .number("NaN"))
+    case UInt8(ascii: "I"): return try word("Infinity", .number("Infinity"))
+    case UInt8(ascii: "-") where bytes[at...].starts(with: "-I".utf8):
+      return try word("-Infinity", .number("-Infinity"))
     default: return try number()
     }
   }

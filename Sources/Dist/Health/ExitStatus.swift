@@ -8,6 +8,7 @@ public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
   case tryAgain = 75
   case notFinite = 76
   case stalled = 77
+  case inUse = 78
 
   /// The meaning of the code, for the help text and the manual.
   public var meaning: String {
@@ -19,7 +20,8 @@ public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
     case .inputOutput: "a file cannot be read or written"
     case .tryAgain: "stopped by a signal with everything saved; start again with --resume auto"
     case .notFinite: "a loss, a gradient or an embedding is not finite"
-    case .stalled: "a rank made no progress before the watchdog's deadline"
+    case .stalled: "the ranks did not meet, or one made no progress, before the deadline"
+    case .inUse: "another job is writing to the folder"
     }
   }
 }
@@ -27,7 +29,7 @@ public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
 /// An error with the status with which it ends the program. Any other error ends it with `internalError`.
 public protocol ExitCoded: Error {
   var status: ExitStatus { get }
-  /// True if all ranks throw the same error at the same point. Only rank 0 reports it then.
+  /// True if all ranks throw the same error at the same point, so that the job waits for the slowest to do so.
   var isShared: Bool { get }
 }
 

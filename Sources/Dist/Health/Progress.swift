@@ -5,7 +5,7 @@ internal import Tensor
 public enum Progress {
   /// The phase of the run that the main thread is in.
   public enum Activity: Int, Sendable {
-    case preparing, waitingForData, training, saving, evaluating
+    case preparing, waitingForData, training, saving, evaluating, working
 
     var words: String {
       switch self {
@@ -14,15 +14,17 @@ public enum Progress {
       case .training: "training"
       case .saving: "saving"
       case .evaluating: "evaluating"
+      case .working: "working"
       }
     }
 
     /// The number of deadlines that may pass without progress. Before the first step all ranks wait for the slowest
-    /// reader of the datasets or of a teacher's file, and a disk may need minutes to write a large file.
+    /// reader of the datasets or of a teacher's file, and a disk may need minutes to write a large file. Commands
+    /// without steps (`working`) do not say more precisely where they are.
     var patience: Double {
       switch self {
       case .preparing: 10
-      case .saving, .evaluating: 3
+      case .saving, .evaluating, .working: 3
       case .waitingForData, .training: 1
       }
     }

@@ -33,7 +33,8 @@ public enum Watchdog {
       guard stillness.seconds >= deadline * activity.patience else { continue }
       let reached = stillness.seconds
       let still = Int(reached.rounded())
-      report("kinship: \(who): no progress for \(still) s, \(activity.words) after step \(steps); \(collectives)")
+      let place = activity == .working ? "" : " after step \(steps)"
+      report("kinship: \(who): no progress for \(still) s, \(activity.words)\(place); \(collectives)")
       while stillness.seconds >= reached, stillness.seconds < reached + grace { look(&stillness, every: interval) }
       guard stillness.seconds >= reached else {
         report("kinship: \(who): is making progress again")
@@ -41,7 +42,8 @@ public enum Watchdog {
       }
       report(
         "kinship: \(who): the watchdog ends the job: check the rank that reported nothing or has the lowest collective "
-          + "numbers, and its host, disk and network; watchdog.deadline in the run file is \(deadline.formatted()) s")
+          + "numbers, and its host, disk and network; the deadline is \(deadline.formatted()) s (watchdog.deadline in "
+          + "the run file; \(Deadline.progress.rawValue) for commands without one)")
       Job.abort(ExitStatus.stalled.rawValue)
     }
   }

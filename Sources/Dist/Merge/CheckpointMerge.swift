@@ -63,7 +63,7 @@ public struct CheckpointMerge {
     return target
   }
 
-  /// Writes one file, a share on each rank, reads it back and renames it. All ranks throw the same `MergeError`.
+  /// Writes one file, a share on each rank, reads it back and renames it. All ranks throw the same `RankError`.
   public func write(
     _ tensors: [MergedTensor], metadata: [String: String], as form: SharedTensorFile.Form, to path: String,
     over communicator: Communicator
@@ -85,7 +85,7 @@ public struct CheckpointMerge {
 }
 
 extension CheckpointMerge {
-  /// Writes the checkpoint again as the new `folder` with `parts` parts. All ranks throw the same `MergeError`.
+  /// Writes the checkpoint again as the new `folder` with `parts` parts. All ranks throw the same `RankError`.
   public func reshard(
     _ checkpoint: Checkpoint, into parts: Int, folder: String, version: String, over communicator: Communicator
   ) throws {
@@ -119,7 +119,7 @@ extension CheckpointMerge {
       try communicator.together {
         guard isFirst else { return }
         let origin = CheckpointManifest.Origin(
-          folder: checkpoint.folder, sha256: try checkpoint.sha256, ranks: checkpoint.manifest.ranks, version: version)
+          folder: checkpoint.folder, sha256: checkpoint.sha256, ranks: checkpoint.manifest.ranks, version: version)
         try checkpoint.manifest.resharded(list.sorted { $0.file < $1.file }, origin: origin).write(into: partial)
         try Publish.rename(partial, to: folder)
       }
@@ -128,29 +128,5 @@ extension CheckpointMerge {
       try communicator.barrier()
       throw error
     }
-  }
-}
-
-/// The error of the first rank that failed in an operation of all ranks.
-public struct MergeError: Error, ExitCoded, Hashable, CustomStringConvertible {
-  public let description: String
-  public let status: ExitStatus
-}
-
-extension Communicator {
-  /// Runs `body` on all ranks, which must call it. If it throws on any, all throw the error of the first of them.
-  package func together<R>(_ body: () throws -> R) throws -> R {
-    let outcome = Result { try body() }
-    var message: [UInt8] = []
-    if case .failure(let error) = outcome {
-      let status = (error as? any ExitCoded)?.status ?? .internalError
-      message = [UInt8(truncatingIfNeeded: status.rawValue)] + Array("\(error)".utf8)
-    }
-    if let first = try allGather(message).first(where: { !$0.isEmpty }) {
-      throw MergeError(
-        description: String(decoding: first.dropFirst(), as: UTF8.self),
-        status: ExitStatus(rawValue: Int32(first[0])) ?? .internalError)
-    }
-    return try outcome.get()
   }
 }

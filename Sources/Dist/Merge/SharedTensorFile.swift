@@ -29,7 +29,10 @@ public struct SharedTensorFile {
       try communicator.together { try fill(layout, communicator, numbers) }
       try communicator.together {
         guard isFirst else { return }
-        if form == .hdf5 { try HDF5Weights.seal(temporary) }
+        switch form {
+        case .safetensors: try SafetensorsFile.seal(tensors, metadata: metadata, at: temporary)
+        case .hdf5: try HDF5Weights.seal(temporary)
+        }
         try Publish.rename(temporary, to: path)
       }
     } catch {

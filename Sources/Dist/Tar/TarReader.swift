@@ -23,14 +23,8 @@ package struct TarReader: Sendable {
     file = try OpenFile.reading(path)
     size = try file.size()
     if size == 0 { throw failure("is empty; a tar ends with two blocks of zeros") }
-    let head = try file.read(min(size, 6), of: UInt8.self, at: 0)
-    let packed: [([UInt8], String)] = [
-      ([0x1F, 0x8B], "gunzip"), ([0x42, 0x5A, 0x68], "bunzip2"), ([0xFD, 0x37, 0x7A, 0x58, 0x5A], "unxz"),
-      ([0x28, 0xB5, 0x2F, 0xFD], "unzstd"),
-    ]
-    for (start, tool) in packed where head.starts(with: start) {
-      throw failure("is compressed, which hardly makes images smaller; unpack it with \(tool)")
-    }
+    let head = try file.read(min(size, TarHeader.size), of: UInt8.self, at: 0)
+    if let words = FileSignature.foreign(head) { throw failure(words) }
   }
 
   /// Returns the next member that is not a folder, or nil after the last. What is not a plain file has a `fault`.

@@ -101,7 +101,7 @@ final class TraceWriter: Sendable {
   }
 
   private static func failure(_ action: String, _ path: String, _ error: any Error) -> FileError {
-    FileError(action: action, path: path, reason: (error as NSError).localizedFailureReason ?? "\(error)")
+    FileError(action: action, path: path, reason: error.explanation)
   }
 
   /// Returns the event that sets the name of a process or thread in the viewer.

@@ -13,6 +13,10 @@ public protocol NamedTensors: Sendable {
   func stored(_ name: String) throws -> StoredTensor
   /// Returns the numbers of an integer tensor in row-major order.
   func integers(_ name: String) throws -> [Int]
+  /// Returns true if the file is the one that its checksum inside promises, and false if it has none. Throws if it was
+  /// altered. A tensor of 32-bit floats that was read before, and that `values` returns unchanged, is not read again.
+  @discardableResult
+  func verify(having values: (_ name: String) -> Tensor<Float>?) throws -> Bool
 }
 
 extension NamedTensors {
@@ -41,6 +45,9 @@ extension NamedTensors {
   }
 
   public func integers(_ name: String) throws -> [Int] { try stored(name).integers() }
+
+  @discardableResult
+  public func verify(having values: (_ name: String) -> Tensor<Float>?) throws -> Bool { false }
 }
 
 /// A tensor in a file: little-endian numbers of one type, or a strided view of them.

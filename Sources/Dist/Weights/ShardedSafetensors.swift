@@ -1,4 +1,5 @@
 internal import Foundation
+public import Tensor
 
 /// Weights in several safetensors files with an index, as Hugging Face stores large models: JSON that maps each tensor
 /// to one of the files beside it, `{"metadata": {…}, "weight_map": {"name": "file.safetensors", …}}`.
@@ -13,8 +14,8 @@ public struct ShardedSafetensors: NamedTensors {
   public private(set) var metadata: [String: String] = [:]
   private var files: [String: SafetensorsFile] = [:]
 
-  /// The paths of the files that hold the numbers.
-  public var parts: [String] { Set(files.values.map(\.path)).sorted() }
+  /// The files that hold the numbers, by their names.
+  public private(set) var parts: [SafetensorsFile] = []
 
   /// Opens the index at `path` and every file that it names. Throws for files outside of its folder, for tensors that
   /// are not in the listed file, and for tensors that are missing from the index.
@@ -25,6 +26,7 @@ public struct ShardedSafetensors: NamedTensors {
     let folder = URL(filePath: path).deletingLastPathComponent()
     for name in Set(places.map(\.file)).sorted() {
       let file = try SafetensorsFile(folder.appending(path: name).relativePath)
+      parts.append(file)
       metadata.merge(file.metadata) { first, _ in first }
       names += file.names
       for tensor in file.names {
@@ -75,6 +77,14 @@ public struct ShardedSafetensors: NamedTensors {
   public func contains(_ name: String) -> Bool { files[name] != nil }
   public func stored(_ name: String) throws -> StoredTensor { try file(of: name).stored(name) }
   public func integers(_ name: String) throws -> [Int] { try file(of: name).integers(name) }
+
+  /// Verifies each of the files; the result is true if all of them have a checksum.
+  @discardableResult
+  public func verify(having values: (_ name: String) -> Tensor<Float>?) throws(SafetensorsError) -> Bool {
+    var isVerified = true
+    for part in parts { isVerified = try part.verify(having: values) && isVerified }
+    return isVerified
+  }
 
   private func file(of name: String) throws(SafetensorsError) -> SafetensorsFile {
     if let file = files[name] { return file }

@@ -29,20 +29,18 @@ struct Bench: ParsableCommand {
     keys: JSONEncoder.KeyEncodingStrategy = .convertToSnakeCase,
     _ bench: @escaping (Communicator, (String) -> Void) throws -> Report
   ) throws {
-    let code = Job.run { communicator in
+    try Job.perform { communicator in
       let plan = try ThreadPlan.agreed(over: communicator)
       plan.apply()
-      if communicator.rank == 0 { for warning in plan.warnings { print("warning: \(warning)") } }
-      let report = try bench(communicator) { if communicator.rank == 0 { print($0) } }
+      if communicator.rank == 0 { for warning in plan.warnings { StandardOutput.show("warning: \(warning)") } }
+      let report = try bench(communicator) { if communicator.rank == 0 { StandardOutput.show($0) } }
       if communicator.rank == 0 {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         encoder.keyEncodingStrategy = keys
-        print(String(decoding: try encoder.encode(report), as: UTF8.self))
+        try StandardOutput.print(String(decoding: encoder.encode(report), as: UTF8.self), isJSON: true)
       }
-      return 0
     }
-    throw ExitCode(code)
   }
 }
 

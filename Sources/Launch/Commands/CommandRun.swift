@@ -16,9 +16,13 @@ extension ParsableArguments {
 }
 
 extension Job {
-  /// Runs a command on all ranks, and throws the job's exit code if it is not 0.
-  static func perform(_ command: (Communicator) throws -> Void) throws {
+  /// Runs a command without steps on all ranks, and throws the job's exit code if it is not 0. If `isWatched`, the
+  /// watchdog ends ranks that wait for one that hangs; a process alone may wait for its input.
+  static func perform(isWatched: Bool = true, _ command: (Communicator) throws -> Void) throws {
+    let deadline = try Deadline.progress.seconds
     let code = run { communicator in
+      Progress.enter(.working, after: 0)
+      if isWatched, communicator.size > 1 { Watchdog.start(deadline: deadline, over: communicator) }
       try command(communicator)
       return 0
     }

@@ -22,7 +22,7 @@ struct DatasetInspect: ParsableCommand {
   func run() throws {
     guard Machine.isFirstRank else { return }
     let report = try DatasetReport(try Dataset.open(dataset), examples: samples)
-    print(json ? try report.json : report.text)
+    try StandardOutput.print(json ? report.json : report.text, isJSON: json)
   }
 }
 
@@ -38,12 +38,13 @@ struct DatasetVerify: ParsableCommand {
     guard Machine.isFirstRank else { return }
     let verdicts = try Dataset.verify(dataset) { verdict in
       let state = verdict.problem.map { "BAD, \($0)" } ?? "ok"
-      print("\(verdict.file): \(verdict.samples) samples, \(Figures.bytes(verdict.bytes)): \(state)")
+      let size = "\(Figures.count(verdict.samples, "sample")), \(Figures.bytes(verdict.bytes))"
+      try StandardOutput.print("\(verdict.file): \(size): \(state)")
     }
     let bad = verdicts.filter { $0.problem != nil }.map(\.file)
     guard bad.isEmpty else {
-      throw DatasetError(
-        dataset, "\(bad.count) of \(verdicts.count) shards are bad: \(bad.joined(separator: ", ")); import it again")
+      let found = "\(bad.count) of \(Figures.count(verdicts.count, "shard")) \(bad.count == 1 ? "is" : "are") bad"
+      throw DatasetError(dataset, "\(found): \(bad.joined(separator: ", ")); import it again")
     }
   }
 }

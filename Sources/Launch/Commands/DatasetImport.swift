@@ -7,20 +7,21 @@ struct DatasetImport: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "import", abstract: "Imports a table or list of images and captions, a folder of images, or tars.",
     discussion: """
-      A table (CSV, TSV) has a header and one image per line; its paths are relative to its folder. A folder holds \
-      images with their captions in text files beside them (fox.png, fox.txt: one caption per line), or sub-folders \
-      that are classes: named by WordNet ids (ImageNet, -R, -Sketch), by numbers that are the labels (ImageNet-V2), or \
-      numbered in the order of their names. Lists are COCO's captions_….json (captions in the file's order), \
-      Karpathy's dataset_….json (with --split), Flickr30k's results_20130124.token or results.csv, and ImageNet's \
-      LOC_val_solution.csv.
+      A table (CSV, TSV) has a header and one image per line; its paths are relative to its folder, and several lines \
+      for one image give it several captions. A folder holds images with their captions in text files beside them \
+      (fox.png, fox.txt: one caption per line), or sub-folders that are classes: named by WordNet ids (ImageNet, -R, \
+      -Sketch), by numbers that are the labels (ImageNet-V2), or numbered in the order of their names. Lists are \
+      COCO's captions_….json (captions in the file's order), Karpathy's dataset_….json (with --split), Flickr30k's \
+      results_20130124.token or results.csv, and ImageNet's LOC_val_solution.csv.
 
       Tars have webdataset's form: adjacent files that share a name up to the first dot are one sample (0017.jpg, \
       0017.txt, 0017.json with a caption, 0017.cls with a label). Name several with braces in quotes \
-      ('cc3m-{00000..00331}.tar', '{train,val}-{0..9}.tar'), by their folder, or one by one. From the folder that \
-      img2dataset leaves, all tars are imported, or all images; a shard that it has not finished is an error.
+      ('cc3m-{00000..00331}.tar', '{train,val}-{0..9}.tar'), by a pattern ('cc3m/*.tar'), by their folder, or one by \
+      one. From the folder that img2dataset leaves, all tars are imported, or all images; a shard that it has not \
+      finished is an error.
 
-      Images (JPEG, PNG, WebP) are stored byte for byte. One that is missing or cannot be decoded is left out, \
-      counted, and listed with the reason in rejected.tsv beside the index, corpus.json.
+      Images (JPEG, PNG, WebP) are stored byte for byte. One that is missing, of another format, or cannot be decoded \
+      is left out, counted, and listed with the reason in rejected.tsv beside the index, corpus.json.
 
       Examples:
 
@@ -43,7 +44,12 @@ struct DatasetImport: ParsableCommand {
   @Option(help: "Samples of a shard at most.") var shardSamples = 16_384
   @Option(help: "Size of a shard at most, in MiB; its last image may exceed it.") var shardSize = 256
   @Option(help: "Threads that read and decode. Default: one per core.") var workers: Int?
-  @Flag(help: "Replaces the dataset that the output folder holds.") var overwrite = false
+  @Flag(
+    help: """
+      Replaces the dataset that the output folder holds, once the new one is complete: until then both need space, and \
+      if the import fails, the earlier one stays.
+      """)
+  var overwrite = false
 
   func validate() throws {
     for (name, value) in [
@@ -61,7 +67,7 @@ struct DatasetImport: ParsableCommand {
     let importer = DatasetImporter(
       name: name, folder: folder, limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
       workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
-    print(try importer.run(form.choice(table).open(sources, dataset: name)).summary(name))
+    try StandardOutput.print(importer.run(form.choice(table).open(sources, dataset: name)).summary(name))
   }
 }
 
@@ -118,8 +124,8 @@ struct DatasetTableOptions: ParsableArguments {
   var captionColumns: String?
   @Option(
     help: ArgumentHelp(
-      "A column of labels: whole numbers as they are, or names, numbered in the order of their bytes.",
-      valueName: "name"))
+      "A column of labels: whole numbers as they are (4.0 is 4), or names, numbered in the order of their bytes; a "
+        + "column of both is refused.", valueName: "name"))
   var labelColumn: String?
   @Option(
     help: ArgumentHelp(

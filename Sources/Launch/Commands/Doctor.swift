@@ -24,7 +24,8 @@ struct Doctor: ParsableCommand {
       let network = try NetworkReport(reports.map(\.node), over: ranks)
       let tried = try folder.map { try FolderReport($0, over: ranks) }
       let report = DoctorReport(reports, network: network, folder: tried)
-      if ranks.rank == 0 { print(try json ? report.jsonText() : report.text) }
+      guard ranks.rank == 0 else { return }
+      try StandardOutput.print(json ? report.jsonText() : report.text, isJSON: json)
     }
   }
 }

@@ -13,8 +13,8 @@ struct EmbedCommand: ParsableCommand {
       the order in which images were given, or in the dataset's order, and /text [texts, d], both of 32-bit floats. \
       Their names (an image's path or key, a text itself) are the bytes from offsets[i] to offsets[i + 1] of \
       /image_names/bytes and /text_names/bytes. The attributes are the model's path, its logit scale (the factor, not \
-      its logarithm), the dataset's name, and left_out, the number of images that --skip-bad has left out. A line of \
-      JSON has kind (image or text), name and embedding.
+      its logarithm), the dataset's name, alpha (white or drop), and left_out, the number of images that --skip-bad \
+      has left out. A line of JSON has kind (image or text), name and embedding.
       """, example: "kinship embed --checkpoint runs/mine --images photos --output mine.h5"))
 
   @OptionGroup var source: ModelSource
@@ -33,9 +33,10 @@ struct EmbedCommand: ParsableCommand {
       guard output == "-" || !FileManager.default.fileExists(atPath: output) else {
         throw UserError(output, "is there already; remove it, or name another file", status: .usage)
       }
-      let dataset = try items.dataset.map { try Dataset.open($0) }
+      let dataset = try items.dataset.map { try Dataset.open($0, over: communicator) }
       let items = try communicator.broadcast { try self.items.find() }
-      let (embedder, _) = try source.load(over: communicator)
+      let (embedder, _) = try source.load(over: communicator, texts: !items.texts.isEmpty)
+      if communicator.rank == 0, dataset != nil || !items.images.isEmpty { embedder.reportPreparation() }
       let encoder = BlockEncoder(embedder: embedder, communicator: communicator, isRaw: raw)
       var parts: [EmbeddingFile.Rows] = []
       var faults: [ImageFault] = []
@@ -53,15 +54,13 @@ struct EmbedCommand: ParsableCommand {
         parts.append(.init(kind: "text", names: items.texts, rows: try encoder.texts(items.texts)))
       }
       guard communicator.rank == 0 else { return }
-      for fault in faults {
-        let line = "kinship: left out: \(items.images[fault.image]): \(fault.reason)\n"
-        FileHandle.standardError.write(Data(line.utf8))
-      }
+      for fault in faults { Job.report("kinship: left out: \(items.images[fault.image]): \(fault.reason)") }
       try EmbeddingFile(
         model: source.checkpoint, logitScale: exp(Double(embedder.model.logitScale.value[0])), dataset: dataset?.name,
-        leftOut: faults.count, parts: parts
+        alpha: embedder.image.alpha, leftOut: faults.count, parts: parts
       ).write(to: output)
-      if output != "-" { for part in parts { print("/\(part.kind): \(part.rows.rows) × \(part.rows.columns)") } }
+      guard output != "-" else { return }
+      for part in parts { try StandardOutput.print("/\(part.kind): \(part.rows.rows) × \(part.rows.columns)") }
     }
   }
 }

@@ -23,7 +23,7 @@ struct EvaluateRetrieval: ParsableCommand {
       right answer. With --duplicates strict only the dataset's own pairs are right. Equal scores are ranked in the \
       dataset's order. The paper's figures are those of --captions first --duplicates strict.
 
-      The JSON file has kind, checkpoint, step, dataset, images, captions (how many took part), captions_taken, \
+      The JSON file has kind, checkpoint, step, alpha, dataset, images, captions (how many took part), captions_taken, \
       candidates, duplicates, and under image_to_text and text_to_image: queries, candidates, hits@1, hits@5, hits@10 \
       (counts), R@1, R@5, R@10 (shares, 0 to 1), median_rank and mean_rank (1 is the best), and MRR, the mean \
       reciprocal rank over all candidates (0 to 1).
@@ -65,8 +65,8 @@ struct EvaluateZeroShot: ParsableCommand {
 
         kinship evaluate zero-shot --checkpoint runs/mine --dataset data/labelled
 
-      The JSON file has kind, checkpoint, step, dataset, images, classes (chosen among), of_classes (all), templates, \
-      top1_correct, top5_correct (counts), top1 and top5 (shares, 0 to 1).
+      The JSON file has kind, checkpoint, step, alpha, dataset, images, classes (chosen among), of_classes (all), \
+      templates, top1_correct, top5_correct (counts), top1 and top5 (shares, 0 to 1).
       """)
 
   @OptionGroup var evaluation: EvaluationOptions
@@ -85,8 +85,9 @@ struct EvaluateZeroShot: ParsableCommand {
 
   func run() throws {
     try evaluation.run { embedder, dataset, communicator in
-      try ZeroShotEvaluation(dataset: dataset, classes: classes, templates: templates, subset: subset)
-        .run(embedder, over: communicator)
+      try ZeroShotEvaluation(
+        dataset: dataset, classes: classes, templates: templates, subset: subset, over: communicator
+      ).run(embedder, over: communicator)
     }
   }
 }

@@ -73,13 +73,14 @@ struct Merge: ParsableCommand {
         checkpoints, averaging.chosen(for: checkpoints.count), emaWeights: emaWeights, over: communicator)
       let contents = try write(plan, over: communicator)
       guard communicator.rank == 0 else { return }
-      print(plan.config.summary)
+      try StandardOutput.print(plan.config.summary)
       for input in plan.inputs {
         let weight = plan.average == nil ? "" : "\(Figures.significant(input.weight, 6)) × "
-        print("\(weight)\(input.checkpoint.folder), step \(input.checkpoint.manifest.record.step)")
+        let step = input.checkpoint.manifest.record.step
+        try StandardOutput.print("\(weight)\(input.checkpoint.folder), step \(step)")
       }
       let seconds = (ContinuousClock.now - start) / .seconds(1)
-      print(
+      try StandardOutput.print(
         "\(output): \(contents), in \(Figures.fixed(seconds, 1)) s, \(Int(ProcessMemory.peak)) MiB of memory a rank")
     }
   }
@@ -89,10 +90,11 @@ struct Merge: ParsableCommand {
     if let reshard {
       try merge.reshard(
         plan.last.checkpoint, into: reshard, folder: output, version: Release.version, over: communicator)
-      return "a checkpoint of \(reshard) parts"
+      return "a checkpoint of \(Figures.count(reshard, "part"))"
     }
     let tensors = try plan.tensors(optimizer: optimizer)
     try merge.write(tensors, metadata: plan.metadata(optimizer: optimizer), as: form, to: output, over: communicator)
-    return "\(tensors.count) tensors, \(Figures.bytes(tensors.reduce(0) { $0 + $1.description.byteCount }))"
+    let bytes = tensors.reduce(0) { $0 + $1.description.byteCount }
+    return "\(Figures.count(tensors.count, "tensor")), \(Figures.bytes(bytes))"
   }
 }

@@ -62,8 +62,9 @@ struct Plan: ParsableCommand {
       let source = found?.processors == nil ? "this machine" : "the hosts of \(doctor ?? "")"
       let plan = RunPlan(preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
       guard ranks.rank == 0 else { return }
-      for warning in preview.warnings { FileHandle.standardError.write(Data("warning: \(warning)\n".utf8)) }
-      print(try json ? plan.jsonText() : plan.text(model: RunHeader(preview, over: ranks).modelText))
+      for warning in run.warnings(totalSteps: preview.steps) + preview.warnings { Job.report("warning: \(warning)") }
+      let text = try json ? plan.jsonText() : plan.text(model: RunHeader(preview, over: ranks).modelText)
+      try StandardOutput.print(text, isJSON: json)
     }
   }
 }

@@ -37,12 +37,12 @@ struct Report: ParsableCommand {
   func run() throws {
     // This is before the job begins, so that a mistyped name gives a plain message and not the end of a job.
     let found = Machine.isFirstRank ? try ReportedRun.read(runs) : []
-    try Job.perform { ranks in
+    // Rank 0 works alone, and the others have no sign of how it gets on.
+    try Job.perform(isWatched: false) { ranks in
       try ThreadPlan.agreed(over: ranks).apply()
       let own = try ranks.split(group: ranks.rank)
+      // The other ranks have nothing to do: they wait for the end of the job and leave their cores to rank 0.
       if ranks.rank == 0 { try write(found, over: own) }
-      // The other ranks have nothing to do and leave their cores to rank 0.
-      try ranks.patientBarrier()
     }
   }
 
@@ -56,6 +56,6 @@ struct Report: ParsableCommand {
     }
     let path = output ?? URL(filePath: runs[0]).appending(path: "report.html").relativePath
     try page.write(to: path)
-    print(path)
+    try StandardOutput.print(path)
   }
 }

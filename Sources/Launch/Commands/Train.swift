@@ -20,20 +20,29 @@ struct Train: ParsableCommand {
   var overrides: [String] = []
   @Option(
     help: ArgumentHelp(
-      "Resumes from a checkpoint: auto (the latest if there is one), latest, or the path of a checkpoint or of a run.",
-      valueName: "auto|latest|path"))
+      "Resumes from a checkpoint: auto (the latest sound one, if there are any), latest, or the path of a checkpoint or "
+        + "of a run. With fresh the run begins again, and its earlier checkpoints are set aside.",
+      valueName: "auto|latest|fresh|path"))
   var resume: Resume?
+  @Flag(help: "Resumes although a dataset has changed since: its path holds other data than the checkpoint's run had.")
+  var acceptChanges = false
   @Flag(help: "Checks the run, prints what it would do, and stops.") var dryRun = false
   @Option(
     help: ArgumentHelp(
       "Writes what each rank does when to PREFIX.RANK.json, for chrome://tracing or Perfetto.", valueName: "prefix"))
   var trace: String?
 
+  func validate() throws {
+    try require(!acceptChanges || resume != nil, "--accept-changes belongs to --resume; leave it out")
+  }
+
   func run() throws {
+    if dryRun { StopRequest.decline() }
     let run = try RunConfig.load(file, overrides: overrides)
-    StopRequest.listen()
     let code = Job.run { ranks in
-      try Trainer(run: run, ranks: ranks).train(resume: resume, dryRun: dryRun, trace: trace).rawValue
+      Watchdog.start(deadline: run.watchdog.deadline, over: ranks)
+      let trainer = Trainer(run: run, ranks: ranks, acceptsChanges: acceptChanges)
+      return try trainer.train(resume: resume, dryRun: dryRun, trace: trace).rawValue
     }
     if code != 0 { throw ExitCode(code) }
   }
@@ -42,6 +51,8 @@ struct Train: ParsableCommand {
 /// The checkpoint from which a run resumes: the latest, without which it begins (`auto`) or is refused (`latest`).
 enum Resume: ExpressibleByArgument, Equatable {
   case auto, latest
+  /// No checkpoint, although the run's folder may hold some.
+  case fresh
   /// This checkpoint, or the latest one of this run.
   case path(String)
 
@@ -50,6 +61,7 @@ enum Resume: ExpressibleByArgument, Equatable {
     case "": return nil
     case "auto": self = .auto
     case "latest": self = .latest
+    case "fresh": self = .fresh
     default: self = .path(argument)
     }
   }
@@ -77,6 +89,11 @@ struct Precompute: ParsableCommand {
 
   func run() throws {
     let run = try RunConfig.load(file, overrides: overrides)
-    try Job.perform { try Precomputation(run: run, ranks: $0).perform() }
+    let code = Job.run { ranks in
+      Progress.enter(.working, after: 0)
+      Watchdog.start(deadline: run.watchdog.deadline, over: ranks)
+      return try Precomputation(run: run, ranks: ranks).perform().rawValue
+    }
+    if code != 0 { throw ExitCode(code) }
   }
 }

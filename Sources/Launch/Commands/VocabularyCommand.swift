@@ -14,7 +14,7 @@ struct VocabularyCommand: ParsableCommand {
 
 struct VocabularyInspect: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "inspect", abstract: "Shows a vocabulary file's size, and the tokens of a text.",
+    commandName: "inspect", abstract: "Shows what a vocabulary file is, its size, and the tokens of a text.",
     discussion: help(example: "kinship vocabulary inspect words.txt.gz \"a red fox\""))
 
   @Argument(help: "The vocabulary file, plain or gzip-compressed.") var file: String
@@ -24,12 +24,24 @@ struct VocabularyInspect: ParsableCommand {
     guard Machine.isFirstRank else { return }
     let vocabulary = try Vocabulary(contentsOf: file)
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary)
-    print("\(file): \(vocabulary.size) tokens")
-    print("  512 bytes, \(vocabulary.mergeCount) merges, start \(vocabulary.start), end \(vocabulary.end)")
+    try StandardOutput.print("\(file): \(vocabulary.size) tokens, \(vocabulary.title)")
+    let merges = Figures.count(vocabulary.mergeCount, "merge")
+    try StandardOutput.print("  512 bytes, \(merges), start \(vocabulary.start), end \(vocabulary.end)")
     guard let text else { return }
     let ids = tokenizer.encodeWhole(text)
-    for id in ids { print(String(format: "%8d  ", id) + tokenizer.decode([id])) }
-    print("\(ids.count) tokens")
+    for id in ids { try StandardOutput.print(String(format: "%8d  ", id) + tokenizer.decode([id])) }
+    try StandardOutput.print(Figures.count(ids.count, "token"))
+  }
+}
+
+extension Vocabulary {
+  /// The vocabulary's kind in words.
+  fileprivate var title: String {
+    switch origin {
+    case .clip: "CLIP's own vocabulary"
+    case .learned: mergeCount == 0 ? "bytes alone, without merges" : "learned by kinship vocabulary train"
+    case .unknown: "merges of unknown origin in CLIP's format"
+    }
   }
 }
 
@@ -56,13 +68,13 @@ struct VocabularyTrain: ParsableCommand {
   func run() throws {
     try Job.perform { communicator in
       let (counts, captions) = try count(over: communicator)
-      let vocabulary = try VocabularyTrainer.train(on: counts, merges: merges)
+      let vocabulary = try VocabularyTrainer.train(on: counts, merges: merges) { Dist.Progress.made() }
       if communicator.rank == 0 {
         try vocabulary.write(to: output)
-        print(
+        try StandardOutput.print(
           """
-          \(captions) captions, \(counts.total) words, \(counts.distinct) different
-          \(vocabulary.mergeCount) merges, \(vocabulary.size) tokens: \(output)
+          \(Figures.count(captions, "caption")), \(Figures.count(counts.total, "word")), \(counts.distinct) different
+          \(Figures.count(vocabulary.mergeCount, "merge")), \(vocabulary.size) tokens: \(output)
           """)
       }
     }
@@ -73,7 +85,7 @@ struct VocabularyTrain: ParsableCommand {
     var own = WordCounts()
     var captions = 0
     for path in datasets {
-      let dataset = try Dataset.open(path)
+      let dataset = try Dataset.open(path, over: communicator)
       for sample in communicator.slice(of: dataset.count) {
         let texts = dataset.captions(sample)
         for caption in texts { own.add(caption) }

@@ -26,7 +26,7 @@ struct WeightsInspect: ParsableCommand {
 
   func run() throws {
     guard Machine.isFirstRank else { return }
-    print(try WeightsReport(input, config: options.config, preset: options.preset).text)
+    try StandardOutput.print(WeightsReport(input, config: options.config, preset: options.preset).text)
   }
 }
 
@@ -70,16 +70,17 @@ struct WeightsImport: ParsableCommand {
       """
       The input is a file of weights, or a folder with one by its usual name: safetensors in open_clip's form or in \
       that of Hugging Face's CLIPModel (in one file, or in several with their index), or a PyTorch checkpoint (.pt, \
-      .pth, .bin: what torch.save writes since version 1.6, a state dict bare or under state_dict, with or without \
-      module. before its names). A checkpoint is never executed: it may describe tensors, and is refused if it asks \
-      for anything else.
+      .pth, .bin: what torch.save writes since version 1.6, a state dict bare or under state_dict). A checkpoint is \
+      never executed: it may describe tensors, and is refused if it asks for anything else. In any of these, module., \
+      _orig_mod. and model. within names, and text. before them, are left out.
 
       Names, shapes and types are compared with the model's sizes, and every difference is listed. The sizes and the \
       activation come from open_clip_config.json or config.json beside the weights, from --config, or from --preset. \
       The weights do not show which activation they were trained with: some of LAION's and OpenAI's ViT-B-32, for \
       example, need --preset ViT-B-32-quickgelu.
 
-      Numbers become 32-bit floats; 16-bit ones keep their value.
+      Numbers become 32-bit floats; 16-bit ones keep their value. preprocess_cfg stays as it is; of Hugging Face's \
+      preprocessor_config.json it has what open_clip can say.
       """, example: "kinship weights import model.pt --preset ViT-B-32 --output models/b32"))
 
   @Argument(help: "The file of weights, or its folder.") var input: String
@@ -95,14 +96,15 @@ struct WeightsImport: ParsableCommand {
     guard Machine.isFirstRank else { return }
     let source = try ForeignModel(input, config: options.config, preset: options.preset)
     var model = try source.load()
-    var preprocessing = source.preprocessing
+    var (preprocessing, preprocessConfig) = (source.preprocessing, source.preprocessConfig)
     if let imageSize {
       model = try model.resized(to: imageSize)
       preprocessing.size = imageSize
+      preprocessConfig?["size"] = imageSize
     }
     let target = try folder.make(for: [ModelFiles.weights, ModelFiles.config])
-    try ModelFiles.write(model, preprocessing: preprocessing, to: target)
-    print(
+    try ModelFiles.write(model, preprocessing: preprocessing, keeping: preprocessConfig, to: target)
+    try StandardOutput.print(
       """
       \(source.path): \(source.form.title), sizes from \(source.source)
       \(model.config.summary)
@@ -134,38 +136,38 @@ struct WeightsExport: ParsableCommand {
 
   func run() throws {
     try Job.perform { communicator in
-      let (model, preprocessing) = try load(over: communicator)
+      let (model, preprocessing, preprocessConfig) = try load(over: communicator)
       guard communicator.rank == 0 else { return }
       let written: [String]
       switch form {
       case .openCLIP:
         written = [ModelFiles.weights, ModelFiles.config]
-        try ModelFiles.write(model, preprocessing: preprocessing, to: folder.make(for: written))
+        try ModelFiles.write(
+          model, preprocessing: preprocessing, keeping: preprocessConfig, to: folder.make(for: written))
       case .huggingFace:
         written = [HuggingFaceFiles.weights, HuggingFaceFiles.config, HuggingFaceFiles.preprocessor]
-        // This throws for a model without a form of Hugging Face's, before the folder is made.
+        // These throw for a model without a form of Hugging Face's, before the folder is made.
         _ = try model.config.huggingFaceJSON
+        _ = try preprocessing.huggingFaceProcessor
         try HuggingFaceFiles.write(model, preprocessing: preprocessing, to: folder.make(for: written))
       }
-      print("\(model.config.summary)\n\(folder.output): \(written.joined(separator: ", "))")
+      try StandardOutput.print("\(model.config.summary)\n\(folder.output): \(written.joined(separator: ", "))")
     }
   }
 
-  private func load(over communicator: Communicator) throws -> (CLIP<Float>, ImageOptions) {
-    let checkpoint = TrainedModel.checkpoint(input)
-    let manifest = URL(filePath: checkpoint).appending(path: CheckpointManifest.file).relativePath
-    if FileManager.default.fileExists(atPath: manifest) {
+  private func load(over communicator: Communicator) throws -> (CLIP<Float>, ImageOptions, [String: Any]?) {
+    if TrainedModel.isOne(input) {
       guard options.config == nil, options.preset == nil else {
         throw UserError(input, "a checkpoint says its sizes itself; leave --config and --preset out", status: .usage)
       }
       let trained = try TrainedModel(input, averaged: emaWeights, over: communicator)
-      return (trained.model, trained.saved.image)
+      return (trained.model, trained.saved.image, nil)
     }
     guard !emaWeights else {
       throw UserError(input, "--ema-weights belongs to a run or a checkpoint; leave it out", status: .usage)
     }
     let source = try ForeignModel(input, config: options.config, preset: options.preset)
-    return (try source.load(), source.preprocessing)
+    return (try source.load(), source.preprocessing, source.preprocessConfig)
   }
 }
 

@@ -2,7 +2,10 @@ import Settings
 
 /// The training data, and how they are read.
 struct DataConfig: Section {
-  /// The datasets, which are mixed by weight.
+  /// The path of the list of datasets in a run file.
+  static let list = "data.datasets"
+
+  /// The datasets, which are mixed by weight; one alone may stand without brackets.
   var datasets: [DatasetConfig] = []
   /// Seed of crops and of the choice of captions; the run's `seed` is that of initial values and of the order.
   var seed: UInt64 = 0

@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import Model
 import Settings
@@ -50,14 +51,14 @@ struct ModelConfig: Section {
   var isComplete: Bool { [["preset"], ["file"], ["embed_dim", "vision_cfg", "text_cfg"]].contains(given) }
 
   /// Returns the model's sizes, which it reads from `file` if that is the source. Throws a `ConfigError` for a model
-  /// that cannot be built, the system's error for a file that cannot be read.
+  /// that cannot be built, a `FileError` for a file that cannot be read.
   func resolved() throws -> CLIPConfig {
     precondition(isComplete, "a run is validated before its model is asked for")
     var config: CLIPConfig
     if let preset {
       config = try CLIPConfig(preset: preset)
     } else if let file {
-      config = try CLIPConfig(json: Data(contentsOf: URL(filePath: file)))
+      config = try CLIPConfig(json: Data(TextFile.read(file).utf8))
     } else if let embedDim, let vision, let text {
       config = CLIPConfig(embedding: embedDim, vision: vision, text: text)
     } else {
@@ -73,7 +74,7 @@ struct ModelConfig: Section {
 struct InitConfig: Section {
   /// A model of the same sizes whose weights are copied: a run, a checkpoint, or what `kinship weights import` accepts.
   var from: String?
-  /// A larger model, whose weights are cut: a run, a checkpoint, or a file with `open_clip_config.json` beside it.
+  /// A larger model, whose weights are cut: a run, a checkpoint, or weights with `open_clip_config.json` beside them.
   var inherit: String?
   /// The towers that inherit; the other one is drawn.
   var towers = Towers.both

@@ -13,15 +13,8 @@ extension RunConfig {
 
   /// Returns the text of a run file. Throws a `RunFileUnreadable` if the file cannot be read, is too large, or is not
   /// UTF-8.
-  static func text(of path: String) throws -> String {
-    func unreadable(_ reason: String) -> RunFileUnreadable { RunFileUnreadable(path: path, reason: reason) }
-    let data: Data
-    do { data = try Data(contentsOf: URL(filePath: path)) } catch { throw unreadable(error.systemReason) }
-    guard data.count <= largest else {
-      throw unreadable("\(data.count) bytes are too many for a run file (at most \(largest))")
-    }
-    guard let text = String(validating: data, as: UTF8.self) else { throw unreadable("it is not UTF-8 text") }
-    return text
+  static func text(of path: String) throws(RunFileUnreadable) -> String {
+    do throws(FileError) { return try TextFile.read(path, limit: largest) } catch { throw RunFileUnreadable(error) }
   }
 
   /// Reads the text of a run file. `file` is its path, which messages name and to which the path of its base is
@@ -63,9 +56,10 @@ extension Problems {
 }
 
 struct RunFileUnreadable: ExitCoded, CustomStringConvertible {
-  var path, reason: String
-  var status: ExitStatus { .inputOutput }
-  var description: String { "cannot read the run file \(path): \(reason)" }
+  private let cause: FileError
+  init(_ cause: FileError) { self.cause = cause }
+  var status: ExitStatus { cause.status }
+  var description: String { "cannot read the run file \(cause.path): \(cause.reason)" }
 }
 
 /// `base: FILE` at the top of a run file names another run file, which gives the value of every key that the first does
@@ -89,7 +83,7 @@ enum BaseFile {
     let before = files + [URL(filePath: file).standardizedFileURL.path(percentEncoded: false)]
     guard !before.contains(path) else { throw problem("\(name) is based on this file again; take one base out") }
     let text: String
-    do { text = try RunConfig.text(of: path) } catch { throw problem("\(error)") }
+    do throws(RunFileUnreadable) { text = try RunConfig.text(of: path) } catch { throw problem("\(error)") }
     var base = try RunNode.parse(text) { .file(name, line: $0, column: $1) }
     try apply(to: &base, of: path, after: before)
     root = root.laid(over: base)

@@ -83,7 +83,7 @@ extension RunConfig {
     found.expect("0 (never) to 1e9 seconds", "watchdog.deadline", watchdog.deadline) { 0...1e9 ~= $0 }
     found.require(
       evaluate.every == nil || !evaluate.evaluations.isEmpty, "evaluate.evaluations",
-      "evaluate.every is given, but there is nothing to evaluate")
+      "is empty, and evaluate.every is given; name what to evaluate, or set evaluate.every to none")
     for (index, evaluation) in evaluate.evaluations.enumerated() {
       let path = "evaluate.evaluations.\(index)"
       found.expectText("a path", "\(path).dataset", evaluation.dataset)
@@ -100,7 +100,12 @@ extension RunConfig {
 
   /// Returns the warnings about values that are allowed but rarely intended, which are shown when the run starts.
   func warnings(totalSteps: Int) -> [String] {
-    let found = teacherWarnings + freezeWarnings + objective.warnings(totalSteps: totalSteps)
+    var found = teacherWarnings + freezeWarnings + objective.warnings(totalSteps: totalSteps)
+    if let prune, prune.ramp > prune.step {
+      found.append(
+        "prune.ramp (\(prune.ramp) steps) does not end before the cut (prune.step is \(prune.step)): the target is "
+          + "still below prune.sparsity then; lower prune.ramp")
+    }
     guard prune == nil, optimizer.warmup >= totalSteps else { return found }
     return found + [
       "optimizer.warmup (\(optimizer.warmup) steps) does not end within the run (\(totalSteps) steps):"

@@ -4,7 +4,8 @@ import Settings
 
 /// The frozen model that a run learns from. The short form `teacher: PATH` names its weights.
 struct TeacherConfig: Section {
-  /// The weights: a run's folder, a checkpoint's folder, or a safetensors or PyTorch file (`WeightsFile`).
+  /// The weights: a run's folder, a checkpoint's folder, a folder of `kinship weights import`, or a safetensors or
+  /// PyTorch file (`WeightsFile`).
   var model = ""
   /// The JSON file with the sizes of a teacher in a safetensors file. Default: open_clip_config.json beside it.
   var config: String?
@@ -51,7 +52,7 @@ struct TeacherConfig: Section {
   static func shorthandKey(_ text: String) -> String? { "model" }
 
   /// True if the weights are in a safetensors or PyTorch file, false if they are in a checkpoint of Kinship's.
-  var isSafetensors: Bool { WeightsFile.isOne(model) }
+  var isSafetensors: Bool { WeightsFile.find(model) != nil }
 }
 
 /// A teacher beside the first. It has the same keys, except `ensemble`.
@@ -66,14 +67,18 @@ struct EnsembleMember: Section {
 /// nodes, and blocks are gathered just before they are used. `replicated`: every rank has a copy.
 enum TeacherPlacement: String, CaseIterable, FieldValue { case node, sharded, replicated }
 
-/// The normalisation of a teacher's images, if its own files lack it or are wrong. Crops and colours are the run's.
+/// The normalisation of a teacher's images and their transparency, if its own files lack them or are wrong. Crops and
+/// colours are the run's.
 struct TeacherImageConfig: Section {
   /// `own`: the values in the teacher's files, or CLIP's if they have none.
   var mean, std: [Double]?
+  /// `own`: as the teacher's files say, or `drop` if they do not, as in open_clip.
+  var alpha: AlphaHandling?
 
   mutating func fields(_ map: FieldMap) {
     map.optional("mean", &mean, none: "own")
     map.optional("std", &std, none: "own")
+    map.optional("alpha", &alpha, none: "own")
   }
 }
 

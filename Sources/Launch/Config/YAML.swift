@@ -1,3 +1,4 @@
+import Dist
 import Settings
 import Yams
 
@@ -17,7 +18,7 @@ extension RunNode {
       root = try compose(yaml: yaml)
     } catch let error as YamlError {
       throw mistake(error, place)
-    } catch { throw RunFileError(place(1, 1), "\(error)") }
+    } catch { throw RunFileError(place(1, 1), error.explanation) }
     guard let root else { return RunNode(place: place(1, 1), path: path, value: .scalar("", quoted: false)) }
     let problems = Problems()
     let node = RunNode(root, path: path, places: { place($0?.line ?? 1, $0?.column ?? 1) }, depth: 0, problems)
@@ -29,6 +30,12 @@ extension RunNode {
     self.init(place: places(node.mark), path: path, value: .scalar("", quoted: false))
     guard depth < Self.deepest else {
       problems.add(self.place, "nested more than \(Self.deepest) levels deep")
+      return
+    }
+    // A single dataset needs no brackets.
+    if path == DataConfig.list, node.sequence == nil {
+      let only = RunNode(node, path: Self.join(path, "0"), places: places, depth: depth + 1, problems)
+      value = only.isNothing ? only.value : .list([only])
       return
     }
     switch node {

@@ -30,7 +30,9 @@ extension FolderReport {
     try ranks.broadcast(&token)
     let name = "\(folder)/kinship-doctor-" + String(decoding: token, as: UTF8.self)
     var seat = Seat(system: Self.system(of: folder), free: Self.free(in: folder))
-    func attempt(_ body: () throws -> Void) { do { try body() } catch { seat.failure = seat.failure ?? "\(error)" } }
+    func attempt(_ body: () throws -> Void) {
+      do { try body() } catch { seat.failure = seat.failure ?? error.explanation }
+    }
     if ranks.rank == 0 { attempt { try Data(token).write(to: URL(filePath: name)) } }
     try ranks.barrier()
     seat.seen = Self.wait(for: name, content: token, patience: ranks.rank == 0 ? 0 : patience)

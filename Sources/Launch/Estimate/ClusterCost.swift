@@ -142,15 +142,13 @@ struct DoctorFigures {
       var network: NetworkReport?
     }
     let report: Report
-    do {
-      // Warnings may stand before the last line.
-      let text = try String(contentsOfFile: path, encoding: .utf8)
-      report = try JSONDecoder().decode(Report.self, from: Data((text.split(separator: "\n").last ?? "").utf8))
-    } catch {
-      throw UserError(path, "is not what kinship doctor --json prints: \(error.localizedDescription)")
+    // Warnings may stand before the last line.
+    let last = try TextFile.read(path).split(whereSeparator: \.isNewline).last ?? ""
+    do { report = try JSONDecoder().decode(Report.self, from: Data(last.utf8)) } catch {
+      throw UserError(path, "is not what kinship doctor --json prints: \(error.explanation)")
     }
     guard let slowest = report.ranks.map(\.allCores).min(), slowest > 0 else {
-      throw UserError(path, "has no rank with a rate of matrix products")
+      throw UserError(path, "lists no rank with a speed of matrix products; write it with kinship doctor --json again")
     }
     // If one rank has no bf16 products, no rank uses them.
     let rounded = report.ranks.compactMap(\.allCoresRounded)

@@ -29,6 +29,8 @@ struct RunPreview {
     let vocabulary: String
     /// The folder of the cache from which its embeddings come, if it has one.
     let cache: String?
+    /// How its transparent pixels become opaque; nil if that is not known.
+    var alpha: AlphaHandling?
   }
 }
 
@@ -37,7 +39,8 @@ extension RunPreview.Teacher {
     let isCached = model.cache != nil
     self.init(
       shape: .init(config: model.config, microBatchSize: model.microBatchSize, isCached: isCached), path: model.path,
-      weights: "SHA-256 \(model.sha256)", vocabulary: model.vocabulary, cache: model.cache)
+      weights: "SHA-256 \(model.sha256)", vocabulary: model.vocabulary, cache: model.cache,
+      alpha: model.input.image.alpha)
   }
 }
 
@@ -83,8 +86,8 @@ struct DryRun {
       warnings.append(
         "these are not there, and evaluations need them: \(Set(evaluated).sorted().joined(separator: ", "))")
     }
-    if let source = run.start.inherit { warnings.append("\(source), from which the run inherits, is not looked at") }
-    if let source = run.start.from { warnings.append("\(source), with whose weights the run begins, is not looked at") }
+    if let source = run.start.inherit { warnings.append("init.inherit, \(source), is read only when the run starts") }
+    if let source = run.start.from { warnings.append("init.from, \(source), is read only when the run starts") }
     let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.shape.config.embedding)
     let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch
     let pruning = Pruning(run)
@@ -124,7 +127,7 @@ struct DryRun {
         let reason = "there is no such dataset; import it, or for a dry run give its number of images in \(key)"
         throw UserError(config.path, reason, status: .inputOutput)
       }
-      warnings.append("\(config.path) is not there: its \(samples) images are as data.datasets.\(index).samples says")
+      warnings.append("\(config.path) is not there: its number of images is data.datasets.\(index).samples, \(samples)")
       return (URL(filePath: config.path).lastPathComponent, samples)
     }
   }
@@ -137,13 +140,17 @@ struct DryRun {
       let source = teacher.preset ?? "its config"
       warnings.append("\(teacher.model) is not there: the teacher's sizes are those of \(source)")
     } else if !absent.contains(words) {
-      return try TeacherModel(run, over: ranks).map { RunPreview.Teacher($0) }
+      var known = try TeacherModel(run, over: ranks).map { RunPreview.Teacher($0) }
+      // Its cache, which is not opened here, may have been made in another way.
+      if teacher.cache != nil { known?.alpha = teacher.image.alpha }
+      return known
     }
     let config = try TeacherModel.sizes(teacher, over: ranks)
     let isCached = teacher.cache != nil
     return RunPreview.Teacher(
       shape: .init(config: config, microBatchSize: teacher.microBatchSize, isCached: isCached), path: teacher.model,
-      weights: isAbsent ? "which is not there" : "not read", vocabulary: words, cache: teacher.cache?.path)
+      weights: isAbsent ? "which is not there" : "not read", vocabulary: words, cache: teacher.cache?.path,
+      alpha: teacher.image.alpha)
   }
 }
 
@@ -157,9 +164,10 @@ struct RunHeader {
   /// A line of the header, which the log keeps too.
   typealias Fact = LogEvent.Header.Fact
 
-  /// Prints the header on rank 0's standard output, and returns its facts for the log there. Every rank must call it.
+  /// Prints the header on rank 0's standard output, and returns its facts for the log there. If it is all that the
+  /// command gives, it throws if it cannot print. Every rank must call it.
   @discardableResult
-  func print() throws -> [Fact] {
+  func print(isResult: Bool = false) throws -> [Fact] {
     let machine = try ranks.allGather(preview.plan.warnings)
     let hosts = try ranks.allGather(ranks.hostname)
     guard ranks.rank == 0 else { return [] }
@@ -178,7 +186,8 @@ struct RunHeader {
       ["kinship \(Release.version)  run \(run.name)  \(counts), \(threadsText) each, \(processorText)"]
       + facts.map { $0.name.padding(toLength: max(7, $0.name.count + 1), withPad: " ", startingAt: 0) + $0.text }
       + notes + warnings.map { "warning: \($0)" }
-    FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))
+    let text = lines.joined(separator: "\n")
+    if isResult { try StandardOutput.print(text) } else { StandardOutput.show(text) }
     let machineFacts = [
       Fact(name: "ranks", text: "\(ranks.size) on \(Self.hostsText(hosts))"),
       Fact(name: "threads", text: "\(threadsText) a rank"), Fact(name: "processor", text: processorText),
@@ -214,7 +223,9 @@ struct RunHeader {
 
   private func text(of teacher: RunPreview.Teacher) -> String {
     let (config, microBatchSize) = (teacher.shape.config, teacher.shape.microBatchSize)
-    return sizesText(config, CLIP<Float>.layout(config).parameterCount) + "; from \(teacher.path), \(teacher.weights)"
+    let alpha = teacher.alpha.map { "; alpha \($0.rawValue)" } ?? ""
+    return sizesText(config, CLIP<Float>.layout(config).parameterCount)
+      + "; from \(teacher.path), \(teacher.weights)\(alpha)"
       + (teacher.cache.map { "; not loaded: its embeddings come from \($0)" }
         ?? "; words of \(teacher.vocabulary); \(microBatchSize.map { "\($0)" } ?? "all") pairs at a time")
   }
@@ -236,7 +247,7 @@ struct RunHeader {
 
   private var dataText: String {
     zip(preview.datasets, run.data.datasets).map { dataset, config in
-      "\(dataset.name) \(dataset.count) images\(config.weight == 1 ? "" : " × \(config.weight)")"
+      "\(dataset.name) \(Figures.count(dataset.count, "image"))\(config.weight == 1 ? "" : " × \(config.weight)")"
     }.joined(separator: ", ") + "; \(preview.sampler.samplesPerEpoch) samples an epoch"
   }
 

@@ -78,7 +78,8 @@ struct BlockEncoder {
   func texts(_ texts: [String]) throws -> Tensor<Float> {
     let name = { (row: Int) in "the text “\(texts[row])”" }
     return try embeddings(texts.count, name) { rows in
-      let captions = texts[rows].map { embedder.tokenizer.encode($0) }
+      guard let tokenizer = embedder.tokenizer else { preconditionFailure("the model was loaded for images alone") }
+      let captions = texts[rows].map { tokenizer.encode($0) }
       return embedder.model.text.forward(TokenBatch(captions), mode: .evaluation)
     }
   }
@@ -98,6 +99,8 @@ struct BlockEncoder {
     let slices = communicator.slices(of: Self.blocks(count))
     let own = slices[communicator.rank]
     for round in 0..<(slices.map(\.count).max() ?? 0) {
+      // The ranks go on together: one that waited for a slower one until the end would look as if it hung.
+      try communicator.barrier()
       try pause()
       guard round < own.count else { continue }
       let rows = Self.rows(of: own.lowerBound + round, count)
@@ -134,18 +137,23 @@ struct ImageFault: Codable, Equatable, Sendable {
 /// A CLIP model with the preparation of its images and captions.
 struct CLIPEmbedder {
   let model: CLIP<Float>
-  let image: ImageOptions
-  let tokenizer: BytePairTokenizer
+  var image: ImageOptions
+  /// This is nil if there are no texts to embed and no vocabulary was named.
+  let tokenizer: BytePairTokenizer?
 }
 
 extension CLIPEmbedder {
-  /// Takes the vocabulary at `path`, or at the run's own path.
-  init(_ trained: TrainedModel, vocabulary path: String?) throws {
+  /// Takes the vocabulary at `path`, or, if there are `texts` to embed, at the run's own path.
+  init(_ trained: TrainedModel, vocabulary path: String?, texts: Bool = true) throws {
+    let words = try path != nil || texts ? trained.vocabulary(at: path) : nil
+    let context = trained.model.config.text.contextLength
     self.init(
       model: trained.model, image: trained.saved.image,
-      tokenizer: BytePairTokenizer(
-        vocabulary: try trained.vocabulary(at: path), context: trained.model.config.text.contextLength))
+      tokenizer: words.map { BytePairTokenizer(vocabulary: $0, context: context) })
   }
+
+  /// Writes to standard error how images are prepared, because embeddings depend on it.
+  func reportPreparation() { Job.report("kinship: images: \(image.evaluationText) (--alpha overrides it)") }
 }
 
 /// The image files and texts that `kinship embed` encodes.
@@ -156,11 +164,12 @@ struct EmbeddingItems: Codable, Equatable {
   /// Returns the images that a name stands for: a file; a folder's and those below it, by the bytes of their paths; or
   /// those that match a pattern with *, ? or [ ], in that order.
   static func images(_ name: String) throws -> [String] {
-    if let isFolder = UserFiles.isFolder(name) { return isFolder ? try images(inFolder: name) : [name] }
-    // A file that does not exist is reported later, like any image that cannot be read.
-    guard name.contains(where: { "*?[".contains($0) }) else { return [name] }
-    let matches = matches(name)
-    guard !matches.isEmpty else { throw UserError(name, "expected files that the pattern matches, found nothing") }
+    let matches = UserFiles.matches(name)
+    guard !matches.isEmpty else {
+      // A file that does not exist is reported later, like any image that cannot be read.
+      guard UserFiles.isPattern(name) else { return [name] }
+      throw UserError(name, "expected files that the pattern matches, found nothing")
+    }
     return try matches.flatMap { try UserFiles.isFolder($0) == true ? images(inFolder: $0) : [$0] }
   }
 
@@ -171,15 +180,6 @@ struct EmbeddingItems: Codable, Equatable {
       throw UserError(folder, "expected images (\(endings)), found nothing")
     }
     return images.map { (folder.hasSuffix("/") ? folder : folder + "/") + $0 }
-  }
-
-  private static func matches(_ pattern: String) -> [String] {
-    var found = unsafe glob_t()
-    defer { unsafe globfree(&found) }
-    guard unsafe glob(pattern, 0, nil, &found) == 0 else { return [] }
-    return (0..<Int(unsafe found.gl_pathc)).compactMap { index in
-      unsafe found.gl_pathv[index].map { unsafe String(cString: $0) }
-    }
   }
 }
 
@@ -204,6 +204,8 @@ struct EmbeddingFile {
   let model: String
   let logitScale: Double
   let dataset: String?
+  /// How transparent pixels became opaque.
+  let alpha: AlphaHandling
   /// The number of images that could not be read.
   let leftOut: Int
   let parts: [Rows]
@@ -213,7 +215,7 @@ struct EmbeddingFile {
   /// Writes the file under another name first, so that a file with the final name is complete.
   func write(to path: String) throws {
     if path == "-" {
-      for part in parts { try eachLine(of: part) { try FileHandle.standardOutput.write(contentsOf: Data($0)) } }
+      for part in parts { try eachLine(of: part, StandardOutput.write) }
       return
     }
     let partial = path + ".partial"
@@ -233,6 +235,7 @@ struct EmbeddingFile {
     try file.attributes.set("model", model)
     try file.attributes.set("logit_scale", logitScale)
     if let dataset { try file.attributes.set("corpus", dataset) }
+    try file.attributes.set("alpha", alpha.rawValue)
     if leftOut > 0 { try file.attributes.set("left_out", leftOut) }
     for part in parts {
       try file.createDataset(part.kind, .float32, shape: part.rows.shape.array).write(part.rows)

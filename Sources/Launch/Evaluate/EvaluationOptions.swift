@@ -2,6 +2,7 @@ import ArgumentParser
 import Dist
 import Foundation
 import Model
+import Settings
 import Tensor
 
 /// The options of all evaluations: the model, the dataset, and the file for the figures.
@@ -16,12 +17,17 @@ struct EvaluationOptions: ParsableArguments {
   func run(_ evaluate: (CLIPEmbedder, Dataset, Communicator) throws -> any EvaluationFigures) throws {
     try Job.perform { communicator in
       try ThreadPlan.agreed(over: communicator).apply()
-      let dataset = try Dataset.open(dataset)
+      let dataset = try Dataset.open(dataset, over: communicator)
       let (embedder, step) = try source.load(over: communicator)
+      if communicator.rank == 0 { embedder.reportPreparation() }
       let figures = try evaluate(embedder, dataset, communicator)
       guard communicator.rank == 0 else { return }
-      for line in figures.lines { print(line) }
-      if let json { try EvaluationReport(checkpoint: source.checkpoint, step: step, figures: figures).write(to: json) }
+      if let json {
+        try EvaluationReport(
+          checkpoint: source.checkpoint, step: step, alpha: embedder.image.alpha, figures: figures
+        ).write(to: json)
+      }
+      try StandardOutput.print(figures.lines.joined(separator: "\n"))
     }
   }
 }
@@ -29,54 +35,88 @@ struct EvaluationOptions: ParsableArguments {
 struct ModelSource: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), or a file: one of kinship merge, or a "
-        + "safetensors or PyTorch file (then with --vocabulary; and --model unless open_clip_config.json lies beside "
-        + "it).", valueName: "path"))
+      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), a file of kinship merge, or weights: "
+        + "a folder that kinship weights import wrote, or a safetensors or PyTorch file (texts need --vocabulary, and "
+        + "weights without open_clip_config.json or config.json beside them --model).", valueName: "path"))
   var checkpoint: String
-  @Option(help: "For a safetensors file: the preset or .json file with the model's sizes (model_cfg, preprocess_cfg).")
+  @Option(help: "For weights: the preset or .json file with the model's sizes (model_cfg, preprocess_cfg).")
   var model: String?
   @Option(help: "The vocabulary file. Default: that of the run.") var vocabulary: String?
   @Flag(help: "The moving average of the weights that a run or checkpoint keeps beside them (ema in its run file).")
   var emaWeights = false
+  @Option(
+    help: ArgumentHelp(
+      "How transparent pixels become opaque: white (laid on white), or drop (alpha is left out, as in open_clip). "
+        + "Default: as in the model's training for one of ours, otherwise drop.", valueName: "white|drop"),
+    transform: Bench.word { "--alpha is \(AlphaHandling.expectation), not \($0)" })
+  var alpha: AlphaHandling?
 
-  /// Loads the model, and returns its training step if it is known. Every rank must call it.
-  func load(over communicator: Communicator) throws -> (embedder: CLIPEmbedder, step: Int?) {
-    if WeightsFile.isOne(checkpoint) {
+  /// Loads the model, and returns its training step if it is known; without `texts`, no vocabulary is needed. Every rank
+  /// must call it.
+  func load(over communicator: Communicator, texts: Bool = true) throws -> (embedder: CLIPEmbedder, step: Int?) {
+    let weights = try WeightsFile.find(checkpoint, over: communicator)
+    var found = try stored(weights, texts: texts, over: communicator)
+    if communicator.size > 1 { try requireSameFiles(weights, found.embedder, over: communicator) }
+    found.embedder.image.alpha = alpha ?? found.embedder.image.alpha
+    return found
+  }
+
+  private func stored(
+    _ weights: String?, texts: Bool, over communicator: Communicator
+  ) throws -> (embedder: CLIPEmbedder, step: Int?) {
+    if let weights {
       guard !emaWeights else {
         throw notLoaded(
           "--ema-weights belongs to a run or a checkpoint; a run that has ended has the average in its folder ema, "
             + "and kinship merge --ema-weights writes that of any checkpoint to a file")
       }
-      if model == nil, let merged = try TrainedModel(merged: checkpoint) { return try embedder(of: merged) }
-      return (try loadSafetensors(), nil)
+      if model == nil, let merged = try TrainedModel(merged: weights) { return try embedder(of: merged, texts: texts) }
+      return (try loadForeign(weights, texts: texts), nil)
     }
     guard model == nil else { throw notLoaded("--model belongs to a safetensors file; leave it out") }
-    return try embedder(of: TrainedModel(checkpoint, averaged: emaWeights, over: communicator))
+    return try embedder(of: TrainedModel(checkpoint, averaged: emaWeights, over: communicator), texts: texts)
   }
 
-  private func embedder(of trained: TrainedModel) throws -> (embedder: CLIPEmbedder, step: Int?) {
-    (try CLIPEmbedder(trained, vocabulary: vocabulary), trained.step)
+  /// Throws a `RankDifference` if the ranks have read different files; a checkpoint has been compared already.
+  private func requireSameFiles(_ weights: String?, _ embedder: CLIPEmbedder, over ranks: Communicator) throws {
+    if let weights {
+      let sum = try ranks.sha256(of: weights) { try ModelFiles.sha256(weights, readInto: embedder.model) }
+      try ranks.requireSameFile("model \(weights)", weights, sha256: sum)
+    }
+    if let vocabulary { try ranks.requireSameFile("vocabulary \(vocabulary)", vocabulary) }
+    let sizes = String(decoding: try embedder.model.config.json, as: UTF8.self)
+    try ranks.requireSame("description of the model", "\(sizes) \(embedder.image.identity)")
+  }
+
+  private func embedder(of trained: TrainedModel, texts: Bool) throws -> (embedder: CLIPEmbedder, step: Int?) {
+    (try CLIPEmbedder(trained, vocabulary: vocabulary, texts: texts), trained.step)
   }
 
   private func notLoaded(_ reason: String) -> UserError {
     UserError("no model can be loaded from \(checkpoint): \(reason)")
   }
 
-  private func loadSafetensors() throws -> CLIPEmbedder {
-    let beside = URL(filePath: checkpoint).deletingLastPathComponent().appending(path: ModelFiles.config).relativePath
-    let sizes = model ?? (FileManager.default.fileExists(atPath: beside) ? beside : nil)
-    guard let sizes, let vocabulary else {
+  private func loadForeign(_ weights: String, texts: Bool) throws -> CLIPEmbedder {
+    let preset = model.flatMap { ModelConfig(name: $0).preset }
+    let described = ModelFiles.description(of: weights)
+    let file = preset == nil ? model ?? (FileManager.default.fileExists(atPath: described) ? described : nil) : nil
+    guard preset ?? file != nil, vocabulary != nil || !texts else {
       throw notLoaded("--vocabulary is needed with it, and --model unless \(ModelFiles.config) lies beside it")
     }
-    let choice = ModelConfig(name: sizes)
-    let words = try Vocabulary(contentsOf: vocabulary)
-    let config = try choice.resolved(for: words, path: vocabulary)
+    let words = try vocabulary.map { try Vocabulary(contentsOf: $0) }
+    var config = try preset.map { try CLIPConfig(preset: $0) } ?? ModelFiles.sizes(file ?? described)
+    if let words, let vocabulary {
+      config = try config.fitted(to: words, path: vocabulary)
+    } else if config.text.vocabularySize == 0 {
+      config.text.vocabularySize = try ForeignModel.words(in: WeightsFile.open(weights)) ?? 0
+    }
     let clip = CLIP<Float>(config, frozen: true)
-    try ModelFiles.read(checkpoint, into: clip)
-    var image = ImageOptions()
-    image.size = config.vision.imageSize
-    if let file = choice.file { image = try ModelFiles.preprocessing(file, size: image.size) }
+    try ModelFiles.read(weights, into: clip)
+    let size = config.vision.imageSize
+    let image =
+      try file.map { try ModelFiles.preprocessing($0, size: size) } ?? ImageOptions(preprocessConfig: [:], size: size)
+    let context = config.text.contextLength
     return CLIPEmbedder(
-      model: clip, image: image, tokenizer: BytePairTokenizer(vocabulary: words, context: config.text.contextLength))
+      model: clip, image: image, tokenizer: words.map { BytePairTokenizer(vocabulary: $0, context: context) })
   }
 }

@@ -85,6 +85,7 @@ extension Communicator {
 
 protocol Evaluation {
   associatedtype Results: EvaluationFigures
+  var dataset: Dataset { get }
 
   /// Returns the same figures on every rank, all of which must call it. `pause` is called between blocks.
   func run(_ embedder: CLIPEmbedder, over communicator: Communicator, pause: @escaping () throws -> Void) throws
@@ -169,7 +170,7 @@ struct RetrievalFigures: EvaluationFigures {
   var lines: [String] {
     let which = (candidates == .captions ? "" : "distinct ") + (captionsTaken == .all ? "" : "first ")
     return [
-      "retrieval on \(dataset): \(images) images, \(captions) \(which)captions",
+      "retrieval on \(dataset): \(Figures.count(images, "image")), \(Figures.count(captions, which + "caption"))",
       "  image to caption  \(imageToText.line)", "  caption to image  \(textToImage.line)",
     ]
   }
@@ -203,9 +204,9 @@ struct ZeroShotFigures: EvaluationFigures {
   }
 
   var lines: [String] {
-    let among = classes == ofClasses ? "\(classes) classes" : "\(classes) of \(ofClasses) classes"
+    let among = (classes == ofClasses ? "" : "\(classes) of ") + Figures.count(ofClasses, "class", "classes")
     return [
-      "zero-shot on \(dataset): \(images) images, \(among), \(Figures.count(templates, "template"))",
+      "zero-shot on \(dataset): \(Figures.count(images, "image")), \(among), \(Figures.count(templates, "template"))",
       "  top-1 \(percent(top1))  top-5 \(percent(top5))",
     ]
   }
@@ -215,25 +216,27 @@ struct ZeroShotFigures: EvaluationFigures {
 
 private func percent(_ share: Double) -> String { Figures.fixed(100 * share, 2) + " %" }
 
-/// Figures with the model that they belong to, and its training step if it is known, as one flat JSON object.
+/// Figures with the model that they belong to, its training step if it is known, and how transparent pixels became
+/// opaque, as one flat JSON object.
 struct EvaluationReport: Encodable {
   let checkpoint: String
   let step: Int?
+  let alpha: AlphaHandling
   let figures: any EvaluationFigures
 
-  enum CodingKeys: CodingKey { case checkpoint, step }
+  enum CodingKeys: CodingKey { case checkpoint, step, alpha }
 
   func encode(to encoder: any Encoder) throws {
     try figures.encode(to: encoder)
     var values = encoder.container(keyedBy: CodingKeys.self)
     try values.encode(checkpoint, forKey: .checkpoint)
     try values.encodeIfPresent(step, forKey: .step)
+    try values.encode(alpha, forKey: .alpha)
   }
 
   func write(to path: String) throws {
     do { try Data((jsonText(.prettyPrinted) + "\n").utf8).write(to: URL(filePath: path), options: .atomic) } catch {
-      let reason = (error as NSError).localizedFailureReason ?? error.localizedDescription
-      throw UserError("cannot write \(path): \(reason)", status: .inputOutput)
+      throw UserError("cannot write \(path): \(error.explanation)", status: .inputOutput)
     }
   }
 }
@@ -247,8 +250,9 @@ struct ZeroShotEvaluation: Evaluation {
   /// The classes among which the model chooses, and whose images alone are classified; nil for all.
   var subset: [Int]?
 
-  /// Takes files of classes' names (nil: the dataset's own), of templates, and of a subset's names (or `present`).
-  init(dataset: Dataset, classes: String?, templates: String?, subset: String?) throws {
+  /// Takes files of classes' names (nil: the dataset's own), of templates, and of a subset's names (or `present`). Every
+  /// rank must call it.
+  init(dataset: Dataset, classes: String?, templates: String?, subset: String?, over ranks: Communicator) throws {
     let names = try classes.map(Prompts.lines) ?? dataset.index.labels
     guard let first = names.first else {
       throw UserError(
@@ -267,6 +271,9 @@ struct ZeroShotEvaluation: Evaluation {
       subset == Self.present
       ? Set((0..<dataset.count).compactMap { dataset.label($0) }).filter(names.indices.contains).sorted()
       : try subset.map(prompts.subset)
+    try ranks.requireSame("list of classes", "\(names)")
+    try ranks.requireSame("list of templates", "\(prompts.templates)")
+    try ranks.requireSame("subset of classes", "\(self.subset ?? [])")
   }
 
   func run(
@@ -282,7 +289,7 @@ struct ZeroShotEvaluation: Evaluation {
         let count = prompts.classes.count
         throw UserError(
           "the image “\(dataset.key(sample))” of the dataset \(dataset.name) has label \(label), and there are "
-            + "\(count) classes, 0 to \(count - 1); give as many names as there are labels")
+            + "\(Figures.count(count, "class", "classes")), 0 to \(count - 1); give as many names as there are labels")
       }
       guard let column = columns[label] else { continue }
       samples.append(sample)
@@ -331,16 +338,12 @@ struct Prompts: Equatable {
 
   /// Returns the lines of a text file, or of standard input (-): at least one, and only the last ones may be empty.
   static func lines(_ path: String) throws -> [String] {
-    func unreadable(_ reason: String) -> UserError { UserError("cannot read \(path): \(reason)", status: .inputOutput) }
-    let data: Data
-    do {
-      data = try path == "-" ? FileHandle.standardInput.readToEnd() ?? Data() : Data(contentsOf: URL(filePath: path))
-    } catch { throw unreadable((error as NSError).localizedFailureReason ?? error.localizedDescription) }
-    guard let text = String(validating: data, as: UTF8.self) else { throw unreadable("it is not UTF-8 text") }
-    var lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    var lines = try TextFile.read(path, acceptsInput: true)
+      .split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
       .map { $0.trimmingCharacters(in: .whitespaces) }
     while lines.last == "" { lines.removeLast() }
     guard let empty = lines.isEmpty ? 0 : lines.firstIndex(of: "") else { return lines }
-    throw UserError("\(path), line \(empty + 1) is empty; expected one name or template a line")
+    let name = path == "-" ? "standard input" : path
+    throw UserError("\(name), line \(empty + 1) is empty; expected a text on each line")
   }
 }

@@ -97,7 +97,8 @@ enum COCOCaptions {
       annotations = try document.array("annotations")
     } catch { throw UserError(path, "is not a file of COCO's captions: it \(error.words)") }
     guard annotations.contains(where: { JSONRecord($0)?.has("caption") ?? false }) else {
-      throw UserError(path, "none of its \(annotations.count) annotations has a caption; give a captions_….json")
+      throw UserError(
+        path, "has no caption in its \(Figures.count(annotations.count, "annotation")); give a captions_….json")
     }
 
     var images: [Int: ImageList.Index?] = [:]
@@ -202,7 +203,7 @@ enum FlickrCaptions {
   ) throws(ImportReason) -> (name: String, number: Int, caption: String) {
     let expected = barred ? 3 : 2
     guard record.fields.count == expected else {
-      throw ImportReason("has \(record.fields.count) fields, expected \(expected)")
+      throw ImportReason("has \(Figures.count(record.fields.count, "field")), expected \(expected)")
     }
     let texts = record.fields.compactMap { String(validating: $0, as: UTF8.self) }.map { String($0.drop { $0 == " " }) }
     guard texts.count == expected else { throw ImportReason("is not UTF-8") }

@@ -1,5 +1,4 @@
 import Dist
-import Foundation
 import Model
 import Synchronization
 
@@ -12,22 +11,38 @@ struct DatasetImporter {
 
   struct Outcome {
     let index: DatasetIndex
-    let classes: Int
+    /// The different labels, and the number of images that have one.
+    let labels: Set<Int>
+    let labeled: Int
     let rejections: RejectionList
     let seconds: Double
 
     func summary(_ name: String) -> String {
       let totals = index.totals
-      let labels = classes == 0 ? "" : ", \(Figures.count(classes, "class", "classes"))"
-      let rate = Double(totals.samples + rejections.count) / max(seconds, 1e-9)
-      let line =
-        "\(name): \(totals.samples) images, \(totals.captions) captions\(labels) in "
-        + "\(Figures.count(index.shards.count, "shard")), "
-        + "\(Figures.bytes(totals.fileBytes)) (\(Figures.fixed(seconds, 1)) s, \(Int(rate)) images/s)"
-      guard rejections.count > 0 else { return line }
-      let left = "left out: \(rejections.count), listed in \(RejectionList.fileName)"
-      let more = rejections.count > rejections.first.count ? ["  …"] : []
-      return ([line, left] + rejections.first.map { "  \($0.place): \($0.reason)" } + more).joined(separator: "\n")
+      let classes = labels.isEmpty ? "" : ", \(Figures.count(labels.count, "class", "classes"))"
+      // In less than a second, most of the time goes to what does not depend on the images.
+      let rate =
+        seconds < 1 ? "" : ", \(Figures.rates(images: totals.samples, bytes: totals.imageBytes, seconds: seconds))"
+      var lines = [
+        "\(name): \(Figures.count(totals.samples, "image")), \(Figures.count(totals.captions, "caption"))\(classes) in "
+          + "\(Figures.count(index.shards.count, "shard")), "
+          + "\(Figures.bytes(totals.fileBytes)) (\(Figures.fixed(seconds, 1)) s\(rate))"
+      ]
+      if let least = labels.min(), let most = labels.max() {
+        // The names' numbers are their positions; only the first and the last are shown.
+        let ends = index.labels.enumerated().filter { [0, index.labels.count - 1].contains($0.offset) }
+        let names = ends.map { "\($0.offset) is \($0.element)" }.joined(separator: ", ")
+        let kind =
+          names.isEmpty ? "whole numbers from \(least) to \(most)" : "names in the order of their bytes: \(names)"
+        let without = totals.samples - labeled
+        lines.append("labels: \(kind)\(without == 0 ? "" : "; \(Figures.count(without, "image")) without a label")")
+      }
+      if rejections.count > 0 {
+        lines.append("left out: \(rejections.count), listed in \(RejectionList.fileName)")
+        lines += rejections.first.map { "  \($0.place): \($0.reason)" }
+        if rejections.count > rejections.first.count { lines.append("  …") }
+      }
+      return lines.joined(separator: "\n")
     }
   }
 
@@ -36,12 +51,23 @@ struct DatasetImporter {
     let results = Mutex<[Result<DatasetSample, Rejection>?]>(Array(repeating: nil, count: size))
   }
 
+  /// Imports the source. If that fails, a dataset that the folder held stays as it was, and nothing of the new one
+  /// remains.
   func run(_ source: some ImportSource) throws -> Outcome {
-    try prepareFolder()
+    try checkFolder()
+    do { return try write(source) } catch {
+      try? DatasetWriter.removeLeftovers(in: folder)
+      RejectionList.removeDraft(in: folder)
+      throw error
+    }
+  }
+
+  private func write(_ source: some ImportSource) throws -> Outcome {
     var writer = try DatasetWriter(
-      name: name, folder: folder, labeled: source.labeled, labels: source.labels, limits: limits)
+      name: name, folder: folder, labeled: source.labeled, labels: source.labels, limits: limits, replacing: overwrite)
     var rejections = RejectionList(folder: folder)
     var labels: Set<Int> = []
+    var labeled = 0
     var progress = ImportProgress(total: source.count)
     let batches = try prepared(source)
     while let batch = try batches.next() {
@@ -54,7 +80,10 @@ struct DatasetImporter {
         switch result {
         case .success(let sample):
           try writer.append(sample)
-          if let label = sample.label { labels.insert(label) }
+          if let label = sample.label {
+            labels.insert(label)
+            labeled += 1
+          }
           progress.note(bytes: sample.image.count, rejected: rejections.count)
         case .failure(let rejection):
           try rejections.add(rejection)
@@ -62,13 +91,16 @@ struct DatasetImporter {
         }
       }
     }
-    try rejections.sync()
     guard writer.count > 0 else {
+      let what = source.count == 1 ? "the one image" : "none of \(source.count) images"
       let reason = rejections.first.first.map { "; the first: \($0.place): \($0.reason)" } ?? ""
-      throw UserError(folder, "none of \(source.count) images could be imported\(reason)\(source.advice)")
+      throw UserError(
+        folder, "\(what) could \(source.count == 1 ? "not " : "")be imported\(reason)\(source.advice)")
     }
     let index = try writer.finish()
-    return Outcome(index: index, classes: labels.count, rejections: rejections, seconds: progress.seconds)
+    try rejections.publish()
+    return Outcome(
+      index: index, labels: labels, labeled: labeled, rejections: rejections, seconds: progress.seconds)
   }
 
   /// Returns the source's entries in order, each read and checked.
@@ -92,40 +124,39 @@ struct DatasetImporter {
       })
   }
 
-  /// Makes sure that `folder` can receive a dataset: it is new or empty, or `overwrite` allows the files of an earlier
-  /// dataset or import to be removed. Files that no import writes are never touched.
-  private func prepareFolder() throws {
+  /// Makes sure that `folder` can receive a dataset: it is new or empty, or `overwrite` allows a dataset in it to be
+  /// replaced. Files that no import writes are never touched.
+  private func checkFolder() throws(UserError) {
     guard let isFolder = UserFiles.isFolder(folder) else { return }
     guard isFolder else { throw UserError(folder, "is a file; name a folder that is new or empty") }
-    let names = try UserFiles.names(in: folder)
-    guard overwrite || names.isEmpty else {
+    let isEmpty = try UserFiles.names(in: folder).isEmpty
+    guard overwrite || isEmpty else {
       throw UserError(folder, "is not empty; name another folder, or replace the dataset in it with --overwrite")
     }
-    // The index goes first: without it the rest cannot be taken for a dataset.
-    for name in names.filter(Self.isWritten).sorted(by: { a, _ in a == DatasetIndex.fileName }) {
-      try UserFiles.naming(folder) { try FileManager.default.removeItem(atPath: folder + "/" + name) }
-    }
-  }
-
-  private static func isWritten(_ name: String) -> Bool {
-    name == DatasetIndex.fileName || name == RejectionList.fileName
-      || name.wholeMatch(of: /shard-[0-9]{5,}\.h5(\.partial)?/) != nil
   }
 }
 
-/// The entries that were left out: `rejected.tsv` beside the index, with place, key and reason.
+/// The entries that were left out: `rejected.tsv` beside the index, with place, key and reason. It is written under
+/// another name until the dataset is complete, because the one of an earlier dataset belongs to that.
 struct RejectionList {
   static let fileName = "rejected.tsv"
   private(set) var count = 0
   private(set) var first: [Rejection] = []
-  private let path: String
+  private let folder: String
   private var file: OpenFile?
 
-  init(folder: String) { path = folder + "/" + Self.fileName }
+  init(folder: String) {
+    self.folder = folder
+    // A killed import may have left it behind.
+    Self.removeDraft(in: folder)
+  }
+
+  private static func draft(in folder: String) -> String { "\(folder)/\(fileName).partial" }
+  static func removeDraft(in folder: String) { try? Publish.removeAll(draft(in: folder)) }
 
   mutating func add(_ rejection: Rejection) throws {
     if file == nil {
-      file = try OpenFile.creating(path)
+      file = try OpenFile.creating(Self.draft(in: folder))
       try write(["place", "key", "reason"])
     }
     try write([rejection.place, rejection.key, rejection.reason])
@@ -133,7 +164,13 @@ struct RejectionList {
     if first.count < 5 { first.append(rejection) }
   }
 
-  func sync() throws { try file?.sync() }
+  /// Puts the list in the place of an earlier one; if nothing was left out, there is none.
+  func publish() throws(FileError) {
+    let path = "\(folder)/\(Self.fileName)"
+    guard let file else { return try Publish.removeAll(path) }
+    try file.sync()
+    try Publish.rename(Self.draft(in: folder), to: path)
+  }
 
   private func write(_ fields: [String]) throws {
     let line = fields.map { String($0.map { $0.isNewline || $0 == "\t" ? " " : $0 }) }.joined(separator: "\t") + "\n"
@@ -157,11 +194,18 @@ private struct ImportProgress {
     self.bytes += bytes
     guard ContinuousClock.now - last >= .seconds(5) else { return }
     last = ContinuousClock.now
-    let rate = Double(done) / seconds
-    let line =
-      "\(done) of \(total) images, \(rejected) left out, \(Int(rate)) images/s, "
-      + "\(Figures.bytes(Int(Double(self.bytes) / seconds)))/s, \(Figures.duration(Double(total - done) / rate)) left\n"
-    FileHandle.standardError.write(Data(line.utf8))
+    Job.report(
+      "\(done) of \(total) images, \(rejected) left out, "
+        + "\(Figures.rates(images: done - rejected, bytes: self.bytes, seconds: seconds)), "
+        + "\(Figures.duration(Double(total - done) * seconds / Double(done))) left")
+  }
+}
+
+extension Figures {
+  /// Returns what was imported per second: `949 images/s, 61.2 MiB/s`. Both count the same images.
+  fileprivate static func rates(images: Int, bytes: Int, seconds: Double) -> String {
+    let rate = Double(images) / seconds
+    return "\(fixed(rate, rate < 10 ? 1 : 0)) images/s, \(self.bytes(Int(Double(bytes) / seconds)))/s"
   }
 }
 

@@ -76,7 +76,8 @@ struct DatasetReport: Encodable {
       "samples      \(samples) in \(Figures.count(shards, "shard")), \(Figures.bytes(fileBytes))",
       "images       \(imageBytes.least) to \(imageBytes.most) bytes, \(imageBytes.meanText)",
       "captions     \(captions), \(distinctCaptions) of them different; \(captionsPerImage.least) to "
-        + "\(captionsPerImage.most) an image, \(captionsPerImage.meanText); \(withoutCaption) images without",
+        + "\(captionsPerImage.most) an image, \(captionsPerImage.meanText); "
+        + "\(Figures.count(withoutCaption, "image")) without",
       "             \(captionCharacters.least) to \(captionCharacters.most) characters, \(captionCharacters.meanText)",
     ]
     if labeledSamples > 0 {
@@ -84,7 +85,7 @@ struct DatasetReport: Encodable {
       let present = labels.filter(labelNames.indices.contains).map { labelNames[$0] }
       let names = present.isEmpty ? "" : ": " + present.prefix(8).joined(separator: ", ")
       let more = present.count > 8 ? ", …" : ""
-      lines.append("labels       \(distinctLabels) on \(labeledSamples) images\(names)\(more)")
+      lines.append("labels       \(distinctLabels) on \(Figures.count(labeledSamples, "image"))\(names)\(more)")
     }
     for example in first {
       let label = example.label.map { number in

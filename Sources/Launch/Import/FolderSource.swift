@@ -2,22 +2,31 @@ import Dist
 import Foundation
 
 /// A folder of images. Captions are the lines of the text file beside an image (`fox.png`, `fox.txt`), or strings of a
-/// JSON file beside it, if keys are named or img2dataset has written it. If images lie only in sub-folders and none has
-/// such a file, the sub-folders are classes: if they are named by numbers, these are the labels; if by WordNet ids, the
-/// labels are the ids' positions among ImageNet's; any other names are numbered 0, 1, … in the order of their bytes.
+/// JSON file beside it, if keys are named or img2dataset has written it; extensions may be in upper case. If images lie
+/// only in sub-folders and none has such a file, the sub-folders are classes: if they are named by numbers, these are
+/// the labels; if by WordNet ids, the labels are the ids' positions among ImageNet's; any other names are numbered from
+/// 0 in the order of their bytes.
 struct FolderSource: ImportSource {
   static let extensions: Set = ["jpg", "jpeg", "png", "webp"]
+  /// The extensions of images in formats that are not read.
+  static let otherFormats: Set = [
+    "avif", "bmp", "gif", "heic", "heif", "ico", "jfif", "jp2", "jpe", "jxl", "pbm", "pgm", "pnm", "ppm", "psd", "svg",
+    "tga", "tif", "tiff",
+  ]
   let folder: String
   private let classes: ClassFolders
   /// The images' paths relative to the folder, in the order of their bytes.
   private let paths: [String]
-  /// The files beside images that are read: texts, and JSON if it may hold captions.
-  private let sidecars: Set<String>
+  /// Images in formats that are not read, which are left out.
+  private let others: [String]
+  /// The files beside images that are read (texts, and JSON if it may hold captions) by the image's path without its
+  /// extension, followed by their own in lower case.
+  private let sidecars: [String: String]
   /// The keys of captions in JSON files; if empty, captions are in text files.
   private let captionKeys: [String]
   var labels: [String] { classes.labels }
   var labeled: Bool { !classes.isEmpty }
-  var count: Int { paths.count }
+  var count: Int { paths.count + others.count }
 
   /// Lists the folder, following links, and refuses two images of one key. `format` is the form of its sub-folders;
   /// without it their names decide. `ids` are ImageNet's WordNet ids, if its sub-folders are some of them.
@@ -28,12 +37,21 @@ struct FolderSource: ImportSource {
     self.captionKeys = captionKeys
     let (paths, files) = try Self.list(folder)
     self.paths = paths
+    others = files.filter { Self.otherFormats.contains(Self.ending($0)) }.sortedByBytes()
     guard !paths.isEmpty else {
-      throw UserError(folder, "holds no image (\(Self.extensions.sorted().joined(separator: ", ")))")
+      let found = files.min().map { ", but \(Figures.count(files.count, "other file")), such as \($0)" } ?? ""
+      throw UserError(folder, "holds no image (\(Self.extensions.sorted().joined(separator: ", ")))\(found)")
     }
-    let endings = captionKeys.isEmpty && format != .img2dataset ? [".txt"] : [".txt", ".json"]
-    let texts = Set(files.filter { file in endings.contains { file.hasSuffix($0) } })
-    sidecars = Set(paths.flatMap { path in endings.map { Self.sidecar(path, $0) } }.filter(texts.contains))
+    let endings: Set<String> = captionKeys.isEmpty && format != .img2dataset ? ["txt"] : ["txt", "json"]
+    let stems = Set(paths.map(Self.stem))
+    var sidecars: [String: String] = [:]
+    for file in files where endings.contains(Self.ending(file)) && stems.contains(Self.stem(file)) {
+      let stem = Self.stem(file)
+      guard let earlier = sidecars.updateValue(file, forKey: "\(stem).\(Self.ending(file))") else { continue }
+      let both = [earlier, file].sorted().joined(separator: " and ")
+      throw UserError(folder, "\(both) describe the same image \"\(stem)\"; remove or rename one")
+    }
+    self.sidecars = sidecars
     // If captions lie beside the images, folders are not classes.
     let named = sidecars.isEmpty && format != .img2dataset || format == .imagenet || format == .imagenetV2
     classes = try ClassFolders(named ? paths : [], in: folder, format: format, ids: ids)
@@ -52,7 +70,7 @@ struct FolderSource: ImportSource {
   static func list(_ folder: String) throws -> (images: [String], files: [String]) {
     var files: [String] = []
     try list(folder, "", ancestors: [], into: &files)
-    let images = files.filter { extensions.contains(($0 as NSString).pathExtension.lowercased()) }
+    let images = files.filter { extensions.contains(ending($0)) }
     return (images.sortedByBytes(), files)
   }
 
@@ -69,9 +87,8 @@ struct FolderSource: ImportSource {
     }
   }
 
-  private static func sidecar(_ path: String, _ ending: String) -> String {
-    (path as NSString).deletingPathExtension + ending
-  }
+  private static func ending(_ path: String) -> String { (path as NSString).pathExtension.lowercased() }
+  private static func stem(_ path: String) -> String { (path as NSString).deletingPathExtension }
 
   private static func isFlatImageNet(_ path: String) -> Bool {
     (path as NSString).lastPathComponent.wholeMatch(of: /ILSVRC2012_val_[0-9]{8}\.JPEG/) != nil
@@ -79,13 +96,19 @@ struct FolderSource: ImportSource {
 
   func entries() -> ImportReader {
     var paths = paths.makeIterator()
-    return { paths.next().map { entry($0) } }
+    var others = others.makeIterator()
+    return {
+      if let path = paths.next() { return entry(path) }
+      return others.next().map {
+        .leftOut($0, key: SampleKey.from(path: $0), "its format is not read; convert it to JPEG, PNG or WebP")
+      }
+    }
   }
 
   private func entry(_ path: String) -> ImportEntry {
     let key = SampleKey.from(path: path)
     do throws(ImportReason) {
-      let texts = SampleTexts(text: try text(path, ".txt"), json: try text(path, ".json"))
+      let texts = SampleTexts(text: try text(path, "txt"), json: try text(path, "json"))
       let captions = try texts.read(keys: captionKeys).captions
       return ImportEntry(
         ImportItem(
@@ -94,8 +117,7 @@ struct FolderSource: ImportSource {
   }
 
   private func text(_ path: String, _ ending: String) throws(ImportReason) -> SampleTexts.File? {
-    let name = Self.sidecar(path, ending)
-    guard sidecars.contains(name) else { return nil }
+    guard let name = sidecars["\(Self.stem(path)).\(ending)"] else { return nil }
     do throws(ImportReason) {
       return (name, try UserFiles.read(folder + "/" + name, limit: SampleTexts.longest))
     } catch { throw ImportReason("its captions, \(name): \(error.words)") }
@@ -158,8 +180,9 @@ struct ClassFolders {
       throw UserError(
         folder,
         """
-        has \(names.count) folders named by WordNet ids, not ImageNet's \(WordNetIDs.count), among which a label is a \
-        position; list them with --wnids, or number these folders 0 to \(names.count - 1) with --format folder
+        has \(Figures.count(names.count, "folder")) named by WordNet ids, not ImageNet's \(WordNetIDs.count), among \
+        which a label is a position; list them with --wnids, or number these folders 0 to \(names.count - 1) with \
+        --format folder
         """)
     }
     return try WordNetIDs(Array(names), at: folder)

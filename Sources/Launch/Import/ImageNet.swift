@@ -18,7 +18,7 @@ struct WordNetIDs: Equatable {
     self.names = Set(names).sorted()
     guard self.names.count == names.count else { throw UserError(place, "names a WordNet id twice") }
     guard names.count == Self.count else {
-      throw UserError(place, "holds \(names.count) WordNet ids; ImageNet has \(Self.count) classes")
+      throw UserError(place, "holds \(Figures.count(names.count, "WordNet id")); ImageNet has \(Self.count) classes")
     }
   }
 
@@ -29,12 +29,8 @@ struct WordNetIDs: Equatable {
       throw UserError(path, "does not exist; expected a list of ImageNet's WordNet ids")
     }
     if isFolder { return try WordNetIDs(try Dataset.open(path).index.labels, at: path) }
-    let bytes: [UInt8]
-    do throws(ImportReason) { bytes = try UserFiles.read(path, limit: 1 << 24) } catch {
-      throw UserError(path, error.words, status: .inputOutput)
-    }
-    if bytes.first == UInt8(ascii: "{") { return try classIndex(path) }
-    guard let text = String(validating: bytes, as: UTF8.self) else { throw UserError(path, "is not UTF-8 text") }
+    let text = try TextFile.read(path)
+    if text.hasPrefix("{") { return try classIndex(path) }
     let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
     return try WordNetIDs(lines.filter { !$0.isEmpty }.map { String($0.prefix { !$0.isWhitespace }) }, at: path)
   }
@@ -74,7 +70,8 @@ enum ImageNetSolution {
 
     let found = Set(lines.compactMap { try? $0.content.get().id })
     guard ids != nil || found.count == WordNetIDs.count else {
-      throw UserError(path, "names \(found.count) classes, not all \(WordNetIDs.count); list them with --wnids")
+      let classes = Figures.count(found.count, "class", "classes")
+      throw UserError(path, "names \(classes), not all \(WordNetIDs.count); list them with --wnids")
     }
     let all = try ids ?? WordNetIDs(Array(found), at: path)
     let labels = all.names.positions

@@ -71,6 +71,17 @@ enum SampleKey {
   }
 }
 
+enum SampleLabel {
+  /// Returns a whole number without leading zeros and without the fraction that pandas writes where fields are empty:
+  /// `4.0` is `4`. Any other text is returned as it is.
+  static func plain(_ text: String) -> String {
+    let parts = text.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
+    guard let number = Int(parts[0]), parts.dropFirst().allSatisfy({ $0.utf8.allSatisfy { $0 == UInt8(ascii: "0") } })
+    else { return text }
+    return String(number)
+  }
+}
+
 /// Remembers where each key was first seen.
 struct KeyLedger {
   let dataset: String

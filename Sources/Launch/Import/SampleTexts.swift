@@ -21,9 +21,7 @@ struct SampleTexts {
     }
     var captions: [String] = []
     if keys.isEmpty, let text {
-      guard let whole = String(validating: text.bytes, as: UTF8.self), !text.bytes.contains(0) else {
-        throw ImportReason("its captions, \(text.name), are not UTF-8 text")
-      }
+      let whole = try Self.decoded(text, "captions")
       // img2dataset writes one caption to both files, and it may contain line ends.
       captions =
         record?.value("caption") == .string(whole) ? [whole] : whole.split(whereSeparator: \.isNewline).map(String.init)
@@ -34,6 +32,12 @@ struct SampleTexts {
     }
     captions = captions.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.filter { !$0.isEmpty }
     return (captions, try label.map(Self.number))
+  }
+
+  private static func decoded(_ file: File, _ what: String) throws(ImportReason) -> String {
+    do throws(FileError) { return try TextFile.text(of: file.bytes, from: file.name) } catch {
+      throw ImportReason("its \(what), \(file.name): \(error.reason)")
+    }
   }
 
   private func record() throws(ImportReason) -> JSONRecord? {
@@ -62,8 +66,8 @@ struct SampleTexts {
   }
 
   private static func number(_ file: File) throws(ImportReason) -> Int {
-    let text = String(decoding: file.bytes, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-    if let number = Int32(text), number >= 0 { return Int(number) }
+    let text = try decoded(file, "label").trimmingCharacters(in: .whitespacesAndNewlines)
+    if let number = Int32(SampleLabel.plain(text)), number >= 0 { return Int(number) }
     throw ImportReason("its label, \(file.name): expected a whole number of 0 or more, found “\(text.prefix(40))”")
   }
 }

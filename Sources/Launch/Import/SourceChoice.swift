@@ -44,7 +44,10 @@ struct SourceChoice {
       throw UserError(path, "--format \(format.rawValue) expects a \(expected); this is a \(found)")
     }
     if isFolder { return try openFolder(path, dataset) }
-    let known = try format ?? ImportFormat.of(file: path)
+    let head = try UserFiles.head(path)
+    if let words = FileSignature.foreign(head) { throw UserError(path, words) }
+    let known = try format ?? ImportFormat.of(head, path: path)
+    if known == .webdataset { return try openTars([path], dataset) }
     guard let form = known, !form.isJSON else { return try openJSON(path, known, dataset) }
     try check(form, path, wordNetIDs: form.hasWordNetIDs)
     let images = images ?? usualImages(form, path)
@@ -139,10 +142,9 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
     return self == .coco && name.hasPrefix("captions_") ? ["../" + name.dropFirst("captions_".count)] : []
   }
 
-  /// Recognises a file by its first line; returns nil for JSON.
-  static func of(file path: String) throws -> ImportFormat? {
-    let file = try OpenFile.reading(path)
-    let head = try file.read(min(try file.size(), 1 << 16), of: UInt8.self, at: 0)
+  /// Recognises the file `path` by its first bytes, a tar without its extension too; returns nil for JSON.
+  static func of(_ head: [UInt8], path: String) throws(UserError) -> ImportFormat? {
+    if head.dropFirst(257).starts(with: "ustar".utf8) { return .webdataset }
     let text = String(decoding: head, as: UTF8.self).drop { $0.isWhitespace || $0 == "\u{FEFF}" }
     if path.lowercased().hasSuffix(".json") || text.first == "{" || text.first == "[" { return nil }
     let line = text.prefix { !$0.isNewline }

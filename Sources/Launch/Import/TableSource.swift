@@ -1,51 +1,86 @@
 import Dist
 import Foundation
 
-/// A CSV or TSV table with one image a line. The table is read twice and never held in memory: first for the keys, the
-/// labels and the count, then for the images.
+/// A CSV or TSV table with one image a line, or a line for each of an image's captions. The table is read twice: first
+/// for the keys, the labels and the count, then for the images. Only the captions of an image's further lines are held
+/// in memory.
 struct TableSource: ImportSource {
   let path: String
   let separator: UInt8
   let labeled: Bool
   private(set) var count = 0
   private(set) var labels: [String] = []
+  private let dataset: String
   private let quoted: Bool
   private let layout: TableLayout
+  /// The further lines of images by the identity of their key.
+  private var further: [UInt64: FurtherLines] = [:]
+
+  private struct FurtherLines {
+    /// The image's first line, and the first further one that has a label.
+    let first: Int
+    var labeled = 0
+    var label = ""
+    var captions: [String] = []
+  }
 
   /// Reads the table once and checks that the columns exist and no key comes twice. Without a separator the file's name
   /// decides (a comma for `.csv`, else a tab), unless only another one makes the header name the column of the images.
   init(_ path: String, dataset: String, columns: TableColumns, separator: UInt8? = nil, quoted: Bool = true) throws {
-    (self.path, self.quoted, labeled) = (path, quoted, columns.label != nil)
+    (self.path, self.dataset, self.quoted, labeled) = (path, dataset, quoted, columns.label != nil)
     let usual = path.lowercased().hasSuffix(".csv") ? ",\t;" : "\t,;"
     let candidates = separator.map { [$0] } ?? Array(usual.utf8)
     let headers = try candidates.map { separator in
       var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
       guard let record = try reader.next() else { throw UserError(path, "the table is empty") }
-      return record.fields.map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespaces) }
+      let names = record.fields.compactMap { String(validating: $0, as: UTF8.self) }
+      guard names.count == record.fields.count else {
+        throw UserError(path, "its header is not UTF-8; expected a table with the column \"\(columns.image)\"")
+      }
+      return names.map { $0.trimmingCharacters(in: .whitespaces) }
     }
     let choice = headers.firstIndex { $0.contains(columns.image) } ?? 0
     self.separator = candidates[choice]
     layout = try TableLayout(columns, header: headers[choice], path: path)
-    try survey(dataset, keyed: columns.key != nil)
+    try survey(keyed: columns.key != nil)
   }
 
-  private mutating func survey(_ dataset: String, keyed: Bool) throws {
-    var ledger = KeyLedger(dataset: dataset)
-    var names: Set<String> = []
+  private mutating func survey(keyed: Bool) throws {
+    // The line and a hash of the image's path by the key's identity: 16 bytes for each key, however long it is.
+    var seen: [UInt64: (line: UInt32, image: UInt32)] = [:]
+    var column = LabelColumn(path: path)
     var reader = try records()
     while let record = try reader.next() {
       count += 1
       guard let row = try? layout.row(record) else { continue }
-      let key = key(row)
-      if let earlier = ledger.note(key, at: record.line) {
-        let advice = keyed ? "keys must be unique" : "name a column of unique keys with --key-column"
-        throw UserError(path, "lines \(earlier) and \(record.line) have the same key \"\(key)\"; \(advice)")
+      try column.note(row.label, line: record.line)
+      let identity = Dataset.sampleID(dataset: dataset, key: key(row))
+      let image = UInt32(truncatingIfNeeded: row.path.hashValue)
+      guard let earlier = seen[identity] else {
+        seen[identity] = (UInt32(truncatingIfNeeded: record.line), image)
+        continue
       }
-      if !row.label.isEmpty { names.insert(row.label) }
+      guard earlier.image == image else {
+        let advice = keyed ? "keys must be unique" : "name a column of unique keys with --key-column"
+        throw UserError(
+          path, "lines \(earlier.line) and \(record.line) have the same key \"\(key(row))\"; \(advice)")
+      }
+      count -= 1
+      var lines = further[identity] ?? FurtherLines(first: Int(earlier.line))
+      lines.captions += row.captions
+      if lines.label.isEmpty { (lines.label, lines.labeled) = (row.label, record.line) }
+      try requireSame(row.label, record.line, lines.label, lines.labeled)
+      further[identity] = lines
     }
     guard count > 0 else { throw UserError(path, "has a header and nothing below it") }
-    // Numbers are labels as they stand; anything else names a class.
-    if names.contains(where: { Int32($0) == nil }) { labels = names.sortedByBytes() }
+    labels = column.names.sortedByBytes()
+  }
+
+  /// Throws if two lines of an image have different labels.
+  private func requireSame(_ label: String, _ line: Int, _ other: String, _ otherLine: Int) throws(UserError) {
+    guard label != other, !label.isEmpty, !other.isEmpty else { return }
+    let lines = "lines \(min(line, otherLine)) and \(max(line, otherLine))"
+    throw UserError(path, "\(lines) give the same image the labels \"\(other)\" and \"\(label)\"; an image has one")
   }
 
   private func records() throws -> DelimitedReader {
@@ -64,19 +99,63 @@ struct TableSource: ImportSource {
   func entries() throws -> ImportReader {
     var records = try self.records()
     let numbers = labels.positions
-    return { try records.next().map { entry($0, numbers) } }
+    return {
+      while let record = try records.next() {
+        if let entry = try entry(record, numbers) { return entry }
+      }
+      return nil
+    }
   }
 
+  /// Returns the entry of a record, or nil for a further line of an image.
   /// - Parameter numbers: the label of each class's name.
-  private func entry(_ record: DelimitedReader.Record, _ numbers: [String: Int]) -> ImportEntry {
+  private func entry(_ record: DelimitedReader.Record, _ numbers: [String: Int]) throws(UserError) -> ImportEntry? {
     let place = "line \(record.line)"
-    do throws(ImportReason) {
-      let row = try layout.row(record)
-      // Many tables write a negative number for a missing label.
-      let label = numbers[row.label] ?? Int(row.label).flatMap { $0 < 0 ? nil : $0 }
-      let path = row.path.hasPrefix("/") ? row.path : Publish.folder(of: path) + "/" + row.path
-      return ImportEntry(ImportItem(place: place, path: path, key: key(row), captions: row.captions, label: label))
-    } catch { return .leftOut(place, key: "", error.words) }
+    var row: TableLayout.Row
+    do throws(ImportReason) { row = try layout.row(record) } catch {
+      return .leftOut(place, key: "", error.words)
+    }
+    let key = key(row)
+    if !further.isEmpty, let lines = further[Dataset.sampleID(dataset: dataset, key: key)] {
+      guard lines.first == record.line else { return nil }
+      try requireSame(lines.label, lines.labeled, row.label, record.line)
+      row.captions += lines.captions
+      if row.label.isEmpty { row.label = lines.label }
+    }
+    // Many tables write a negative number for a missing label.
+    let label = numbers[row.label] ?? Int(row.label).flatMap { $0 < 0 ? nil : $0 }
+    let path = row.path.hasPrefix("/") ? row.path : Publish.folder(of: path) + "/" + row.path
+    return ImportEntry(ImportItem(place: place, path: path, key: key, captions: row.captions, label: label))
+  }
+}
+
+/// The labels of a column: whole numbers, which stand as they are, or names. A column of both is refused, because one
+/// odd field would give all others new numbers.
+private struct LabelColumn {
+  let path: String
+  private(set) var names: Set<String> = []
+  private var number, name: (label: String, line: Int)?
+
+  init(path: String) { self.path = path }
+
+  mutating func note(_ label: String, line: Int) throws(UserError) {
+    guard !label.isEmpty else { return }
+    if let value = Int(label) {
+      guard value <= Int(Int32.max) else {
+        throw UserError(path, "line \(line) has the label \(label); a label is at most \(Int32.max)")
+      }
+      if number == nil { number = (label, line) }
+    } else {
+      names.insert(label)
+      if name == nil { name = (label, line) }
+    }
+    guard let number, let name else { return }
+    throw UserError(
+      path,
+      """
+      line \(number.line) has the label \(number.label), and line \(name.line) has "\(name.label.prefix(40))", which \
+      is not a whole number; labels are whole numbers or names, not both: correct the odd ones, or leave them empty
+      """)
   }
 }
 
@@ -124,7 +203,7 @@ struct TableLayout: Sendable {
   /// Reads a record, or throws why it cannot be used. Captions are trimmed, and empty ones are left out.
   func row(_ record: DelimitedReader.Record) throws(ImportReason) -> Row {
     guard record.fields.count == width else {
-      throw ImportReason("has \(record.fields.count) fields, the header has \(width)")
+      throw ImportReason("has \(Figures.count(record.fields.count, "field")), the header has \(width)")
     }
     var wrong: String?
     func text(_ position: Int) -> String {
@@ -134,7 +213,8 @@ struct TableLayout: Sendable {
       return text?.trimmingCharacters(in: .whitespacesAndNewlines) ?? ""
     }
     let row = Row(
-      path: text(image), captions: captions.map(text).filter { !$0.isEmpty }, label: label.map(text) ?? "",
+      path: text(image), captions: captions.map(text).filter { !$0.isEmpty },
+      label: label.map { SampleLabel.plain(text($0)) } ?? "",
       key: key.map { SampleKey.clean(text($0)) })
     if let wrong { throw ImportReason(wrong) }
     if row.path.isEmpty { throw ImportReason("names no image") }

@@ -2,40 +2,45 @@ import Dist
 import Foundation
 
 enum TarChoice {
-  /// Returns whether names on the command line mean tars: several names do, and a single one that ends in `.tar`.
+  /// Returns whether names on the command line mean tars: several names do, and a single one that ends in `.tar` or is
+  /// a pattern.
   static func isOne(_ sources: [String]) -> Bool {
-    sources.count > 1 || sources.contains { $0.contains("::") || $0.lowercased().hasSuffix(".tar") }
+    sources.count > 1 || sources.contains { $0.contains("::") || isTar($0) || UserFiles.isPattern($0) }
   }
 
-  /// Returns the tars of names with braces (`cc3m-{00000..00331}.tar`), of names joined by two colons, and of folders,
-  /// in this order. A missing tar is an error that names it.
+  private static func isTar(_ name: String) -> Bool { name.lowercased().hasSuffix(".tar") }
+
+  /// Returns the tars of names with braces (`cc3m-{00000..00331}.tar`), of patterns that the shell has left as they are
+  /// (`'cc3m/*.tar'`), of names joined by two colons, and of folders, in this order. A missing tar is an error that
+  /// names it.
   static func paths(_ sources: [String]) throws -> [String] {
     var paths: [String] = []
     // A file whose name is exactly this is taken as it is.
     for source in sources.flatMap({ UserFiles.isFolder($0) == nil ? $0.components(separatedBy: "::") : [$0] }) {
-      if let isFolder = UserFiles.isFolder(source) {
-        let tars = isFolder ? try tars(in: source) : [source]
-        guard !tars.isEmpty else { throw UserError(source, "holds no .tar") }
-        paths += tars
-        continue
-      }
+      let exists = UserFiles.isFolder(source) != nil
       let names: [String]
-      do throws(ImportReason) { names = try BraceExpansion.names(source) } catch {
+      do throws(ImportReason) { names = try exists ? [source] : BraceExpansion.names(source) } catch {
         throw UserError(source, error.words, status: .usage)
       }
-      let missing = names.filter { !FileManager.default.fileExists(atPath: $0) }
-      guard missing.isEmpty else {
+      let found = names.map(UserFiles.matches)
+      let missing = names.indices.filter { found[$0].isEmpty }.map { names[$0] }
+      if let first = missing.first {
+        let what = UserFiles.isPattern(first) ? "matches nothing" : "does not exist"
         let words = names == [source] ? "" : "; \(missing.count) of the \(names.count) that \(source) names are missing"
-        throw UserError(missing[0], "does not exist; expected a tar\(words)")
+        throw UserError(first, "\(what); expected a tar\(words)")
       }
-      paths += names
+      for path in found.joined() {
+        let tars = try UserFiles.isFolder(path) == true ? tars(in: path) : [path]
+        guard !tars.isEmpty else { throw UserError(path, "holds no .tar") }
+        paths += tars
+      }
     }
     return paths
   }
 
   /// Returns the tars that lie in a folder, in the order of their names' bytes.
   static func tars(in folder: String) throws -> [String] {
-    try UserFiles.names(in: folder).filter { $0.hasSuffix(".tar") && !$0.hasPrefix(".") }
+    try UserFiles.names(in: folder).filter { isTar($0) && !$0.hasPrefix(".") }
       .sortedByBytes().map { folder + "/" + $0 }
   }
 }

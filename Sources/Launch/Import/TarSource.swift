@@ -36,8 +36,8 @@ struct TarSource: ImportSource {
         throw UserError(
           tar,
           """
-          has \(count - before[index]) samples, and img2dataset counted \(number) in the file beside it; fetch this \
-          shard again, or import the tars by themselves with --format webdataset
+          has \(Figures.count(count - before[index], "sample")), and img2dataset counted \(number) in the file beside \
+          it; fetch this shard again, or import the tars by themselves with --format webdataset
           """)
       }
     }
@@ -117,7 +117,8 @@ struct TarSample {
   func checkedImage() throws(ImportReason) -> TarMember {
     if let ending = repeated.min() { throw ImportReason("has two files .\(ending)") }
     guard let image = Self.images.lazy.compactMap({ files[$0] }).first else {
-      throw ImportReason("has no image (\(Self.images.joined(separator: ", ")))")
+      let other = files.keys.filter(FolderSource.otherFormats.contains).min().map { ", but a .\($0)" } ?? ""
+      throw ImportReason("has no image (\(Self.images.joined(separator: ", ")))\(other)")
     }
     for file in [image] + ["txt", "json", "cls"].compactMap({ files[$0] }) {
       if let fault = file.fault { throw ImportReason("\(file.name) \(fault)") }

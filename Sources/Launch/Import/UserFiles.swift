@@ -14,9 +14,29 @@ enum UserFiles {
     try naming(folder) { try FileManager.default.contentsOfDirectory(atPath: folder) }
   }
 
+  /// Returns true for a name with *, ? or [ ] that no file or folder has.
+  static func isPattern(_ name: String) -> Bool { name.contains { "*?[".contains($0) } && isFolder(name) == nil }
+
+  /// Returns the files and folders that a name stands for: those that match it if it is a pattern, in the order of
+  /// their bytes, or else the one of this name; none if there is nothing.
+  static func matches(_ name: String) -> [String] {
+    guard isPattern(name) else { return isFolder(name) == nil ? [] : [name] }
+    var found = unsafe glob_t()
+    defer { unsafe globfree(&found) }
+    guard unsafe glob(name, 0, nil, &found) == 0 else { return [] }
+    return (0..<Int(unsafe found.gl_pathc))
+      .compactMap { index in unsafe found.gl_pathv[index].map { unsafe String(cString: $0) } }.sortedByBytes()
+  }
+
+  /// Returns the first bytes of a file, at most 64 KiB.
+  static func head(_ path: String) throws(FileError) -> [UInt8] {
+    let file = try OpenFile.reading(path)
+    return try file.read(min(file.size(), 1 << 16), of: UInt8.self, at: 0)
+  }
+
   /// Runs a call of Foundation's on `path`, which an error then names.
   static func naming<R>(_ path: String, _ body: () throws -> R) throws(UserError) -> R {
-    do { return try body() } catch { throw UserError(path, error.localizedDescription, status: .inputOutput) }
+    do { return try body() } catch { throw UserError(path, error.explanation, status: .inputOutput) }
   }
 
   /// Returns the bytes of a file. Throws a reason if the file is not a regular one (reading a pipe could wait forever),

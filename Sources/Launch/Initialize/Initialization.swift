@@ -15,13 +15,11 @@ protocol Initialization {
 }
 
 extension TrainingInputs {
-  /// Opens the weights with which the run file initializes a model of these sizes, and checks that they fit and are the
-  /// same on every rank; nil if all weights are drawn at random. Every rank must call it.
+  /// Opens the weights with which the run file initializes a model of these sizes, and checks that they are the same on
+  /// every rank and fit; nil if all weights are drawn at random. Every rank must call it.
   func initialization(for config: CLIPConfig) throws -> (any Initialization)? {
     let inherited = try InheritedWeights(run, student: config, over: ranks)
-    let weights: (any Initialization)? = try inherited ?? TransferredWeights(run, student: config, over: ranks)
-    try ranks.requireSame(inherited == nil ? "init.from" : "model to inherit from", weights?.saved.sha256 ?? "")
-    return weights
+    return try inherited ?? TransferredWeights(run, student: config, over: ranks)
   }
 }
 
@@ -40,6 +38,7 @@ struct InheritedWeights: Initialization {
   let plan: Inheritance
   private let source, student: CLIPConfig
   private let towers: Towers
+  private let file: String?
   private let checkpoint: Checkpoint?
 
   /// Opens the source and plans the cuts; nil if the run inherits nothing. Throws a `UserError` (exit code 65) if they
@@ -48,16 +47,19 @@ struct InheritedWeights: Initialization {
     guard let path = run.start.inherit else { return nil }
     self.student = student
     towers = run.start.towers
-    if WeightsFile.isOne(path) {
+    file = try WeightsFile.find(path, over: ranks)
+    if let file {
       checkpoint = nil
-      source = try ModelFiles.sizes(ModelFiles.description(of: path))
-      saved = SavedStart(key: "inherit", path: path, sha256: try SHA256.ofFile(path))
+      let sum = try ranks.sha256(of: file) { try SHA256.ofWeights(WeightsFile.open(file)) }
+      try ranks.requireSameFile("model to inherit from", file, sha256: sum)
+      source = try ModelFiles.sizes(ModelFiles.description(of: file))
+      saved = SavedStart(key: "inherit", path: path, sha256: sum)
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
       let trained = try SavedRun(opened)
       checkpoint = opened
       source = try CLIPConfig(json: Data(trained.model.utf8))
-      saved = SavedStart(key: "inherit", path: path, sha256: try opened.sha256)
+      saved = SavedStart(key: "inherit", path: path, sha256: opened.sha256)
       if towers.text { try trained.requireVocabulary(of: run, in: path, advice: ", or init.towers to image") }
     }
     do throws(InheritanceError) { plan = try Inheritance(from: source, to: student, towers: towers) } catch {
@@ -67,7 +69,8 @@ struct InheritedWeights: Initialization {
 
   func apply(to model: CLIP<Float>) throws {
     let whole = CLIP<Float>(source, frozen: true)
-    if let checkpoint { try whole.read(checkpoint) } else { try ModelFiles.read(saved.path, into: whole) }
+    if let checkpoint { try whole.read(checkpoint) }
+    if let file { try ModelFiles.read(file, into: whole) }
     plan.apply(from: whole.parameters, to: model.parameters)
   }
 
@@ -120,18 +123,19 @@ struct TransferredWeights: Initialization {
       trained = run
       described = try CLIPConfig(json: Data(run.model.utf8))
       problems = checkpoint.mismatches(layout.entries, leaving: .objective) + layout.bufferMismatches(in: checkpoint)
-      sum = try checkpoint.sha256
+      sum = checkpoint.sha256
     case .file(let file, let form):
+      sum = try ranks.sha256(of: file.path) { try SHA256.ofWeights(file) }
+      try ranks.requireSameFile("init.from", file.path, sha256: sum)
       trained = try SavedRun(in: file)
       let isDescribed = file.metadata[ModelFiles.configKey] != nil
       described = try (isDescribed ? file.path : ForeignModel.config(beside: file.path, form)).map(ModelFiles.sizes)
       problems = try WeightsMatch(form, config, layout).mismatches(in: file)
-      sum = try ranks.node().sha256(of: file.path) { try SHA256.ofWeights(file) }
     }
     if let described { problems += Self.hiddenDifferences(described, config).filter { !problems.contains($0) } }
     guard problems.isEmpty else {
       let fix = "init.from takes weights as they are; change model, or cut them with init.inherit"
-      throw UserError(path, "does not fit the run's model, and \(fix):\n  " + problems.joined(separator: "\n  "))
+      throw UserError(path, "does not fit the run's model, and \(fix):" + WeightsMatch.list(problems))
     }
     try trained?.requireVocabulary(of: run, in: path)
     saved = SavedStart(key: "from", path: path, sha256: sum)
@@ -139,10 +143,9 @@ struct TransferredWeights: Initialization {
 
   /// Opens the checkpoint in a folder, or a run's latest one; without one, the file of weights there.
   private static func open(_ path: String, over ranks: Communicator) throws -> Source {
-    let checkpoint = TrainedModel.checkpoint(path)
-    let isCheckpoint = FileManager.default.fileExists(atPath: "\(checkpoint)/\(CheckpointManifest.file)")
+    let isCheckpoint = TrainedModel.isOne(path)
     try ranks.requireSame("init.from", isCheckpoint ? "checkpoint" : "file")
-    if isCheckpoint { return .checkpoint(try Checkpoint.open(checkpoint, communicator: ranks)) }
+    if isCheckpoint { return .checkpoint(try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)) }
     let file = try WeightsFile.open(try ForeignModel.weights(path))
     return .file(file, WeightsForm(of: file))
   }

@@ -6,6 +6,7 @@ import Foundation
 /// event has wall_time (field 1, double), step (2, varint), and file_version (3, string) or summary (5), which holds
 /// repeated values (1) of tag (1, string) and simple_value (2, float). All numbers are little-endian.
 final class EventFile {
+  private let path: String
   private let file: FileHandle
 
   /// Begins a file in a folder, under the name that TensorBoard expects.
@@ -17,8 +18,11 @@ final class EventFile {
       url = folder.appending(path: "\(name).\(number)")
       number += 1
     }
-    try Data().write(to: url)
-    file = try FileHandle(forWritingTo: url)
+    path = url.relativePath
+    file = try UserFiles.naming(path) {
+      try Data().write(to: url)
+      return try FileHandle(forWritingTo: url)
+    }
     try write(Protobuf.event(time: time, step: 0) { $0.field(3, "brain.Event:2") })
   }
 
@@ -39,7 +43,9 @@ final class EventFile {
       })
   }
 
-  private func write(_ event: Data) throws { try file.write(contentsOf: Self.record(event)) }
+  private func write(_ event: Data) throws {
+    try UserFiles.naming(path) { try file.write(contentsOf: Self.record(event)) }
+  }
 
   static func record(_ bytes: Data) -> Data {
     let length = Protobuf.fixed(UInt64(bytes.count))

@@ -10,7 +10,10 @@ final class RunLog {
   static let fileName = "log.jsonl"
   private let every: Int
   private let maximum: (inout [Double]) throws -> Void
-  private let console: FileHandle?
+  private let console: OpenFile?
+  private var hasConsoleFailed = false
+  /// The last step that was recorded.
+  private var step: Int
   private let file: FileHandle?
   private let events: EventFile?
   private var window = StepWindow()
@@ -32,11 +35,12 @@ final class RunLog {
 
   /// Opens a log outside a job. A rank that does not write has neither file nor console.
   init(
-    file: URL?, console: FileHandle?, events: EventFile? = nil, every: Int, scheduled: Set<String> = [],
+    file: URL?, console: OpenFile?, events: EventFile? = nil, every: Int, scheduled: Set<String> = [],
     start: LogEvent.Start, maximum: @escaping (inout [Double]) throws -> Void
   ) throws {
     precondition(every > 0)
     (self.every, self.scheduled, self.maximum, self.console, self.events) = (every, scheduled, maximum, console, events)
+    step = start.step
     do { self.file = try file.map(Self.open) } catch { throw Self.failure(file?.relativePath ?? "", error) }
     try write(start)
   }
@@ -46,6 +50,7 @@ final class RunLog {
   /// Takes a step's figures. A line is due after each n-th step, the last, one that has measured the gradients of the
   /// terms, and with `atOnce`. Every rank must call it.
   func record(_ report: StepReport, atOnce: Bool = false) throws {
+    step = report.step
     for text in report.outcome.report.notes where notes.insert(text).inserted { try note(text, at: report.step) }
     window.add(report)
     let isMeasured = !report.outcome.report.gradients.isEmpty
@@ -115,9 +120,14 @@ final class RunLog {
     try write(LogEvent.Note(step: step, note: text))
   }
 
+  /// Prints a line on the console. If that fails, the run goes on, and the log says so once.
   func print(_ text: String) {
-    // Not Swift's print: under mpirun standard output is a pipe, and its buffer would hold lines back.
-    console?.write(Data("\(text)\n".utf8))
+    do { try console?.append(Array("\(text.printable)\n".utf8)) } catch {
+      guard !hasConsoleFailed else { return }
+      hasConsoleFailed = true
+      let note = "warning: \(error.explanation); the run goes on, and its lines are in \(Self.fileName) alone"
+      try? write(LogEvent.Note(step: step, note: note))
+    }
   }
 
   /// Says that a signal has stopped the run after `done` steps, and how to continue it.
@@ -147,7 +157,7 @@ final class RunLog {
 
   private static func failure(_ path: String, _ error: any Error) -> UserError {
     UserError(
-      "cannot write the run's log \(path): \(error.systemReason); free some space, or change output",
+      "cannot write the run's log \(path): \(error.explanation); free some space, or change output",
       status: .inputOutput)
   }
 

@@ -14,9 +14,7 @@ enum Machine {
 
   /// True if the launcher, if there is one, calls this process rank 0. MPI need not be started.
   static var isFirstRank: Bool {
-    let environment = ProcessInfo.processInfo.environment
-    let names = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"]
-    return names.lazy.compactMap { environment[$0] }.first.map { $0 == "0" } ?? true
+    (Job.launchedRank ?? ProcessInfo.processInfo.environment["SLURM_PROCID"] ?? "0") == "0"
   }
 
   /// True if the program itself, not the user, chose the BLAS kernel.
@@ -54,10 +52,11 @@ enum Machine {
   /// Replaces this process's program by itself; returns only if that fails.
   private static func restart() {
     let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/proc/self/exe"
+    StopRequest.hold()
     unsafe execv(program, CommandLine.unsafeArgv)
     let reason = unsafe String(cString: strerror(errno))
-    FileHandle.standardError.write(
-      Data("kinship: cannot restart \(program) with better BLAS kernels (\(reason)); it will be slow\n".utf8))
+    StopRequest.listen()
+    Job.report("kinship: cannot restart \(program) with better BLAS kernels (\(reason)); it will be slow")
   }
 
   /// The name of a processor that the kernel does not name.

@@ -21,6 +21,12 @@ struct MergePlan {
 
   /// Opens the checkpoints, or the latest one of a run's folder. Every rank must call it.
   init(_ paths: [String], _ average: Average?, emaWeights: Bool, over communicator: Communicator) throws {
+    if let path = paths.first(where: { WeightsFile.find($0) != nil }) {
+      throw UserError(
+        path,
+        "holds weights and no checkpoint, and kinship merge makes weights of checkpoints; to convert weights, use "
+          + "kinship weights export")
+    }
     let checkpoints = try paths.map { try Checkpoint.open(TrainedModel.checkpoint($0), communicator: communicator) }
     var folders: Set<String> = []
     if let twice = checkpoints.first(where: { !folders.insert($0.folder).inserted }) {
@@ -139,13 +145,13 @@ struct MergeRecord: Codable {
   var step: Int
   var sources: [Source]
 
-  init(_ plan: MergePlan, optimizer: Bool) throws {
+  init(_ plan: MergePlan, optimizer: Bool) {
     (average, self.optimizer, emaWeights) = (plan.average?.text ?? "none", optimizer, plan.emaWeights ? true : nil)
     step = plan.last.checkpoint.manifest.record.step
-    sources = try plan.inputs.map { input in
+    sources = plan.inputs.map { input in
       let record = input.checkpoint.manifest.record
       return Source(
-        checkpoint: input.checkpoint.folder, sha256: try input.checkpoint.sha256, run: input.saved.name,
+        checkpoint: input.checkpoint.folder, sha256: input.checkpoint.sha256, run: input.saved.name,
         step: record.step, samples: record.samples, weight: input.weight, version: record.version)
     }
   }

@@ -8,9 +8,20 @@ struct Precomputation {
   let run: RunConfig
   let ranks: Communicator
 
-  /// Every rank must call it. Rank 0 prints the progress.
-  func perform() throws {
-    try ranks.requireSame("run", run.yaml)
+  /// Every rank must call it. Rank 0 prints the progress. Returns `done`, or `tryAgain` after a signal, with every
+  /// complete part kept.
+  func perform() throws -> ExitStatus {
+    do {
+      try embedAll()
+      return .done
+    } catch let stop as StopRequest.Interruption {
+      log("stopped by \(stop.signal); every complete part is kept: go on with the same command")
+      return .tryAgain
+    }
+  }
+
+  private func embedAll() throws {
+    try ranks.requireSameStart(run.yaml)
     guard run.usesTeacher else {
       throw UserError(
         "no term of the run's objective uses a teacher: set teacher, and objective to one that learns from it",
@@ -25,12 +36,12 @@ struct Precomputation {
     // The last bits of BLAS depend on the number of threads, but embeddings must not depend on a rank's cores.
     let loaders = max(plan.compute + plan.loaders - 1, 1)
     Threads.count = 1
-    // Rank 0 verifies every byte for all ranks; its error stops them.
-    let check: Dataset.Check = run.data.verify == .checksums && ranks.rank == 0 ? .checksums : .sizes
     var seen: Set<String> = []
-    let datasets = try run.data.datasets.map { try Dataset.open($0.path, check: check) }
+    let datasets = try run.data.datasets.map { try Dataset.open($0.path, over: ranks) }
       .filter { seen.insert($0.fingerprint).inserted }
-    for dataset in datasets { try ranks.requireSame("dataset \(dataset.name)", dataset.fingerprint) }
+    if run.data.verify == .checksums {
+      try Dataset.verify(datasets, over: ranks) { try StopRequest.check(over: ranks) }
+    }
     if plan.compute > 1 {
       log(
         "warning: each rank has cores for \(plan.compute) compute threads and uses one, so that the bits are the same "
@@ -45,16 +56,19 @@ struct Precomputation {
     guard var model = try TeacherModel(run, over: ranks, checksum: .whenRead), let cache = run.teacher?.cache else {
       return
     }
-    // Sharded weights need all ranks together, but here each rank embeds blocks at its own pace.
+    // Sharded weights need all ranks together, but here ranks have different numbers of blocks.
     guard run.teacher?.placement != .sharded else {
       throw UserError(
         model.path,
         "its weights cannot be sharded while its embeddings are precomputed; set teacher.placement to node "
           + "or replicated: --set teacher.placement=node", status: .usage)
     }
+    try model.keepAlpha(ofCacheOf: datasets, over: ranks)
     try ranks.requireSame("teacher", model.identity)
     let weights = try model.load(over: ranks)
-    let about = "teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding)"
+    let about =
+      "teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding), "
+      + "alpha \(model.input.image.alpha.rawValue)"
     let used = "\(Figures.count(ranks.size, "rank")) of one compute thread each, BLAS kernel \(BLAS.kernel)"
     log("kinship \(Release.version)  \(about); \(used)")
     log(weights.text)
@@ -63,13 +77,23 @@ struct Precomputation {
     for warning in model.precision.warnings { log("warning: \(warning)") }
     let teacher = TeacherEncoder(model: weights.model, input: model.input, seed: run.data.seed)
     for dataset in datasets {
-      try DatasetPrecomputation(
-        dataset: dataset, teacher: teacher, folder: cache.folder(of: dataset),
+      let folder = try ranks.broadcast {
+        try Publish.makeFolder(cache.folder(of: dataset))
+        return cache.folder(of: dataset)
+      }
+      let lock = try FolderLock(folder, over: ranks)
+      if let note = lock.note { log("warning: \(note)") }
+      let work = try DatasetPrecomputation(
+        dataset: dataset, teacher: teacher, folder: folder,
         manifest: CacheManifest(
           model.cacheDescription(run, dataset), logitScale: weights.model.logitScale.value[0], type: cache.type,
           partSamples: cache.partSamples(of: dataset.count), version: Release.version, kernel: BLAS.kernel),
-        loaders: loaders, ranks: ranks, log: log
-      ).run()
+        loaders: loaders, ranks: ranks, log: log)
+      do { try work.run() } catch let stop as StopRequest.Interruption {
+        lock.release()
+        throw stop
+      }
+      lock.release()
     }
   }
 
@@ -86,7 +110,7 @@ struct Precomputation {
       precomputing: run, on: try RankProcessor.all(over: ranks), begun: ComputePrecision(rawValue: begun))
   }
 
-  private func log(_ line: String) { if ranks.rank == 0 { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) } }
+  private func log(_ line: String) { if ranks.rank == 0 { StandardOutput.show(line) } }
 }
 
 /// Embeds one dataset into its folder of a cache, on all ranks. The bits of a row depend on the height of the matrix
@@ -109,14 +133,15 @@ struct DatasetPrecomputation {
     for note in writer.notes { log("warning: \(note)") }
     let found = try writer.soundParts()
     let missing = (0..<manifest.partCount).filter { found[$0] == nil }
-    let content = "\(Figures.count(views, "view")), \(dataset.index.totals.captions) captions, to \(folder)"
-    let parts = "\(manifest.partCount) parts, \(found.count) of them there already"
-    log("\(dataset.name)  \(dataset.count) images in \(content): \(parts)")
+    let texts = Figures.count(dataset.index.totals.captions, "caption")
+    let parts = "\(Figures.count(manifest.partCount, "part")), \(found.count) of them there already"
+    log(
+      "\(dataset.name)  \(Figures.count(dataset.count, "image")) in \(Figures.count(views, "view")), \(texts), to "
+        + "\(folder): \(parts)")
     if ranks.rank == 0 {
       try writer.requireSpace(missing.reduce(0) { $0 + writer.bytes(ofPart: $1, captions: captions(ofPart: $1).count) })
     }
-    let own = stride(from: ranks.rank, to: missing.count, by: ranks.size).map { missing[$0] }
-    let written = try write(own, with: writer, all: missing)
+    let written = try write(missing, with: writer)
     _ = try writer.finish(Array(found.values) + written)
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     let done = missing.reduce(0) { $0 + manifest.samples(ofPart: $1).count } * views
@@ -139,12 +164,27 @@ struct DatasetPrecomputation {
     Self.blocks(manifest.samples(ofPart: index), of: max(Self.height / views, 1))
   }
 
+  private func captionBlocks(ofPart index: Int) -> [Range<Int>] {
+    Self.blocks(captions(ofPart: index), of: Self.height)
+  }
+
   private static func blocks(_ range: Range<Int>, of height: Int) -> [Range<Int>] {
     stride(from: range.lowerBound, to: range.upperBound, by: height).map { $0..<min($0 + height, range.upperBound) }
   }
 
-  /// Computes and writes this rank's parts `own` of all missing ones. Returns their records.
-  private func write(_ own: [Int], with writer: CacheWriter, all: [Int]) throws -> [CacheManifest.Part] {
+  /// Computes and writes this rank's share of the missing parts. Returns their records.
+  private func write(_ missing: [Int], with writer: CacheWriter) throws -> [CacheManifest.Part] {
+    let shares = (0..<ranks.size).map { stride(from: $0, to: missing.count, by: ranks.size).map { missing[$0] } }
+    let own = shares[ranks.rank]
+    // The ranks begin every block together: none waits for another until the end, and all stop at the same one.
+    let turns = shares.map { parts in
+      parts.reduce(0) { count, part in count + blocks(ofPart: part).count + captionBlocks(ofPart: part).count }
+    }
+    var turn = 0
+    func begin() throws {
+      turn += 1
+      try StopRequest.check(over: ranks)
+    }
     let planned = own.flatMap { blocks(ofPart: $0) }
     let loader = teacher.loader(
       dataset, blocks: planned.count, height: max(Self.height / views, 1) * views, workers: loaders,
@@ -153,11 +193,12 @@ struct DatasetPrecomputation {
       })
     var progress = PrecomputeProgress(
       dataset: dataset.name, own: planned.reduce(0) { $0 + $1.count } * views,
-      all: all.reduce(0) { $0 + manifest.samples(ofPart: $1).count } * views, log: log)
-    return try own.map { index in
+      all: missing.reduce(0) { $0 + manifest.samples(ofPart: $1).count } * views, log: log)
+    let written: [CacheManifest.Part] = try own.map { index in
       let part = try writer.part(index, captions: captions(ofPart: index))
       do {
         for samples in blocks(ofPart: index) {
+          try begin()
           guard let block = try loader.next() else { preconditionFailure("a block was planned for each call") }
           defer { loader.recycle(block) }
           let rows = try teacher.embed(block.images.samples(0..<samples.count * views)) {
@@ -166,7 +207,8 @@ struct DatasetPrecomputation {
           try part.write(images: rows, of: samples)
           progress.add(rows.rows)
         }
-        for captions in Self.blocks(captions(ofPart: index), of: Self.height) {
+        for captions in captionBlocks(ofPart: index) {
+          try begin()
           let texts = captions.map { dataset.caption($0) }
           try part.write(texts: teacher.embed(texts) { "the caption “\(texts[$0])” of \(dataset.name)" }, of: captions)
         }
@@ -176,6 +218,8 @@ struct DatasetPrecomputation {
         throw error
       }
     }
+    while turn < turns.max() ?? 0 { try begin() }
+    return written
   }
 }
 

@@ -11,7 +11,7 @@ struct TeacherModel {
   /// The checksum of a safetensors file, empty until it is read, or of a checkpoint's manifest, which has all others.
   private(set) var sha256: String
   let config: CLIPConfig
-  let input: InputOptions
+  private(set) var input: InputOptions
   let vocabulary: String
   let precision: ProductPrecision
   private let checkpoint: Checkpoint?
@@ -23,26 +23,28 @@ struct TeacherModel {
   /// Describes the run's teacher; nil if no term uses one. If there are `ranks`, all must call it. With `whenRead`, a
   /// file's checksum is left to `load(over:)`, which reads the file anyway.
   init?(_ run: RunConfig, over ranks: Communicator? = nil, checksum time: ChecksumTime = .now) throws {
-    guard let teacher = run.teacher, run.usesTeacher else { return nil }
+    guard var teacher = run.teacher, run.usesTeacher else { return nil }
+    let file = try WeightsFile.find(teacher.model, over: ranks)
+    teacher.model = file ?? teacher.model
     settings = teacher
     let wanted = teacher.precision.used
     precision =
       try ranks.map { try .agreed(wanted, key: "teacher.precision", over: $0) } ?? ProductPrecision(used: wanted)
     let words: Vocabulary
     var image: ImageOptions
-    if teacher.isSafetensors {
+    if let file {
       checkpoint = nil
-      guard FileManager.default.fileExists(atPath: teacher.model) else {
-        throw UserError(teacher.model, "there is no such file; teacher.model names the weights", status: .inputOutput)
+      guard FileManager.default.fileExists(atPath: file) else {
+        throw UserError(file, "there is no such file; teacher.model names the weights", status: .inputOutput)
       }
-      let sum = { try SHA256.ofFile(teacher.model) }
-      sha256 = time == .whenRead ? "" : try ranks.map { try $0.node().sha256(of: teacher.model, once: sum) } ?? sum()
+      let sum = { try SHA256.ofWeights(WeightsFile.open(file)) }
+      sha256 = time == .whenRead ? "" : try ranks.map { try $0.sha256(of: file, once: sum) } ?? sum()
       (config, words, vocabulary, image) = try Self.describe(teacher, run)
     } else {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(teacher.model), communicator: ranks)
       let saved = try SavedRun(opened)
       checkpoint = opened
-      sha256 = try SHA256.ofFile("\(opened.folder)/\(CheckpointManifest.file)")
+      sha256 = opened.sha256
       config = try CLIPConfig(json: Data(saved.model.utf8))
       vocabulary = try Self.vocabulary(of: saved, teacher, run)
       words = try Vocabulary(contentsOf: vocabulary)
@@ -50,6 +52,7 @@ struct TeacherModel {
     }
     image.mean = teacher.image.mean?.map { Float($0) } ?? image.mean
     image.std = teacher.image.std?.map { Float($0) } ?? image.std
+    image.alpha = teacher.image.alpha ?? image.alpha
     input = InputOptions(
       image: image.cropped(as: run.image),
       tokenizer: BytePairTokenizer(vocabulary: words, context: config.text.contextLength))
@@ -60,9 +63,7 @@ struct TeacherModel {
     _ teacher: TeacherConfig, _ run: RunConfig
   ) throws -> (CLIPConfig, Vocabulary, String, ImageOptions) {
     var config = try sizes(teacher)
-    var image = ImageOptions()
-    image.size = config.vision.imageSize
-    if teacher.preset == nil { image = try ModelFiles.preprocessing(sizesFile(teacher), size: image.size) }
+    let image = try preprocessing(teacher, config)
     let path = teacher.vocabulary ?? run.vocabulary
     let words = try Vocabulary(contentsOf: path)
     if config.text.vocabularySize == 0 { config.text.vocabularySize = words.size }
@@ -80,6 +81,40 @@ struct TeacherModel {
     return try ModelFiles.sizes(sizesFile(teacher))
   }
 
+  /// Returns how the images of a teacher in open_clip's form are prepared. Transparency is handled as by `alpha` unless
+  /// its files say it.
+  private static func preprocessing(
+    _ teacher: TeacherConfig, _ config: CLIPConfig, alpha: AlphaHandling = .drop
+  ) throws -> ImageOptions {
+    let size = config.vision.imageSize
+    if teacher.preset != nil { return try ImageOptions(preprocessConfig: [:], size: size, alpha: alpha) }
+    return try ModelFiles.preprocessing(sizesFile(teacher), size: size, alpha: alpha)
+  }
+
+  /// Handles transparency as the cache that was begun for one of the datasets does, if neither the run nor the files of
+  /// another program's model say how: earlier releases laid such a teacher's images on white. If there are `ranks`, all
+  /// must call it.
+  mutating func keepAlpha(ofCacheOf datasets: [Dataset], over ranks: Communicator? = nil) throws {
+    guard checkpoint == nil, settings.image.alpha == nil, let cache = settings.cache else { return }
+    func begun() throws -> AlphaHandling {
+      let manifest = try datasets.compactMap { try CacheManifest.read(cache.folder(of: $0)) }.first
+      guard let image = manifest?.description.image else { return .drop }
+      return image["alpha"].flatMap { AlphaHandling(rawValue: $0) } ?? .white
+    }
+    var image = input.image
+    image.alpha = try Self.preprocessing(settings, config, alpha: ranks?.broadcast(begun) ?? begun()).alpha
+    input = InputOptions(image: image, tokenizer: input.tokenizer)
+  }
+
+  /// Returns how earlier releases handled the transparency of another program's teacher: they laid it on white unless
+  /// its files say otherwise. Returns nil for a teacher of ours. If there are `ranks`, all must call it.
+  static func earlierAlpha(_ teacher: TeacherConfig, over ranks: Communicator?) throws -> AlphaHandling? {
+    guard let file = try WeightsFile.find(teacher.model, over: ranks) else { return nil }
+    var teacher = teacher
+    teacher.model = file
+    return try preprocessing(teacher, sizes(teacher), alpha: .white).alpha
+  }
+
   private static func sizesFile(_ teacher: TeacherConfig) throws -> String {
     let file = teacher.config ?? ModelFiles.description(of: teacher.model)
     guard FileManager.default.fileExists(atPath: file) else {
@@ -93,7 +128,11 @@ struct TeacherModel {
 
   /// Returns a teacher's sizes; in open_clip's form, vocabulary and weights need not exist. Every rank must call it.
   static func sizes(_ teacher: TeacherConfig, over ranks: Communicator) throws -> CLIPConfig {
-    if teacher.isSafetensors { return try sizes(teacher) }
+    var teacher = teacher
+    if let file = try WeightsFile.find(teacher.model, over: ranks) {
+      teacher.model = file
+      return try sizes(teacher)
+    }
     let saved = try SavedRun(Checkpoint.open(TrainedModel.checkpoint(teacher.model), communicator: ranks))
     return try CLIPConfig(json: Data(saved.model.utf8))
   }
@@ -123,10 +162,11 @@ struct TeacherModel {
       try read(into: $0, ranges: $1)
     } then: { weights in
       guard sha256.isEmpty else { return }
-      sha256 = try ranks.node().sha256(of: path) {
-        weights.sharded == nil ? try ModelFiles.sha256(path, readInto: weights.model) : try SHA256.ofFile(path)
+      sha256 = try ranks.sha256(of: path) {
+        weights.sharded == nil
+          ? try ModelFiles.sha256(path, readInto: weights.model) : try SHA256.ofWeights(WeightsFile.open(path))
       }
-      try ranks.requireSame("teacher", sha256)
+      try ranks.requireSameFile("teacher", path, sha256: sha256)
     }
   }
 

@@ -89,7 +89,6 @@ final class CachedTeacher: TeacherSource {
         "holds the embeddings of \(list), and a run takes them in one precision; name a new folder in "
           + "teacher.cache and run kinship precompute, which takes one precision for all datasets")
     }
-    for cache in caches { try ranks.requireSame("cache \(cache.folder)", "\(cache.manifest.parts.map(\.sha256))") }
   }
 
   var width: Int { caches[0].width }
@@ -115,8 +114,10 @@ struct Ensemble {
 
   /// Opens the caches. Every rank must call it.
   init(_ run: RunConfig, _ datasets: [Dataset], checking: Bool, over ranks: Communicator) throws {
-    let members = try run.ofFurtherTeachers.compactMap { run in
-      try TeacherModel(run, over: ranks).map { (run: run, model: $0) }
+    let members = try run.ofFurtherTeachers.compactMap { run -> (run: RunConfig, model: TeacherModel)? in
+      guard var model = try TeacherModel(run, over: ranks) else { return nil }
+      try model.keepAlpha(ofCacheOf: datasets, over: ranks)
+      return (run, model)
     }
     for (_, model) in members { try ranks.requireSame("teacher \(model.path)", model.identity) }
     models = members.map(\.model)

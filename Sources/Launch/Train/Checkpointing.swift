@@ -7,15 +7,18 @@ import Tensor
 final class Checkpointing {
   private let run: RunConfig
   private let ranks: Communicator
+  private let acceptsChanges: Bool
   private let writer: BackgroundCheckpoints
   private var step: Step<Float>
   private var saved: SavedRun
   private var lastSave = ContinuousClock.now
 
   /// Every rank must call it.
-  init(run: RunConfig, step: Step<Float>, teacher: SavedTeacher?, start: SavedStart?, ranks: Communicator) throws {
-    (self.run, self.step, self.ranks) = (run, step, ranks)
-    saved = try SavedRun(run, step.model.config, teacher: teacher, start: start)
+  init(_ inputs: TrainingInputs, step: Step<Float>, start: SavedStart?) throws {
+    let (run, ranks) = (inputs.run, inputs.ranks)
+    (self.run, self.step, self.ranks, acceptsChanges) = (run, step, ranks, inputs.acceptsChanges)
+    let teacher = inputs.ensemble.saved(with: inputs.teacher)
+    saved = try SavedRun(run, step.model.config, teacher: teacher, start: start, datasets: inputs.savedDatasets)
     let config = run.checkpoint
     writer = try BackgroundCheckpoints(inBackground: config.background, over: ranks) { ranks in
       CheckpointWriter(
@@ -31,7 +34,26 @@ final class Checkpointing {
 
   func replaceStep(_ step: Step<Float>) throws {
     self.step = step
-    saved = try SavedRun(run, step.model.config, teacher: saved.teacher, start: saved.start)
+    saved = try SavedRun(
+      run, step.model.config, teacher: saved.teacher, start: saved.start, datasets: saved.datasets)
+  }
+
+  private var state: CheckpointState {
+    let (parameters, optimizer) = (step.model.parameters, step.optimizer)
+    return CheckpointState(
+      entries: parameters.entries, values: parameters.values, ranges: optimizer.ranges,
+      firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment, average: step.hooks.average?.values)
+  }
+
+  /// Compares the checkpoints of these steps with the free disk: throws a `UserError` (exit code 74) if not even one
+  /// fits, and returns a warning if not all do that are kept. Every rank must call it.
+  func checkSpace(_ steps: Range<Int>) throws -> String? {
+    if steps.isEmpty { return nil }
+    let bytes = try ranks.allReduce(state.byteBound)
+    let space = try ranks.broadcast {
+      try CheckpointSpace(in: Self.folder(of: run), bytes: bytes, count: run.checkpoint.most(in: steps))
+    }
+    return try space.warning()
   }
 
   /// True on rank 0, whose clock alone counts, if the last checkpoint is older than the run file allows.
@@ -44,7 +66,7 @@ final class Checkpointing {
   func save(after done: Int, passedOver: Int, _ log: RunLog) throws {
     lastSave = .now
     try step.waitForParameters()
-    let (parameters, optimizer, average) = (step.model.parameters, step.optimizer, step.hooks.average)
+    let (parameters, average) = (step.model.parameters, step.hooks.average)
     let masks = (step.hooks.pruning?.state ?? []).map {
       CheckpointRecord.Array(name: $0.name, shape: [$0.values.count], values: $0.values)
     }
@@ -53,10 +75,7 @@ final class Checkpointing {
       arrays: parameters.bufferArrays + (average.map { parameters.bufferArrays(averages: $0) } ?? []) + masks,
       version: Release.version, kernel: BLAS.kernel, threads: Threads.count)
     record.passedOver = passedOver > 0 ? passedOver : nil
-    try writer.save(
-      CheckpointState(
-        entries: parameters.entries, values: parameters.values, ranges: optimizer.ranges,
-        firstMoment: optimizer.firstMoment, secondMoment: optimizer.secondMoment, average: average?.values), record)
+    try writer.save(state, record)
     try logFinished(log)
   }
 
@@ -75,15 +94,16 @@ final class Checkpointing {
   }
 
   /// Restores a checkpoint and returns its number of steps; another vocabulary, teacher or objective throws exit code
-  /// 65.
+  /// 65, and so do other datasets at the same paths, unless the run accepts changes.
   func restore(_ checkpoint: Checkpoint, log: (String) -> Void) throws -> Int {
     let before = try SavedRun(checkpoint)
     if before.vocabularySHA256 != saved.vocabularySHA256 {
       throw UserError(
         saved.vocabulary,
         "is not the vocabulary that \(checkpoint.folder) was trained with (\(before.vocabulary), "
-          + "SHA-256 \(before.vocabularySHA256)): the same ids would mean other words")
+          + "SHA-256 \(before.vocabularySHA256)), so the same ids would mean other words; set vocabulary to that one")
     }
+    try requireSameDatasets(before.datasets ?? [], checkpoint, log: log)
     try requireSameTeacher(before.teacher, checkpoint, log: log)
     try requireSameObjective(checkpoint)
     let (parameters, optimizer) = (step.model.parameters, step.optimizer)
@@ -137,6 +157,24 @@ final class Checkpointing {
     try parameters.readBuffers(from: checkpoint, averaged: true, into: average.bufferValues)
   }
 
+  /// Refuses other datasets at the paths of those that the checkpoint knows. If the run file names other paths, the user
+  /// has chosen other datasets.
+  private func requireSameDatasets(_ before: [SavedDataset], _ checkpoint: Checkpoint, log: (String) -> Void) throws {
+    let now = Dictionary((saved.datasets ?? []).map { ($0.path, $0.fingerprint) }) { first, _ in first }
+    let changes = before.compactMap { dataset -> String? in
+      guard let found = now[dataset.path], found != dataset.fingerprint else { return nil }
+      return "\(dataset.path) (its fingerprint was \(dataset.fingerprint) and is \(found))"
+    }
+    guard !changes.isEmpty else { return }
+    let text =
+      "\(checkpoint.folder) was trained or evaluated on other data at the same path: "
+      + changes.joined(separator: ", ")
+    if acceptsChanges { return log("warning: \(text)") }
+    throw UserError(
+      "\(text); put back what was there, or say --accept-changes to go on with what is there now, or --resume fresh to "
+        + "begin at step 0", isShared: true)
+  }
+
   /// Refuses another teacher: a run with one name must not mix two.
   private func requireSameTeacher(_ before: SavedTeacher?, _ checkpoint: Checkpoint, log: (String) -> Void) throws {
     guard before?.weights != saved.teacher?.weights else { return }
@@ -164,17 +202,18 @@ final class Checkpointing {
         + "objective and the teacher that it had, or start another run")
   }
 
-  /// Returns the checkpoint that `resume` asks for, or nil if the run starts anew. Every rank must call it.
+  /// Returns the checkpoint that `resume` asks for, or nil if the run starts anew. Throws a `UserError` (exit code 65) if
+  /// a run with checkpoints has no sound one. Every rank must call it.
   static func find(
     _ resume: Resume?, of run: RunConfig, over ranks: Communicator, log: (String) -> Void
   ) throws -> Checkpoint? {
     let folder = folder(of: run)
     switch resume {
-    case nil: return nil
+    case nil, .fresh: return nil
     case .path(let path): return try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
     case .latest:
       let latest = folder + "/latest"
-      guard FileManager.default.fileExists(atPath: latest) else {
+      guard try ranks.broadcast({ FileManager.default.fileExists(atPath: latest) }) else {
         throw UserError(
           latest, "there is no checkpoint to go on from; leave --resume out, or take --resume auto",
           status: .inputOutput)
@@ -182,6 +221,12 @@ final class Checkpointing {
       return try Checkpoint.open(latest, communicator: ranks)
     case .auto:
       let (found, unsound) = try Checkpoint.newestSound(in: folder, communicator: ranks)
+      guard found != nil || unsound.isEmpty else {
+        throw UserError(
+          folder,
+          "holds no checkpoint that can be read; mend one, or say --resume fresh to set them aside and begin at step 0:"
+            + unsound.map { "\n  \($0)" }.joined(), isShared: true)
+      }
       for error in unsound { log("warning: passed over: \(error)") }
       return found
     }

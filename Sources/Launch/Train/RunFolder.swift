@@ -23,21 +23,59 @@ enum RunFolder {
         "\(folder.relativePath) holds a run already; go on with it (--resume latest), or start another (--set name=…)",
         status: .usage)
     }
-    do {
+    return try making(folder) {
       try files.createDirectory(at: folder.appending(path: checkpointFolder), withIntermediateDirectories: true)
-      let before = resuming && files.fileExists(atPath: file.path) ? try String(contentsOf: file, encoding: .utf8) : nil
+      let before = resuming && files.fileExists(atPath: file.path) ? try TextFile.read(file.path) : nil
       try Data(run.yaml.utf8).write(to: file, options: .atomic)
       return before.map { differences(from: $0, to: run) } ?? []
-    } catch {
+    }
+  }
+
+  private static func making<R>(_ folder: URL, _ body: () throws -> R) throws -> R {
+    do { return try body() } catch {
       throw UserError(
-        "cannot make the run's folder \(folder.relativePath): \(error.systemReason); change output or name",
+        "cannot make the run's folder \(folder.relativePath): \(error.explanation); change output or name",
         status: .inputOutput)
     }
   }
 
-  /// Does so on rank 0 for all ranks, which must all call it; the folder exists when it returns.
-  static func create(_ run: RunConfig, resuming: Bool, over ranks: Communicator) throws -> [String] {
-    try ranks.broadcast { try create(run, resuming: resuming) }
+  /// Keeps the run's folder for this job, if it exists. Every rank must call it, before anything is read from the folder.
+  static func lock(_ run: RunConfig, over ranks: Communicator) throws -> FolderLock? {
+    let exists = try ranks.broadcast { FileManager.default.fileExists(atPath: run.folder.relativePath) }
+    return try exists ? FolderLock(run.folder.relativePath, over: ranks) : nil
+  }
+
+  /// Creates the folder on rank 0 for all ranks, which must all call it, and keeps it for this job. Then it exists.
+  static func create(
+    _ run: RunConfig, resuming: Bool, lock: inout FolderLock?, over ranks: Communicator
+  ) throws -> [String] {
+    // A run that another job has begun in the meantime is none that this one resumes.
+    let isKnown = lock != nil
+    if !isKnown {
+      let path: String = try ranks.broadcast {
+        try making(run.folder) {
+          try FileManager.default.createDirectory(at: run.folder, withIntermediateDirectories: true)
+          return run.folder.relativePath
+        }
+      }
+      lock = try FolderLock(path, over: ranks)
+    }
+    return try ranks.broadcast { try create(run, resuming: resuming && isKnown) }
+  }
+
+  /// Renames the folder of a run's checkpoints, so that nothing resumes from them any more. Returns what the log says of
+  /// it. Every rank must call it.
+  static func setAside(_ run: RunConfig, over ranks: Communicator) throws -> String {
+    try ranks.broadcast {
+      let path = run.folder.appending(path: checkpointFolder).path(percentEncoded: false)
+      let text = "begins at step 0, as --resume fresh says"
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+      if names.isEmpty { return text }
+      var number = 1
+      while FileManager.default.fileExists(atPath: "\(path).\(number)") { number += 1 }
+      try Publish.rename(path, to: "\(path).\(number)")
+      return "\(text); the earlier checkpoints are now in \(path).\(number)"
+    }
   }
 
   private static func differences(from text: String, to run: RunConfig) -> [String] {
@@ -84,13 +122,17 @@ struct SavedRun: Codable {
   var teacher: SavedTeacher?
   /// The source of the initial weights; nil if all of them were drawn at random.
   var start: SavedStart?
+  /// The datasets; nil in checkpoints of earlier releases.
+  var datasets: [SavedDataset]?
 
-  init(_ run: RunConfig, _ config: CLIPConfig, teacher: SavedTeacher?, start: SavedStart?) throws {
+  init(
+    _ run: RunConfig, _ config: CLIPConfig, teacher: SavedTeacher?, start: SavedStart?, datasets: [SavedDataset]?
+  ) throws {
     self.run = run.yaml
     model = String(decoding: try config.json, as: UTF8.self)
     image = run.image.sized(config.vision.imageSize)
     (vocabulary, vocabularySHA256) = (run.vocabulary, try SHA256.ofFile(run.vocabulary))
-    (self.teacher, self.start) = (teacher, start)
+    (self.teacher, self.start, self.datasets) = (teacher, start, datasets)
   }
 
   init(_ checkpoint: Checkpoint) throws { try self.init(json: checkpoint.manifest.record.run, in: checkpoint.folder) }
@@ -103,7 +145,7 @@ struct SavedRun: Codable {
 
   private init(json: String, in path: String) throws {
     do { self = try JSONDecoder().decode(SavedRun.self, from: Data(json.utf8)) } catch {
-      throw UserError(path, "its description of the run cannot be understood: \(error)")
+      throw UserError(path, "its description of the run cannot be understood: \(error.explanation)")
     }
   }
 
@@ -111,6 +153,12 @@ struct SavedRun: Codable {
   /// The scalars of the run file by their dotted paths; empty if it cannot be parsed.
   var settings: [String: String] { RunFolder.settings(run) ?? [:] }
   var name: String { settings["name"] ?? "" }
+}
+
+/// A dataset on which a run trains or evaluates, by its path in the run file.
+struct SavedDataset: Codable, Equatable {
+  var path: String
+  var fingerprint: String
 }
 
 /// A run's teachers as its checkpoints store them.

@@ -269,8 +269,7 @@ struct TrainState {
     }
     initialization = checkpoint == nil ? try inputs.initialization(for: config) : nil
     checkpointing = try Checkpointing(
-      run: inputs.run, step: step, teacher: inputs.ensemble.saved(with: inputs.teacher),
-      start: checkpoint.map { try SavedRun($0).start } ?? initialization?.saved, ranks: inputs.ranks)
+      inputs, step: step, start: checkpoint.map { try SavedRun($0).start } ?? initialization?.saved)
     startStep = if let checkpoint { try checkpointing.restore(checkpoint, log: log) } else { 0 }
     passedOver = checkpoint?.manifest.record.passedOver ?? 0
     guard startStep <= inputs.steps else {

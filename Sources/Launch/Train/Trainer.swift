@@ -1,7 +1,6 @@
 import Dist
 import Foundation
 import Model
-import Synchronization
 import Tensor
 
 /// Carries out a run, from the run file to the last checkpoint and the exported model.
@@ -11,43 +10,50 @@ struct Trainer {
   /// The processors for which a run is planned; nil: those of the ranks.
   var processors: [RankProcessor]?
   var precision: [String] = []
+  /// True to resume although the datasets at the run's paths are not those of the checkpoint.
+  var acceptsChanges = false
 
   /// Trains; with `dryRun`, only prints what the run would be. Every rank must call it. `trace` is the prefix of the
   /// trace files. Returns `done`, or `tryAgain` after a signal, with everything saved.
   func train(resume: Resume?, dryRun: Bool, trace: String? = nil) throws -> ExitStatus {
-    try ranks.requireSame("program", Machine.programSHA256)
-    try ranks.requireSame(
-      "run", "\(run.yaml)resume: \(String(describing: resume)), dry run: \(dryRun), trace: \(trace ?? "none")")
-    Watchdog.start(deadline: run.watchdog.deadline, over: ranks)
+    try ranks.requireSame("program", Machine.programSHA256, advice: "copy the same build of kinship to all nodes")
+    let resumes = "resume: \(String(describing: resume)), accept changes: \(acceptsChanges)"
+    try ranks.requireSameStart("\(run.yaml)\(resumes), dry run: \(dryRun), trace: \(trace ?? "none")")
     let plan = try ThreadPlan.agreed(over: ranks)
     plan.apply()
     if dryRun {
-      try RunHeader(decided().preview(resume, plan), over: ranks).print()
+      try RunHeader(decided().preview(resume, plan), over: ranks).print(isResult: true)
       return .done
     }
-    var notes: [String] = []
+    var lock = try RunFolder.lock(run, over: ranks)
+    var notes = [lock?.note].compactMap { $0 }
     let checkpoint = try Checkpointing.find(resume, of: run, over: ranks) { notes.append($0) }
-    return try decided(resuming: checkpoint).train(from: checkpoint, resume != nil, plan, notes: notes, trace: trace)
+    let status = try decided(resuming: checkpoint)
+      .train(from: checkpoint, resume, plan, lock: &lock, notes: notes, trace: trace)
+    lock?.release()
+    return status
   }
 
   private func decided(resuming checkpoint: Checkpoint? = nil) throws -> Trainer {
     let decided = try DecidedRun(run, resuming: checkpoint, on: processors, over: ranks)
-    return Trainer(run: decided.run, ranks: ranks, processors: processors, precision: decided.precision)
+    return Trainer(
+      run: decided.run, ranks: ranks, processors: processors, precision: decided.precision,
+      acceptsChanges: acceptsChanges)
   }
 
   /// Trains a run whose precision is decided. `notes` are lines about the checkpoint, which the log will print.
   private func train(
-    from checkpoint: Checkpoint?, _ isResumed: Bool, _ plan: ThreadPlan, notes: [String], trace: String?
+    from checkpoint: Checkpoint?, _ resume: Resume?, _ plan: ThreadPlan, lock: inout FolderLock?, notes: [String],
+    trace: String?
   ) throws -> ExitStatus {
     var notes = notes
     let inputs: TrainingInputs
     do {
-      inputs = try TrainingInputs(run, checking: true, over: ranks)
+      inputs = try TrainingInputs(run, checking: true, acceptsChanges: acceptsChanges, over: ranks)
       try StopRequest.check(over: ranks)
     } catch let stop as StopRequest.Interruption {
       // No folder has been created yet, so the same command can simply be started again.
-      let line = RunLog.stopped(by: stop.signal, after: 0)
-      if ranks.rank == 0 { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) }
+      if ranks.rank == 0 { StandardOutput.show(RunLog.stopped(by: stop.signal, after: 0)) }
       return .tryAgain
     }
     var preview = try preview(of: inputs, inputs.config(in: checkpoint), plan)
@@ -60,7 +66,9 @@ struct Trainer {
       inputs.cached
       ?? weights.map { LiveTeacher($0.model, microBatchSize: inputs.teacher?.microBatchSize, sharded: $0.sharded) }
     let state = try TrainState(inputs, from: checkpoint) { notes.append($0) }
-    let changes = try RunFolder.create(run, resuming: isResumed, over: ranks)
+    if resume == .fresh { notes.append(try RunFolder.setAside(run, over: ranks)) }
+    if let warning = try state.checkpointing.checkSpace(state.startStep..<inputs.steps) { notes.append(warning) }
+    let changes = try RunFolder.create(run, resuming: resume != nil, lock: &lock, over: ranks)
     preview.notes += [weights?.text, inputs.pruning?.text].compactMap { $0 }
     let facts = try RunHeader(preview, over: ranks).print()
     let log = try RunLog(
@@ -133,34 +141,4 @@ struct Trainer {
     try ModelFiles.write(model, preprocessing: run.image.sized(model.config.vision.imageSize), to: folder)
     log.print("the model in open_clip's form: \(folder.appending(path: ModelFiles.weights).relativePath)")
   }
-}
-
-/// A request from outside to stop soon: SIGUSR1 or SIGTERM to any rank. The handler only sets a flag, on which the
-/// ranks agree after each step and during evaluations. mpirun kills its ranks one second after it receives SIGTERM, so
-/// launch scripts turn that signal into SIGUSR1.
-enum StopRequest {
-  private static let received = Atomic<Int32>(0)
-
-  /// Installs the handler. Call it before MPI starts, so that a signal never ends a single rank.
-  static func listen() {
-    for number in [SIGUSR1, SIGTERM] { signal(number) { StopRequest.received.store($0, ordering: .relaxed) } }
-  }
-
-  /// Returns the signal that any rank has received, or nil. Every rank must call it.
-  static func agreed(over ranks: Communicator) throws -> String? { try agreed(over: ranks, isDue: false).signal }
-
-  /// Returns the same signal, and true if `isDue` is true on any rank. Every rank must call it.
-  static func agreed(over ranks: Communicator, isDue: Bool) throws -> (signal: String?, isDue: Bool) {
-    var flags = [Double(received.load(ordering: .relaxed)), isDue ? 1 : 0]
-    try ranks.allReduce(&flags, .maximum)
-    let signal = flags[0] == 0 ? nil : Int32(flags[0]) == SIGUSR1 ? "SIGUSR1" : "SIGTERM"
-    return (signal, flags[1] > 0)
-  }
-
-  /// Throws an `Interruption` on all ranks together if any of them has received a signal. Every rank must call it.
-  static func check(over ranks: Communicator) throws {
-    if let signal = try agreed(over: ranks) { throw Interruption(signal: signal) }
-  }
-
-  struct Interruption: Error { let signal: String }
 }

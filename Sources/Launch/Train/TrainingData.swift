@@ -21,14 +21,18 @@ final class TrainingData: Sendable {
   private let student: InputOptions
   private let teacher: InputOptions?
 
-  /// Opens the datasets, of which each image needs a caption. The teacher sees the same crops and captions.
-  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil) throws {
+  /// Opens the datasets, of which each image needs a caption. The teacher sees the same crops and captions. If there are
+  /// `ranks`, all must call it.
+  init(
+    _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil,
+    over ranks: Communicator? = nil
+  ) throws {
     data = run.data
     isFixed = run.image.isFixed
     student = InputOptions(image: run.image.sized(imageSize), tokenizer: tokenizer)
     self.teacher = teacher
     try student.image.validate()
-    datasets = try run.data.datasets.map { try Dataset.open($0.path) }
+    datasets = try run.data.datasets.map { try Dataset.open($0.path, over: ranks) }
     for dataset in datasets {
       for sample in 0..<dataset.count where dataset.captionCount(sample) == 0 {
         throw DatasetError(

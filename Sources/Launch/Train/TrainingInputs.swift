@@ -23,14 +23,18 @@ struct TrainingInputs {
   /// The optimizer's settings, with `auto` replaced.
   let optimizer: OptimizerConfig
   let precision: ProductPrecision
+  /// True if the run may resume although the datasets at its paths are not those of the checkpoint.
+  let acceptsChanges: Bool
 
   /// Opens and checks all inputs; with `checking`, files' checksums too, and reads the teacher's weights. Every rank
   /// must call it. Throws `StopRequest.Interruption` if the run is to stop before it has begun.
-  init(_ run: RunConfig, checking: Bool, over ranks: Communicator) throws {
-    (self.run, self.ranks) = (run, ranks)
+  init(_ run: RunConfig, checking: Bool, acceptsChanges: Bool = false, over ranks: Communicator) throws {
+    (self.run, self.ranks, self.acceptsChanges) = (run, ranks, acceptsChanges)
     precision = try ProductPrecision.agreed(run.precision.used, over: ranks)
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
+    try ranks.requireSameFile("vocabulary", run.vocabulary)
     sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary).trained(by: run.objective)
+    try ranks.requireSame("model", String(decoding: sizes.json, as: UTF8.self))
     try run.checkStatistics(of: sizes, ranks: ranks.size)
     frozen = try run.frozen(in: CLIP<Float>.layout(sizes))
     let tokenizer = BytePairTokenizer(vocabulary: vocabulary, context: sizes.text.contextLength)
@@ -39,13 +43,11 @@ struct TrainingInputs {
     try ranks.requireSame("teacher", teacher?.identity ?? "")
     let data = try TrainingData(
       run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer,
-      teacher: run.teacher?.cache == nil ? teacher?.input : nil)
+      teacher: run.teacher?.cache == nil ? teacher?.input : nil, over: ranks)
+    try teacher?.keepAlpha(ofCacheOf: data.datasets, over: ranks)
     cached = try teacher.flatMap { try CachedTeacher($0, run, data.datasets, checking: checking, over: ranks) }
     ensemble = try Ensemble(run, data.datasets, checking: checking, over: ranks)
-    evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer)
-    try ranks.requireSame("vocabulary", SHA256.ofFile(run.vocabulary))
-    try ranks.requireSame("model", String(decoding: sizes.json, as: UTF8.self))
-    for dataset in data.datasets { try ranks.requireSame("dataset \(dataset.name)", dataset.fingerprint) }
+    evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer, over: ranks)
     if checking, run.data.verify == .checksums {
       try Dataset.verify(data.datasets, over: ranks) { try StopRequest.check(over: ranks) }
     }
@@ -72,24 +74,45 @@ struct TrainingInputs {
   }
 
   var schedule: Schedule { optimizer.schedule(steps: steps) }
+
+  /// The datasets on which the run trains and evaluates, as its checkpoints store them.
+  var savedDatasets: [SavedDataset] {
+    let paths = run.data.datasets.map(\.path) + run.evaluate.evaluations.map(\.dataset)
+    return zip(paths, data.datasets + evaluations.datasets).map { SavedDataset(path: $0, fingerprint: $1.fingerprint) }
+  }
 }
 
 extension ModelConfig {
   func readSizes() throws -> CLIPConfig {
-    do { return try resolved() } catch let error as ConfigError { throw UserError("model", "\(error)") } catch {
-      throw UserError("model", "cannot read \(file ?? ""): \(error.systemReason)", status: .inputOutput)
-    }
+    do { return try resolved() } catch let error as FileError {
+      throw UserError("model", "\(error)", status: error.status)
+    } catch { throw UserError("model", (file.map { "\($0): " } ?? "") + "\(error)") }
   }
 
-  /// Returns the model's sizes; a vocabulary size of 0 becomes that of `vocabulary`, and another throws a `UserError`.
+  /// Returns the model's sizes as `CLIPConfig.fitted` does.
   func resolved(for vocabulary: Vocabulary, path: String) throws -> CLIPConfig {
-    var config = try readSizes()
+    try readSizes().fitted(to: vocabulary, path: path)
+  }
+}
+
+extension CLIPConfig {
+  /// Returns the sizes with the size of `vocabulary` in place of 0. Throws a `UserError` for a vocabulary of another
+  /// size, and for one of bytes alone unless the model names its size.
+  func fitted(to vocabulary: Vocabulary, path: String) throws -> CLIPConfig {
+    var config = self
+    guard config.text.vocabularySize > 0 || vocabulary.mergeCount > 0 else {
+      throw UserError(
+        path,
+        "has \(vocabulary.size) tokens, of single bytes, with which a caption is cut after a few words; give a "
+          + "vocabulary with merges, or set text_cfg.vocab_size to \(vocabulary.size) if bytes are intended")
+    }
     if config.text.vocabularySize == 0 { config.text.vocabularySize = vocabulary.size }
     guard config.text.vocabularySize == vocabulary.size else {
       throw UserError(
         "model",
-        "vocab_size is \(config.text.vocabularySize) and the vocabulary \(path) has \(vocabulary.size) "
-          + "tokens; set text_cfg.vocab_size to \(vocabulary.size), or to 0 for as many as the vocabulary has")
+        "vocab_size is \(config.text.vocabularySize) and the vocabulary \(path) has \(vocabulary.size) tokens; give "
+          + "the model's own vocabulary, or set text_cfg.vocab_size to \(vocabulary.size), or to 0 for as many as the "
+          + "vocabulary has")
     }
     return config
   }
@@ -115,11 +138,14 @@ struct TrainingEvaluations {
   private let image: ImageOptions
   private let tokenizer: BytePairTokenizer
 
-  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer) throws {
+  var datasets: [Dataset] { evaluations.map { $0.dataset } }
+
+  /// Every rank must call it.
+  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, over ranks: Communicator) throws {
     image = run.image.sized(imageSize)
     self.tokenizer = tokenizer
     evaluations = try run.evaluate.evaluations.map { config -> any Evaluation in
-      let dataset = try Dataset.open(config.dataset)
+      let dataset = try Dataset.open(config.dataset, over: ranks)
       switch config.kind {
       case .retrieval:
         let duplicates = config.duplicates ?? .hits
@@ -128,7 +154,7 @@ struct TrainingEvaluations {
           captions: config.captions ?? .all, duplicates: duplicates)
       case .zeroShot:
         return try ZeroShotEvaluation(
-          dataset: dataset, classes: config.classes, templates: config.templates, subset: config.subset)
+          dataset: dataset, classes: config.classes, templates: config.templates, subset: config.subset, over: ranks)
       }
     }
   }
@@ -143,7 +169,8 @@ struct TrainingEvaluations {
   }
 }
 
-/// A run with every `precision: auto` decided. A resumed run keeps its own, a teacher with a cache its cache's.
+/// A run with every `precision: auto` decided. A resumed run keeps its own, a teacher with a cache its cache's; a run
+/// also keeps the handling of transparency that its live teacher had.
 struct DecidedRun: Equatable {
   var run: RunConfig
   /// The header's lines about the keys that were `auto`.
@@ -175,16 +202,18 @@ struct DecidedRun: Equatable {
     }
   }
 
-  /// Decides for the given processors, or for those of the ranks. Every rank must call it.
+  /// Decides for the given processors, or for those of the ranks, and keeps to the settings of a checkpoint from which
+  /// the run resumes. Every rank must call it.
   init(
     _ run: RunConfig, resuming checkpoint: Checkpoint? = nil, on processors: [RankProcessor]? = nil,
     over ranks: Communicator
   ) throws {
+    let recorded = try checkpoint.map { try SavedRun($0).settings } ?? [:]
+    let run = try run.keepingAlpha(recorded, over: ranks)
     guard run.precision == .auto || run.teachers.contains(where: { $0.precision == .auto }) else {
       self.init(run, on: [])
       return
     }
-    let recorded = try checkpoint.map { try SavedRun($0).settings } ?? [:]
     self.init(run, on: try processors ?? RankProcessor.all(over: ranks), recorded: recorded)
     try ranks.requireSame("precision", precision.joined(separator: "\n"))
   }
@@ -200,6 +229,21 @@ struct DecidedRun: Equatable {
 }
 
 extension RunConfig {
+  /// Returns the run with the handling of transparency that its live teacher had in the run that it resumes, whose
+  /// settings are `recorded` by their dotted paths, unless the run file names one now. If there are `ranks`, all must
+  /// call it.
+  func keepingAlpha(_ recorded: [String: String], over ranks: Communicator? = nil) throws -> RunConfig {
+    guard usesTeacher, let teacher, teacher.cache == nil, teacher.image.alpha == nil, recorded["teacher.model"] != nil
+    else { return self }
+    var run = self
+    if let word = recorded["teacher.image.alpha"] {
+      run.teacher?.image.alpha = AlphaHandling(rawValue: word)
+    } else {
+      run.teacher?.image.alpha = try TeacherModel.earlierAlpha(teacher, over: ranks)
+    }
+    return run
+  }
+
   fileprivate var teachers: [TeacherConfig] {
     guard let teacher, usesTeacher else { return [] }
     return [teacher] + teacher.ensemble.map(\.teacher)

@@ -10,14 +10,10 @@ struct ForeignModel {
   let form: WeightsForm
   let config: CLIPConfig
   let preprocessing: ImageOptions
+  /// The model's `preprocess_cfg` as its file has it, to be written as it is; nil if there is none.
+  let preprocessConfig: [String: Any]?
   /// The source of the sizes: a file's path, or a preset's name.
   let source: String
-
-  /// The names of weights for which a folder is searched, in this order.
-  private static let usual = [
-    ModelFiles.weights, "open_clip_pytorch_model.bin", HuggingFaceFiles.weights,
-    HuggingFaceFiles.weights + ".index.json", "pytorch_model.bin",
-  ]
 
   /// Opens a file of weights, or a folder that holds one under a usual name. The sizes are those of the JSON file
   /// `config`, open_clip's or Hugging Face's, or of the one beside the weights, or else of a preset. Throws a
@@ -40,7 +36,7 @@ struct ForeignModel {
         "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file with "
           + "--config, or a preset with --preset", status: .inputOutput)
     }
-    if found.text.vocabularySize == 0, let words = Self.words(in: file, form) { found.text.vocabularySize = words }
+    if found.text.vocabularySize == 0, let words = Self.words(in: file) { found.text.vocabularySize = words }
     if preset != nil, let beside { try Self.check(found, against: beside, path) }
     // The weights decide, because not every config names a bias that is in the file.
     if found.initialLogitBias == nil, file.contains(CLIPConfig.logitBias) {
@@ -49,7 +45,10 @@ struct ForeignModel {
     self.config = found
     let size = found.vision.imageSize
     let described = preset == nil ? config ?? beside : beside
-    preprocessing = try described.map { try ModelFiles.preprocessing($0, size: size) } ?? ImageOptions().sized(size)
+    preprocessing =
+      try described.map { try ModelFiles.preprocessing($0, size: size) }
+      ?? ImageOptions(preprocessConfig: [:], size: size)
+    preprocessConfig = try described.flatMap(ModelFiles.preprocessConfig)
   }
 
   func load() throws -> CLIP<Float> {
@@ -64,13 +63,13 @@ struct ForeignModel {
       throw UserError(input, "there is no such file or folder", status: .inputOutput)
     }
     guard isFolder else { return input }
-    let paths = usual.map { URL(filePath: input).appending(path: $0).relativePath }
-    if let path = paths.first(where: FileManager.default.fileExists(atPath:)) { return path }
+    if let path = WeightsFile.first(in: input) { return path }
     throw UserError(
-      input, "holds none of \(usual.joined(separator: ", ")); name the file of weights itself", status: .inputOutput)
+      input, "holds none of \(WeightsFile.usual.joined(separator: ", ")); name the file of weights itself",
+      status: .inputOutput)
   }
 
-  private static func configName(_ form: WeightsForm) -> String {
+  static func configName(_ form: WeightsForm) -> String {
     form == .openCLIP ? ModelFiles.config : HuggingFaceFiles.config
   }
 
@@ -81,9 +80,9 @@ struct ForeignModel {
   }
 
   /// Returns the number of tokens in the file's token embedding; nil if it has none.
-  private static func words(in file: any NamedTensors, _ form: WeightsForm) -> Int? {
+  static func words(in file: any NamedTensors) -> Int? {
     let name = CLIPConfig.tokenEmbedding
-    let theirs = form == .huggingFace ? HuggingFaceNames.place(of: name)?.names.first ?? name : name
+    let theirs = WeightsForm(of: file) == .huggingFace ? HuggingFaceNames.place(of: name)?.names.first ?? name : name
     guard file.contains(theirs), let shape = try? file.shape(of: theirs), shape.rank == 2 else { return nil }
     return shape[0]
   }

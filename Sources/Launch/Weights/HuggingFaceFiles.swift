@@ -11,7 +11,8 @@ enum HuggingFaceFiles {
 
   /// Writes the three files into an existing folder. `CLIPModel` has no logit bias, on which neither its softmaxes nor
   /// rankings depend, so the bias is left out. Throws a `ConfigError` for a model that `CLIPModel` cannot represent,
-  /// such as a ResNet; a `UserError` if a file cannot be written.
+  /// such as a ResNet, or a preparation of images that its processor cannot do; a `UserError` if a file cannot be
+  /// written.
   static func write(_ model: CLIP<Float>, preprocessing: ImageOptions, to folder: URL) throws {
     let sizes = try model.config.huggingFaceJSON
     let entries = model.entries.filter { $0.name != CLIPConfig.logitBias }.flatMap { entry in
@@ -22,7 +23,8 @@ enum HuggingFaceFiles {
       to: folder.appending(path: weights).path(percentEncoded: false))
     try ModelFiles.write(sizes, to: folder.appending(path: config))
     try ModelFiles.write(
-      JSONSerialization.data(withJSONObject: object(preprocessing), options: [.prettyPrinted, .sortedKeys]),
+      JSONSerialization.data(
+        withJSONObject: preprocessing.huggingFaceProcessor, options: [.prettyPrinted, .sortedKeys]),
       to: folder.appending(path: preprocessor))
   }
 
@@ -45,26 +47,15 @@ enum HuggingFaceFiles {
     }
   }
 
-  private static func object(_ options: ImageOptions) -> [String: Any] {
-    [
-      "image_processor_type": "CLIPImageProcessor", "do_convert_rgb": true, "do_resize": true,
-      "size": ["shortest_edge": options.size], "resample": 3, "do_center_crop": true,
-      "crop_size": ["height": options.size, "width": options.size], "do_rescale": true,
-      "rescale_factor": 1.0 / 255, "do_normalize": true,
-      // Converted directly, 0.1 as a Float would become 0.10000000149 as a Double.
-      "image_mean": options.mean.map { Double("\($0)") ?? Double($0) },
-      "image_std": options.std.map { Double("\($0)") ?? Double($0) },
-    ]
-  }
-
-  /// Returns the normalisation in the preprocessor's file beside a config; nil for values that it does not give.
-  static func normalisation(beside config: String) throws -> (mean: [Float]?, std: [Float]?) {
+  /// Reads the preprocessor's file beside a config, if there is one.
+  static func preprocessing(beside config: String, size: Int, alpha: AlphaHandling) throws -> ImageOptions {
     let path = URL(filePath: config).deletingLastPathComponent().appending(path: preprocessor).relativePath
-    guard FileManager.default.fileExists(atPath: path) else { return (nil, nil) }
-    struct Processor: Decodable { var imageMean, imageStd: [Float]? }
+    guard FileManager.default.fileExists(atPath: path) else {
+      return try ImageOptions(huggingFaceProcessor: [:], size: size, alpha: alpha)
+    }
     return try ModelFiles.naming(path) {
-      let found = try JSONDecoder.snakeCase.decode(Processor.self, from: Data(contentsOf: URL(filePath: path)))
-      return (found.imageMean, found.imageStd)
+      let object = try ModelFiles.object(Data(TextFile.read(path).utf8), path)
+      return try ImageOptions(huggingFaceProcessor: object, size: size, alpha: alpha)
     }
   }
 }

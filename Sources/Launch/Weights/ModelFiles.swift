@@ -8,7 +8,10 @@ enum ModelFiles {
   static let weights = "open_clip_model.safetensors"
   static let config = "open_clip_config.json"
 
-  static func write<S: Scalar>(_ model: CLIP<S>, preprocessing: ImageOptions, to folder: URL) throws {
+  /// Writes both files into an existing folder. The config has `preprocessConfig` as it is if there is one.
+  static func write<S: Scalar>(
+    _ model: CLIP<S>, preprocessing: ImageOptions, keeping preprocessConfig: [String: Any]? = nil, to folder: URL
+  ) throws {
     let entries = model.entries.map { entry in
       let value = model.parameters.value(of: entry)
       // Floats are written from the model's own memory, without a copy.
@@ -23,15 +26,16 @@ enum ModelFiles {
     try SafetensorsFile.write(
       entries + buffers, metadata: metadata(model.config),
       to: folder.appending(path: weights).path(percentEncoded: false))
-    try write(json(model.config, preprocessing: preprocessing), to: folder.appending(path: config))
+    try write(
+      json(model.config, preprocessing: preprocessing, keeping: preprocessConfig), to: folder.appending(path: config))
   }
 
-  static func json(_ config: CLIPConfig, preprocessing: ImageOptions) throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.keyEncodingStrategy = .convertToSnakeCase
-    var object = [
+  static func json(
+    _ config: CLIPConfig, preprocessing: ImageOptions, keeping preprocessConfig: [String: Any]? = nil
+  ) throws -> Data {
+    var object: [String: Any] = [
       "model_cfg": try JSONSerialization.jsonObject(with: config.json),
-      "preprocess_cfg": try JSONSerialization.jsonObject(with: encoder.encode(Preprocessing(preprocessing))),
+      "preprocess_cfg": preprocessConfig ?? preprocessing.preprocessConfig,
     ]
     if config.vision.blocks != nil || config.text.blocks != nil {
       object["note"] = "a pruned model: its blocks have sizes of their own (blocks), which open_clip cannot build"
@@ -42,11 +46,13 @@ enum ModelFiles {
   /// Returns the SHA-256 of a file whose weights were read into a model. Tensors that the file stores as the model does
   /// are hashed from the model's memory and not read again.
   static func sha256(_ path: String, readInto model: CLIP<Float>) throws -> String {
-    guard let file = try WeightsFile.open(path) as? SafetensorsFile, WeightsForm(of: file) == .openCLIP else {
-      return try SHA256.ofFile(path)
-    }
+    try SHA256.ofWeights(WeightsFile.open(path), having: values(of: model))
+  }
+
+  /// Returns a function that looks up the value of a parameter by its name.
+  private static func values<S: Scalar>(of model: CLIP<S>) -> (_ name: String) -> Tensor<Float>? {
     let entries = Dictionary(uniqueKeysWithValues: model.entries.map { ($0.name, $0) })
-    return try file.sha256 { entries[$0].map { model.parameters.value(of: $0) } }
+    return { name in entries[name].flatMap { model.parameters.value(of: $0) as? Tensor<Float> } }
   }
 
   /// Returns the metadata of our safetensors files: the activation, and the format that other readers expect.
@@ -58,13 +64,13 @@ enum ModelFiles {
     try naming(file.relativePath) { try data.write(to: file, options: .atomic) }
   }
 
-  /// Runs what reads or writes a file, which an error then names, and what precedes the error in its message.
-  static func naming<R>(_ path: String, _ prefix: String = "", _ body: () throws -> R) throws -> R {
+  /// Runs what reads or writes a file, which an error then names.
+  static func naming<R>(_ path: String, _ body: () throws -> R) throws -> R {
     do { return try body() } catch {
       switch error {
-      case is ConfigError, is ImageError, is DecodingError: throw UserError(path, "\(prefix)\(error)")
+      case is ConfigError, is ImageError, is DecodingError: throw UserError(path, error.explanation)
       case is any ExitCoded: throw error
-      default: throw UserError(path, error.systemReason, status: .inputOutput)
+      default: throw UserError(path, error.explanation, status: .inputOutput)
       }
     }
   }
@@ -72,21 +78,20 @@ enum ModelFiles {
   /// The metadata key under which a file of weights may hold the text of `open_clip_config.json`.
   static let configKey = "open_clip_config"
 
-  /// Returns the file that holds the sizes of weights in open_clip's form: the weights themselves if their metadata has
-  /// them, otherwise the path of the JSON file beside them, which need not exist.
+  /// Returns the file that holds the sizes of weights: the weights themselves if their metadata has them, otherwise the
+  /// path of the JSON file beside them, which need not exist.
   static func description(of weights: String) -> String {
-    let mayTell = [".safetensors"] + HDF5Weights.endings
-    if mayTell.contains(where: weights.hasSuffix), (try? WeightsFile.open(weights))?.metadata[configKey] != nil {
-      return weights
-    }
-    return URL(filePath: weights).deletingLastPathComponent().appending(path: config).relativePath
+    let file = try? WeightsFile.open(weights)
+    if file?.metadata[configKey] != nil { return weights }
+    let name = ForeignModel.configName(file.map { WeightsForm(of: $0) } ?? .openCLIP)
+    return URL(filePath: weights).deletingLastPathComponent().appending(path: name).relativePath
   }
 
   /// Returns the contents of a JSON file, or the JSON in the metadata of a file of weights.
   private static func json(in path: String) throws -> Data {
-    guard WeightsFile.isOne(path) else { return try Data(contentsOf: URL(filePath: path)) }
+    guard WeightsFile.isOne(path) else { return try Data(TextFile.read(path).utf8) }
     guard let text = try WeightsFile.open(path).metadata[configKey] else {
-      throw UserError(path, "does not say its sizes; name the JSON file that does")
+      throw UserError(path, "its metadata have no \(configKey) with the model's sizes; name a JSON file that has them")
     }
     return Data(text.utf8)
   }
@@ -100,35 +105,45 @@ enum ModelFiles {
   }
 
   /// Reads how a model's images are prepared, for images of `size` × `size` pixels. Values that its JSON does not give
-  /// are CLIP's.
-  static func preprocessing(_ path: String, size: Int) throws -> ImageOptions {
-    try naming(path, "preprocess_cfg: ") {
-      let json = try json(in: path)
-      var options = ImageOptions().sized(size)
-      if CLIPConfig.isHuggingFace(json: json) {
-        let (mean, std) = try HuggingFaceFiles.normalisation(beside: path)
-        options.mean = mean ?? options.mean
-        options.std = std ?? options.std
-      } else {
-        try JSONDecoder.snakeCase.decode(ConfigFile.self, from: json).preprocessCfg?.apply(to: &options)
+  /// are CLIP's, and transparency is handled as by `alpha`: open_clip drops it.
+  static func preprocessing(_ path: String, size: Int, alpha: AlphaHandling = .drop) throws -> ImageOptions {
+    try naming(path) {
+      if CLIPConfig.isHuggingFace(json: try json(in: path)) {
+        return try HuggingFaceFiles.preprocessing(beside: path, size: size, alpha: alpha)
       }
-      try options.validate()
-      return options
+      return try ImageOptions(preprocessConfig: preprocessConfig(path) ?? [:], size: size, alpha: alpha)
     }
   }
 
-  private struct ConfigFile: Decodable { var preprocessCfg: Preprocessing? }
+  /// Returns the `preprocess_cfg` of a model's JSON; nil if it has none.
+  static func preprocessConfig(_ path: String) throws -> [String: Any]? {
+    try naming(path) {
+      guard let found = try object(json(in: path), path)["preprocess_cfg"], !(found is NSNull) else { return nil }
+      guard let config = found as? [String: Any] else {
+        throw UserError(path, "preprocess_cfg is \(found), and an object is wanted")
+      }
+      return config
+    }
+  }
+
+  /// Returns the object in the JSON of the file at `path`.
+  static func object(_ json: Data, _ path: String) throws -> [String: Any] {
+    do {
+      if let object = try JSONSerialization.jsonObject(with: json) as? [String: Any] { return object }
+    } catch { throw UserError(path, "is not JSON: \(error.explanation)") }
+    throw UserError(path, "is JSON, but not an object in braces")
+  }
 
   /// Reads weights and buffers by name into a model, from a file in open_clip's form or Hugging Face's. With `ranges`,
   /// only these parts of the model's arena are read and written, and all buffers, which are small. If only one of model
   /// and file has a logit bias, the model's keeps its value and the file's is not read. Throws a `UserError` that lists
-  /// every missing, unexpected and misshapen tensor.
+  /// every missing, unexpected and misshapen tensor, and without `ranges` the file's error if its checksum is wrong.
   static func read<S: Scalar>(_ path: String, into model: CLIP<S>, ranges: [Range<Int>]? = nil) throws {
     let file = try WeightsFile.open(path)
     let (store, match) = (model.parameters, WeightsMatch(WeightsForm(of: file), model.config, model.parameters))
     let problems = try match.mismatches(in: file)
     guard problems.isEmpty else {
-      throw UserError(path, "does not fit the model:\n  " + problems.joined(separator: "\n  "))
+      throw UserError(path, "does not fit the model:" + WeightsMatch.list(problems))
     }
     for entry in model.entries where entry.name != CLIPConfig.logitBias || file.contains(entry.name) {
       for range in ranges ?? [entry.range] {
@@ -145,32 +160,6 @@ enum ModelFiles {
         try file.read(buffer.name, into: store.value(of: buffer))
       }
     }
-  }
-}
-
-extension JSONDecoder {
-  /// A decoder of files whose keys have underscores.
-  static var snakeCase: JSONDecoder {
-    let decoder = JSONDecoder()
-    decoder.keyDecodingStrategy = .convertFromSnakeCase
-    return decoder
-  }
-}
-
-/// open_clip's `preprocess_cfg`. The keys `alpha` and `exif` are ours; open_clip ignores keys that it does not know.
-private struct Preprocessing: Codable {
-  var mean, std: [Float]?
-  var interpolation: String? = "bicubic"
-  var resizeMode: String? = "shortest"
-  var alpha: AlphaHandling?
-  var exif: ExifHandling?
-
-  init(_ options: ImageOptions) { (mean, std, alpha, exif) = (options.mean, options.std, options.alpha, options.exif) }
-
-  func apply(to options: inout ImageOptions) {
-    options.mean = mean ?? options.mean
-    options.std = std ?? options.std
-    options.alpha = alpha ?? options.alpha
-    options.exif = exif ?? options.exif
+    if ranges == nil { try file.verify(having: values(of: model)) }
   }
 }

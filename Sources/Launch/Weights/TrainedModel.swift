@@ -25,7 +25,7 @@ struct TrainedModel {
     guard let run = try SavedRun(in: file), let record = file.metadata[MergeRecord.key] else { return nil }
     saved = run
     do { step = try JSONDecoder().decode(MergeRecord.self, from: Data(record.utf8)).step } catch {
-      throw UserError(path, "what it says of its run is not understood: \(error)")
+      throw UserError(path, "its metadata \(MergeRecord.key) cannot be understood: \(error.explanation)")
     }
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
     try ModelFiles.read(path, into: model)
@@ -42,6 +42,11 @@ struct TrainedModel {
           + "\(saved.vocabularySHA256)); name that one with --vocabulary")
     }
     return try Vocabulary(contentsOf: path)
+  }
+
+  /// Returns true if the path is a checkpoint's folder, or that of a run that has one.
+  static func isOne(_ path: String) -> Bool {
+    FileManager.default.fileExists(atPath: "\(checkpoint(path))/\(CheckpointManifest.file)")
   }
 
   /// Returns the latest checkpoint of a run's folder, or the path itself if it is no run's folder.

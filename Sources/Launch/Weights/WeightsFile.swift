@@ -1,16 +1,44 @@
 import Dist
 import Foundation
+import Tensor
 
 /// A file of weights, whose format follows from the ending of its name.
 enum WeightsFile {
-  /// The endings of safetensors, of PyTorch's files (three) and of HDF5's.
-  static let endings = [".safetensors", ".pt", ".pth", ".bin"] + HDF5Weights.endings
+  /// The endings of safetensors, of an index of several, of PyTorch's files (three) and of HDF5's.
+  static let endings = [".safetensors", ShardedSafetensors.ending, ".pt", ".pth", ".bin"] + HDF5Weights.endings
+  /// The names of weights for which a folder is searched, in this order.
+  static let usual = [
+    ModelFiles.weights, "open_clip_pytorch_model.bin", HuggingFaceFiles.weights,
+    HuggingFaceFiles.weights + ".index.json", "pytorch_model.bin",
+  ]
 
-  /// Returns true if a path names a file of weights, and not the folder of a run or checkpoint.
+  /// Returns true if a path names a file of weights, and not a folder.
   static func isOne(_ path: String) -> Bool { endings.contains { path.hasSuffix($0) } }
 
-  /// Opens a file: safetensors, an index of several, or HDF5 by their endings, and PyTorch for any other.
-  static func open(_ path: String) throws -> any NamedTensors {
+  /// Returns the weights under a usual name in a folder; nil if it has none.
+  static func first(in folder: String) -> String? {
+    usual.map { URL(filePath: folder).appending(path: $0).relativePath }
+      .first(where: FileManager.default.fileExists(atPath:))
+  }
+
+  /// Returns the file of weights that a path names, or that lies in the folder at the path, as after
+  /// `kinship weights import`; nil for a run, a checkpoint, and a folder with none of these.
+  static func find(_ path: String) -> String? {
+    isOne(path) ? path : TrainedModel.isOne(path) ? nil : first(in: path)
+  }
+
+  /// Does the same on all ranks, which must call it. Throws a `RankDifference` if they do not find the same.
+  static func find(_ path: String, over ranks: Communicator?) throws -> String? {
+    let file = find(path)
+    try ranks?.requireSame("model \(path)", file ?? "no file of weights", isShown: true)
+    return file
+  }
+
+  /// Opens a file: safetensors, an index of several, or HDF5 by their endings, and PyTorch for any other. The names of
+  /// its tensors are those of the bare model; see `UnwrappedTensors`.
+  static func open(_ path: String) throws -> any NamedTensors { try UnwrappedTensors.unwrapping(stored(path)) }
+
+  private static func stored(_ path: String) throws -> any NamedTensors {
     if path.hasSuffix(".safetensors") { return try SafetensorsFile(path) }
     if path.hasSuffix(ShardedSafetensors.ending) { return try ShardedSafetensors(path) }
     if HDF5Weights.endings.contains(where: path.hasSuffix) { return try HDF5Weights(path) }
@@ -41,20 +69,18 @@ extension SHA256 {
     }
   }
 
-  /// Returns the SHA-256 of a file of weights, or of the list of its shards' checksums if it is sharded.
-  static func ofWeights(_ file: any NamedTensors) throws -> String {
-    guard let sharded = file as? ShardedSafetensors else { return try ofFile(file.path) }
-    return hash(try sharded.parts.map(ofFile).joined(separator: "\n").utf8).hexadecimal
-  }
-}
-
-extension Communicator {
-  /// Returns the SHA-256 of a large file, which rank 0 computes by `sum` for all ranks whose path leads to the same
-  /// file; any other rank reads its own. Every rank must call it.
-  func sha256(of path: String, once sum: () throws -> String) throws -> String {
-    let status = try FileManager.default.attributesOfItem(atPath: URL(filePath: path).resolvingSymlinksInPath().path)
-    let files = try allGather("\(status[.systemNumber] ?? "") \(status[.systemFileNumber] ?? "")")
-    let found = try broadcast(sum)
-    return files[rank] == files[0] ? found : try SHA256.ofFile(path)
+  /// Returns the SHA-256 of a file of weights, or of the list of its shards' checksums if it is sharded, and verifies
+  /// the checksums that safetensors have inside. Tensors of 32-bit floats that were read before, and that `values`
+  /// returns, are not read again.
+  static func ofWeights(
+    _ file: any NamedTensors, having values: (_ name: String) -> Tensor<Float>? = { _ in nil }
+  ) throws -> String {
+    switch file {
+    case let file as UnwrappedTensors: return try ofWeights(file.file)
+    case let file as SafetensorsFile: return try file.sha256(having: values)
+    case let file as ShardedSafetensors:
+      return hash(try file.parts.map { try $0.sha256(having: values) }.joined(separator: "\n").utf8).hexadecimal
+    default: return try ofFile(file.path)
+    }
   }
 }

@@ -32,13 +32,15 @@ struct WeightsMatch {
   }
 
   /// Returns a message for every missing, misshapen, mistyped and unexpected tensor, and for another activation than
-  /// the model's. A logit bias may be in the file and not in the model, or the other way round.
+  /// the model's; a single one if the file has none of the model's names. A logit bias may be in the file and not in the
+  /// model, or the other way round.
   func mismatches(in file: any NamedTensors) throws -> [String] {
+    guard items.contains(where: { file.contains($0.name) }) else { return [otherNames(in: file)] }
     var problems: [String] = []
     for item in items where file.contains(item.name) || item.name != CLIPConfig.logitBias {
       if let problem = try problem(with: item, in: file) { problems.append(problem) }
     }
-    var known = Set(items.map(\.name)).union(form == .huggingFace ? HuggingFaceNames.ignored : [])
+    var known = Set(items.map(\.name)).union(form == .huggingFace ? HuggingFaceNames.ignored : PyTorchFile.sizes)
     known.insert(CLIPConfig.logitBias)
     for name in file.names where !known.contains(name) && !Self.beside.contains(where: name.hasPrefix) {
       problems.append("unexpected: \(name)")
@@ -47,6 +49,24 @@ struct WeightsMatch {
       problems.append("activation: the weights are for \(other), the model's is \(activation.rawValue)")
     }
     return problems
+  }
+
+  /// Returns the message about a file that has none of the model's names, with what stands before them if it has all.
+  private func otherNames(in file: any NamedTensors) -> String {
+    let names = Set(file.names)
+    let prefixes = file.names.compactMap { name in
+      items.first.flatMap { name.hasSuffix(".\($0.name)") ? String(name.dropLast($0.name.count)) : nil }
+    }.filter { prefix in items.allSatisfy { names.contains(prefix + $0.name) } }
+    guard prefixes.isEmpty else {
+      return "the names of its tensors begin with \(prefixes.joined(separator: " or ")); save them without it"
+    }
+    let some = file.names.prefix(3).joined(separator: ", ") + (names.count > 3 ? " and others" : "")
+    return "it holds none of the model's \(items.count) tensors, such as \(items[0].name), but \(some)"
+  }
+
+  /// Returns problems as the end of a message: one on the same line, several on a line each.
+  static func list(_ problems: [String]) -> String {
+    problems.count == 1 ? " \(problems[0])" : "\n  " + problems.joined(separator: "\n  ")
   }
 
   private func problem(with item: Item, in file: any NamedTensors) throws -> String? {

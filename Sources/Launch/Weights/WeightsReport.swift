@@ -21,15 +21,21 @@ struct WeightsReport {
       rows.append([name, type, shape.map { "\($0)" } ?? "?", shape.map { "\($0.count)" } ?? "?"])
       total = total.addingReportingOverflow(shape?.count ?? 0).partialValue
     }
-    var lines = ["\(path): \(form.title), \(file.names.count) tensors, \(total) numbers"]
+    let tensors = Figures.count(file.names.count, "tensor")
+    var lines = ["\(path): \(form.title), \(tensors), \(Figures.count(total, "number"))"]
     let metadata = file.metadata.sorted { $0.key < $1.key }.map { key, text in
       text.count > 80 ? "\(key) (\(text.utf8.count) bytes)" : "\(key) \(text)"
     }
-    if !metadata.isEmpty { lines.append("  says of itself: " + metadata.joined(separator: ", ")) }
+    if !metadata.isEmpty { lines.append("  metadata: " + metadata.joined(separator: ", ")) }
+    if try file.verify(having: { _ in nil }) { lines.append("  whole: its SHA-256 is the one that it has inside") }
+    if let file = file as? UnwrappedTensors {
+      lines.append("  names without " + file.removed.joined(separator: ", "))
+    }
     let isDescribed = file.metadata[ModelFiles.configKey] != nil || ForeignModel.config(beside: path, form) != nil
     if config != nil || preset != nil || isDescribed {
       let source = try ForeignModel(path, config: config, preset: preset)
       lines.append("  \(source.source): \(source.config.summary)")
+      lines.append("  images: \(source.preprocessing.evaluationText)")
       let layout = CLIP<Float>.layout(source.config)
       let mismatches = try WeightsMatch(source.form, source.config, layout).mismatches(in: source.file)
       lines.append(mismatches.isEmpty ? "  fits these sizes" : "  does not fit these sizes:")

@@ -25,8 +25,11 @@ public struct ImageOptions: Section, Codable {
   public var scaledDCT = false
   /// Images of more pixels are refused after their header is read.
   public var maxPixels = ImageDecoder.defaultMaxPixels
+  /// How an evaluation resizes an image, if not as CLIP does. Run files cannot say it, so checkpoints and caches have
+  /// no such value: only a model of another program does.
+  private var ownResize: EvaluationResize?
 
-  /// The resampling filters: bicubic is the only one, so nothing stores it.
+  /// The resampling filters of a run file: bicubic is the only one, so nothing stores it.
   private enum Interpolation: String, CaseIterable, FieldValue { case bicubic }
 
   public init() {}
@@ -47,6 +50,7 @@ public struct ImageOptions: Section, Codable {
     grayscale = try values.decodeIfPresent(Double.self, forKey: .grayscale) ?? grayscale
     scaledDCT = try values.decodeIfPresent(Bool.self, forKey: .scaledDCT) ?? scaledDCT
     maxPixels = try values.decodeIfPresent(Int.self, forKey: .maxPixels) ?? maxPixels
+    ownResize = try values.decodeIfPresent(EvaluationResize.self, forKey: .ownResize)
   }
 
   public mutating func fields(_ map: FieldMap) {
@@ -70,6 +74,12 @@ public struct ImageOptions: Section, Codable {
     var options = self
     options.size = size
     return options
+  }
+
+  /// How an evaluation makes a square of an image.
+  public var resize: EvaluationResize {
+    get { ownResize ?? EvaluationResize() }
+    set { ownResize = newValue == EvaluationResize() ? nil : newValue }
   }
 
   /// True if an image looks the same in every view.
@@ -155,13 +165,16 @@ extension ImageOptions {
   /// All options as one line, which identifies how a teacher's images are prepared.
   public var identity: String {
     let jitter = colorJitter.parts.map { "\($0.name): \($0.value)" }.joined(separator: ", ")
-    let parts = [
+    var parts = [
       "size: \(size)", "mean: \(mean)", "std: \(std)", "alpha: Model.AlphaHandling.\(alpha.rawValue)",
       "exif: Model.ExifHandling.\(exif.rawValue)", "crop: Model.CropChoice.\(crop.rawValue)",
       "scale: ClosedRange(\(scale.lowerBound)...\(scale.upperBound))",
       "ratio: ClosedRange(\(ratio.lowerBound)...\(ratio.upperBound))", "colorJitter: Model.ColorJitter(\(jitter))",
       "grayscale: \(grayscale)", "scaledDCT: \(scaledDCT)", "maxPixels: \(maxPixels)",
     ]
+    if let own = ownResize {
+      parts.append("resize: \(own.mode.rawValue), \(own.interpolation.rawValue), \(own.fillColor)")
+    }
     return "ImageOptions(\(parts.joined(separator: ", ")))"
   }
 }

@@ -11,8 +11,10 @@ public final class ImagePreparation {
   private var resampler = Resampler()
   /// The last decoded image.
   private(set) var decoded = RGBImage()
-  /// The n × n pixels that were cut from it.
+  /// The n × n pixels that were made of it.
   private(set) var square = RGBImage()
+  /// The resized image, where it does not fill the square.
+  private var inner = RGBImage()
   /// True if the last training image could have been decoded at a fraction of its size.
   private(set) var canShrink = false
   /// The normalised value of every byte in every channel, [3, 256].
@@ -67,8 +69,8 @@ public final class ImagePreparation {
     for change in colorChanges(sampleID: sampleID, view: view) { square.apply(change) }
   }
 
-  /// Prepares an evaluation image, [3, n, n]: the shorter side is resized to n and the longer one to
-  /// ⌊n · longer / shorter⌋, and the central n × n pixels are kept. Throws `ImageError` if it cannot be decoded.
+  /// Prepares an evaluation image, [3, n, n], resized to a square by `options.resize`. Throws `ImageError` if it cannot
+  /// be decoded.
   public func prepareEvaluation(_ bytes: [UInt8], into tensor: Tensor<Float>) throws(ImageError) {
     try decoder.decode(bytes, into: &decoded)
     cutCenter(decoded)
@@ -76,15 +78,22 @@ public final class ImagePreparation {
   }
 
   private func cutCenter(_ image: RGBImage) {
-    let n = options.size
-    let (w, h) = (image.width, image.height)
-    let long = Int(Double(n * max(w, h)) / Double(min(w, h)))
-    let (width, height) = w <= h ? (n, long) : (long, n)
-    let left = Int((Double(width - n) / 2).rounded(.toNearestOrEven))
-    let top = Int((Double(height - n) / 2).rounded(.toNearestOrEven))
-    resampler.resize(
-      image, box: CropBox(left: 0, top: 0, width: w, height: h), width: width, height: height,
-      across: left..<left + n, down: top..<top + n, into: &square)
+    let (n, resize) = (options.size, options.resize)
+    let (width, height) = resize.size(width: image.width, height: image.height, n: n)
+    // The central part of a side, no longer than n.
+    func window(_ side: Int) -> Range<Int> {
+      let start = Int((Double(max(side - n, 0)) / 2).rounded(.toNearestOrEven))
+      return start..<start + min(side, n)
+    }
+    let box = CropBox(left: 0, top: 0, width: image.width, height: image.height)
+    func resample(into result: inout RGBImage) {
+      resampler.resize(
+        image, box: box, width: width, height: height, across: window(width), down: window(height),
+        filter: resize.filter, into: &result)
+    }
+    guard width < n || height < n else { return resample(into: &square) }
+    resample(into: &inner)
+    square.take(inner, centeredIn: n, on: resize.fillColor)
   }
 
   /// Returns the box that training cuts from an image of this size, which is the size after `exif` is handled.

@@ -52,6 +52,25 @@ public struct RGBImage: Sendable {
     }
   }
 
+  /// Replaces the image by `source` in the middle of n × n pixels of a colour, as open_clip pads it: of an odd number
+  /// of columns or rows to fill, one more lies to the right or below.
+  mutating func take(_ source: borrowing RGBImage, centeredIn n: Int, on color: [UInt8]) {
+    let (width, height) = (source.width, source.height)
+    let (left, top) = ((n - width) / 2, (n - height) / 2)
+    reshape(width: n, height: n)
+    let from = source.storage.span
+    var to = storage.mutableSpan
+    for y in 0..<n {
+      for x in 0..<n {
+        let (column, row) = (x - left, y - top)
+        let isFilled = !(0..<width ~= column && 0..<height ~= row)
+        for channel in 0..<3 {
+          to[(y * n + x) * 3 + channel] = isFilled ? color[channel] : from[(row * width + column) * 3 + channel]
+        }
+      }
+    }
+  }
+
   /// Replaces the image by `source`, turned upright.
   mutating func take(_ source: borrowing RGBImage, turned orientation: ImageOrientation) {
     let (w, h) = (source.width, source.height)

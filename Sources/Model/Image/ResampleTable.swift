@@ -1,10 +1,11 @@
 /// The source samples that contribute to each output sample along one axis, and their weights.
 ///
 /// Output i has its centre at (i + ½) s in source coordinates, with s = input / output. It sums the samples x with
-/// |x + ½ − centre| < 2 max(s, 1), weighted by k((x + ½ − centre) / max(s, 1)) and normalised to a sum of 1; k is the
-/// cubic kernel with a = −½. In an image that was shrunk by f, a sample stands for f samples of the input, which then
-/// begins within the first sample and ends within the last; the weights of these two are multiplied by the share of the
-/// sample that belongs to the input. Weights are rounded to 22 binary places as in PIL: results agree bit for bit.
+/// |x + ½ − centre| < r max(s, 1), weighted by k((x + ½ − centre) / max(s, 1)) and normalised to a sum of 1; k is the
+/// filter's kernel, r its radius. In an image that was shrunk by f, a sample stands for f samples of the input, which
+/// then begins within the first sample and ends within the last; the weights of these two are multiplied by the share
+/// of the sample that belongs to the input. Weights are rounded to 22 binary places as in PIL: results agree bit for
+/// bit.
 struct ResampleTable {
   /// The binary places of a weight: 32 bits, less 8 for the sample and 2 for sign and overshoot.
   static let precision: Int32 = 22
@@ -12,6 +13,7 @@ struct ResampleTable {
   /// Identifies the table from `input` samples to `output` samples, of which only `outputs` are computed. Each source
   /// sample stands for `shrink` samples of the input, which begins `offset` of them after the start of the first.
   struct Key: Hashable {
+    let filter: ResampleFilter
     let input: Int
     let offset: Int
     let shrink: Int
@@ -19,7 +21,7 @@ struct ResampleTable {
     let outputs: Range<Int>
     fileprivate var samples: Int { (offset + input + shrink - 1) / shrink }
     fileprivate var scale: Double { Double(input) / Double(shrink) / Double(output) }
-    fileprivate var support: Double { 2 * max(scale, 1) }
+    fileprivate var support: Double { filter.radius * max(scale, 1) }
     /// The number of weights reserved for an output.
     fileprivate var stride: Int { min(Int(support.rounded(.up)) * 2 + 1, samples) }
     fileprivate var weights: Int { outputs.count * stride }
@@ -31,11 +33,19 @@ struct ResampleTable {
   /// All source samples that any output needs. They may extend beyond those of the first and the last output: at an
   /// image's edge a sample may have a weight of zero for the last output of a window, but not for the one before it.
   let inputs: Range<Int>
+}
 
-  /// The cubic convolution kernel of Keys with a = −½.
-  static func cubic(_ distance: Double) -> Double {
-    let a = -0.5
+/// A filter that weighs samples by their distance: Keys' cubic convolution with a = −½, or a triangle.
+enum ResampleFilter: Sendable {
+  case bicubic, bilinear
+
+  /// The distance from which on weights are 0.
+  var radius: Double { self == .bicubic ? 2 : 1 }
+
+  func weight(_ distance: Double) -> Double {
     let x = abs(distance)
+    if self == .bilinear { return max(1 - x, 0) }
+    let a = -0.5
     if x < 1 { return ((a + 2) * x - (a + 3)) * x * x + 1 }
     if x < 2 { return (((x - 5) * x + 8) * x - 4) * a }
     return 0
@@ -95,7 +105,7 @@ struct ResampleTables {
       for tap in 0..<count {
         let sample = Double(tap + first)
         let share = min(sample + 1, end) - max(sample, begin)
-        exact[tap] = ResampleTable.cubic((sample - center + 0.5) * (1 / filterScale)) * share
+        exact[tap] = key.filter.weight((sample - center + 0.5) * (1 / filterScale)) * share
         sum += exact[tap]
       }
       append(first: first, count: count, sum: sum, stride: key.stride)

@@ -1,9 +1,10 @@
-/// Bicubic resize with antialiasing, bit for bit equal to PIL's `resize(…, BICUBIC)` on 8-bit RGB (Pillow 13).
+/// Bicubic or bilinear resize with antialiasing, bit for bit equal to PIL's `resize` on 8-bit RGB (Pillow 13).
 ///
 /// There are two passes with 8-bit values between them: horizontal then vertical, or the reverse if the height shrinks
-/// by more than twice as many pixels as the width. The source may be a box of an image, which equals a crop and then a
-/// resize, and the result a window of the resized image, which equals a resize and then a crop; neither intermediate
-/// image is made. A resampler keeps buffers and the tables of recent sizes, and must be used by one thread at a time.
+/// by more than twice as many pixels as the width. Before version 13, Pillow never began with the vertical pass, and
+/// gives other values in that case. The source may be a box of an image, which equals a crop and then a resize, and the
+/// result a window of the resized image, which equals a resize and then a crop; neither intermediate image is made. A
+/// resampler keeps buffers and the tables of recent sizes, and must be used by one thread at a time.
 public struct Resampler {
   private var tables = ResampleTables()
   private var passes = ResamplePasses()
@@ -24,13 +25,15 @@ public struct Resampler {
   /// The box is in pixels of the original image even if `source` is shrunk.
   mutating func resize(
     _ source: RGBImage, box: CropBox, width: Int, height: Int, across: Range<Int>, down: Range<Int>,
-    into result: inout RGBImage
+    filter: ResampleFilter = .bicubic, into result: inout RGBImage
   ) {
     precondition(box.fits(width: source.whole.width, height: source.whole.height), "\(box) in \(source.whole)")
     let shrink = source.shrink
     let (horizontal, vertical) = tables.pair(
-      .init(input: box.width, offset: box.left % shrink, shrink: shrink, output: width, outputs: across),
-      .init(input: box.height, offset: box.top % shrink, shrink: shrink, output: height, outputs: down))
+      .init(
+        filter: filter, input: box.width, offset: box.left % shrink, shrink: shrink, output: width, outputs: across),
+      .init(
+        filter: filter, input: box.height, offset: box.top % shrink, shrink: shrink, output: height, outputs: down))
     let (columns, rows) = (horizontal.inputs, vertical.inputs)
     let (left, top) = (box.left / shrink + columns.lowerBound, box.top / shrink + rows.lowerBound)
     let corner = (top * source.width + left) * 3

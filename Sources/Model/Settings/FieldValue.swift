@@ -1,3 +1,5 @@
+internal import Foundation
+
 /// A value of a run file.
 public protocol FieldValue: Sendable, Equatable {
   /// The kind of value that messages say is expected: "a number", "cosine or constant".
@@ -100,11 +102,20 @@ extension String: FieldValue {
     problems.note(node)
     guard case .scalar(let text, let quoted) = node.value, !node.isNothing else { return problems.wrongType(node) }
     // `name: 12` and `name: true` are more often slips than names.
-    if quoted || Bool(text) == nil && YAMLNumber.double(text) == nil { return text }
+    if quoted || Bool(text) == nil && YAMLNumber.double(text) == nil { return text.withHome }
     problems.add(node.place, "\(node.path): expected text, found \(node.kind); write \"\(text)\" if it is meant")
     return nil
   }
   public var tree: RunTree { .scalar(self, quoted: true) }
+}
+
+extension String {
+  /// The text with the user's home folder for a `~` in front of its first slash. Shells write it so themselves, but not
+  /// in a run file, in quotes, or behind the `=` of an option.
+  public var withHome: String {
+    guard hasPrefix("~/"), let home = ProcessInfo.processInfo.environment["HOME"], !home.isEmpty else { return self }
+    return home + dropFirst()
+  }
 }
 
 /// Enumerations are written as words, and a message about an unknown word lists the known ones.

@@ -9,11 +9,13 @@ enum CompressedFile {
   /// Returns the unpacked contents of the file at `path`. A file without the signature of gzip is read as it is.
   static func read(_ path: String) throws(VocabularyError) -> [UInt8] {
     func failure(_ reason: String) -> VocabularyError { .unreadable(path: path, reason: reason) }
-    var isDirectory = ObjCBool(false)
-    guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
-      throw failure("there is no such file")
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else {
+      throw failure(unsafe errno == ENOENT ? "there is no such file" : String(cString: strerror(errno)))
     }
-    guard !isDirectory.boolValue else { throw failure("it is a folder") }
+    // Opening a pipe that nobody writes to would wait forever.
+    let kind = status.st_mode & S_IFMT
+    guard kind == S_IFREG else { throw failure(kind == S_IFDIR ? "it is a folder" : "it is not a file") }
     guard let file = unsafe gzopen(path, "rb") else { throw failure(unsafe String(cString: strerror(errno))) }
     defer { unsafe _ = gzclose(file) }
     var bytes: [UInt8] = []

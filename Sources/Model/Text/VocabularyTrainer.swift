@@ -18,8 +18,10 @@ public struct VocabularyTrainer {
   }
 
   /// Learns `merges` merges from `counts`, or fewer if no pair is left that occurs twice. Throws
-  /// `VocabularyError.tooManyMerges` if readers of the format would not accept as many.
-  public static func train(on counts: WordCounts, merges: Int) throws(VocabularyError) -> Vocabulary {
+  /// `VocabularyError.tooManyMerges` if readers of the format would not accept as many. `each` is called for each merge.
+  public static func train(
+    on counts: WordCounts, merges: Int, each: () -> Void = {}
+  ) throws(VocabularyError) -> Vocabulary {
     guard (0...Vocabulary.mergeLimit).contains(merges) else {
       throw .tooManyMerges(asked: merges, limit: Vocabulary.mergeLimit)
     }
@@ -35,6 +37,7 @@ public struct VocabularyTrainer {
       learned.append((symbols[Int(left)], symbols[Int(right)]))
       symbols.append(symbol)
       trainer.merge(pair, into: Int32(symbols.count - 1))
+      each()
     }
     return try Vocabulary(learned, path: "learned from captions")
   }

@@ -109,7 +109,8 @@ extension CLIPConfig {
   public init(json: Data) throws {
     let object: Any
     do { object = try JSONSerialization.jsonObject(with: json) } catch {
-      throw ConfigError("the model config is not JSON: \(error.localizedDescription)")
+      let place = (error as NSError).userInfo["NSDebugDescription"] as? String
+      throw ConfigError("the model config is not JSON: \(place ?? error.localizedDescription)")
     }
     guard var top = object as? [String: Any] else { throw ConfigError("the model config is not a JSON object") }
     if let inner = top["model_cfg"] as? [String: Any] { top = inner }
@@ -272,7 +273,7 @@ struct KeyReader {
   }
 
   /// Returns what `read` makes of a key's value; nil if the key is missing.
-  private mutating func value<Value>(_ key: String, _ wanted: String, _ read: (Any) -> Value?) throws -> Value? {
+  mutating func value<Value>(_ key: String, _ wanted: String, _ read: (Any) -> Value?) throws -> Value? {
     known.insert(key)
     guard let found = object[key] else { return nil }
     guard let value = read(found) else { throw wrong(key, found, wanted) }
@@ -350,5 +351,5 @@ struct KeyReader {
 
 extension NSNumber {
   /// True if the JSON value was `true` or `false`, which Foundation reads as numbers too.
-  fileprivate var isBoolean: Bool { unsafe objCType.pointee == CChar(bitPattern: UInt8(ascii: "c")) }
+  var isBoolean: Bool { unsafe objCType.pointee == CChar(bitPattern: UInt8(ascii: "c")) }
 }

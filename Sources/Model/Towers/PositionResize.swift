@@ -37,7 +37,7 @@ private func cubicTaps(of index: Int, from input: Int, to output: Int) -> (first
   let center = (Double(index) + 0.5) * scale
   let first = max(Int(center - 2 * filter + 0.5), 0)
   let end = min(Int(center + 2 * filter + 0.5), input)
-  let raw = (first..<end).map { ResampleTable.cubic((Double($0) - center + 0.5) / filter) }
+  let raw = (first..<end).map { ResampleFilter.bicubic.weight((Double($0) - center + 0.5) / filter) }
   let sum = raw.reduce(0, +)
   return (first, raw.map { $0 / sum })
 }

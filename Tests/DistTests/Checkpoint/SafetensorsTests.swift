@@ -141,7 +141,7 @@ import Testing
     #expect(missing?.status == .inputOutput)
     #expect(missing?.reason == "cannot open it: No such file or directory")
     let isFolder = #expect(throws: SafetensorsError.self) { try SafetensorsFile(folder.url) }
-    #expect(isFolder?.reason == "cannot read it: it is not a file")
+    #expect(isFolder?.reason == "cannot read it: it is not a file but a folder")
     let nowhere = #expect(throws: SafetensorsError.self) {
       try SafetensorsFile.write([], to: folder.path("no/such/folder"))
     }

@@ -13,8 +13,18 @@ extension MPITests {
     func throwingRankEndsTheJob(ranks: Int) async throws {
       let run = try await MPIRun.probe("throw", ["65"], ranks: ranks)
       #expect(run.status == 65, "\(run)")
-      #expect(run.errors.contains("kinship: rank \(ranks - 1) of \(ranks) on "))
+      #expect(run.errors.contains(ranks == 1 ? "kinship: no" : "kinship: rank \(ranks - 1) of \(ranks) on "))
       #expect(run.errors.contains(": no bread in the house\n"))
+    }
+
+    @Test func errorWhileNoRankIsAtWorkNeedsNoAbort() async throws {
+      let run = try await MPIRun.probe("throw-together", ["65"], ranks: 2)
+      #expect(run.status == 65, "\(run)")
+      #expect(run.errors.hasPrefix("kinship: no bread in the house\n") && !run.errors.contains("MPI_ABORT"), "\(run)")
+      #expect(run.errors.ranges(of: "no bread").count == 1, "\(run)")
+      let last = try await MPIRun.probe("throw-at-last", ["65"], ranks: 2)
+      #expect(last.status == 65 && !last.errors.contains("MPI_ABORT"), "\(last)")
+      #expect(last.errors.contains("kinship: rank 1 of 2 on ") && last.errors.contains(": no bread in"), "\(last)")
     }
 
     @Test func errorWithoutCodeIsInternal() async throws {
@@ -62,7 +72,7 @@ extension MPITests {
       #expect(run.lines == ["rank 0/1 node 0/1 ledgers duplicate #2, barrier #2 running false"])
       let failing = try await MPIRun.probe("throw", ["65"], ranks: nil)
       #expect(failing.status == 65, "\(failing)")
-      #expect(failing.errors.contains("kinship: rank 0 of 1 on "))
+      #expect(failing.errors == "kinship: no bread in the house\n")
     }
 
     @Test func waitingRanksYieldUnlessTheUserSaysOtherwise() async throws {

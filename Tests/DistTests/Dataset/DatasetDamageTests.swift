@@ -52,6 +52,17 @@ import Testing
     }
   }
 
+  /// An index has two checksums of each shard. Whatever opening refuses, verifying refuses too.
+  @Test(arguments: [("sha256", Dataset.Check.checksums), ("sha256_without_images", .sizes)])
+  func aChecksumThatLies(_ key: String, _ check: Dataset.Check) throws {
+    let entry = try Dataset.open(dataset).index.shards[1]
+    let sum = key == "sha256" ? entry.sha256 : entry.restSHA256
+    let json = try String(contentsOfFile: dataset + "/corpus.json", encoding: .utf8)
+    try json.replacing("\"\(sum)\"", with: "\"\(sum.dropLast(2))\"")
+      .write(toFile: dataset + "/corpus.json", atomically: true, encoding: .utf8)
+    try expectDamage("the index says \(sum.dropLast(2))", openFinds: check, key)
+  }
+
   @Test func missing() throws {
     try FileManager.default.removeItem(atPath: shard)
     try expectDamage("missing", openFinds: .sizes, "removed")

@@ -17,29 +17,32 @@ import Testing
 
   @Test(arguments: [false, true], [false, true])
   func readsStateDicts(training: Bool, wide: Bool) throws {
-    for prefix in ["", "module."] {
-      let file = try file(
-        TorchArchive.checkpoint(
-          [
-            .init(prefix + "b", [2, 3], [1, 2, 3, 4, 5, 6]), .init(prefix + "a", [], [0.5]),
-            .init(prefix + "n", [], integers: [-7]), .init(prefix + "none", [0, 4], []),
-          ], training: training, wide: wide))
-      #expect(file.names == ["b", "a", "n", "none"])
-      #expect(try values(file, "b") == [1, 2, 3, 4, 5, 6])
-      #expect(try file.shape(of: "b") == Shape(2, 3))
-      #expect(try file.type(of: "b") == .float32)
-      #expect(try values(file, "a") == [0.5])
-      #expect(try file.shape(of: "a") == Shape())
-      #expect(try file.integers("n") == [-7])
-      #expect(try values(file, "none") == [])
-      #expect(file.contains("n") && !file.contains("m"))
-    }
+    let file = try file(
+      TorchArchive.checkpoint(
+        [
+          .init("b", [2, 3], [1, 2, 3, 4, 5, 6]), .init("module.a", [], [0.5]), .init("n", [], integers: [-7]),
+          .init("none", [0, 4], []),
+        ], training: training, wide: wide))
+    #expect(file.names == ["b", "module.a", "n", "none"])
+    #expect(try values(file, "b") == [1, 2, 3, 4, 5, 6])
+    #expect(try file.shape(of: "b") == Shape(2, 3))
+    #expect(try file.type(of: "b") == .float32)
+    #expect(try values(file, "module.a") == [0.5])
+    #expect(try file.shape(of: "module.a") == Shape())
+    #expect(try file.integers("n") == [-7])
+    #expect(try values(file, "none") == [])
+    #expect(file.contains("n") && !file.contains("m"))
   }
 
-  /// The prefix is removed only if every name has it.
-  @Test func keepsAPrefixThatIsPartOfSomeNames() throws {
-    let file = try file(TorchArchive.checkpoint([.init("module.a", [1], [1]), .init("b", [1], [2])]))
-    #expect(file.names == ["module.a", "b"])
+  /// OpenAI's state dicts have sizes of the model beside its weights; other numbers are still refused.
+  @Test func leavesOutNumbersThatAreSizes() throws {
+    func dictionary(_ name: String) throws -> PyTorchFile {
+      let weights = Pickle.tensor(key: "0", count: 1, offset: 0, shape: [1], strides: [1])
+      let program = Pickle.program(Pickle.dictionary([(name, Pickle.integer(9)), ("a", weights)]))
+      return try file(TorchArchive.archive(program, [("0", Pickle.little(Float(2).bitPattern))]))
+    }
+    for name in ["vocab_size", "module.input_resolution"] { #expect(try dictionary(name).names == ["a"]) }
+    #expect(throws: PyTorchError.self) { try dictionary("my_vocab_size") }
   }
 
   @Test func readsEveryTypeOfNumber() throws {

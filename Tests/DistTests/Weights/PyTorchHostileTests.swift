@@ -52,7 +52,7 @@ import Testing
     var tar = [UInt8](repeating: 0, count: 1024)
     tar.replaceSubrange(257..<262, with: Array("ustar".utf8))
     #expect(try refusal(tar).hasPrefix("it is in the format of torch.save before version 1.6"))
-    #expect(try refusal(Array("hello".utf8)) == "it is not a zip archive, which torch.save writes")
+    #expect(try refusal(Array("hello".utf8)).hasPrefix("it is not a zip archive, which torch.save writes"))
     #expect(
       try refusal(TorchArchive.zip([("m/data.pkl", []), ("m/constants.pkl", [])])).hasPrefix(
         "it is a TorchScript program"))

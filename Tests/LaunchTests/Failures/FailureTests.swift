@@ -1,8 +1,8 @@
-import Dist
 import Foundation
 import TestSupport
 import Testing
 
+@testable import Dist
 @testable import Launch
 
 /// Any failure ends a run with a message and no process left behind, and the resumed run has the losses of an
@@ -36,7 +36,7 @@ import Testing
     // The watchdog reports that the others wait for the stopped rank, and ends the job only a moment later.
     let waiting = try await scene.disturb(
       "killed", watched, again, ranks: ranks, "steps 5\nall STOP \(last)\nsaid '(inside)'\nall KILL 0")
-    check(waiting, status: 137, "going on after step")
+    check(waiting, status: 137, "going on after step", "is taken over from process ", ": that process has gone")
 
     let saving = try await scene.disturb(
       "killed", values, again, ranks: ranks,
@@ -60,6 +60,7 @@ import Testing
     let silent = try await scene.disturb("killed", watched, again, ranks: ranks, "steps 5\nall STOP \(last)")
     check(silent, status: 77, "no progress for ", "the watchdog ends the job")
     #expect(!silent.errors.contains("kinship: rank \(last) of"), "\(silent)")
+    #expect(!FileManager.default.fileExists(atPath: scene.runFolder("killed").appending(path: FolderLock.file).path))
     try await scene.expectTheSameLosses("killed", Self.constant + ["checkpoint.every=2"], ranks: ranks)
   }
 
@@ -71,6 +72,7 @@ import Testing
     let asked = try await scene.disturb(
       "stopped", values, ranks: 2, by: TrainScene.launcher, "steps 5\nkill -TERM $job")
     check(asked, status: 75, "stopped by SIGUSR1 after step")
+    #expect(!asked.errors.contains("non-zero") && !asked.errors.contains("-----"), "what mpirun adds: \(asked)")
 
     let killed = try await scene.disturb(
       "stopped", values, again, ranks: 2, by: TrainScene.launcher, "steps 5\nkill -KILL $job")
@@ -81,29 +83,6 @@ import Testing
     let outright = try await scene.disturb("stopped", values, again, ranks: 2, "steps 5\nkill -KILL $job")
     check(outright, status: 137)
     try await scene.expectTheSameLosses("stopped", Self.constant + ["checkpoint.every=50"], ranks: 2)
-  }
-
-  /// Before the first step there is nothing to save, and nothing is left behind that would prevent a new start. A
-  /// library that is loaded before MPI sends the signal when a rank starts MPI.
-  @Test func signalBeforeTheFirstStep() async throws {
-    let source = try scene.folder.write(
-      "signal.c",
-      """
-      #define _GNU_SOURCE
-      #include <dlfcn.h>
-      #include <signal.h>
-      int MPI_Init_thread(int *count, char ***arguments, int wanted, int *provided) {
-        int (*start)(int *, char ***, int, int *) = dlsym(RTLD_NEXT, "MPI_Init_thread");
-        raise(SIGUSR1);
-        return start(count, arguments, wanted, provided);
-      }
-      """.utf8)
-    let library = scene.folder.path("signal.so")
-    let compiler = try await MPIRun.execute(["clang", "-shared", "-fPIC", "-o", library, source, "-ldl"])
-    try #require(compiler.status == 0, "\(compiler)")
-    let run = try await scene.run(["name=early"] + Self.endless, ranks: 2, environment: ["LD_PRELOAD": library])
-    check(run, status: 75, "stopped by SIGUSR1 before the first step; start again with --resume auto")
-    try await scene.expectTheSameLosses("early", Self.constant, ranks: 2)
   }
 
   /// The resumed run repeats an evaluation that was interrupted.

@@ -23,10 +23,10 @@ import Testing
   @Test func signalsArePassedOn() async throws {
     let scene = try await TrainScene()
     let values = ["steps=1_000_000", "checkpoint.every=1_000"]
-    for signal in ["TERM", "KILL"] {
+    for signal in ["TERM", "HUP", "KILL"] {
       let run = try await scene.disturb(
         signal, values, ranks: 2, by: TrainScene.forever, "steps 5\nkill -\(signal) $job")
-      #expect(run.status == (signal == "TERM" ? 75 : 137), "\(run)")
+      #expect(run.status == (signal == "KILL" ? 137 : 75), "\(run)")
       #expect(run.output.contains("stopped by SIGUSR1 after step"), "\(run)")
       #expect(!run.errors.contains("starting again") && run.leftBehind.isEmpty, "\(run)")
     }
@@ -48,13 +48,31 @@ import Testing
   }
 
   @Test func whatIsStartedAgain() async throws {
-    let all = try await forever([], codes: "75 77 137 0", steps: "0")
-    #expect(all.0.status == 0 && all.starts == 4, "\(all.0)")
-    for code in [64, 65, 70, 74, 76, 143, 1] {
+    let all = try await forever(["--limit", "9"], codes: "75 77 137 138 143 0", steps: "0")
+    #expect(all.0.status == 0 && all.starts == 6, "\(all.0)")
+    for code in [64, 65, 70, 74, 76, 78, 1] {
       let run = try await forever([], codes: "\(code)", steps: "0")
       #expect(run.0.status == code && run.starts == 1, "\(run.0)")
       #expect(run.0.errors.contains("ended with \(code), which another start would not change"), "\(run.0)")
     }
+  }
+
+  /// A run that begins again does so once: until it has begun it is started as it was, and then it is resumed.
+  @Test(arguments: [["--resume", "fresh"], ["--resume=fresh", "--accept-changes"]])
+  func freshRunsBeginOnce(resume: [String]) async throws {
+    let folder = try TemporaryFolder()
+    let command = """
+      echo "$@" >> "$STARTS"; n=$(wc -l < "$STARTS"); [ $n = 1 ] || echo "begins at step 0, as --resume fresh says"
+      [ $n -ge 4 ] || exit 137
+      """
+    let run = try await MPIRun.execute(
+      ["bash", TrainScene.scripts + "/run-forever", "--pause", "0", "bash", "-c", command, "train"] + resume,
+      ["STARTS": folder.path("starts")])
+    #expect(run.status == 0, "\(run)")
+    let starts = try String(contentsOfFile: folder.path("starts"), encoding: .utf8).split(separator: "\n")
+    let first = resume.joined(separator: " ")
+    let later = first.replacing("fresh", with: "auto")
+    #expect(starts.map(String.init) == [first, first, later, later])
   }
 
   @Test func startsThatGainNothing() async throws {

@@ -99,7 +99,7 @@ import Testing
     ("{\"annotations\": []}", "it has no \"images\""),
     (
       "{\"images\": [], \"annotations\": [{\"image_id\": 1, \"bbox\": [0]}]}",
-      "none of its 1 annotations has a caption; give a captions_….json"
+      "has no caption in its 1 annotation; give a captions_….json"
     ),
     (
       """
@@ -198,7 +198,7 @@ import Testing
         "line 5: has caption 0 of \"10002456.jpg\" again, after line 4",
         "line 6: expected name#number before the tab, found \"no number\"",
         "line 7: expected name#number before the tab, found \"10002456.jpg#x\"",
-        "line 9: has 1 fields, expected 2", "line 10: has 3 fields, expected 2", "line 8: names no image",
+        "line 9: has 1 field, expected 2", "line 10: has 3 fields, expected 2", "line 8: names no image",
       ])
   }
 

@@ -120,7 +120,10 @@ import Testing
     let ids = TestIDs.all
     let mapping = ids.map { "\($0) tench, Tinca tinca" }.joined(separator: "\r\n") + "\n\n"
     let index = "{" + ids.enumerated().map { "\"\($0)\": [\"\($1)\", \"name\"]" }.joined(separator: ",\n") + "}"
-    for text in [ids.joined(separator: "\n"), ids.reversed().joined(separator: "\n"), mapping, index] {
+    let mark = "\u{FEFF}"
+    for text in [
+      ids.joined(separator: "\n"), mark + mapping, mark + index, ids.reversed().joined(separator: "\n"), mapping, index,
+    ] {
       #expect(try WordNetIDs.read(try folder.write("list", text.utf8)).names == ids)
     }
     var writer = try DatasetWriter(name: "in", folder: folder.path("in"), labeled: true, labels: ids)
@@ -138,7 +141,7 @@ import Testing
     for (text, words) in [
       (ids.dropLast().joined(separator: "\n"), "holds 999 WordNet ids; ImageNet has 1000 classes"),
       ((ids.dropLast() + [ids[0]]).joined(separator: "\n"), "names a WordNet id twice"),
-      ((ids + ["tench"]).joined(separator: "\n"), "\"tench\" is not a WordNet id"), ("", "is empty"),
+      ((ids + ["tench"]).joined(separator: "\n"), "\"tench\" is not a WordNet id"), ("", "holds 0 WordNet ids"),
       (scrambled, "gives \(ids[9]) the label 4, which is another class's in ImageNet's order"),
       ("{\"0\": \"\(ids[0])\"}", "there is no such entry for \"0\""), ("{\"0\": [1]}", "no such entry for \"0\""),
     ] {
@@ -147,5 +150,10 @@ import Testing
       #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
     }
     #expect(throws: UserError.self) { try WordNetIDs.read(folder.path("nowhere")) }
+    let latin = try folder.write("list", Array("n01440764 T".utf8) + [0xEA])
+    let error = #expect(throws: FileError.self) { try WordNetIDs.read(latin) }
+    #expect(error?.status == .badData && error?.reason.contains("byte 11 (line 1) is 0xea") == true)
+    let pipe = try folder.pipe("pipe")
+    #expect(throws: FileError.self) { try WordNetIDs.read(pipe) }
   }
 }

@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import TestSupport
 import Testing
@@ -40,9 +41,88 @@ import Testing
 
   @Test func namesOfLabelsAreNumberedInOrder() throws {
     let source = try table(
-      "filepath,label\na.png,dog\nb.png,7\nc.png,cat\n", TableColumns(label: "label"), name: "t.csv")
-    #expect(source.labels == ["7", "cat", "dog"])
+      "filepath,label\na.png,dog\nb.png,7th\nc.png,cat\n", TableColumns(label: "label"), name: "t.csv")
+    #expect(source.labels == ["7th", "cat", "dog"])
     #expect(try source.items().map(\.label) == [2, 0, 1])
+  }
+
+  func labels(_ column: String...) throws -> TableSource {
+    let lines = column.enumerated().map { "\($0).png,\($1)\n" }.joined()
+    return try table("filepath,label\n" + lines, TableColumns(label: "label"), name: "t.csv")
+  }
+
+  @Test func wholeNumbersAreNumbersHoweverTheyAreWritten() throws {
+    let source = try labels("0", "1.0", "2.", "10", "4.00", "007", "+3", " 5 ")
+    #expect(source.labels == [])
+    #expect(try source.items().map(\.label) == [0, 1, 2, 10, 4, 7, 3, 5])
+    // As pandas writes a column with an empty field.
+    #expect(try labels("0.0", "1.0", "12.0").items().map(\.label) == [0, 1, 12])
+    let gaps = try table(
+      "filepath,title,label\na,x,\nb,y,-1.0\nc,z,2.0\n", TableColumns(label: "label"), name: "t.csv")
+    #expect(try gaps.items().map(\.label) == [nil, nil, 2])
+    // Names may look like numbers as long as none of them is a whole one.
+    #expect(try labels("1.5", "0.5", "1e3").labels == ["0.5", "1.5", "1e3"])
+  }
+
+  @Test(arguments: [
+    (["0", "", "cat", "dog"], "line 2 has the label 0, and line 4 has \"cat\", which is not a whole number"),
+    (["cat", "3.0"], "line 3 has the label 3, and line 2 has \"cat\", which is not a whole number"),
+    (["0", "1", "1.5"], "line 2 has the label 0, and line 4 has \"1.5\", which is not a whole number"),
+    (["0", "nan"], "line 2 has the label 0, and line 3 has \"nan\", which is not a whole number"),
+    (["0", "3000000000"], "line 3 has the label 3000000000; a label is at most 2147483647"),
+  ])
+  func columnsOfNumbersAndNamesAreRefused(_ column: [String], _ words: String) throws {
+    let lines = column.enumerated().map { "\($0).png,\($1)\n" }.joined()
+    let error = #expect(throws: UserError.self) {
+      try table("filepath,label\n" + lines, TableColumns(label: "label"), name: "t.csv")
+    }
+    #expect(error?.reason.hasPrefix(words) == true, "\(error?.reason ?? "")")
+    #expect(error?.status == .badData)
+  }
+
+  @Test func furtherLinesOfAnImageAreItsCaptions() throws {
+    let source = try table(
+      """
+      filepath,title,label
+      a.png,one,
+      b.png,eins,4
+      a.png,two,3
+      c.png,,
+      b.png,zwei,4.0
+      a.png,three,3
+      c.png,only,1
+      """, TableColumns(label: "label"), name: "t.csv")
+    let items = try source.items()
+    #expect(items.map(\.key) == ["a", "b", "c"])
+    #expect(items.map(\.captions) == [["one", "two", "three"], ["eins", "zwei"], ["only"]])
+    #expect(items.map(\.label) == [3, 4, 1])
+    #expect(items.map(\.place) == ["line 2", "line 3", "line 5"])
+  }
+
+  @Test(arguments: [
+    ("a.png,x,1\nb.png,x,1\na.png,y,2", "lines 2 and 4 give the same image the labels \"1\" and \"2\""),
+    ("a.png,x,\na.png,x,1\na.png,y,2", "lines 3 and 4 give the same image the labels \"1\" and \"2\""),
+  ])
+  func anImageHasOneLabel(_ lines: String, _ words: String) throws {
+    let error = #expect(throws: UserError.self) {
+      try table("filepath,title,label\n" + lines, TableColumns(label: "label"), name: "t.csv").all()
+    }
+    #expect(error?.reason.hasPrefix(words) == true, "\(error?.reason ?? "")")
+  }
+
+  @Test(arguments: [
+    ([0x1F, 0x8B, 8, 8] as [UInt8], "is compressed by gzip; unpack it with gunzip"),
+    (Array("PK\u{3}\u{4}".utf8), "is a zip archive; unpack it with unzip"),
+    (Array("PAR1\u{15}\u{4}".utf8), "is a Parquet table; write it as CSV"),
+    ([0xFF, 0xFE, 0x66, 0], "is text in UTF-16; save it as UTF-8"),
+    ([0x66, 0xEA, 0x2C], "its header is not UTF-8; expected a table with the column \"filepath\""),
+  ])
+  func filesThatAreNoTables(_ bytes: [UInt8], _ words: String) throws {
+    let path = try folder.write("t.csv", bytes)
+    for format in [nil, ImportFormat.table] {
+      let error = #expect(throws: UserError.self) { try SourceChoice(format: format).open([path], dataset: "c") }
+      #expect(error?.reason.hasPrefix(words) == true && error?.status == .badData, "\(error?.reason ?? "")")
+    }
   }
 
   @Test(arguments: [
@@ -88,7 +168,7 @@ import Testing
     }
     #expect(
       reasons == [
-        "line 2 has 1 fields, the header has 2", "line 3 has 3 fields, the header has 2", "line 4 names no image",
+        "line 2 has 1 field, the header has 2", "line 3 has 3 fields, the header has 2", "line 4 names no image",
         "line 5 has neither a caption nor a label", "line 6 is not UTF-8", "line 7 holds a zero byte",
       ])
   }
@@ -116,14 +196,38 @@ import Testing
     #expect(entries[0] == .rejected(Rejection(place: "2.png", key: "2", reason: "has neither a caption nor a label")))
     #expect(entries[1] == .rejected(Rejection(place: "3.png", key: "3", reason: "has neither a caption nor a label")))
     #expect(
-      entries[2] == .rejected(Rejection(place: "4.png", key: "4", reason: "its captions, 4.txt, are not UTF-8 text")))
+      entries[2]
+        == .rejected(
+          Rejection(
+            place: "4.png", key: "4",
+            reason: "its captions, 4.txt: it is not UTF-8: byte 0 (line 1) is 0xff; save it as UTF-8")))
     guard case .item(let item) = entries[3] else { throw UserError("test", "\(entries[3])") }
     #expect(item.captions == ["eins", "one"])
   }
 
+  /// As in tars: extensions in upper case, and images in formats that are not read.
+  @Test func extensionsInUpperCaseAndOtherFormats() throws {
+    for name in ["B.JPG", "a.Png", "k.gif", "sub/c.TIFF", "d.svg.png"] { try folder.write(name, [1]) }
+    try folder.write("B.TXT", "\u{FEFF}upper\n".utf8)
+    try folder.write("a.Txt", "mixed".utf8)
+    try folder.write("k.txt", "of a GIF".utf8)
+    try folder.write("d.svg.txt", "drawn".utf8)
+    #expect(
+      try FolderSource(folder.path(""), dataset: "c").outcome() == [
+        "B: upper", "a: mixed", "d.svg: drawn", "k.gif: its format is not read; convert it to JPEG, PNG or WebP",
+        "sub/c.TIFF: its format is not read; convert it to JPEG, PNG or WebP",
+      ])
+    try folder.write("B.txt", "lower".utf8)
+    let twice = #expect(throws: UserError.self) { try FolderSource(folder.path(""), dataset: "c") }
+    #expect(twice?.reason == "B.TXT and B.txt describe the same image \"B\"; remove or rename one")
+  }
+
   @Test func foldersThatAreRefused() throws {
     let empty = #expect(throws: UserError.self) { try FolderSource(folder.path(""), dataset: "c") }
-    #expect(empty?.reason.contains("holds no image") == true)
+    #expect(empty?.reason == "holds no image (jpeg, jpg, png, webp)")
+    try folder.write("00000.parquet", [1])
+    let other = #expect(throws: UserError.self) { try FolderSource(folder.path(""), dataset: "c") }
+    #expect(other?.reason == "holds no image (jpeg, jpg, png, webp), but 1 other file, such as 00000.parquet")
     try folder.write("a.png", [1])
     try folder.write("a.jpg", [1])
     let twice = #expect(throws: UserError.self) { try FolderSource(folder.path(""), dataset: "c") }

@@ -72,7 +72,7 @@ import Testing
         ("10.json", text(#"{"caption": "x", "status": "failed_to_resize", "error_message": "too small"}"#)),
         ("11.jpg", [1]), ("11.txt", [UInt8](repeating: 65, count: 1 << 20 + 1)), ("12.jpg", [1]),
         ("12.txt", text("kept")), ("12.json", text(#"{"score": NaN}"#)), ("13.jpg", [1]), ("13.json", text("[]")),
-        ("14.jpg", [1]), ("14.json", text(#"{"caption": " "}"#)),
+        ("14.jpg", [1]), ("14.json", text(#"{"caption": " "}"#)), ("16.GIF", [1]), ("16.txt", text("x")),
       ])
     try FileManager.default.createSymbolicLink(atPath: folder.path("15.jpg"), withDestinationPath: "nowhere")
     try folder.write("15.txt", text("x"))
@@ -83,15 +83,38 @@ import Testing
     #expect(
       words == [
         "01: has no image (jpg, png, jpeg, webp)", "02: \(none)", "03: 03.jpg is empty",
-        "04: its captions, 04.txt, are not UTF-8 text", "05: its captions, 05.txt, are not UTF-8 text",
+        "04: its captions, 04.txt: it is not UTF-8: byte 0 (line 1) is 0xff; save it as UTF-8",
+        "05: its captions, 05.txt: it is not text: byte 1 (line 1) is zero; save it as UTF-8",
         "06: its 06.json is not valid JSON: byte 1: the text ends too early",
         "07: its 07.json, \"caption\": expected a string or an array of them, found a number",
         "08: its label, 08.cls: expected a whole number of 0 or more, found “-1”", "09: has two files .jpg",
         "10: img2dataset says “failed_to_resize”: too small", "11: 11.txt has 1048577 bytes, more than 1048576",
         "12: kept", "13: its 13.json: expected an object, found an array", "14: \(none)",
+        "16: has no image (jpg, png, jpeg, webp), but a .gif",
         "15: 15.jpg is a link to another file; pack the files themselves "
           + "(tar has --dereference and --hard-dereference)",
       ])
+  }
+
+  /// What nobody reads may be what Python's json module writes, and texts may begin with a byte order mark.
+  @Test func whatOtherProgramsWrite() async throws {
+    let path = try await pack(
+      "a.tar",
+      [
+        ("1.jpg", [1]), ("1.json", text(#"{"caption": "one", "similarity": NaN, "range": [-Infinity, Infinity]}"#)),
+        ("2.jpg", [1]), ("2.json", text("\u{FEFF}{\"caption\": \"two\"}")), ("3.jpg", [1]),
+        ("3.txt", text("\u{FEFF}three")), ("4.jpg", [1]), ("4.json", text(#"{"caption": NaN}"#)), ("5.jpg", [1]),
+        ("5.cls", text("\u{FEFF}7.0\n")),
+      ])
+    #expect(
+      try open([path]).outcome().map { $0.replacing(path + ": ", with: "") } == [
+        "1: one", "2: two", "3: three",
+        "4: its 4.json, \"caption\": expected a string or an array of them, found a number", "5: 7",
+      ])
+    // The first bytes tell a tar without its extension.
+    let unnamed = folder.path("unnamed")
+    try FileManager.default.copyItem(atPath: path, toPath: unnamed)
+    #expect(try open([unnamed]).count == 5)
   }
 
   @Test func severalTarsInTheirOrder() async throws {
@@ -107,6 +130,12 @@ import Testing
     #expect(try open([inside], SourceChoice(format: .webdataset)).outcome() == keys(0...11))
     #expect(try open(["\(inside)/s-03.tar", "\(inside)/s-0{1,2}.tar"]).outcome() == keys(3...3) + keys(1...2))
     #expect(try open(["\(inside)/s-03.tar::\(inside)/s-{04..05}.tar"]).outcome() == keys(3...5))
+    // Patterns that the shell has left as they are.
+    #expect(try open(["\(inside)/s-0[45].tar"]).outcome() == keys(4...5))
+    #expect(try open(["\(inside)/s-1*.tar::\(inside)/s-0?.tar"]).outcome() == keys(10...11) + keys(0...9))
+    #expect(try open(["\(inside)/s-{00,1*}.tar"]).outcome() == keys(0...0) + keys(10...11))
+    #expect(try open(["\(inside)*"]).outcome() == keys(0...11))
+    #expect(refusal(["\(inside)/t*.tar"]) == "\(inside)/t*.tar: matches nothing; expected a tar")
     // An existing file whose name has braces is taken as it is.
     let odd = try await pack("in/s-{1..2}.tar", [("x.jpg", [1]), ("x.txt", text("odd"))])
     #expect(try open([odd]).outcome() == ["x: odd"])

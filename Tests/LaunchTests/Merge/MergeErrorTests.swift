@@ -54,7 +54,7 @@ import Testing
       #expect(damaged.status == 65 && damaged.errors.contains("part-00001-of-00002.h5 was altered"), "\(damaged)")
     }
     let missing = try await MPIRun.kinship(["merge", scene.folder.path("none"), "-o", output], ranks: 2)
-    #expect(missing.status == 74 && missing.errors.contains("No such file"), "\(missing)")
+    #expect(missing.status == 74 && missing.errors.contains("none: there is no such folder or file"), "\(missing)")
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("out")))
   }
 
@@ -69,6 +69,21 @@ import Testing
         + [MPIRun.path(of: "kinship"), "merge", run, "-o", path] + output.dropFirst(), ranks: 2)
     #expect(found.status == 74 && found.errors.contains("File too large"), "\(found)")
     #expect(try left() == [])
+  }
+
+  @Test func alteredSafetensorsAreRefused() async throws {
+    let path = scene.folder.path("model.safetensors")
+    let made = try await MPIRun.kinship(["merge", run, "-o", path], ranks: 2)
+    try #require(made.status == 0, "\(made)")
+    #expect(try WeightsFile.open(path).verify { _ in nil })
+    var bytes = try Data(contentsOf: URL(filePath: path))
+    bytes[bytes.count / 2] ^= 1
+    try bytes.write(to: URL(filePath: path))
+    let found = try await MPIRun.kinship(
+      ["evaluate", "retrieval", "--checkpoint", path, "--dataset", scene.dataset], ranks: nil)
+    #expect(found.status == 65 && found.errors.contains("\(path): it was altered or is damaged"), "\(found)")
+    let again = try await MPIRun.kinship(["merge", path, "-o", output], ranks: nil)
+    #expect(again.status == 65 && again.errors.contains("holds weights and no checkpoint"), "\(again)")
   }
 
   @Test func alteredFilesAreRefused() async throws {

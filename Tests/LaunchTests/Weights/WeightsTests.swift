@@ -31,13 +31,15 @@ import Testing
     return model
   }
 
-  private func torch(_ model: CLIP<Float>, prefix: String = "") -> [TorchArchive.Tensor] {
-    model.entries.map { .init(prefix + $0.name, $0.shape.array, model.parameters.value(of: $0).array) }
+  private func torch(
+    _ model: CLIP<Float>, _ naming: (String) -> String = { $0 }
+  ) -> [TorchArchive.Tensor] {
+    model.entries.map { .init(naming($0.name), $0.shape.array, model.parameters.value(of: $0).array) }
       + model.parameters.buffers.map { buffer in
         let values = model.parameters.value(of: buffer).array
         return buffer.isCount
-          ? .init(prefix + buffer.name, buffer.shape.array, integers: values.map { Int64($0) })
-          : .init(prefix + buffer.name, buffer.shape.array, values.map { Float($0) })
+          ? .init(naming(buffer.name), buffer.shape.array, integers: values.map { Int64($0) })
+          : .init(naming(buffer.name), buffer.shape.array, values.map { Float($0) })
       }
   }
 
@@ -68,7 +70,7 @@ import Testing
     let config = ["--config", folder.path("own/\(ModelFiles.config)")]
     try folder.write("a/bare.pt", TorchArchive.checkpoint(torch(model)))
     try folder.write(
-      "a/training.bin", TorchArchive.checkpoint(torch(model, prefix: "module."), training: true, wide: true))
+      "a/training.bin", TorchArchive.checkpoint(torch(model) { "module.\($0)" }, training: true, wide: true))
     for name in ["bare.pt", "training.bin"] {
       try await run(["import", folder.path("a/\(name)"), "--output", folder.path("from \(name)")] + config)
       try expectEqual("from \(name)", "own")
@@ -127,6 +129,76 @@ import Testing
       try ModelFiles.read(path, into: copy, ranges: ranges)
       #expect(copy.parameters.values.array == model.parameters.values.array, "\(path)")
     }
+  }
+
+  /// Names with what training programs put before or into them, in every form, and OpenAI's sizes beside the weights.
+  @Test func readsNamesInWrappers() throws {
+    let model = try model(Self.sizes)
+    let namings: [(String) -> String] = [
+      { "_orig_mod.\($0)" }, { "module._orig_mod.\($0)" }, { "_orig_mod.model.module.\($0)" },
+      { $0.hasPrefix("visual.") || $0 == "logit_scale" ? "model.\($0)" : "model.text.\($0)" },
+      { $0.replacing("visual.", with: "visual._orig_mod.") },
+    ]
+    for (index, naming) in namings.enumerated() {
+      let sizes = ["input_resolution", "context_length", "vocab_size"].map(naming)
+      let tensors = torch(model, naming) + sizes.map { TorchArchive.Tensor($0, [], integers: [9]) }
+      var paths = [try folder.write("\(index).pt", TorchArchive.checkpoint(tensors, training: index > 2))]
+      let entries =
+        model.entries.map { SafetensorsEntry(naming($0.name), model.parameters.value(of: $0)) }
+        + sizes.map { SafetensorsEntry($0, integers: [9], shape: Shape()) }
+      paths.append(folder.path("\(index).safetensors"))
+      try SafetensorsFile.write(entries, to: paths[1])
+      var places: [String: String] = [:]
+      for (part, share) in [entries.prefix(5), entries.dropFirst(5)].enumerated() {
+        try SafetensorsFile.write(Array(share), to: folder.path("\(index)-\(part).safetensors"))
+        for entry in share { places[entry.name] = "\(index)-\(part).safetensors" }
+      }
+      let parts = try JSONEncoder().encode(["weight_map": places])
+      paths.append(try folder.write("\(index).safetensors.index.json", parts))
+      for path in paths {
+        let copy = CLIP<Float>(model.config, frozen: true)
+        try ModelFiles.read(path, into: copy)
+        #expect(copy.parameters.values.array == model.parameters.values.array, "\(path)")
+      }
+    }
+  }
+
+  /// Where names cannot be read, one line says so, not one for each tensor.
+  @Test func namesThatCannotBeReadTakeOneLine() throws {
+    let model = try model(Self.sizes)
+    try folder.write("open_clip_config.json", Self.sizes.utf8)
+    for (tensors, words) in [
+      (torch(model) { "student.\($0)" }, "the names of its tensors begin with student.; save them without it"),
+      (torch(model) + torch(model) { "module.\($0)" }, ", which are both "),
+      ([.init("weight", [1], [1])], "tensors, such as "),
+    ] as [([TorchArchive.Tensor], String)] {
+      let path = try folder.write("names.pt", TorchArchive.checkpoint(tensors))
+      let error = #expect(throws: UserError.self) { _ = try ForeignModel(path).load() }
+      let text = error?.description ?? ""
+      #expect(text.contains(words) && !text.contains("\n") && error?.status == .badData, "\(text)")
+    }
+  }
+
+  /// One changed bit in a model that was exported is noticed by whatever reads it.
+  @Test func aChangedBitIsRefused() async throws {
+    let own = URL(filePath: folder.path("own"), directoryHint: .isDirectory)
+    try FileManager.default.createDirectory(at: own, withIntermediateDirectories: true)
+    let model = try model(Self.sizes)
+    try ModelFiles.write(model, preprocessing: ImageOptions(), to: own)
+    let path = own.appending(path: ModelFiles.weights).path
+    #expect(try WeightsReport(path, config: nil, preset: nil).text.contains("whole: its SHA-256"))
+    var bytes = try Data(contentsOf: URL(filePath: path))
+    bytes[bytes.count - 3] ^= 1
+    try bytes.write(to: URL(filePath: path))
+    let copy = CLIP<Float>(model.config, frozen: true)
+    for check in [
+      { try ModelFiles.read(path, into: copy) }, { _ = try SHA256.ofWeights(WeightsFile.open(path)) },
+      { _ = try ModelFiles.sha256(path, readInto: copy) }, { _ = try WeightsReport(path, config: nil, preset: nil) },
+    ] as [() throws -> Void] {
+      #expect(throws: SafetensorsError.self, performing: check)
+    }
+    let refused = try await run(["export", own.path, "-o", folder.path("b")], status: 65)
+    #expect(refused.errors.contains("\(path): it was altered or is damaged"), "\(refused)")
   }
 
   @Test func aResNetKeepsItsStatistics() async throws {

@@ -1,11 +1,14 @@
 /// An open PyTorch checkpoint: the zip archive that torch.save (since version 1.6) writes of a state dict, or of a
-/// dictionary with one under `state_dict`. The names of the tensors may begin with `module.`.
+/// dictionary with one under `state_dict`.
 ///
 /// The unpickler can build tensors and nothing else, so a checkpoint cannot run code. Numbers are read on demand.
 public struct PyTorchFile: NamedTensors {
   public let path: String
-  /// The names of the tensors, in the order of the state dict and without `module.`.
+  /// The names of the tensors, in the order of the state dict.
   public let names: [String]
+  /// The names of entries with sizes of the model, as tensors or numbers, that OpenAI's state dicts have beside its
+  /// weights. Nothing reads them, because the shapes of the weights show the same.
+  public static let sizes: Set<String> = ["input_resolution", "context_length", "vocab_size"]
   /// This is always empty, because a PyTorch checkpoint has no metadata.
   public var metadata: [String: String] { [:] }
   private let tensors: [String: StoredTensor]
@@ -88,7 +91,7 @@ struct PyTorchArchive {
     return isTar || first.starts(with: [0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9])
       ? "it is in the format of torch.save before version 1.6; in Python, if you trust it, save it again: "
         + "torch.save(torch.load(FILE, map_location=\"cpu\"), NEW)"
-      : "it is not a zip archive, which torch.save writes"
+      : "it is not a zip archive, which torch.save writes; other formats end in .safetensors, .h5 or .hdf5"
   }
 }
 

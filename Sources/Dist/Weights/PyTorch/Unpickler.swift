@@ -53,6 +53,7 @@ struct Unpickler {
     for (key, value) in dictionaries[node] {
       guard case .string(let name) = key else { throw Problem("a key of the state dict is \(key.kind)") }
       guard case .tensor(let tensor) = value else {
+        if PyTorchFile.sizes.contains(where: { name == $0 || name.hasSuffix(".\($0)") }) { continue }
         throw Problem(
           "\(name) is \(value.kind), expected a tensor; a state dict may be the whole file or stand under state_dict")
       }
@@ -60,9 +61,7 @@ struct Unpickler {
       found.append((name, tensor))
     }
     guard !found.isEmpty else { throw Problem("its state dict is empty") }
-    let prefix = "module."
-    guard found.allSatisfy({ $0.name.hasPrefix(prefix) }) else { return found }
-    return found.map { (String($0.name.dropFirst(prefix.count)), $0.tensor) }
+    return found
   }
 
   private mutating func perform(_ code: UInt8) throws(Problem) {

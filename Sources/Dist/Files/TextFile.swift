@@ -1,0 +1,69 @@
+internal import Foundation
+
+/// Reads the texts that users give: run files, configurations, lists of classes and templates, reports. A text is UTF-8,
+/// with or without a byte order mark, in a regular file of limited size: reading a pipe could wait forever.
+package enum TextFile {
+  /// The largest text that is read unless a caller says otherwise, in bytes.
+  package static let limit = 16 << 20
+
+  /// Returns the text of the file `path`, or of standard input for `-` if `acceptsInput`, without a byte order mark.
+  /// Throws a `FileError` with the status `badData` for contents that are not such a text.
+  package static func read(
+    _ path: String, limit: Int = TextFile.limit, acceptsInput: Bool = false
+  ) throws(FileError) -> String {
+    if acceptsInput, path == "-" { return try text(of: input(limit), from: "standard input") }
+    let file = try OpenFile.reading(path)
+    let size = try file.size()
+    guard size <= limit else { throw tooLong(path, "\(size) bytes", limit) }
+    return try text(of: file.read(size, of: UInt8.self, at: 0), from: path)
+  }
+
+  /// Returns the text that `bytes` are, without a byte order mark. Errors name their source, `path`.
+  package static func text(of bytes: [UInt8], from path: String) throws(FileError) -> String {
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+    let start = bytes.starts(with: mark) ? mark.count : 0
+    guard !bytes.starts(with: [0xFF, 0xFE]), !bytes.starts(with: [0xFE, 0xFF]) else {
+      throw unreadable(path, "it is UTF-16; save it as UTF-8")
+    }
+    func place(_ at: Int) -> String { "byte \(at) (line \(bytes[..<at].count { $0 == UInt8(ascii: "\n") } + 1))" }
+    if let zero = bytes.firstIndex(of: 0) {
+      throw unreadable(path, "it is not text: \(place(zero)) is zero; save it as UTF-8")
+    }
+    guard let text = String(validating: bytes[start...], as: UTF8.self) else {
+      let at = validBytes(bytes)
+      let found = String(bytes[at], radix: 16)
+      throw unreadable(path, "it is not UTF-8: \(place(at)) is 0x\(found); save it as UTF-8")
+    }
+    return text
+  }
+
+  /// Returns how many bytes stand before the first one that is not UTF-8.
+  private static func validBytes(_ bytes: [UInt8]) -> Int {
+    var parser = UTF8.ForwardParser()
+    var iterator = bytes.makeIterator()
+    var count = 0
+    while case .valid(let scalar) = parser.parseScalar(from: &iterator) { count += scalar.count }
+    return count
+  }
+
+  private static func input(_ limit: Int) throws(FileError) -> [UInt8] {
+    var bytes: [UInt8] = []
+    var block = [UInt8](repeating: 0, count: 1 << 16)
+    while bytes.count <= limit {
+      let count = unsafe block.withUnsafeMutableBytes { unsafe Foundation.read(STDIN_FILENO, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR { continue }
+      if count < 0 { throw FileError.system("read", "standard input") }
+      if count == 0 { return bytes }
+      bytes += block.prefix(count)
+    }
+    throw tooLong("standard input", "more", limit)
+  }
+
+  private static func tooLong(_ path: String, _ found: String, _ limit: Int) -> FileError {
+    unreadable(path, "expected a text of at most \(limit) bytes, found \(found)")
+  }
+
+  private static func unreadable(_ path: String, _ reason: String) -> FileError {
+    FileError(action: "read", path: path, reason: reason, status: .badData)
+  }
+}

@@ -1,0 +1,134 @@
+"""A job of the program under test: its processes, signals to them, and its end."""
+import os
+import re
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# The environment variable with a job's mark, which launchers pass on.
+MARK = "KINSHIP_KILL_TEST"
+# Until all ranks have met they have more time, for nothing that they do counts as progress.
+START_DEADLINES = 4
+# Targets that are the process which was started.
+LAUNCHERS = ("mpirun", "script")
+
+
+class Hang(Exception):
+    """A job that has not ended; its text says what the processes were doing."""
+
+
+class Job:
+    """Ranks of the program in a folder: one alone, several by mpirun or by the launch script. Leaving a `with` ends
+    whatever is left of it."""
+
+    def __init__(
+            self, program: str, words, ranks: int, folder: Path, output: Path, deadline: float, by_script=False):
+        self.ranks, self.mark = ranks, uuid.uuid4().hex
+        environment = {
+            **os.environ, MARK: self.mark, "KINSHIP": program, "KINSHIP_WATCHDOG_DEADLINE": f"{deadline}",
+            "KINSHIP_START_DEADLINE": f"{START_DEADLINES * deadline}"}
+        # The search for fast networks, which these ranks do not use, takes half of the time of a small job.
+        environment.setdefault("OMPI_MCA_pml", "ob1")
+        if ranks == 1:
+            launcher = [program]
+        elif by_script:
+            launcher = [str(ROOT / "scripts/launch-mpirun"), "--ranks", str(ranks)]
+        else:
+            launcher = ["mpirun", "--oversubscribe", "-n", str(ranks), program]
+        self.began = time.monotonic()
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [*launcher, *words], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT, start_new_session=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        while found := self.processes():
+            send(signal.SIGKILL, found)
+            time.sleep(0.02)
+        self.process.wait()
+
+    def processes(self):
+        """Returns the job's processes, and the rank of each that has one."""
+        found, mark = {}, f"{MARK}={self.mark}".encode()
+        for number in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                entries = Path("/proc", number, "environ").read_bytes().split(b"\0")
+            except OSError:
+                # It has ended, or is another user's.
+                continue
+            if mark in entries:
+                own = [entry for entry in entries if entry.startswith(b"OMPI_COMM_WORLD_RANK=")]
+                found[int(number)] = int(own[0].partition(b"=")[2]) if own else 0 if self.ranks == 1 else None
+        return found
+
+    def targets(self, name: str):
+        """Returns the processes that a target stands for; none until all of them are there."""
+        if name in LAUNCHERS:
+            return [self.process.pid]
+        by_rank = {}
+        # A process that a rank has started has the rank's environment, and came later.
+        for process, rank in sorted(self.processes().items()):
+            by_rank.setdefault(rank, process)
+        wanted = range(self.ranks) if name == "job" else [int(name.removeprefix("rank-"))]
+        return [by_rank[rank] for rank in wanted] if all(rank in by_rank for rank in wanted) else []
+
+    def wait_for(self, moment: float, target: str):
+        """Returns the target's processes at a moment in seconds after the start, or as soon as they are there; none if
+        the job ends before."""
+        while self.process.poll() is None:
+            left = self.began + moment - time.monotonic()
+            if left <= 0 and (found := self.targets(target)):
+                return found
+            time.sleep(min(max(left, 0.002), 0.02))
+        return []
+
+    def end(self, limit: float) -> int:
+        """Waits until no process is left, and returns the exit code as a shell gives it."""
+        deadline = time.monotonic() + limit
+        try:
+            self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            pass
+        while self.process.returncode is None or self.processes():
+            if time.monotonic() >= deadline:
+                raise Hang(f"has not ended after {limit:.0f} s: {'; '.join(map(state, self.processes()))}")
+            time.sleep(0.02)
+        code = self.process.returncode
+        return code if code >= 0 else 128 - code
+
+
+def send(number: int, processes):
+    for process in processes:
+        try:
+            os.kill(process, number)
+        except ProcessLookupError:
+            pass
+
+
+def hears(process: int, number: int) -> bool:
+    """Returns whether a process handles a signal or holds it back, or should: no program can while it is being loaded,
+    but it has begun when Open MPI has loaded its components."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text("utf-8")
+        masks = re.findall(r"^Sig(?:Cgt|Blk):\s*(\w+)", status, re.MULTILINE)
+        if any(int(mask, 16) >> (number - 1) & 1 for mask in masks):
+            return True
+        return b"/mca_" in Path(f"/proc/{process}/maps").read_bytes()
+    except OSError:
+        return False
+
+
+def state(process: int) -> str:
+    try:
+        folder = Path(f"/proc/{process}")
+        words = folder.joinpath("cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+        found = re.search(r"^State:\s*(.+)$", folder.joinpath("status").read_text("utf-8"), re.MULTILINE)
+        return f"{Path(words).name} {process} is in state {found[1]}, {folder.joinpath('wchan').read_text('utf-8')}"
+    except (OSError, TypeError):
+        return f"{process} has just ended"
