@@ -65,7 +65,8 @@ import Testing
     let choices = try #require(report["choices"] as? [[String: Any]])
     #expect(choices.map { $0["recompute"] as? String } == ["none", "cheap", "blocks"])
     let activations = try choices.map { try number($0, "activation_mib") }
-    #expect(activations[0] > 1.2 * activations[1] && activations[1] > 1.2 * activations[2], "\(activations)")
+    // Of three blocks the last keeps keys and values alone of most rows, whatever the choice.
+    #expect(activations[0] > 1.1 * activations[1] && activations[1] > 1.2 * activations[2], "\(activations)")
     // Recomputation does not count as work of the step.
     #expect(try report["recompute"] as? String == "none" && number(report, "activation_mib") == activations[0])
     #expect(try choices.allSatisfy { try number($0, "step_s") > 0 && number($0, "peak_mib") > activations[0] })

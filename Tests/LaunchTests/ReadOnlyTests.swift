@@ -41,7 +41,7 @@ import Testing
     #expect(merged.status == 0, "\(merged)")
     #expect(
       within.status == 74 && within.errors.contains("model.h5") && within.errors.contains("ermission"), "\(within)")
-    #expect(resumed.status == 74 && resumed.errors.contains("cannot make the run's folder \(run)"), "\(resumed)")
+    #expect(resumed.status == 74 && resumed.errors.contains("cannot create \(run)/.lock: Perm"), "\(resumed)")
     #expect(aside.status == 0 && aside.output.contains("going on after step 2"), "\(aside)")
   }
 

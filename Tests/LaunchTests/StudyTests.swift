@@ -251,8 +251,8 @@ import Testing
     #expect(run.status == 64 && run.errors.contains(words), "\(run)")
   }
 
-  /// Each arm must be a valid run, so that every key and word of its settings exists. Each value of a search is tried by
-  /// itself.
+  /// Each arm must be a valid run, so that every key and word of its settings exists. Each value of a search is tried
+  /// by itself.
   @Test(arguments: shipped)
   func theArmsOfAShippedPlanAreRuns(_ name: String) async throws {
     var keys: [String: RunTree] = [:]

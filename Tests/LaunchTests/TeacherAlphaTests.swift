@@ -6,8 +6,8 @@ import Testing
 
 @testable import Launch
 
-/// A teacher of another program drops alpha, as in open_clip, unless its files or the run file say otherwise. Caches and
-/// runs that were begun in another way keep to it.
+/// A teacher of another program drops alpha, as in open_clip, unless its files or the run file say otherwise. Caches
+/// and runs that were begun in another way keep to it.
 @Suite struct TeacherAlphaTests {
   let scene: TeacherScene
 

@@ -84,8 +84,8 @@ import Testing
   ///
   /// Let u be the unit roundoff. z = 3 c − lse errs by 3 u + 4 u, as |3 c| ≤ 3 and |z| ≤ 4; y = 2 r − lse by 3 u; an
   /// exponential by 2 u more. So p errs by 9 u p, q by 5 u q, and y − z by 10 u (|y| + |z| + 1). With two to four
-  /// roundings for products, three for sums of terms and two for factor and both anchors, no term errs by more than 32 u
-  /// of its size, which has |y| + |z| + 1 for a difference of logarithms and p + q for |p − q|. A row's sum adds 8 u.
+  /// roundings for products, three for sums of terms and two for factor and both anchors, no term errs by more than 32
+  /// u of its size, which has |y| + |z| + 1 for a difference of logarithms and p + q for |p − q|. A row's sum adds 8 u.
   /// The reference errs as much: 80 u together.
   @Test(arguments: [0, 3, -2, 9]) func intraGradients(diagonal: Int) {
     for masked in [true, false] {

@@ -51,6 +51,13 @@ import Testing
     let z = Tensor<Double>(Shape(4, 2), [Double](repeating: .nan, count: 8))
     scatterRows(Tensor(Shape(2, 2), [1, 2, 3, 4]), [3, 1], into: z)
     #expect(z.array == [0, 0, 3, 4, 0, 0, 1, 2])
+    addRows(Tensor(Shape(2, 2), [1, 2, 3, 4]), [1, 1], to: z)
+    #expect(z.array == [0, 0, 7, 10, 0, 0, 1, 2])
+
+    let (whole, few) = (MatrixOperandBuffer<Double>().operand(x.shape, .bf16), BFloat16Matrix(Shape(2, 2)))
+    copy(x, into: whole)
+    gatherRows(whole, [3, 1], into: .bf16(few))
+    #expect(few.floats == [7, 8, 3, 4])
   }
 
   @Test(arguments: [(1, 3, 4, 4, 2), (2, 3, 7, 5, 2), (1, 1, 3, 3, 3), (3, 2, 5, 11, 1)])

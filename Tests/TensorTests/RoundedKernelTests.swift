@@ -113,6 +113,40 @@ import Testing
     #expect(off <= 0.02 * size + 1e-12, "\(off) of \(size)")
   }
 
+  @Test(arguments: RowAttentionTests.cases, [0, 0.5, 1])
+  func attentionOfOneRow(_ test: AttentionTests.Case, place: Double) {
+    let (w, rows) = (test.width, RowAttentionTests.rows(test.sequences, at: place))
+    let shape = Shape(rows.count, w)
+    let (q, slope) = (Self.coarse(shape, "q") as Tensor<Float>, Self.coarse(shape, "slope") as Tensor<Float>)
+    let kv = Self.coarse(Shape(test.sequences.total, 2 * w), "kv") as Tensor<Float>
+    let results = ComputePrecision.allCases.map { precision -> [[Double]] in
+      let (o, dq, dkv) = (
+        MatrixOperandBuffer<Float>().operand(shape, precision), MatrixOperandBuffer<Float>().operand(shape, precision),
+        MatrixOperandBuffer<Float>().operand(kv.shape, precision)
+      )
+      let (tiles, lse) = (AttentionTiles<Float>(), Tensor<Float>(Shape(test.heads, rows.count)))
+      let query: MatrixOperand<Float> = BFloat16Buffer().operand(q, precision)
+      let keys: MatrixOperand<Float> = BFloat16Buffer().operand(kv, precision)
+      rowAttention(query, kv: keys, test.pattern, rows: rows, into: o, logSumExp: lse, tiles: tiles)
+      rowAttentionBackward(
+        BFloat16Buffer().operand(slope, precision), o: o, q: query, kv: keys, test.pattern, rows: rows, logSumExp: lse,
+        into: (dq, dkv), tiles: tiles)
+      return [o, dq, dkv].map { x -> [Double] in
+        let numbers = Tensor<Float>(x.shape)
+        copy(x, into: numbers)
+        return numbers.doubles
+      } + [lse.doubles]
+    }
+    // Outputs are averages of values below 1, rounded once. dS = P (dP − D)/√d reads them in D, a sum of d of them; dq,
+    // dk and dv, of which none exceeds 2√d because probabilities add up to 1, are rounded once on top.
+    let (unit, d) = (1.0 / 512, Double(test.headWidth).squareRoot())
+    let bounds = [1.1 * unit, 3.1 * d * unit, 3.1 * d * unit, 64 * Float.roundoff * 8]
+    for (index, bound) in bounds.enumerated() {
+      let deviation = Deviation(results[1][index], from: results[0][index])
+      #expect(deviation.absolute <= bound, "result \(index): \(deviation)")
+    }
+  }
+
   /// Several products of oneDNN side by side, each on one thread, give the same as one after another.
   @Test func onThreads() async {
     await #expect(processExitsWith: .success) {

@@ -196,12 +196,22 @@ import Testing
         attention(.fp32(qkv), pattern, into: .fp32(o), logSumExp: lse, tiles: tiles)
         attentionBackward(
           .fp32(o), o: .fp32(o), qkv: .fp32(qkv), pattern, logSumExp: lse, into: .fp32(dqkv), tiles: tiles)
+        let (q, kv) = (qkv.slice(0..<5 * w).reshaped(Shape(5, w)), Tensor<Double>.random(Shape(24, 2 * w), "kv"))
+        let (one, sums) = (Tensor<Double>(q.shape), Tensor<Double>(Shape(heads, 5)))
+        let (dq, dkv) = (Tensor<Double>(q.shape), Tensor<Double>(kv.shape))
+        rowAttention(
+          .fp32(q), kv: .fp32(kv), pattern, rows: sequences.lasts, into: .fp32(one), logSumExp: sums, tiles: tiles)
+        rowAttentionBackward(
+          .fp32(one), o: .fp32(one), q: .fp32(q), kv: .fp32(kv), pattern, rows: sequences.lasts, logSumExp: sums,
+          into: (.fp32(dq), .fp32(dkv)), tiles: tiles)
         let images = Tensor<Double>.random(Shape(5, 3, 6, 6), "images")
         let rows = Tensor<Double>(Shape(5 * 9, 12))
         patches(of: images, size: 2, into: .fp32(rows))
         let product = Tensor<Double>(Shape(45, 45))
         matmul(rows, rows, into: product, transposeB: true)
-        return [o.array, lse.array, dqkv.array, rows.array, product.array]
+        return [
+          o.array, lse.array, dqkv.array, rows.array, product.array, one.array, sums.array, dq.array, dkv.array,
+        ]
       }
       for other in results.dropFirst() {
         for (index, pair) in zip(results[0], other).enumerated() {

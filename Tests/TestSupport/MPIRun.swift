@@ -110,8 +110,8 @@ public struct MPIRun: Sendable, CustomStringConvertible {
       "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OPENBLAS_NUM_THREADS": "1",
       // The search for fast networks, which these ranks do not use, takes half of the time of a small job.
       "OMPI_MCA_pml": "ob1",
-      // When a rank has failed, mpirun gives the others a second before it kills them, and lets it pass even if all have
-      // ended.
+      // When a rank has failed, mpirun gives the others a second before it kills them, and lets it pass even if all
+      // have ended.
       "OMPI_MCA_odls_base_sigkill_timeout": "0",
       "SWIFT_BACKTRACE": "enable=no",
     ].merging(environment) { $1 }

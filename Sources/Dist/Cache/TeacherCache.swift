@@ -7,8 +7,8 @@ public final class TeacherCache: Sendable {
   public let manifest: CacheManifest
   private let files = OpenFileCache()
 
-  /// Opens the cache. Every rank must call it. Throws a `CacheError` that names all damaged parts or all differences, or
-  /// a `RankDifference` if the ranks see different caches.
+  /// Opens the cache. Every rank must call it. Throws a `CacheError` that names all damaged parts or all differences,
+  /// or a `RankDifference` if the ranks see different caches.
   public init(_ folder: String, wanted: CacheDescription?, check: Dataset.Check, communicator: Communicator) throws {
     self.folder = folder
     let run = "run kinship precompute"

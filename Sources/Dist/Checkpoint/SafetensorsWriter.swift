@@ -35,8 +35,8 @@ public struct SafetensorsEntry: Sendable {
 }
 
 extension SafetensorsFile {
-  /// Writes the file `path` by `Publish`, with its digest in the metadata. Tensors of wide types come first, so that all
-  /// are aligned.
+  /// Writes the file `path` by `Publish`, with its digest in the metadata. Tensors of wide types come first, so that
+  /// all are aligned.
   public static func write(
     _ entries: [SafetensorsEntry], metadata: [String: String] = [:], to path: String
   ) throws(SafetensorsError) {

@@ -1,7 +1,7 @@
 internal import Foundation
 
-/// Reads the texts that users give: run files, configurations, lists of classes and templates, reports. A text is UTF-8,
-/// with or without a byte order mark, in a regular file of limited size: reading a pipe could wait forever.
+/// Reads the texts that users give: run files, configurations, lists of classes and templates, reports. A text is
+/// UTF-8, with or without a byte order mark, in a regular file of limited size: reading a pipe could wait forever.
 package enum TextFile {
   /// The largest text that is read unless a caller says otherwise, in bytes.
   package static let limit = 16 << 20

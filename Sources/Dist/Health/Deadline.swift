@@ -44,8 +44,8 @@ struct StartWatch {
       // Looks are counted, not time: a process that was suspended itself blames nobody.
       for _ in 0..<max(Int(rest / interval), 1) where isOver.wait(timeout: .now() + interval) == .success { return }
       Job.report(
-        "kinship: \(who): the ranks have not met within \(deadline.formatted()) s: check the rank that reports nothing, "
-          + "and its host; if the job needs more time to start, set \(Deadline.start.rawValue) to more seconds")
+        "kinship: \(who): the ranks have not met within \(deadline.formatted()) s: check the rank that reports "
+          + "nothing, and its host; if the job needs more time, set \(Deadline.start.rawValue) to more seconds")
       Job.abort(ExitStatus.stalled.rawValue)
     }
     thread.name = "start watch"

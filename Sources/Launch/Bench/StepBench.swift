@@ -22,7 +22,8 @@ struct StepBench {
     var samplesPerS: Double
     /// The rate of `stepGflops`, as a share of the roof.
     var roofShare: Double
-    /// Three times the forward's matrix operations of one rank's step in GFLOP, with packed tokens and attention.
+    /// Three times the forward's matrix operations of one rank's step in GFLOP, with packed tokens and attention, and
+    /// of transformers' last blocks only what is computed.
     var stepGflops: Double
     /// The roof of one rank in GFLOP/s.
     var roofGflops: Double

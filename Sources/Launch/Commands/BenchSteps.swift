@@ -12,8 +12,9 @@ extension Bench {
         """
         The share of the roof is 3 × the forward's matrix operations (packed tokens, attention included) over the \
         time of a step, divided by the rate of matrix products of the step's own shapes, each in its own precision \
-        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together before and after. Operations repeated by \
-        --recompute or --micro-batch-size do not count. The last line is one JSON object.
+        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together before and after. Only operations that are \
+        computed count (of a transformer's last block keys and values of all tokens, and the rest of the one that is \
+        read), and those repeated by --recompute or --micro-batch-size do not. The last line is one JSON object.
         """, example: "mpirun -n 2 kinship bench step --recompute none cheap blocks"))
 
     @OptionGroup var input: BenchInputOptions<Self>
@@ -115,7 +116,7 @@ extension Bench {
       abstract: "Times a teacher's forward with its weights in each placement, side by side.",
       discussion: help(
         """
-        The share of the roof is the forward's matrix operations (packed tokens, attention included) over the time of \
+        The share of the roof is the forward's matrix operations (as kinship bench step counts them) over the time of \
         images and captions, divided by the rate of matrix products of the same shapes in the same precision \
         (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together between the placements. Features must be \
         bit-identical. The last line is one JSON object.

@@ -20,8 +20,8 @@ struct Train: ParsableCommand {
   var overrides: [String] = []
   @Option(
     help: ArgumentHelp(
-      "Resumes from a checkpoint: auto (the latest sound one, if there are any), latest, or the path of a checkpoint or "
-        + "of a run. With fresh the run begins again, and its earlier checkpoints are set aside.",
+      "Resumes from a checkpoint: auto (the latest sound one, if there are any), latest, or the path of a checkpoint "
+        + "or of a run. With fresh the run begins again, and its earlier checkpoints are set aside.",
       valueName: "auto|latest|fresh|path"))
   var resume: Resume?
   @Flag(help: "Resumes although a dataset has changed since: its path holds other data than the checkpoint's run had.")

@@ -51,8 +51,8 @@ struct ModelSource: ParsableArguments {
     transform: Bench.word { "--alpha is \(AlphaHandling.expectation), not \($0)" })
   var alpha: AlphaHandling?
 
-  /// Loads the model, and returns its training step if it is known; without `texts`, no vocabulary is needed. Every rank
-  /// must call it.
+  /// Loads the model, and returns its training step if it is known; without `texts`, no vocabulary is needed. Every
+  /// rank must call it.
   func load(over communicator: Communicator, texts: Bool = true) throws -> (embedder: CLIPEmbedder, step: Int?) {
     let weights = try WeightsFile.find(checkpoint, over: communicator)
     var found = try stored(weights, texts: texts, over: communicator)

@@ -250,8 +250,8 @@ struct ZeroShotEvaluation: Evaluation {
   /// The classes among which the model chooses, and whose images alone are classified; nil for all.
   var subset: [Int]?
 
-  /// Takes files of classes' names (nil: the dataset's own), of templates, and of a subset's names (or `present`). Every
-  /// rank must call it.
+  /// Takes files of classes' names (nil: the dataset's own), of templates, and of a subset's names (or `present`).
+  /// Every rank must call it.
   init(dataset: Dataset, classes: String?, templates: String?, subset: String?, over ranks: Communicator) throws {
     let names = try classes.map(Prompts.lines) ?? dataset.index.labels
     guard let first = names.first else {

@@ -31,8 +31,8 @@ enum StandardOutput {
     }
   }
 
-  /// Prints a line about work whose result is elsewhere, and which goes on if the line cannot be printed. The first time
-  /// standard error says so.
+  /// Prints a line about work whose result is elsewhere, and which goes on if the line cannot be printed. The first
+  /// time standard error says so.
   static func show(_ text: String) {
     do { try print(text) } catch {
       guard !hasFailed.exchange(true, ordering: .relaxed) else { return }

@@ -157,8 +157,8 @@ final class Checkpointing {
     try parameters.readBuffers(from: checkpoint, averaged: true, into: average.bufferValues)
   }
 
-  /// Refuses other datasets at the paths of those that the checkpoint knows. If the run file names other paths, the user
-  /// has chosen other datasets.
+  /// Refuses other datasets at the paths of those that the checkpoint knows. If the run file names other paths, the
+  /// user has chosen other datasets.
   private func requireSameDatasets(_ before: [SavedDataset], _ checkpoint: Checkpoint, log: (String) -> Void) throws {
     let now = Dictionary((saved.datasets ?? []).map { ($0.path, $0.fingerprint) }) { first, _ in first }
     let changes = before.compactMap { dataset -> String? in
@@ -202,8 +202,8 @@ final class Checkpointing {
         + "objective and the teacher that it had, or start another run")
   }
 
-  /// Returns the checkpoint that `resume` asks for, or nil if the run starts anew. Throws a `UserError` (exit code 65) if
-  /// a run with checkpoints has no sound one. Every rank must call it.
+  /// Returns the checkpoint that `resume` asks for, or nil if the run starts anew. Throws a `UserError` (exit code 65)
+  /// if a run with checkpoints has no sound one. Every rank must call it.
   static func find(
     _ resume: Resume?, of run: RunConfig, over ranks: Communicator, log: (String) -> Void
   ) throws -> Checkpoint? {

@@ -39,7 +39,8 @@ enum RunFolder {
     }
   }
 
-  /// Keeps the run's folder for this job, if it exists. Every rank must call it, before anything is read from the folder.
+  /// Keeps the run's folder for this job, if it exists. Every rank must call it, before anything is read from the
+  /// folder.
   static func lock(_ run: RunConfig, over ranks: Communicator) throws -> FolderLock? {
     let exists = try ranks.broadcast { FileManager.default.fileExists(atPath: run.folder.relativePath) }
     return try exists ? FolderLock(run.folder.relativePath, over: ranks) : nil
@@ -63,8 +64,8 @@ enum RunFolder {
     return try ranks.broadcast { try create(run, resuming: resuming && isKnown) }
   }
 
-  /// Renames the folder of a run's checkpoints, so that nothing resumes from them any more. Returns what the log says of
-  /// it. Every rank must call it.
+  /// Renames the folder of a run's checkpoints, so that nothing resumes from them any more. Returns what the log says
+  /// of it. Every rank must call it.
   static func setAside(_ run: RunConfig, over ranks: Communicator) throws -> String {
     try ranks.broadcast {
       let path = run.folder.appending(path: checkpointFolder).path(percentEncoded: false)

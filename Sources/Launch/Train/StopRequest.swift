@@ -2,9 +2,9 @@ import Dist
 import Foundation
 import Synchronization
 
-/// A request from outside to stop soon: SIGUSR1, SIGTERM, SIGINT or SIGHUP to any rank. The handler only sets a flag, on
-/// which the ranks agree after each step and during evaluations. A second SIGINT ends the process at once. mpirun kills
-/// its ranks one second after it receives any of these but SIGUSR1, so launch scripts turn them into that one.
+/// A request from outside to stop soon: SIGUSR1, SIGTERM, SIGINT or SIGHUP to any rank. The handler only sets a flag,
+/// on which the ranks agree after each step and during evaluations. A second SIGINT ends the process at once. mpirun
+/// kills its ranks one second after it receives any of these but SIGUSR1, so launch scripts turn them into that one.
 enum StopRequest {
   private static let names = [SIGUSR1: "SIGUSR1", SIGTERM: "SIGTERM", SIGINT: "SIGINT", SIGHUP: "SIGHUP"]
   private static let received = Atomic<Int32>(0)

@@ -21,8 +21,8 @@ final class TrainingData: Sendable {
   private let student: InputOptions
   private let teacher: InputOptions?
 
-  /// Opens the datasets, of which each image needs a caption. The teacher sees the same crops and captions. If there are
-  /// `ranks`, all must call it.
+  /// Opens the datasets, of which each image needs a caption. The teacher sees the same crops and captions. If there
+  /// are `ranks`, all must call it.
   init(
     _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: InputOptions? = nil,
     over ranks: Communicator? = nil

@@ -11,8 +11,8 @@ struct UnwrappedTensors: NamedTensors {
   private let originals: [String: String]
   private static let wrappers = ["_orig_mod", "module", "model"]
 
-  /// Returns a view of the file, or the file itself if it has no wrapped names. Throws a `UserError` if two names differ
-  /// only in their wrappers.
+  /// Returns a view of the file, or the file itself if it has no wrapped names. Throws a `UserError` if two names
+  /// differ only in their wrappers.
   static func unwrapping(_ file: any NamedTensors) throws -> any NamedTensors {
     let names = file.names.map(bare)
     guard names != file.names else { return file }

@@ -32,8 +32,8 @@ struct WeightsMatch {
   }
 
   /// Returns a message for every missing, misshapen, mistyped and unexpected tensor, and for another activation than
-  /// the model's; a single one if the file has none of the model's names. A logit bias may be in the file and not in the
-  /// model, or the other way round.
+  /// the model's; a single one if the file has none of the model's names. A logit bias may be in the file and not in
+  /// the model, or the other way round.
   func mismatches(in file: any NamedTensors) throws -> [String] {
     guard items.contains(where: { file.contains($0.name) }) else { return [otherNames(in: file)] }
     var problems: [String] = []

@@ -11,9 +11,10 @@ public struct Linear<S: Scalar> {
     bias = store.declare("\(prefix)bias", Shape(outputs), initial.1)
   }
 
-  /// x [n, inputs] → y [n, outputs].
-  public func forward(_ x: MatrixOperand<S>, into y: MatrixOperand<S>) {
-    matmul(x, weight.operand(like: x), into: y, transposeB: true, bias: bias.value)
+  /// x [n, inputs] → y [n, outputs], or some consecutive columns of y alone.
+  public func forward(_ x: MatrixOperand<S>, columns: Range<Int>? = nil, into y: MatrixOperand<S>) {
+    let columns = columns ?? 0..<bias.shape.count
+    matmul(x, weight.operand(like: x).rows(columns), into: y, transposeB: true, bias: bias.value.slice(columns))
   }
 
   public func forward(_ x: Tensor<S>, into y: Tensor<S>) { forward(.fp32(x), into: .fp32(y)) }
@@ -30,11 +31,14 @@ public struct Linear<S: Scalar> {
     }
   }
 
-  /// Adds to the gradients of weight and bias and writes dx [n, inputs], given dy [n, outputs].
-  public func backward(_ dy: MatrixOperand<S>, x: MatrixOperand<S>, dx: MatrixOperand<S>) {
-    matmul(dy, weight.kept(like: x), into: dx)
-    matmul(dy, x, into: weight.gradient, transposeA: true, accumulate: true)
-    addColumnSums(of: dy, to: bias.gradient)
+  /// Adds to the gradients of weight and bias and writes dx [n, inputs], given dy [n, outputs] or some columns of it.
+  public func backward(
+    _ dy: MatrixOperand<S>, x: MatrixOperand<S>, columns: Range<Int>? = nil, dx: MatrixOperand<S>
+  ) {
+    let columns = columns ?? 0..<bias.shape.count
+    matmul(dy, weight.kept(like: x).rows(columns), into: dx)
+    matmul(dy, x, into: weight.gradient.rows(columns), transposeA: true, accumulate: true)
+    addColumnSums(of: dy, to: bias.gradient.slice(columns))
   }
 
   public func backward(_ dy: Tensor<S>, x: Tensor<S>, dx: Tensor<S>) { backward(.fp32(dy), x: .fp32(x), dx: .fp32(dx)) }

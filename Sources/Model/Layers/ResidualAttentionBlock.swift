@@ -48,49 +48,61 @@ public struct ResidualAttentionBlock<S: Scalar> {
       contract: (initial.contract, .uniform(1 / Double(hidden).squareRoot())))
   }
 
-  /// x [n, w] → [n, w], in `activations.output`; x may lie in the same buffer if nothing is kept for backward.
-  func forward(_ x: Tensor<S>, _ sequences: Sequences, activations: Activations, workspace: Workspace<S>) -> Tensor<S> {
-    let (middle, normed) = attend(x, sequences, activations, workspace)
-    let output = activations.output.tensor(x.shape)
+  /// x [n, w] → [n, w], in `activations.output`; x may lie in the same buffer if nothing is kept for backward. If of
+  /// the output only some `rows` are read, one of each of b sequences, then [b, w]: of the others only keys and values
+  /// are computed.
+  func forward(
+    _ x: Tensor<S>, _ sequences: Sequences, rows: [Int]? = nil, activations: Activations, workspace: Workspace<S>
+  ) -> Tensor<S> {
+    let (middle, normed) = attend(x, sequences, rows, activations, workspace)
+    let output = activations.output.tensor(middle.shape)
     mlp.forward(normed, adding: middle, into: output, activations: activations.mlp)
     return output
   }
 
-  /// Fills `activations` as the forward of x did, except for the output, which is still there.
+  /// Fills `activations` as the forward of x to all rows did, except for the output, which is still there.
   func restore(_ x: Tensor<S>, _ sequences: Sequences, activations: Activations, workspace: Workspace<S>) {
-    let (_, normed) = attend(x, sequences, activations, workspace)
+    let (_, normed) = attend(x, sequences, nil, activations, workspace)
     _ = mlp.expanded(normed, activations: activations.mlp)
   }
 
-  /// Returns x + attn(ln_1(x)), and its norm.
+  /// Returns x + attn(ln_1(x)) of all rows or of some, and its norm.
   private func attend(
-    _ x: Tensor<S>, _ sequences: Sequences, _ kept: Activations, _ workspace: Workspace<S>
+    _ x: Tensor<S>, _ sequences: Sequences, _ rows: [Int]?, _ kept: Activations, _ workspace: Workspace<S>
   ) -> (middle: Tensor<S>, normed: MatrixOperand<S>) {
-    let middle = kept.middle.tensor(x.shape)
+    let middle = kept.middle.tensor(rows.map { Shape($0.count, x.columns) } ?? x.shape)
     let normed1 = kept.normed1.operand(x.shape, workspace.precision)
     norm1.forward(x, into: normed1, activations: kept.norm1)
-    attention.forward(normed1, sequences, adding: x, into: middle, activations: kept.attention, workspace: workspace)
-    let normed2 = kept.normed2.operand(x.shape, workspace.precision)
+    if let rows { gatherRows(x, rows, into: middle) }
+    attention.forward(
+      normed1, sequences, rows: rows, adding: rows == nil ? x : middle, into: middle, activations: kept.attention,
+      workspace: workspace)
+    let normed2 = kept.normed2.operand(middle.shape, workspace.precision)
     norm2.forward(middle, into: normed2, activations: kept.norm2)
     return (middle, normed2)
   }
 
-  /// Replaces the gradient of the output in dx [n, w] with that of the input x.
+  /// Replaces the gradient of the output in dx [n, w] with that of the input x. If only some rows were `read`, their
+  /// gradient dy [b, w] comes in its place, and is lost.
   func backward(
-    _ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, activations: Activations, workspace: Workspace<S>
+    _ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, read: (rows: [Int], dy: Tensor<S>)? = nil,
+    activations: Activations, workspace: Workspace<S>
   ) {
     let (precision, normsAgain) = (workspace.precision, activations.recompute == .cheap)
-    let (branch, middle) = (workspace.branch.tensor(x.shape), activations.middle.tensor(x.shape))
-    let normed2 = activations.normed2.operand(x.shape, precision)
+    let dy = read?.dy ?? dx
+    let (dnormed2, middle) = (workspace.branch.tensor(dy.shape), activations.middle.tensor(dy.shape))
+    let normed2 = activations.normed2.operand(dy.shape, precision)
     if normsAgain { norm2.forward(middle, into: normed2, activations: activations.norm2) }
-    let dy = workspace.slope.operand(dx, precision)
-    mlp.backward(dy, x: normed2, activations: activations.mlp, dx: branch, workspace: workspace)
-    norm2.backward(branch, x: middle, activations: activations.norm2, dx: dx)
-    let normed1 = activations.normed1.operand(x.shape, precision)
+    mlp.backward(
+      workspace.slope.operand(dy, precision), x: normed2, activations: activations.mlp, dx: dnormed2,
+      workspace: workspace)
+    norm2.backward(dnormed2, x: middle, activations: activations.norm2, dx: dy)
+    let (dnormed1, normed1) = (workspace.branch.tensor(x.shape), activations.normed1.operand(x.shape, precision))
     if normsAgain { norm1.forward(x, into: normed1, activations: activations.norm1) }
     attention.backward(
-      workspace.slope.operand(dx, precision), x: normed1, sequences, activations: activations.attention, dx: branch,
-      workspace: workspace)
-    norm1.backward(branch, x: x, activations: activations.norm1, dx: dx)
+      workspace.slope.operand(dy, precision), x: normed1, sequences, rows: read?.rows,
+      activations: activations.attention, dx: dnormed1, workspace: workspace)
+    if let read { scatterRows(read.dy, read.rows, into: dx) }
+    norm1.backward(dnormed1, x: x, activations: activations.norm1, dx: dx)
   }
 }

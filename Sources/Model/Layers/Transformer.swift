@@ -27,30 +27,42 @@ public final class Transformer<S: Scalar> {
     activations = blocks.map { [passing] _ in .init(config.recompute, passing: passing) }
   }
 
-  /// x [n, w] → [n, w]. In training, what backward needs is kept until the next forward; this includes x, whose memory
-  /// must not change. `willRun` is called before each block reads its parameters, `observe` with each block's output.
+  /// x [n, w] → [n, w], or [b, w] if only some `rows` of the output are read, one of each of b sequences: the last
+  /// block then computes little of the others. In training, what backward needs is kept until the next forward; this
+  /// includes x, whose memory must not change. `willRun` is called before each block reads its parameters, `observe`
+  /// with each block's output.
   func forward(
-    _ x: Tensor<S>, _ sequences: Sequences, mode: ForwardMode, willRun: (Int) -> Void = { _ in },
-    observe: ((Int, Tensor<S>) -> Void)? = nil
+    _ x: Tensor<S>, _ sequences: Sequences, rows: [Int]? = nil, mode: ForwardMode,
+    willRun: (Int) -> Void = { _ in }, observe: ((Int, Tensor<S>) -> Void)? = nil
   ) -> Tensor<S> {
     var x = x
     for (index, block) in blocks.enumerated() {
       willRun(index)
-      x = block.forward(x, sequences, activations: mode.keeps ? activations[index] : passing, workspace: workspace)
+      x = block.forward(
+        x, sequences, rows: index == blocks.count - 1 ? rows : nil,
+        activations: mode.keeps ? activations[index] : passing, workspace: workspace)
       observe?(index, x)
     }
     return x
   }
 
-  /// Replaces the output's gradient in dx [n, w] with that of x. `ready` gets each block whose gradients are complete.
-  func backward(_ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, ready: (Int) -> Void = { _ in }) {
+  /// Returns the output of the last forward in training, which had this shape.
+  func output(_ shape: Shape) -> Tensor<S> { activations[blocks.count - 1].output.tensor(shape) }
+
+  /// Replaces the output's gradient in dx [n, w] with that of x. If only some rows were `read`, their gradient dy [b,
+  /// w] comes in its place, and is lost. `ready` gets each block whose gradients are complete.
+  func backward(
+    _ dx: Tensor<S>, x: Tensor<S>, _ sequences: Sequences, read: (rows: [Int], dy: Tensor<S>)? = nil,
+    ready: (Int) -> Void = { _ in }
+  ) {
     for (index, block) in blocks.enumerated().reversed() {
       let (input, kept) = (index == 0 ? x : activations[index - 1].output.tensor(x.shape), activations[index])
       // The activations of the last block are still there.
       if kept.recompute == .blocks, index < blocks.count - 1 {
         block.restore(input, sequences, activations: kept, workspace: workspace)
       }
-      block.backward(dx, x: input, sequences, activations: kept, workspace: workspace)
+      block.backward(
+        dx, x: input, sequences, read: index == blocks.count - 1 ? read : nil, activations: kept, workspace: workspace)
       ready(index)
     }
   }
@@ -61,6 +73,8 @@ public final class Workspace<S: Scalar> {
   // [n, up to 4w], [n, w] and [n, w]; the gradient of a block's output [n, w], rounded.
   let (wide, narrow) = (MatrixOperandBuffer<S>(), MatrixOperandBuffer<S>())
   let (branch, slope) = (Buffer<S>(), BFloat16Buffer())
+  // The rows of the last block's attention that have queries, and their gradient, [b, w].
+  let (asking, dasking) = (MatrixOperandBuffer<S>(), Buffer<S>())
   let tiles = AttentionTiles<S>()
   let precision: ComputePrecision
   public init(_ precision: ComputePrecision = .fp32) { self.precision = precision }

@@ -18,7 +18,8 @@ public struct VocabularyTrainer {
   }
 
   /// Learns `merges` merges from `counts`, or fewer if no pair is left that occurs twice. Throws
-  /// `VocabularyError.tooManyMerges` if readers of the format would not accept as many. `each` is called for each merge.
+  /// `VocabularyError.tooManyMerges` if readers of the format would not accept as many. `each` is called for each
+  /// merge.
   public static func train(
     on counts: WordCounts, merges: Int, each: () -> Void = {}
   ) throws(VocabularyError) -> Vocabulary {

@@ -1,20 +1,25 @@
 // The operations of matrix products; a multiply-add counts as two.
 
 extension BlockSizes {
-  /// Returns the operations in one forward of a sequence of `length` rows, which may be a mean.
-  func forwardOperations(length: Double, width: Int) -> Double { operations(length, width, heads.count, products: 2) }
+  /// Returns the operations in one forward of a sequence of `length` rows, which may be a mean. Only what is computed
+  /// counts: in the last block the keys and values of all rows, and everything else of the one row that is read.
+  func forwardOperations(length: Double, width: Int) -> Double {
+    let last = heads.count - 1
+    return heads.indices.reduce(0.0) {
+      $0 + operations($1, length, read: $1 == last ? 1 : length, width, products: 2)
+    }
+  }
 
   /// Returns the operations that `Recompute.blocks` repeats: not the last block, nor the second product of the MLPs.
   fileprivate func repeatedOperations(length: Double, width: Int) -> Double {
-    operations(length, width, max(heads.count - 1, 0), products: 1)
+    heads.indices.dropLast().reduce(0.0) { $0 + operations($1, length, read: length, width, products: 1) }
   }
 
-  /// Returns the operations in the first `blocks`, with one or both of the MLP's products.
-  private func operations(_ l: Double, _ width: Int, _ blocks: Int, products: Double) -> Double {
-    zip(heads, hidden).prefix(blocks).reduce(0) { sum, block in
-      let (w, inner) = (Double(width), Double(block.0 * headWidth))
-      return sum + 2 * l * w * (4 * inner + products * Double(block.1)) + 4 * l * l * inner
-    }
+  /// Returns the operations in a block that reads all `l` rows and computes `read` of them, with one or both of the
+  /// MLP's products.
+  private func operations(_ block: Int, _ l: Double, read: Double, _ width: Int, products: Double) -> Double {
+    let (w, inner) = (Double(width), Double(heads[block] * headWidth))
+    return 2 * w * (2 * l * inner + read * (2 * inner + products * Double(hidden[block]))) + 4 * read * l * inner
   }
 }
 

@@ -87,7 +87,8 @@ public final class TextTransformer<S: Scalar> {
     if mode.keeps { backward(Tensor(features.shape)) }
   }
 
-  /// Computes raw features [b, e] of captions, until the next forward. `observe` gets each block's name and output.
+  /// Computes raw features [b, e] of captions, until the next forward. `observe` gets each block's name and output, of
+  /// the last block the rows that are read.
   public func forward(
     _ batch: TokenBatch, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)? = nil
   ) -> Tensor<S> {
@@ -98,22 +99,24 @@ public final class TextTransformer<S: Scalar> {
     stages.willRun?(0)
     let x = embedded.tensor(Shape(batch.sequences.total, config.width))
     embed(batch.ids, batch.sequences, table: tokenEmbedding.value, positions: positions.value, into: x)
+    // Of the last block the head reads the ends of text alone.
     let z = transformer.forward(
-      x, batch.sequences, mode: mode, willRun: { stages.willRun?(1 + $0) },
+      x, batch.sequences, rows: batch.sequences.lasts, mode: mode, willRun: { stages.willRun?(1 + $0) },
       observe: { observe?("transformer.resblocks.\($0)", $1) })
     stages.willRun?(stages.extents.count - 1)
-    return head.forward(z, batch.sequences.lasts)
+    return head.forward(z)
   }
 
   /// Adds to the gradients of all parameters, given that of the features [b, e] of the last forward in training.
   public func backward(_ dfeatures: Tensor<S>) {
     guard let batch else { preconditionFailure("backward before forward") }
     precondition(dfeatures.rows == batch.count, "a gradient of \(dfeatures.shape) for \(batch.count) captions")
-    let dends = head.backward(dfeatures)
+    let dz = head.backward(dfeatures, x: transformer.output(Shape(batch.count, config.width)))
     stages.gradientsReady?(stages.extents.count - 1)
     let dx = drows.tensor(Shape(batch.sequences.total, config.width))
-    scatterRows(dends, batch.sequences.lasts, into: dx)
-    transformer.backward(dx, x: embedded.tensor(dx.shape), batch.sequences) { stages.gradientsReady?(1 + $0) }
+    transformer.backward(dx, x: embedded.tensor(dx.shape), batch.sequences, read: (batch.sequences.lasts, dz)) {
+      stages.gradientsReady?(1 + $0)
+    }
     embedBackward(dx, batch.ids, batch.sequences, dtable: tokenEmbedding.gradient, dpositions: positions.gradient)
     stages.gradientsReady?(0)
   }

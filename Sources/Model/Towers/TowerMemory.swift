@@ -15,6 +15,7 @@ public enum TowerUse: Sendable {
 
 /// The number of elements in the buffers of a tower once they have grown; a test compares them with the buffers. There
 /// are n rows of width w, h heads of i columns in all, u hidden units, b images or captions, and features of width e.
+/// After its keys and values a block computes r rows: all n, or in the last block b.
 private struct BufferNumbers {
   /// Elements of four bytes, whatever the precision of products.
   var exact = 0
@@ -30,37 +31,64 @@ private struct BufferNumbers {
   static func + (a: Self, b: Self) -> Self {
     Self(exact: a.exact + b.exact, operands: a.operands + b.operands, roundings: a.roundings + b.roundings)
   }
+
+  static func largest(_ a: Self, _ b: Self) -> Self {
+    Self(
+      exact: max(a.exact, b.exact), operands: max(a.operands, b.operands), roundings: max(a.roundings, b.roundings))
+  }
 }
 
-extension BlockSizes {
-  /// Returns the elements of a transformer: each block keeps n (4 w + 4 i + 2 u + h + 4) for backward, and a block that
-  /// keeps nothing uses as many, which blocks share, as they do n (max(u, 3 i) + i + w) for gradients, tiles for the
-  /// scores of one sequence and head on each thread, and what is computed again: n (2 w + u), or all but n w.
-  fileprivate func bufferNumbers(
-    width w: Int, rows n: Int, sequences: Int, longest: Int, threads: Int, use: TowerUse, recompute: Recompute
-  ) -> BufferNumbers {
-    /// The elements that are a block's own, and those that are computed again.
-    func block(inner i: Int, hidden u: Int, heads h: Int) -> (own: BufferNumbers, again: BufferNumbers) {
-      let (exact, operands) = (n * (2 * w + h + 4), n * (2 * w + 4 * i + 2 * u))
-      let again =
-        switch recompute {
-        case .none: BufferNumbers()
-        case .cheap: BufferNumbers(operands: n * (2 * w + u))
-        case .blocks: BufferNumbers(exact: exact - n * w, operands: operands)
-        }
-      return (BufferNumbers(exact: exact - again.exact, operands: operands - again.operands), again)
+/// The elements in the buffers of a transformer's blocks.
+private struct TransformerBuffers {
+  private var own = BufferNumbers()
+  /// The buffers that blocks share, as large as the largest use.
+  private var shared: [String: BufferNumbers] = [:]
+  private let use: TowerUse
+  private let recompute: Recompute
+
+  var total: BufferNumbers { shared.values.reduce(own, +) }
+
+  init(
+    _ sizes: BlockSizes, width w: Int, rows n: Int, sequences b: Int, longest: Int, threads: Int, use: TowerUse,
+    _ recompute: Recompute
+  ) {
+    (self.use, self.recompute) = (use, recompute)
+    for (index, (h, u)) in zip(sizes.heads, sizes.hidden).enumerated() {
+      let (i, isLast, tiles) = (h * sizes.headWidth, index == sizes.heads.count - 1, use.keeps ? 2 : 1)
+      let (r, qkv, parts) = (isLast ? b : n, isLast ? (2 * n + b) * i : 3 * n * i, min(threads, b * h))
+      hold("output", BufferNumbers(exact: r * w), again: [])
+      hold("norms' statistics and middle", BufferNumbers(exact: 2 * n + 2 * r + r * w))
+      hold("norms", BufferNumbers(operands: (n + r) * w), again: [.cheap, .blocks])
+      hold("queries, keys and values", BufferNumbers(operands: qkv))
+      hold("heads", BufferNumbers(operands: r * i))
+      hold("log-sum-exps", BufferNumbers(exact: r * h))
+      hold("activation's derivative", BufferNumbers(operands: r * u))
+      hold("activation", BufferNumbers(operands: r * u), again: [.cheap, .blocks])
+      if isLast {
+        grow("scores", BufferNumbers(exact: parts * (tiles * longest + sizes.headWidth)))
+        grow("rows with queries", BufferNumbers(operands: b * w))
+      } else {
+        let scores = parts * tiles * longest * longest
+        grow("scores", BufferNumbers(exact: scores, roundings: scores))
+      }
+      guard use.keeps else { continue }
+      grow("wide", BufferNumbers(operands: max(r * u, qkv)))
+      grow("narrow", BufferNumbers(operands: r * i))
+      grow("branch", BufferNumbers(exact: n * w))
+      grow("rounded gradient", BufferNumbers(roundings: r * w))
+      if isLast { grow("gradient of rows with queries", BufferNumbers(exact: b * w)) }
     }
-    let inner = heads.map { $0 * headWidth }
-    let (i, u, h) = (inner.max() ?? 0, hidden.max() ?? 0, heads.max() ?? 0)
-    let tiles = (use.keeps ? 2 : 1) * min(threads, sequences * h) * longest * longest
-    let largest = block(inner: i, hidden: u, heads: h)
-    var numbers = BufferNumbers(exact: tiles, roundings: tiles) + largest.again
-    if use.passes { numbers = numbers + largest.own }
-    if use.keeps {
-      for (i, (u, h)) in zip(inner, zip(hidden, heads)) { numbers = numbers + block(inner: i, hidden: u, heads: h).own }
-      numbers = numbers + BufferNumbers(exact: n * w, operands: n * (max(u, 3 * i) + i), roundings: n * w)
-    }
-    return numbers
+  }
+
+  /// Adds activations that backward needs: a block's own, or shared by all if they are computed `again`.
+  private mutating func hold(_ name: String, _ numbers: BufferNumbers, again: [Recompute] = [.blocks]) {
+    let isOwn = use.keeps && !again.contains(recompute)
+    if isOwn { own = own + numbers }
+    if use.passes || !isOwn { grow(name, numbers) }
+  }
+
+  private mutating func grow(_ name: String, _ numbers: BufferNumbers) {
+    shared.merge([name: numbers], uniquingKeysWith: BufferNumbers.largest)
   }
 }
 
@@ -71,10 +99,10 @@ extension TextConfig {
     recompute: Recompute = .none, precision: ComputePrecision = .fp32
   ) -> Int {
     let (b, n, longest) = captions
-    let ends = (use.keeps ? 4 : 2) * b * width + 2 * b + b * e
-    let blocks = blockSizes.bufferNumbers(
-      width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use, recompute: recompute)
-    return (BufferNumbers(exact: ends + (use.keeps ? 2 : 1) * n * width) + blocks).bytes(precision)
+    let ends = (use.keeps ? 3 : 1) * b * width + 2 * b + b * e
+    let blocks = TransformerBuffers(
+      blockSizes, width: width, rows: n, sequences: b, longest: longest, threads: threads, use: use, recompute)
+    return (BufferNumbers(exact: ends + (use.keeps ? 2 : 1) * n * width) + blocks.total).bytes(precision)
   }
 }
 
@@ -88,12 +116,12 @@ extension VisionConfig {
       return (ResNetBuffers(self, images: b, use: use, recompute).total + BufferNumbers(exact: b * e)).bytes(precision)
     }
     let (n, w) = (b * tokens, width)
-    let blocks = blockSizes.bufferNumbers(
-      width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use, recompute: recompute)
+    let blocks = TransformerBuffers(
+      blockSizes, width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use, recompute)
     let ends = BufferNumbers(
-      exact: (use.keeps ? 4 : 2) * (n + b) * w + 2 * n + 2 * b + b * e,
+      exact: (use.keeps ? 4 : 2) * n * w + (use.keeps ? 3 : 1) * b * w + 2 * n + 2 * b + b * e,
       operands: b * grid * grid * 3 * patchSize * patchSize, roundings: use.keeps ? grid * grid * w : 0)
-    return (ends + blocks).bytes(precision)
+    return (ends + blocks.total).bytes(precision)
   }
 }
 

@@ -56,7 +56,8 @@ public protocol VisionTower<S>: AnyObject {
   associatedtype S: Scalar
   var stages: TowerStages { get }
   /// Computes raw features [b, e] of normalised images [b, 3, size, size]; they stay until the next forward. `observe`
-  /// is called with the output of each layer and its name.
+  /// is called with the output of each layer and its name, and of a transformer's last block with the rows that are
+  /// read.
   func forward(_ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)?) -> Tensor<S>
   /// Adds to the gradients of all parameters, given that of the features [b, e] of the last forward in `training`.
   func backward(_ dfeatures: Tensor<S>)
@@ -76,36 +77,33 @@ extension VisionTower {
   public func forward(_ images: Tensor<S>, mode: ForwardMode) -> Tensor<S> { forward(images, mode: mode, observe: nil) }
 }
 
-/// The end of a transformer tower: features [b, e] = norm(x[rows]) · projection, of one row of each of b sequences.
+/// The end of a transformer tower: features [b, e] = norm(x) · projection, of one row of each of b sequences, x [b, w].
 final class TowerHead<S: Scalar> {
   let norm: LayerNorm<S>
   /// [w, e].
   let projection: Parameter<S>
   private let activations = LayerNorm<S>.Activations()
-  private let (rows, normed, features) = (Buffer<S>(), Buffer<S>(), Buffer<S>())
-  private let (drows, dnormed) = (Buffer<S>(), Buffer<S>())
+  private let (normed, features) = (Buffer<S>(), Buffer<S>())
+  private let (dx, dnormed) = (Buffer<S>(), Buffer<S>())
   init(_ norm: LayerNorm<S>, _ projection: Parameter<S>) { (self.norm, self.projection) = (norm, projection) }
 
-  /// x [n, w] → [b, e]; `picked` are the rows.
-  func forward(_ x: Tensor<S>, _ picked: [Int]) -> Tensor<S> {
-    let first = rows.tensor(Shape(picked.count, x.columns))
-    gatherRows(x, picked, into: first)
-    let last = normed.tensor(first.shape)
-    norm.forward(first, into: .fp32(last), activations: activations)
-    let out = features.tensor(Shape(picked.count, projection.shape[1]))
+  /// x [b, w] → [b, e].
+  func forward(_ x: Tensor<S>) -> Tensor<S> {
+    let last = normed.tensor(x.shape)
+    norm.forward(x, into: .fp32(last), activations: activations)
+    let out = features.tensor(Shape(x.rows, projection.shape[1]))
     matmul(last, projection.value, into: out)
     return out
   }
 
-  /// Returns the gradient of the picked rows [b, w], and adds to those of the parameters.
-  func backward(_ dfeatures: Tensor<S>) -> Tensor<S> {
-    let shape = Shape(dfeatures.rows, projection.shape[0])
-    let dlast = dnormed.tensor(shape)
+  /// Returns the gradient of x, and adds to those of the parameters.
+  func backward(_ dfeatures: Tensor<S>, x: Tensor<S>) -> Tensor<S> {
+    let dlast = dnormed.tensor(x.shape)
     matmul(dfeatures, projection.value, into: dlast, transposeB: true)
-    matmul(normed.tensor(shape), dfeatures, into: projection.gradient, transposeA: true, beta: 1)
-    let dfirst = drows.tensor(shape)
-    fill(dfirst, 0)
-    norm.backward(dlast, x: rows.tensor(shape), activations: activations, dx: dfirst)
-    return dfirst
+    matmul(normed.tensor(x.shape), dfeatures, into: projection.gradient, transposeA: true, beta: 1)
+    let dx = dx.tensor(x.shape)
+    fill(dx, 0)
+    norm.backward(dlast, x: x, activations: activations, dx: dx)
+    return dx
   }
 }

@@ -76,25 +76,27 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     let y = normed.tensor(x.shape)
     normBefore.forward(x, into: .fp32(y), activations: activationsBefore)
     observe?("visual.ln_pre", y)
+    // Of the last block the head reads the class tokens alone.
     let z = transformer.forward(
-      y, sequences, mode: mode, willRun: { stages.willRun?(1 + $0) },
+      y, sequences, rows: sequences.firsts, mode: mode, willRun: { stages.willRun?(1 + $0) },
       observe: { observe?("visual.transformer.resblocks.\($0)", $1) })
     stages.willRun?(stages.extents.count - 1)
-    return head.forward(z, sequences.firsts)
+    return head.forward(z)
   }
 
   public func backward(_ dfeatures: Tensor<S>) {
     let b = sequences.count
     precondition(dfeatures.rows == b, "a gradient of \(dfeatures.shape) for \(b) images")
     let (tokens, w, grid) = (config.tokens, config.width, config.grid * config.grid)
-    let dfirst = head.backward(dfeatures)
+    let dz = head.backward(dfeatures, x: transformer.output(Shape(b, w)))
     stages.gradientsReady?(stages.extents.count - 1)
-    let dz = dtokens.tensor(Shape(b * tokens, w))
-    scatterRows(dfirst, sequences.firsts, into: dz)
-    transformer.backward(dz, x: normed.tensor(dz.shape), sequences) { stages.gradientsReady?(1 + $0) }
-    let dx = dembedded.tensor(dz.shape)
+    let dy = dtokens.tensor(Shape(b * tokens, w))
+    transformer.backward(dy, x: normed.tensor(dy.shape), sequences, read: (sequences.firsts, dz)) {
+      stages.gradientsReady?(1 + $0)
+    }
+    let dx = dembedded.tensor(dy.shape)
     fill(dx, 0)
-    normBefore.backward(dz, x: embedded.tensor(dz.shape), activations: activationsBefore, dx: dx)
+    normBefore.backward(dy, x: embedded.tensor(dy.shape), activations: activationsBefore, dx: dx)
     let rows = patchRows.operand(Shape(b * grid, patchLength), precision)
     let dkernel = convolution.gradient.reshaped(Shape(w, patchLength))
     for image in 0..<b {

@@ -19,7 +19,7 @@ extension MPITests {
       #expect(run.status == 65, "\(run)")
       let sums = [SHA256.hash("dogs\n".utf8).hexadecimal, SHA256.hash("cat\n".utf8).hexadecimal]
       let message =
-        #/kinship: rank 1 on (\S+) has a different list than rank 0 on (\S+): 5 bytes with the SHA-256 (\w+) on rank 1, /#
+        #/kinship: rank 1 on (\S+) has a different list than rank 0 on (\S+): 5 bytes with the SHA-256 (\w+) on rank 1/#
       let found = run.errors.firstMatch(of: message)
       #expect(found?.1 == found?.2 && found.map { String($0.3) } == sums[0], "\(run)")
       #expect(run.errors.contains("4 bytes with the SHA-256 \(sums[1]) on rank 0; copy the same files"), "\(run)")

@@ -101,6 +101,33 @@ import Testing
     #expect(report.passed, "\(report)")
   }
 
+  /// Only the first or the last row of each sequence has a query.
+  @Test(arguments: attentions.filter { !$0.lengths.contains(0) }, [true, false])
+  func selfAttentionOfOneRow(_ sizes: Attention, isFirst: Bool) {
+    let store = ParameterStore<Double>()
+    let layer = SelfAttention(
+      store, name: "attn", width: sizes.width, heads: sizes.heads, causal: sizes.causal, initial: (.zeros, .zeros))
+    store.allocate(gradients: true)
+    store.shake()
+    let sequences = Sequences(lengths: sizes.lengths)
+    let rows = isFirst ? sequences.firsts : sequences.lasts
+    let (shape, few) = (Shape(sequences.total, sizes.width), Shape(rows.count, sizes.width))
+    let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
+    let residual = Tensor<Double>.random(few, "residual")
+    let (activations, workspace) = (SelfAttention<Double>.Activations(), Workspace<Double>())
+    let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
+      let y = Tensor<Double>(few)
+      layer.forward(
+        .fp32(x), sequences, rows: rows, adding: residual, into: y, activations: activations, workspace: workspace)
+      return y.array
+    } backward: { weights in
+      layer.backward(
+        .fp32(Tensor(few, weights)), x: .fp32(x), sequences, rows: rows, activations: activations, dx: dx,
+        workspace: workspace)
+    }
+    #expect(report.passed, "\(report)")
+  }
+
   @Test(arguments: [Activation.gelu, .quickGELU], [(1, 1, 2), (5, 3, 7)])
   func mlp(activation: Activation, sizes: (n: Int, width: Int, hidden: Int)) {
     let store = ParameterStore<Double>()
@@ -123,8 +150,10 @@ import Testing
     #expect(report.passed, "\(report)")
   }
 
-  @Test(arguments: [(3, 1, true), (6, 3, false), (5, 5, true)])
-  func residualAttentionBlock(width: Int, heads: Int, causal: Bool) {
+  /// Of the block all rows are read, or one of each sequence: the last, the only, and one that has rows around it.
+  @Test(arguments: [(3, 1, true), (6, 3, false), (5, 5, true)], [nil, [1, 2, 4]] as [[Int]?])
+  func residualAttentionBlock(sizes: (width: Int, heads: Int, causal: Bool), rows: [Int]?) {
+    let (width, heads, causal) = sizes
     let store = ParameterStore<Double>()
     let config = TransformerConfig(
       width: width, blocks: BlockSizes(layers: 1, width: width, heads: heads, hidden: width + 2),
@@ -141,10 +170,12 @@ import Testing
     let report = GradientCheck(
       store.variables + [Variable("x", x, gradient: dx, accumulates: false)], roundings: 64
     ).run {
-      block.forward(x, sequences, activations: activations, workspace: workspace).array
+      block.forward(x, sequences, rows: rows, activations: activations, workspace: workspace).array
     } backward: { weights in
-      copy(Tensor(shape, weights), into: dx)
-      block.backward(dx, x: x, sequences, activations: activations, workspace: workspace)
+      if rows == nil { copy(Tensor(shape, weights), into: dx) }
+      block.backward(
+        dx, x: x, sequences, read: rows.map { (rows: $0, dy: Tensor(Shape($0.count, width), weights)) },
+        activations: activations, workspace: workspace)
     }
     #expect(report.passed, "\(report)")
   }

@@ -29,6 +29,14 @@ import Testing
   }
 
   private static let plain = VisionConfig(imageSize: 32, patchSize: 8, width: 48, layers: 3, headWidth: 16)
+  private static let single = VisionConfig(imageSize: 32, patchSize: 8, width: 48, layers: 1, headWidth: 16)
+  /// The last block is the widest, and wider than the tower.
+  private static let pruned: VisionConfig = {
+    var config = Self.plain
+    config.blocks = BlockSizes(
+      headWidth: 16, heads: [2, 1, 5], hidden: [70, 50, 900], fullWidth: 80, fullHeads: 5, fullHidden: 900)
+    return config
+  }()
   private static let residual = VisionConfig(imageSize: 64, stages: [1, 2, 1, 1], width: 16)
   private static let text = TextConfig(contextLength: 12, vocabularySize: 90, width: 32, heads: 4, layers: 2)
 
@@ -36,7 +44,7 @@ import Testing
     ComputePrecision.allCases.map { (recompute, $0) }
   }
 
-  @Test(arguments: choices, [(plain, 1), (plain, 3), (residual, 1), (residual, 3)])
+  @Test(arguments: choices, [(plain, 1), (plain, 3), (single, 3), (pruned, 3), (residual, 1), (residual, 3)])
   func images(_ choice: (recompute: Recompute, precision: ComputePrecision), _ size: (vision: VisionConfig, count: Int))
   {
     let (recompute, precision) = choice

@@ -113,10 +113,28 @@ import Testing
     let keep: (String, Tensor<Double>) -> Void = { seen[$0] = Tensor($1.shape, $1.array) }
     _ = visual.forward(batch.images, mode: .training, observe: keep)
     _ = model.text.forward(batch.tokens, mode: .training, observe: keep)
-    // The towers read only one row of each of the last norms; here all rows are normed.
-    let last = (model.config.vision.layers - 1, model.config.text.layers - 1)
-    seen["visual.ln_post"] = normed(seen["visual.transformer.resblocks.\(last.0)"], visual.head.norm)
-    seen["ln_final"] = normed(seen["transformer.resblocks.\(last.1)"], model.text.head.norm)
+    // The towers read one row of each sequence, of which alone they compute the last blocks and norms; here all rows
+    // run through them.
+    let (captions, before) = (batch.tokens.sequences, try #require(seen["visual.ln_pre"]))
+    let images = Sequences(count: captions.count, length: visual.config.tokens)
+    let embedded = Tensor<Double>(Shape(captions.total, model.text.config.width))
+    embed(
+      batch.tokens.ids, captions, table: model.text.tokenEmbedding.value, positions: model.text.positions.value,
+      into: embedded)
+    for (name, tower, x, sequences, rows) in [
+      ("visual.transformer", visual.transformer, before, images, images.firsts),
+      ("transformer", model.text.transformer, embedded, captions, captions.lasts),
+    ] {
+      let last = "\(name).resblocks.\(tower.blocks.count - 1)"
+      let (whole, found) = (tower.forward(x, sequences, mode: .training), try #require(seen[last]))
+      let read = Tensor<Double>(Shape(rows.count, whole.columns))
+      gatherRows(whole, rows, into: read)
+      let deviation = Deviation(found.array, from: read.array)
+      #expect(deviation.relative <= Tolerance.double, "\(last): \(deviation)")
+      seen[last] = whole
+      let (norm, head) = name == "transformer" ? ("ln_final", model.text.head) : ("visual.ln_post", visual.head)
+      seen[norm] = normed(whole, head.norm)
+    }
     seen["visual.conv1"] = convolution(batch.images, visual.convolution.value)
     return seen
   }

@@ -169,7 +169,7 @@ private func backward<E: Elements>(
 /// row ← P = exp(scale · row − logSumExp) and gradient ← P (gradient − along) scale over the first `seen` of `count`
 /// elements, 0 in the rest; in place, as a loop that writes another pointer, which may be the same, is not vectorised.
 @inline(__always)
-private func softmaxRowBackward<S: Scalar>(
+func softmaxRowBackward<S: Scalar>(
   _ row: Pointer<S>, _ gradient: Pointer<S>, seen: Int, of count: Int, scale: S, logSumExp: S, along: S
 ) {
   for j in 0..<seen {

@@ -82,10 +82,27 @@ public func embedBackward<S: Scalar>(
 }
 
 /// y[i, :] = x[rows[i], :].
-public func gatherRows<S: Scalar>(_ x: Tensor<S>, _ rows: [Int], into y: Tensor<S>) {
+public func gatherRows<S: BitwiseCopyable>(_ x: Tensor<S>, _ rows: [Int], into y: Tensor<S>) {
   let w = x.columns
   precondition(y.rows == rows.count && y.columns == w && rows.allSatisfy { $0 >= 0 && $0 < x.rows })
   for (i, row) in rows.enumerated() { (y.pointer + i * w).update(from: x.pointer + row * w, count: w) }
+}
+
+/// y[i, :] = x[rows[i], :], both in the same precision.
+public func gatherRows<S: Scalar>(_ x: MatrixOperand<S>, _ rows: [Int], into y: MatrixOperand<S>) {
+  switch (x, y) {
+  case (.fp32(let x), .fp32(let y)): gatherRows(x, rows, into: y)
+  case (.bf16(let x), .bf16(let y)): gatherRows(x, rows, into: y)
+  default: preconditionFailure("rows of \(x.shape) and \(y.shape) in different precisions")
+  }
+}
+
+/// y[rows[i], :] ← y[rows[i], :] + x[i, :].
+@specialized(where S == Float) @specialized(where S == Double)
+public func addRows<S: Scalar>(_ x: Tensor<S>, _ rows: [Int], to y: Tensor<S>) {
+  let (w, p, q) = (x.columns, x.pointer, y.pointer)
+  precondition(x.rows == rows.count && y.columns == w && rows.allSatisfy { $0 >= 0 && $0 < y.rows })
+  for (i, row) in rows.enumerated() { for j in 0..<w { q[row * w + j] += p[i * w + j] } }
 }
 
 /// y ← 0, then y[rows[i], :] ← x[i, :]: the gradient of `gatherRows` where no row is taken twice.
