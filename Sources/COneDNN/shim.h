@@ -1,4 +1,4 @@
-// The border to oneDNN 2: matrix products of 16-bit floats with 32-bit sums.
+// The border to oneDNN 2: matrix products of 16-bit floats with 32-bit sums, and convolutions.
 #ifndef KINSHIP_CONEDNN_H
 #define KINSHIP_CONEDNN_H
 #include <oneapi/dnnl/dnnl.h>

@@ -1,6 +1,9 @@
 import Foundation
+import Tensor
 import TestSupport
 import Testing
+
+@testable import Launch
 
 /// Tests in small real jobs that the figures of `kinship bench` are consistent, not how fast it is.
 @Suite struct BenchTests {
@@ -30,6 +33,15 @@ import Testing
     #expect(abs(try number(report, "samples_per_s") * number(report, "step_s") - 8) < 1e-9)
     #expect(report["model"] as? String == "ViT-64-T-16" && report["precision"] as? String == "fp32")
     #expect(report["caption_tokens"] as? Int == 5 && shares["rounding"] == 0 && shares["unfolding"] == 0)
+    #expect((report["processor_share"] != nil) == (MultiplyAdds(.fp32) != nil))
+    if let share = report["processor_share"] as? Double {
+      let rate = try number(report, "step_gflops") / number(report, "step_s")
+      let bound = try number(report, "processor_gflops")
+      #expect(abs(share * bound - rate) < 1e-9 * rate)
+      #expect(abs(try number(report, "roof_share") * number(report, "roof_gflops") - rate) < 1e-9 * rate)
+      // A rank has one thread.
+      #expect(try number(report, "core_gflops") == bound)
+    }
   }
 
   /// Threads record their products at the same time.

@@ -1,4 +1,5 @@
 import Foundation
+import Tensor
 import TestSupport
 import Testing
 
@@ -44,6 +45,18 @@ import Testing
     #else
       #expect(Machine.level == .baseline)
     #endif
+  }
+
+  /// Each loop runs wherever the processor has its instructions.
+  @Test func theProcessorMultipliesAndAdds() {
+    let processor = Processor.current
+    let fmas: [MultiplyAdds?] = [nil, .fmas256, .fmas512]
+    let products: MultiplyAdds? = processor.hasAMX ? .tiles : processor.hasDotProducts ? .dotProducts : nil
+    #expect(MultiplyAdds(.fp32) == fmas[Machine.level.rawValue])
+    #expect(MultiplyAdds(.bf16) == products)
+    for found in [MultiplyAdds(.fp32), products].compactMap({ $0 }) {
+      #expect(found.rate(threads: 2, seconds: 0.01) ?? 0 > 0, "\(found.name)")
+    }
   }
 
   @Test func setsOfProcessorsAreRead() {

@@ -123,6 +123,33 @@ import Testing
     }
   }
 
+  /// An image's convolution has the same bits on any thread and beside any other images.
+  @Test(.enabled(if: OneDNN.hasConvolutions(.fp32), "this processor has no AVX2")) func convolutionsByImage() async {
+    await #expect(processExitsWith: .success) {
+      func sizes(images: Int) -> ConvolutionSizes {
+        ConvolutionSizes(Plane(images: images, height: 11, width: 13), inputs: 9, outputs: 17, size: 3)
+      }
+      let points = sizes(images: 1).plane.points
+      let (x, dy) = (
+        Tensor<Float>.random(Shape(5 * points, 9), "x"), Tensor<Float>.random(Shape(5 * points, 17), "dy")
+      )
+      let weight = MatrixOperand.fp32(Tensor<Float>.random(Shape(17, 9, 3, 3), "weight"))
+      func convolved(_ images: Range<Int>) -> [[Float]] {
+        let rows = images.lowerBound * points..<images.upperBound * points
+        let (y, dx) = (Tensor<Float>(Shape(rows.count, 17)), Tensor<Float>(Shape(rows.count, 9)))
+        let room = MatrixOperandBuffer<Float>()
+        convolve(.fp32(x.rows(rows)), weight, sizes(images: images.count), into: .fp32(y), room: room)
+        convolveBackward(.fp32(dy.rows(rows)), weight, sizes(images: images.count), into: .fp32(dx), room: room)
+        return [y.array, dx.array]
+      }
+      let results = ThreadsTests.onThreads { convolved(0..<5) }
+      #expect(results[0] == results[1] && results[0] == results[2])
+      let alone = convolved(2..<3)
+      #expect(alone[0] == Array(results[0][0][2 * points * 17..<3 * points * 17]))
+      #expect(alone[1] == Array(results[0][1][2 * points * 9..<3 * points * 9]))
+    }
+  }
+
   /// Sums over rows that threads share out differ only by rounding.
   @Test func statisticsOfColumns() async {
     await #expect(processExitsWith: .success) {

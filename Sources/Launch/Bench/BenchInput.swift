@@ -70,6 +70,38 @@ extension Tensor<Float> {
   }
 }
 
+/// The rates that bound a step's products, in operations per second of one rank.
+struct RoofRates {
+  /// The rates of `library`, `processor` and `core`. One that was not measured on every rank is not a number.
+  fileprivate var values: [Double]
+  /// The processor's instructions that were measured.
+  fileprivate var instructions: String
+
+  /// The rate of the library's products at the step's own shapes.
+  var library: Double { values[0] }
+  /// The rate of the processor's own multiply-adds in the precisions of the step's products, on all threads of a rank:
+  /// the physical limit. Nil if it has no loop of them.
+  var processor: Double? { values[1].isFinite ? values[1] : nil }
+  /// The same on one thread.
+  var core: Double? { values[2].isFinite ? values[2] : nil }
+
+  static func mean(of measured: [RoofRates]) -> RoofRates {
+    var mean = measured[0]
+    for index in mean.values.indices {
+      mean.values[index] = measured.reduce(0) { $0 + $1.values[index] } / Double(measured.count)
+    }
+    return mean
+  }
+
+  /// The rates for headings: `92.1 GFLOP/s a rank, the processor's limit 118.4 (256-bit FMAs; 118.4 a core)`.
+  var text: String {
+    func giga(_ rate: Double) -> String { Figures.fixed(rate / 1e9, 1) }
+    guard let processor, let core else { return "\(giga(library)) GFLOP/s a rank, the processor's limit not measured" }
+    return "\(giga(library)) GFLOP/s a rank, the processor's limit \(giga(processor)) "
+      + "(\(instructions); \(giga(core)) a core)"
+  }
+}
+
 /// The rate at which this machine multiplies matrices of exactly the shapes that a step has.
 struct MatrixRoof {
   /// The number of times that a step computes each shape.
@@ -88,13 +120,30 @@ struct MatrixRoof {
 
   /// The floating-point operations of one step's products.
   var operations: Double { products.reduce(0) { $0 + $1.key.operations * Double($1.value) } }
+  private var precisions: Set<ComputePrecision> { Set(products.keys.map(\.precision)) }
 
-  /// Returns the mean of the ranks' operations per second over the step's own mix of shapes. Every rank must call it.
-  func meanRate(over communicator: Communicator) throws -> Double {
+  /// Returns the mean of the ranks' rates over the step's own mix of shapes and precisions. Every rank must call it.
+  func rates(over communicator: Communicator) throws -> RoofRates {
     try communicator.barrier()
     let total = products.sorted { $0.key.operations < $1.key.operations }
       .reduce(0) { $0 + time($1.key, seconds: 0.05) * Double($1.value) }
-    return try communicator.mean(operations / total)
+    let all = limit(threads: Threads.count)
+    var values = [operations / total, all, Threads.count == 1 ? all : limit(threads: 1)]
+    try communicator.allReduce(&values)
+    let names = precisions.compactMap { MultiplyAdds($0)?.name }
+    return RoofRates(
+      values: values.map { $0 / Double(communicator.size) }, instructions: names.sorted().joined(separator: " and "))
+  }
+
+  /// Measures the rate of the processor's own multiply-adds over the step's mix of precisions; not a number if it is
+  /// not known for each of them.
+  private func limit(threads: Int) -> Double {
+    let rates = Dictionary(
+      uniqueKeysWithValues: precisions.map { ($0, MultiplyAdds($0)?.rate(threads: threads) ?? .nan) })
+    let seconds = products.reduce(0.0) {
+      $0 + $1.key.operations * Double($1.value) / (rates[$1.key.precision] ?? .nan)
+    }
+    return operations / seconds
   }
 
   /// Returns the mean seconds of one product over as many as fill the time, after one that warms up. If threads compute

@@ -23,6 +23,8 @@ struct ObjectiveBench {
     var gflops: Double
     /// Their rate, as a share of sgemm's at the same shapes; and the same, but tiles computed twice count once.
     var roofShare, roofShareOnce: Double
+    /// Their rate, as a share of that of the processor's own multiply-adds.
+    var processorShare: Double?
     /// The most memory that a rank had resident, and what was resident before the first feature.
     var peakMib, baseMib: Double
   }
@@ -81,11 +83,13 @@ struct ObjectiveBench {
     let products = Profile.stop().products
     var memory = [ProcessMemory.peak, base]
     let roof = MatrixRoof(products)
-    let rate = try roof.meanRate(over: communicator)
+    let roofs = try roof.rates(over: communicator)
     try communicator.allReduce(&memory, .maximum)
     let size = ObjectiveSize(rows: share.count, count: count, student: studentWidth, teacher: teacherWidth)
+    let rate = roof.operations / seconds
     return Batch(
-      pairs: count, seconds: seconds, gflops: roof.operations / 1e9, roofShare: roof.operations / seconds / rate,
-      roofShareOnce: options.operations(size, once: true) / seconds / rate, peakMib: memory[0], baseMib: memory[1])
+      pairs: count, seconds: seconds, gflops: roof.operations / 1e9, roofShare: rate / roofs.library,
+      roofShareOnce: options.operations(size, once: true) / seconds / roofs.library,
+      processorShare: roofs.processor.map { rate / $0 }, peakMib: memory[0], baseMib: memory[1])
   }
 }

@@ -20,13 +20,16 @@ struct StepBench {
     var recompute: Recompute
     var ranks, batch, captionTokens: Int
     var samplesPerS: Double
-    /// The rate of `stepGflops`, as a share of the roof.
+    /// The rate of `stepGflops`, as a share of the roof, and of the processor's own rate.
     var roofShare: Double
+    var processorShare: Double?
     /// Three times the forward's matrix operations of one rank's step in GFLOP, with packed tokens and attention, and
     /// of transformers' last blocks only what is computed.
     var stepGflops: Double
-    /// The roof of one rank in GFLOP/s.
+    /// The roof of one rank in GFLOP/s, and the rate of the processor's own multiply-adds on all of its threads and on
+    /// one.
     var roofGflops: Double
+    var processorGflops, coreGflops: Double?
     /// The memory at the peak, and that of the towers' activations and scratch.
     var peakMib, activationMib: Double
     var stepS: Double
@@ -91,8 +94,8 @@ struct StepBench {
     Profile.start()
     _ = try once()
     let roof = MatrixRoof(Profile.stop().products)
-    let before = try roof.meanRate(over: communicator)
-    log("roof before: \(Figures.fixed(before / 1e9, 1)) GFLOP/s a rank over \(roof.products.count) shapes")
+    let before = try roof.rates(over: communicator)
+    log("roof before, over \(roof.products.count) shapes: \(before.text)")
 
     var times: [Double] = []
     var outcomes: [StepOutcome] = []
@@ -106,18 +109,21 @@ struct StepBench {
       log("step \(number): \(Figures.fixed(seconds, 3)) s, loss \(outcome.loss)")
     }
     let profile = Profile.stop()
-    let after = try roof.meanRate(over: communicator)
-    log("roof after: \(Figures.fixed(after / 1e9, 1)) GFLOP/s a rank")
+    let after = try roof.rates(over: communicator)
+    log("roof after: \(after.text)")
 
     let slowest = try communicator.allReduce(times.median, .maximum)
     let operations = 3 * model.forwardOperations(images: work.batch, captions: input.captions.map(\.count))
-    let rate = (before + after) / 2
+    let roofs = RoofRates.mean(of: [before, after])
+    let rate = operations / slowest
     let peak = try communicator.allReduce(ProcessMemory.peak, .maximum)
     return Report(
       model: work.preset, objective: objective.rawValue, precision: precision, recompute: recompute,
       ranks: communicator.size, batch: work.batch, captionTokens: work.captionTokens,
-      samplesPerS: Double(input.count) / slowest, roofShare: operations / slowest / rate, stepGflops: operations / 1e9,
-      roofGflops: rate / 1e9, peakMib: peak, activationMib: Double(activationBytes(config, recompute)) / 1_048_576,
+      samplesPerS: Double(input.count) / slowest, roofShare: rate / roofs.library,
+      processorShare: roofs.processor.map { rate / $0 }, stepGflops: operations / 1e9, roofGflops: roofs.library / 1e9,
+      processorGflops: roofs.processor.map { $0 / 1e9 }, coreGflops: roofs.core.map { $0 / 1e9 }, peakMib: peak,
+      activationMib: Double(activationBytes(config, recompute)) / 1_048_576,
       stepS: slowest, shares: shares(outcomes, profile, times.reduce(0, +)), kernel: BLAS.kernel)
   }
 

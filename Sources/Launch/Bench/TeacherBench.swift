@@ -15,8 +15,10 @@ struct TeacherBench {
     var model: String
     var ranks, batch, captionTokens: Int
     var precision: ComputePrecision
-    /// The roof of one rank in GFLOP/s.
+    /// The roof of one rank in GFLOP/s, and the rate of the processor's own multiply-adds on all of its threads and on
+    /// one.
     var roofGflops: Double
+    var processorGflops, coreGflops: Double?
     var kernel: String
     var placements: [Placed]
   }
@@ -25,8 +27,10 @@ struct TeacherBench {
   struct Placed: Encodable {
     var placement: String
     var pairsPerS, imagesPerS, captionsPerS: Double
-    /// The rate of the forward's matrix operations (packed tokens, attention included), as a share of the roof.
+    /// The rate of the forward's matrix operations (packed tokens, attention included), as a share of the roof, and of
+    /// the processor's own rate.
     var roofShare = 0.0
+    var processorShare: Double?
     /// The time spent waiting for weights, as a share of the whole.
     var waitShare: Double
     /// The seconds until the weights are in place, including their initialization.
@@ -41,7 +45,7 @@ struct TeacherBench {
     log("\(work.preset), \(work.setting(communicator))")
     let input = BenchInput(config, work, over: communicator)
     var roof: MatrixRoof?
-    var rates: [Double] = []
+    var measured: [RoofRates] = []
     var placed: [Placed] = []
     var features: [[UInt32]] = []
     var operations = 0.0
@@ -56,27 +60,31 @@ struct TeacherBench {
       operations = weights.model.forwardOperations(images: work.batch, captions: input.captions.map(\.count))
       let shapes = try roof ?? products(of: weights, input)
       roof = shapes
-      rates.append(try shapes.meanRate(over: communicator))
+      measured.append(try shapes.rates(over: communicator))
       let timed = try time(weights, input, placement, loadSeconds, communicator)
       placed.append(timed.figures)
       features.append(timed.features)
     }
-    if let roof { rates.append(try roof.meanRate(over: communicator)) }
+    if let roof { measured.append(try roof.rates(over: communicator)) }
     guard features.allSatisfy({ $0 == features[0] }) else {
       throw UserError(nil, "the placements give different features")
     }
-    let rate = rates.reduce(0, +) / Double(rates.count)
+    let roofs = RoofRates.mean(of: measured)
+    log("roof: \(roofs.text)")
     for index in placed.indices {
-      placed[index].roofShare = operations / (Double(input.count) / placed[index].pairsPerS) / rate
+      let rate = operations / (Double(input.count) / placed[index].pairsPerS)
+      placed[index].roofShare = rate / roofs.library
+      placed[index].processorShare = roofs.processor.map { rate / $0 }
       let found = placed[index]
       log(
         "\(found.placement): \(short(found.pairsPerS)) pairs/s (\(short(found.imagesPerS)) images/s, "
-          + "\(short(found.captionsPerS)) captions/s), \(short(100 * found.roofShare)) % of the roof of "
-          + "\(short(rate / 1e9)) GFLOP/s a rank, waited \(short(100 * found.waitShare)) %")
+          + "\(short(found.captionsPerS)) captions/s), \(short(100 * found.roofShare)) % of the roof, waited "
+          + "\(short(100 * found.waitShare)) %")
     }
     return Report(
       model: work.preset, ranks: communicator.size, batch: work.batch, captionTokens: work.captionTokens,
-      precision: precision, roofGflops: rate / 1e9, kernel: BLAS.kernel, placements: placed)
+      precision: precision, roofGflops: roofs.library / 1e9, processorGflops: roofs.processor.map { $0 / 1e9 },
+      coreGflops: roofs.core.map { $0 / 1e9 }, kernel: BLAS.kernel, placements: placed)
   }
 
   /// Records the shapes of one forward's products, after a forward that allocates.

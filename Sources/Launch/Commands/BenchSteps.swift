@@ -12,9 +12,11 @@ extension Bench {
         """
         The share of the roof is 3 × the forward's matrix operations (packed tokens, attention included) over the \
         time of a step, divided by the rate of matrix products of the step's own shapes, each in its own precision \
-        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together before and after. Only operations that are \
-        computed count (of a transformer's last block keys and values of all tokens, and the rest of the one that is \
-        read), and those repeated by --recompute or --micro-batch-size do not. The last line is one JSON object.
+        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together before and after. The processor's limit, \
+        measured beside it, is the rate of independent multiply-adds on registers: FMAs as wide as its vectors in \
+        fp32, dot products or AMX's tiles in bf16. Only operations that are computed count (of a transformer's last \
+        block keys and values of all tokens, and the rest of the one that is read), and those repeated by --recompute \
+        or --micro-batch-size do not. The last line is one JSON object.
         """, example: "mpirun -n 2 kinship bench step --recompute none cheap blocks"))
 
     @OptionGroup var input: BenchInputOptions<Self>
@@ -118,8 +120,8 @@ extension Bench {
         """
         The share of the roof is the forward's matrix operations (as kinship bench step counts them) over the time of \
         images and captions, divided by the rate of matrix products of the same shapes in the same precision \
-        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together between the placements. Features must be \
-        bit-identical. The last line is one JSON object.
+        (OpenBLAS in fp32, oneDNN in bf16), measured on all ranks together between the placements; the processor's \
+        limit as in `kinship bench step`. Features must be bit-identical. The last line is one JSON object.
         """, example: "mpirun -n 2 kinship bench teacher --placement node replicated"))
 
     @OptionGroup var input: BenchInputOptions<Self>
@@ -154,7 +156,7 @@ extension Bench {
         """
         The share of the roof is the rate of all matrix products that were computed, divided by that of sgemm at the \
         same shapes, measured on all ranks together afterwards; "once" does not count tiles that are computed a second \
-        time for the gradient. The last line is one JSON object.
+        time for the gradient. The JSON object on the last line also has the share of the processor's own rate.
         """, example: "mpirun -n 2 kinship bench objective --pairs 1024 4096"))
 
     @Option(parsing: .upToNextOption, help: "Global batches, in pairs.")

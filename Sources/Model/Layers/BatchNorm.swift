@@ -56,15 +56,23 @@ public final class BatchNorm<S: Scalar> {
     seen = Tensor(Shape(2, width))
   }
 
+  /// True if the statistics are the running ones, whatever the batch.
+  func usesRunning(_ mode: ForwardMode) -> Bool { mode == .evaluation || isFrozen }
+
   /// z [n, width] → y [n, width], which may be z.
   func forward(
     _ z: MatrixOperand<S>, adding residual: MatrixOperand<S>? = nil, relu: Bool, into y: MatrixOperand<S>,
     mode: ForwardMode, activations: Activations
   ) {
+    batchNorm(z, vectors(of: z, mode: mode, activations: activations), adding: residual, relu: relu, into: y)
+  }
+
+  /// Returns the vectors of a forward of z, whose numbers matter only if the statistics are the batch's.
+  func vectors(of z: MatrixOperand<S>, mode: ForwardMode, activations: Activations) -> BatchNormVectors<S> {
     let (mean, scale, reciprocal, vectors) = columns(activations)
     let moments = sums.tensor(Shape(2, width))
     let (mu, variance) = (moments.rows(0..<1), moments.rows(1..<2))
-    if mode == .evaluation || isFrozen {
+    if usesRunning(mode) {
       // They do not depend on the batch, so no row has a share in them.
       activations.rows = 0
       copy(runningMean.value, into: mu)
@@ -88,7 +96,7 @@ public final class BatchNorm<S: Scalar> {
       reciprocal[j] = S(inverse)
       scale[j] = S(Double(weight.value[j]) * inverse)
     }
-    batchNorm(z, vectors, adding: residual, relu: relu, into: y)
+    return vectors
   }
 
   /// Returns the mean, scale and 1/√(σ² + ε) of each column, and the former two with the bias.

@@ -2,7 +2,7 @@ public import Tensor
 
 /// Scratch that the layers of a ResNet share, and their connection to the other ranks.
 final class ConvolutionWorkspace<S: Scalar> {
-  /// Unfolded rows, and the weight and its gradient in the order that they need.
+  /// Unfolded rows, or room of primitives; and the weight and its gradient in the order that unfolded rows need.
   fileprivate let columns = MatrixOperandBuffer<S>()
   fileprivate let (kernel, roundedKernel, kernelGradient) = (Buffer<S>(), BFloat16Buffer(), Buffer<S>())
   fileprivate let shortcut = MatrixOperandBuffer<S>()
@@ -29,24 +29,40 @@ public struct Convolution<S: Scalar> {
     _ store: ParameterStore<S>, name: String, inputs: Int, outputs: Int, size: Int, stride: Int = 1,
     workspace: ConvolutionWorkspace<S> = ConvolutionWorkspace()
   ) {
-    precondition(size == 3 || (size == 1 && stride == 1), "a convolution of size \(size), stride \(stride)")
     (self.stride, self.workspace) = (stride, workspace)
     weight = store.declare(
       "\(name).weight", Shape(outputs, inputs, size, size), .uniform(1 / Double(inputs * size * size).squareRoot()))
   }
 
-  func output(_ plane: Plane) -> Plane { isPoint ? plane : plane.convolved(stride: stride) }
+  private func sizes(_ plane: Plane) -> ConvolutionSizes {
+    ConvolutionSizes(plane, inputs: inputs, outputs: outputs, size: weight.shape[2], stride: stride)
+  }
 
-  /// x [points, inputs] → y [output points, outputs].
-  func forward(_ x: MatrixOperand<S>, _ plane: Plane, into y: MatrixOperand<S>) {
+  func output(_ plane: Plane) -> Plane { sizes(plane).output }
+
+  /// x [points, inputs] → y [output points, outputs]. Calls `finish` with rows of y that are complete, while they are in
+  /// the cache if that can be, and with the number of them that a thread takes at least.
+  func forward(
+    _ x: MatrixOperand<S>, _ plane: Plane, into y: MatrixOperand<S>,
+    finish: ((_ rows: Range<Int>, _ grain: Int) -> Void)? = nil
+  ) {
+    let sizes = sizes(plane)
+    if sizes.usesPrimitive(S.self, x.precision) {
+      return convolve(x, weight.operand(like: x), sizes, into: y, room: workspace.columns, finish: finish)
+    }
     if isPoint {
       let kernel = weight.operand(like: x).reshaped(Shape(outputs, inputs))
-      return matmul(whole: x, kernel, into: y, transposeB: true)
+      matmul(whole: x, kernel, into: y, transposeB: true)
+      finish?(0..<y.rows, 64)
+      return
     }
     let unrounded = workspace.kernel.tensor(Shape(outputs, 9 * inputs))
     forwardKernel(weight.value, into: unrounded)
     let kernel = workspace.roundedKernel.operand(unrounded, x.precision)
-    forEachGroup(x, plane, stride: stride) { matmul(whole: $0, kernel, into: y.rows($1), transposeB: true) }
+    forEachGroup(x, plane, stride: stride) {
+      matmul(whole: $0, kernel, into: y.rows($1), transposeB: true)
+      finish?($1, 64)
+    }
   }
 
   /// Adds to the weight's gradient, and writes dx unless it is nil.
@@ -64,6 +80,11 @@ public struct Convolution<S: Scalar> {
     }
     addKernel(gradient, to: weight.gradient)
     guard let dx else { return }
+    let sizes = sizes(plane)
+    if sizes.usesPrimitive(S.self, dy.precision, isBackward: true) {
+      // Forward rounds the weight only if it used the primitive too, which it does for the same sizes.
+      return convolveBackward(dy, weight.kept(like: dy), sizes, into: dx, room: workspace.columns)
+    }
     precondition(stride == 1, "the gradient of the input of a convolution that moves by \(stride)")
     let unrounded = workspace.kernel.tensor(Shape(9 * outputs, inputs))
     backwardKernel(weight.value, into: unrounded)
@@ -131,11 +152,23 @@ struct NormedConvolution<S: Scalar> {
     _ x: MatrixOperand<S>, _ plane: Plane, adding residual: MatrixOperand<S>? = nil, isShortcut: Bool = false,
     mode: ForwardMode, activations: Activations
   ) -> MatrixOperand<S> {
-    let z = convolved(x, plane, activations: activations)
+    let z = activations.z.operand(output(plane), x.precision)
     let buffer = isShortcut ? workspace.shortcut : activations.y
     let y = mode.keeps || residual != nil ? buffer.operand(z.shape, x.precision) : z
-    Profile.measure(\.batchNorm) {
-      norm.forward(z, adding: residual, relu: !isShortcut, into: y, mode: mode, activations: activations.norm)
+    guard norm.usesRunning(mode) else {
+      convolution.forward(x, plane, into: z)
+      Profile.measure(\.batchNorm) {
+        norm.forward(z, adding: residual, relu: !isShortcut, into: y, mode: mode, activations: activations.norm)
+      }
+      return y
+    }
+    // Nothing waits for the batch, so the norm follows each part of z at once.
+    let vectors = norm.vectors(of: z, mode: mode, activations: activations.norm)
+    convolution.forward(x, plane, into: z) { rows, grain in
+      Profile.measure(\.batchNorm) {
+        batchNorm(
+          z.rows(rows), vectors, adding: residual?.rows(rows), relu: !isShortcut, into: y.rows(rows), grain: grain)
+      }
     }
     return y
   }

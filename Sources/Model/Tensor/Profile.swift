@@ -20,13 +20,13 @@ public enum Profile {
 
   /// The seconds that the thread which calls the kernels has spent in them since `start`.
   public struct Record: Sendable {
-    /// Matrix products, outside attention.
+    /// Matrix products outside attention, and convolutions by primitives with their reorders.
     public var matmul = 0.0
     /// Attention, including its products.
     public var attention = 0.0
     /// Rounding operands to bfloat16, outside attention.
     public var rounding = 0.0
-    /// Unfolding images for convolutions.
+    /// Unfolding images for convolutions that are products.
     public var unfolding = 0.0
     /// Batch norms, including their ReLUs and residual sums.
     public var batchNorm = 0.0

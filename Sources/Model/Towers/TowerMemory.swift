@@ -113,7 +113,8 @@ extension VisionConfig {
     precision: ComputePrecision = .fp32
   ) -> Int {
     if stages != nil {
-      return (ResNetBuffers(self, images: b, use: use, recompute).total + BufferNumbers(exact: b * e)).bytes(precision)
+      let buffers = ResNetBuffers(self, images: b, threads: threads, use: use, recompute, precision)
+      return (buffers.total + BufferNumbers(exact: b * e)).bytes(precision)
     }
     let (n, w) = (b * tokens, width)
     let blocks = TransformerBuffers(
@@ -130,8 +131,10 @@ private struct ResNetBuffers {
   private var own = BufferNumbers()
   /// The buffers that layers share, as large as the largest use: elements of four bytes, and operands.
   private var (exact, shared): ([String: Int], [String: Int]) = ([:], [:])
+  private let threads: Int
   private let use: TowerUse
   private let recompute: Recompute
+  private let precision: ComputePrecision
 
   var total: BufferNumbers {
     BufferNumbers(
@@ -139,12 +142,15 @@ private struct ResNetBuffers {
       roundings: own.roundings + (exact["kernel"] ?? 0))
   }
 
-  init(_ config: VisionConfig, images: Int, use: TowerUse, _ recompute: Recompute) {
-    (self.use, self.recompute) = (use, recompute)
+  init(
+    _ config: VisionConfig, images: Int, threads: Int, use: TowerUse, _ recompute: Recompute,
+    _ precision: ComputePrecision
+  ) {
+    (self.threads, self.use, self.recompute, self.precision) = (threads, use, recompute, precision)
     var plane = Plane(images: images, height: config.imageSize, width: config.imageSize)
     (own.exact, own.roundings) = (plane.rows * 3, plane.rows * 3)
     for (inputs, outputs, stride) in config.stem {
-      convolve(plane, inputs: inputs, outputs: outputs, stride: stride)
+      convolve(ConvolutionSizes(plane, inputs: inputs, outputs: outputs, size: 3, stride: stride), isFirst: stride == 2)
       plane = plane.convolved(stride: stride)
       // z, and y if backward needs it.
       own.operands += plane.rows * outputs
@@ -176,7 +182,10 @@ private struct ResNetBuffers {
   private mutating func add(_ block: BottleneckSizes, _ plane: Plane) {
     let (inputs, planes, outputs) = (block.inputs, block.planes, block.outputs)
     let (r, o) = (plane.rows, block.output(plane).rows)
-    convolve(plane, inputs: planes, outputs: planes, stride: 1)
+    convolve(ConvolutionSizes(plane, inputs: inputs, outputs: planes, size: 1))
+    convolve(ConvolutionSizes(plane, inputs: planes, outputs: planes, size: 3))
+    convolve(ConvolutionSizes(block.output(plane), inputs: planes, outputs: outputs, size: 1))
+    if !block.keepsShape { convolve(ConvolutionSizes(block.output(plane), inputs: inputs, outputs: outputs, size: 1)) }
     let (wide, pooled) = (block.keepsShape ? 0 : o * outputs, block.halves ? o : 0)
     for (buffer, numbers, isProduct) in [
       ("conv1", r * planes, true), ("conv2", r * planes, true), ("conv3", o * outputs, true),
@@ -203,20 +212,27 @@ private struct ResNetBuffers {
     }
   }
 
-  /// Adds the unfolded rows of a 3 × 3 convolution and its weights in the order that they need.
-  private mutating func convolve(_ plane: Plane, inputs: Int, outputs: Int, stride: Int) {
-    func unfolded(channels: Int) -> Int {
-      let output = plane.convolved(stride: stride)
+  /// Adds the room of primitives, or of unfolded rows and of weights in the order that they need. The gradient of the
+  /// weight unfolds always; images, the input of the first convolution, need none.
+  private mutating func convolve(_ sizes: ConvolutionSizes, isFirst: Bool = false) {
+    func unfold(_ plane: Plane, channels: Int) {
       // The last group is the largest.
-      let lines = lineGroups(output, channels: channels).last?.count ?? 0
-      return lines * output.width * 9 * channels
+      let lines = lineGroups(plane, channels: channels).last?.count ?? 0
+      grow("columns", lines * plane.width * 9 * channels)
     }
-    grow("columns", unfolded(channels: inputs))
-    growExact("kernel", 9 * inputs * outputs)
-    guard use.keeps else { return }
-    growExact("kernel gradient", 9 * inputs * outputs)
-    // Images need no gradient.
-    if stride == 1 { grow("columns", unfolded(channels: outputs)) }
+    let passes = use.keeps && !isFirst ? [false, true] : [false]
+    let number = 9 * sizes.inputs * sizes.outputs
+    for isBackward in passes {
+      if sizes.usesPrimitive(Float.self, precision, threads: threads, isBackward: isBackward) {
+        grow("columns", sizes.room(precision, threads: threads, isBackward: isBackward))
+      } else if sizes.size == 3 {
+        unfold(sizes.output, channels: isBackward ? sizes.outputs : sizes.inputs)
+        growExact("kernel", number)
+      }
+    }
+    guard use.keeps, sizes.size == 3 else { return }
+    unfold(sizes.output, channels: sizes.inputs)
+    growExact("kernel gradient", number)
   }
 
   /// Adds activations that backward needs: the layer's own, or shared by all layers if they are computed again.

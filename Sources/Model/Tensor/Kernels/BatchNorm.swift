@@ -94,29 +94,30 @@ public struct BatchNormVectors<S: Scalar> {
 }
 
 /// y = f((z − mean) · scale + bias + residual), column by column, where f is max(·, 0) with `relu` and the identity
-/// without. z, residual and y are [n, c] in one precision; y may be z or the residual.
+/// without. z, residual and y are [n, c] in one precision; y may be z or the residual. Threads take `grain` rows or more.
 @specialized(where S == Float) @specialized(where S == Double)
 public func batchNorm<S: Scalar>(
   _ z: MatrixOperand<S>, _ vectors: BatchNormVectors<S>, adding residual: MatrixOperand<S>? = nil, relu: Bool,
-  into y: MatrixOperand<S>
+  into y: MatrixOperand<S>, grain: Int = 64
 ) {
   precondition(
     y.shape.count == z.shape.count && vectors.scale.count == z.columns
       && (residual.map { $0.shape.count == z.shape.count } ?? true),
     "batch norm of \(z.shape) with \(vectors.scale.shape) into \(y.shape)")
-  let n = y.rows
+  let rows = (count: y.rows, grain: grain)
   switch z {
-  case .fp32: norm(FP32Elements(z), residual.map(FP32Elements.init), vectors, relu, n, into: FP32Elements(y))
+  case .fp32: norm(FP32Elements(z), residual.map(FP32Elements.init), vectors, relu, rows, into: FP32Elements(y))
   case .bf16:
-    norm(BFloat16Elements(z), residual.map(BFloat16Elements.init), vectors, relu, n, into: BFloat16Elements(y))
+    norm(BFloat16Elements(z), residual.map(BFloat16Elements.init), vectors, relu, rows, into: BFloat16Elements(y))
   }
 }
 
 private func norm<E: Elements>(
-  _ z: E, _ residual: E?, _ vectors: BatchNormVectors<E.Number>, _ relu: Bool, _ n: Int, into y: E
+  _ z: E, _ residual: E?, _ vectors: BatchNormVectors<E.Number>, _ relu: Bool, _ rows: (count: Int, grain: Int),
+  into y: E
 ) {
   let c = vectors.scale.count
-  Threads.forEach(n, grain: 64) { i in
+  Threads.forEach(rows.count, grain: rows.grain) { i in
     let (from, to) = (z.advanced(by: i * c), y.advanced(by: i * c))
     // If two matrices are one, the loop must know it, or it is compiled for memory that may overlap, which is slow.
     if let residual {

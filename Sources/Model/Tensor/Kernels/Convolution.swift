@@ -2,6 +2,25 @@ import Foundation
 
 // Rows are points with channels last (see Plane). Unfolded rows meet weights in the order [out, ky, kx, in].
 
+/// The sizes of a convolution without bias: of 1 × 1, or of 3 × 3 with a border of one zero.
+public struct ConvolutionSizes: Hashable, Sendable, CustomStringConvertible {
+  /// The input's.
+  public let plane: Plane
+  public let inputs: Int
+  public let outputs: Int
+  /// The points on each side of the kernel.
+  public let size: Int
+  public let stride: Int
+
+  public init(_ plane: Plane, inputs: Int, outputs: Int, size: Int, stride: Int = 1) {
+    precondition(size == 3 || (size == 1 && stride == 1), "a convolution of size \(size), stride \(stride)")
+    (self.plane, self.inputs, self.outputs, self.size, self.stride) = (plane, inputs, outputs, size, stride)
+  }
+
+  public var output: Plane { size == 1 ? plane : plane.convolved(stride: stride) }
+  public var description: String { "\(size) × \(size) from \(inputs) to \(outputs) channels of \(plane)" }
+}
+
 /// Unfolds the input x [plane.rows, c] of a 3 × 3 convolution for some lines of its output, counted over all images:
 /// columns[point, ky, kx, :] = x[y · stride + ky − 1, x · stride + kx − 1, :], zero beyond the border. The columns
 /// [lines.count · output width, 9c] have x's precision: nine copies of a rounded number cost less than nine roundings.
@@ -11,16 +30,12 @@ public func unfold<S: Scalar>(
   let output = plane.convolved(stride: stride)
   precondition(
     x.rows == plane.rows && lines.lowerBound >= 0 && lines.upperBound <= output.lines
-      && columns.rows == lines.count * output.width && columns.columns == 9 * x.columns,
+      && columns.rows == lines.count * output.width && columns.columns == 9 * x.columns
+      && columns.precision == x.precision,
     "\(x.shape), \(plane), lines \(lines) into \(columns.shape)")
   // Points are copied as bytes, whatever numbers they hold, since zero has no bit set. The three taps of a line are
   // neighbours in x, so they are copied together.
-  let (source, target, point) =
-    switch (x, columns) {
-    case (.fp32(let x), .fp32(let y)): (x.bytes, y.bytes, x.columns * MemoryLayout<S>.stride)
-    case (.bf16(let x), .bf16(let y)): (x.bytes, y.bytes, x.columns * MemoryLayout<UInt16>.stride)
-    default: preconditionFailure("an fp32 and a bf16 matrix: \(x.shape) into \(columns.shape)")
-    }
+  let (source, target, point) = (x.memory.bytes, columns.memory.bytes, x.columns * x.memory.stride)
   Threads.forEach(lines.count, grain: 4) { index in
     let (image, line) = (lines.lowerBound + index).quotientAndRemainder(dividingBy: output.height)
     for ky in 0..<3 {

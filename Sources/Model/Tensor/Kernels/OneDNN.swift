@@ -2,9 +2,9 @@ internal import COneDNN
 import Foundation
 import Synchronization
 
-/// Products of bfloat16 matrices by oneDNN. The same sizes and number of threads give the same bits; another number of
-/// threads, or another processor, may split the sums differently. Memory objects and scratch serve one product at a
-/// time, so each caller takes an instance for itself and returns it.
+/// Products of bfloat16 matrices, and convolutions (see OneDNNConvolution.swift), by oneDNN. The same sizes and number of
+/// threads give the same bits; another number of threads, or another processor, may split the sums differently. Memory
+/// objects and scratch serve one product at a time, so each caller takes an instance for itself and returns it.
 final class OneDNN: @unchecked Sendable {
   /// The form of a product, for which oneDNN generates code.
   private struct Form: Hashable {
@@ -33,23 +33,27 @@ final class OneDNN: @unchecked Sendable {
   }()
 
   private let threads: Int
-  private var engine: dnnl_engine_t?
+  private(set) var engine: dnnl_engine_t?
   private var stream: dnnl_stream_t?
   private var made: [Form: Code] = [:]
+  /// Convolutions go by image, so a tower has some 40 forms, whatever the batch.
+  var convolutions: [ConvolutionForm: ConvolutionCode] = [:]
   private var scratch = ScratchMemory()
   private var copies = (a: ScratchMemory(), b: ScratchMemory(), c: ScratchMemory())
   /// The most products whose code, of up to 0.4 MiB each, is kept; a step of two towers has some 300 sizes.
   private static let most = 1024
 
   /// C = op(A) op(B) + bias. Matrices that are not dense are copied, because oneDNN is twice as fast on dense ones.
-  static func multiply(_ product: RoundedProduct<Float>) {
-    let threads = Threads.ofProducts
-    // The code is for a number of threads, which OpenMP keeps separately for each calling thread.
+  static func multiply(_ product: RoundedProduct<Float>) { lend(threads: Threads.ofProducts) { $0.multiply(product) } }
+
+  /// Lends `body` an instance whose code is for this number of threads.
+  static func lend<R>(threads: Int, _ body: (OneDNN) -> R) -> R {
+    // OpenMP keeps the number of threads separately for each calling thread.
     setThreads?(Int32(threads))
     let rested = idle.withLock { idle in idle.lastIndex { $0.threads == threads }.map { idle.remove(at: $0) } }
     let worker = rested ?? OneDNN(threads: threads)
-    worker.multiply(product)
-    idle.withLock { $0.append(worker) }
+    defer { idle.withLock { $0.append(worker) } }
+    return body(worker)
   }
 
   private func multiply(_ product: RoundedProduct<Float>) {
@@ -61,25 +65,33 @@ final class OneDNN: @unchecked Sendable {
     let z = gemm.ldc == n ? product.c : copies.c.room(m * n * size)
     let code = code(form)
     let scratch = code.scratch == nil ? nil : scratch.room(code.scratchBytes)
-    withUnsafeTemporaryAllocation(of: dnnl_exec_arg_t.self, capacity: 5) { arguments in
-      var count = 0
-      func add(_ role: Int32, _ memory: dnnl_memory_t?, _ pointer: UnsafeMutableRawPointer?) {
-        guard let memory else { return }
-        check(dnnl_memory_set_data_handle(memory, pointer), "dnnl_memory_set_data_handle")
-        arguments.initializeElement(at: count, to: dnnl_exec_arg_t(arg: role, memory: memory))
-        count += 1
-      }
+    execute(code.primitive) { add in
       add(DNNL_ARG_SRC, code.a, UnsafeMutableRawPointer(mutating: x))
       add(DNNL_ARG_WEIGHTS, code.b, UnsafeMutableRawPointer(mutating: y))
       add(DNNL_ARG_BIAS, code.bias, UnsafeMutableRawPointer(mutating: product.bias))
       add(DNNL_ARG_DST, code.c, z)
       add(DNNL_ARG_SCRATCHPAD, code.scratch, scratch)
-      check(
-        dnnl_primitive_execute(code.primitive, stream, Int32(count), arguments.baseAddress), "dnnl_primitive_execute")
     }
-    check(dnnl_stream_wait(stream), "dnnl_stream_wait")
     guard gemm.ldc != n else { return }
     for i in 0..<m { (product.c + i * gemm.ldc * size).copyMemory(from: z + i * n * size, byteCount: n * size) }
+  }
+
+  /// Runs a primitive on the matrices that `body` adds, at most five; those without a memory object are left out.
+  func execute(
+    _ primitive: dnnl_primitive_t?,
+    _ body: (_ add: (_ role: Int32, _ memory: dnnl_memory_t?, _ data: UnsafeMutableRawPointer?) -> Void) -> Void
+  ) {
+    withUnsafeTemporaryAllocation(of: dnnl_exec_arg_t.self, capacity: 5) { arguments in
+      var count = 0
+      body { role, memory, data in
+        guard let memory else { return }
+        check(dnnl_memory_set_data_handle(memory, data), "dnnl_memory_set_data_handle")
+        arguments.initializeElement(at: count, to: dnnl_exec_arg_t(arg: role, memory: memory))
+        count += 1
+      }
+      check(dnnl_primitive_execute(primitive, stream, Int32(count), arguments.baseAddress), "dnnl_primitive_execute")
+    }
+    check(dnnl_stream_wait(stream), "dnnl_stream_wait")
   }
 
   /// Returns x, or a copy of it whose rows follow one another without gaps.
@@ -109,6 +121,7 @@ final class OneDNN: @unchecked Sendable {
   private init(threads: Int) {
     self.threads = threads
     made.reserveCapacity(Self.most)
+    convolutions.reserveCapacity(128)
     check(dnnl_engine_create(&engine, dnnl_cpu, 0), "dnnl_engine_create")
     check(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags.rawValue), "dnnl_stream_create")
   }
@@ -137,12 +150,8 @@ final class OneDNN: @unchecked Sendable {
     check(
       withUnsafePointer(to: &bias) { dnnl_matmul_desc_init(&operation, &a, &b, form.hasBias ? $0 : nil, &c) },
       "dnnl_matmul_desc_init")
-    var attributes: dnnl_primitive_attr_t?
-    check(dnnl_primitive_attr_create(&attributes), "dnnl_primitive_attr_create")
+    let attributes = makeAttributes()
     defer { dnnl_primitive_attr_destroy(attributes) }
-    check(
-      dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user),
-      "dnnl_primitive_attr_set_scratchpad_mode")
     if form.adds {
       var after: dnnl_post_ops_t?
       check(dnnl_post_ops_create(&after), "dnnl_post_ops_create")
@@ -164,8 +173,18 @@ final class OneDNN: @unchecked Sendable {
       scratch: scratchBytes > 0 ? memory(room.pointee) : nil, scratchBytes: scratchBytes)
   }
 
+  /// Makes attributes that leave scratch to the caller, who destroys them.
+  func makeAttributes() -> dnnl_primitive_attr_t? {
+    var attributes: dnnl_primitive_attr_t?
+    check(dnnl_primitive_attr_create(&attributes), "dnnl_primitive_attr_create")
+    check(
+      dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user),
+      "dnnl_primitive_attr_set_scratchpad_mode")
+    return attributes
+  }
+
   /// Makes an object without memory of its own; each product tells it where its matrix is.
-  private func memory(_ description: dnnl_memory_desc_t) -> dnnl_memory_t? {
+  func memory(_ description: dnnl_memory_desc_t) -> dnnl_memory_t? {
     var description = description
     var memory: dnnl_memory_t?
     check(dnnl_memory_create(&memory, &description, engine, nil), "dnnl_memory_create")
@@ -185,7 +204,7 @@ final class OneDNN: @unchecked Sendable {
   private static let setThreads = dlsym(nil, "omp_set_num_threads").map { unsafeBitCast($0, to: SetThreads.self) }
 }
 
-private func check(_ status: dnnl_status_t, _ call: String) {
+func check(_ status: dnnl_status_t, _ call: String) {
   precondition(status == dnnl_success, "oneDNN: \(call) gives \(status.rawValue)")
 }
 

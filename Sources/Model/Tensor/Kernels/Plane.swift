@@ -1,6 +1,6 @@
 /// The sizes of images whose points are the rows of a matrix, with channels last: point (y, x) of image p is row
 /// (p · height + y) · width + x.
-public struct Plane: Equatable, Sendable, CustomStringConvertible {
+public struct Plane: Hashable, Sendable, CustomStringConvertible {
   public let images: Int
   public let height: Int
   public let width: Int
