@@ -49,16 +49,18 @@ struct Kinship: ParsableCommand {
   }
 
   /// Returns the arguments with the home folder for the `~` of paths that the shell has left as it is. Captions, which
-  /// follow `--text`, are no paths.
+  /// follow `--text` and the file of `vocabulary inspect`, are no paths.
   private static func withHome(_ arguments: [String]) -> [String] {
     var option = ""
-    return arguments.map { argument in
+    let count = arguments.starts(with: ["vocabulary", "inspect"]) ? 3 : arguments.count
+    let expanded = arguments.prefix(count).map { argument -> String in
       let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       if argument.hasPrefix("-") { option = String(parts[0]) }
       guard option != "--text" else { return argument }
       guard argument.hasPrefix("-"), parts.count > 1 else { return argument.withHome }
       return "\(parts[0])=\(String(parts[1]).withHome)"
     }
+    return expanded + arguments.dropFirst(count)
   }
 
   /// Reports an error outside of MPI, where ranks cannot agree on who speaks. They read the same run file and options,

@@ -59,7 +59,7 @@ import Testing
     let folder = try TemporaryFolder()
     for (name, text) in [
       ("none", "base: missing.yaml"), ("self", "base: self.yaml"), ("one", "base: two.yaml"), ("two", "base: one.yaml"),
-      ("list", "base: [a]"), ("folder", "base: ."),
+      ("list", "base: [a]"), ("folder", "base: ."), ("sequence", "- a"), ("odd", "base: sequence.yaml"),
     ] { try folder.write("\(name).yaml", text.utf8) }
     func message(_ name: String) -> String {
       let error = #expect(throws: RunFileError.self) { try RunConfig.load(folder.path("\(name).yaml")) }
@@ -69,6 +69,7 @@ import Testing
     #expect(message("self").hasSuffix("self.yaml:1:7: base: self.yaml is based on this file again; take one base out"))
     #expect(message("one").hasSuffix("two.yaml:1:7: base: one.yaml is based on this file again; take one base out"))
     #expect(message("list").contains("list.yaml:1:7: base: expected text, found a list"))
+    #expect(message("odd").contains("sequence.yaml:1:1: the run file: expected a section"))
     #expect(message("folder").contains("folder.yaml:1:7: base: cannot read the run file "))
   }
 }

@@ -28,6 +28,9 @@ import Testing
     try await expect(
       evaluation + ["--templates", file("a {}\na photo\n")], status: 65, "names.txt, line 2", "{}", "“a photo”")
     try await expect(evaluation + ["--classes", file("one\n\ntwo\n")], status: 65, "line 2 is empty")
+    // Only line feeds end lines: each of these is one name.
+    try await expect(
+      evaluation + ["--classes", file("one\u{2028}1\ntwo\u{B}2")], status: 65, "“image ", "has label", "2 classes")
     try await expect(evaluation + ["--classes", file("")], status: 65, "line 1 is empty")
     try await expect(
       evaluation + ["--classes", file("one\ntwo")], status: 65, "“image ", "has label", "2 classes")
@@ -101,6 +104,6 @@ import Testing
   @Test func figuresThatCannotBeWritten() async throws {
     try await expect(
       ["retrieval"] + scene.source + ["--dataset", scene.dataset, "--json", scene.folder.path("no/folder/f.json")],
-      status: 74, "cannot write", "no/folder/f.json")
+      status: 74, "cannot write", "no/folder/f.json: No such file or directory")
   }
 }

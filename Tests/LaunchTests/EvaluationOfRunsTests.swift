@@ -114,6 +114,7 @@ import Testing
       #expect(run.errors.contains(words), "\(run)")
     }
     try await expect(base + [run, "--vocabulary", other], 65, "not the vocabulary that the model was trained with")
+    try await expect(base + [run, "--vocabulary", "lost.txt"], 74, "lost.txt: there is no such file; name the vocab")
     try await expect(base + [run, "--model", "ViT-B-32"], 65, "--model belongs to a safetensors file")
     try await expect(base + [scene.folder.path("none")], 74, "none")
     let file = try FileHandle(forWritingTo: URL(filePath: run + "/checkpoints/step-00000006/" + part))

@@ -107,5 +107,11 @@ import Testing
       #expect(alone.top1 == scene.recall(images, rows, at: 1) { asked[$0].label == classes[$1] })
       #expect(alone.top5 == scene.recall(images, rows, at: 5) { asked[$0].label == classes[$1] })
     }
+    // A launcher gives standard input to rank 0 alone.
+    let input = ["bash", "-c", "exec \"$@\" <\"$0\"", scene.folder.path("subset.txt")]
+    let launcher = ["mpirun", "--oversubscribe", "-n", "2", try MPIRun.path(of: "kinship"), "evaluate"]
+    let run = try await MPIRun.execute(
+      input + launcher + options + ["--subset", "-", "--dataset", scene.dataset] + scene.source, ranks: 2)
+    #expect(run.status == 0 && run.output.contains("4 of 6 classes"), "\(run)")
   }
 }

@@ -1,6 +1,7 @@
 import Dist
 import Foundation
 import Model
+import Tensor
 import TestSupport
 import Testing
 
@@ -86,6 +87,33 @@ import Testing
     for (one, other) in [(0, 1), (0, 3), (0, 4), (3, 4)] {
       #expect(zip(found[one], found[other]).contains { abs($0 - $1) > 1e-3 }, "\(one) and \(other) do not differ")
     }
+  }
+
+  /// A preset has sizes alone: the file beside the weights still says how images are prepared, and must agree.
+  @Test func aPresetLeavesItToTheFileBeside() async throws {
+    let folder = try TemporaryFolder()
+    var config = try CLIPConfig(preset: "ViT-64-T-16")
+    config.text.vocabularySize = 600
+    let model = CLIP<Float>(config, frozen: true)
+    for entry in model.entries { copy(.random(entry.shape, entry.name), into: model.parameters.value(of: entry)) }
+    try ModelFiles.write(
+      model, preprocessing: ImageOptions(), keeping: ["resize_mode": "squash", "mean": 0.5], to: folder.url)
+    let bytes = (0..<40 * 12 * 3).map { UInt8($0 * 7 % 256) }
+    let image = try folder.write("image.png", PNGImage.encode(width: 40, height: 12, rgb: bytes))
+    func embed(_ model: [String], status: Int = 0) async throws -> MPIRun {
+      let run = try await MPIRun.kinship(
+        ["embed", "--checkpoint", folder.url.path, "--images", image, "--output", "-"] + model, ranks: nil)
+      #expect(run.status == status, "\(run)")
+      return run
+    }
+    let wanted = try await embed([])
+    let found = try await embed(["--model", "ViT-64-T-16"])
+    #expect(found.errors.contains("resize_mode squash") && found.output == wanted.output, "\(found)")
+    let other = try await embed(["--model", "ViT-64-T-16-quickgelu"], status: 65)
+    #expect(other.errors.contains("says the activation gelu, and not quick_gelu; leave --model out"), "\(other)")
+    try FileManager.default.removeItem(atPath: folder.path(ModelFiles.config))
+    let alone = try await embed([], status: 65)
+    #expect(alone.errors.contains("--model is needed with it unless open_clip_config.json lies beside it"), "\(alone)")
   }
 
   @Test func evaluateSaysIt() async throws {

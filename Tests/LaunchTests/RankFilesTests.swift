@@ -103,6 +103,12 @@ import Testing
     }
     try await expect(
       ["evaluate", "retrieval", "--dataset", scene.dataset] + source, differ: "model \(ModelFiles.weights)")
+    // Each rank of a node has read a part of the teacher from its own file.
+    try await expect(
+      train(["name=on", "teacher=\(ModelFiles.weights)", "objective.preset=standard"]), differ: "teacher")
+    // What a rank writes to a run's folder must be where the others look for it.
+    try await expect(train(["name=on", "output=here"]), differ: "folder here/on")
+    #expect(!FileManager.default.fileExists(atPath: "\(node(0))/here/on/run.yaml"))
     try give(
       [scene.runFolder("one").path, scene.runFolder("one").path].map { "\($0)/\(ModelFiles.weights)" },
       as: ModelFiles.weights)

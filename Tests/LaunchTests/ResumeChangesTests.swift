@@ -99,6 +99,10 @@ import Testing
     try FileManager.default.removeItem(at: scene.checkpoint("two", 1).appending(path: CheckpointManifest.file))
     let run = try await scene.run(["name=two", "steps=1"], ["--resume", "auto"], ranks: nil)
     #expect(run.status == 65 && run.errors.contains("manifest.json"), "\(run)")
+    // And so is the mark alone.
+    try FileManager.default.removeItem(at: scene.checkpoint("two", 1))
+    let missed = try await scene.run(["name=two", "steps=1"], ["--resume", "auto"], ranks: nil)
+    #expect(missed.status == 65 && missed.errors.contains("step-00000001: there is no such folder"), "\(missed)")
   }
 
   @Test func roomForCheckpoints() async throws {

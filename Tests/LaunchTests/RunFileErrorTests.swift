@@ -88,7 +88,8 @@ import Testing
         "run.yaml:1:1: vocabulary is missing: the path of a byte-pair vocabulary file",
       ]),
     Case(
-      text: "- a\n- b", messages: ["run.yaml:1:1: the run file: expected a section (keys and values), found a list"]),
+      text: "- a\n- b", set: ["seed=1"],
+      messages: ["run.yaml:1:1: the run file: expected a section (keys and values), found a list"]),
     Case(
       text: "name: a\n  model: b",
       messages: ["run.yaml:2:8: not YAML: mapping values are not allowed in this context"]),

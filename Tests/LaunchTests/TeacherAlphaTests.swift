@@ -38,9 +38,18 @@ import Testing
     #expect(try alpha(foreign("white")) == .white)
     #expect(try alpha(foreign() + [white]) == .white)
     #expect(try alpha(foreign("white") + [drop]) == .drop)
-    let preset = ["teacher.model=\"\(scene.weights)\"", "teacher.preset=ViT-64-T-16"]
+    let path = try scene.scene.folder.write("alone/model.safetensors", Data(contentsOf: URL(filePath: scene.weights)))
+    let preset = ["teacher.model=\"\(path)\"", "teacher.preset=ViT-64-T-16"]
     #expect(try alpha(preset) == .drop)
     #expect(try alpha([white]) == .white)
+
+    // A preset has sizes alone: a file beside the weights says how their images are prepared.
+    let config = try CLIPConfig(preset: "ViT-64-T-16")
+    let kept: [String: Any] = ["alpha": "white", "mean": 0.5]
+    let described = try ModelFiles.json(config, preprocessing: ImageOptions(), keeping: kept)
+    try scene.scene.folder.write("alone/\(ModelFiles.config)", described)
+    let image = try #require(try TeacherModel(run(preset))).input.image
+    #expect(image.alpha == .white && image.mean == [0.5, 0.5, 0.5])
   }
 
   @Test func aResumedRunKeepsItsWay() async throws {

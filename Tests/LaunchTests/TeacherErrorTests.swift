@@ -73,7 +73,9 @@ import Testing
     try await expect(
       weights + ["teacher.config=\"\(other)\""], ranks: 2, status: 65, "does not fit the model:",
       "misshapen: visual.proj is [32, 24], the model's is [32, 20]")
-    try await expect(weights + ["teacher.preset=ViT-64-T-16"], status: 65, "missing: ", "misshapen: ")
+    try await expect(
+      weights + ["teacher.preset=ViT-64-T-16"], status: 65,
+      "open_clip_config.json says other sizes; leave teacher.preset out")
     let junk = try scene.scene.folder.write("junk.json", "{".utf8)
     try await expect(weights + ["teacher.config=\"\(junk)\""], status: 65, "junk.json: the model config is not JSON")
     let cut = scene.scene.folder.path("cut.safetensors")

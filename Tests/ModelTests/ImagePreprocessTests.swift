@@ -73,14 +73,15 @@ import Testing
 
   @Test(arguments: [
     (#"{"mode": "L"}"#, "preprocess_cfg.mode is L, and RGB is wanted"),
-    (#"{"size": [224, 256]}"#, "the same for height and width"), (#"{"size": "224"}"#, "preprocess_cfg.size is 224"),
+    (#"{"size": [224, 256]}"#, "the same for height and width"), (#"{"size": "224"}"#, "size is the text “224”, and"),
     (#"{"interpolation": "lanczos"}"#, "interpolation is lanczos, and bicubic, bilinear or random is wanted"),
     (#"{"interpolation": 3}"#, "interpolation is 3"),
     (#"{"resize_mode": "crop"}"#, "resize_mode is crop, and shortest, longest or squash is wanted"),
     (#"{"fill_color": 256}"#, "fill_color is 256"), (#"{"fill_color": [0, 0]}"#, "[red, green, blue], of 0 to 255"),
     (#"{"fill_color": 0.5}"#, "fill_color is 0.5"), (#"{"mean": 0}"#, "mean is 0, and [red, green, blue] is wanted"),
     (#"{"mean": [0, 0]}"#, "preprocess_cfg.mean is"), (#"{"std": [1, 0, 1]}"#, "preprocess_cfg.std: expected"),
-    (#"{"std": true}"#, "preprocess_cfg.std is"), (#"{"alpha": "black"}"#, "alpha is black, and white or drop"),
+    (#"{"std": true}"#, "std is true, and"), (#"{"mean": [true, 0, 0]}"#, "mean is [true,0,0], and"),
+    (#"{"alpha": "black"}"#, "alpha is black, and white or drop"),
   ])
   func othersAreRefusedByName(json: String, words: String) throws {
     let error = try #require(throws: ConfigError.self) { try options(json) }

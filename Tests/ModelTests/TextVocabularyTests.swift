@@ -39,6 +39,14 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path).count == 2)
   }
 
+  @Test func replacesNoPipe() throws {
+    let vocabulary = try Vocabulary([("a", "b")], path: "test")
+    let pipe = try folder.pipe("pipe")
+    for (path, found) in [(pipe, "it is not a file"), (folder.url.path, "it is a folder")] {
+      #expect(throws: VocabularyError.unwritable(path: path, reason: found)) { try vocabulary.write(to: path) }
+    }
+  }
+
   @Test func namesWhatIsWrong() throws {
     let lost = folder.path("lost")
     #expect(throws: VocabularyError.unreadable(path: lost, reason: "there is no such file")) {
@@ -101,6 +109,8 @@ import Testing
     var altered = data
     altered[data.count / 2] ^= 0x40
     let path = try folder.write("altered.gz", altered)
-    #expect(throws: VocabularyError.self) { try Vocabulary(contentsOf: path) }
+    let error = try #require(throws: VocabularyError.self) { try Vocabulary(contentsOf: path) }
+    #expect("\(error)".hasPrefix("vocabulary \(path): it is damaged ("), "\(error)")
+    #expect("\(error)".ranges(of: path).count == 1, "\(error)")
   }
 }

@@ -59,6 +59,8 @@ class Outcome:
     # Whether the job had ended before the signal, and whether it was started again.
     late: bool = False
     again: bool = False
+    # Whether mpirun had to be ended when all of its ranks had.
+    stranded: bool = False
     faults: list = field(default_factory=list)
 
 
@@ -102,6 +104,7 @@ class Trials:
                 outcome.late = heard is None
                 outcome.code = job.end(limit)
                 outcome.seconds = time.monotonic() - struck
+                outcome.stranded = job.stranded
             differing = self.judge(kill, outcome, heard, folder, whole)
             if outcome.code == 0 or command.once and not differing:
                 return outcome
@@ -138,7 +141,7 @@ class Trials:
         """Adds the faults of the disturbed job, and returns how what it left differs from the whole."""
         command, code, faults = kill.command, outcome.code, outcome.faults
         allowed = {0} | (set() if heard is None else kill.codes(heard))
-        if code not in allowed:
+        if code not in allowed and not outcome.stranded:
             faults.append(f"ended with {code}, expected {' or '.join(map(str, sorted(allowed)))}")
         faults += command.damaged(folder, whole)
         if code == TRY_AGAIN:

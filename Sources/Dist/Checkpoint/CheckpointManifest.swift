@@ -113,6 +113,10 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
       let endings = ".safetensors, .pt, .pth, .bin, .h5 or .hdf5"
       throw CheckpointError(folder, ["it is a file, not a checkpoint's folder; a file of weights ends in \(endings)"])
     }
+    guard FileManager.default.fileExists(atPath: "\(folder)/\(file)") else {
+      let advice = "if it holds weights under another name than usual, name their file itself"
+      throw CheckpointError(folder, ["it has no \(file), so it is no checkpoint; \(advice)"], status: .inputOutput)
+    }
     let (text, digest) = try CheckpointError.naming(folder) {
       (try OpenFile.contents("\(folder)/\(file)"), try OpenFile.contents("\(folder)/\(digestFile)"))
     }

@@ -113,6 +113,8 @@ struct CheckpointFolders {
     let complete = all().filter { $0.suffix != ".partial" }
     let falling = complete.sorted { ($1.step, $0.suffix) < ($0.step, $1.suffix) }.map(\.name)
     let marked = try? FileManager.default.destinationOfSymbolicLink(atPath: path(Self.latest))
+    // If none is left, the one that was marked is missed: the run would begin anew without a word.
+    if falling.isEmpty, let marked { return [marked] }
     return falling.filter { $0 == marked } + falling.filter { $0 != marked }
   }
 

@@ -75,10 +75,10 @@ public enum Job {
 
   /// Ends all ranks, whatever they are doing. MPI itself may hang if another thread is inside it or the launcher does
   /// not answer; after ten seconds this process then exits alone, and its launcher treats the job as failed. It does so
-  /// at once if MPI has not started.
+  /// at once if MPI has not started, and without a launcher, for MPI would only print about itself.
   static func abort(_ code: Int32) -> Never {
     FolderLock.abandon()
-    guard isStarted.load(ordering: .acquiring) else { _exit(code) }
+    guard isStarted.load(ordering: .acquiring), launchedRank != nil else { _exit(code) }
     Thread.detachNewThread {
       Thread.sleep(forTimeInterval: 10)
       _exit(code)

@@ -45,7 +45,7 @@ extension Communicator {
 
   /// Returns the ranks whose `path` leads to the same file as this rank's, in their order here: all ranks on a disk
   /// that they share, and those of a node if each node has a copy.
-  func sharing(_ path: String) throws -> Communicator {
+  package func sharing(_ path: String) throws -> Communicator {
     let files = try allGather(Array(OpenFile.reading(path).identity().utf8))
     return try Set(files).count == 1 ? self : split(group: files.firstIndex(of: files[rank]) ?? rank)
   }

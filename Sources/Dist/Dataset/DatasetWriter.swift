@@ -36,6 +36,8 @@ public struct DatasetWriter: ~Copyable {
     guard !name.isEmpty, !name.utf8.contains(0) else { throw DatasetError(folder, "a dataset needs a name") }
     guard labeled || labels.isEmpty else { throw DatasetError(name, "has class names, but its samples have no labels") }
     try Publish.makeFolder(folder)
+    // Otherwise the first shard would find this out, when thousands of images have been read.
+    if unsafe access(folder, W_OK | X_OK) != 0 { throw FileError.system("write to the folder", folder) }
     guard replacing || !FileManager.default.fileExists(atPath: folder + "/" + DatasetIndex.fileName) else {
       throw DatasetError(folder, "already holds a dataset")
     }

@@ -42,11 +42,15 @@ extension Error {
       return "the key \"\(path(context.codingPath + [key]))\" is missing"
     case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
       DecodingError.dataCorrupted(let context):
-      let reason = context.underlyingError?.explanation ?? context.debugDescription
+      let reason = (context.underlyingError?.explanation ?? context.debugDescription)
+        .replacing("Dictionary<String, Any>", with: "an object").replacing("Array<Any>", with: "a list")
       return context.codingPath.isEmpty ? reason : "\(path(context.codingPath)): \(reason)"
     default:
       // Foundation's description of an error is a dump, and its short text leaves out where JSON is wrong.
       let error = self as NSError
+      // The system's words name the cause, where Foundation's are those of a dialog: "The file doesn't exist."
+      let cause = (error.userInfo[NSUnderlyingErrorKey] as? any Error).map { $0 as NSError }
+      if let cause, cause.domain == NSPOSIXErrorDomain { return unsafe String(cString: strerror(Int32(cause.code))) }
       return error.userInfo["NSDebugDescription"] as? String ?? error.localizedFailureReason
         ?? (error.userInfo[NSUnderlyingErrorKey] as? any Error)?.explanation
         ?? (error.domain.hasPrefix("NS") ? error.localizedDescription : "\(self)")

@@ -23,10 +23,22 @@ package final class OpenFile: Sendable {
   package static func reading(_ path: String) throws(FileError) -> OpenFile {
     // Without O_NONBLOCK, opening a pipe that has no writer would block. It has no effect on a file.
     let file = try OpenFile(path, "open", O_RDONLY | O_NONBLOCK)
-    let kind = try file.status().st_mode & S_IFMT
-    guard kind != S_IFREG else { return file }
-    let found = [S_IFDIR: "a folder", S_IFIFO: "a pipe", S_IFCHR: "a device", S_IFBLK: "a device"][kind] ?? "a socket"
+    guard let found = other(try file.status()) else { return file }
     throw FileError(action: "read", path: path, reason: "it is not a file but \(found)")
+  }
+
+  /// Returns what something is that is no file, with its article; nil for a file.
+  private static func other(_ status: stat) -> String? {
+    let kind = status.st_mode & S_IFMT
+    guard kind != S_IFREG else { return nil }
+    return [S_IFDIR: "a folder", S_IFIFO: "a pipe", S_IFCHR: "a device", S_IFBLK: "a device"][kind] ?? "a socket"
+  }
+
+  /// Throws if there is something at `path` that is no file, so that none can be written there.
+  package static func requireNoOther(_ path: String) throws(FileError) {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0, let found = other(status) else { return }
+    throw FileError(action: "write", path: path, reason: "it is not a file but \(found)")
   }
 
   /// Creates a file to write, which must not exist yet.

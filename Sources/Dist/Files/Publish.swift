@@ -3,7 +3,9 @@ internal import Foundation
 /// Changes files and folders so that a crash at any moment leaves either the old state or the new one.
 package enum Publish {
   /// Writes the file `path` under a temporary name, syncs and renames it. After a failure an existing file stays.
+  /// Throws for a pipe, a device or a folder, which the new name would take from whoever uses it.
   package static func file(_ path: String, body: (OpenFile) throws(FileError) -> Void) throws(FileError) {
+    try OpenFile.requireNoOther(path)
     let temporary = "\(path).\(UUID().uuidString).partial"
     let file = try OpenFile.creating(temporary)
     do throws(FileError) {
@@ -32,12 +34,14 @@ package enum Publish {
       try makeFolder(folder(of: path))
       if unsafe mkdir(path, 0o777) == 0 { return }
     }
+    // What asks for the folder below changes errno.
+    let error = FileError.system("create the folder", path)
     var isFolder: ObjCBool = false
     let exists = unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-    if exists, !isFolder.boolValue {
-      throw FileError(action: "create the folder", path: path, reason: "a file of this name exists")
-    }
-    if !exists { throw FileError.system("create the folder", path) }
+    guard !exists || !isFolder.boolValue else { return }
+    guard error.code == EEXIST else { throw error }
+    let reason = exists ? "a file of this name exists" : "a link of this name leads to nothing"
+    throw FileError(action: "create the folder", path: path, reason: reason)
   }
 
   /// Removes a file, or a folder with its contents. Does nothing if it does not exist.

@@ -1,5 +1,11 @@
 internal import Foundation
 
+extension Character {
+  /// True for what ends a line of a file: LF, CRLF or CR. Other line separators of Unicode are part of a text, as they
+  /// are for the tools that write lists of captions.
+  package var endsLine: Bool { self == "\n" || self == "\r\n" || self == "\r" }
+}
+
 /// Reads the texts that users give: run files, configurations, lists of classes and templates, reports. A text is
 /// UTF-8, with or without a byte order mark, in a regular file of limited size: reading a pipe could wait forever.
 package enum TextFile {
@@ -16,6 +22,15 @@ package enum TextFile {
     let size = try file.size()
     guard size <= limit else { throw tooLong(path, "\(size) bytes", limit) }
     return try text(of: file.read(size, of: UInt8.self, at: 0), from: path)
+  }
+
+  /// Returns the text of a JSON file for Foundation's reader: `NaN` and `Infinity`, which Python writes and that reader
+  /// refuses wherever they stand, become strings, so that they matter only where something else is expected.
+  package static func json(_ path: String) throws(FileError) -> String {
+    let text = try read(path)
+    guard text.contains("NaN") || text.contains("Infinity") else { return text }
+    let token = #/"(?:[^"\\]++|\\.)*+"|-?(?:NaN|Infinity)/#.matchingSemantics(.unicodeScalar)
+    return text.replacing(token) { $0.output.hasPrefix("\"") ? String($0.output) : "\"\($0.output)\"" }
   }
 
   /// Returns the text that `bytes` are, without a byte order mark. Errors name their source, `path`.

@@ -34,8 +34,8 @@ enum HDF5Library {
           return 0
         }, target)
     }
-    // For a failed system call the library adds the time, addresses and sizes; only the system's reason is of use.
-    if let match = text.firstMatch(of: /^(.*?): time = .*error message = '([^']*)'/.dotMatchesNewlines()) {
+    // For a failed system call the library adds times, names, addresses and sizes; only the system's reason is of use.
+    if let match = text.firstMatch(of: /^(.*?): (?:time|name) = .*error message = '([^']*)'/.dotMatchesNewlines()) {
       text = "\(match.1): \(match.2)"
     }
     return text.isEmpty ? "the library gives no reason" : text

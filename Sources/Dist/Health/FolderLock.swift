@@ -19,17 +19,26 @@ public final class FolderLock: Sendable {
   /// What is to be said of the job from which the folder was taken over, if it was.
   public let note: String?
 
-  /// Takes a folder, which must exist. Every rank must call it. Throws `FolderInUse` if another job holds it.
+  /// Takes a folder, which must exist. Every rank must call it. Throws `FolderInUse` if another job holds it, and a
+  /// `RankDifference` if a rank has another folder under this path, where all that it writes would be missing.
   public init(_ folder: String, over ranks: Communicator) throws {
     let found = try ranks.broadcast { try Self.take(folder, as: Holder(host: ranks.hostname)) }
     (self.folder, own, note, isOwner) = (folder, found.holder, found.note, ranks.rank == 0)
-    // A node may have another folder under this path.
-    guard try isOwner || Self.holder(of: folder)?.id == own.id else { return }
-    Self.held.store(unsafe open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ordering: .relaxed)
-    guard isOwner else { return }
-    let thread = Thread { [self] in beat() }
-    thread.name = "folder lock"
-    thread.start()
+    if isOwner {
+      let thread = Thread { [self] in beat() }
+      thread.name = "folder lock"
+      thread.start()
+    }
+    // Other hosts may remember for a minute that there was no such file, and a look may fall into a beat.
+    let looks = own.host == ranks.hostname ? 2 : 90
+    var isHere = isOwner
+    for look in 0..<looks where !isHere {
+      if look > 0 { Thread.sleep(forTimeInterval: 1) }
+      isHere = try Self.holder(of: folder)?.id == own.id
+    }
+    if isHere { Self.held.store(unsafe open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ordering: .relaxed) }
+    try ranks.requireSame(
+      "folder \(folder)", isHere ? own.id : "", advice: "name a folder on a disk that all nodes share")
   }
 
   /// Gives the folder back. Every rank calls it, unless the job ends with an error.

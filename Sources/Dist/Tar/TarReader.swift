@@ -63,6 +63,7 @@ package struct TarReader: Sendable {
   private mutating func header() throws -> TarHeader? {
     let start = at
     guard size - start >= TarHeader.size else {
+      guard start > 0 else { throw failure("is not a tar: it has \(size) bytes, and a header alone has 512") }
       let found = size == start ? "nothing follows" : "\(size - start) bytes follow"
       throw failure("is truncated or still being written: \(found) where a header or a closing block should be", start)
     }

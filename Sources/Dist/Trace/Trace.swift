@@ -56,6 +56,8 @@ final class TraceWriter: Sendable {
 
   init(_ path: String, rank: Int, host: String) throws(FileError) {
     (self.path, self.rank) = (path, rank)
+    // Opening a pipe that nobody reads would wait forever.
+    try OpenFile.requireNoOther(path)
     do {
       try Data().write(to: URL(filePath: path))
       file = try FileHandle(forWritingTo: URL(filePath: path))

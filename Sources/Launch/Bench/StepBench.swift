@@ -145,10 +145,10 @@ struct StepBench {
       "matrix_products": profile.matmul, "attention": profile.attention, "rounding": profile.rounding,
       "unfolding": profile.unfolding, "batch_norm": profile.batchNorm,
     ].mapValues { $0 / total }
-    let others = [
-      "other_kernels": towers - kernels.values.reduce(0, +),
-      "loss": part(\.loss), "optimizer": part(\.optimizer), "communication": part(\.communication), "data": 0,
-    ]
+    var others = ["loss": part(\.loss), "optimizer": part(\.optimizer), "communication": part(\.communication)]
+    others["data"] = 0
+    others["between_parts"] = 1 - towers - others.values.reduce(0, +)
+    others["other_kernels"] = towers - kernels.values.reduce(0, +)
     return kernels.merging(others) { $1 }.mapValues { ($0 * 1000).rounded() / 1000 }
   }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import Dist
 import Foundation
 import Model
+import Settings
 import Tensor
 
 struct EmbedCommand: ParsableCommand {
@@ -102,8 +103,9 @@ struct EmbedItemOptions: ParsableArguments {
   }
 
   func find() throws -> EmbeddingItems {
-    EmbeddingItems(
-      images: try images.flatMap(EmbeddingItems.images) + (try imageList.map { try Prompts.lines($0) } ?? []),
+    let listed = try imageList.map { try Prompts.lines($0).map(\.withHome) } ?? []
+    return EmbeddingItems(
+      images: try images.flatMap(EmbeddingItems.images) + listed,
       texts: text + (try captions.map { try Prompts.lines($0) } ?? []))
   }
 }

@@ -58,7 +58,7 @@ struct ModelConfig: Section {
     if let preset {
       config = try CLIPConfig(preset: preset)
     } else if let file {
-      config = try CLIPConfig(json: Data(TextFile.read(file).utf8))
+      config = try CLIPConfig(json: Data(TextFile.json(file).utf8))
     } else if let embedDim, let vision, let text {
       config = CLIPConfig(embedding: embedDim, vision: vision, text: text)
     } else {

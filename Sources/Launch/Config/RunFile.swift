@@ -21,6 +21,7 @@ extension RunConfig {
   /// relative.
   static func decode(_ text: String, file: String, overrides: [String] = []) throws(RunFileError) -> RunConfig {
     var root = try RunNode.parse(text) { .file(file, line: $0, column: $1) }
+    try root.requireSection()
     try BaseFile.apply(to: &root, of: file)
     for argument in overrides { try Override(argument).apply(to: &root) }
     let problems = Problems()
@@ -85,12 +86,20 @@ enum BaseFile {
     let text: String
     do throws(RunFileUnreadable) { text = try RunConfig.text(of: path) } catch { throw problem("\(error)") }
     var base = try RunNode.parse(text) { .file(name, line: $0, column: $1) }
+    try base.requireSection()
     try apply(to: &base, of: path, after: before)
     root = root.laid(over: base)
   }
 }
 
 extension RunNode {
+  /// Throws unless this node, the whole of a file, holds keys, or nothing.
+  fileprivate func requireSection() throws(RunFileError) {
+    if case .section = value { return }
+    guard !isNothing else { return }
+    throw RunFileError(place, "the run file: expected a section (keys and values), found \(kind)")
+  }
+
   /// Returns this node, with the keys that it does not give taken from `base`.
   fileprivate func laid(over base: RunNode) -> RunNode {
     if isNothing { return base }

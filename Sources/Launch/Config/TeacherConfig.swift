@@ -33,7 +33,7 @@ struct TeacherConfig: Section {
 
   /// Declares the keys of any teacher, the first or a further one.
   fileprivate mutating func ownFields(_ map: FieldMap) {
-    map.required("model", &model, "the teacher's weights: a run's folder, a checkpoint's, or a safetensors file")
+    map.required("model", &model, "the teacher's weights: a run's folder, a checkpoint's, or weights")
     map.optional("config", &config)
     map.optional("preset", &preset)
     map.optional("vocabulary", &vocabulary)

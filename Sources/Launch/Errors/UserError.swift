@@ -38,7 +38,7 @@ extension VocabularyError: ExitCoded {
   public var status: ExitStatus {
     switch self {
     case .unreadable, .unwritable: .inputOutput
-    case .malformed, .unknownSymbol, .empty, .noHeader, .mergesMissing: .badData
+    case .damaged, .malformed, .unknownSymbol, .empty, .noHeader, .mergesMissing: .badData
     case .tooManyMerges: .usage
     }
   }

@@ -100,11 +100,19 @@ struct ModelSource: ParsableArguments {
     let preset = model.flatMap { ModelConfig(name: $0).preset }
     let described = ModelFiles.description(of: weights)
     let file = preset == nil ? model ?? (FileManager.default.fileExists(atPath: described) ? described : nil) : nil
-    guard preset ?? file != nil, vocabulary != nil || !texts else {
-      throw notLoaded("--vocabulary is needed with it, and --model unless \(ModelFiles.config) lies beside it")
+    let isWithoutWords = texts && vocabulary == nil
+    guard preset ?? file != nil else {
+      let name = URL(filePath: described).lastPathComponent
+      throw notLoaded(
+        (isWithoutWords ? "--vocabulary is needed with it, and --model" : "--model is needed with it")
+          + " unless \(name) lies beside it")
     }
+    guard !isWithoutWords else { throw notLoaded("--vocabulary is needed with it for texts") }
     let words = try vocabulary.map { try Vocabulary(contentsOf: $0) }
     var config = try preset.map { try CLIPConfig(preset: $0) } ?? ModelFiles.sizes(file ?? described)
+    if preset != nil {
+      try ForeignModel.check(config, of: weights, advice: "leave --model out, or name the right file with it")
+    }
     if let words, let vocabulary {
       config = try config.fitted(to: words, path: vocabulary)
     } else if config.text.vocabularySize == 0 {
@@ -114,7 +122,8 @@ struct ModelSource: ParsableArguments {
     try ModelFiles.read(weights, into: clip)
     let size = config.vision.imageSize
     let image =
-      try file.map { try ModelFiles.preprocessing($0, size: size) } ?? ImageOptions(preprocessConfig: [:], size: size)
+      try file.map { try ModelFiles.preprocessing($0, size: size) }
+      ?? ModelFiles.preprocessing(beside: weights, size: size)
     let context = config.text.contextLength
     return CLIPEmbedder(
       model: clip, image: image, tokenizer: words.map { BytePairTokenizer(vocabulary: $0, context: context) })

@@ -235,9 +235,10 @@ struct EvaluationReport: Encodable {
   }
 
   func write(to path: String) throws {
-    do { try Data((jsonText(.prettyPrinted) + "\n").utf8).write(to: URL(filePath: path), options: .atomic) } catch {
-      throw UserError("cannot write \(path): \(error.explanation)", status: .inputOutput)
-    }
+    let text = try jsonText(.prettyPrinted) + "\n"
+    do throws(FileError) {
+      try Publish.file(path) { file throws(FileError) in try file.append(Array(text.utf8)) }
+    } catch { throw UserError("cannot write \(path): \(error.reason)", status: .inputOutput) }
   }
 }
 
@@ -253,7 +254,7 @@ struct ZeroShotEvaluation: Evaluation {
   /// Takes files of classes' names (nil: the dataset's own), of templates, and of a subset's names (or `present`).
   /// Every rank must call it.
   init(dataset: Dataset, classes: String?, templates: String?, subset: String?, over ranks: Communicator) throws {
-    let names = try classes.map(Prompts.lines) ?? dataset.index.labels
+    let names = try classes.map { try Prompts.lines($0, over: ranks) } ?? dataset.index.labels
     guard let first = names.first else {
       throw UserError(
         "the dataset \(dataset.name) does not name its classes; give a file with one name a line, in label order "
@@ -264,13 +265,14 @@ struct ZeroShotEvaluation: Evaluation {
         "the dataset \(dataset.name) names its classes by WordNet ids (\(first), …), which mean nothing to a model; "
           + "give their names with --classes (scripts/fetch-vocabulary writes imagenet-classes.txt)")
     }
-    let prompts = Prompts(classes: names, templates: try templates.map(Prompts.templates) ?? ["{}"])
+    let sentences = try templates.map { try Prompts.templates($0, over: ranks) } ?? ["{}"]
+    let prompts = Prompts(classes: names, templates: sentences)
     (self.dataset, self.prompts) = (dataset, prompts)
     // Labels without a name are left out here: `run` names their images.
     self.subset =
       subset == Self.present
       ? Set((0..<dataset.count).compactMap { dataset.label($0) }).filter(names.indices.contains).sorted()
-      : try subset.map(prompts.subset)
+      : try subset.map { try prompts.subset($0, over: ranks) }
     try ranks.requireSame("list of classes", "\(names)")
     try ranks.requireSame("list of templates", "\(prompts.templates)")
     try ranks.requireSame("subset of classes", "\(self.subset ?? [])")
@@ -315,9 +317,9 @@ struct Prompts: Equatable {
   let templates: [String]
   var texts: [String] { classes.flatMap { name in templates.map { $0.replacing("{}", with: name) } } }
 
-  /// Reads a file of templates, one a line, each with `{}`.
-  static func templates(_ path: String) throws -> [String] {
-    let templates = try lines(path)
+  /// Reads a file of templates, one a line, each with `{}`. Every rank must call it.
+  static func templates(_ path: String, over ranks: Communicator) throws -> [String] {
+    let templates = try lines(path, over: ranks)
     for (line, template) in templates.enumerated() where !template.contains("{}") {
       throw UserError(
         "\(path), line \(line + 1): expected a template with {} in place of the class's name, found “\(template)”")
@@ -325,9 +327,10 @@ struct Prompts: Equatable {
     return templates
   }
 
-  /// Returns the numbers of the classes that a file names, one a line, each once and in label order.
-  func subset(_ path: String) throws -> [Int] {
-    let names = try Self.lines(path)
+  /// Returns the numbers of the classes that a file names, one a line, each once and in label order. Every rank must
+  /// call it.
+  func subset(_ path: String, over ranks: Communicator) throws -> [Int] {
+    let names = try Self.lines(path, over: ranks)
     let known = Set(classes)
     for name in names where !known.contains(name) {
       throw UserError(
@@ -336,10 +339,16 @@ struct Prompts: Equatable {
     return classes.indices.filter { Set(names).contains(classes[$0]) }
   }
 
+  /// Returns the lines of a text file on every rank, which must all call it. Launchers give standard input (-) to rank
+  /// 0 alone.
+  static func lines(_ path: String, over ranks: Communicator) throws -> [String] {
+    try path == "-" ? ranks.broadcast { try lines(path) } : lines(path)
+  }
+
   /// Returns the lines of a text file, or of standard input (-): at least one, and only the last ones may be empty.
   static func lines(_ path: String) throws -> [String] {
     var lines = try TextFile.read(path, acceptsInput: true)
-      .split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+      .split(omittingEmptySubsequences: false, whereSeparator: \.endsLine)
       .map { $0.trimmingCharacters(in: .whitespaces) }
     while lines.last == "" { lines.removeLast() }
     guard let empty = lines.isEmpty ? 0 : lines.firstIndex(of: "") else { return lines }

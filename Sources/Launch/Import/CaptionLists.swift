@@ -95,7 +95,7 @@ enum COCOCaptions {
     do throws(ImportReason) {
       listed = try document.array("images")
       annotations = try document.array("annotations")
-    } catch { throw UserError(path, "is not a file of COCO's captions: it \(error.words)") }
+    } catch { throw UserError(path, "is not a file of COCO's captions: \(error.words)") }
     guard annotations.contains(where: { JSONRecord($0)?.has("caption") ?? false }) else {
       throw UserError(
         path, "has no caption in its \(Figures.count(annotations.count, "annotation")); give a captions_….json")

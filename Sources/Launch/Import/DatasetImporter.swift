@@ -32,10 +32,12 @@ struct DatasetImporter {
         // The names' numbers are their positions; only the first and the last are shown.
         let ends = index.labels.enumerated().filter { [0, index.labels.count - 1].contains($0.offset) }
         let names = ends.map { "\($0.offset) is \($0.element)" }.joined(separator: ", ")
-        let kind =
-          names.isEmpty ? "whole numbers from \(least) to \(most)" : "names in the order of their bytes: \(names)"
+        let numbers = least == most ? "the whole number \(least)" : "whole numbers from \(least) to \(most)"
+        let kind = names.isEmpty ? numbers : "names in the order of their bytes: \(names)"
         let without = totals.samples - labeled
         lines.append("labels: \(kind)\(without == 0 ? "" : "; \(Figures.count(without, "image")) without a label")")
+      } else if index.labeled {
+        lines.append("labels: none")
       }
       if rejections.count > 0 {
         lines.append("left out: \(rejections.count), listed in \(RejectionList.fileName)")
@@ -92,10 +94,11 @@ struct DatasetImporter {
       }
     }
     guard writer.count > 0 else {
-      let what = source.count == 1 ? "the one image" : "none of \(source.count) images"
-      let reason = rejections.first.first.map { "; the first: \($0.place): \($0.reason)" } ?? ""
-      throw UserError(
-        folder, "\(what) could \(source.count == 1 ? "not " : "")be imported\(reason)\(source.advice)")
+      let what =
+        source.count == 1
+        ? "the one image could not be imported" : "none of \(source.count) images could be imported; the first"
+      let reason = rejections.first.first.map { ": \($0.place): \($0.reason)" } ?? ""
+      throw UserError(folder, what + reason + source.advice)
     }
     let index = try writer.finish()
     try rejections.publish()

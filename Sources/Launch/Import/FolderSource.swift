@@ -5,13 +5,14 @@ import Foundation
 /// JSON file beside it, if keys are named or img2dataset has written it; extensions may be in upper case. If images lie
 /// only in sub-folders and none has such a file, the sub-folders are classes: if they are named by numbers, these are
 /// the labels; if by WordNet ids, the labels are the ids' positions among ImageNet's; any other names are numbered from
-/// 0 in the order of their bytes.
+/// 0 in the order of their bytes. Numbers or ids beside other names are refused, because one odd folder would give all
+/// others new labels.
 struct FolderSource: ImportSource {
   static let extensions: Set = ["jpg", "jpeg", "png", "webp"]
   /// The extensions of images in formats that are not read.
   static let otherFormats: Set = [
-    "avif", "bmp", "gif", "heic", "heif", "ico", "jfif", "jp2", "jpe", "jxl", "pbm", "pgm", "pnm", "ppm", "psd", "svg",
-    "tga", "tif", "tiff",
+    "apng", "avif", "bmp", "cr2", "dng", "eps", "exr", "gif", "heic", "heif", "ico", "jfif", "jp2", "jpe", "jxl", "jxr",
+    "nef", "pbm", "pcx", "pgm", "pnm", "ppm", "psd", "qoi", "svg", "tga", "tif", "tiff",
   ]
   let folder: String
   private let classes: ClassFolders
@@ -24,6 +25,7 @@ struct FolderSource: ImportSource {
   private let sidecars: [String: String]
   /// The keys of captions in JSON files; if empty, captions are in text files.
   private let captionKeys: [String]
+  let advice: String
   var labels: [String] { classes.labels }
   var labeled: Bool { !classes.isEmpty }
   var count: Int { paths.count + others.count }
@@ -55,6 +57,14 @@ struct FolderSource: ImportSource {
     // If captions lie beside the images, folders are not classes.
     let named = sidecars.isEmpty && format != .img2dataset || format == .imagenet || format == .imagenetV2
     classes = try ClassFolders(named ? paths : [], in: folder, format: format, ids: ids)
+    let stray = classes.isEmpty && paths.contains { $0.contains("/") } ? paths.first { !$0.contains("/") } : nil
+    let besides = files.contains { Self.ending($0) == "json" && stems.contains(Self.stem($0)) }
+    advice =
+      if besides, !endings.contains("json") {
+        "; if the .json files beside the images hold captions, name their key with --caption-keys"
+      } else if let stray, sidecars.isEmpty {
+        "; folders are classes only if every image lies in one, and \(stray) does not"
+      } else { "" }
     if classes.isEmpty, sidecars.isEmpty, paths.allSatisfy(Self.isFlatImageNet) {
       throw UserError(folder, "holds ImageNet's validation images without classes; import LOC_val_solution.csv")
     }
@@ -81,8 +91,8 @@ struct FolderSource: ImportSource {
     for name in try UserFiles.names(in: folder) where !name.hasPrefix(".") {
       switch UserFiles.isFolder(folder + "/" + name) {
       case true?: try list(folder + "/" + name, prefix + name + "/", ancestors: ancestors + [real], into: &files)
-      case false?: files.append(prefix + name)
-      case nil: continue
+      // A link that leads to nothing, and a name that is not UTF-8, are left out later with their reason.
+      case false?, nil: files.append(prefix + name)
       }
     }
   }
@@ -138,7 +148,8 @@ struct ClassFolders {
     let names = Set(paths.compactMap { Self.name($0, depth: shared) })
     let nested = !paths.isEmpty && paths.allSatisfy { Self.name($0, depth: shared) != nil }
     let areIDs = nested && names.allSatisfy(WordNetIDs.isOne)
-    let areNumbers = nested && !areIDs && names.allSatisfy(Self.isNumber)
+    let areNumbers = nested && !areIDs && names.allSatisfy { Self.number($0) != nil }
+    if format == nil, !areIDs, !areNumbers { try Self.checkUnmixed(names, paths, in: folder, depth: shared) }
 
     switch format ?? (areIDs ? .imagenet : areNumbers ? .imagenetV2 : .folder) {
     case .imagenet:
@@ -150,7 +161,7 @@ struct ClassFolders {
       (depth, labels, numbers) = (shared, ids.names, ids.names.positions)
     case .imagenetV2:
       try Self.check(areNumbers, folder, names, "numbers (0, 1, …)")
-      let values = names.compactMap { name in Int(name).map { (name, $0) } }
+      let values = names.compactMap { name in Self.number(name).map { (name, $0) } }
       guard Set(values.map(\.1)).count == values.count else {
         throw UserError(folder, "two of its folders are the same number, such as 7 and 07; rename one")
       }
@@ -170,9 +181,28 @@ struct ClassFolders {
     _ isSo: Bool, _ folder: String, _ names: Set<String>, _ expected: String
   ) throws(UserError) {
     guard !isSo else { return }
-    let others = names.filter { !WordNetIDs.isOne($0) && !isNumber($0) }.sorted().prefix(3)
+    let others = names.filter { !WordNetIDs.isOne($0) && number($0) == nil }.sorted().prefix(3)
     let found = others.isEmpty ? "others" : others.map { "\"\($0)\"" }.joined(separator: ", ")
     throw UserError(folder, "expected every image in a folder named by \(expected), found \(found)")
+  }
+
+  /// Throws if some images lie in folders named by labels, and others do not.
+  private static func checkUnmixed(
+    _ names: Set<String>, _ paths: [String], in source: String, depth: Int
+  ) throws(UserError) {
+    for (kind, some) in [
+      ("whole numbers", names.filter { number($0) != nil }), ("WordNet ids", names.filter(WordNetIDs.isOne)),
+    ] {
+      let folder = names.subtracting(some).min().map { "the folder \($0)" }
+      guard let one = some.min(), let odd = folder ?? paths.first(where: { name($0, depth: depth) == nil })
+      else { continue }
+      throw UserError(
+        source,
+        """
+        has images in folders named by \(kind), such as \(one), and beside them \(odd), which would give the others \
+        new labels; move one kind away, or number the folders in the order of their names with --format folder
+        """)
+    }
   }
 
   private static func all(_ names: Set<String>, in folder: String) throws(UserError) -> WordNetIDs {
@@ -204,4 +234,10 @@ struct ClassFolders {
   }
 
   private static func isNumber(_ name: String) -> Bool { (1...9).contains(name.utf8.count) && name.utf8.areDigits }
+
+  /// Returns the label that a folder's name is, as in a column of labels: `4.0` is 4.
+  private static func number(_ name: String) -> Int? {
+    let plain = SampleLabel.plain(name)
+    return isNumber(plain) ? Int(plain) : nil
+  }
 }

@@ -30,7 +30,7 @@ struct WordNetIDs: Equatable {
     }
     if isFolder { return try WordNetIDs(try Dataset.open(path).index.labels, at: path) }
     let text = try TextFile.read(path)
-    if text.hasPrefix("{") { return try classIndex(path) }
+    if text.first(where: { !$0.isWhitespace }) == "{" { return try classIndex(path) }
     let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
     return try WordNetIDs(lines.filter { !$0.isEmpty }.map { String($0.prefix { !$0.isWhitespace }) }, at: path)
   }

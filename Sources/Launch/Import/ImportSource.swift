@@ -72,13 +72,14 @@ enum SampleKey {
 }
 
 enum SampleLabel {
-  /// Returns a whole number without leading zeros and without the fraction that pandas writes where fields are empty:
-  /// `4.0` is `4`. Any other text is returned as it is.
-  static func plain(_ text: String) -> String {
-    let parts = text.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
-    guard let number = Int(parts[0]), parts.dropFirst().allSatisfy({ $0.utf8.allSatisfy { $0 == UInt8(ascii: "0") } })
-    else { return text }
-    return String(number)
+  /// Returns a whole number without leading zeros, without the fraction that pandas writes where fields are empty, and
+  /// without numpy's exponent: `4.0` and `4.000e+00` are `4`. Any other text is returned as it is.
+  static func plain(_ text: String) -> String { whole(text).flatMap(Int.init(exactly:)).map(String.init) ?? text }
+
+  /// Returns the number if the text is a whole one in decimal notation, however large.
+  static func whole(_ text: String) -> Double? {
+    guard text.utf8.allSatisfy({ "0123456789.eE+-".utf8.contains($0) }), let number = Double(text) else { return nil }
+    return number.isFinite && number == number.rounded() ? number : nil
   }
 }
 

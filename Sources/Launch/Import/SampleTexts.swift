@@ -24,7 +24,7 @@ struct SampleTexts {
       let whole = try Self.decoded(text, "captions")
       // img2dataset writes one caption to both files, and it may contain line ends.
       captions =
-        record?.value("caption") == .string(whole) ? [whole] : whole.split(whereSeparator: \.isNewline).map(String.init)
+        record?.value("caption") == .string(whole) ? [whole] : whole.split(whereSeparator: \.endsLine).map(String.init)
     } else if let json, let record {
       for key in keys.isEmpty ? ["caption"] : keys { captions += try Self.captions(record, key, json.name) }
     } else if let name = keys.first {
@@ -103,7 +103,12 @@ struct JSONRecord {
   }
 
   func integer(_ key: String) throws(ImportReason) -> Int {
-    if case .integer(let number) = try required(key) { return number }
+    switch try required(key) {
+    case .integer(let number): return number
+    // pandas writes 2.0 if an entry of the column is missing.
+    case .number(let text): if let number = Int(SampleLabel.plain(text)) { return number }
+    default: break
+    }
     throw wrong(key, "a whole number")
   }
 

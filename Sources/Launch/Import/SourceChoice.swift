@@ -31,7 +31,13 @@ struct SourceChoice {
 
   private func openTars(_ sources: [String], _ dataset: String) throws -> TarSource {
     try check(.webdataset, sources.first ?? "", wordNetIDs: false)
-    return try TarSource(TarChoice.paths(sources), dataset: dataset, captionKeys: captionKeys, keysByTar: keysByTar)
+    let tars = try TarChoice.paths(sources)
+    if format == nil, TarChoice.isOne(sources), let other = tars.first(where: TarChoice.isTable) {
+      throw UserError(
+        other, "is not a tar by its name; only tars can be imported several at once or by a pattern ('*.tar')",
+        status: .usage)
+    }
+    return try TarSource(tars, dataset: dataset, captionKeys: captionKeys, keysByTar: keysByTar)
   }
 
   /// Opens the one source at `path`.

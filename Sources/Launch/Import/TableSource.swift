@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 
 /// A CSV or TSV table with one image a line, or a line for each of an image's captions. The table is read twice: first
 /// for the keys, the labels and the count, then for the images. Only the captions of an image's further lines are held
@@ -30,19 +31,26 @@ struct TableSource: ImportSource {
     (self.path, self.dataset, self.quoted, labeled) = (path, dataset, quoted, columns.label != nil)
     let usual = path.lowercased().hasSuffix(".csv") ? ",\t;" : "\t,;"
     let candidates = separator.map { [$0] } ?? Array(usual.utf8)
-    let headers = try candidates.map { separator in
-      var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
-      guard let record = try reader.next() else { throw UserError(path, "the table is empty") }
-      let names = record.fields.compactMap { String(validating: $0, as: UTF8.self) }
-      guard names.count == record.fields.count else {
-        throw UserError(path, "its header is not UTF-8; expected a table with the column \"\(columns.image)\"")
-      }
-      return names.map { $0.trimmingCharacters(in: .whitespaces) }
+    // With the wrong separator, quotes may seem to be misplaced.
+    let headers = candidates.map { separator in
+      Result { try Self.header(path, separator: separator, quoted: quoted, image: columns.image) }
     }
-    let choice = headers.firstIndex { $0.contains(columns.image) } ?? 0
+    let choice = headers.firstIndex { (try? $0.get())?.contains(columns.image) == true } ?? 0
     self.separator = candidates[choice]
-    layout = try TableLayout(columns, header: headers[choice], path: path)
+    layout = try TableLayout(columns, header: headers[choice].get(), path: path)
     try survey(keyed: columns.key != nil)
+  }
+
+  private static func header(_ path: String, separator: UInt8, quoted: Bool, image: String) throws -> [String] {
+    var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
+    guard let record = try reader.next() else { throw UserError(path, "the table is empty") }
+    let names = record.fields.compactMap { String(validating: $0, as: UTF8.self) }
+    let hasZero = record.fields.joined().contains(0)
+    guard names.count == record.fields.count, !hasZero else {
+      let what = hasZero ? "holds a zero byte" : "is not UTF-8"
+      throw UserError(path, "its header \(what); expected a table with the column \"\(image)\"")
+    }
+    return names.map { $0.trimmingCharacters(in: .whitespaces) }
   }
 
   private mutating func survey(keyed: Bool) throws {
@@ -68,8 +76,8 @@ struct TableSource: ImportSource {
       count -= 1
       var lines = further[identity] ?? FurtherLines(first: Int(earlier.line))
       lines.captions += row.captions
-      if lines.label.isEmpty { (lines.label, lines.labeled) = (row.label, record.line) }
-      try requireSame(row.label, record.line, lines.label, lines.labeled)
+      if lines.label.isEmpty { (lines.label, lines.labeled) = (row.given, record.line) }
+      try requireSame(row.given, record.line, lines.label, lines.labeled)
       further[identity] = lines
     }
     guard count > 0 else { throw UserError(path, "has a header and nothing below it") }
@@ -118,13 +126,13 @@ struct TableSource: ImportSource {
     let key = key(row)
     if !further.isEmpty, let lines = further[Dataset.sampleID(dataset: dataset, key: key)] {
       guard lines.first == record.line else { return nil }
-      try requireSame(lines.label, lines.labeled, row.label, record.line)
+      try requireSame(lines.label, lines.labeled, row.given, record.line)
       row.captions += lines.captions
-      if row.label.isEmpty { row.label = lines.label }
+      if row.given.isEmpty { row.label = lines.label }
     }
-    // Many tables write a negative number for a missing label.
-    let label = numbers[row.label] ?? Int(row.label).flatMap { $0 < 0 ? nil : $0 }
-    let path = row.path.hasPrefix("/") ? row.path : Publish.folder(of: path) + "/" + row.path
+    let label = numbers[row.given] ?? Int(row.given)
+    let image = row.path.withHome
+    let path = image.hasPrefix("/") ? image : Publish.folder(of: path) + "/" + image
     return ImportEntry(ImportItem(place: place, path: path, key: key, captions: row.captions, label: label))
   }
 }
@@ -140,8 +148,8 @@ private struct LabelColumn {
 
   mutating func note(_ label: String, line: Int) throws(UserError) {
     guard !label.isEmpty else { return }
-    if let value = Int(label) {
-      guard value <= Int(Int32.max) else {
+    if let value = SampleLabel.whole(label) {
+      guard value <= Double(Int32.max) else {
         throw UserError(path, "line \(line) has the label \(label); a label is at most \(Int32.max)")
       }
       if number == nil { number = (label, line) }
@@ -179,13 +187,16 @@ struct TableLayout: Sendable {
     var captions: [String]
     var label: String
     var key: String?
+    /// The label without a negative number, which many tables write for a missing one.
+    var given: String { SampleLabel.whole(label).map { $0 < 0 } == true ? "" : label }
   }
 
   init(_ columns: TableColumns, header: [String], path: String) throws(UserError) {
     func position(_ name: String, _ option: String) throws(UserError) -> Int {
       let found = header.indices.filter { header[$0] == name }
       guard let first = found.first else {
-        let known = header.map { "\"\($0)\"" }.joined(separator: ", ")
+        let more = header.count > 20 ? ", …" : ""
+        let known = header.prefix(20).map { "\"\($0.prefix(40))\"" }.joined(separator: ", ") + more
         throw UserError(path, "has no column \"\(name)\"; it has \(known); name the right one with \(option)")
       }
       guard found.count == 1 else { throw UserError(path, "has \(found.count) columns \"\(name)\"") }

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Settings
 
 enum TarChoice {
   /// Returns whether names on the command line mean tars: several names do, and a single one that ends in `.tar` or is
@@ -10,13 +11,19 @@ enum TarChoice {
 
   private static func isTar(_ name: String) -> Bool { name.lowercased().hasSuffix(".tar") }
 
+  /// Returns true for the name of a table or a list.
+  static func isTable(_ name: String) -> Bool {
+    ["csv", "json", "jsonl", "parquet", "token", "tsv", "txt"].contains((name as NSString).pathExtension.lowercased())
+  }
+
   /// Returns the tars of names with braces (`cc3m-{00000..00331}.tar`), of patterns that the shell has left as they are
   /// (`'cc3m/*.tar'`), of names joined by two colons, and of folders, in this order. A missing tar is an error that
   /// names it.
   static func paths(_ sources: [String]) throws -> [String] {
     var paths: [String] = []
     // A file whose name is exactly this is taken as it is.
-    for source in sources.flatMap({ UserFiles.isFolder($0) == nil ? $0.components(separatedBy: "::") : [$0] }) {
+    let parts = sources.flatMap { UserFiles.isFolder($0) == nil ? $0.components(separatedBy: "::") : [$0] }
+    for source in parts.map(\.withHome) {
       let exists = UserFiles.isFolder(source) != nil
       let names: [String]
       do throws(ImportReason) { names = try exists ? [source] : BraceExpansion.names(source) } catch {

@@ -11,7 +11,10 @@ enum UserFiles {
   }
 
   static func names(in folder: String) throws(UserError) -> [String] {
-    try naming(folder) { try FileManager.default.contentsOfDirectory(atPath: folder) }
+    guard unsafe access(folder, R_OK | X_OK) == 0 else {
+      throw UserError(folder, "cannot be read: \(unsafe String(cString: strerror(errno)))", status: .inputOutput)
+    }
+    return try naming(folder) { try FileManager.default.contentsOfDirectory(atPath: folder) }
   }
 
   /// Returns true for a name with *, ? or [ ] that no file or folder has.
@@ -44,6 +47,8 @@ enum UserFiles {
   static func read(_ path: String, limit: Int) throws(ImportReason) -> [UInt8] {
     var status = stat()
     guard unsafe stat(path, &status) == 0 else {
+      let isNamed = errno != ENOENT || !path.unicodeScalars.contains("\u{FFFD}")
+      guard isNamed else { throw ImportReason("has a name that is not UTF-8; rename it") }
       throw ImportReason("cannot be read: \(unsafe String(cString: strerror(errno)))")
     }
     guard status.st_mode & S_IFMT == S_IFREG else { throw ImportReason("is not a file") }

@@ -46,8 +46,12 @@ enum ProcessMemory {
   /// The memory that is resident now, and the part of it that processes share, such as windows.
   static var now: Double { number("VmRSS:", in: "/proc/self/status") / 1024 }
   static var windows: Double { number("RssShmem:", in: "/proc/self/status") / 1024 }
-  /// The same, but a page that n processes have mapped counts as one nth: the sum is what they hold together.
-  static var share: Double { number("Pss:", in: "/proc/self/smaps_rollup") / 1024 }
+  /// The memory that is not a file's, where a page that n processes have mapped counts as one nth: the sum is what they
+  /// hold together. Pages of programs and libraries would count less whenever another process starts.
+  static var share: Double {
+    let file = "/proc/self/smaps_rollup"
+    return (number("Pss:", in: file) - number("Pss_File:", in: file)) / 1024
+  }
 
   /// Lowers the peak to what is resident now, if the system allows it.
   static func resetPeak() { try? "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8) }

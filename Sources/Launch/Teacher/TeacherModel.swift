@@ -77,8 +77,11 @@ struct TeacherModel {
   }
 
   private static func sizes(_ teacher: TeacherConfig) throws -> CLIPConfig {
-    if let preset = teacher.preset { return try CLIPConfig(preset: preset) }
-    return try ModelFiles.sizes(sizesFile(teacher))
+    guard let preset = teacher.preset else { return try ModelFiles.sizes(sizesFile(teacher)) }
+    let config = try CLIPConfig(preset: preset)
+    try ForeignModel.check(
+      config, of: teacher.model, advice: "leave teacher.preset out, or name the right file in teacher.config")
+    return config
   }
 
   /// Returns how the images of a teacher in open_clip's form are prepared. Transparency is handled as by `alpha` unless
@@ -87,7 +90,7 @@ struct TeacherModel {
     _ teacher: TeacherConfig, _ config: CLIPConfig, alpha: AlphaHandling = .drop
   ) throws -> ImageOptions {
     let size = config.vision.imageSize
-    if teacher.preset != nil { return try ImageOptions(preprocessConfig: [:], size: size, alpha: alpha) }
+    if teacher.preset != nil { return try ModelFiles.preprocessing(beside: teacher.model, size: size, alpha: alpha) }
     return try ModelFiles.preprocessing(sizesFile(teacher), size: size, alpha: alpha)
   }
 
@@ -162,9 +165,12 @@ struct TeacherModel {
       try read(into: $0, ranges: $1)
     } then: { weights in
       guard sha256.isEmpty else { return }
+      // If ranks of a node have files of their own, each has read its part of the node's copy from another file.
+      let node = try ranks.node()
+      let isRead = try weights.sharded == nil && node.sharing(path).size == node.size
       sha256 = try ranks.sha256(of: path) {
-        weights.sharded == nil
-          ? try ModelFiles.sha256(path, readInto: weights.model) : try SHA256.ofWeights(WeightsFile.open(path))
+        try isRead
+          ? ModelFiles.sha256(path, readInto: weights.model) : SHA256.ofWeights(WeightsFile.open(path))
       }
       try ranks.requireSameFile("teacher", path, sha256: sha256)
     }

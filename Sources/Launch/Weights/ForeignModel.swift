@@ -37,7 +37,9 @@ struct ForeignModel {
           + "--config, or a preset with --preset", status: .inputOutput)
     }
     if found.text.vocabularySize == 0, let words = Self.words(in: file) { found.text.vocabularySize = words }
-    if preset != nil, let beside { try Self.check(found, against: beside, path) }
+    if preset != nil {
+      try Self.check(found, of: path, advice: "leave --preset out, or name the right file with --config")
+    }
     // The weights decide, because not every config names a bias that is in the file.
     if found.initialLogitBias == nil, file.contains(CLIPConfig.logitBias) {
       found.initialLogitBias = CLIPConfig.usualLogitBias
@@ -87,17 +89,23 @@ struct ForeignModel {
     return shape[0]
   }
 
-  /// Throws a `UserError` if a preset differs from the sizes in the file beside the weights, above all in the
-  /// activation, which no tensor's shape shows.
-  private static func check(_ preset: CLIPConfig, against beside: String, _ path: String) throws {
+  /// Throws a `UserError` if a preset differs from the sizes in the file beside the weights, if there is one: above all
+  /// in the activation, which no tensor's shape shows.
+  static func check(_ preset: CLIPConfig, of path: String, advice: String) throws {
+    let beside = ModelFiles.description(of: path)
+    guard FileManager.default.fileExists(atPath: beside) else { return }
+    var preset = preset
     var other = try ModelFiles.sizes(beside)
-    if other.text.vocabularySize == 0 { other.text.vocabularySize = preset.text.vocabularySize }
+    // A size of 0 stands for that of any vocabulary.
+    if min(preset.text.vocabularySize, other.text.vocabularySize) == 0 {
+      (preset.text.vocabularySize, other.text.vocabularySize) = (0, 0)
+    }
     other.initialLogitBias = preset.initialLogitBias
     guard other == preset else {
       let what =
         other.activation == preset.activation
         ? "other sizes" : "the activation \(other.activation.rawValue), and not \(preset.activation.rawValue)"
-      throw UserError(path, "\(beside) says \(what); leave --preset out, or name the right file with --config")
+      throw UserError(path, "\(beside) says \(what); \(advice)")
     }
   }
 }

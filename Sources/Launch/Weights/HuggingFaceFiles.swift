@@ -54,7 +54,7 @@ enum HuggingFaceFiles {
       return try ImageOptions(huggingFaceProcessor: [:], size: size, alpha: alpha)
     }
     return try ModelFiles.naming(path) {
-      let object = try ModelFiles.object(Data(TextFile.read(path).utf8), path)
+      let object = try ModelFiles.object(Data(TextFile.json(path).utf8), path)
       return try ImageOptions(huggingFaceProcessor: object, size: size, alpha: alpha)
     }
   }

@@ -61,7 +61,7 @@ enum ModelFiles {
   }
 
   static func write(_ data: Data, to file: URL) throws {
-    try naming(file.relativePath) { try data.write(to: file, options: .atomic) }
+    try Publish.file(file.relativePath) { output throws(FileError) in try output.append([UInt8](data)) }
   }
 
   /// Runs what reads or writes a file, which an error then names.
@@ -89,7 +89,7 @@ enum ModelFiles {
 
   /// Returns the contents of a JSON file, or the JSON in the metadata of a file of weights.
   private static func json(in path: String) throws -> Data {
-    guard WeightsFile.isOne(path) else { return try Data(TextFile.read(path).utf8) }
+    guard WeightsFile.isOne(path) else { return try Data(TextFile.json(path).utf8) }
     guard let text = try WeightsFile.open(path).metadata[configKey] else {
       throw UserError(path, "its metadata have no \(configKey) with the model's sizes; name a JSON file that has them")
     }
@@ -115,6 +115,15 @@ enum ModelFiles {
     }
   }
 
+  /// Reads the same of weights whose sizes are a preset's: from the JSON beside them, if there is one.
+  static func preprocessing(beside weights: String, size: Int, alpha: AlphaHandling = .drop) throws -> ImageOptions {
+    let file = description(of: weights)
+    guard FileManager.default.fileExists(atPath: file) else {
+      return try ImageOptions(preprocessConfig: [:], size: size, alpha: alpha)
+    }
+    return try preprocessing(file, size: size, alpha: alpha)
+  }
+
   /// Returns the `preprocess_cfg` of a model's JSON; nil if it has none.
   static func preprocessConfig(_ path: String) throws -> [String: Any]? {
     try naming(path) {
@@ -129,7 +138,9 @@ enum ModelFiles {
   /// Returns the object in the JSON of the file at `path`.
   static func object(_ json: Data, _ path: String) throws -> [String: Any] {
     do {
-      if let object = try JSONSerialization.jsonObject(with: json) as? [String: Any] { return object }
+      if let object = try JSONSerialization.jsonObject(with: json, options: .fragmentsAllowed) as? [String: Any] {
+        return object
+      }
     } catch { throw UserError(path, "is not JSON: \(error.explanation)") }
     throw UserError(path, "is JSON, but not an object in braces")
   }

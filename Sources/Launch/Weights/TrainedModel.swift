@@ -35,6 +35,12 @@ struct TrainedModel {
   /// the model was trained with.
   func vocabulary(at path: String?) throws -> Vocabulary {
     let path = path ?? saved.vocabulary
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw UserError(
+        path,
+        "there is no such file; name the vocabulary that the model was trained with (SHA-256 "
+          + "\(saved.vocabularySHA256)) with --vocabulary", status: .inputOutput)
+    }
     guard try SHA256.ofFile(path) == saved.vocabularySHA256 else {
       throw UserError(
         path,

@@ -40,8 +40,8 @@ public struct Convolution<S: Scalar> {
 
   func output(_ plane: Plane) -> Plane { sizes(plane).output }
 
-  /// x [points, inputs] → y [output points, outputs]. Calls `finish` with rows of y that are complete, while they are in
-  /// the cache if that can be, and with the number of them that a thread takes at least.
+  /// x [points, inputs] → y [output points, outputs]. Calls `finish` with rows of y that are complete, while they are
+  /// in the cache if that can be, and with the number of them that a thread takes at least.
   func forward(
     _ x: MatrixOperand<S>, _ plane: Plane, into y: MatrixOperand<S>,
     finish: ((_ rows: Range<Int>, _ grain: Int) -> Void)? = nil

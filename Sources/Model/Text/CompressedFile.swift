@@ -23,17 +23,27 @@ enum CompressedFile {
     while true {
       let count = unsafe chunk.withUnsafeMutableBytes { unsafe gzread(file, $0.baseAddress, UInt32($0.count)) }
       var code: Int32 = Z_OK
-      let message = unsafe String(cString: gzerror(file, &code))
+      let message = unsafe String(cString: gzerror(file, &code)).trimmingPrefix("\(path): ")
+      guard code != Z_ERRNO else { throw failure(String(message)) }
       // Only this code reveals that a file ends too early: the count is that of the bytes that were left.
-      guard count >= 0, code == Z_OK || code == Z_STREAM_END else { throw failure("it is damaged (\(message))") }
+      guard count >= 0, code == Z_OK || code == Z_STREAM_END else {
+        throw .damaged(path: path, reason: "it is damaged (\(message)): copy it again")
+      }
       if count == 0 { return bytes }
       bytes += chunk[..<Int(count)]
-      guard bytes.count <= sizeLimit else { throw failure("it unpacks to more than \(sizeLimit >> 20) MiB") }
+      guard bytes.count <= sizeLimit else {
+        throw .damaged(path: path, reason: "it unpacks to more than \(sizeLimit >> 20) MiB")
+      }
     }
   }
 
   /// Writes `bytes` to a new file beside `path` and renames it to `path`, compressed if that name ends in `.gz`.
   static func write(_ bytes: [UInt8], to path: String) throws(VocabularyError) {
+    // The draft would take the name of a pipe or a device.
+    var status = stat()
+    guard unsafe stat(path, &status) != 0 || status.st_mode & S_IFMT == S_IFREG else {
+      throw .unwritable(path: path, reason: status.st_mode & S_IFMT == S_IFDIR ? "it is a folder" : "it is not a file")
+    }
     let draft = "\(path).\(getpid()).new"
     // Mode T writes without the gzip frame. The frame holds neither name nor time, so equal contents give equal files.
     guard let file = unsafe gzopen(draft, path.hasSuffix(".gz") ? "wb9" : "wbT") else {

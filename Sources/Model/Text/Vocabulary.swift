@@ -144,6 +144,7 @@ enum ByteAlphabet {
 /// The reasons why a vocabulary cannot be read, trained or written.
 public enum VocabularyError: Error, Equatable, CustomStringConvertible {
   case unreadable(path: String, reason: String)
+  case damaged(path: String, reason: String)
   case malformed(path: String, line: Int, found: String)
   case unknownSymbol(path: String, line: Int, symbol: String)
   case empty(path: String)
@@ -154,7 +155,7 @@ public enum VocabularyError: Error, Equatable, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .unreadable(let path, let reason): "vocabulary \(path): \(reason)"
+    case .unreadable(let path, let reason), .damaged(let path, let reason): "vocabulary \(path): \(reason)"
     case .malformed(let path, let line, let found):
       "vocabulary \(path), line \(line): expected two symbols separated by a space, found “\(found)”; \(Self.advice)"
     case .unknownSymbol(let path, let line, let symbol):

@@ -108,7 +108,7 @@ extension CLIPConfig {
   /// that cannot be built, and for unknown keys, because these could mean another model.
   public init(json: Data) throws {
     let object: Any
-    do { object = try JSONSerialization.jsonObject(with: json) } catch {
+    do { object = try JSONSerialization.jsonObject(with: json, options: .fragmentsAllowed) } catch {
       let place = (error as NSError).userInfo["NSDebugDescription"] as? String
       throw ConfigError("the model config is not JSON: \(place ?? error.localizedDescription)")
     }
@@ -120,6 +120,8 @@ extension CLIPConfig {
     embedding = try reader.integer("embed_dim")
     activation = try reader.flag("quick_gelu", default: false) ? .quickGELU : .gelu
     initialLogitBias = try reader.optionalNumber("init_logit_bias")
+    // With it open_clip puts `text.` before the names of the same text tower's tensors.
+    _ = try reader.flag("custom_text", default: false)
     let imageSize = try vision.integer("image_size", default: 224)
     let headWidth = try vision.integer("head_width", default: 64)
     let width = try vision.integer("width")
@@ -281,7 +283,17 @@ struct KeyReader {
   }
 
   private func wrong(_ key: String, _ found: Any, _ wanted: String) -> ConfigError {
-    ConfigError("\(path)\(key) is \(found), and \(wanted) is wanted")
+    var shown = "\(found)"
+    if let text = found as? String, text.isEmpty || Double(text) != nil {
+      shown = "the text “\(text)”"
+    } else if let number = found as? NSNumber, number.isBoolean {
+      shown = "\(number.boolValue)"
+    } else if JSONSerialization.isValidJSONObject(found),
+      let json = try? JSONSerialization.data(withJSONObject: found, options: [.sortedKeys, .withoutEscapingSlashes])
+    {
+      shown = String(decoding: json, as: UTF8.self)
+    }
+    return ConfigError("\(path)\(key) is \(shown), and \(wanted) is wanted")
   }
 
   mutating func integer(_ key: String, default missing: Int? = nil) throws -> Int {

@@ -43,8 +43,24 @@ import Testing
       let error = #expect(throws: FileError.self) { try TextFile.read(path) }
       #expect(error?.reason == "it is not a file but \(found)" && error?.status == .inputOutput)
     }
+    for (path, found) in [(folder.url.path, "a folder"), (folder.path("pipe"), "a pipe"), ("/dev/full", "a device")] {
+      let error = #expect(throws: FileError.self) { try OpenFile.requireNoOther(path) }
+      #expect(error?.description == "cannot write \(path): it is not a file but \(found)")
+    }
+    let kept = #expect(throws: FileError.self) { try Publish.file(folder.path("pipe")) { _ in } }
+    #expect(kept?.reason == "it is not a file but a pipe" && kept?.status == .inputOutput)
+    for path in [path, folder.path("new")] { try OpenFile.requireNoOther(path) }
     let dash = #expect(throws: FileError.self) { try TextFile.read("-") }
     #expect(dash?.description == "cannot open -: No such file or directory")
+  }
+}
+
+@Suite struct JSONForFoundationTests {
+  @Test func pythonsNumbersBecomeStringsAndStringsStay() throws {
+    let text = #"{"a": NaN, "b": [-Infinity, Infinity,1], "c": "NaN \" Infinity", "NaN": 2}"#
+    let folder = try TemporaryFolder()
+    let read = try TextFile.json(folder.write("a.json", text.utf8))
+    #expect(read == #"{"a": "NaN", "b": ["-Infinity", "Infinity",1], "c": "NaN \" Infinity", "NaN": 2}"#)
   }
 }
 
@@ -79,6 +95,8 @@ import Testing
     let folder = try TemporaryFolder()
     let error = #expect(throws: (any Error).self) { try Data(contentsOf: folder.url) }
     #expect(error?.explanation == "Is a directory" && error?.exitStatus == .inputOutput)
+    let lost = #expect(throws: (any Error).self) { try Data(contentsOf: folder.url.appending(path: "none")) }
+    #expect(lost?.explanation == "No such file or directory")
     let missing = #expect(throws: FileError.self) { try TextFile.read(folder.path("none")) }
     #expect(missing?.explanation == missing?.description && missing?.exitStatus == .inputOutput)
   }

@@ -61,6 +61,7 @@ import Testing
   @Test func filesThatAreNotTars() throws {
     #expect(try refusal([]) == "t.tar: byte 0: is empty; a tar ends with two blocks of zeros")
     #expect(try refusal([UInt8](repeating: 65, count: 2000)).contains("byte 0: is not a tar"))
+    #expect(try refusal([65, 66]).contains("byte 0: is not a tar: it has 2 bytes"))
     for (magic, words) in [
       ([0x1F, 0x8B, 8] as [UInt8], "is compressed by gzip; unpack it with gunzip"),
       ([0x28, 0xB5, 0x2F, 0xFD], "is compressed by Zstandard; unpack it with unzstd"),

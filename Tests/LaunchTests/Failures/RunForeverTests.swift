@@ -82,4 +82,11 @@ import Testing
     let wrong = try await MPIRun.execute(["bash", TrainScene.scripts + "/run-forever", "--limit", "0", "true"])
     #expect(wrong.status == 64 && wrong.errors.contains("--limit: expected a number from 1, found '0'"), "\(wrong)")
   }
+
+  /// Whoever shows what the command says ends with it, although nobody can read it.
+  @Test func closedStreams() async throws {
+    let run = try await MPIRun.execute(
+      ["bash", "-c", "exec \"$0\" true >&- 2>&-", TrainScene.scripts + "/run-forever"])
+    #expect(run.status == 0 && run.leftBehind.isEmpty, "\(run) \(run.leftBehind)")
+  }
 }

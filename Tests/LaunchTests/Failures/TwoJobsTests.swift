@@ -28,13 +28,17 @@ import Testing
   /// A job that was stopped for so long that another one has its folder ends when it finds out.
   @Test func aRunThatIsTakenOver() async throws {
     let scene = try await TrainScene()
-    let run = try await scene.disturb(
-      "lost", FailureTests.endless, ranks: 2,
-      #"steps 2; sed -i 's/"id"[^,]*/"id": "another"/' "$RUN/\#(FolderLock.file)""#)
+    let script = #"steps 2; sed -i 's/"id"[^,]*/"id": "another"/' "$RUN/\#(FolderLock.file)""#
+    let run = try await scene.disturb("lost", FailureTests.endless, ranks: 2, script)
     #expect(run.status == 78 && run.leftBehind.isEmpty, "\(run)")
     #expect(run.errors.contains("runs/lost was taken over by process "), "\(run)")
     let lock = scene.runFolder("lost").appending(path: FolderLock.file).path
     #expect(try String(contentsOfFile: lock, encoding: .utf8).contains("another"))
+    // A process alone ends without MPI's words about itself.
+    let launch = #""$KINSHIP_PROGRAM" "$@" & echo $! >"$PIDS.0""#
+    let alone = try await scene.disturb("alone", FailureTests.endless, ranks: 1, by: launch, script)
+    #expect(alone.status == 78 && alone.errors.contains("runs/alone was taken over by process "), "\(alone)")
+    #expect(!alone.errors.contains("MPI_ABORT"), "\(alone)")
   }
 
   @Test func aCacheThatAnotherJobComputes() async throws {

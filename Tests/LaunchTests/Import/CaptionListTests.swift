@@ -25,7 +25,7 @@ import Testing
     {"info": {"year": 2017}, "licenses": [{"id": 3, "url": "u", "name": "n"}],
      "images": [
       {"license": 3, "file_name": "000000397133.jpg", "coco_url": "u", "height": 427, "width": 640, "id": 397133},
-      {"license": 3, "file_name": "000000037777.jpg", "coco_url": "u", "height": 230, "width": 352, "id": 37777},
+      {"license": 3, "file_name": "000000037777.jpg", "coco_url": "u", "height": 230, "width": 352, "id": 37777.0},
       {"license": 3, "file_name": "000000252219.jpg", "coco_url": "u", "height": 428, "width": 640, "id": 252219}],
      "annotations": [
       {"image_id": 252219, "id": 38, "caption": "A person with a \\"sign\\".\\n"},
@@ -65,7 +65,7 @@ import Testing
         {"id": 9, "file_name": "i\\u0000.jpg"}, {"id": 10, "file_name": "j.jpg"}, {"file_name": "k.jpg"}],
        "annotations": [
         {"image_id": 1, "caption": "one"}, {"image_id": 2, "caption": "of an image that is left out"},
-        {"image_id": 77, "caption": "x"}, {"caption": "x"}, {"image_id": 1.0, "caption": "x"}, null,
+        {"image_id": 77, "caption": "x"}, {"caption": "x"}, {"image_id": 1.5, "caption": "x"}, null,
         {"image_id": 1, "caption": ["x"]}, {"image_id": 1}, {"image_id": 1, "caption": "a\\u0000b"},
         {"image_id": true, "caption": "x"}, {"image_id": 1, "caption": "two"}]}
       """)
@@ -95,8 +95,8 @@ import Testing
 
   @Test(arguments: [
     ("{\"images\": [], \"annotations\": []", "is not valid JSON: byte 32: the text ends too early"),
-    ("{\"images\": 3, \"annotations\": []}", "it \"images\": expected an array, found a number"),
-    ("{\"annotations\": []}", "it has no \"images\""),
+    ("{\"images\": 3, \"annotations\": []}", "captions: \"images\": expected an array, found a number"),
+    ("{\"annotations\": []}", "captions: has no \"images\""),
     (
       "{\"images\": [], \"annotations\": [{\"image_id\": 1, \"bbox\": [0]}]}",
       "has no caption in its 1 annotation; give a captions_….json"

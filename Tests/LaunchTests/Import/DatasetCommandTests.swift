@@ -126,17 +126,20 @@ import Testing
     try folder.write("in/x/1.png", [1, 2, 3])
     let run = try await kinship(["import", folder.path("in"), "--output", folder.path("out")])
     #expect(run.status == 65)
-    #expect(run.errors.contains("the one image could not be imported; the first: x/1.png: not an image"), "\(run)")
+    #expect(run.errors.contains("the one image could not be imported: x/1.png: not an image"), "\(run)")
     #expect(!FileManager.default.fileExists(atPath: folder.path("out/corpus.json")))
   }
 
   @Test func whatTheUserCanMend() async throws {
     try folder.write("in/x/1.png", TestImage.png())
     let source = folder.path("in")
+    try FileManager.default.createSymbolicLink(
+      atPath: folder.path("link"), withDestinationPath: folder.path("nowhere"))
     let cases: [([String], Int, String)] = [
       (["import", folder.path("nowhere"), "--output", folder.path("o")], 65, "does not exist"),
       (["import", source, "--output", folder.path("in/x/1.png")], 65, "is a file"),
-      (["import", source, "--output", folder.path("in/x/1.png/o")], 74, "cannot create the folder"),
+      (["import", source, "--output", folder.path("in/x/1.png/o")], 74, "1.png/o: Not a directory"),
+      (["import", source, "--output", folder.path("link")], 74, "a link of this name leads to nothing"),
       (["import", source, "--output", folder.path("o"), "--max-pixels", "0"], 64, "--max-pixels must be"),
       (["import", source, "--output", folder.path("o"), "--separator", "ab"], 64, "separator"),
       (["import", source], 64, "--output"),

@@ -41,8 +41,20 @@ import Testing
     try write(["v2/03/x.jpeg"])
     #expect(refusal("v2").contains("two of its folders are the same number"))
     try write(["v2/n01440764/x.jpeg"])
-    #expect(try open("v2").labels.count == 14, "names of both kinds are only names")
+    #expect(refusal("v2").contains("named by whole numbers, such as 0, and beside them the folder n01440764"))
+    #expect(try open("v2", SourceChoice(format: .folder)).labels.count == 14, "names of both kinds are only names")
     #expect(refusal("v2", SourceChoice(format: .imagenetV2)).contains("in a folder named by numbers"))
+  }
+
+  /// A folder that pandas or a script has named by a number with a fraction is a number, as in a column of labels.
+  @Test func oddFoldersRenumberNothing() throws {
+    try write(["f/0.0/x.png", "f/2.0/x.png", "f/10.0/x.png"])
+    #expect(try open("f").items().map(\.label) == [0, 10, 2])
+    try write(["n/n01440764/x.png", "n/misc/x.png", "m/7/x.png", "m/-1/x.png", "t/7/x.png", "t/8/x.png", "t/z.png"])
+    #expect(refusal("n").contains("named by WordNet ids, such as n01440764, and beside them the folder misc"))
+    #expect(refusal("m").contains("named by whole numbers, such as 7, and beside them the folder -1"))
+    #expect(refusal("t").contains("named by whole numbers, such as 7, and beside them z.png"))
+    #expect(try open("m", SourceChoice(format: .folder)).labels == ["-1", "7"])
   }
 
   @Test func aSubsetOfImageNet() throws {
@@ -122,7 +134,8 @@ import Testing
     let index = "{" + ids.enumerated().map { "\"\($0)\": [\"\($1)\", \"name\"]" }.joined(separator: ",\n") + "}"
     let mark = "\u{FEFF}"
     for text in [
-      ids.joined(separator: "\n"), mark + mapping, mark + index, ids.reversed().joined(separator: "\n"), mapping, index,
+      ids.joined(separator: "\n"), mark + mapping, mark + index, "\n \(index)", ids.reversed().joined(separator: "\n"),
+      mapping, index,
     ] {
       #expect(try WordNetIDs.read(try folder.write("list", text.utf8)).names == ids)
     }

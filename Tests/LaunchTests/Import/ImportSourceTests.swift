@@ -60,8 +60,10 @@ import Testing
     let gaps = try table(
       "filepath,title,label\na,x,\nb,y,-1.0\nc,z,2.0\n", TableColumns(label: "label"), name: "t.csv")
     #expect(try gaps.items().map(\.label) == [nil, nil, 2])
+    // As numpy.savetxt writes them.
+    #expect(try labels("0.000e+00", "1.200e+01", "2E0").items().map(\.label) == [0, 12, 2])
     // Names may look like numbers as long as none of them is a whole one.
-    #expect(try labels("1.5", "0.5", "1e3").labels == ["0.5", "1.5", "1e3"])
+    #expect(try labels("1.5", "0.5", "5e-1", "e").labels == ["0.5", "1.5", "5e-1", "e"])
   }
 
   @Test(arguments: [
@@ -70,6 +72,7 @@ import Testing
     (["0", "1", "1.5"], "line 2 has the label 0, and line 4 has \"1.5\", which is not a whole number"),
     (["0", "nan"], "line 2 has the label 0, and line 3 has \"nan\", which is not a whole number"),
     (["0", "3000000000"], "line 3 has the label 3000000000; a label is at most 2147483647"),
+    (["99999999999999999999"], "line 2 has the label 99999999999999999999; a label is at most 2147483647"),
   ])
   func columnsOfNumbersAndNamesAreRefused(_ column: [String], _ words: String) throws {
     let lines = column.enumerated().map { "\($0).png,\($1)\n" }.joined()
@@ -91,10 +94,11 @@ import Testing
       b.png,zwei,4.0
       a.png,three,3
       c.png,only,1
+      c.png,without,-1
       """, TableColumns(label: "label"), name: "t.csv")
     let items = try source.items()
     #expect(items.map(\.key) == ["a", "b", "c"])
-    #expect(items.map(\.captions) == [["one", "two", "three"], ["eins", "zwei"], ["only"]])
+    #expect(items.map(\.captions) == [["one", "two", "three"], ["eins", "zwei"], ["only", "without"]])
     #expect(items.map(\.label) == [3, 4, 1])
     #expect(items.map(\.place) == ["line 2", "line 3", "line 5"])
   }
@@ -114,6 +118,8 @@ import Testing
     ([0x1F, 0x8B, 8, 8] as [UInt8], "is compressed by gzip; unpack it with gunzip"),
     (Array("PK\u{3}\u{4}".utf8), "is a zip archive; unpack it with unzip"),
     (Array("PAR1\u{15}\u{4}".utf8), "is a Parquet table; write it as CSV"),
+    ([0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C], "is a 7z archive; unpack it with 7z x"),
+    (Array("f\0i\0l\0e\0".utf8), "its header holds a zero byte; expected a table with the column \"filepath\""),
     ([0xFF, 0xFE, 0x66, 0], "is text in UTF-16; save it as UTF-8"),
     ([0x66, 0xEA, 0x2C], "its header is not UTF-8; expected a table with the column \"filepath\""),
   ])
@@ -129,6 +135,8 @@ import Testing
     ("a.csv", "filepath,title\n", UInt8(ascii: ",")), ("a.tsv", "filepath\ttitle\n", UInt8(ascii: "\t")),
     ("a.txt", "filepath\ttitle\n", UInt8(ascii: "\t")), ("a.csv", "filepath\ttitle\n", UInt8(ascii: "\t")),
     ("a.tsv", "filepath,title\n", UInt8(ascii: ",")), ("a.CSV", "title;filepath\n", UInt8(ascii: ";")),
+    ("a.csv", "\"filepath\",\"title\"\n", UInt8(ascii: ",")),
+    ("a.csv", "\u{FEFF}\"filepath\";\"title\"\n", UInt8(ascii: ";")),
   ])
   func separatorsAreGuessed(_ name: String, _ header: String, _ separator: UInt8) throws {
     let line = "x.png" + String(UnicodeScalar(separator)) + "y\n"
@@ -241,6 +249,8 @@ import Testing
     try manager.createSymbolicLink(atPath: folder.path("in/b"), withDestinationPath: folder.path("out"))
     try manager.createSymbolicLink(atPath: folder.path("in/a/up"), withDestinationPath: folder.path("in"))
     try manager.createSymbolicLink(atPath: folder.path("in/a/gone"), withDestinationPath: folder.path("nowhere"))
-    #expect(try FolderSource(folder.path("in"), dataset: "c").items().map(\.key) == ["a/1", "b/2"])
+    // What a link's name promises and its end does not give is told.
+    try manager.createSymbolicLink(atPath: folder.path("in/a/lost.png"), withDestinationPath: folder.path("nowhere"))
+    #expect(try FolderSource(folder.path("in"), dataset: "c").items().map(\.key) == ["a/1", "a/lost", "b/2"])
   }
 }

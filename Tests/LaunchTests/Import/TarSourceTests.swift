@@ -184,6 +184,10 @@ import Testing
       refusal([table], SourceChoice(keysByTar: true)).contains("--keys-by-tar does not apply to the format table"))
     #expect(
       refusal([table, table], SourceChoice(format: .table)).contains("only tars can be imported several at once"))
+    #expect(refusal([table, table]).contains("t.tsv: is not a tar by its name; only tars can be imported several"))
+    #expect(refusal([folder.path("*.tsv")]).contains("t.tsv: is not a tar by its name"))
+    let home = try #require(ProcessInfo.processInfo.environment["HOME"])
+    #expect(refusal(["\(path)::~/nowhere.tar"]).contains("\(home)/nowhere.tar: does not exist"))
   }
 
   @Test func importedByTheProgram() async throws {

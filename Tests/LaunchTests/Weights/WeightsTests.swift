@@ -163,6 +163,15 @@ import Testing
     }
   }
 
+  /// open_clip says with `custom_text` that the names of the text tower begin with `text.`.
+  @Test func readsACustomTextCLIP() throws {
+    let model = try model(Self.sizes)
+    try folder.write("open_clip_config.json", "{\"custom_text\": true, \(Self.sizes.dropFirst())".utf8)
+    let tensors = torch(model) { $0.hasPrefix("visual.") || $0 == "logit_scale" ? $0 : "text.\($0)" }
+    let path = try folder.write("custom.pt", TorchArchive.checkpoint(tensors))
+    #expect(try ForeignModel(path).load().parameters.values.array == model.parameters.values.array)
+  }
+
   /// Where names cannot be read, one line says so, not one for each tensor.
   @Test func namesThatCannotBeReadTakeOneLine() throws {
     let model = try model(Self.sizes)

@@ -150,9 +150,11 @@ import Testing
     Mistake(nil, "quick_gelu", 1, "quick_gelu is 1, and true or false is wanted"),
     Mistake(nil, "quick_gelu", "yes", "quick_gelu is yes, and true or false is wanted"),
     Mistake(
-      nil, "custom_text", true,
-      "unknown in the model config: custom_text; known here: embed_dim, init_logit_bias, quick_gelu, text_cfg, "
-        + "vision_cfg"),
+      nil, "multimodal_cfg", true,
+      "unknown in the model config: multimodal_cfg; known here: custom_text, embed_dim, init_logit_bias, quick_gelu, "
+        + "text_cfg, vision_cfg"),
+    Mistake(nil, "custom_text", "roberta", "custom_text is roberta, and true or false is wanted"),
+    Mistake(nil, "embed_dim", "512", "embed_dim is the text “512”, and a number is wanted"),
     Mistake(nil, "init_logit_bias", "low", "init_logit_bias is low, and a number is wanted"),
     Mistake(nil, "init_logit_bias", -101, "init_logit_bias is -101.0: it must be between -100 and 100"),
     Mistake(

@@ -94,7 +94,8 @@ public struct BatchNormVectors<S: Scalar> {
 }
 
 /// y = f((z − mean) · scale + bias + residual), column by column, where f is max(·, 0) with `relu` and the identity
-/// without. z, residual and y are [n, c] in one precision; y may be z or the residual. Threads take `grain` rows or more.
+/// without. z, residual and y are [n, c] in one precision; y may be z or the residual. Threads take `grain` rows or
+/// more.
 @specialized(where S == Float) @specialized(where S == Double)
 public func batchNorm<S: Scalar>(
   _ z: MatrixOperand<S>, _ vectors: BatchNormVectors<S>, adding residual: MatrixOperand<S>? = nil, relu: Bool,

@@ -2,9 +2,9 @@ internal import COneDNN
 import Foundation
 import Synchronization
 
-/// Products of bfloat16 matrices, and convolutions (see OneDNNConvolution.swift), by oneDNN. The same sizes and number of
-/// threads give the same bits; another number of threads, or another processor, may split the sums differently. Memory
-/// objects and scratch serve one product at a time, so each caller takes an instance for itself and returns it.
+/// Products of bfloat16 matrices, and convolutions (see OneDNNConvolution.swift), by oneDNN. The same sizes and number
+/// of threads give the same bits; another number of threads, or another processor, may split the sums differently.
+/// Memory objects and scratch serve one product at a time, so each caller takes an instance for itself and returns it.
 final class OneDNN: @unchecked Sendable {
   /// The form of a product, for which oneDNN generates code.
   private struct Form: Hashable {

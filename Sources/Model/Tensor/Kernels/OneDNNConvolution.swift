@@ -8,8 +8,9 @@ extension ConvolutionSizes {
   /// True if a primitive computes the output, or the gradient of the input, faster than products. RN50's convolutions
   /// on one core of a Zen 4 with AVX2, in GFLOP/s with unfolding or reorders, products first: 3 × 3 forward 77 and 84,
   /// gradients of inputs 77 and 85; 1 × 1 forward 77 and 82, gradients of inputs 77 and 76. On planes of 7 × 7 products
-  /// are faster, 80 and 76, as they are for gradients of weights, 78 and 72. 1 × 1 was not measured with AVX-512. Threads
-  /// share out whole images: enough to keep all of them busy, and to take far more memory than the room of each.
+  /// are faster, 80 and 76, as they are for gradients of weights, 78 and 72. 1 × 1 was not measured with AVX-512.
+  /// Threads share out whole images: enough to keep all of them busy, and to take far more memory than the room of
+  /// each.
   public func usesPrimitive<S: Scalar>(
     _: S.Type, _ precision: ComputePrecision, threads: Int = Threads.count, isBackward: Bool = false
   ) -> Bool {
@@ -31,9 +32,9 @@ extension ConvolutionSizes {
   }
 }
 
-/// y = weight ∗ x, for x [points, inputs], weight [outputs, inputs, size, size] and y [output points, outputs]; sums are
-/// rounded once if y is bf16. Calls `finish` with the rows of each image once they are complete, and with a grain that
-/// keeps kernels on its thread.
+/// y = weight ∗ x, for x [points, inputs], weight [outputs, inputs, size, size] and y [output points, outputs]; sums
+/// are rounded once if y is bf16. Calls `finish` with the rows of each image once they are complete, and with a grain
+/// that keeps kernels on its thread.
 public func convolve<S: Scalar>(
   _ x: MatrixOperand<S>, _ weight: MatrixOperand<S>, _ sizes: ConvolutionSizes, into y: MatrixOperand<S>,
   room: MatrixOperandBuffer<S>, finish: ((_ rows: Range<Int>, _ grain: Int) -> Void)? = nil
