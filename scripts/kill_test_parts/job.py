@@ -29,7 +29,8 @@ class Job:
     def __init__(
             self, program: str, words, ranks: int, folder: Path, output: Path, deadline: float, by_script=False):
         self.ranks, self.mark = ranks, uuid.uuid4().hex
-        # Whether a rank has been there; whether mpirun did not end, although all of its ranks had.
+        self.output = output
+        # Whether a rank has been there; whether mpirun did not end, although all of its ranks had, or crashed then.
         self.seen = self.stranded = False
         environment = {
             **os.environ, MARK: self.mark, "KINSHIP": program, "KINSHIP_WATCHDOG_DEADLINE": f"{deadline}",
@@ -98,7 +99,7 @@ class Job:
 
         A rank that was stopped when all others had ended goes on: no rank is left that could notice. Open MPI 4.1.4
         may miss the end of its last rank (seen once in 200 kills); then mpirun is ended here, and by
-        scripts/launch-mpirun."""
+        scripts/launch-mpirun. It may also crash in its own last words (seen once in 200 more)."""
         began = alone = time.monotonic()
         while self.process.poll() is None or self.processes():
             now, found = time.monotonic(), self.processes()
@@ -113,6 +114,9 @@ class Job:
                 self.stranded = True
                 send(signal.SIGKILL, found)
             time.sleep(0.05)
+        crash = f":{self.process.pid}] *** Process received signal ***"
+        if self.launcher == "mpirun" and crash in self.output.read_text("utf-8", "replace"):
+            self.stranded = True
         code = self.process.returncode
         return code if code >= 0 else 128 - code
 

@@ -59,7 +59,7 @@ class Outcome:
     # Whether the job had ended before the signal, and whether it was started again.
     late: bool = False
     again: bool = False
-    # Whether mpirun had to be ended when all of its ranks had.
+    # Whether mpirun had to be ended when all of its ranks had, or crashed.
     stranded: bool = False
     faults: list = field(default_factory=list)
 
