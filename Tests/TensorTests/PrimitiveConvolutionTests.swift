@@ -21,11 +21,6 @@ import Testing
   @Test(.enabled(if: OneDNN.hasConvolutions(.fp32), "this processor has no AVX2"), arguments: sizes)
   func inSinglePrecision(_ s: ConvolutionSizes) { compare(s, .fp32) }
 
-  @Test(
-    .enabled(if: OneDNN.hasConvolutions(.bf16), "this processor has no products of bfloat16 (AVX-512 bf16 or AMX)"),
-    arguments: sizes)
-  func ofRoundedNumbers(_ s: ConvolutionSizes) { compare(s, .bf16) }
-
   private func compare(_ s: ConvolutionSizes, _ precision: ComputePrecision) {
     func operand(_ shape: Shape, _ name: String) -> MatrixOperand<Float> {
       BFloat16Buffer().operand(Tensor<Float>.random(shape, name), precision)

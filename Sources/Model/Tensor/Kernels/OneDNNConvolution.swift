@@ -8,17 +8,18 @@ extension ConvolutionSizes {
   /// True if a primitive computes the output, or the gradient of the input, faster than products. RN50's convolutions
   /// on one core of a Zen 4 with AVX2, in GFLOP/s with unfolding or reorders, products first: 3 × 3 forward 77 and 84,
   /// gradients of inputs 77 and 85; 1 × 1 forward 77 and 82, gradients of inputs 77 and 76. On planes of 7 × 7 products
-  /// are faster, 80 and 76, as they are for gradients of weights, 78 and 72. 1 × 1 was not measured with AVX-512.
+  /// are faster, 80 and 76, as they are for gradients of weights, 78 and 72. 1 × 1 was not measured with AVX-512,
+  /// and products of bfloat16 compute as before until the primitives have been tried on a processor that has them.
   /// Threads share out whole images: enough to keep all of them busy, and to take far more memory than the room of
   /// each.
   public func usesPrimitive<S: Scalar>(
     _: S.Type, _ precision: ComputePrecision, threads: Int = Threads.count, isBackward: Bool = false
   ) -> Bool {
     let (each, rest) = plane.images.quotientAndRemainder(dividingBy: threads)
-    guard S.self == Float.self, OneDNN.hasConvolutions(precision), output.points >= 100,
+    guard S.self == Float.self, precision == .fp32, OneDNN.hasConvolutions(precision), output.points >= 100,
       threads == 1 || each >= 8 || (each >= 4 && rest == 0)
     else { return false }
-    return size == 3 || (precision == .fp32 && !isBackward && !OneDNN.has(dnnl_cpu_isa_avx512_core))
+    return size == 3 || (!isBackward && !OneDNN.has(dnnl_cpu_isa_avx512_core))
   }
 
   /// Returns the numbers of room that `convolve` needs, or `convolveBackward`, on this many threads.
