@@ -55,7 +55,9 @@ import Testing
     #expect(MultiplyAdds(.fp32) == fmas[Machine.level.rawValue])
     #expect(MultiplyAdds(.bf16) == products)
     for found in [MultiplyAdds(.fp32), products].compactMap({ $0 }) {
-      #expect(found.rate(threads: 2, seconds: 0.01) ?? 0 > 0, "\(found.name)")
+      let rate = found.rate(threads: 2, seconds: 0.01)
+      // Linux may refuse to lend the tiles to a process.
+      #expect(rate.map { $0 > 0 } ?? (found == .tiles), "\(found.name)")
     }
   }
 
