@@ -30,8 +30,8 @@ class Job:
             self, program: str, words, ranks: int, folder: Path, output: Path, deadline: float, by_script=False):
         self.ranks, self.mark = ranks, uuid.uuid4().hex
         self.output = output
-        # Whether a rank has been there; whether mpirun did not end, although all of its ranks had, or crashed then.
-        self.seen = self.stranded = False
+        # Whether a rank has been there; whether mpirun itself failed: it crashed, or did not end when its ranks had.
+        self.seen = self.mpirun_failed = False
         environment = {
             **os.environ, MARK: self.mark, "KINSHIP": program, "KINSHIP_WATCHDOG_DEADLINE": f"{deadline}",
             "KINSHIP_START_DEADLINE": f"{START_DEADLINES * deadline}"}
@@ -97,9 +97,9 @@ class Job:
     def end(self, limit: float) -> int:
         """Waits until no process is left, and returns the exit code as a shell gives it.
 
-        A rank that was stopped when all others had ended goes on: no rank is left that could notice. Open MPI 4.1.4
-        may miss the end of its last rank (seen once in 200 kills); then mpirun is ended here, and by
-        scripts/launch-mpirun. It may also crash in its own last words (seen once in 200 more)."""
+        A rank that was stopped when all others had ended goes on: no rank is left that could notice. The mpirun of Open
+        MPI 4.1.4 may miss the end of its last rank, and is then ended here, as scripts/launch-mpirun does; and it may
+        crash while it reports how the job has ended. Each was seen once in some hundreds of kills."""
         began = alone = time.monotonic()
         while self.process.poll() is None or self.processes():
             now, found = time.monotonic(), self.processes()
@@ -111,12 +111,12 @@ class Job:
             elif now >= alone + GRACE and ranks:
                 send(signal.SIGCONT, ranks)
             elif now >= alone + GRACE and self.launcher == "mpirun":
-                self.stranded = True
+                self.mpirun_failed = True
                 send(signal.SIGKILL, found)
             time.sleep(0.05)
         crash = f":{self.process.pid}] *** Process received signal ***"
         if self.launcher == "mpirun" and crash in self.output.read_text("utf-8", "replace"):
-            self.stranded = True
+            self.mpirun_failed = True
         code = self.process.returncode
         return code if code >= 0 else 128 - code
 

@@ -138,7 +138,7 @@ def run(given, program: str, folder: Path, outcomes):
         outcome = trials.run(kill, own)
         outcomes.append((kill, outcome))
         end = "too late" if outcome.late else f"{outcome.code} after {outcome.seconds:.1f} s"
-        end += ", by a fault of mpirun's own" if outcome.stranded else ""
+        end += ", by a fault of mpirun's own" if outcome.mpirun_failed else ""
         print(f"{index:4} {kill}: {end}{', started again' if outcome.again else ''}", flush=True)
         if outcome.faults:
             print(f"kill-test: fault: {kill}: {'; '.join(outcome.faults)}; see {own}; again: scripts/kill-test"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from commands import Command
 from job import LAUNCHERS, Hang, Job, hears, send
-from refused import INTERNAL, Refused
+from refused import INTERNAL, TRY_AGAIN, Refused
 
 SIGNALS = ("KILL", "STOP", "CONT", "TERM", "INT", "HUP", "USR1")
-# Of the program: stopped with everything saved, and no progress. Of the launcher: a rank was killed.
-TRY_AGAIN, STALLED, KILLED = 75, 77, 137
+# Of the program: no progress. Of the launcher: a rank was killed.
+STALLED, KILLED = 77, 137
 
 
 @dataclass
@@ -59,8 +59,8 @@ class Outcome:
     # Whether the job had ended before the signal, and whether it was started again.
     late: bool = False
     again: bool = False
-    # Whether mpirun had to be ended when all of its ranks had, or crashed.
-    stranded: bool = False
+    # Whether mpirun itself failed: it crashed, or did not end when its ranks had. Its code says nothing then.
+    mpirun_failed: bool = False
     faults: list = field(default_factory=list)
 
 
@@ -104,7 +104,7 @@ class Trials:
                 outcome.late = heard is None
                 outcome.code = job.end(limit)
                 outcome.seconds = time.monotonic() - struck
-                outcome.stranded = job.stranded
+                outcome.mpirun_failed = job.mpirun_failed
             differing = self.judge(kill, outcome, heard, folder, whole)
             if outcome.code == 0 or command.once and not differing:
                 return outcome
@@ -141,7 +141,7 @@ class Trials:
         """Adds the faults of the disturbed job, and returns how what it left differs from the whole."""
         command, code, faults = kill.command, outcome.code, outcome.faults
         allowed = {0} | (set() if heard is None else kill.codes(heard))
-        if code not in allowed and not outcome.stranded:
+        if code not in allowed and not outcome.mpirun_failed:
             faults.append(f"ended with {code}, expected {' or '.join(map(str, sorted(allowed)))}")
         faults += command.damaged(folder, whole)
         if code == TRY_AGAIN:
