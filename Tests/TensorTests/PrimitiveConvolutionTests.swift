@@ -18,47 +18,32 @@ import Testing
     sizes(1, 1, 1, 1, 1) + sizes(2, 1, 5, 3, 2) + sizes(1, 7, 1, 2, 3, 2) + sizes(3, 5, 7, 17, 5)
     + sizes(3, 5, 7, 3, 20, 2) + sizes(2, 4, 6, 7, 3, 2) + sizes(2, 9, 11, 40, 33) + sizes(0, 4, 4, 2, 3)
 
-  @Test(.enabled(if: OneDNN.hasConvolutions(.fp32), "this processor has no AVX2"), arguments: sizes)
-  func inSinglePrecision(_ s: ConvolutionSizes) { compare(s, .fp32) }
-
-  private func compare(_ s: ConvolutionSizes, _ precision: ComputePrecision) {
-    func operand(_ shape: Shape, _ name: String) -> MatrixOperand<Float> {
-      BFloat16Buffer().operand(Tensor<Float>.random(shape, name), precision)
-    }
-    func target(_ shape: Shape) -> MatrixOperand<Float> {
-      // What it held before must not matter.
-      let numbers = Tensor<Float>(shape)
-      fill(numbers, .nan)
-      return BFloat16Buffer().operand(numbers, precision)
-    }
-    let (x, dy) = (operand(Shape(s.plane.rows, s.inputs), "x"), operand(Shape(s.output.rows, s.outputs), "dy"))
-    let weight = operand(Shape(s.outputs, s.inputs, s.size, s.size), "weight")
-    let (y, dx, room) = (target(dy.shape), target(x.shape), MatrixOperandBuffer<Float>())
+  @Test(.enabled(if: OneDNN.hasConvolutions, "this processor has no AVX2"), arguments: sizes)
+  func equalsPlainLoops(_ s: ConvolutionSizes) {
+    let x = Tensor<Float>.random(Shape(s.plane.rows, s.inputs), "x")
+    let dy = Tensor<Float>.random(Shape(s.output.rows, s.outputs), "dy")
+    let weight = Tensor<Float>.random(Shape(s.outputs, s.inputs, s.size, s.size), "weight")
+    let (y, dx, room) = (Tensor<Float>(dy.shape), Tensor<Float>(x.shape), MatrixOperandBuffer<Float>())
+    // What they held before must not matter.
+    fill(y, .nan)
+    fill(dx, .nan)
     var finished: [Range<Int>] = []
     convolve(x, weight, s, into: y, room: room) { rows, _ in finished.append(rows) }
     convolveBackward(dy, weight, s, into: dx, room: room)
 
     let points = s.output.points
     #expect(finished == (0..<s.plane.images).map { $0 * points..<($0 + 1) * points })
-    let (a, w, d) = (numbers(x), numbers(weight), numbers(dy))
+    let (a, w, d) = (x.doubles, weight.doubles, dy.doubles)
     var sums = ([Double](repeating: 0, count: d.count), [Double](repeating: 0, count: a.count))
     forEachTerm(s) { x, weight, y in
       sums.0[y] += a[x] * w[weight]
       sums.1[x] += d[y] * w[weight]
     }
     for (found, sums, channels) in [(y, sums.0, s.inputs), (dx, sums.1, s.outputs)] {
-      // Sums of so many numbers below 1, each rounded at most as often; and if they are rounded to bf16, by 2⁻⁹.
+      // Sums of so many numbers below 1, each rounded at most as often.
       let terms = Double(s.size * s.size * channels)
-      let deviation = Deviation(numbers(found), from: sums)
-      let last = precision == .bf16 ? (deviation.size + 1) / 512 : 0
-      #expect(deviation.absolute <= (terms + 1) * terms * Float.roundoff + last, "\(deviation)")
-    }
-  }
-
-  private func numbers(_ x: MatrixOperand<Float>) -> [Double] {
-    switch x {
-    case .fp32(let x): x.doubles
-    case .bf16(let x): x.floats.map { Double($0) }
+      let deviation = Deviation(found.doubles, from: sums)
+      #expect(deviation.absolute <= (terms + 1) * terms * Float.roundoff, "\(deviation)")
     }
   }
 

@@ -124,7 +124,7 @@ import Testing
   }
 
   /// An image's convolution has the same bits on any thread and beside any other images.
-  @Test(.enabled(if: OneDNN.hasConvolutions(.fp32), "this processor has no AVX2")) func convolutionsByImage() async {
+  @Test(.enabled(if: OneDNN.hasConvolutions, "this processor has no AVX2")) func convolutionsByImage() async {
     await #expect(processExitsWith: .success) {
       func sizes(images: Int) -> ConvolutionSizes {
         ConvolutionSizes(Plane(images: images, height: 11, width: 13), inputs: 9, outputs: 17, size: 3)
@@ -133,13 +133,13 @@ import Testing
       let (x, dy) = (
         Tensor<Float>.random(Shape(5 * points, 9), "x"), Tensor<Float>.random(Shape(5 * points, 17), "dy")
       )
-      let weight = MatrixOperand.fp32(Tensor<Float>.random(Shape(17, 9, 3, 3), "weight"))
+      let weight = Tensor<Float>.random(Shape(17, 9, 3, 3), "weight")
       func convolved(_ images: Range<Int>) -> [[Float]] {
         let rows = images.lowerBound * points..<images.upperBound * points
         let (y, dx) = (Tensor<Float>(Shape(rows.count, 17)), Tensor<Float>(Shape(rows.count, 9)))
         let room = MatrixOperandBuffer<Float>()
-        convolve(.fp32(x.rows(rows)), weight, sizes(images: images.count), into: .fp32(y), room: room)
-        convolveBackward(.fp32(dy.rows(rows)), weight, sizes(images: images.count), into: .fp32(dx), room: room)
+        convolve(x.rows(rows), weight, sizes(images: images.count), into: y, room: room)
+        convolveBackward(dy.rows(rows), weight, sizes(images: images.count), into: dx, room: room)
         return [y.array, dx.array]
       }
       let results = ThreadsTests.onThreads { convolved(0..<5) }

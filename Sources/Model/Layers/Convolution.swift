@@ -47,8 +47,8 @@ public struct Convolution<S: Scalar> {
     finish: ((_ rows: Range<Int>, _ grain: Int) -> Void)? = nil
   ) {
     let sizes = sizes(plane)
-    if sizes.usesPrimitive(S.self, x.precision) {
-      return convolve(x, weight.operand(like: x), sizes, into: y, room: workspace.columns, finish: finish)
+    if case (.fp32(let x), .fp32(let y)) = (x, y), sizes.usesPrimitive(S.self) {
+      return convolve(x, weight.value, sizes, into: y, room: workspace.columns, finish: finish)
     }
     if isPoint {
       let kernel = weight.operand(like: x).reshaped(Shape(outputs, inputs))
@@ -81,9 +81,8 @@ public struct Convolution<S: Scalar> {
     addKernel(gradient, to: weight.gradient)
     guard let dx else { return }
     let sizes = sizes(plane)
-    if sizes.usesPrimitive(S.self, dy.precision, isBackward: true) {
-      // Forward rounds the weight only if it used the primitive too, which it does for the same sizes.
-      return convolveBackward(dy, weight.kept(like: dy), sizes, into: dx, room: workspace.columns)
+    if case (.fp32(let dy), .fp32(let dx)) = (dy, dx), sizes.usesPrimitive(S.self, isBackward: true) {
+      return convolveBackward(dy, weight.value, sizes, into: dx, room: workspace.columns)
     }
     precondition(stride == 1, "the gradient of the input of a convolution that moves by \(stride)")
     let unrounded = workspace.kernel.tensor(Shape(9 * outputs, inputs))

@@ -22,14 +22,6 @@ public enum MatrixOperand<S: Scalar>: Sendable {
   public var rows: Int { shape.rows }
   public var columns: Int { shape.columns }
 
-  /// The memory of the first number, and the bytes of each.
-  var memory: (bytes: UnsafeMutableRawPointer, stride: Int) {
-    switch self {
-    case .fp32(let x): (x.bytes, MemoryLayout<S>.stride)
-    case .bf16(let x): (x.bytes, MemoryLayout<UInt16>.stride)
-    }
-  }
-
   /// Returns a view of the same numbers with another shape of equal count.
   public func reshaped(_ shape: Shape) -> MatrixOperand {
     switch self {

@@ -223,8 +223,8 @@ private struct ResNetBuffers {
     let passes = use.keeps && !isFirst ? [false, true] : [false]
     let number = 9 * sizes.inputs * sizes.outputs
     for isBackward in passes {
-      if sizes.usesPrimitive(Float.self, precision, threads: threads, isBackward: isBackward) {
-        grow("columns", sizes.room(precision, threads: threads, isBackward: isBackward))
+      if precision == .fp32, sizes.usesPrimitive(Float.self, threads: threads, isBackward: isBackward) {
+        grow("columns", sizes.room(threads: threads, isBackward: isBackward))
       } else if sizes.size == 3 {
         unfold(sizes.output, channels: isBackward ? sizes.outputs : sizes.inputs)
         growExact("kernel", number)

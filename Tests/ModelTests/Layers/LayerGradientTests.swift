@@ -79,7 +79,16 @@ import Testing
     ]
   }
 
-  @Test(arguments: attentions) func selfAttention(_ sizes: Attention) {
+  @Test(arguments: attentions) func selfAttention(_ sizes: Attention) { checkSelfAttention(sizes) }
+
+  /// Only the first or the last row of each sequence has a query.
+  @Test(arguments: attentions.filter { !$0.lengths.contains(0) }, [true, false])
+  func selfAttentionOfOneRow(_ sizes: Attention, isFirst: Bool) {
+    let sequences = Sequences(lengths: sizes.lengths)
+    checkSelfAttention(sizes, rows: isFirst ? sequences.firsts : sequences.lasts)
+  }
+
+  private func checkSelfAttention(_ sizes: Attention, rows: [Int]? = nil) {
     let store = ParameterStore<Double>()
     let layer = SelfAttention(
       store, name: "attn", width: sizes.width, heads: sizes.heads, causal: sizes.causal, initial: (.zeros, .zeros))
@@ -88,41 +97,16 @@ import Testing
     let sequences = Sequences(lengths: sizes.lengths)
     let shape = Shape(sequences.total, sizes.width)
     let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
-    let residual = Tensor<Double>.random(shape, "residual")
+    let residual = Tensor<Double>.random(Shape(rows?.count ?? sequences.total, sizes.width), "residual")
     let (activations, workspace) = (SelfAttention<Double>.Activations(), Workspace<Double>())
     let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
-      let y = Tensor<Double>(shape)
-      layer.forward(.fp32(x), sequences, adding: residual, into: y, activations: activations, workspace: workspace)
-      return y.array
-    } backward: { weights in
-      layer.backward(
-        .fp32(Tensor(shape, weights)), x: .fp32(x), sequences, activations: activations, dx: dx, workspace: workspace)
-    }
-    #expect(report.passed, "\(report)")
-  }
-
-  /// Only the first or the last row of each sequence has a query.
-  @Test(arguments: attentions.filter { !$0.lengths.contains(0) }, [true, false])
-  func selfAttentionOfOneRow(_ sizes: Attention, isFirst: Bool) {
-    let store = ParameterStore<Double>()
-    let layer = SelfAttention(
-      store, name: "attn", width: sizes.width, heads: sizes.heads, causal: sizes.causal, initial: (.zeros, .zeros))
-    store.allocate(gradients: true)
-    store.shake()
-    let sequences = Sequences(lengths: sizes.lengths)
-    let rows = isFirst ? sequences.firsts : sequences.lasts
-    let (shape, few) = (Shape(sequences.total, sizes.width), Shape(rows.count, sizes.width))
-    let (x, dx) = (Tensor<Double>.random(shape, "x"), Tensor<Double>(shape))
-    let residual = Tensor<Double>.random(few, "residual")
-    let (activations, workspace) = (SelfAttention<Double>.Activations(), Workspace<Double>())
-    let report = GradientCheck(store.variables + [Variable("x", x, gradient: dx, accumulates: false)]).run {
-      let y = Tensor<Double>(few)
+      let y = Tensor<Double>(residual.shape)
       layer.forward(
         .fp32(x), sequences, rows: rows, adding: residual, into: y, activations: activations, workspace: workspace)
       return y.array
     } backward: { weights in
       layer.backward(
-        .fp32(Tensor(few, weights)), x: .fp32(x), sequences, rows: rows, activations: activations, dx: dx,
+        .fp32(Tensor(residual.shape, weights)), x: .fp32(x), sequences, rows: rows, activations: activations, dx: dx,
         workspace: workspace)
     }
     #expect(report.passed, "\(report)")

@@ -8,8 +8,7 @@ import Testing
 /// unfold; and batch norms that follow each image.
 @Suite struct ResNetPrimitiveTests {
   private static let plane = Plane(images: 3, height: 10, width: 12)
-  private static let hasPrimitives = ConvolutionSizes(plane, inputs: 3, outputs: 5, size: 3)
-    .usesPrimitive(Float.self, .fp32)
+  private static let hasPrimitives = ConvolutionSizes(plane, inputs: 3, outputs: 5, size: 3).usesPrimitive(Float.self)
 
   private struct Results {
     let y, dx, dweight: [Double]

@@ -30,12 +30,16 @@ public func unfold<S: Scalar>(
   let output = plane.convolved(stride: stride)
   precondition(
     x.rows == plane.rows && lines.lowerBound >= 0 && lines.upperBound <= output.lines
-      && columns.rows == lines.count * output.width && columns.columns == 9 * x.columns
-      && columns.precision == x.precision,
+      && columns.rows == lines.count * output.width && columns.columns == 9 * x.columns,
     "\(x.shape), \(plane), lines \(lines) into \(columns.shape)")
   // Points are copied as bytes, whatever numbers they hold, since zero has no bit set. The three taps of a line are
   // neighbours in x, so they are copied together.
-  let (source, target, point) = (x.memory.bytes, columns.memory.bytes, x.columns * x.memory.stride)
+  let (source, target, point) =
+    switch (x, columns) {
+    case (.fp32(let x), .fp32(let y)): (x.bytes, y.bytes, x.columns * MemoryLayout<S>.stride)
+    case (.bf16(let x), .bf16(let y)): (x.bytes, y.bytes, x.columns * MemoryLayout<UInt16>.stride)
+    default: preconditionFailure("an fp32 and a bf16 matrix: \(x.shape) into \(columns.shape)")
+    }
   Threads.forEach(lines.count, grain: 4) { index in
     let (image, line) = (lines.lowerBound + index).quotientAndRemainder(dividingBy: output.height)
     for ky in 0..<3 {

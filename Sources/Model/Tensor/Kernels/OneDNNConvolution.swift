@@ -5,75 +5,68 @@ internal import COneDNN
 // costs 2 to 12 % of the convolution, so that all other kernels keep to rows.
 
 extension ConvolutionSizes {
-  /// True if a primitive computes the output, or the gradient of the input, faster than products. RN50's convolutions
-  /// on one core of a Zen 4 with AVX2, in GFLOP/s with unfolding or reorders, products first: 3 × 3 forward 77 and 84,
-  /// gradients of inputs 77 and 85; 1 × 1 forward 77 and 82, gradients of inputs 77 and 76. On planes of 7 × 7 products
-  /// are faster, 80 and 76, as they are for gradients of weights, 78 and 72. 1 × 1 was not measured with AVX-512,
-  /// and products of bfloat16 compute as before until the primitives have been tried on a processor that has them.
-  /// Threads share out whole images: enough to keep all of them busy, and to take far more memory than the room of
-  /// each.
-  public func usesPrimitive<S: Scalar>(
-    _: S.Type, _ precision: ComputePrecision, threads: Int = Threads.count, isBackward: Bool = false
-  ) -> Bool {
+  /// True if in fp32 a primitive computes the output, or the gradient of the input, faster than products. RN50's
+  /// convolutions on one core of a Zen 4 with AVX2, in GFLOP/s with unfolding or reorders, products first: 3 × 3
+  /// forward 77 and 84, gradients of inputs 77 and 85; 1 × 1 forward 77 and 82, gradients of inputs 77 and 76. On
+  /// planes of 7 × 7 products are faster, 80 and 76, as they are for gradients of weights, 78 and 72. Neither 1 × 1
+  /// with AVX-512 nor any primitive in bf16 was measured. Threads share out whole images: enough to keep all of them
+  /// busy, and to take far more memory than the room of each.
+  public func usesPrimitive<S: Scalar>(_: S.Type, threads: Int = Threads.count, isBackward: Bool = false) -> Bool {
     let (each, rest) = plane.images.quotientAndRemainder(dividingBy: threads)
-    guard S.self == Float.self, precision == .fp32, OneDNN.hasConvolutions(precision), output.points >= 100,
+    guard S.self == Float.self, OneDNN.hasConvolutions, output.points >= 100,
       threads == 1 || each >= 8 || (each >= 4 && rest == 0)
     else { return false }
     return size == 3 || (!isBackward && !OneDNN.has(dnnl_cpu_isa_avx512_core))
   }
 
   /// Returns the numbers of room that `convolve` needs, or `convolveBackward`, on this many threads.
-  public func room(_ precision: ComputePrecision, threads: Int, isBackward: Bool = false) -> Int {
-    let form = OneDNN.ConvolutionForm(self, precision, isBackward: isBackward)
+  public func room(threads: Int, isBackward: Bool = false) -> Int {
+    let form = OneDNN.ConvolutionForm(self, isBackward: isBackward)
     let (weight, image) = OneDNN.lend(threads: 1) { oneDNN in
       let code = oneDNN.code(form)
       return (code.weight.bytes, code.imageBytes)
     }
-    return (weight + min(threads, plane.images) * image) / (precision == .bf16 ? 2 : 4)
+    return (weight + min(threads, plane.images) * image) / MemoryLayout<Float>.stride
   }
 }
 
-/// y = weight ∗ x, for x [points, inputs], weight [outputs, inputs, size, size] and y [output points, outputs]; sums
-/// are rounded once if y is bf16. Calls `finish` with the rows of each image once they are complete, and with a grain
-/// that keeps kernels on its thread.
+/// y = weight ∗ x, for x [points, inputs], weight [outputs, inputs, size, size] and y [output points, outputs]. Calls
+/// `finish` with the rows of each image once they are complete, and with a grain that keeps kernels on its thread.
 public func convolve<S: Scalar>(
-  _ x: MatrixOperand<S>, _ weight: MatrixOperand<S>, _ sizes: ConvolutionSizes, into y: MatrixOperand<S>,
-  room: MatrixOperandBuffer<S>, finish: ((_ rows: Range<Int>, _ grain: Int) -> Void)? = nil
+  _ x: Tensor<S>, _ weight: Tensor<S>, _ sizes: ConvolutionSizes, into y: Tensor<S>, room: MatrixOperandBuffer<S>,
+  finish: ((_ rows: Range<Int>, _ grain: Int) -> Void)? = nil
 ) { run(x, weight, sizes, isBackward: false, into: y, room, finish) }
 
 /// Writes to dx [points, inputs] the gradient of the input, given dy [output points, outputs].
 public func convolveBackward<S: Scalar>(
-  _ dy: MatrixOperand<S>, _ weight: MatrixOperand<S>, _ sizes: ConvolutionSizes, into dx: MatrixOperand<S>,
-  room: MatrixOperandBuffer<S>
+  _ dy: Tensor<S>, _ weight: Tensor<S>, _ sizes: ConvolutionSizes, into dx: Tensor<S>, room: MatrixOperandBuffer<S>
 ) { run(dy, weight, sizes, isBackward: true, into: dx, room, nil) }
 
 private func run<S: Scalar>(
-  _ source: MatrixOperand<S>, _ weight: MatrixOperand<S>, _ sizes: ConvolutionSizes, isBackward: Bool,
-  into target: MatrixOperand<S>, _ room: MatrixOperandBuffer<S>, _ finish: ((Range<Int>, Int) -> Void)?
+  _ source: Tensor<S>, _ weight: Tensor<S>, _ sizes: ConvolutionSizes, isBackward: Bool, into target: Tensor<S>,
+  _ room: MatrixOperandBuffer<S>, _ finish: ((Range<Int>, Int) -> Void)?
 ) {
-  let form = OneDNN.ConvolutionForm(sizes, source.precision, isBackward: isBackward)
+  let form = OneDNN.ConvolutionForm(sizes, isBackward: isBackward)
   let (from, to, images) = (form.source, form.target, sizes.plane.images)
   precondition(
-    S.self == Float.self && weight.precision == source.precision && target.precision == source.precision
-      && source.shape == Shape(images * from.points, from.channels)
+    S.self == Float.self && source.shape == Shape(images * from.points, from.channels)
       && target.shape == Shape(images * to.points, to.channels)
       && weight.shape == Shape(sizes.outputs, sizes.inputs, sizes.size, sizes.size),
     "\(sizes): \(source.shape) and \(weight.shape) into \(target.shape)")
   guard sizes.plane.rows > 0 else { return }
-  let count = sizes.room(source.precision, threads: Threads.count, isBackward: isBackward)
-  let memory = room.operand(Shape(count), source.precision).memory.bytes
-  let (input, output) = (source.memory, target.memory)
+  let memory = room.fp32.tensor(Shape(sizes.room(threads: Threads.count, isBackward: isBackward))).bytes
+  let (input, output, stride) = (source.bytes, target.bytes, MemoryLayout<S>.stride)
   measureProduct {
-    let kernel = OneDNN.lend(threads: 1) { $0.reordered(weight.memory.bytes, $0.code(form).weight, memory) }
+    let kernel = OneDNN.lend(threads: 1) { $0.reordered(weight.bytes, $0.code(form).weight, memory) }
     Threads.splitProducts(images) { part, range in
       OneDNN.lend(threads: 1) { oneDNN in
         let code = oneDNN.code(form)
         let own = memory + code.weight.bytes + part * code.imageBytes
         for image in range {
-          Profile.note(form.product, source.precision)
+          Profile.note(form.product)
           oneDNN.convolve(
-            code, input.bytes + image * from.points * from.channels * input.stride, kernel,
-            into: output.bytes + image * to.points * to.channels * output.stride, own)
+            code, input + image * from.points * from.channels * stride, kernel,
+            into: output + image * to.points * to.channels * stride, own)
           finish?(image * to.points..<(image + 1) * to.points, to.points)
         }
       }
@@ -85,14 +78,13 @@ extension OneDNN {
   /// The form of one image's convolution, for which oneDNN generates code.
   struct ConvolutionForm: Hashable {
     fileprivate let sizes: ConvolutionSizes
-    fileprivate let precision: ComputePrecision
     fileprivate let isBackward: Bool
 
-    fileprivate init(_ sizes: ConvolutionSizes, _ precision: ComputePrecision, isBackward: Bool) {
+    fileprivate init(_ sizes: ConvolutionSizes, isBackward: Bool) {
       let plane = Plane(images: 1, height: sizes.plane.height, width: sizes.plane.width)
       self.sizes = ConvolutionSizes(
         plane, inputs: sizes.inputs, outputs: sizes.outputs, size: sizes.size, stride: sizes.stride)
-      (self.precision, self.isBackward) = (precision, isBackward)
+      self.isBackward = isBackward
     }
 
     private var input: (points: Int, channels: Int) { (sizes.plane.points, sizes.inputs) }
@@ -131,9 +123,7 @@ extension OneDNN {
   }
 
   /// True if oneDNN's convolutions are code of vectors on this processor.
-  static func hasConvolutions(_ precision: ComputePrecision) -> Bool {
-    precision == .bf16 ? hasRoundedProducts : has(dnnl_cpu_isa_avx2)
-  }
+  static var hasConvolutions: Bool { has(dnnl_cpu_isa_avx2) }
 
   fileprivate static func has(_ instructions: dnnl_cpu_isa_t) -> Bool {
     dnnl_get_effective_cpu_isa().rawValue & instructions.rawValue == instructions.rawValue
@@ -180,12 +170,11 @@ extension OneDNN {
 
   private func make(_ form: ConvolutionForm) -> ConvolutionCode {
     let sizes = form.sizes
-    let type = form.precision == .bf16 ? dnnl_bf16 : dnnl_f32
     func image(_ plane: Plane, _ channels: Int, _ layout: dnnl_format_tag_t) -> dnnl_memory_desc_t {
-      describe([1, channels, plane.height, plane.width], type, layout)
+      describe([1, channels, plane.height, plane.width], layout)
     }
     func weight(_ layout: dnnl_format_tag_t) -> dnnl_memory_desc_t {
-      describe([sizes.outputs, sizes.inputs, sizes.size, sizes.size], type, layout)
+      describe([sizes.outputs, sizes.inputs, sizes.size, sizes.size], layout)
     }
     // Rows are as good as blocks for 1 × 1, and need no reorder.
     let layout = sizes.size == 1 ? dnnl_nhwc : dnnl_format_tag_any
@@ -271,12 +260,10 @@ extension OneDNN {
     (dnnl_memory_desc_get_size(&layout) + 63) / 64 * 64
   }
 
-  private func describe(
-    _ sizes: [Int], _ type: dnnl_data_type_t, _ layout: dnnl_format_tag_t
-  ) -> dnnl_memory_desc_t {
+  private func describe(_ sizes: [Int], _ layout: dnnl_format_tag_t) -> dnnl_memory_desc_t {
     var matrix = dnnl_memory_desc_t()
     check(
-      dnnl_memory_desc_init_by_tag(&matrix, Int32(sizes.count), sizes.map { dnnl_dim_t($0) }, type, layout),
+      dnnl_memory_desc_init_by_tag(&matrix, Int32(sizes.count), sizes.map { dnnl_dim_t($0) }, dnnl_f32, layout),
       "dnnl_memory_desc_init_by_tag")
     return matrix
   }
