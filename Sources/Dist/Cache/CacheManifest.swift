@@ -54,7 +54,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   /// The parts; empty until all of them are written.
   public internal(set) var parts: [Part] = []
   /// The SHA-256 of all other fields.
-  private(set) var digest = ""
+  private var digest = ""
 
   enum CodingKeys: String, CodingKey {
     case format, description, type, version, kernel, parts, digest

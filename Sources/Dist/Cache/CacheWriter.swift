@@ -51,11 +51,9 @@ public struct CacheWriter {
     } else {
       try wanted.write(into: folder)
     }
-    let names: [String]
-    do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
-      throw FileError(action: "read", path: folder, reason: error.explanation)
+    for name in try Publish.names(in: folder) where name.hasSuffix(partial) {
+      try Publish.removeAll("\(folder)/\(name)")
     }
-    for name in names where name.hasSuffix(partial) { try Publish.removeAll("\(folder)/\(name)") }
   }
 
   /// Returns the undamaged parts by their numbers. Every rank must call it, and each reads its share.

@@ -23,7 +23,7 @@ extension Dataset {
 
   /// Verifies each shard's checksum on one of the ranks that share its file. All ranks call `pause` equally often.
   /// Throws for an altered shard.
-  public static func verify(_ datasets: [Dataset], over ranks: Communicator, pause: () throws -> Void = {}) throws {
+  public static func verify(_ datasets: [Dataset], over ranks: Communicator, pause: () throws -> Void) throws {
     var own: [(folder: String, entry: DatasetIndex.Shard)] = []
     for (number, dataset) in datasets.enumerated() {
       let shards = dataset.index.shards

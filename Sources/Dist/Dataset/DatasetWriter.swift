@@ -98,7 +98,7 @@ public struct DatasetWriter: ~Copyable {
 
   /// Returns the names of all files in `folder` that a writer makes, but for the index.
   private static func files(in folder: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: folder).filter {
+    try Publish.names(in: folder).filter {
       $0.wholeMatch(of: /shard-[0-9]{5,}\.h5(\.partial)?|corpus\.json\..+\.partial/) != nil
     }
   }

@@ -49,11 +49,12 @@ extension Error {
       // Foundation's description of an error is a dump, and its short text leaves out where JSON is wrong.
       let error = self as NSError
       // The system's words name the cause, where Foundation's are those of a dialog: "The file doesn't exist."
-      let cause = (error.userInfo[NSUnderlyingErrorKey] as? any Error).map { $0 as NSError }
-      if let cause, cause.domain == NSPOSIXErrorDomain { return unsafe String(cString: strerror(Int32(cause.code))) }
+      let cause = error.userInfo[NSUnderlyingErrorKey] as? any Error
+      if let system = cause.map({ $0 as NSError }), system.domain == NSPOSIXErrorDomain {
+        return unsafe String(cString: strerror(Int32(system.code)))
+      }
       return error.userInfo["NSDebugDescription"] as? String ?? error.localizedFailureReason
-        ?? (error.userInfo[NSUnderlyingErrorKey] as? any Error)?.explanation
-        ?? (error.domain.hasPrefix("NS") ? error.localizedDescription : "\(self)")
+        ?? cause?.explanation ?? (error.domain.hasPrefix("NS") ? error.localizedDescription : "\(self)")
     }
   }
 }

@@ -78,6 +78,13 @@ package enum Publish {
   /// Asks the system to drop the cached pages of a synced file, so that the next read comes from the disk.
   package static func forget(file path: String) throws(FileError) { try OpenFile(path, "open", O_RDONLY).forget() }
 
+  /// Returns the names of the files and folders in the folder `path`.
+  static func names(in path: String) throws(FileError) -> [String] {
+    do { return try FileManager.default.contentsOfDirectory(atPath: path) } catch {
+      throw FileError(action: "read", path: path, reason: error.explanation)
+    }
+  }
+
   /// Returns the free bytes on the file system of `path`, without the blocks reserved for root.
   package static func available(at path: String) throws(FileError) -> Int {
     var status = statvfs()

@@ -35,7 +35,7 @@ package enum StrictJSON: Hashable, Sendable {
 
   /// Parses a document, with or without a byte order mark.
   package static func parse(_ bytes: [UInt8]) throws(Problem) -> StrictJSON {
-    var parser = JSONParser(bytes: bytes, at: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0)
+    var parser = JSONParser(bytes: bytes, at: TextFile.start(of: bytes))
     let value = try parser.value(depth: 0)
     parser.skipSpace()
     guard parser.at == bytes.count else { throw parser.fail("something follows the end of the document") }

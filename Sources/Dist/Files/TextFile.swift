@@ -35,8 +35,6 @@ package enum TextFile {
 
   /// Returns the text that `bytes` are, without a byte order mark. Errors name their source, `path`.
   package static func text(of bytes: [UInt8], from path: String) throws(FileError) -> String {
-    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
-    let start = bytes.starts(with: mark) ? mark.count : 0
     guard !bytes.starts(with: [0xFF, 0xFE]), !bytes.starts(with: [0xFE, 0xFF]) else {
       throw unreadable(path, "it is UTF-16; save it as UTF-8")
     }
@@ -44,13 +42,16 @@ package enum TextFile {
     if let zero = bytes.firstIndex(of: 0) {
       throw unreadable(path, "it is not text: \(place(zero)) is zero; save it as UTF-8")
     }
-    guard let text = String(validating: bytes[start...], as: UTF8.self) else {
+    guard let text = String(validating: bytes[start(of: bytes)...], as: UTF8.self) else {
       let at = validBytes(bytes)
       let found = String(bytes[at], radix: 16)
       throw unreadable(path, "it is not UTF-8: \(place(at)) is 0x\(found); save it as UTF-8")
     }
     return text
   }
+
+  /// Returns the offset at which a text begins: behind a byte order mark, if it has one.
+  static func start(of bytes: [UInt8]) -> Int { bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0 }
 
   /// Returns how many bytes stand before the first one that is not UTF-8.
   private static func validBytes(_ bytes: [UInt8]) -> Int {

@@ -210,9 +210,11 @@ extension FolderLock {
     let path = path(folder)
     let aside = "\(path).\(UUID().uuidString)"
     guard try contents(path) == bytes, unsafe rename(path, aside) == 0 else { return false }
-    // A job that was faster may have put its own file there between the look and the renaming.
+    // A job that was faster may have put its own file there between the look and the renaming. It goes back, unless a
+    // third job has created one since.
     let isSame = try contents(aside) == bytes
-    _ = unsafe isSame ? unlink(aside) : rename(aside, path)
+    if !isSame { _ = unsafe link(aside, path) }
+    _ = unsafe unlink(aside)
     return isSame
   }
 

@@ -94,10 +94,9 @@ struct DatasetImporter {
       }
     }
     guard writer.count > 0 else {
-      let what =
-        source.count == 1
-        ? "the one image could not be imported" : "none of \(source.count) images could be imported; the first"
-      let reason = rejections.first.first.map { ": \($0.place): \($0.reason)" } ?? ""
+      let isOne = source.count == 1
+      let what = (isOne ? "the one image could not" : "none of \(source.count) images could") + " be imported"
+      let reason = rejections.first.first.map { "\(isOne ? "" : "; the first"): \($0.place): \($0.reason)" } ?? ""
       throw UserError(folder, what + reason + source.advice)
     }
     let index = try writer.finish()

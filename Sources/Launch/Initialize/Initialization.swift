@@ -128,8 +128,7 @@ struct TransferredWeights: Initialization {
       sum = try ranks.sha256(of: file.path) { try SHA256.ofWeights(file) }
       try ranks.requireSameFile("init.from", file.path, sha256: sum)
       trained = try SavedRun(in: file)
-      let isDescribed = file.metadata[ModelFiles.configKey] != nil
-      described = try (isDescribed ? file.path : ForeignModel.config(beside: file.path, form)).map(ModelFiles.sizes)
+      described = try ForeignModel.config(of: file).map(ModelFiles.sizes)
       problems = try WeightsMatch(form, config, layout).mismatches(in: file)
     }
     if let described { problems += Self.hiddenDifferences(described, config).filter { !problems.contains($0) } }

@@ -22,7 +22,7 @@ struct ForeignModel {
     path = try Self.weights(input)
     file = try WeightsFile.open(path)
     form = WeightsForm(of: file)
-    let beside = file.metadata[ModelFiles.configKey] == nil ? Self.config(beside: path, form) : path
+    let beside = Self.config(of: file)
     var found: CLIPConfig
     if let preset {
       found = try CLIPConfig(preset: preset)
@@ -75,10 +75,13 @@ struct ForeignModel {
     form == .openCLIP ? ModelFiles.config : HuggingFaceFiles.config
   }
 
-  /// Returns the file with the model's sizes beside the weights; nil if there is none.
-  static func config(beside path: String, _ form: WeightsForm) -> String? {
-    let file = URL(filePath: path).deletingLastPathComponent().appending(path: configName(form)).relativePath
-    return FileManager.default.fileExists(atPath: file) ? file : nil
+  /// Returns the file that holds the sizes of weights: the weights themselves if their metadata has them, otherwise the
+  /// JSON file beside them; nil if there is none.
+  static func config(of file: any NamedTensors) -> String? {
+    if file.metadata[ModelFiles.configKey] != nil { return file.path }
+    let name = configName(WeightsForm(of: file))
+    let beside = URL(filePath: file.path).deletingLastPathComponent().appending(path: name).relativePath
+    return FileManager.default.fileExists(atPath: beside) ? beside : nil
   }
 
   /// Returns the number of tokens in the file's token embedding; nil if it has none.

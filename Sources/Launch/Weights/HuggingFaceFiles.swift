@@ -11,8 +11,8 @@ enum HuggingFaceFiles {
 
   /// Writes the three files into an existing folder. `CLIPModel` has no logit bias, on which neither its softmaxes nor
   /// rankings depend, so the bias is left out. Throws a `ConfigError` for a model that `CLIPModel` cannot represent,
-  /// such as a ResNet, or a preparation of images that its processor cannot do; a `UserError` if a file cannot be
-  /// written.
+  /// such as a ResNet, or a preparation of images that its processor cannot do; a `SafetensorsError` or a `FileError`
+  /// if a file cannot be written.
   static func write(_ model: CLIP<Float>, preprocessing: ImageOptions, to folder: URL) throws {
     let sizes = try model.config.huggingFaceJSON
     let entries = model.entries.filter { $0.name != CLIPConfig.logitBias }.flatMap { entry in

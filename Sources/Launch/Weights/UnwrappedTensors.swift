@@ -25,7 +25,8 @@ struct UnwrappedTensors: NamedTensors {
     return UnwrappedTensors(file: file, names: names, originals: originals)
   }
 
-  private static func bare(_ name: String) -> String {
+  /// Returns the name without wrappers of a tensor in a file.
+  static func bare(_ name: String) -> String {
     var parts = name.split(separator: ".", omittingEmptySubsequences: false)
     parts.removeAll { wrappers.contains(String($0)) }
     if parts.count > 1, parts[0] == "text" { parts.removeFirst() }

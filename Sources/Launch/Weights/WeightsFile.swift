@@ -76,7 +76,7 @@ extension SHA256 {
     _ file: any NamedTensors, having values: (_ name: String) -> Tensor<Float>? = { _ in nil }
   ) throws -> String {
     switch file {
-    case let file as UnwrappedTensors: return try ofWeights(file.file)
+    case let file as UnwrappedTensors: return try ofWeights(file.file) { values(UnwrappedTensors.bare($0)) }
     case let file as SafetensorsFile: return try file.sha256(having: values)
     case let file as ShardedSafetensors:
       return hash(try file.parts.map { try $0.sha256(having: values) }.joined(separator: "\n").utf8).hexadecimal

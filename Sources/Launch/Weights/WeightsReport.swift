@@ -31,8 +31,7 @@ struct WeightsReport {
     if let file = file as? UnwrappedTensors {
       lines.append("  names without " + file.removed.joined(separator: ", "))
     }
-    let isDescribed = file.metadata[ModelFiles.configKey] != nil || ForeignModel.config(beside: path, form) != nil
-    if config != nil || preset != nil || isDescribed {
+    if config != nil || preset != nil || ForeignModel.config(of: file) != nil {
       let source = try ForeignModel(path, config: config, preset: preset)
       lines.append("  \(source.source): \(source.config.summary)")
       lines.append("  images: \(source.preprocessing.evaluationText)")
