@@ -28,10 +28,7 @@ import Testing
     let run = try await MPIRun.kinship(
       ["bench", "step", "--model", "ViT-64-T-16", "--batch", "4", "--steps", "2", "--caption-tokens", "5"], ranks: 2)
     let report = try lastLine(run)
-    let shares = try #require(report["shares"] as? [String: Double])
-    // Each of the eleven is rounded to thousandths. What lies between the parts would be negative if they overlapped.
-    #expect(shares.count == 11 && abs(shares.values.reduce(0, +) - 1) < 0.006, "\(shares)")
-    #expect(try #require(shares["between_parts"]) > -0.001, "\(shares)")
+    let shares = try consistentShares(of: report)
     #expect(abs(try number(report, "samples_per_s") * number(report, "step_s") - 8) < 1e-9)
     #expect(report["model"] as? String == "ViT-64-T-16" && report["precision"] as? String == "fp32")
     #expect(report["caption_tokens"] as? Int == 5 && shares["rounding"] == 0 && shares["unfolding"] == 0)
@@ -62,10 +59,7 @@ import Testing
         "--precision", "bf16",
       ], ranks: nil, environment: environment.merging(["KINSHIP_THREADS": "2"]) { $1 })
     let report = try lastLine(run)
-    let shares = try #require(report["shares"] as? [String: Double])
-    // Each of the eleven is rounded to thousandths. What lies between the parts would be negative if they overlapped.
-    #expect(shares.count == 11 && abs(shares.values.reduce(0, +) - 1) < 0.006, "\(shares)")
-    #expect(try #require(shares["between_parts"]) > -0.001, "\(shares)")
+    let shares = try consistentShares(of: report)
     #expect(report["precision"] as? String == (isRounded ? "bf16" : "fp32"))
     #expect((shares["rounding"] ?? 0 > 0) == isRounded, "\(run)")
     #expect(try number(report, "roof_share") > 0)
@@ -142,6 +136,15 @@ import Testing
 
   private func number(_ object: [String: Any], _ key: String) throws -> Double {
     try #require(object[key] as? Double, "\(key)")
+  }
+
+  /// Returns the shares of a step, after checking that they make up the whole.
+  private func consistentShares(of report: [String: Any]) throws -> [String: Double] {
+    let shares = try #require(report["shares"] as? [String: Double])
+    // Each of the eleven is rounded to thousandths. What lies between the parts would be negative if they overlapped.
+    #expect(shares.count == 11 && abs(shares.values.reduce(0, +) - 1) < 0.006, "\(shares)")
+    #expect(try #require(shares["between_parts"]) > -0.001, "\(shares)")
+    return shares
   }
 
   private func lastLine(_ run: MPIRun) throws -> [String: Any] {

@@ -1,4 +1,3 @@
-import Dist
 import Foundation
 import TestSupport
 import Testing
@@ -119,15 +118,8 @@ import Testing
       ["evaluate", "zero-shot", "--dataset", scene.dataset, "--classes", "classes.txt"] + source,
       differ: "list of classes")
 
-    // The same samples in another order.
-    let dataset = try Dataset.open(scene.dataset)
     let other = scene.folder.path("other")
-    var writer = try DatasetWriter(name: dataset.name, folder: other)
-    for sample in (0..<dataset.count).reversed() {
-      try writer.append(
-        DatasetSample(image: dataset.image(sample), captions: dataset.captions(sample), key: dataset.key(sample)))
-    }
-    _ = try writer.finish()
+    try scene.writeReorderedDataset(to: other)
     try give([scene.dataset, other], as: "data")
     try await expect(["embed", "--dataset", "data", "-o", "-"] + source, differ: "dataset corpus")
     try await expect(

@@ -24,14 +24,8 @@ import Testing
 
   /// Puts a dataset with the same samples in another order where the scene's is.
   private func replaceDataset() throws {
-    let dataset = try Dataset.open(scene.dataset)
     let other = scene.folder.path("other")
-    var writer = try DatasetWriter(name: dataset.name, folder: other)
-    for sample in (0..<dataset.count).reversed() {
-      try writer.append(
-        DatasetSample(image: dataset.image(sample), captions: dataset.captions(sample), key: dataset.key(sample)))
-    }
-    _ = try writer.finish()
+    try scene.writeReorderedDataset(to: other)
     try FileManager.default.removeItem(atPath: scene.dataset)
     try FileManager.default.moveItem(atPath: other, toPath: scene.dataset)
   }

@@ -143,15 +143,8 @@ import Testing
     try files.removeItem(at: nodes[1].appending(path: "vocabulary.txt.gz"))
     try files.copyItem(atPath: scene.vocabulary, toPath: nodes[1].path + "/vocabulary.txt.gz")
 
-    let dataset = try Dataset.open(scene.dataset)
     try files.removeItem(at: nodes[1].appending(path: "corpus"))
-    var writer = try DatasetWriter(name: "corpus", folder: nodes[1].path + "/corpus")
-    for sample in (0..<dataset.count).reversed() {
-      try writer.append(
-        DatasetSample(
-          image: dataset.image(sample), captions: dataset.captions(sample), key: dataset.key(sample)))
-    }
-    _ = try writer.finish()
+    try scene.writeReorderedDataset(to: nodes[1].path + "/corpus")
     try await expect(65, " has a different dataset corpus than rank 0")
   }
 }

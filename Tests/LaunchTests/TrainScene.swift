@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import Tensor
 import TestSupport
@@ -85,6 +86,17 @@ final class TrainScene: Sendable {
     log: {every: 1}
 
     """
+  }
+
+  /// Writes a dataset of the same name with the same samples in another order, as a stale or remade copy may have it.
+  func writeReorderedDataset(to folder: String) throws {
+    let dataset = try Dataset.open(dataset)
+    var writer = try DatasetWriter(name: dataset.name, folder: folder)
+    for sample in (0..<dataset.count).reversed() {
+      try writer.append(
+        DatasetSample(image: dataset.image(sample), captions: dataset.captions(sample), key: dataset.key(sample)))
+    }
+    _ = try writer.finish()
   }
 
   /// Runs `kinship train` with values set; whatever comes of it.

@@ -49,8 +49,8 @@ enum ProcessMemory {
   /// The memory that is not a file's, where a page that n processes have mapped counts as one nth: the sum is what they
   /// hold together. Pages of programs and libraries would count less whenever another process starts.
   static var share: Double {
-    let file = "/proc/self/smaps_rollup"
-    return (number("Pss:", in: file) - number("Pss_File:", in: file)) / 1024
+    let lines = Self.lines(of: "/proc/self/smaps_rollup")
+    return (number("Pss:", in: lines) - number("Pss_File:", in: lines)) / 1024
   }
 
   /// Lowers the peak to what is resident now, if the system allows it.
@@ -59,10 +59,15 @@ enum ProcessMemory {
   /// The bytes that this process has read from files since its start.
   static var read: Double { number("rchar:", in: "/proc/self/io") }
 
+  private static func number(_ name: String, in file: String) -> Double { number(name, in: lines(of: file)) }
+
+  private static func lines(of file: String) -> [Substring] {
+    ((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").split(separator: "\n")
+  }
+
   /// Returns the number of a line `NAME   123 kB`, or 0 if there is no such line.
-  private static func number(_ name: String, in file: String) -> Double {
-    let text = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
-    let line = text.split(separator: "\n").first { $0.hasPrefix(name) }
+  private static func number(_ name: String, in lines: [Substring]) -> Double {
+    let line = lines.first { $0.hasPrefix(name) }
     return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) } ?? 0
   }
 }

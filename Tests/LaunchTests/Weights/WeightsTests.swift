@@ -159,6 +159,8 @@ import Testing
         let copy = CLIP<Float>(model.config, frozen: true)
         try ModelFiles.read(path, into: copy)
         #expect(copy.parameters.values.array == model.parameters.values.array, "\(path)")
+        // The checksum is the same whether it is taken of the model's memory or of the file.
+        #expect(try ModelFiles.sha256(path, readInto: copy) == SHA256.ofWeights(WeightsFile.open(path)), "\(path)")
       }
     }
   }
