@@ -1,4 +1,5 @@
 import Foundation
+import Tensor
 import TestSupport
 import Testing
 
@@ -33,6 +34,7 @@ import Testing
     #expect(report.ranks.count == 1 && rank.kernelChoice != .user)
     #expect(BLASKernel.level(of: rank.kernel).map { $0 >= rank.host.level } ?? true)
     #expect(rank.oneCore > 0 && rank.allCores > 0 && rank.plan.compute <= rank.cores.bound.count)
+    #expect(rank.oneDNN == .oneDNN)
     #expect(rank.mpi.contains("MPI") && rank.hdf5.contains(".") && rank.blas.contains("OpenBLAS"))
   }
 
@@ -159,6 +161,15 @@ import Testing
       Self.findings { if $0.rank != 2 { $0.kernel = "Cooperlake" } } == [
         "ranks differ in BLAS kernels (Cooperlake on ranks 0-1, 3, SkylakeX on rank 2); set the same"
           + " OPENBLAS_CORETYPE everywhere (mpirun -x), or results differ in their last bits"
+      ])
+    #expect(
+      Self.findings {
+        $0.oneDNN = .oneDNN
+        if $0.rank > 1 { $0.oneDNN?.instructions = "neon" }
+      } == [
+        "ranks differ in oneDNN (\(Arithmetic.Library.oneDNN.text) on ranks 0-1, oneDNN "
+          + "\(Arithmetic.Library.oneDNN.version) (neon) on ranks 2-3); install the same release on every node, and set"
+          + " the same ONEDNN_MAX_CPU_ISA (mpirun -x), or results differ in their last bits"
       ])
     #expect(
       Self.findings { if $0.rank == 3 { $0.host.fileLocking = "on" } } == [

@@ -45,6 +45,9 @@ import Testing
       ["train", path("run.yaml"), "--resume", "latest", "--set", "steps=6"] + settings, ranks: ranks)
     try #require(run.status == 0, "\(run)")
     #expect(run.output.contains("going on after step 4"), "\(run)")
+    // That release recorded no arithmetic.
+    #expect(run.output.contains(", computed with an unknown arithmetic\n"), "\(run)")
+    #expect(!run.output.contains("the arithmetic was"), "\(run)")
     let log = try String(contentsOfFile: path("runs/student/\(RunLog.fileName)"), encoding: .utf8)
     var losses: [String: Double] = [:]
     for line in log.split(separator: "\n") {

@@ -46,7 +46,8 @@ import Testing
       #expect(run.status == 0, "\(run)")
       let line = try #require(run.output.split(separator: "\n").first { $0.hasPrefix("ensemble: ") })
       #expect(line.contains("intra, crd follow the mean softmax of 2 teachers: \(scene.teacher.teacher) from "))
-      #expect(line.contains("\(second) from \(scene.path("b")); fd, icl look at the first alone"))
+      #expect(line.contains("\(second) from \(scene.path("b")) (computed with fp32, kernels "))
+      #expect(line.hasSuffix("; fd, icl look at the first alone"))
       #expect(difference(try scene.scene.losses("two-on-\(ranks)"), wanted) < 1e-5)
     }
     let first = try await scene.train("first", from: "a", ranks: 3)

@@ -1,8 +1,9 @@
-import Dist
 import Foundation
+import Tensor
 import TestSupport
 import Testing
 
+@testable import Dist
 @testable import Launch
 
 /// Caches that are unfinished, damaged or incomplete.
@@ -98,6 +99,51 @@ import Testing
     let kept = try await scene.precompute("cache", ranks: 2)
     #expect(kept.output.contains("5 parts, 5 of them there already"), "\(kept)")
     #expect(try scene.files("cache") == whole)
+  }
+
+  /// Other kernels of BLAS may read a whole cache, but not finish one. Nor may any finish one of an earlier build.
+  @Test(.betterKernels) func anotherArithmetic() async throws {
+    func precompute(_ environment: [String: String] = ["OPENBLAS_CORETYPE": "Prescott"]) async throws -> MPIRun {
+      try await MPIRun.kinship(
+        ["precompute", scene.scene.runFile] + scene.settings("cache").flatMap { ["--set", $0] }, ranks: nil,
+        environment: environment)
+    }
+    try await scene.precompute("cache", ranks: nil)
+    let whole = try scene.files("cache")
+    var manifest = try #require(try CacheManifest.read(scene.folder("cache")))
+    let own = try #require(manifest.arithmetic)
+    #expect(own.count == 1 && own[0].kernels == Arithmetic.currentKernels && own[0].precision == .fp32)
+    var other = own[0]
+    other.libraries[1].instructions = "Prescott"
+    let idle = try await precompute()
+    #expect(idle.status == 0 && idle.output.contains("\narithmetic \(other.text)\n"), "\(idle)")
+    #expect(idle.output.contains("\ncorpus  was computed with \(own.text)\n"), "\(idle)")
+    #expect(try scene.files("cache") == whole)
+
+    func train(_ name: String, says words: String) async throws {
+      let run = try await scene.scene.run(scene.settings("cache") + ["name=\(name)", "steps=1"], ranks: nil)
+      #expect(run.status == 0 && run.output.contains("\(scene.path("cache")), computed with \(words)\n"), "\(run)")
+    }
+    func refuses(_ run: MPIRun, _ was: String, _ now: String) {
+      let words = "it was begun with \(was), this job computes with \(now), and 1 of 5 parts are to be computed"
+      #expect(run.status == 65 && run.errors.contains(words), "\(run)")
+      #expect(run.errors.contains("name another folder in teacher.cache, or remove this one"), "\(run)")
+    }
+    try await train("known", says: own.text)
+    manifest.arithmetic = nil
+    try manifest.write(into: scene.folder("cache"))
+    try await train("unknown", says: "an unknown arithmetic")
+    try remove("cache", "part-00001.h5")
+    refuses(try await precompute([:]), "an unknown arithmetic", own.text)
+    manifest.arithmetic = own
+    try manifest.write(into: scene.folder("cache"))
+    refuses(try await precompute(), own.text, other.text)
+    try await scene.precompute("cache", ranks: nil)
+    #expect(try scene.files("cache") == whole)
+    // Parts that no manifest lists are not taken for this job's either.
+    try remove("cache", "cache.json")
+    let anew = try await precompute()
+    #expect(anew.status == 0 && anew.output.contains("5 parts, 0 of them there already"), "\(anew)")
   }
 
   /// Parts of another teacher in the same folder are not used.

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Tensor
 import TestSupport
 import Testing
 
@@ -55,6 +56,36 @@ import Testing
       #expect(run.output.contains("going on after step 5"), "\(run)")
       #expect(difference(try scene.losses(name), Array(straight.dropFirst(5))) < 1e-5)
     }
+  }
+
+  /// A run that goes on with the same arithmetic says nothing; with another one it says both, as do ranks that differ.
+  @Test(.betterKernels) func goesOnWithAnotherArithmetic() async throws {
+    try await scene.train("tiny", ["steps=2"], ranks: nil)
+    func recorded(_ name: String, _ step: Int) throws -> [Arithmetic] {
+      try #require(try Checkpoint.open(scene.checkpoint(name, step).path).manifest.record.arithmetic)
+    }
+    let own = try recorded("tiny", 2)
+    #expect(own.count == 1 && own[0].kernels == Arithmetic.currentKernels && own[0].precision == .fp32)
+    var other = own[0]
+    other.libraries[1].instructions = "Prescott"
+    let same = try await scene.run(["steps=3"], ["--resume", "latest"], ranks: nil)
+    #expect(same.status == 0 && same.output.contains("\narithmetic \(own.text)\n"), "\(same)")
+    #expect(!same.output.contains("the same bits"), "\(same)")
+    let run = try await scene.run(
+      ["steps=4"], ["--resume", "latest"], ranks: nil, environment: ["OPENBLAS_CORETYPE": "Prescott"])
+    #expect(run.status == 0 && run.output.contains("\narithmetic \(other.text)\n"), "\(run)")
+    let words = "as a run without interruption: the arithmetic was \(own.text) and is \(other.text)\n"
+    #expect(run.output.contains("warning: going on will not give the same bits \(words)"), "\(run)")
+    #expect(try recorded("tiny", 4) == [other])
+
+    let program = [try MPIRun.path(of: "kinship"), "train", scene.runFile, "--set", "name=mixed", "--set", "steps=1"]
+    let mixed = try await MPIRun.execute(
+      ["mpirun", "--oversubscribe", "-n", "1", "env", "OPENBLAS_CORETYPE=Prescott"] + program + [":", "-n", "1"]
+        + program, ranks: 2)
+    #expect(mixed.status == 0, "\(mixed)")
+    let ranks = "\(other.text) on rank 0; \(own.text) on rank 1"
+    #expect(mixed.output.contains("warning: ranks differ in their arithmetic (\(ranks)): "), "\(mixed)")
+    #expect(try recorded("mixed", 1) == [other, own[0]])
   }
 
   @Test func damagedCheckpoints() async throws {

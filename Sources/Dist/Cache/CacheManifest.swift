@@ -1,5 +1,6 @@
 internal import Foundation
 public import Settings
+public import Tensor
 
 /// The type in which a cache stores its numbers.
 public enum CacheType: String, CaseIterable, Codable, FieldValue {
@@ -48,34 +49,39 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   public let type: CacheType
   /// The number of samples in each part but the last.
   public let partSamples: Int
-  /// The version of the program that wrote the cache, and its BLAS kernel, on which the last bits depend.
+  /// The version of the program that wrote the cache, and its BLAS kernel.
   public let version: String
   public let kernel: String
+  /// The arithmetic of the job that began the cache: one if all ranks had the same, else each rank's. It is nil in
+  /// caches of earlier builds, which did not record it.
+  public internal(set) var arithmetic: [Arithmetic]?
   /// The parts; empty until all of them are written.
   public internal(set) var parts: [Part] = []
   /// The SHA-256 of all other fields.
   private var digest = ""
 
   enum CodingKeys: String, CodingKey {
-    case format, description, type, version, kernel, parts, digest
+    case format, description, type, version, kernel, arithmetic, parts, digest
     case logitScale = "logit_scale"
     case partSamples = "part_samples"
   }
 
   public init(
     _ description: CacheDescription, logitScale: Float, type: CacheType, partSamples: Int, version: String,
-    kernel: String
+    kernel: String, arithmetic: [Arithmetic]
   ) {
     precondition(partSamples > 0)
     format = Self.currentFormat
     (self.description, self.logitScale, self.type) = (description, logitScale, type)
-    (self.partSamples, self.version, self.kernel) = (partSamples, version, kernel)
+    (self.partSamples, self.version, self.kernel, self.arithmetic) = (partSamples, version, kernel, arithmetic)
   }
 
   /// The number of parts of a complete cache.
   public var partCount: Int { (description.dataset.samples + partSamples - 1) / partSamples }
   /// True if all parts are written.
   public var isWhole: Bool { parts.count == partCount }
+  /// The arithmetic as text; a cache of an earlier build was computed with an unknown one.
+  public var arithmeticText: String { arithmetic?.text ?? "an unknown arithmetic" }
 
   /// Returns the range of a part's samples.
   public func samples(ofPart index: Int) -> Range<Int> {
@@ -85,8 +91,10 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   /// The words by which ranks compare what each has read.
   var identity: String { "a \(Self.file) with the digest \(digest)" }
   static func partFile(_ index: Int) -> String { "part-\(index.digits(5)).h5" }
-  /// The key that a part's record must match: the same key and BLAS kernel give the same bits.
-  var key: String { "\(description.key) \(type.rawValue) \(partSamples) \(version)" }
+  /// The key that a part's record must match: the same key gives the same bits.
+  var key: String {
+    "\(description.key) \(type.rawValue) \(partSamples) \(version)" + (arithmetic.map { " \($0.text)" } ?? "")
+  }
   func write(into folder: String) throws { try Publish.write(json: try digested(), to: "\(folder)/\(Self.file)") }
 
   private func digested() throws -> CacheManifest {

@@ -6,8 +6,9 @@ public struct CacheWriter {
   static let partial = ".partial"
   public let folder: String
   public let manifest: CacheManifest
-  /// Notes for the user about the existing cache.
-  public let notes: [String]
+  /// The arithmetic that the existing cache was begun with, if it is not this job's, which then may not add to it.
+  public let otherArithmetic: String?
+  private let arithmetic: String
   private let communicator: Communicator
 
   /// Begins or continues the cache in `folder`. Every rank must call it. Throws `CacheError` if it holds others.
@@ -23,12 +24,11 @@ public struct CacheWriter {
     }
     try communicator.requireSame("teacher cache \(folder)", found.identity, isShown: true)
     var manifest = wanted
-    manifest.parts = found.parts
+    (manifest.parts, manifest.arithmetic) = (found.parts, found.arithmetic)
     self.manifest = manifest
-    let note =
-      "\(folder) was begun with the BLAS kernel \(found.kernel), this host uses \(wanted.kernel): new parts may "
-      + "differ in their last bits"
-    notes = found.kernel == wanted.kernel ? [] : [note]
+    arithmetic = wanted.arithmeticText
+    let isOwn = Set(wanted.arithmetic ?? []).isSubset(of: found.arithmetic ?? [])
+    otherArithmetic = isOwn ? nil : found.arithmeticText
   }
 
   private static func prepare(_ folder: String, _ wanted: CacheManifest) throws {
@@ -56,7 +56,8 @@ public struct CacheWriter {
     }
   }
 
-  /// Returns the undamaged parts by their numbers. Every rank must call it, and each reads its share.
+  /// Returns the undamaged parts by their numbers. Every rank must call it, and each reads its share. Throws a
+  /// `CacheError` if parts are missing and the cache was begun with another arithmetic.
   public func soundParts() throws -> [Int: CacheManifest.Part] {
     let own = stride(from: communicator.rank, to: manifest.partCount, by: communicator.size).compactMap { index in
       let record = PartRecord.read(folder, CacheManifest.partFile(index))
@@ -68,6 +69,17 @@ public struct CacheWriter {
       }
     }
     let all = try communicator.allGather(own).flatMap { $0 }
+    let missing = manifest.partCount - all.count
+    if let otherArithmetic, missing > 0 {
+      throw CacheError(
+        folder,
+        [
+          "it was begun with \(otherArithmetic), this job computes with \(arithmetic), and \(missing) of "
+            + "\(manifest.partCount) parts are to be computed, whose last bits would differ"
+        ],
+        advice: "finish it with the build, the libraries and the kind of processor that began it, or begin anew: name "
+          + "another folder in teacher.cache, or remove this one")
+    }
     return Dictionary(uniqueKeysWithValues: all.map { ($0.first / manifest.partSamples, $0) })
   }
 

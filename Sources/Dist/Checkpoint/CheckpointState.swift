@@ -126,14 +126,18 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
   public var arrays: [Array]
   /// The version of Kinship that wrote it.
   public var version: String
-  /// The BLAS kernel and the threads of a rank. Resuming with the same gives the same bits.
+  /// The BLAS kernel and the threads of a rank.
   public var kernel: String
   public var threads: Int
+  /// The arithmetic of the job: one if all ranks have the same, else each rank's, in rank order. It is nil in
+  /// checkpoints of earlier builds, which did not record it.
+  public var arithmetic: [Arithmetic]?
 
   public init(
-    step: Int, samples: Int, run: String, arrays: [Array] = [], version: String, kernel: String, threads: Int
+    step: Int, samples: Int, run: String, arrays: [Array] = [], version: String, kernel: String, threads: Int,
+    arithmetic: [Arithmetic]? = nil
   ) {
     (self.step, self.samples, self.run, self.arrays) = (step, samples, run, arrays)
-    (self.version, self.kernel, self.threads) = (version, kernel, threads)
+    (self.version, self.kernel, self.threads, self.arithmetic) = (version, kernel, threads, arithmetic)
   }
 }

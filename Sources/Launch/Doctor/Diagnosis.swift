@@ -1,3 +1,5 @@
+import Tensor
+
 /// Finds problems with the machines of a job, each with the command that solves it.
 enum Diagnosis {
   /// The least shared memory that a shared teacher needs, in bytes; containers get 64 MiB by default.
@@ -69,6 +71,8 @@ enum Diagnosis {
     }
     let export = "set the same OPENBLAS_CORETYPE everywhere (mpirun -x), or results differ in their last bits"
     compare("BLAS kernels", export, \.kernel)
+    let release = "install the same release on every node, and set the same ONEDNN_MAX_CPU_ISA (mpirun -x)"
+    compare("oneDNN", "\(release), or results differ in their last bits") { $0.oneDNN?.text ?? "none" }
     let bind = "a step waits for the slowest rank; give each the same cores (mpirun --map-by slot:PE=n)"
     compare("threads", bind) { "\($0.plan.compute)" }
     compare("the MPI library", "install the same release on every node", \.mpi)

@@ -43,6 +43,7 @@ struct DoctorReport: Codable {
       ("BLAS", report.blas), ("BLAS kernel", "\(report.kernel), \(report.kernelChoice.text)"), ("MPI", report.mpi),
       ("HDF5", "\(report.hdf5), file locking \(host.fileLocking.map { "HDF5_USE_FILE_LOCKING=\($0)" } ?? "as built")"),
     ]
+    if let library = report.oneDNN { facts.append((library.name, "\(library.version), \(library.instructions)")) }
     if let precision, let own = report.identified {
       let alone = PrecisionDecision(own.processor)
       let other = alone.used == precision.used ? "" : "; this host alone would take \(alone.plainText)"
@@ -91,6 +92,8 @@ struct RankReport: Sendable, Codable, Equatable {
   /// The rate on all cores with operands rounded to bfloat16; nil if the processor has no such products.
   var allCoresRounded: Double?
   var mpi, hdf5: String
+  /// The release of oneDNN and the instructions that it uses; nil in a file of an earlier version.
+  var oneDNN: Arithmetic.Library?
   /// The rank's processor, for `precision: auto`; nil if it is not known.
   var identified: RankProcessor? { host.identity.map { RankProcessor(hostname: hostname, processor: $0) } }
 
@@ -122,6 +125,6 @@ struct RankReport: Sendable, Codable, Equatable {
       built: Machine.builtLevel, kernel: BLAS.kernel,
       kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,
       blas: BLAS.configuration.split(separator: " ").joined(separator: " "), oneCore: oneCore, allCores: allCores,
-      allCoresRounded: rounded, mpi: Libraries.mpi, hdf5: Libraries.hdf5)
+      allCoresRounded: rounded, mpi: Libraries.mpi, hdf5: Libraries.hdf5, oneDNN: .oneDNN)
   }
 }

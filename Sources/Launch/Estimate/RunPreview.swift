@@ -16,6 +16,8 @@ struct RunPreview {
   let plan: ThreadPlan
   /// The choice of `precision: auto` and the reason; empty if the run file names a precision.
   var precision: [String] = []
+  /// The ranks' arithmetic; empty if the run is only estimated.
+  var arithmetic: [Arithmetic] = []
   var notes: [String] = []
   /// Warnings besides those that follow from the run file alone.
   var warnings: [String] = []
@@ -31,6 +33,8 @@ struct RunPreview {
     let cache: String?
     /// How its transparent pixels become opaque; nil if that is not known.
     var alpha: AlphaHandling?
+    /// The arithmetic that the cache was computed with; nil if none was opened.
+    var arithmetic: String?
   }
 }
 
@@ -177,10 +181,13 @@ struct RunHeader {
       ("objective", cosinesText),
       ("memory", "about \(Figures.bytes(estimate.memoryBytes)) a rank: \(Self.list(estimate.memory))"),
       ("wire", Self.messagesText(estimate)), ("precision", preview.precisionText),
+      ("arithmetic", preview.arithmetic.isEmpty ? nil : preview.arithmetic.text),
     ]
     let facts = texts.compactMap { name, text in text.map { Fact(name: name, text: $0) } }
     let notes = [run.freezeText(shape.frozen, shape.parameters)].compactMap { $0 } + preview.notes
-    let warnings = run.warnings(totalSteps: preview.steps) + preview.warnings + Set(machine.joined()).sorted()
+    let differing = [preview.arithmetic.warning].compactMap { $0 }
+    let warnings =
+      run.warnings(totalSteps: preview.steps) + preview.warnings + differing + Set(machine.joined()).sorted()
     let counts = Figures.count(ranks.size, "rank")
     let lines =
       ["kinship \(Release.version)  run \(run.name)  \(counts), \(threadsText) each, \(processorText)"]
@@ -224,9 +231,10 @@ struct RunHeader {
   private func text(of teacher: RunPreview.Teacher) -> String {
     let (config, microBatchSize) = (teacher.shape.config, teacher.shape.microBatchSize)
     let alpha = teacher.alpha.map { "; alpha \($0.rawValue)" } ?? ""
+    let computed = teacher.arithmetic.map { ", computed with \($0)" } ?? ""
     return sizesText(config, CLIP<Float>.layout(config).parameterCount)
       + "; from \(teacher.path), \(teacher.weights)\(alpha)"
-      + (teacher.cache.map { "; not loaded: its embeddings come from \($0)" }
+      + (teacher.cache.map { "; not loaded: its embeddings come from \($0)\(computed)" }
         ?? "; words of \(teacher.vocabulary); \(microBatchSize.map { "\($0)" } ?? "all") pairs at a time")
   }
 

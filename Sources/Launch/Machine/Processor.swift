@@ -180,10 +180,6 @@ extension ProductPrecision {
     note =
       "bf16   the towers' products through \(RoundedProducts.library) on \(kinds.joined(separator: " and ")); "
       + "sums, weights, moments and losses in fp32"
-    if kinds.count > 1 {
-      warnings.append(
-        "ranks compute bf16 with different instructions: a run on other ranks will not give the same bits")
-    }
     if let slow = ranks.first(where: \.processor.isSlowerRounded) {
       warnings.append(
         "\(key) bf16 is slower than fp32 on host \(slow.hostname): \(PrecisionDecision(slow.processor).reason); "

@@ -74,7 +74,9 @@ struct Precomputation {
     log(weights.text)
     for text in decided.precision { log("precision \(text)") }
     if let note = model.precision.note { log(note) }
-    for warning in model.precision.warnings { log("warning: \(warning)") }
+    let arithmetic = try ranks.arithmetic(model.precision.used)
+    log("arithmetic \(arithmetic.text)")
+    for warning in model.precision.warnings + [arithmetic.warning].compactMap({ $0 }) { log("warning: \(warning)") }
     let teacher = TeacherEncoder(model: weights.model, input: model.input, seed: run.data.seed)
     for dataset in datasets {
       let folder = try ranks.broadcast {
@@ -87,7 +89,8 @@ struct Precomputation {
         dataset: dataset, teacher: teacher, folder: folder,
         manifest: CacheManifest(
           model.cacheDescription(run, dataset), logitScale: weights.model.logitScale.value[0], type: cache.type,
-          partSamples: cache.partSamples(of: dataset.count), version: Release.version, kernel: BLAS.kernel),
+          partSamples: cache.partSamples(of: dataset.count), version: Release.version, kernel: BLAS.kernel,
+          arithmetic: arithmetic),
         loaders: loaders, ranks: ranks, log: log)
       do { try work.run() } catch let stop as StopRequest.Interruption {
         lock.release()
@@ -130,7 +133,6 @@ struct DatasetPrecomputation {
   func run() throws {
     let start = ContinuousClock.now
     let writer = try CacheWriter(folder, manifest, communicator: ranks)
-    for note in writer.notes { log("warning: \(note)") }
     let found = try writer.soundParts()
     let missing = (0..<manifest.partCount).filter { found[$0] == nil }
     let texts = Figures.count(dataset.index.totals.captions, "caption")
@@ -138,6 +140,7 @@ struct DatasetPrecomputation {
     log(
       "\(dataset.name)  \(Figures.count(dataset.count, "image")) in \(Figures.count(views, "view")), \(texts), to "
         + "\(folder): \(parts)")
+    if let other = writer.otherArithmetic { log("\(dataset.name)  was computed with \(other)") }
     if ranks.rank == 0 {
       try writer.requireSpace(missing.reduce(0) { $0 + writer.bytes(ofPart: $1, captions: captions(ofPart: $1).count) })
     }

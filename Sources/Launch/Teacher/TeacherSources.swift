@@ -91,6 +91,8 @@ final class CachedTeacher: TeacherSource {
     }
   }
 
+  /// The arithmetic that the caches were computed with.
+  var arithmetic: String { Set(caches.map(\.manifest.arithmeticText)).sorted().joined(separator: " and ") }
   var width: Int { caches[0].width }
   var scale: Float { exp(caches[0].manifest.logitScale) }
   func reserve(_ captions: CaptionSample, rows: Int) {}
@@ -150,8 +152,9 @@ struct Ensemble {
     let soft = options.keys(needing: .teacherSoftmaxes).joined(separator: ", ")
     let single = options.keys(needing: .teacherEmbeddings).joined(separator: ", ")
     let (follow, look) = (soft.contains(",") ? "follow" : "follows", single.contains(",") ? "look" : "looks")
-    let caches = ([first] + models).map { "\($0.path) from \($0.cache ?? "")" }.joined(separator: ", ")
-    return "ensemble: \(soft) \(follow) the mean softmax of \(models.count + 1) teachers: \(caches)"
+    let others = zip(models, caches).map { "\($0.path) from \($0.cache ?? "") (computed with \($1.arithmetic))" }
+    let teachers = (["\(first.path) from \(first.cache ?? "")"] + others).joined(separator: ", ")
+    return "ensemble: \(soft) \(follow) the mean softmax of \(models.count + 1) teachers: \(teachers)"
       + (single.isEmpty ? "" : "; \(single) \(look) at the first alone")
   }
 }

@@ -8,6 +8,7 @@ final class Checkpointing {
   private let run: RunConfig
   private let ranks: Communicator
   private let acceptsChanges: Bool
+  private let arithmetic: [Arithmetic]
   private let writer: BackgroundCheckpoints
   private var step: Step<Float>
   private var saved: SavedRun
@@ -17,6 +18,7 @@ final class Checkpointing {
   init(_ inputs: TrainingInputs, step: Step<Float>, start: SavedStart?) throws {
     let (run, ranks) = (inputs.run, inputs.ranks)
     (self.run, self.step, self.ranks, acceptsChanges) = (run, step, ranks, inputs.acceptsChanges)
+    arithmetic = inputs.arithmetic
     let teacher = inputs.ensemble.saved(with: inputs.teacher)
     saved = try SavedRun(run, step.model.config, teacher: teacher, start: start, datasets: inputs.savedDatasets)
     let config = run.checkpoint
@@ -73,7 +75,7 @@ final class Checkpointing {
     var record = try CheckpointRecord(
       step: done, samples: done * run.batch.global, run: saved.text,
       arrays: parameters.bufferArrays + (average.map { parameters.bufferArrays(averages: $0) } ?? []) + masks,
-      version: Release.version, kernel: BLAS.kernel, threads: Threads.count)
+      version: Release.version, kernel: BLAS.kernel, threads: Threads.count, arithmetic: arithmetic)
     record.passedOver = passedOver > 0 ? passedOver : nil
     try writer.save(state, record)
     try logFinished(log)
@@ -129,15 +131,20 @@ final class Checkpointing {
 
   private func warnOfOtherNumbers(_ manifest: CheckpointManifest, log: (String) -> Void) {
     let record = manifest.record
+    // Checkpoints of earlier builds have only the kernel.
+    let hasSameKernel = record.arithmetic != nil || record.kernel == BLAS.kernel
     let differences = [
-      record.kernel == BLAS.kernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
+      arithmetic.difference(from: record.arithmetic),
+      hasSameKernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
       record.threads == Threads.count ? nil : "threads were \(record.threads) and are \(Threads.count)",
       manifest.ranks == ranks.size ? nil : "ranks were \(manifest.ranks) and are \(ranks.size)",
       record.samples == record.step * run.batch.global
         ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
     ].compactMap { $0 }
     guard !differences.isEmpty else { return }
-    log("warning: going on will not give the same bits: " + differences.joined(separator: "; "))
+    log(
+      "warning: going on will not give the same bits as a run without interruption: "
+        + differences.joined(separator: "; "))
   }
 
   /// Restores the moving average, which starts with the checkpoint's weights if the checkpoint has none.

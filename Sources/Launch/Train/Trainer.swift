@@ -120,7 +120,8 @@ struct Trainer {
     let computed = inputs.cached == nil ? inputs.teacher?.precision : nil
     var products = [inputs.precision, computed].compactMap { $0 }
     if let processors { products = [ProductPrecision(run.precision.used, on: processors)] }
-    let teacher = inputs.teacher.map { RunPreview.Teacher($0) }
+    var teacher = inputs.teacher.map { RunPreview.Teacher($0) }
+    teacher?.arithmetic = inputs.cached?.arithmetic
     let shape = RunShape(
       run: run, config: config, parameters: inputs.student(config).0.parameters, teacher: teacher?.shape,
       frozen: inputs.frozen, ensemble: inputs.ensemble.shapes.map(\.width),
@@ -128,6 +129,7 @@ struct Trainer {
     return RunPreview(
       shape: shape, teacher: teacher, datasets: inputs.data.datasets.map { ($0.name, $0.count) },
       sampler: inputs.data.sampler, steps: inputs.steps, plan: plan, precision: precision,
+      arithmetic: inputs.arithmetic,
       notes: [
         run.ema?.text, inputs.ensemble.text(inputs.teacher, run.objective), inputs.precision.note,
         run.batch.recompute.note, inputs.teacher?.precision.note.map { "teacher's \($0)" },

@@ -23,6 +23,8 @@ struct TrainingInputs {
   /// The optimizer's settings, with `auto` replaced.
   let optimizer: OptimizerConfig
   let precision: ProductPrecision
+  /// The arithmetic of the student: one if all ranks have the same, else each rank's.
+  let arithmetic: [Arithmetic]
   /// True if the run may resume although the datasets at its paths are not those of the checkpoint.
   let acceptsChanges: Bool
 
@@ -31,6 +33,7 @@ struct TrainingInputs {
   init(_ run: RunConfig, checking: Bool, acceptsChanges: Bool = false, over ranks: Communicator) throws {
     (self.run, self.ranks, self.acceptsChanges) = (run, ranks, acceptsChanges)
     precision = try ProductPrecision.agreed(run.precision.used, over: ranks)
+    arithmetic = try ranks.arithmetic(precision.used)
     let vocabulary = try Vocabulary(contentsOf: run.vocabulary)
     try ranks.requireSameFile("vocabulary", run.vocabulary)
     sizes = try run.model.resolved(for: vocabulary, path: run.vocabulary).trained(by: run.objective)

@@ -1,5 +1,6 @@
 import Dist
 import Foundation
+import Tensor
 import TestSupport
 import Testing
 
@@ -32,6 +33,13 @@ import Testing
   @Test func theUnchangedOneIsFine() throws {
     let record = try checkpoint(Self.whole).manifest.record
     #expect(record.step == 1 && record.arrays[0].values[1].isNaN)
+    #expect(record.arithmetic == nil)
+  }
+
+  @Test func theArithmeticIsRead() throws {
+    let text = #"[{"kernels":3,"libraries":[],"precision":"bf16"}],"kernel":"K""#
+    let record = try checkpoint(Self.whole.replacing(#""kernel":"K""#, with: #""arithmetic":\#(text)"#)).manifest.record
+    #expect(record.arithmetic?.map(\.text) == ["bf16, kernels 3"])
   }
 
   @Test(arguments: [
@@ -67,6 +75,7 @@ import Testing
 
   @Test(arguments: [
     "", "{}", "[1]", "{\"format\":\"1\"}", whole.replacing("[2,5]", with: "[5,2]"),
+    whole.replacing("\"kernel\":", with: "\"arithmetic\":[1],\"kernel\":"),
     String(repeating: "[", count: 100_000),
   ])
   func otherDocumentsAreRefused(text: String) throws {

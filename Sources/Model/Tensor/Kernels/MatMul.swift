@@ -261,3 +261,12 @@ public enum BLAS {
   public static var configuration: String { String(cString: openblas_get_config()) }
   public static var threads: Int { Int(openblas_get_num_threads()) }
 }
+
+extension Arithmetic.Library {
+  public static var openBLAS: Arithmetic.Library {
+    // The build describes itself as `OpenBLAS 0.3.21 DYNAMIC_ARCH …`; some builds leave the release out.
+    let release = BLAS.configuration.split(separator: " ").first { $0.first?.isNumber ?? false }
+    return Arithmetic.Library(
+      name: "OpenBLAS", version: release.map(String.init) ?? "unknown", instructions: BLAS.kernel)
+  }
+}

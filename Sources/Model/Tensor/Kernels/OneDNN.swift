@@ -219,8 +219,21 @@ public enum RoundedProducts {
     }
   }
 
-  public static var library: String {
-    guard let version = dnnl_version() else { return "oneDNN" }
-    return "oneDNN \(version.pointee.major).\(version.pointee.minor).\(version.pointee.patch)"
+  public static var library: String { "oneDNN \(Arithmetic.Library.oneDNN.version)" }
+}
+
+extension Arithmetic.Library {
+  public static var oneDNN: Arithmetic.Library {
+    let version = dnnl_version().map { "\($0.pointee.major).\($0.pointee.minor).\($0.pointee.patch)" }
+    let isa = dnnl_get_effective_cpu_isa()
+    let names = [
+      (dnnl_cpu_isa_sse41, "sse41"), (dnnl_cpu_isa_avx, "avx"), (dnnl_cpu_isa_avx2, "avx2"),
+      (dnnl_cpu_isa_avx2_vnni, "avx2_vnni"), (dnnl_cpu_isa_avx512_core, "avx512_core"),
+      (dnnl_cpu_isa_avx512_core_vnni, "avx512_core_vnni"), (dnnl_cpu_isa_avx512_core_bf16, "avx512_core_bf16"),
+      (dnnl_cpu_isa_avx512_core_amx, "avx512_core_amx"),
+    ]
+    return Arithmetic.Library(
+      name: "oneDNN", version: version ?? "unknown",
+      instructions: names.first { $0.0 == isa }?.1 ?? "isa 0x\(String(isa.rawValue, radix: 16))")
   }
 }

@@ -1,0 +1,36 @@
+/// The arithmetic that makes the results of this process: with the same arithmetic, ranks and threads they are the same
+/// to the bit. It belongs to the identity of whatever several jobs may compute together, such as a cache or a run.
+public struct Arithmetic: Codable, Hashable, Sendable {
+  /// A library that rounds, and the instructions that it uses on this processor.
+  public struct Library: Codable, Hashable, Sendable {
+    public var name: String
+    public var version: String
+    /// The library's own word for them, such as `avx512_core_amx` (oneDNN) or `SkylakeX` (OpenBLAS).
+    public var instructions: String
+    public var text: String { "\(name) \(version) (\(instructions))" }
+  }
+
+  /// The version of our own kernels. It must be raised whenever one of them rounds in another way than before: sums in
+  /// another order, another polynomial, or another library for some of the products.
+  public static let currentKernels = 1
+  public var kernels: Int
+  /// The precision in which the towers' products read their operands.
+  public var precision: ComputePrecision
+  public var libraries: [Library]
+
+  /// Describes this process. Every library counts, because the kinds and sizes of layers decide which of them computes.
+  public init(_ precision: ComputePrecision) {
+    (kernels, self.precision) = (Self.currentKernels, precision)
+    libraries = [.oneDNN, .openBLAS]
+  }
+
+  /// The arithmetic as text: `bf16, kernels 1, oneDNN 2.6.0 (avx512_core_amx), OpenBLAS 0.3.21 (SkylakeX)`.
+  public var text: String {
+    ([precision.rawValue, "kernels \(kernels)"] + libraries.map(\.text)).joined(separator: ", ")
+  }
+}
+
+extension [Arithmetic] {
+  /// The different ones among them as text, whatever their order.
+  public var text: String { Set(map(\.text)).sorted().joined(separator: " and ") }
+}
