@@ -38,7 +38,7 @@ import Testing
       text: least + "\noptimizer:\n  lr: 1",
       messages: [
         "run.yaml:7:3: unknown key \"lr\" in optimizer. Known keys: learning_rate, weight_decay, betas, eps, warmup,"
-          + " schedule, clip_norm, decay, head_decay"
+          + " schedule, clip_norm, decay, head_decay, groups, layer_decay"
       ]),
     Case(
       text: least + "\nlog: {every: 1}\nbatch: {global: 2, golbal: 3}",
@@ -120,7 +120,8 @@ import Testing
       text: least, set: ["optimizer.learning_rte=1", "optimiser.rate=1", "steps=many"],
       messages: [
         "--set optimizer.learning_rte=1: unknown key \"learning_rte\" in optimizer; did you mean \"learning_rate\"?"
-          + " Known keys: learning_rate, weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay",
+          + " Known keys: learning_rate, weight_decay, betas, eps, warmup, schedule, clip_norm, decay, head_decay,"
+          + " groups, layer_decay",
         "--set optimiser.rate=1: unknown key \"optimiser\" in the run file; did you mean \"optimizer\"? Known keys:"
           + " name, output, seed, model, init, freeze, prune, data, vocabulary, image, batch, steps, epochs, reduce,"
           + " optimizer, ema, objective, teacher, log, checkpoint, evaluate, non_finite, watchdog, precision",

@@ -109,7 +109,8 @@ import Testing
     batch: {global: 96, micro_batch_size: 8}
     epochs: 2
     optimizer: {learning_rate: 1e-3, weight_decay: 0, betas: [0.8, 0.9], eps: 1e-7, warmup: 1_000, schedule: constant,
-                clip_norm: 1, decay: current, head_decay: 0}
+                clip_norm: 1, decay: current, head_decay: 0, layer_decay: 0.75,
+                groups: [{match: visual., lr_scale: 0.1}, {match: text, weight_decay: 0}]}
     log: {every: 1}
     checkpoint: {every: 5, keep: all}
     evaluate:
@@ -141,7 +142,11 @@ import Testing
     #expect(run.batch.global == 96 && run.batch.microBatchSize == 8 && run.steps == nil && run.epochs == 2)
     #expect(run.optimizer.learningRate == 1e-3 && run.optimizer.betas == [0.8, 0.9] && run.optimizer.warmup == 1000)
     #expect(run.optimizer.clipNorm == 1 && run.optimizer.decay == .current && run.optimizer.schedule == .constant)
-    #expect(run.optimizer.headDecay == 0)
+    #expect(run.optimizer.headDecay == 0 && run.optimizer.layerDecay == LayerDecay(image: 0.75, text: 0.75))
+    #expect(
+      run.optimizer.groups == [
+        ParameterGroup(match: "visual.", scale: 0.1), ParameterGroup(match: "text", decay: 0),
+      ])
     #expect(run.checkpoint.keep == nil && run.evaluate.every == 50)
     #expect(run.evaluate.evaluations.map(\.kind) == [.retrieval, .zeroShot, .retrieval])
     #expect(run.evaluate.evaluations.map(\.captions) == [nil, nil, .first])

@@ -1,63 +1,54 @@
 internal import Foundation
 public import Tensor
 
-/// Writes one checkpoint, or the weighted sum of several, in pieces, as one file or as a checkpoint of any number of
-/// parts. Sums are computed in Double, in the order of the checkpoints. One checkpoint keeps every bit.
+/// Writes one model, or the weighted sum of several, in pieces, as one file or as a checkpoint of any number of parts.
+/// Sums are computed in Double, in the order of the models. One model keeps every bit.
 public struct CheckpointMerge {
-  public typealias Source = (checkpoint: Checkpoint, weight: Double)
-  private let sources: [Source]
-  private let readers: [(reader: CheckpointReader, indices: [String: Int])]
+  public enum Source {
+    case checkpoint(Checkpoint)
+    /// Weights of another form: a function that fills a vector with some elements of a parameter, in row-major order.
+    case weights((_ name: String, _ elements: Range<Int>, _ values: Tensor<Float>) throws -> Void)
+  }
+
+  private typealias Reader = (CheckpointPart.Group, String, Range<Int>, Tensor<Float>) throws -> Void
+  private let readers: [(read: Reader, weight: Double)]
   private let scalars = Tensor<Float>(Shape(CheckpointPart.piece))
   private let sums: Tensor<Double>
 
-  /// Creates a merge of checkpoints, which must have the parameters to write, in the same shapes; see `mismatches`.
-  public init(_ sources: [Source]) {
-    precondition(!sources.isEmpty, "at least one checkpoint")
-    self.sources = sources
-    readers = sources.map { source in
-      let names = source.checkpoint.manifest.parameters.enumerated().map { ($1.name, $0) }
-      return (CheckpointReader(source.checkpoint), Dictionary(uniqueKeysWithValues: names))
-    }
+  /// Creates a merge of models, which must have the parameters to write, in the same shapes.
+  public init(_ sources: [(source: Source, weight: Double)]) {
+    precondition(!sources.isEmpty, "at least one model")
+    readers = sources.map { (Self.reader($0.source), $0.weight) }
     sums = Tensor(Shape(sources.count > 1 ? CheckpointPart.piece : 0))
   }
 
-  /// Lists the parameters that only one of the two has, or that differ in shape, except those of `owner`.
-  public static func mismatches(_ one: Checkpoint, _ other: Checkpoint, leaving owner: NamedSlice.Owner) -> [String] {
-    func shapes(_ checkpoint: Checkpoint) -> [String: [Int]] {
-      let parameters = checkpoint.manifest.parameters.filter { NamedSlice.Owner(of: $0.name) != owner }
-      return Dictionary(uniqueKeysWithValues: parameters.map { ($0.name, $0.shape) })
-    }
-    let (first, second) = (shapes(one), shapes(other))
-    return Set(first.keys).union(second.keys).sorted().compactMap { name in
-      switch (first[name], second[name]) {
-      case (let shape?, nil): "parameter \(name) \(shape) is missing"
-      case (nil, let shape?): "unexpected parameter \(name) \(shape)"
-      case (let shape, let found):
-        shape == found ? nil : "parameter \(name) has the shape \(found ?? []), expected \(shape ?? [])"
+  private static func reader(_ source: Source) -> Reader {
+    switch source {
+    case .weights(let read): return { _, name, elements, target in try read(name, elements, target) }
+    case .checkpoint(let checkpoint):
+      let names = checkpoint.manifest.parameters.enumerated().map { ($1.name, $0) }
+      let (reader, indices) = (CheckpointReader(checkpoint), Dictionary(uniqueKeysWithValues: names))
+      return { group, name, elements, target in
+        guard let parameter = indices[name] else {
+          throw CheckpointError(checkpoint.folder, ["parameter \(name) is missing"])
+        }
+        try reader.read(group, parameter, elements, into: target)
       }
     }
   }
 
   /// Returns some scalars of a parameter. The next call overwrites the result.
-  func scalars(
-    _ group: CheckpointPart.Group, _ name: String, _ elements: Range<Int>
-  ) throws(CheckpointError) -> Tensor<Float> {
+  func scalars(_ group: CheckpointPart.Group, _ name: String, _ elements: Range<Int>) throws -> Tensor<Float> {
     let target = scalars.slice(0..<elements.count)
-    func read(_ index: Int) throws(CheckpointError) {
-      guard let parameter = readers[index].indices[name] else {
-        throw CheckpointError(sources[index].checkpoint.folder, ["parameter \(name) is missing"])
-      }
-      try readers[index].reader.read(group, parameter, elements, into: target)
-    }
-    guard sources.count > 1 else {
-      try read(0)
+    guard readers.count > 1 else {
+      try readers[0].read(group, name, elements, target)
       return target
     }
     let sums = sums.slice(0..<elements.count)
     fill(sums, 0)
-    for index in sources.indices {
-      try read(index)
-      add(target, weight: sources[index].weight, toSums: sums)
+    for (read, weight) in readers {
+      try read(group, name, elements, target)
+      add(target, weight: weight, toSums: sums)
     }
     round(sums: sums, into: target)
     return target

@@ -9,6 +9,11 @@ struct EvaluateCommand: ParsableCommand {
       It runs alone or under mpirun. Images and texts are encoded in blocks of a fixed size that are distributed over \
       the ranks, and the results are whole counts: they are equal on any number of ranks with the same BLAS kernel and \
       threads.
+
+      With --interpolate-to it evaluates the models between two, (1 - t) times the first and t times the second, as \
+      WiSE-FT does between a model and its tuned form: a line of figures for each t. kinship merge --weights 1-t,t \
+      writes such a model. The JSON file then has checkpoint, interpolate_to, alpha and points, which have the figures \
+      and t as weight.
       """, example: "kinship evaluate retrieval --checkpoint runs/mine --dataset data/val"),
     subcommands: [EvaluateRetrieval.self, EvaluateZeroShot.self])
 }
@@ -44,9 +49,8 @@ struct EvaluateRetrieval: ParsableCommand {
   }
 
   func run() throws {
-    try evaluation.run { embedder, dataset, communicator in
-      try RetrievalEvaluation(dataset: dataset, candidates: candidates, captions: captions, duplicates: duplicates)
-        .run(embedder, over: communicator)
+    try evaluation.run { dataset, _ in
+      RetrievalEvaluation(dataset: dataset, candidates: candidates, captions: captions, duplicates: duplicates)
     }
   }
 }
@@ -84,10 +88,9 @@ struct EvaluateZeroShot: ParsableCommand {
   var subset: String?
 
   func run() throws {
-    try evaluation.run { embedder, dataset, communicator in
+    try evaluation.run { dataset, communicator in
       try ZeroShotEvaluation(
-        dataset: dataset, classes: classes, templates: templates, subset: subset, over: communicator
-      ).run(embedder, over: communicator)
+        dataset: dataset, classes: classes, templates: templates, subset: subset, over: communicator)
     }
   }
 }

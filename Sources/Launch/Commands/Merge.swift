@@ -6,7 +6,7 @@ import Model
 struct Merge: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "merge",
-    abstract: "Writes a checkpoint or the average of several as one file, or a checkpoint with other parts.",
+    abstract: "Writes a checkpoint or the average of several models as one file, or a checkpoint with other parts.",
     discussion: """
       The file holds the model under open_clip's names; its sizes, its run and its provenance are in metadata \
       (safetensors) or attributes (HDF5), so kinship evaluate needs no other file. With --optimizer it also holds the \
@@ -14,7 +14,9 @@ struct Merge: ParsableCommand {
 
       Averages are computed in double precision and rounded once. Running statistics are averaged like weights; counts \
       are those of the checkpoint with the most steps. Averages hold weights only: to continue training from one, \
-      begin a run with init.inherit.
+      begin a run with init.from. Models of an average may also be weights without a checkpoint, in any form that \
+      kinship weights import reads. With two models and --weights 0.3,0.7 it is WiSE-FT's, between a model and its \
+      tuned form: kinship evaluate --interpolate-to measures such averages before one is written.
 
       Numbers pass through in pieces, whatever the model's size. Under mpirun each rank writes a share of the file, \
       and the file is the same.
@@ -22,19 +24,24 @@ struct Merge: ParsableCommand {
       Examples:
 
         kinship merge runs/mine -o student.safetensors
+        kinship merge models/b16 runs/tuned --weights 0.3,0.7 -o between.safetensors
         kinship merge runs/mine --reshard 8 -o runs/eight
       """)
 
-  @Argument(help: ArgumentHelp("Checkpoints' folders, or runs' (their latest checkpoints).", valueName: "checkpoint"))
+  @Argument(
+    help: ArgumentHelp(
+      "Checkpoints' folders, or runs' (their latest checkpoints); for averages also files or folders of weights.",
+      valueName: "checkpoint"))
   var checkpoints: [String]
   @Option(
     name: .shortAndLong,
     help: ArgumentHelp("The file to write: .safetensors, .h5 or .hdf5; with --reshard the folder.", valueName: "path"))
   var output: String
   @Flag(help: "Writes everything that the checkpoint holds, not only the model.") var optimizer = false
-  @Flag(help: "Writes the moving average of the weights (ema in the run file) instead of the weights.")
+  @Flag(help: "Takes the moving averages that checkpoints keep (ema in the run file) instead of their weights.")
   var emaWeights = false
   @OptionGroup var averaging: AverageOptions
+  @OptionGroup var sizes: WeightsOptions
   @Option(help: ArgumentHelp("Writes a checkpoint with this many parts, from which runs resume.", valueName: "parts"))
   var reshard: Int?
 
@@ -70,14 +77,13 @@ struct Merge: ParsableCommand {
       }
       let start = ContinuousClock.now
       let plan = try MergePlan(
-        checkpoints, averaging.chosen(for: checkpoints.count), emaWeights: emaWeights, over: communicator)
+        checkpoints, averaging.chosen(for: checkpoints.count), emaWeights: emaWeights, sizes, over: communicator)
       let contents = try write(plan, over: communicator)
       guard communicator.rank == 0 else { return }
       try StandardOutput.print(plan.config.summary)
-      for input in plan.inputs {
-        let weight = plan.average == nil ? "" : "\(Figures.significant(input.weight, 6)) × "
-        let step = input.checkpoint.manifest.record.step
-        try StandardOutput.print("\(weight)\(input.checkpoint.folder), step \(step)")
+      for (input, weight) in zip(plan.inputs, plan.weights) {
+        let factor = plan.average == nil ? "" : "\(Figures.significant(weight, 6)) × "
+        try StandardOutput.print("\(factor)\(input.path)" + (input.step.map { ", step \($0)" } ?? ""))
       }
       let seconds = (ContinuousClock.now - start) / .seconds(1)
       try StandardOutput.print(
@@ -86,14 +92,13 @@ struct Merge: ParsableCommand {
   }
 
   private func write(_ plan: MergePlan, over communicator: Communicator) throws -> String {
-    let merge = CheckpointMerge(plan.inputs.map { ($0.checkpoint, $0.weight) })
-    if let reshard {
-      try merge.reshard(
-        plan.last.checkpoint, into: reshard, folder: output, version: Release.version, over: communicator)
+    if let reshard, let checkpoint = plan.last.checkpoint {
+      try plan.merge.reshard(checkpoint, into: reshard, folder: output, version: Release.version, over: communicator)
       return "a checkpoint of \(Figures.count(reshard, "part"))"
     }
     let tensors = try plan.tensors(optimizer: optimizer)
-    try merge.write(tensors, metadata: plan.metadata(optimizer: optimizer), as: form, to: output, over: communicator)
+    try plan.merge.write(
+      tensors, metadata: plan.metadata(optimizer: optimizer), as: form, to: output, over: communicator)
     let bytes = tensors.reduce(0) { $0 + $1.description.byteCount }
     return "\(Figures.count(tensors.count, "tensor")), \(Figures.bytes(bytes))"
   }

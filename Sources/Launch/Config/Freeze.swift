@@ -3,17 +3,15 @@ import Model
 import Settings
 import Tensor
 
-/// The key `freeze` of a run file: towers (`visual`, `text`), or prefixes of open_clip's names that consist of whole
-/// parts (`visual.conv1`, `transformer.resblocks.0`, `logit_scale`).
+/// The key `freeze` of a run file, a list of `ParameterPrefix`: towers (`image`, which is `visual`, and `text`), or
+/// prefixes of open_clip's names (`visual.conv1`, `transformer.resblocks.0`, `logit_scale`).
 extension RunConfig {
-  private static let textTower = "text"
-
   var freezeMistakes: [Mistake] {
     var found: [Mistake] = []
     for (index, prefix) in freeze.enumerated() {
       found.expectText("a tower or the beginning of a name", "freeze.\(index)", prefix)
       found.require(
-        prefix != CLIPConfig.logitScale || objective.fixedLogitScale == nil, "freeze.\(index)",
+        !ParameterPrefix(prefix).contains(CLIPConfig.logitScale) || objective.fixedLogitScale == nil, "freeze.\(index)",
         "objective.logit_scale already fixes logit_scale; remove it, or set objective.logit_scale to learned")
     }
     found.require(
@@ -28,32 +26,12 @@ extension RunConfig {
     let names = layout.entries.filter { $0.owner == .model }.map(\.name)
     var frozen: Set<String> = []
     for (index, prefix) in freeze.enumerated() {
-      let found = names.filter { Self.matches($0, prefix) }
-      guard !found.isEmpty else {
-        let nearest = prefix.nearest(4, among: Self.prefixes(of: names)).joined(separator: ", ")
-        throw UserError(
-          "freeze.\(index)",
-          "no parameter of the model has the name \"\(prefix)\" or begins with it; the nearest names are \(nearest)",
-          status: .usage)
-      }
-      frozen.formUnion(found)
+      frozen.formUnion(try names.matching(prefix, "freeze.\(index)"))
     }
     guard frozen.count < names.count else {
       throw UserError(nil, "freeze leaves nothing of the model to train: remove an entry", status: .usage)
     }
     return Frozen(frozen, in: layout)
-  }
-
-  private static func matches(_ name: String, _ prefix: String) -> Bool {
-    prefix == textTower ? Towers.text.contains(name) : name == prefix || name.hasPrefix("\(prefix).")
-  }
-
-  private static func prefixes(of names: [String]) -> [String] {
-    let prefixes = names.flatMap { name -> [String] in
-      let parts = name.split(separator: ".")
-      return parts.indices.map { parts[...$0].joined(separator: ".") }
-    }
-    return Set(prefixes + [textTower]).sorted()
   }
 
   func freezeText<S: Scalar>(_ frozen: Frozen, _ layout: ParameterStore<S>) -> String? {

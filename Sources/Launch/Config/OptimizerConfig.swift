@@ -3,6 +3,7 @@ import Settings
 
 /// The settings of AdamW, of its learning rate and of gradient clipping.
 struct OptimizerConfig: Section {
+  static let groupsKey = "optimizer.groups"
   /// The peak learning rate.
   var learningRate = 5e-4
   var weightDecay = 0.2
@@ -21,6 +22,10 @@ struct OptimizerConfig: Section {
   /// Weight decay of the objective's own parameters (heads and scales), biases included; `auto`: 0.01 with the preset
   /// clip-kd, whose authors' code uses PyTorch's default, otherwise `decay` decides as for all other parameters.
   var headDecay: Double?
+  /// Parameters with a learning rate and a weight decay of their own.
+  var groups: [ParameterGroup] = []
+  /// The factors by which the learning rate falls towards the input of each tower; `none`: it does not fall.
+  var layerDecay: LayerDecay?
 
   mutating func fields(_ map: FieldMap) {
     map.field("learning_rate", &learningRate)
@@ -32,6 +37,8 @@ struct OptimizerConfig: Section {
     map.optional("clip_norm", &clipNorm, none: "none")
     map.field("decay", &decay)
     map.optional("head_decay", &headDecay, none: "auto")
+    map.field("groups", &groups)
+    map.optional("layer_decay", &layerDecay, none: "none")
   }
 
   /// Returns the settings with `auto` replaced: betas and eps depend on the kind of vision tower, as in open_clip.
@@ -54,13 +61,24 @@ struct OptimizerConfig: Section {
     found.expect("more than 0, or auto", "optimizer.eps", eps) { $0 > 0 }
     found.expect("0 steps or more", "optimizer.warmup", warmup) { $0 >= 0 }
     found.expect("more than 0, or none", "optimizer.clip_norm", clipNorm) { $0 > 0 }
+    for (index, group) in groups.enumerated() {
+      let path = "\(Self.groupsKey).\(index)"
+      found.expectText("a tower or the beginning of a name", "\(path).match", group.match)
+      found.expect("more than 0", "\(path).lr_scale", group.scale) { $0 > 0 }
+      found.expect("0 or more", "\(path).weight_decay", group.decay) { $0 >= 0 }
+      let twin = groups[..<index].firstIndex { ParameterPrefix($0.match) == ParameterPrefix(group.match) }
+      if let twin { found.append(("\(path).match", "\(Self.groupsKey).\(twin) has the same; make one of the two")) }
+    }
+    for (tower, decay) in [("image", layerDecay?.image), ("text", layerDecay?.text)] {
+      found.expect("more than 0, up to 1", "optimizer.layer_decay.\(tower)", decay) { $0 > 0 && $0 <= 1 }
+    }
     return found
   }
 
   var options: AdamW<Float>.Options {
     .init(
       decay: weightDecay, beta1: betas?[0] ?? 0.9, beta2: betas?[1] ?? 0.98, epsilon: eps ?? 1e-6, rule: decay,
-      headDecay: headDecay)
+      headDecay: headDecay, groups: ParameterGroups(groups, layerDecay: layerDecay))
   }
 
   func schedule(steps: Int) -> Schedule { Schedule(shape: schedule, base: learningRate, warmup: warmup, total: steps) }

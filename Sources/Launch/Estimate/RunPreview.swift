@@ -97,6 +97,7 @@ struct DryRun {
     let pruning = Pruning(run)
     try pruning?.check(config, steps: steps)
     let frozen = try run.frozen(in: student.parameters)
+    try run.optimizer.checkGroups(in: student.parameters)
     let others = try run.ofFurtherTeachers.compactMap(\.teacher).map { try TeacherModel.sizes($0, over: ranks) }
     let shape = RunShape(
       run: run, config: config, parameters: student.parameters, teacher: teacher?.shape, frozen: frozen,
@@ -184,7 +185,9 @@ struct RunHeader {
       ("arithmetic", preview.arithmetic.isEmpty ? nil : preview.arithmetic.text),
     ]
     let facts = texts.compactMap { name, text in text.map { Fact(name: name, text: $0) } }
-    let notes = [run.freezeText(shape.frozen, shape.parameters)].compactMap { $0 } + preview.notes
+    let notes =
+      [run.freezeText(shape.frozen, shape.parameters)].compactMap { $0 }
+      + run.optimizer.groupTexts(shape.parameters, shape.frozen) + preview.notes
     let differing = [preview.arithmetic.warning].compactMap { $0 }
     let warnings =
       run.warnings(totalSteps: preview.steps) + preview.warnings + differing + Set(machine.joined()).sorted()

@@ -13,19 +13,46 @@ struct EvaluationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Also writes the figures to this file, as one JSON object.", valueName: "file"))
   var json: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Evaluates the averages of the model and this one, which has the same sizes and may be anything that "
+        + "--checkpoint may be: a line of figures for each of the weights 0, 1/n … 1 of this one.", valueName: "path"))
+  var interpolateTo: String?
+  @Option(help: ArgumentHelp("The n of --interpolate-to. Default: 10.", valueName: "n")) var interpolateSteps: Int?
+
+  func validate() throws {
+    guard let interpolateSteps else { return }
+    try require(interpolateTo != nil, "--interpolate-steps belongs to --interpolate-to; leave it out, or give both")
+    try require(
+      1...1000 ~= interpolateSteps, "--interpolate-steps: expected 1 to 1000 steps, found \(interpolateSteps)")
+  }
+
   /// Runs an evaluation on every rank. Rank 0 prints and writes the figures.
-  func run(_ evaluate: (CLIPEmbedder, Dataset, Communicator) throws -> any EvaluationFigures) throws {
+  func run(_ make: (Dataset, Communicator) throws -> any Evaluation) throws {
     try Job.perform { communicator in
       try ThreadPlan.agreed(over: communicator).apply()
       let dataset = try Dataset.open(dataset, over: communicator)
       let (embedder, step) = try source.load(over: communicator)
       if communicator.rank == 0 { embedder.reportPreparation() }
-      let figures = try evaluate(embedder, dataset, communicator)
+      if let interpolateTo {
+        let other = try source.naming(interpolateTo).load(over: communicator).embedder
+        let line = try ModelLine(from: (source.checkpoint, embedder), to: (interpolateTo, other))
+        let points = try line.evaluate(
+          make(dataset, communicator), parts: interpolateSteps ?? 10, over: communicator)
+        guard communicator.rank == 0 else { return }
+        let report = LineReport(
+          checkpoint: source.checkpoint, interpolateTo: interpolateTo, alpha: embedder.image.alpha, points: points)
+        if let json { try report.writeJSON(to: json) }
+        let title = points.first?.figures.lines.first ?? ""
+        return try StandardOutput.print("\(title)\n\(ModelLine.table(points))")
+      }
+      let figures: any EvaluationFigures =
+        try make(dataset, communicator).run(embedder, over: communicator, pause: {})
       guard communicator.rank == 0 else { return }
       if let json {
         try EvaluationReport(
           checkpoint: source.checkpoint, step: step, alpha: embedder.image.alpha, figures: figures
-        ).write(to: json)
+        ).writeJSON(to: json)
       }
       try StandardOutput.print(figures.lines.joined(separator: "\n"))
     }
@@ -59,6 +86,16 @@ struct ModelSource: ParsableArguments {
     if communicator.size > 1 { try requireSameFiles(weights, found.embedder, over: communicator) }
     found.embedder.image.alpha = alpha ?? found.embedder.image.alpha
     return found
+  }
+
+  /// Returns the source of another model; options that belong only to weights or only to runs hold for such a one.
+  func naming(_ other: String) -> ModelSource {
+    var source = self
+    source.checkpoint = other
+    let isWeights = (own: WeightsFile.find(checkpoint) != nil, other: WeightsFile.find(other) != nil)
+    if isWeights.other, !isWeights.own { source.emaWeights = false }
+    if !isWeights.other, isWeights.own { source.model = nil }
+    return source
   }
 
   private func stored(

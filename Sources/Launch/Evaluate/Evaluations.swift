@@ -233,8 +233,11 @@ struct EvaluationReport: Encodable {
     try values.encodeIfPresent(step, forKey: .step)
     try values.encode(alpha, forKey: .alpha)
   }
+}
 
-  func write(to path: String) throws {
+extension Encodable {
+  /// Writes the value as a file of JSON.
+  func writeJSON(to path: String) throws {
     let text = try jsonText(.prettyPrinted) + "\n"
     do throws(FileError) {
       try Publish.file(path) { file throws(FileError) in try file.append(Array(text.utf8)) }

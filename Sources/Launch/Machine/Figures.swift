@@ -37,6 +37,19 @@ enum Figures {
     }
   }
 
+  /// Returns rows as a table, whose columns are as wide as their widest entry; the last column is flush right.
+  static func table(_ rows: [[String]]) -> String {
+    let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    let lines = rows.map { row in
+      let cells = zip(row, widths).enumerated().map { index, cell in
+        let space = String(repeating: " ", count: cell.1 - cell.0.count)
+        return index == row.count - 1 ? space + cell.0 : cell.0 + space
+      }
+      return "  " + cells.joined(separator: "  ")
+    }
+    return lines.joined(separator: "\n")
+  }
+
   /// Returns cells as a line of a table, each aligned to the right in its width.
   static func row(_ cells: (text: String, width: Int)...) -> String {
     cells.map { String(repeating: " ", count: max($0.width - $0.text.count, 0)) + $0.text }.joined()

@@ -1,15 +1,15 @@
 import ArgumentParser
 import Foundation
 
-/// A way to average several checkpoints.
+/// A way to average several models.
 enum Average: Equatable {
   case uniform
-  /// Each checkpoint's share is its number divided by the sum of all.
+  /// Each model's share is its number divided by the sum of all.
   case weights([Double])
-  /// e₁ = x₁, eₖ = decay · eₖ₋₁ + (1 − decay) · xₖ over the checkpoints in their order.
+  /// e₁ = x₁, eₖ = decay · eₖ₋₁ + (1 − decay) · xₖ over checkpoints in their order.
   case ema(Double)
 
-  /// Returns the factors of `count` checkpoints, which sum to 1.
+  /// Returns the factors of `count` models, which sum to 1.
   func weights(of count: Int) -> [Double] {
     switch self {
     case .uniform: return [Double](repeating: 1 / Double(count), count: count)
@@ -36,11 +36,12 @@ enum Average: Equatable {
 
 /// The options that choose an average.
 struct AverageOptions: ParsableArguments {
-  @Flag(help: "The average of several checkpoints, each with the same weight.") var average = false
+  @Flag(help: "The average of several models, each with the same weight unless --weights gives others.")
+  var average = false
 
   @Option(
     help: ArgumentHelp(
-      "The average of several checkpoints with these weights, one each, divided by their sum.", valueName: "a,b,…"))
+      "The average of several models with these weights, one each, divided by their sum.", valueName: "a,b,…"))
   var weights: String?
 
   @Option(
@@ -49,11 +50,11 @@ struct AverageOptions: ParsableArguments {
         + "before and the rest of the new one.", valueName: "decay"))
   var ema: Double?
 
-  /// Returns the chosen average of `count` checkpoints, or nil if none was asked for.
+  /// Returns the chosen average of `count` models, or nil if none was asked for.
   func chosen(for count: Int) throws -> Average? {
     try require(
-      [average, weights != nil, ema != nil].count { $0 } <= 1,
-      "--average, --weights and --ema are three ways to average; give one of them")
+      ema == nil || !average && weights == nil,
+      "--average or --weights and --ema are two ways to average; give one of them")
     var chosen = average ? Average.uniform : nil
     if let weights {
       let numbers = weights.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) ?? .nan }
@@ -61,15 +62,15 @@ struct AverageOptions: ParsableArguments {
         numbers.allSatisfy { $0.isFinite && $0 >= 0 } && numbers.contains { $0 > 0 },
         "--weights: expected numbers of 0 or more between commas, not all 0, found \(weights)")
       try require(
-        numbers.count == count, "--weights gives \(numbers.count) weights for \(count) checkpoints; give one each")
+        numbers.count == count, "--weights gives \(numbers.count) weights for \(count) models; give one each")
       chosen = .weights(numbers)
     } else if let ema {
       try require(ema > 0 && ema < 1, "--ema: expected more than 0 and less than 1, found \(ema)")
       chosen = .ema(ema)
     }
     try require(
-      count == 1 || chosen != nil, "\(count) checkpoints become one with --average, --weights or --ema; say which")
-    try require(count > 1 || chosen == nil, "an average needs at least two checkpoints")
+      count == 1 || chosen != nil, "\(count) models become one with --average, --weights or --ema; say which")
+    try require(count > 1 || chosen == nil, "an average needs at least two models")
     return chosen
   }
 }

@@ -50,6 +50,10 @@ struct TrainingInputs {
     try teacher?.keepAlpha(ofCacheOf: data.datasets, over: ranks)
     cached = try teacher.flatMap { try CachedTeacher($0, run, data.datasets, checking: checking, over: ranks) }
     ensemble = try Ensemble(run, data.datasets, checking: checking, over: ranks)
+    try run.optimizer.checkGroups(
+      in: CLIP<Float>.student(
+        sizes, run.objective, teacherWidth: teacher?.config.embedding, others: ensemble.shapes
+      ).model.parameters)
     evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer, over: ranks)
     if checking, run.data.verify == .checksums {
       try Dataset.verify(data.datasets, over: ranks) { try StopRequest.check(over: ranks) }

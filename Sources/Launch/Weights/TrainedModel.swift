@@ -22,11 +22,8 @@ struct TrainedModel {
   /// Reads a file of weights that was made from a checkpoint; nil if its metadata names no run.
   init?(merged path: String) throws {
     let file = try WeightsFile.open(path)
-    guard let run = try SavedRun(in: file), let record = file.metadata[MergeRecord.key] else { return nil }
-    saved = run
-    do { step = try JSONDecoder().decode(MergeRecord.self, from: Data(record.utf8)).step } catch {
-      throw UserError(path, "its metadata \(MergeRecord.key) cannot be understood: \(error.explanation)")
-    }
+    guard let run = try SavedRun(in: file), let record = try MergeRecord(in: file) else { return nil }
+    (saved, step) = (run, record.step)
     model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
     try ModelFiles.read(path, into: model)
   }

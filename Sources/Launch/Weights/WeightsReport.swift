@@ -42,19 +42,7 @@ struct WeightsReport {
     } else {
       lines.append("  no sizes beside it: --config or --preset would check it")
     }
-    text = (lines + Self.table(rows)).joined(separator: "\n")
-  }
-
-  /// Returns the rows with columns as wide as their widest entry; the last column is flush right.
-  private static func table(_ rows: [[String]]) -> [String] {
-    let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-    return rows.map { row in
-      let cells = zip(row, widths).enumerated().map { index, cell in
-        let space = String(repeating: " ", count: cell.1 - cell.0.count)
-        return index == row.count - 1 ? space + cell.0 : cell.0 + space
-      }
-      return "  " + cells.joined(separator: "  ")
-    }
+    text = (lines + [Figures.table(rows)]).joined(separator: "\n")
   }
 }
 

@@ -28,19 +28,21 @@ public final class AdamW<S: Scalar> {
     public var rule: DecayRule
     /// The decay of all of the objective's own parameters; nil: the rule applies to them too.
     public var headDecay: Double?
+    /// The factors of the learning rate, and the decays of groups.
+    public var groups: ParameterGroups
 
     public init(
       decay: Double = 0.2, beta1: Double = 0.9, beta2: Double = 0.98, epsilon: Double = 1e-6,
-      rule: DecayRule = .legacy, headDecay: Double? = nil
+      rule: DecayRule = .legacy, headDecay: Double? = nil, groups: ParameterGroups = ParameterGroups()
     ) {
       (self.decay, self.beta1, self.beta2, self.epsilon) = (decay, beta1, beta2, epsilon)
-      (self.rule, self.headDecay) = (rule, headDecay)
+      (self.rule, self.headDecay, self.groups) = (rule, headDecay, groups)
     }
 
-    /// Returns the decay of a parameter.
-    func decay(of name: String, _ shape: Shape) -> Double {
-      if let headDecay, NamedSlice.Owner(of: name) == .objective { return headDecay }
-      return rule.decays(name, shape) ? decay : 0
+    /// Returns the decay of a parameter. That of its group changes how much it decays, but not whether it does.
+    func decay(of name: String, _ shape: Shape, in group: ParameterGroup? = nil) -> Double {
+      if let headDecay, NamedSlice.Owner(of: name) == .objective { return group?.decay ?? headDecay }
+      return rule.decays(name, shape) ? group?.decay ?? decay : 0
     }
   }
 
@@ -53,13 +55,20 @@ public final class AdamW<S: Scalar> {
   public let secondMoment: Tensor<S>
   private let runs: [Run]
 
-  /// Consecutive scalars of the arena and of the moments that have the same decay; nil for frozen parameters.
+  /// The numbers of an update that are not the same for all parameters.
+  private struct Rates: Equatable {
+    /// The factor of the learning rate.
+    let scale: Double
+    let decay: Double
+  }
+
+  /// Consecutive scalars of the arena and of the moments that have the same rates; nil for frozen parameters.
   private struct Run {
     /// The range in the arena.
     var range: Range<Int>
     /// The first scalar in the moments.
     let offset: Int
-    let decay: Double?
+    let rates: Rates?
 
     /// The range in the moments.
     var own: Range<Int> { offset..<offset + range.count }
@@ -71,18 +80,22 @@ public final class AdamW<S: Scalar> {
     let ranges = ranges ?? [0..<store.count]
     precondition(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound }, "ranges ascend")
     (self.options, self.ranges) = (options, ranges)
+    let all = zip(store.entries, options.groups.choices(for: store.entries)).map { entry, choice -> Rates? in
+      let group = choice.group.map { options.groups.groups[$0] }
+      let decay = options.decay(of: entry.name, entry.shape, in: group)
+      return frozen.contains(entry.name) ? nil : Rates(scale: choice.scale, decay: decay)
+    }
     // The fewest runs that cover each range.
     var (runs, count): ([Run], Int) = ([], 0)
     for range in ranges {
       let start = runs.count
-      for entry in store.entries {
+      for (entry, rates) in zip(store.entries, all) {
         let part = entry.range.clamped(to: range)
         guard !part.isEmpty else { continue }
-        let decay = frozen.contains(entry.name) ? nil : options.decay(of: entry.name, entry.shape)
-        if runs.count > start, runs[runs.count - 1].decay == decay {
+        if runs.count > start, runs[runs.count - 1].rates == rates {
           runs[runs.count - 1].range = runs[runs.count - 1].range.lowerBound..<part.upperBound
         } else {
-          runs.append(Run(range: part, offset: count + part.lowerBound - range.lowerBound, decay: decay))
+          runs.append(Run(range: part, offset: count + part.lowerBound - range.lowerBound, rates: rates))
         }
       }
       count += range.count
@@ -94,7 +107,7 @@ public final class AdamW<S: Scalar> {
   /// Sets the gradient of frozen parameters to 0, so that the norm does not include it.
   public func clearFrozen(_ gradient: Tensor<S>) {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
-    for run in runs where run.decay == nil { fill(gradient.slice(run.own), 0) }
+    for run in runs where run.rates == nil { fill(gradient.slice(run.own), 0) }
   }
 
   /// Takes one step. `parameters` is the whole arena; `gradient` has the scalars of `ranges` only.
@@ -102,10 +115,10 @@ public final class AdamW<S: Scalar> {
     precondition(gradient.count == firstMoment.count, "a gradient of \(gradient.shape) for \(ranges)")
     step += 1
     for run in runs {
-      guard let decay = run.decay else { continue }
+      guard let rates = run.rates else { continue }
       let numbers = AdamWStep(
-        learningRate: learningRate, decay: decay, beta1: options.beta1, beta2: options.beta2, epsilon: options.epsilon,
-        step: step, gradientScale: gradientScale)
+        learningRate: learningRate * rates.scale, decay: rates.decay, beta1: options.beta1, beta2: options.beta2,
+        epsilon: options.epsilon, step: step, gradientScale: gradientScale)
       adamW(
         parameters.slice(run.range), gradient: gradient.slice(run.own), first: firstMoment.slice(run.own),
         second: secondMoment.slice(run.own), numbers)

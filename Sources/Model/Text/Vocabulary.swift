@@ -4,7 +4,7 @@
 /// were learned. A symbol is written with the characters of `ByteAlphabet`, and `</w>` marks the end of a word. Token
 /// ids are assigned in this order: 256 bytes, the same 256 at the end of a word, one id for each merge, start of text,
 /// end of text.
-public struct Vocabulary: Sendable {
+public struct Vocabulary: Sendable, Equatable {
   /// The most merges that readers of the format take from a file. OpenAI's file has 262,144 merges, of which CLIP uses
   /// the first 49,152 − 256 − 2.
   public static let mergeLimit = 48_894
@@ -98,6 +98,11 @@ public struct Vocabulary: Sendable {
     }
     (self.merges, self.symbols, self.origin) = (merges, symbols, origin)
     results = symbols[512...].map { ids[$0] ?? 0 }
+  }
+
+  /// Returns whether both give every text the same ids.
+  public static func == (one: Vocabulary, other: Vocabulary) -> Bool {
+    one.symbols == other.symbols && one.merges.elementsEqual(other.merges) { $0 == $1 }
   }
 
   /// Writes the vocabulary file, compressed if its name ends in `.gz`. The header has the number of merges, which shows

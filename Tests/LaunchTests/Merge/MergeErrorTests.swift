@@ -24,10 +24,10 @@ import Testing
     let both = [scene.checkpoint("run", 1).path, scene.checkpoint("run", 2).path]
     for (arguments, words) in [
       ([run, "-o", "x.bin"], "expected a name that ends in .safetensors, .h5 or .hdf5"),
-      (both + ["-o", "x.h5"], "2 checkpoints become one with --average, --weights or --ema"),
+      (both + ["-o", "x.h5"], "2 models become one with --average, --weights or --ema"),
       ([run, "--average", "-o", "x.h5"], "an average needs at least two"),
       (both + ["--average", "--ema", "0.5", "-o", "x.h5"], "give one of them"),
-      (both + ["--weights", "1,2,3", "-o", "x.h5"], "3 weights for 2 checkpoints"),
+      (both + ["--weights", "1,2,3", "-o", "x.h5"], "3 weights for 2 models"),
       (both + ["--weights", "1,-2", "-o", "x.h5"], "expected numbers of 0 or more"),
       (both + ["--weights", "0,0", "-o", "x.h5"], "expected numbers of 0 or more"),
       (both + ["--ema", "1", "-o", "x.h5"], "expected more than 0 and less than 1"),
