@@ -25,6 +25,7 @@ import Testing
     report.teacherSeconds = 0.125
     try log.record(report)
     try log.record(evaluation: "retrieval", at: 5, [("i2t R@1", 0.125), ("low", -.infinity), ("high", .infinity)])
+    try log.record(BestFigure(metric: "retrieval/i2t R@1", step: 5, value: 0.125))
     try log.record(
       BackgroundCheckpoints.Saved(
         step: 5, folder: "runs/a/checkpoints/step-00000005", notRemoved: [], blocked: 0.5, seconds: 2))
@@ -53,6 +54,7 @@ import Testing
       "terms":{"affinity":0.25,"clip":2.5},"time":"now"}
       {"evaluation":"retrieval","event":"evaluation","figures":{"high":"inf","i2t R@1":0.125,"low":"-inf"},\
       "step":5,"time":"now"}
+      {"event":"best","metric":"retrieval/i2t R@1","step":5,"time":"now","value":0.125}
       {"blocked_seconds":0.5,"event":"checkpoint","folder":"runs/a/checkpoints/step-00000005","step":5,"time":"now",\
       "written_seconds":2}
       {"event":"outcome","memory_measured":2097152,"memory_predicted":1048576,"step":5,\
@@ -85,7 +87,7 @@ import Testing
     let file = folder.url.appending(path: RunLog.fileName)
     try write(to: file)
     let history = try LogReader.read(file, run: "runs/a")
-    #expect(history.lines == 7 && history.unreadable == 0 && history.firstUnreadable == nil && !history.isTorn)
+    #expect(history.lines == 8 && history.unreadable == 0 && history.firstUnreadable == nil && !history.isTorn)
     #expect(history.superseded == 0 && history.lastStep == 5 && history.seconds >= 0 && history.lastTime != nil)
 
     #expect(history.starts.count == 1)
@@ -114,6 +116,7 @@ import Testing
     try #require(rounds.map(\.step) == [5])
     #expect(rounds[0].figures == ["i2t R@1": 0.125, "low": -Double.infinity, "high": Double.infinity])
 
+    #expect(history.best?.step == 5 && history.best?.metric == "retrieval/i2t R@1" && history.best?.value == 0.125)
     #expect(history.checkpoints.count == 1)
     let checkpoint = try #require(history.checkpoints.first)
     #expect(checkpoint.step == 5 && checkpoint.folder == "step-00000005")

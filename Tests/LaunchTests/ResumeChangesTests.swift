@@ -129,6 +129,12 @@ import Testing
     #expect(config.most(in: 0..<1000) == 100 && config.most(in: 0..<1001) == 101)
     (config.every, config.keep, config.minutes) = (nil, 3, 5)
     #expect(config.most(in: 0..<1000) == 4)
+    // The best one is kept beside the others, and saved where none is due.
+    var evaluate = EvaluateConfig()
+    (evaluate.every, evaluate.keepBest, config.minutes) = (10, "loss", nil)
+    #expect(config.most(in: 0..<1000, evaluate) == 5 && config.most(in: 0..<5, evaluate) == 1)
+    config.keep = nil
+    #expect(config.most(in: 0..<1000, evaluate) == 101)
 
     // No byte is free in a file system that has none.
     let run = try await scene.run(["output=/proc"], ranks: 2)

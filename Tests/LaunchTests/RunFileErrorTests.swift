@@ -224,6 +224,21 @@ import Testing
           + " this is kind zero-shot",
       ]),
     Case(
+      text: least + """
+
+        evaluate:
+          patience: 0
+          keep_best: loss
+          evaluations: []
+        """,
+      messages: [
+        "run.yaml:7:13: evaluate.patience: expected at least 1, or none, found 0",
+        "run.yaml:7:13: evaluate.patience: counts rounds of evaluation without a new best; give evaluate.every and"
+          + " evaluate.keep_best too, or set evaluate.patience to none",
+        "run.yaml:8:14: evaluate.keep_best: is given, and evaluate.evaluations is empty; name what to evaluate, or set"
+          + " evaluate.keep_best to none",
+      ]),
+    Case(
       text: least, set: ["model=ViT-T-17"],
       messages: [
         "--set model=ViT-T-17: model.preset: no model is called ViT-T-17; there are ViT-T-16, ViT-S-16, ViT-B-32,"

@@ -65,6 +65,14 @@ public final class BackgroundCheckpoints {
     if !inBackground { try wait() }
   }
 
+  /// Marks a checkpoint as the best once all that are being written are published; with nil, none. Every rank must call
+  /// it.
+  public func mark(best figure: BestFigure?) throws {
+    try thread.check()
+    thread.submit { [writer] _ in try writer.mark(best: figure) }
+    if !inBackground { try wait() }
+  }
+
   /// Returns the checkpoints that were published since the last call. Throws the first error of the thread.
   public func finished() throws -> [Saved] {
     try thread.check()

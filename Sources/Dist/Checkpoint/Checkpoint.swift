@@ -59,16 +59,23 @@ public struct Checkpoint: Sendable {
     return (nil, unsound)
   }
 
-  /// Returns the path without symbolic links, so that it stays valid if `latest` moves, and without a final slash. The
-  /// ranks follow the `latest` that rank 0 sees, because a run may be moving it.
+  /// Returns true if a run's folder of checkpoints holds that of a step, whose parts are not verified.
+  public static func exists(step: Int, in runFolder: String) -> Bool {
+    let folders = CheckpointFolders(run: runFolder)
+    let manifest = "\(folders.path(folders.name(step)))/\(CheckpointManifest.file)"
+    return FileManager.default.fileExists(atPath: manifest)
+  }
+
+  /// Returns the path without symbolic links, so that it stays valid if `latest` or `best` moves, and without a final
+  /// slash. The ranks follow the link that rank 0 sees, because a run may be moving it.
   private static func resolved(_ folder: String, _ communicator: Communicator?) throws -> String {
     let given = URL(filePath: folder, directoryHint: .isDirectory)
-    let isLatest = given.lastPathComponent == CheckpointFolders.latest
+    let isLink = [CheckpointFolders.latest, CheckpointFolders.best].contains(given.lastPathComponent)
     func target() -> String {
-      isLatest ? (try? FileManager.default.destinationOfSymbolicLink(atPath: given.path)) ?? "" : ""
+      isLink ? (try? FileManager.default.destinationOfSymbolicLink(atPath: given.path)) ?? "" : ""
     }
     let name = try communicator?.broadcast(target) ?? target()
-    let isMarked = isLatest && !name.isEmpty && !name.contains("/")
+    let isMarked = isLink && !name.isEmpty && !name.contains("/")
     let url = isMarked ? given.deletingLastPathComponent().appending(path: name, directoryHint: .isDirectory) : given
     let path = url.resolvingSymlinksInPath().path(percentEncoded: false)
     return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path

@@ -80,6 +80,14 @@ public struct CheckpointWriter: Sendable {
     return (target, notRemoved)
   }
 
+  /// Marks a checkpoint `best` in place of an earlier one, or with nil none, and removes what the retention then no
+  /// longer keeps. Only rank 0 acts. Throws a `CheckpointError` (exit code 74).
+  public func mark(best figure: BestFigure?) throws(CheckpointError) {
+    guard communicator.rank == 0 else { return }
+    try CheckpointError.naming(folders.path(CheckpointFolders.best)) { try folders.mark(best: figure) }
+    if let figure { _ = folders.prune(behind: figure.step, retention) }
+  }
+
   private func prepare(_ partial: String, bytes: Int) throws(FileError) {
     try Publish.makeFolder(runFolder)
     try Publish.requireSpace(bytes, at: runFolder, for: partial, available: available)
@@ -88,9 +96,29 @@ public struct CheckpointWriter: Sendable {
   }
 }
 
-/// The folders of a run's checkpoints, named by their step, and the link `latest`.
+/// The figure by which a checkpoint is the best of its run, as `best.json` beside its manifest holds it.
+public struct BestFigure: Codable, Hashable, Sendable {
+  static let file = "best.json"
+  /// The evaluation and its figure, as the run file may name them.
+  public let metric: String
+  public let step: Int
+  public let value: Double
+
+  public init(metric: String, step: Int, value: Double) {
+    (self.metric, self.step, self.value) = (metric, step, value)
+  }
+
+  /// Reads the figure of the checkpoint that is marked `best` in a run's folder of checkpoints; nil if there is none.
+  public static func marked(in runFolder: String) -> BestFigure? {
+    let path = "\(CheckpointFolders(run: runFolder).path(CheckpointFolders.best))/\(file)"
+    return (try? OpenFile.contents(path)).flatMap { try? JSONDecoder().decode(BestFigure.self, from: Data($0)) }
+  }
+}
+
+/// The folders of a run's checkpoints, named by their step, and the links `latest` and `best`.
 struct CheckpointFolders {
   static let latest = "latest"
+  static let best = "best"
   let run: String
   func name(_ step: Int) -> String { "step-\(step.digits(8))" }
   func path(_ name: String) -> String { "\(run)/\(name)" }
@@ -112,10 +140,25 @@ struct CheckpointFolders {
   func candidates() -> [String] {
     let complete = all().filter { $0.suffix != ".partial" }
     let falling = complete.sorted { ($1.step, $0.suffix) < ($0.step, $1.suffix) }.map(\.name)
-    let marked = try? FileManager.default.destinationOfSymbolicLink(atPath: path(Self.latest))
+    let marked = target(of: Self.latest)
     // If none is left, the one that was marked is missed: the run would begin anew without a word.
     if falling.isEmpty, let marked { return [marked] }
     return falling.filter { $0 == marked } + falling.filter { $0 != marked }
+  }
+
+  /// Returns the name of the checkpoint to which a link leads; nil if there is no such link.
+  private func target(of link: String) -> String? {
+    try? FileManager.default.destinationOfSymbolicLink(atPath: path(link))
+  }
+
+  /// Moves the link `best` to the checkpoint of a figure, which is written there first, or removes it. At every moment
+  /// the link leads to a checkpoint with its figure.
+  func mark(best figure: BestFigure?) throws {
+    guard let figure else { return try Publish.removeAll(path(Self.best)) }
+    let (before, now) = (target(of: Self.best), name(figure.step))
+    try Publish.write(json: figure, to: "\(path(now))/\(BestFigure.file)")
+    try Publish.link(path(Self.best), to: now)
+    if let before, before != now { try Publish.removeAll("\(path(before))/\(BestFigure.file)") }
   }
 
   /// Renames the finished folder and marks it `latest`. At every moment `candidates` finds a complete checkpoint.
@@ -130,9 +173,11 @@ struct CheckpointFolders {
     try Publish.link(path(Self.latest), to: name(step))
   }
 
-  /// Removes what the retention does not keep up to `step`; later steps are another branch of the run. Returns errors.
+  /// Removes what the retention does not keep up to `step`; later steps are another branch of the run. The checkpoint
+  /// that is marked `best` remains beside those that the retention counts. Returns errors.
   func prune(behind step: Int, _ retention: CheckpointRetention) -> [String] {
-    let past = all().filter { $0.step <= step }
+    let best = target(of: Self.best)
+    let past = all().filter { $0.step <= step && $0.name != best }
     let kept = retention.kept(of: past.filter { $0.suffix.isEmpty }.map(\.step))
     var left: [String] = []
     for item in past where !item.suffix.isEmpty || !kept.contains(item.step) {

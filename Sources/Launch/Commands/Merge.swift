@@ -30,7 +30,7 @@ struct Merge: ParsableCommand {
 
   @Argument(
     help: ArgumentHelp(
-      "Checkpoints' folders, or runs' (their latest checkpoints); for averages also files or folders of weights.",
+      "Checkpoints' folders, or runs' (their latest checkpoints; RUN/best: the best); for averages also weights.",
       valueName: "checkpoint"))
   var checkpoints: [String]
   @Option(

@@ -73,9 +73,9 @@ struct Precompute: ParsableCommand {
     discussion: help(
       """
       It embeds every caption and data.views crops of every image of the run's datasets, and writes the embeddings to \
-      the folder teacher.cache. It runs alone or under mpirun, best with one rank per core; the files are the same for \
-      any number of ranks, to the bit. It may be stopped at any moment: when started again, it keeps every complete \
-      part.
+      the folder teacher.cache; the datasets of held-out losses too, in central crops. It runs alone or under mpirun, \
+      best with one rank per core; the files are the same for any number of ranks, to the bit. It may be stopped at \
+      any moment: when started again, it keeps every complete part.
       """, example: "mpirun -n 2 kinship precompute run.yaml --set teacher.cache=caches/large"))
 
   @Argument(help: ArgumentHelp("The run file (YAML). scripts/recipes/example.yaml shows every key.", valueName: "run"))

@@ -125,7 +125,7 @@ struct WeightsExport: ParsableCommand {
       Hugging Face has no form for a ResNet or a pruned model, and open_clip has none for a pruned model.
       """, example: "kinship weights export runs/mine --form hugging_face --output models/mine"))
 
-  @Argument(help: "A run's folder (its latest checkpoint), a checkpoint's, or anything that import takes.")
+  @Argument(help: "A run's folder (its latest checkpoint; RUN/best: its best), a checkpoint's, or what import takes.")
   var input: String
   @OptionGroup var folder: ModelFolder
   @Option(help: "The form to write: \(WeightsForm.allCases.map(\.rawValue).joined(separator: " or ")).")

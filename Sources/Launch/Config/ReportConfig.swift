@@ -44,11 +44,26 @@ struct CheckpointConfig: Section {
 struct EvaluateConfig: Section {
   /// The number of steps between two rounds of evaluation; `none`: only the last step is evaluated.
   var every: Int?
+  /// The figure by which the best checkpoint is kept beside the newest, as the log names it: `retrieval val/i2t R@1`,
+  /// or `i2t R@1` if one evaluation has it; `none`: no checkpoint is the best.
+  var keepBest: String?
+  /// The rounds without a new best after which the run ends; `none`: it ends after its last step.
+  var patience: Int?
   var evaluations: [EvaluationConfig] = []
 
   mutating func fields(_ map: FieldMap) {
     map.optional("every", &every, none: "none")
+    map.optional("keep_best", &keepBest, none: "none")
+    map.optional("patience", &patience, none: "none")
     map.field("evaluations", &evaluations)
+  }
+
+  /// The header's line about the best checkpoint; nil if none is kept.
+  func text(_ metric: Metric?) -> String? {
+    metric.map { metric in
+      "keeps the best checkpoint by \(metric.name), \(metric.lowerIsBetter ? "lower" : "higher") is better"
+        + (patience.map { "; ends after \(Figures.count($0, "evaluation")) without a new best" } ?? "")
+    }
   }
 }
 
@@ -69,6 +84,8 @@ struct EvaluationConfig: Section {
   enum Kind: String, CaseIterable, FieldValue {
     case retrieval
     case zeroShot = "zero-shot"
+    /// The run's own objective over whole batches of a held-out dataset.
+    case loss
   }
 
   mutating func fields(_ map: FieldMap) {

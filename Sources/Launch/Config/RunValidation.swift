@@ -84,15 +84,25 @@ extension RunConfig {
     found.require(
       evaluate.every == nil || !evaluate.evaluations.isEmpty, "evaluate.evaluations",
       "is empty, and evaluate.every is given; name what to evaluate, or set evaluate.every to none")
+    found.expectText("a figure of an evaluation", "evaluate.keep_best", evaluate.keepBest)
+    found.require(
+      evaluate.keepBest == nil || !evaluate.evaluations.isEmpty, "evaluate.keep_best",
+      "is given, and evaluate.evaluations is empty; name what to evaluate, or set evaluate.keep_best to none")
+    found.expect("at least 1, or none", "evaluate.patience", evaluate.patience) { $0 >= 1 }
+    found.require(
+      evaluate.patience == nil || evaluate.keepBest != nil && evaluate.every != nil, "evaluate.patience",
+      "counts rounds of evaluation without a new best; give evaluate.every and evaluate.keep_best too, or set "
+        + "evaluate.patience to none")
     for (index, evaluation) in evaluate.evaluations.enumerated() {
       let path = "evaluate.evaluations.\(index)"
+      let kind = evaluation.kind
       found.expectText("a path", "\(path).dataset", evaluation.dataset)
       found.require(
-        evaluation.kind == .zeroShot || evaluation.classes ?? evaluation.templates ?? evaluation.subset == nil, path,
-        "classes, templates and subset belong to kind zero-shot; this is kind retrieval")
+        kind == .zeroShot || evaluation.classes ?? evaluation.templates ?? evaluation.subset == nil, path,
+        "classes, templates and subset belong to kind zero-shot; this is kind \(kind.rawValue)")
       found.require(
-        evaluation.kind == .retrieval || evaluation.captions == nil && evaluation.duplicates == nil, path,
-        "captions and duplicates belong to kind retrieval; this is kind zero-shot")
+        kind == .retrieval || evaluation.captions == nil && evaluation.duplicates == nil, path,
+        "captions and duplicates belong to kind retrieval; this is kind \(kind.rawValue)")
     }
     found.expect("at least 1", "non_finite.limit", nonFinite.limit) { $0 >= 1 }
     return found

@@ -62,9 +62,10 @@ struct EvaluationOptions: ParsableArguments {
 struct ModelSource: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a checkpoint's folder, a run's folder (its latest checkpoint), a file of kinship merge, or weights: "
-        + "a folder that kinship weights import wrote, or a safetensors or PyTorch file (texts need --vocabulary, and "
-        + "weights without open_clip_config.json or config.json beside them --model).", valueName: "path"))
+      "The model: a checkpoint's folder, a run's folder (its latest checkpoint; RUN/best: its best), a file of kinship "
+        + "merge, or weights: a folder that kinship weights import wrote, or a safetensors or PyTorch file (texts need "
+        + "--vocabulary, and weights without open_clip_config.json or config.json beside them --model).",
+      valueName: "path"))
   var checkpoint: String
   @Option(help: "For weights: the preset or .json file with the model's sizes (model_cfg, preprocess_cfg).")
   var model: String?

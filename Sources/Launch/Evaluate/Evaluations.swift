@@ -31,6 +31,9 @@ struct RetrievalEvaluation: Evaluation {
   var captions = Captions.all
   /// With `strict`, the candidates are `captions`.
   var duplicates = Duplicates.hits
+  var title: String {
+    "retrieval \(dataset.name)" + (captions == .first ? " first" : "") + (duplicates == .strict ? " strict" : "")
+  }
 
   func run(
     _ embedder: CLIPEmbedder, over communicator: Communicator, pause: @escaping () throws -> Void = {}
@@ -86,17 +89,25 @@ extension Communicator {
 protocol Evaluation {
   associatedtype Results: EvaluationFigures
   var dataset: Dataset { get }
+  /// The name in a run's log, which includes the protocol, because a dataset may be evaluated by several.
+  var title: String { get }
 
   /// Returns the same figures on every rank, all of which must call it. `pause` is called between blocks.
   func run(_ embedder: CLIPEmbedder, over communicator: Communicator, pause: @escaping () throws -> Void) throws
     -> Results
 }
 
+extension Evaluation {
+  /// The names of the figures in a run's log.
+  var names: [String] { Results.names }
+}
+
 protocol EvaluationFigures: Codable, Equatable {
+  /// The names of the figures that a run's log has. More is better for each.
+  static var names: [String] { get }
+  /// The figures in the order of their names.
+  var values: [Double] { get }
   var lines: [String] { get }
-  /// The name in a run's log, which includes the protocol, because a dataset may be evaluated by several.
-  var title: String { get }
-  var logged: [(name: String, value: Double)] { get }
 }
 
 /// The results of one direction of retrieval. Ranks count from 1.
@@ -141,12 +152,12 @@ struct Recall: Codable, Equatable {
       + "  MRR \(percent(meanReciprocal))  median rank \(medianPlace) of \(candidates)"
   }
 
-  fileprivate func logged(_ direction: String) -> [(name: String, value: Double)] {
-    [("R@1", recall1), ("R@5", recall5), ("R@10", recall10), ("MRR", meanReciprocal)].map { ("\(direction) \($0)", $1) }
-  }
+  fileprivate static let names = ["R@1", "R@5", "R@10", "MRR"]
+  fileprivate var values: [Double] { [recall1, recall5, recall10, meanReciprocal] }
 }
 
 struct RetrievalFigures: EvaluationFigures {
+  static let names = ["i2t", "t2i"].flatMap { direction in Recall.names.map { "\(direction) \($0)" } }
   var kind = "retrieval"
   var dataset: String
   var images: Int
@@ -174,13 +185,11 @@ struct RetrievalFigures: EvaluationFigures {
       "  image to caption  \(imageToText.line)", "  caption to image  \(textToImage.line)",
     ]
   }
-  var title: String {
-    "retrieval \(dataset)" + (captionsTaken == .first ? " first" : "") + (duplicates == .strict ? " strict" : "")
-  }
-  var logged: [(name: String, value: Double)] { imageToText.logged("i2t") + textToImage.logged("t2i") }
+  var values: [Double] { imageToText.values + textToImage.values }
 }
 
 struct ZeroShotFigures: EvaluationFigures {
+  static let names = ["top-1", "top-5"]
   var kind = "zero-shot"
   var dataset: String
   var images: Int
@@ -210,8 +219,7 @@ struct ZeroShotFigures: EvaluationFigures {
       "  top-1 \(percent(top1))  top-5 \(percent(top5))",
     ]
   }
-  var title: String { "zero-shot \(dataset)\(classes == ofClasses ? "" : " among \(classes)")" }
-  var logged: [(name: String, value: Double)] { [("top-1", top1), ("top-5", top5)] }
+  var values: [Double] { [top1, top5] }
 }
 
 private func percent(_ share: Double) -> String { Figures.fixed(100 * share, 2) + " %" }
@@ -253,6 +261,10 @@ struct ZeroShotEvaluation: Evaluation {
   let prompts: Prompts
   /// The classes among which the model chooses, and whose images alone are classified; nil for all.
   var subset: [Int]?
+  var title: String {
+    let chosen = subset?.count ?? prompts.classes.count
+    return "zero-shot \(dataset.name)\(chosen == prompts.classes.count ? "" : " among \(chosen)")"
+  }
 
   /// Takes files of classes' names (nil: the dataset's own), of templates, and of a subset's names (or `present`).
   /// Every rank must call it.

@@ -8,7 +8,7 @@ import Foundation
 /// Logs outlive releases. The reader accepts lines that lack a key, and ignores events and keys that it does not know.
 /// A key that has once been written keeps its name, unit and meaning.
 enum LogEvent: String, CaseIterable {
-  case start, header, step, evaluation, checkpoint, note, outcome
+  case start, header, step, evaluation, best, checkpoint, note, outcome
 
   /// The keys of every line: the event, the number of steps done when it happened, and UTC in ISO 8601, to the second.
   enum CommonKeys: String, CodingKey { case event, step, time }
@@ -122,6 +122,15 @@ enum LogEvent: String, CaseIterable {
     var evaluation: String
     var figures: [String: Double]
     enum CodingKeys: String, CodingKey { case evaluation, figures }
+  }
+
+  /// The round of evaluation, after `step` steps, that is the best so far by the metric `EVALUATION/FIGURE`.
+  struct Best: LogEventFields {
+    static let event = LogEvent.best
+    var step: Int
+    var metric: String
+    var value: Double
+    enum CodingKeys: String, CodingKey { case metric, value }
   }
 
   /// A published checkpoint, the time for which training on rank 0 stood still, and that of the write beside training.

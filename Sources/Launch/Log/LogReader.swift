@@ -43,6 +43,7 @@ struct LogReader {
     case .header: takeHeader(record)
     case .step: return takeStep(record)
     case .evaluation: return takeEvaluation(record)
+    case .best: return takeBest(record)
     case .checkpoint: return takeCheckpoint(record)
     case .note: return takeNote(record)
     case .outcome: return takeOutcome(record)
@@ -127,6 +128,15 @@ struct LogReader {
     return true
   }
 
+  private mutating func takeBest(_ record: LogRecord) -> Bool {
+    let fields = record.fields(LogEvent.Best.CodingKeys.self)
+    guard let metric = fields.text(.metric, upTo: 2 * Self.name), let value = fields.number(.value) else {
+      return false
+    }
+    history.best = LogEvent.Best(step: record.step, metric: metric, value: value)
+    return true
+  }
+
   private mutating func takeCheckpoint(_ record: LogRecord) -> Bool {
     let fields = record.fields(LogEvent.Checkpoint.CodingKeys.self)
     guard let path = fields.text(.folder, upTo: 4096) else { return false }
@@ -159,6 +169,7 @@ struct LogReader {
 
   private mutating func dropEvaluations(from step: Int) {
     for place in history.evaluations.indices { dropRounds(of: place, from: step) }
+    if let best = history.best, best.step >= step { history.best = nil }
   }
 
   private mutating func dropRounds(of place: Int, from step: Int) {

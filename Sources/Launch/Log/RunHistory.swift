@@ -30,6 +30,8 @@ struct RunHistory: Sendable {
   var checkpoints: [SavedCheckpoint] = []
   /// The rounds of each evaluation by rising step; evaluations in the order in which they first came.
   var evaluations: [(name: String, rounds: [LogEvent.Evaluation])] = []
+  /// The best round of evaluation; nil if the run keeps no best checkpoint, or none of its rounds counts.
+  var best: LogEvent.Best?
   var facts: [LogEvent.Header.Fact] = []
   var outcome: Outcome?
   /// The number of steps in the run, and of the passes over the data, according to the last step's line.

@@ -106,6 +106,12 @@ final class RunLog {
     try events?.write(figures.map { ("\(name)/\($0.name)", $0.value) }, step: step)
   }
 
+  /// Records the best round of evaluation so far.
+  func record(_ best: BestFigure) throws {
+    print("step \(best.step)  best so far: \(best.text)")
+    try write(LogEvent.Best(step: best.step, metric: best.metric, value: best.value))
+  }
+
   func record(_ saved: BackgroundCheckpoints.Saved) throws {
     let (blocked, all) = (Figures.significant(saved.blocked, 2), Figures.duration(saved.seconds))
     print("step \(saved.step)  saved \(saved.folder) in \(all), training stood still for \(blocked) s")

@@ -7,6 +7,8 @@ struct Chart {
     var color: Int
     var curve: Curve
     var deviation: Curve?
+    /// The round of the best checkpoint, which is marked on the curve.
+    var best: LogEvent.Best?
   }
 
   enum Form: String {

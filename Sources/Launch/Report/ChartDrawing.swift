@@ -66,13 +66,19 @@ struct ChartDrawing {
 
   /// The name of each line and a summary of its course.
   private var caption: Markup {
-    if chart.lines.count == 1, isAlone { return "\(chart.lines[0].curve.summary(chart.form, isShort: false))" }
+    if chart.lines.count == 1, isAlone {
+      return "\(chart.lines[0].curve.summary(chart.form, isShort: false))\(bestText(chart.lines[0]))"
+    }
     return chart.lines.map { line in
       """
       <span class="key"><i class="swatch c\(line.color % Self.colors)\(dashes(line))"></i><bdi>\(line.name)</bdi> \
-      <span class="course">\(line.curve.summary(chart.form, isShort: true))</span></span>
+      <span class="course">\(line.curve.summary(chart.form, isShort: true))\(bestText(line))</span></span>
       """ as Markup
     }.joined(" ")
+  }
+
+  private func bestText(_ line: Chart.Line) -> Markup? {
+    line.best.map { "; best checkpoint at step \(Chart.step($0.step))" }
   }
 
   /// True if the chart's title names its only line.
@@ -92,6 +98,13 @@ struct ChartDrawing {
       markup += """
         <path class="not-finite" d="\(Self.move(Self.horizontal(place) - 4, Self.top - 8))h8l-4 7z"><title>not a \
         finite number near step \(Chart.step(Int(x.low + place * (x.high - x.low))))</title></path>
+        """
+    }
+    if let best = line.best, best.value.isFinite {
+      let (across, down) = (Self.horizontal(x.place(Double(best.step))), Self.vertical(y.place(best.value)))
+      markup += """
+        <circle class="best-step \(color)" cx="\(Self.text(across))" cy="\(Self.text(down))" r="4.5"><title>best \
+        checkpoint: \(chart.form.text(best.value)) at step \(Chart.step(best.step))</title></circle>
         """
     }
     return markup

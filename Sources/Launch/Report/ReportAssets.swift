@@ -57,6 +57,7 @@ enum ReportStyle {
     .line.dashed { stroke-dasharray: 6 4; }
     .band { stroke: none; fill: var(--own); opacity: 0.16; }
     .not-finite { fill: var(--alert); }
+    .best-step { fill: none; stroke: var(--own); stroke-width: 2; }
     .readout { position: absolute; right: 0; top: 0; margin: 0; padding: 0.15rem 0.5rem; font-size: 0.8rem;
       background: var(--raised); border: 1px solid var(--rule); font-variant-numeric: tabular-nums;
       pointer-events: none; max-width: 100%; }

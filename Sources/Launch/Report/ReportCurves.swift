@@ -7,6 +7,7 @@ struct ReportCurves {
     var name: String
     var curve: (RunHistory) -> Curve?
     var deviation: (RunHistory) -> Curve? = { _ in nil }
+    var best: (RunHistory) -> LogEvent.Best? = { _ in nil }
 
     init(_ name: String, _ figure: StepTable.Figure, deviation: StepTable.Figure? = nil) {
       self.name = name
@@ -14,7 +15,10 @@ struct ReportCurves {
       if let deviation { self.deviation = { $0.table[deviation] } }
     }
 
-    init(_ name: String, _ curve: @escaping (RunHistory) -> Curve?) { (self.name, self.curve) = (name, curve) }
+    init(_ name: String, metric: String? = nil, _ curve: @escaping (RunHistory) -> Curve?) {
+      (self.name, self.curve) = (name, curve)
+      if let metric { best = { $0.best?.metric == metric ? $0.best : nil } }
+    }
   }
 
   var sections: [(title: String, charts: [Chart])] {
@@ -31,12 +35,17 @@ struct ReportCurves {
         figure.contains(" ") ? String(figure.prefix { $0 != " " }) : ""
       }
       return groups.sorted { $0.key < $1.key }.flatMap { group, figures in
-        charts(
+        let form = EvaluationNames.form(of: figures[0])
+        let shares =
+          figures.contains("\(group) MRR") ? "share of queries; MRR: mean reciprocal rank" : "share of queries"
+        return charts(
           group.isEmpty ? evaluation : "\(evaluation): \(EvaluationNames.direction(group))",
-          figures.contains("\(group) MRR") ? "share of queries; MRR: mean reciprocal rank" : "share of queries",
+          form == .share ? shares : "the objective over a held-out dataset",
           figures.map { figure in
-            Key(EvaluationNames.short(figure)) { $0.curves(of: evaluation).first { $0.name == figure }?.curve }
-          }, form: .share, isFromZero: true)
+            Key(EvaluationNames.short(figure), metric: "\(evaluation)/\(figure)") {
+              $0.curves(of: evaluation).first { $0.name == figure }?.curve
+            }
+          }, form: form, isFromZero: form == .share)
       }
     }
   }
@@ -118,7 +127,9 @@ struct ReportCurves {
       return chart
     }
     func line(_ key: Key, _ history: RunHistory, _ name: String, _ color: Int) -> Chart.Line? {
-      key.curve(history).map { Chart.Line(name: name, color: color, curve: $0, deviation: key.deviation(history)) }
+      key.curve(history).map {
+        Chart.Line(name: name, color: color, curve: $0, deviation: key.deviation(history), best: key.best(history))
+      }
     }
     if runs.count == 1 {
       return [chart(title, keys.enumerated().map { line($1, runs[0].history, $1.name, $0) })].compactMap { $0 }

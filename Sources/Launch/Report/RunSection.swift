@@ -37,7 +37,8 @@ struct RunSection {
       let line = written.last { $0.folder == name }
       let size = there[name].map(Figures.bytes) ?? "removed"
       let times = [line?.writtenSeconds, line?.blockedSeconds].map(seconds)
-      return Markup.row("<code>\(name)</code>", times + [.figure(size)])
+      let isBest = run.history.best.map { Int(name.trimmingPrefix("step-")) == $0.step } ?? false
+      return Markup.row("<code>\(name)</code>\(isBest ? EvaluationSection.mark : nil)", times + [.figure(size)])
     }
     let table = Markup.table(
       [.head("folder", isFigure: false), .head("written in"), .head("training stood still"), .head("size")], rows)
@@ -126,13 +127,15 @@ struct RunFigures {
     }
     for (name, rounds) in history.evaluations {
       guard let last = rounds.last else { continue }
-      for figure in ["i2t R@1", "t2i R@1", "i2t MRR", "t2i MRR", "top-1"] {
+      for figure in ["i2t R@1", "t2i R@1", "i2t MRR", "t2i MRR", "top-1", HeldOutLoss.figure] {
         guard let value = last.figures[figure] else { continue }
-        let best = rounds.compactMap { $0.figures[figure] }.filter(\.isFinite).max() ?? value
-        add(
-          EvaluationNames.long(figure), of: name, EvaluationSection.text(value),
-          best > value ? "best \(EvaluationSection.text(best))" : nil)
+        let text = EvaluationNames.form(of: figure).text
+        let best = EvaluationNames.best(figure, of: rounds).flatMap { $0 == value ? nil : "best \(text($0))" }
+        add(EvaluationNames.long(figure), of: name, text(value), best)
       }
+    }
+    if let best = history.best {
+      add("best checkpoint", of: best.metric, "step \(Chart.step(best.step))", Figures.significant(best.value, 4))
     }
     if let rate = run.median(.samplesPerSecond) { add("pairs a second", Chart.Form.number.text(rate), "median") }
     if let wait = run.median(.dataWait) { add("waiting for data", Chart.Form.share.text(wait), "of the time, median") }
@@ -158,6 +161,8 @@ struct RunFigures {
 /// The figures of a run's evaluations, as tables.
 struct EvaluationSection {
   private static let shown = 100
+  /// Marks the step or the folder of the best checkpoint.
+  static let mark: Markup = " <small class=\"mark\">best checkpoint</small>"
   let run: ReportedRun
   /// True if the headings name the run, because the page has several.
   let isNamed: Bool
@@ -166,7 +171,7 @@ struct EvaluationSection {
     var markup: Markup = ""
     for (evaluation, rounds) in run.history.evaluations where !rounds.isEmpty {
       let figures = run.history.curves(of: evaluation).map(\.name)
-      let best = figures.map { figure in rounds.compactMap { $0.figures[figure] }.filter(\.isFinite).max() }
+      let best = figures.map { EvaluationNames.best($0, of: rounds) }
       let header = figures.map { figure in
         let direction: Markup? = EvaluationNames.direction(of: figure).map { "<br><small>\($0)</small>" }
         return Markup.head("\(EvaluationNames.short(figure))\(direction)")
@@ -174,9 +179,11 @@ struct EvaluationSection {
       let rows = rounds.suffix(Self.shown).map { round in
         let cells = zip(figures, best).map { figure, best in
           let value = round.figures[figure]
-          return Markup.figure(value.map(Self.text), isBest: rounds.count > 1 && value != nil && value == best)
+          let text = value.map(EvaluationNames.form(of: figure).text)
+          return Markup.figure(text, isBest: rounds.count > 1 && value != nil && value == best)
         }
-        return Markup.row("\(Chart.step(round.step))", cells)
+        let isBest = run.history.best?.isOne(of: evaluation, at: round.step) ?? false
+        return Markup.row("\(Chart.step(round.step))\(isBest ? Self.mark : nil)", cells)
       }
       let table = Markup.table([.head("step", isFigure: false)] + header, rows, box: "class=\"wide\" tabindex=\"0\"")
       markup += "<h3>\(isNamed ? "\(run.name): " : "")\(evaluation)</h3>\n\(table)"
@@ -186,11 +193,23 @@ struct EvaluationSection {
     }
     return markup
   }
+}
 
-  static func text(_ value: Double) -> String { Chart.Form.share.text(value) }
+extension LogEvent.Best {
+  /// Returns true if this is a figure of an evaluation, and if it was found after `step` steps.
+  func isOne(of evaluation: String, at step: Int) -> Bool { step == self.step && metric.hasPrefix("\(evaluation)/") }
 }
 
 enum EvaluationNames {
+  /// All figures are shares, of which more is better, except for losses.
+  static func form(of figure: String) -> Chart.Form { figure == HeldOutLoss.figure ? .number : .share }
+
+  /// The best finite value of a figure; nil if there is none.
+  static func best(_ figure: String, of rounds: [LogEvent.Evaluation]) -> Double? {
+    let values = rounds.compactMap { $0.figures[figure] }.filter(\.isFinite)
+    return figure == HeldOutLoss.figure ? values.min() : values.max()
+  }
+
   static func direction(_ group: String) -> String {
     ["i2t": "image → caption", "t2i": "caption → image"][group] ?? group
   }

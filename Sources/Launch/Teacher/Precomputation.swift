@@ -3,7 +3,8 @@ import Foundation
 import Model
 import Tensor
 
-/// Embeds all datasets of a run by each of its teachers, and stores the embeddings in the teachers' caches.
+/// Embeds all datasets of a run, and those of its held-out losses, by each of its teachers, and stores the embeddings
+/// in the teachers' caches.
 struct Precomputation {
   let run: RunConfig
   let ranks: Communicator
@@ -36,18 +37,21 @@ struct Precomputation {
     // The last bits of BLAS depend on the number of threads, but embeddings must not depend on a rank's cores.
     let loaders = max(plan.compute + plan.loaders - 1, 1)
     Threads.count = 1
-    var seen: Set<String> = []
-    let datasets = try run.data.datasets.map { try Dataset.open($0.path, over: ranks) }
-      .filter { seen.insert($0.fingerprint).inserted }
-    if run.data.verify == .checksums {
-      try Dataset.verify(datasets, over: ranks) { try StopRequest.check(over: ranks) }
-    }
     if plan.compute > 1 {
       log(
         "warning: each rank has cores for \(plan.compute) compute threads and uses one, so that the bits are the same "
           + "for any number of ranks; start one rank for each core")
     }
-    for run in [run] + run.ofFurtherTeachers { try embed(datasets, as: run, loaders) }
+    let losses = run.evaluate.evaluations.filter { $0.kind == .loss }
+    for run in [run] + losses.map({ run.heldOut($0.dataset) }) {
+      var seen: Set<String> = []
+      let datasets = try run.data.datasets.map { try Dataset.open($0.path, over: ranks) }
+        .filter { seen.insert($0.fingerprint).inserted }
+      if run.data.verify == .checksums {
+        try Dataset.verify(datasets, over: ranks) { try StopRequest.check(over: ranks) }
+      }
+      for run in [run] + run.ofFurtherTeachers { try embed(datasets, as: run, loaders) }
+    }
   }
 
   private func embed(_ datasets: [Dataset], as run: RunConfig, _ loaders: Int) throws {

@@ -109,6 +109,13 @@ struct TeacherModel {
     input = InputOptions(image: image, tokenizer: input.tokenizer)
   }
 
+  /// Returns the same teacher with crops and colours as in `image`.
+  func seeing(_ image: ImageOptions) -> TeacherModel {
+    var other = self
+    other.input = InputOptions(image: input.image.cropped(as: image), tokenizer: input.tokenizer)
+    return other
+  }
+
   /// Returns how earlier releases handled the transparency of another program's teacher: they laid it on white unless
   /// its files say otherwise. Returns nil for a teacher of ours. If there are `ranks`, all must call it.
   static func earlierAlpha(_ teacher: TeacherConfig, over ranks: Communicator?) throws -> AlphaHandling? {

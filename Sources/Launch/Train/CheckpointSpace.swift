@@ -39,13 +39,15 @@ struct CheckpointSpace: Codable {
 }
 
 extension CheckpointConfig {
-  /// Returns a bound on the number of checkpoints of these steps that are on the disk at once: those that are kept, and
-  /// one that is being written.
-  func most(in steps: Range<Int>) -> Int {
+  /// Returns a bound on the number of checkpoints of these steps that are on the disk at once: those that are kept, the
+  /// best one, and one that is being written.
+  func most(in steps: Range<Int>, _ evaluate: EvaluateConfig = EvaluateConfig()) -> Int {
     func multiples(of period: Int) -> Int { steps.upperBound / period - steps.lowerBound / period }
     // The last step is always saved.
-    let bySteps = (every.map(multiples) ?? 0) + (every.map { steps.upperBound % $0 == 0 } ?? false ? 0 : 1)
-    let kept = (keep ?? bySteps) + (keepEvery.map(multiples) ?? 0) + 1
+    var bySteps = (every.map(multiples) ?? 0) + (every.map { steps.upperBound % $0 == 0 } ?? false ? 0 : 1)
+    // Any evaluation may find a new best, which is then saved.
+    if evaluate.keepBest != nil { bySteps += evaluate.every.map(multiples) ?? 0 }
+    let kept = (keep ?? bySteps) + (keepEvery.map(multiples) ?? 0) + (evaluate.keepBest == nil ? 1 : 2)
     return minutes == nil ? min(kept, bySteps) : kept
   }
 }

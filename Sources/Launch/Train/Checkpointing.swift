@@ -30,7 +30,8 @@ final class Checkpointing {
     writer.reserve(step.optimizer.firstMoment.count, averaged: step.hooks.average != nil)
   }
 
-  private static func folder(of run: RunConfig) -> String {
+  /// Returns the folder of a run's checkpoints.
+  static func folder(of run: RunConfig) -> String {
     run.folder.appending(path: RunFolder.checkpointFolder).path(percentEncoded: false)
   }
 
@@ -53,7 +54,8 @@ final class Checkpointing {
     if steps.isEmpty { return nil }
     let bytes = try ranks.allReduce(state.byteBound)
     let space = try ranks.broadcast {
-      try CheckpointSpace(in: Self.folder(of: run), bytes: bytes, count: run.checkpoint.most(in: steps))
+      try CheckpointSpace(
+        in: Self.folder(of: run), bytes: bytes, count: run.checkpoint.most(in: steps, run.evaluate))
     }
     return try space.warning()
   }
@@ -80,6 +82,10 @@ final class Checkpointing {
     try writer.save(state, record)
     try logFinished(log)
   }
+
+  /// Marks the checkpoint of a figure, which is written or being written, as the best; with nil, none. Every rank must
+  /// call it.
+  func mark(best figure: BestFigure?) throws { try writer.mark(best: figure) }
 
   /// Logs the checkpoints published since the last call. Throws the error of one that could not be written.
   func logFinished(_ log: RunLog) throws {

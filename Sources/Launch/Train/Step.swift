@@ -192,6 +192,17 @@ extension Step {
       hash: bitHash(model.parameters.values) ^ (bitHash(model.parameters.bufferValues) &* 3), after: done)
   }
 
+  /// Returns the objective of a batch with the towers in evaluation mode; a teacher's unit rows are in
+  /// `objective.teacherRows` already. It changes gradients alone, which the next step clears.
+  func evaluate(_ batch: StepBatch<S>) throws -> Double {
+    let features = towers.forward(batch, isTraining: false)
+    let report = try objective.accumulate(
+      image: features.image, text: features.text, rows: batch.rows, count: batch.count, logitScale: model.logitScale,
+      teacherScale: batch.teacherScale, ranks: ranks)
+    _ = objective.rawGradients()
+    return report.total
+  }
+
   /// Counts a step whose update is left out: model and moments are what they were.
   func skip() {
     optimizer.step += 1

@@ -35,19 +35,20 @@ final class TowerPass<S: Scalar> {
     }
   }
 
-  /// Returns the raw features [b, e] of all pairs.
-  func forward(_ batch: StepBatch<S>) -> (image: Tensor<S>, text: Tensor<S>) {
+  /// Returns the raw features [b, e] of all pairs; unless `isTraining`, with both towers in evaluation mode.
+  func forward(_ batch: StepBatch<S>, isTraining: Bool = true) -> (image: Tensor<S>, text: Tensor<S>) {
     let pieces = microBatches(batch.captions.count, of: batch.count)
+    let trained = (image: isTraining && !frozen.image, text: isTraining && !frozen.text)
     if pieces.count == 1 {
       return (
-        model.visual.forward(batch.images, mode: frozen.image ? .evaluation : .training),
-        model.text.forward(batch.captions, mode: frozen.text ? .evaluation : .training)
+        model.visual.forward(batch.images, mode: trained.image ? .training : .evaluation),
+        model.text.forward(batch.captions, mode: trained.text ? .training : .evaluation)
       )
     }
     let shape = Shape(batch.captions.count, model.config.embedding)
     let (image, text) = (features.image.tensor(shape), features.text.tensor(shape))
     for piece in pieces {
-      let mode = frozen.image ? ForwardMode.evaluation : .noGrad
+      let mode = trained.image ? ForwardMode.noGrad : .evaluation
       copy(model.visual.forward(batch.images.samples(piece), mode: mode), into: image.rows(piece))
       copy(model.text.forward(batch.captions[piece], mode: .evaluation), into: text.rows(piece))
     }

@@ -1,4 +1,5 @@
 import Dist
+import Foundation
 import Model
 import Settings
 import Tensor
@@ -12,6 +13,10 @@ final class TrainLoop {
   private let loaders: Int
   private let log: RunLog
   private var nonFinite: NonFiniteCount
+  /// The best round of evaluation so far; nil if the run keeps no best checkpoint.
+  private(set) var best: BestSoFar?
+  /// The number of steps done.
+  private(set) var done: Int
   private(set) var seconds = StepTimes()
   private let rows: Range<Int>
   private var run: RunConfig { inputs.run }
@@ -20,6 +25,7 @@ final class TrainLoop {
   init(_ inputs: TrainingInputs, _ state: TrainState, teacher: (any TeacherSource)?, loaders: Int, log: RunLog) {
     (self.inputs, self.state, self.teacher, self.loaders, self.log) = (inputs, state, teacher, loaders, log)
     nonFinite = NonFiniteCount(config: inputs.run.nonFinite)
+    (best, done) = (inputs.evaluations.metric.map { BestSoFar($0) }, state.startStep)
     rows = inputs.ranks.slice(of: inputs.run.batch.global)
   }
 
@@ -36,7 +42,8 @@ final class TrainLoop {
     return state.step.model
   }
 
-  /// Trains to the end (nil), or to the signal that stopped the run, with everything saved. Every rank must call it.
+  /// Trains to the end (nil), or to the signal that stopped the run, with everything saved. A run whose evaluations no
+  /// longer find a new best may end before its last step. Every rank must call it.
   func train() throws -> String? {
     while true {
       do {
@@ -49,9 +56,16 @@ final class TrainLoop {
 
   private func runSteps() throws -> String? {
     let steps = state.startStep..<inputs.steps
-    // A run that was stopped may have left out evaluations.
-    if steps.lowerBound > 0, try !log.has(evaluations: evaluationsDue(after: steps.lowerBound), at: steps.lowerBound) {
-      if let signal = try evaluate(at: steps.lowerBound) { return try stopped(by: signal, after: steps.lowerBound) }
+    done = steps.lowerBound
+    if done > 0 {
+      // A run that was stopped may have left out evaluations.
+      let isEvaluated = try log.has(evaluations: evaluationsDue(after: done), at: done)
+      try restoreBest(upTo: isEvaluated ? done : done - 1)
+      if !isEvaluated, let signal = try evaluate(at: done) { return try stopped(by: signal, after: done) }
+      // The run may have resumed from a checkpoint in another folder.
+      let isSaved = try ranks.broadcast { Checkpoint.exists(step: done, in: Checkpointing.folder(of: run)) }
+      if !isEvaluated { try keepIfBest(isSaved: isSaved) }
+      if try hasEnded(isSaved: isSaved) { return nil }
     }
     if let signal = try StopRequest.agreed(over: ranks) { return try stopped(by: signal, after: steps.lowerBound) }
     reserve()
@@ -63,8 +77,8 @@ final class TrainLoop {
         try log.note(text, at: number)
         reserve()
       }
-      let done = number + 1
       let report = try runOrSkip(number, loader)
+      done = number + 1
       if let report { seconds.append(report.seconds) }
       if let every = run.reduce.checkEvery, done % every == 0 { try state.step.checkReplicas(after: done) }
       try Trace.flush()
@@ -74,9 +88,13 @@ final class TrainLoop {
       let isSaved = run.checkpoint.every.map { done % $0 == 0 } ?? false || isDue || done == inputs.steps || stop != nil
       if isSaved { try save(done) }
       if let stop, done < inputs.steps { return try stopped(by: stop, after: done) }
-      guard evaluationsDue(after: done) > 0, let signal = try evaluate(at: done) else { continue }
-      if !isSaved { try save(done) }
-      return try stopped(by: signal, after: done)
+      guard evaluationsDue(after: done) > 0 else { continue }
+      if let signal = try evaluate(at: done) {
+        if !isSaved { try save(done) }
+        return try stopped(by: signal, after: done)
+      }
+      try keepIfBest(isSaved: isSaved)
+      if try hasEnded(isSaved: isSaved) { return nil }
     }
     return nil
   }
@@ -166,22 +184,67 @@ final class TrainLoop {
     Progress.enter(.evaluating, after: done)
     let step = state.step
     try step.waitForParameters()
+    var figures: [String: Double] = [:]
     for averaged in run.evaluatedAverages {
       if averaged { try step.exchangeAverage() }
-      let evaluate = { [inputs, log] in
+      let evaluate = { [inputs, log, teacher, loaders, objective = run.objective.at(done - 1)] in
         try Trace.span("evaluation", .compute) {
-          try inputs.evaluations.run(step.model, averaged: averaged, at: done, over: inputs.ranks, log)
+          try inputs.evaluations.run(
+            step, objective, teacher: teacher, loaders: loaders, averaged: averaged, at: done, log)
         }
       }
       var signal: String?
       do {
         // A model that is being pruned is evaluated as the model to which it would be cut now.
-        if let pruning = step.hooks.pruning { try pruning.withExpected(evaluate) } else { try evaluate() }
+        let found = try step.hooks.pruning.map { try $0.withExpected(evaluate) } ?? evaluate()
+        figures.merge(found) { $1 }
       } catch let interruption as StopRequest.Interruption { signal = interruption.signal }
       if averaged { try step.exchangeAverage() }
       if let signal { return signal }
     }
+    if let metric = best?.metric, countsForBest(done), let value = figures[metric.name] { best?.take(value, at: done) }
     return nil
+  }
+}
+
+/// The best checkpoint by a figure of the evaluations, and the end of a run that finds no better one.
+extension TrainLoop {
+  /// Returns true if the evaluation after these steps counts: a model with masks is not the one that the run makes.
+  private func countsForBest(_ done: Int) -> Bool { inputs.pruning?.isCut(after: done) ?? true }
+
+  /// Takes the best round up to a step from the log and the disk, and marks its checkpoint again: the run may have died
+  /// between an evaluation and the mark, or gone back to a step before the marked one.
+  private func restoreBest(upTo last: Int) throws {
+    guard let metric = best?.metric else { return }
+    let folder = Checkpointing.folder(of: run)
+    let found: BestSoFar = try ranks.broadcast {
+      let history = try LogReader.read(run.folder.appending(path: RunLog.fileName), run: run.name)
+      return BestSoFar(
+        metric, in: history, upTo: last, marked: BestFigure.marked(in: folder), counts: countsForBest,
+        isThere: { Checkpoint.exists(step: $0, in: folder) })
+    }
+    best = found
+    try state.checkpointing.mark(best: found.best)
+    if let figure = found.best { try log.record(figure) }
+  }
+
+  /// Marks the checkpoint of the present step if it is the best, and saves it first where it has not been.
+  private func keepIfBest(isSaved: Bool) throws {
+    guard let figure = best?.best, figure.step == done else { return }
+    if !isSaved { try save(done) }
+    try state.checkpointing.mark(best: figure)
+    try log.record(figure)
+  }
+
+  /// Returns true if the run's patience has ended before its last step. The present step is then saved, from which the
+  /// run can go on with more patience.
+  private func hasEnded(isSaved: Bool) throws -> Bool {
+    guard let best, done < inputs.steps, best.hasEnded(patience: run.evaluate.patience) else { return false }
+    if !isSaved { try save(done) }
+    try log.note(
+      "ends after step \(done) of \(inputs.steps): \(Figures.count(best.since, "evaluation")) without a new best "
+        + "(evaluate.patience)", at: done)
+    return true
   }
 }
 

@@ -85,9 +85,13 @@ struct Trainer {
     if let sharded = weights?.sharded { log.print(try sharded.text(over: ranks)) }
     if stop != nil { return .tryAgain }
     let outcome = try Outcome(preview.shape, seconds: loop.seconds, shared: weights?.shared ?? 0, over: ranks)
-    if let outcome { try log.record(outcome, at: inputs.steps) }
+    if let outcome { try log.record(outcome, at: loop.done) }
     try export(loop.currentModel(), to: run.folder, log)
     if let average = try loop.averagedModel() { try export(average, to: RunFolder.average(of: run), log) }
+    if let best = loop.best?.best {
+      let name = run.folder.appending(path: "best").relativePath
+      try log.note("the best checkpoint is \(name), of step \(best.step): \(best.text)", at: loop.done)
+    }
     return .done
   }
 
@@ -133,7 +137,8 @@ struct Trainer {
       notes: [
         run.ema?.text, inputs.ensemble.text(inputs.teacher, run.objective), inputs.precision.note,
         run.batch.recompute.note, inputs.teacher?.precision.note.map { "teacher's \($0)" },
-      ].compactMap { $0 }, warnings: products.flatMap(\.warnings))
+        run.evaluate.text(inputs.evaluations.metric),
+      ].compactMap { $0 } + inputs.evaluations.notes, warnings: products.flatMap(\.warnings))
   }
 
   /// Writes a model in open_clip's form into a folder, on rank 0.

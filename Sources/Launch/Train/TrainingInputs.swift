@@ -54,7 +54,8 @@ struct TrainingInputs {
       in: CLIP<Float>.student(
         sizes, run.objective, teacherWidth: teacher?.config.embedding, others: ensemble.shapes
       ).model.parameters)
-    evaluations = try TrainingEvaluations(run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer, over: ranks)
+    evaluations = try TrainingEvaluations(
+      run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer, teacher: teacher, checking: checking, over: ranks)
     if checking, run.data.verify == .checksums {
       try Dataset.verify(data.datasets, over: ranks) { try StopRequest.check(over: ranks) }
     }
@@ -135,43 +136,6 @@ extension RunConfig {
       throw UserError(
         "batch.global is \(batch.global) and there are \(ranks) ranks: batch norm needs images on each "
           + "of them; raise batch.global to \(ranks) or more, or set model.sync_bn to true")
-    }
-  }
-}
-
-/// The evaluations during a run, opened before the first step: a wrong path must not end the run hours later.
-struct TrainingEvaluations {
-  private let evaluations: [any Evaluation]
-  private let image: ImageOptions
-  private let tokenizer: BytePairTokenizer
-
-  var datasets: [Dataset] { evaluations.map { $0.dataset } }
-
-  /// Every rank must call it.
-  init(_ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, over ranks: Communicator) throws {
-    image = run.image.sized(imageSize)
-    self.tokenizer = tokenizer
-    evaluations = try run.evaluate.evaluations.map { config -> any Evaluation in
-      let dataset = try Dataset.open(config.dataset, over: ranks)
-      switch config.kind {
-      case .retrieval:
-        let duplicates = config.duplicates ?? .hits
-        return RetrievalEvaluation(
-          dataset: dataset, candidates: duplicates == .hits ? .distinctCaptions : .captions,
-          captions: config.captions ?? .all, duplicates: duplicates)
-      case .zeroShot:
-        return try ZeroShotEvaluation(
-          dataset: dataset, classes: config.classes, templates: config.templates, subset: config.subset, over: ranks)
-      }
-    }
-  }
-
-  /// Runs and logs all evaluations. Every rank must call it. Throws `StopRequest.Interruption` if the run is to stop.
-  func run(_ model: CLIP<Float>, averaged: Bool, at step: Int, over ranks: Communicator, _ log: RunLog) throws {
-    let embedder = CLIPEmbedder(model: model, image: image, tokenizer: tokenizer)
-    for evaluation in evaluations {
-      let figures = try evaluation.run(embedder, over: ranks, pause: { try StopRequest.check(over: ranks) })
-      try log.record(evaluation: figures.title + (averaged ? " ema" : ""), at: step, figures.logged)
     }
   }
 }

@@ -9,8 +9,8 @@ struct TrainedModel {
   let saved: SavedRun
   let step: Int
 
-  /// Reads the checkpoint in a folder, or the latest checkpoint of a run's folder; with `averaged`, the moving average
-  /// of its weights. Every rank must call it.
+  /// Reads the checkpoint at a path, as `checkpoint(_:)` understands it; with `averaged`, the moving average of its
+  /// weights. Every rank must call it.
   init(_ path: String, averaged: Bool = false, over communicator: Communicator) throws {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)
@@ -52,10 +52,15 @@ struct TrainedModel {
     FileManager.default.fileExists(atPath: "\(checkpoint(path))/\(CheckpointManifest.file)")
   }
 
-  /// Returns the latest checkpoint of a run's folder, or the path itself if it is no run's folder.
+  /// Returns the latest checkpoint of a run's folder, the best one for `best` behind that folder, or the path itself if
+  /// it is neither.
   static func checkpoint(_ path: String) -> String {
-    let latest = URL(filePath: path).appending(path: RunFolder.checkpointFolder).appending(path: "latest")
-    return FileManager.default.fileExists(atPath: latest.path) ? latest.path(percentEncoded: false) : path
+    let folder = URL(filePath: path, directoryHint: .isDirectory)
+    let isBest = folder.lastPathComponent == "best"
+    let marked = [(folder, "latest")] + (isBest ? [(folder.deletingLastPathComponent(), "best")] : [])
+    let links = marked.map { $0.appending(path: RunFolder.checkpointFolder).appending(path: $1) }
+    let link = links.first { FileManager.default.fileExists(atPath: $0.path) }
+    return link?.path(percentEncoded: false) ?? path
   }
 }
 
