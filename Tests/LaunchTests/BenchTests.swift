@@ -56,12 +56,14 @@ import Testing
     let run = try await MPIRun.kinship(
       [
         "bench", "step", "--model", "ViT-64-T-16", "--batch", "4", "--steps", "2", "--caption-tokens", "5",
-        "--precision", "bf16",
+        "--precision", "bf16", "--patch-dropout", "0.5",
       ], ranks: nil, environment: environment.merging(["KINSHIP_THREADS": "2"]) { $1 })
     let report = try lastLine(run)
     let shares = try consistentShares(of: report)
     #expect(report["precision"] as? String == (isRounded ? "bf16" : "fp32"))
     #expect((shares["rounding"] ?? 0 > 0) == isRounded, "\(run)")
+    #expect(report["patch_dropout"] as? Double == 0.5)
+    #expect(run.output.contains("training computes 8 of an image's 16 patches"), "\(run)")
     #expect(try number(report, "roof_share") > 0)
   }
 

@@ -252,7 +252,7 @@ import Testing
         "model.text_cfg.heads is missing: the number of attention heads",
         "model.text_cfg.layers is missing: the number of blocks",
         "unknown key \"depth\" in model.vision_cfg. Known keys: image_size, layers, patch_size, width, head_width,"
-          + " mlp_ratio",
+          + " mlp_ratio, patch_dropout",
       ].map {
         "--set model={embed_dim: 8, vision_cfg: {patch_size: 8, width: 60, layers: 2, depth: 1},"
           + " text_cfg: {width: 8}}: " + $0

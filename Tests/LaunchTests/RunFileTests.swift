@@ -80,7 +80,8 @@ import Testing
     seed: 18446744073709551615
     model:
       embed_dim: 64
-      vision_cfg: {image_size: 32, patch_size: 8, width: 64, layers: 2, head_width: 32, mlp_ratio: 2.5}
+      vision_cfg: {image_size: 32, patch_size: 8, width: 64, layers: 2, head_width: 32, mlp_ratio: 2.5,
+        patch_dropout: 0.25}
       text_cfg: {context_length: 16, vocab_size: 0, width: 64, heads: 2, layers: 3}
       quick_gelu: true
     data:
@@ -130,6 +131,7 @@ import Testing
     #expect(run.seed == .max)
     let model = try run.model.resolved()
     #expect(model.embedding == 64 && model.vision.mlpRatio == 2.5 && model.vision.headWidth == 32)
+    #expect(model.vision.patchDropout == 0.25)
     #expect(model.text.layers == 3 && model.activation == .quickGELU)
     #expect(run.data.datasets.map(\.path) == ["one.json", "two\tlines\n"])
     #expect(run.data.datasets.map(\.weight) == [1, 0.25])

@@ -31,7 +31,7 @@ import Testing
       let config = try run.model.resolved(for: vocabulary, path: run.vocabulary)
       student = BytePairTokenizer(vocabulary: vocabulary, context: config.text.contextLength)
       data = try TrainingData(
-        run, imageSize: config.vision.imageSize, tokenizer: student, teacher: teacher.input)
+        run, config.vision, tokenizer: student, teacher: teacher.input)
     }
   }
 

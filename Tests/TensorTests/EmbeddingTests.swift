@@ -83,5 +83,13 @@ import Testing
       }
     }
     #expect(at == rows.count)
+
+    // With tokens, some of these rows alone.
+    let chosen = (0..<b).map { [$0 % (down * across), down * across - 1] }
+    let (some, expected) = (Tensor<Float>(Shape(2 * b, rows.columns)), Tensor<Float>(Shape(2 * b, rows.columns)))
+    patches(of: images, size: p, tokens: chosen.flatMap { [0] + $0.map { $0 + 1 } }, into: .fp32(some))
+    let places = chosen.enumerated().flatMap { image, places in places.map { image * down * across + $0 } }
+    gatherRows(rows, places, into: expected)
+    #expect(some.array == expected.array)
   }
 }

@@ -8,6 +8,8 @@ struct BenchWork {
   let preset: String
   /// The pairs of each rank, and the tokens of a caption with both ends.
   let batch, captionTokens: Int
+  /// The share of an image's patches that training leaves out.
+  var patchDropout = 0.0
 
   /// Returns the preset's sizes, after checking that the captions fit.
   func config() throws -> CLIPConfig {
@@ -18,6 +20,10 @@ struct BenchWork {
       throw UserError(
         nil, "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
     }
+    guard patchDropout == 0 || config.vision.stages == nil else {
+      throw UserError(nil, "--patch-dropout belongs to transformers, and \(preset) has a ResNet; leave it out")
+    }
+    config.vision.patchDropout = patchDropout
     return config
   }
 
@@ -33,6 +39,8 @@ struct BenchInput {
   /// [b, 3, size, size].
   let images: Tensor<Float>
   let captions: [[Int32]]
+  /// The tokens of each image that training computes; nil: all.
+  let kept: [Int]?
   let rows: Range<Int>
   let count: Int
 
@@ -42,6 +50,10 @@ struct BenchInput {
     let size = config.vision.imageSize
     images = Tensor<Float>(Shape(rows.count, 3, size, size))
       .fillUniform(-2..<2, purpose: "bench pictures", UInt64(rows.lowerBound))
+    let vision = config.vision
+    kept =
+      vision.patchDropout > 0
+      ? rows.flatMap { vision.keptTokens(KeyedRandom(seed: 0, purpose: "bench patches", UInt64($0))) } : nil
     captions = rows.map { row in
       var random = KeyedRandom(seed: 0, purpose: "bench captions", UInt64(row))
       let end = config.text.vocabularySize - 1
@@ -55,7 +67,7 @@ struct BenchInput {
     _ step: Step<Float>, images other: Tensor<Float>? = nil, teacherScale: Float? = nil
   ) throws -> StepOutcome {
     let batch = StepBatch(
-      images: other ?? images, captions: captions, rows: rows, count: count, teacherScale: teacherScale)
+      images: other ?? images, captions: captions, kept: kept, rows: rows, count: count, teacherScale: teacherScale)
     return try step.run(batch, learningRate: 1e-4)
   }
 }

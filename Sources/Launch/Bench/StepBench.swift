@@ -18,6 +18,7 @@ struct StepBench {
     var model, objective: String
     var precision: ComputePrecision
     var recompute: Recompute
+    var patchDropout: Double
     var ranks, batch, captionTokens: Int
     var samplesPerS: Double
     /// The rate of `stepGflops`, as a share of the roof, and of the processor's own rate.
@@ -88,7 +89,7 @@ struct StepBench {
     }
     log(
       "\(work.preset), objective \(objective.rawValue), \(work.setting(communicator))"
-        + [products.note, recompute.note].compactMap { $0 }.map { "\n\($0)" }.joined())
+        + [products.note, recompute.note, config.vision.dropoutNote()].compactMap { $0 }.map { "\n\($0)" }.joined())
     // The first step allocates; the second is recorded for the shapes of its products.
     _ = try once()
     Profile.start()
@@ -113,13 +114,14 @@ struct StepBench {
     log("roof after: \(after.text)")
 
     let slowest = try communicator.allReduce(times.median, .maximum)
-    let operations = 3 * model.forwardOperations(images: work.batch, captions: input.captions.map(\.count))
+    let operations =
+      3 * model.forwardOperations(images: work.batch, captions: input.captions.map(\.count), use: .training)
     let roofs = RoofRates.mean(of: [before, after])
     let rate = operations / slowest
     let peak = try communicator.allReduce(ProcessMemory.peak, .maximum)
     return Report(
       model: work.preset, objective: objective.rawValue, precision: precision, recompute: recompute,
-      ranks: communicator.size, batch: work.batch, captionTokens: work.captionTokens,
+      patchDropout: work.patchDropout, ranks: communicator.size, batch: work.batch, captionTokens: work.captionTokens,
       samplesPerS: Double(input.count) / slowest, roofShare: rate / roofs.library,
       processorShare: roofs.processor.map { rate / $0 }, stepGflops: operations / 1e9, roofGflops: roofs.library / 1e9,
       processorGflops: roofs.processor.map { $0 / 1e9 }, coreGflops: roofs.core.map { $0 / 1e9 }, peakMib: peak,
@@ -132,8 +134,8 @@ struct StepBench {
     let held = min(work.batch, microBatchSize ?? work.batch)
     let use = held < work.batch ? TowerUse.trainingInPieces : .training
     let bytes = config.bufferBytes(
-      captions: (held, held * work.captionTokens, work.captionTokens), threads: Threads.count, uses: (use, use),
-      recompute: recompute, precision: precision)
+      images: held, captions: (held, held * work.captionTokens, work.captionTokens), threads: Threads.count,
+      uses: (use, use), recompute: recompute, precision: precision)
     return bytes.images + bytes.captions
   }
 

@@ -36,16 +36,21 @@ extension Bench {
       help: "Activations that backward recomputes: none, cheap, blocks; several are measured one after another.",
       transform: Bench.word { "--recompute is \(Recompute.expectation), not \($0)" })
     var recompute = [Recompute.none]
+    @Option(help: "Share of an image's patches that the step leaves out (vision_cfg.patch_dropout).")
+    var patchDropout = 0.0
 
     func validate() throws {
+      try require(0..<1 ~= patchDropout, "--patch-dropout is at least 0 and less than 1")
       try require(
         steps > 0 && microBatchSize ?? 1 > 0 && !recompute.isEmpty,
         "--steps and --micro-batch-size are at least 1, and --recompute names a choice")
     }
 
     func run() throws {
+      var work = input.work
+      work.patchDropout = patchDropout
       let bench = StepBench(
-        work: input.work, steps: steps, microBatchSize: microBatchSize, objective: objective, precision: precision,
+        work: work, steps: steps, microBatchSize: microBatchSize, objective: objective, precision: precision,
         recompute: recompute)
       try Bench.run { try bench.run($0, log: $1) }
     }

@@ -17,12 +17,16 @@ struct DataConfig: Section {
   var prefetch = 2
   /// True to fill an epoch's last incomplete batch from the epoch's beginning, false to drop it.
   var wrap = false
-  /// The caption that is shown of an image with several.
+  /// The captions that are shown of an image with several.
   var captions = Captions.random
   /// The check of the datasets before the first step.
   var verify = Verification.checksums
 
-  enum Captions: String, CaseIterable, FieldValue { case random, first }
+  enum Captions: String, CaseIterable, FieldValue {
+    case random, first
+    /// Each caption has a loss of its own, and the losses are added.
+    case all
+  }
 
   /// `checksums` reads every shard once; `sizes` compares only the sizes of the files with the index.
   enum Verification: String, CaseIterable, FieldValue { case checksums, sizes }

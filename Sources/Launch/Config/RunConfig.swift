@@ -9,7 +9,8 @@ struct RunConfig: Section {
   var name = ""
   /// The folder that holds runs.
   var output = "runs"
-  /// Seed of the initial values and of the order of samples; `data.seed` is that of crops and captions.
+  /// Seed of the initial values, of the order of samples and of dropped patches; `data.seed` is that of crops and
+  /// captions.
   var seed: UInt64 = 0
   var model = ModelConfig()
   var start = InitConfig()

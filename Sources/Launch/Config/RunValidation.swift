@@ -75,6 +75,9 @@ extension RunConfig {
     var found: [Mistake] = []
     found.expect("at least 1", "log.every", log.every) { $0 >= 1 }
     found.expect("0 (never) or more", "log.term_gradients", log.termGradients) { $0 >= 0 }
+    found.require(
+      log.termGradients == 0 || data.captions != .all, "log.term_gradients",
+      "is measured for one caption of each image, and data.captions is all; set it to 0, or data.captions to random")
     found.expect("at least 1, or none", "checkpoint.every", checkpoint.every) { $0 >= 1 }
     found.expect("at least 1, or none", "checkpoint.keep_every", checkpoint.keepEvery) { $0 >= 1 }
     found.expect("more than 0, or none", "checkpoint.minutes", checkpoint.minutes) { $0 > 0 && $0.isFinite }

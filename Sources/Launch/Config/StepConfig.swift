@@ -27,6 +27,18 @@ extension Recompute {
   }
 }
 
+extension VisionConfig {
+  /// A line about patch dropout for headings; nil without it.
+  func dropoutNote(isFrozen: Bool = false) -> String? {
+    guard patchDropout > 0 else { return nil }
+    let effect =
+      isFrozen
+      ? "no effect, because the image tower is frozen"
+      : "training computes \(trainedTokens - 1) of an image's \(tokens - 1) patches"
+    return "patch dropout \(patchDropout): \(effect)"
+  }
+}
+
 /// The precision of matrix products that a run file asks for.
 enum PrecisionChoice: String, CaseIterable, FieldValue {
   case fp32, bf16

@@ -113,8 +113,9 @@ private struct RankShare {
       let all = Array(repeating: touched, count: ranks)
       return traffic.touchedRows(all, width: text.width, pieces: bucket.piecesInside, stride: 4)
     }
-    let bound = min(text.vocabularySize, rows * text.contextLength)
-    let expected = shape.captions.map { $0.differentTokens(in: rows) }
+    let captions = rows * shape.captionsPerImage
+    let bound = min(text.vocabularySize, captions * text.contextLength)
+    let expected = shape.captions.map { $0.differentTokens(in: captions) }
     return RunEstimate.TokenRows(
       all: text.vocabularySize, bound: bound, expected: expected, bytes: 4 * text.width, received: received(bound),
       expectedReceived: expected.map { received(Int($0.rounded())) })
@@ -133,7 +134,7 @@ private struct RankShare {
     let teacher = shape.loadedTeacher.map { teacherBytes($0, weights: teacherWeights) }
     let size = shape.objectiveSize(rows: rows)
     let measured = run.log.termGradients > 0 ? run.objective.measuredNumbers(size) : 0
-    let objective = 4 * (run.objective.numbers(size, others: shape.ensemble) + measured)
+    let objective = 4 * (run.objective.numbers(size, others: shape.ensemble) + measured + sums(size))
     let (values, moments, average) = (4 * count + (isRounded ? 2 * count : 0), 8 * owned, 4 * owned)
     let (gradients, messages) = (4 * (count + (ranks > 1 ? owned : 0)), ProgramMemory.messages(of: 4 * count))
     let parts: [(name: String, bytes: Int?)] = [
@@ -146,6 +147,15 @@ private struct RankShare {
       ("program, libraries and data's index", shape.program > 0 ? shape.program : nil),
     ]
     return parts.compactMap { name, bytes in bytes.map { Part(name: name, bytes: $0) } }
+  }
+
+  /// Returns the number of scalars that `CaptionLosses` keeps: rows of one caption of each image, the sums of
+  /// gradients, and the teachers' rows of all captions.
+  private func sums(_ size: ObjectiveSize) -> Int {
+    let each = shape.captionsPerImage
+    guard each > 1 else { return 0 }
+    let teachers = run.objective.needsTeacher ? shape.ensemble.reduce(size.teacher, +) : 0
+    return size.rows * ((2 + each) * size.student + each * teachers)
   }
 
   private func teacherBytes(_ teacher: RunShape.Teacher, weights: Int) -> Int {
@@ -162,11 +172,12 @@ private struct RankShare {
     _ count: Int, _ config: CLIPConfig, _ uses: (image: TowerUse, text: TowerUse), _ recompute: Recompute,
     _ precision: ComputePrecision
   ) -> (images: Int, captions: Int) {
-    let context = config.text.contextLength
-    let tokens = min(shape.captions?.tokens(of: count) ?? .max, count * context)
+    let (context, captions) = (config.text.contextLength, count * shape.captionsPerImage)
+    let tokens = min(shape.captions?.tokens(of: captions) ?? .max, captions * context)
+    let longest = min(shape.captions?.longest ?? .max, context)
     return config.bufferBytes(
-      captions: (count, tokens, min(shape.captions?.longest ?? .max, context)), threads: shape.threads, uses: uses,
-      recompute: recompute, precision: precision)
+      images: count, captions: (captions, tokens, longest), threads: shape.threads, uses: uses, recompute: recompute,
+      precision: precision)
   }
 
   /// The bytes of the images of the step's batch and of those that are prepared ahead, of each size that is needed.
@@ -188,7 +199,9 @@ private struct RankShare {
           received: traffic.reduceScatter(bucket.pieces, stride: 4))
       }
       let text = shape.config.text
-      let touched = rowsOfRanks.map { min($0.count * text.contextLength, text.vocabularySize) }
+      let touched = rowsOfRanks.map {
+        min($0.count * shape.captionsPerImage * text.contextLength, text.vocabularySize)
+      }
       return Payload(
         part: RunEstimate.tokens, kind: .exchange, bytes: min(bytes, 4 * text.width * (touched.max() ?? 0)),
         handed: min(bytes, 4 * text.width * touched[rank]),
@@ -212,12 +225,13 @@ private struct RankShare {
         part: columns > 1 ? "embeddings" : "vectors", kind: .allGather, bytes: 4 * columns * run.batch.global,
         handed: 4 * columns * rows, received: columns * traffic.gather(rowsOfRanks, stride: 4))
     }
-    // The last number is the gradient's norm.
-    let reduced = (asked.reducedNumbers + [1]).map { count in
+    func numbers(_ count: Int) -> Payload {
       let (bytes, received) = (8 * count, traffic.allReduce(count, stride: 8))
       return Payload(part: "numbers", kind: .allReduce, bytes: bytes, handed: bytes, received: received)
     }
-    return gathered + reduced
+    let once = gathered + asked.reducedNumbers.map(numbers)
+    // The last number is the gradient's norm.
+    return repeatElement(once, count: shape.captionsPerImage).joined() + [numbers(1)]
   }
 
   /// The running statistics of batch norm, which rank 0 sends to all others.
@@ -230,13 +244,13 @@ private struct RankShare {
 }
 
 extension CLIPConfig {
-  /// Returns the bytes in the buffers of both towers for as many images as captions.
+  /// Returns the bytes in the buffers of both towers.
   func bufferBytes(
-    captions: (count: Int, tokens: Int, longest: Int), threads: Int, uses: (image: TowerUse, text: TowerUse),
-    recompute: Recompute, precision: ComputePrecision
+    images count: Int, captions: (count: Int, tokens: Int, longest: Int), threads: Int,
+    uses: (image: TowerUse, text: TowerUse), recompute: Recompute, precision: ComputePrecision
   ) -> (images: Int, captions: Int) {
     let images = vision.bufferBytes(
-      images: captions.count, embedding: embedding, threads: threads, use: uses.image, recompute: recompute,
+      images: count, embedding: embedding, threads: threads, use: uses.image, recompute: recompute,
       precision: precision)
     let texts = text.bufferBytes(
       captions: captions, embedding: embedding, threads: threads, use: uses.text, recompute: recompute,

@@ -90,6 +90,9 @@ struct DryRun {
       warnings.append(
         "these are not there, and evaluations need them: \(Set(evaluated).sorted().joined(separator: ", "))")
     }
+    if run.data.captions == .all {
+      warnings.append("data.captions is all, and the datasets are not read: one caption of each image is assumed")
+    }
     if let source = run.start.inherit { warnings.append("init.inherit, \(source), is read only when the run starts") }
     if let source = run.start.from { warnings.append("init.from, \(source), is read only when the run starts") }
     let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.shape.config.embedding)
@@ -104,7 +107,8 @@ struct DryRun {
       ensemble: others.map(\.embedding), threads: plan.compute)
     return RunPreview(
       shape: shape, teacher: teacher, datasets: datasets, sampler: sampler, steps: steps, plan: plan,
-      notes: [run.ema?.text, pruning?.text].compactMap { $0 }, warnings: warnings)
+      notes: [run.ema?.text, config.vision.dropoutNote(isFrozen: frozen.image), pruning?.text].compactMap { $0 },
+      warnings: warnings)
   }
 
   private func model(_ warnings: inout [String]) throws -> CLIPConfig {

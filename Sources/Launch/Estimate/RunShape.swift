@@ -16,6 +16,8 @@ struct RunShape {
   var ensemble: [Int] = []
   /// A sample of the run's captions. If it is nil, every caption counts as one that fills its context.
   var captions: CaptionSample?
+  /// The number of captions of each image in a step.
+  var captionsPerImage: Int { captions?.perImage ?? 1 }
   var threads = 1
   /// The bytes that a process holds besides the run's own memory (`measureProgram`); 0 leaves them out.
   var program = 0
@@ -77,11 +79,14 @@ struct RunShape {
 struct CaptionSample: Sendable {
   /// The number of tokens in each caption, both ends included.
   let lengths: [Int]
+  /// The number of captions of each image in a step.
+  let perImage: Int
   /// For each token that occurs, the number of captions that contain it.
   private let occurrences: [Int]
 
-  init(_ captions: [[Int32]]) {
+  init(_ captions: [[Int32]], perImage: Int = 1) {
     lengths = captions.map(\.count)
+    self.perImage = perImage
     var found: [Int32: Int] = [:]
     for caption in captions { for token in Set(caption) { found[token, default: 0] += 1 } }
     occurrences = Array(found.values)

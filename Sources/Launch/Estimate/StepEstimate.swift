@@ -36,18 +36,23 @@ struct StepWork {
   init(_ shape: RunShape, rows b: Int) {
     let (run, config) = (shape.run, shape.config)
     let tokens = shape.captions?.mean ?? Double(config.text.contextLength)
+    let each = shape.captionsPerImage
     (precision, teacherPrecision) = (run.precision.used, shape.teacherPrecision)
-    func forward(_ config: CLIPConfig) -> Double { Double(b) * config.forwardOperations(tokens: tokens) }
-    let once = forward(config)
-    let image = Double(b) * config.vision.forwardOperations(embedding: config.embedding)
+    func forward(_ config: CLIPConfig, _ use: TowerUse) -> Double {
+      Double(b) * config.forwardOperations(tokens: tokens, captions: each, use: use)
+    }
+    let use = shape.frozen.image ? TowerUse.forward : .training
+    let once = forward(config, use)
+    let image = Double(b) * config.vision.forwardOperations(embedding: config.embedding, use: use)
     // A frozen tower runs forward once, and never backward.
     let learning = (shape.frozen.image ? 0 : image) + (shape.frozen.text ? 0 : once - image)
     let hasMicroBatches = run.batch.microBatchSize.map { $0 < b } ?? false
     self.forward = once + (hasMicroBatches ? learning : 0)
-    backward =
-      2 * learning + Double(b) * config.repeatedOperations(tokens: tokens, run.batch.recompute, frozen: shape.frozen)
-    teacher = shape.loadedTeacher.map { forward($0.config) } ?? 0
-    objective = run.objective.operations(shape.objectiveSize(rows: b))
+    let repeated = config.repeatedOperations(
+      tokens: tokens, captions: each, run.batch.recompute, frozen: shape.frozen)
+    backward = 2 * learning + Double(b) * repeated
+    teacher = shape.loadedTeacher.map { forward($0.config, .forward) } ?? 0
+    objective = Double(each) * run.objective.operations(shape.objectiveSize(rows: b))
   }
 }
 

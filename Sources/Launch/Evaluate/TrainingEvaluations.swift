@@ -100,9 +100,9 @@ struct TrainingEvaluations {
   }
 }
 
-/// The run's own objective over a held-out dataset, in whole global batches: each image with one caption, in a central
-/// crop, and always in the same batches. A last incomplete batch is left out; a dataset smaller than a global batch is
-/// one batch.
+/// The run's own objective over a held-out dataset, in whole global batches: each image with one caption (with
+/// `data.captions: all`, with every one), in a central crop, and always in the same batches. A last incomplete batch is
+/// left out; a dataset smaller than a global batch is one batch.
 struct HeldOutLoss {
   static let figure = "loss"
   let dataset: Dataset
@@ -152,11 +152,11 @@ struct HeldOutLoss {
     while let batch = try loader.next() {
       defer { loader.recycle(batch) }
       try pause()
-      if let source { try ensemble.embed(batch, first: source, rows, of: count, into: step.objective) }
+      if let source { try ensemble.embed(batch, first: source, rows, of: count, into: step.losses) }
       sum += try step.evaluate(
         StepBatch(
-          images: batch.student.images, captions: batch.student.captions, rows: rows, count: count,
-          teacherScale: source?.scale))
+          images: batch.student.images, captions: batch.student.captions, captionsPerImage: batch.captionsPerImage,
+          rows: rows, count: count, teacherScale: source?.scale))
     }
     return sum / Double(batches)
   }

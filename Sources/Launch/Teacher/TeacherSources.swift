@@ -10,7 +10,7 @@ protocol TeacherSource {
   var scale: Float { get }
   /// Allocates the memory for captions like these, in batches of `rows` pairs.
   func reserve(_ captions: CaptionSample, rows: Int)
-  /// Writes the unit embeddings [b, d] of the images and captions of a batch, in its order.
+  /// Writes the unit embeddings of a batch's images [b, d] and of their captions, in its order.
   func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws
 }
 
@@ -30,24 +30,25 @@ final class LiveTeacher: TeacherSource {
   var scale: Float { exp(model.logitScale.value[0]) }
 
   func reserve(_ captions: CaptionSample, rows: Int) {
-    let held = min(rows, microBatchSize)
+    let held = min(rows, microBatchSize) * captions.perImage
     guard held > 0, captions.longest > 0 else { return }
     model.text.reserve(captions: held, tokens: captions.tokens(of: held), longest: captions.longest, mode: .evaluation)
   }
 
   func embed(_ batch: TrainingBatch, image: Tensor<Float>, text: Tensor<Float>) throws {
     guard let input = batch.teacher else { preconditionFailure("the batch was not prepared for a teacher") }
-    let captions = input.captions
-    let microBatches = stride(from: 0, to: captions.count, by: microBatchSize).map {
-      $0..<$0 + min(microBatchSize, captions.count - $0)
+    let (captions, each, count) = (input.captions, batch.captionsPerImage, input.images.shape[0])
+    let microBatches = stride(from: 0, to: count, by: microBatchSize).map {
+      $0..<$0 + min(microBatchSize, count - $0)
     }
     let passes = try sharded?.group.allReduce(microBatches.count, .maximum) ?? microBatches.count
     for rows in microBatches {
+      let texts = rows.lowerBound * each..<rows.upperBound * each
       let forward = { [self] in
         normalize(model.visual.forward(input.images.samples(rows), mode: .evaluation), into: image.rows(rows))
-        normalize(model.text.forward(captions[rows], mode: .evaluation), into: text.rows(rows))
+        normalize(model.text.forward(captions[texts], mode: .evaluation), into: text.rows(texts))
       }
-      if let sharded { try sharded.pass(Array(captions[rows]), forward) } else { forward() }
+      if let sharded { try sharded.pass(Array(captions[texts]), forward) } else { forward() }
     }
     // Ranks with more micro-batches need this rank's part of the weights for them.
     for _ in microBatches.count..<passes { try sharded?.pass([]) }
@@ -101,7 +102,10 @@ final class CachedTeacher: TeacherSource {
     for (row, shown) in batch.rows.enumerated() {
       let cache = caches[shown.dataset]
       try cache.readImage(sample: shown.sample, view: shown.view, into: image.rows(row..<row + 1))
-      try cache.readText(caption: shown.caption, into: text.rows(row..<row + 1))
+      for place in 0..<batch.captionsPerImage {
+        let index = row * batch.captionsPerImage + place
+        try cache.readText(caption: shown.caption(place), into: text.rows(index..<index + 1))
+      }
     }
     // Rows that were stored in 16 bits do not have length 1.
     for rows in [image, text] { normalizeRows(rows, into: rows, reciprocal: reciprocal.tensor(Shape(rows.rows))) }
@@ -128,13 +132,14 @@ struct Ensemble {
 
   var shapes: [(width: Int, scale: Float)] { caches.map { ($0.width, $0.scale) } }
 
-  /// Writes the embeddings of a batch, `rows` of `count` pairs, by `first` and all others into the objective.
+  /// Writes the embeddings of a batch, `rows` of `count` pairs, by `first` and all others to where the loss reads them.
   func embed(
     _ batch: TrainingBatch, first: any TeacherSource, _ rows: Range<Int>, of count: Int,
-    into objective: Objective<Float>
+    into losses: CaptionLosses<Float>
   ) throws {
     for (index, teacher) in ([first] + caches).enumerated() {
-      let target = objective.teacherRows(rows, of: count, teacher: index)
+      let target = losses.teacherRows(
+        rows, of: count, captionsPerImage: batch.captionsPerImage, teacher: index)
       try teacher.embed(batch, image: target.image, text: target.text)
     }
   }

@@ -10,8 +10,10 @@ import Tensor
 /// next forward: between steps, call `waitForParameters` before reading them.
 final class Step<S: Scalar> {
   let model: CLIP<S>
-  /// Its options may change between steps; the teacher's rows are written into it before a step.
+  /// Its options may change between steps.
   let objective: Objective<S>
+  /// The teacher's rows are written into it before a step.
+  let losses: CaptionLosses<S>
   let communicator: Communicator
   let optimizer: AdamW<S>
   let sync: GradientSync<S>
@@ -35,6 +37,7 @@ final class Step<S: Scalar> {
   init(_ model: CLIP<S>, _ objective: Objective<S>, _ options: Options, communicator: Communicator) throws {
     (self.model, self.objective, self.communicator, clipNorm) = (model, objective, communicator, options.clipNorm)
     ranks = JobRanks(communicator: communicator)
+    losses = CaptionLosses(objective)
     let sync = try GradientSync(model, options.reduce, frozen: options.frozen, over: communicator)
     self.sync = sync
     optimizer = AdamW(model.parameters, options.optimizer, ranges: sync.ownRanges, frozen: options.frozen)
@@ -45,7 +48,7 @@ final class Step<S: Scalar> {
     model.visual.freeze(options.frozen)
   }
 
-  /// Runs one step; a teacher's unit rows are in `objective.teacherRows` already. Throws a `NonFiniteError` on all
+  /// Runs one step; a teacher's unit rows are in `losses.teacherRows` already. Throws a `NonFiniteError` on all
   /// ranks together; parameters, moments, masks and running statistics are then as before the step.
   func run(_ batch: StepBatch<S>, learningRate: Double) throws -> StepOutcome {
     let parameters = model.parameters
@@ -62,13 +65,11 @@ final class Step<S: Scalar> {
     }
     try clock.measure(\.communication) { try sync.waitForObjective() }
     var report = try clock.measure(\.loss, "loss") {
-      try objective.accumulate(
-        image: features.image, text: features.text, rows: batch.rows, count: batch.count, logitScale: model.logitScale,
-        teacherScale: batch.teacherScale, ranks: ranks)
+      try losses.accumulate(features, batch, logitScale: model.logitScale, ranks: ranks)
     }
     hooks.didComputeLoss()
     clock.measure(\.backward, "backward") {
-      towers.backward(batch, objective.rawGradients()) { if hooks.gradientsLeaveEarly { sync.beginReduction() } }
+      towers.backward(batch, losses.rawGradients()) { if hooks.gradientsLeaveEarly { sync.beginReduction() } }
     }
     parameters.holdsValues = false
     let norm = try clock.measure(\.communication) {
@@ -97,14 +98,23 @@ final class Step<S: Scalar> {
 
 /// This rank's rows of one global batch.
 struct StepBatch<S: Scalar> {
-  /// [b, 3, size, size], and as many captions.
+  /// [b, 3, size, size].
   var images: Tensor<S>
+  /// The captions of all images, those of an image one after another.
   var captions: [[Int32]]
+  var captionsPerImage = 1
+  /// The tokens of each image that the tower computes in training, one image after another; nil: all.
+  var kept: [Int]?
   /// The place of these rows in the global batch of `count` pairs.
   var rows: Range<Int>
   var count: Int
   /// The factor of the teacher's similarities; nil without a teacher.
   var teacherScale: S?
+
+  /// Returns the places of the captions of some images.
+  func captions(of images: Range<Int>) -> Range<Int> {
+    images.lowerBound * captionsPerImage..<images.upperBound * captionsPerImage
+  }
 }
 
 /// The result of one step: the same on every rank, except for the seconds.
@@ -196,10 +206,8 @@ extension Step {
   /// `objective.teacherRows` already. It changes gradients alone, which the next step clears.
   func evaluate(_ batch: StepBatch<S>) throws -> Double {
     let features = towers.forward(batch, isTraining: false)
-    let report = try objective.accumulate(
-      image: features.image, text: features.text, rows: batch.rows, count: batch.count, logitScale: model.logitScale,
-      teacherScale: batch.teacherScale, ranks: ranks)
-    _ = objective.rawGradients()
+    let report = try losses.accumulate(features, batch, logitScale: model.logitScale, ranks: ranks)
+    _ = losses.rawGradients()
     return report.total
   }
 
@@ -213,7 +221,9 @@ extension Step {
   func diagnose(
     _ report: ObjectiveReport, norm: Double, _ batch: StepBatch<S>, _ features: (image: Tensor<S>, text: Tensor<S>)
   ) throws -> NonFiniteError {
-    let teacher = batch.teacherScale.map { _ in objective.teacherRows(batch.rows, of: batch.count) }
+    let teacher = batch.teacherScale.map { _ in
+      losses.teacherRows(batch.rows, of: batch.count, captionsPerImage: batch.captionsPerImage)
+    }
     let checked: [(name: String, tensor: Tensor<S>?)] = [
       ("image features", features.image), ("text features", features.text),
       ("teacher's image embeddings", teacher?.image), ("teacher's text embeddings", teacher?.text),

@@ -26,31 +26,39 @@ final class TowerPass<S: Scalar> {
     return (0..<pieces).map { $0 * own / pieces..<($0 + 1) * own / pieces }
   }
 
-  /// Allocates the text tower's memory for `rows` of `count` captions like these: later steps allocate nothing.
+  /// Allocates the text tower's memory for `rows` of `count` pairs with captions like these: later steps allocate
+  /// nothing.
   func reserve(_ captions: CaptionSample, rows: Int, of count: Int) {
     let pieces = microBatches(rows, of: count)
-    guard let held = pieces.map(\.count).max(), held > 0, captions.longest > 0 else { return }
+    guard let images = pieces.map(\.count).max(), images > 0, captions.longest > 0 else { return }
+    let held = images * captions.perImage
     for mode: ForwardMode in frozen.text ? [.evaluation] : pieces.count == 1 ? [.training] : [.noGrad, .training] {
       model.text.reserve(captions: held, tokens: captions.tokens(of: held), longest: captions.longest, mode: mode)
     }
   }
 
+  private func forwardImages(_ batch: StepBatch<S>, _ rows: Range<Int>, mode: ForwardMode) -> Tensor<S> {
+    let (t, mode) = (model.config.vision.trainedTokens, frozen.image ? .evaluation : mode)
+    let kept = mode == .evaluation ? nil : batch.kept.map { $0[rows.lowerBound * t..<rows.upperBound * t] }
+    return model.visual.forward(batch.images.samples(rows), kept: kept, mode: mode, observe: nil)
+  }
+
   /// Returns the raw features [b, e] of all pairs; unless `isTraining`, with both towers in evaluation mode.
   func forward(_ batch: StepBatch<S>, isTraining: Bool = true) -> (image: Tensor<S>, text: Tensor<S>) {
-    let pieces = microBatches(batch.captions.count, of: batch.count)
-    let trained = (image: isTraining && !frozen.image, text: isTraining && !frozen.text)
+    let pieces = microBatches(batch.rows.count, of: batch.count)
     if pieces.count == 1 {
       return (
-        model.visual.forward(batch.images, mode: trained.image ? .training : .evaluation),
-        model.text.forward(batch.captions, mode: trained.text ? .training : .evaluation)
+        forwardImages(batch, pieces[0], mode: isTraining ? .training : .evaluation),
+        model.text.forward(batch.captions, mode: isTraining && !frozen.text ? .training : .evaluation)
       )
     }
-    let shape = Shape(batch.captions.count, model.config.embedding)
-    let (image, text) = (features.image.tensor(shape), features.text.tensor(shape))
+    let e = model.config.embedding
+    let image = features.image.tensor(Shape(batch.rows.count, e))
+    let text = features.text.tensor(Shape(batch.captions.count, e))
     for piece in pieces {
-      let mode = trained.image ? ForwardMode.noGrad : .evaluation
-      copy(model.visual.forward(batch.images.samples(piece), mode: mode), into: image.rows(piece))
-      copy(model.text.forward(batch.captions[piece], mode: .evaluation), into: text.rows(piece))
+      let captions = batch.captions(of: piece)
+      copy(forwardImages(batch, piece, mode: isTraining ? .noGrad : .evaluation), into: image.rows(piece))
+      copy(model.text.forward(batch.captions[captions], mode: .evaluation), into: text.rows(captions))
     }
     return (image, text)
   }
@@ -58,15 +66,16 @@ final class TowerPass<S: Scalar> {
   /// Adds the gradients of the towers that are trained, given those of the raw features. `lastBegins` is called before
   /// the last micro-batch, from which on a stage's gradients are complete once its backward is over.
   func backward(_ batch: StepBatch<S>, _ gradients: (image: Tensor<S>, text: Tensor<S>), lastBegins: () -> Void) {
-    let pieces = microBatches(batch.captions.count, of: batch.count)
+    let pieces = microBatches(batch.rows.count, of: batch.count)
     for (index, piece) in pieces.enumerated() {
       if index == pieces.count - 1 { lastBegins() }
       if !frozen.text {
-        if pieces.count > 1 { _ = model.text.forward(batch.captions[piece], mode: .training) }
-        model.text.backward(gradients.text.rows(piece))
+        let captions = batch.captions(of: piece)
+        if pieces.count > 1 { _ = model.text.forward(batch.captions[captions], mode: .training) }
+        model.text.backward(gradients.text.rows(captions))
       }
       if !frozen.image {
-        if pieces.count > 1 { _ = model.visual.forward(batch.images.samples(piece), mode: .training) }
+        if pieces.count > 1 { _ = forwardImages(batch, piece, mode: .training) }
         model.visual.backward(gradients.image.rows(piece))
       }
     }

@@ -153,14 +153,15 @@ final class TrainLoop {
     let teacherSeconds = try teacher.map { teacher in
       var seconds = 0.0
       try clock(&seconds, "teacher") {
-        try inputs.ensemble.embed(batch, first: teacher, rows, of: run.batch.global, into: step.objective)
+        try inputs.ensemble.embed(batch, first: teacher, rows, of: run.batch.global, into: step.losses)
       }
       return seconds
     }
     let outcome = try step.run(
       StepBatch(
-        images: batch.student.images, captions: batch.student.captions, rows: rows, count: run.batch.global,
-        teacherScale: teacher?.scale), learningRate: learningRate)
+        images: batch.student.images, captions: batch.student.captions, captionsPerImage: batch.captionsPerImage,
+        kept: batch.kept, rows: rows, count: run.batch.global, teacherScale: teacher?.scale),
+      learningRate: learningRate)
     let done = number + 1
     return StepReport(
       step: done, steps: inputs.steps,

@@ -136,7 +136,8 @@ struct Trainer {
       arithmetic: inputs.arithmetic,
       notes: [
         run.ema?.text, inputs.ensemble.text(inputs.teacher, run.objective), inputs.precision.note,
-        run.batch.recompute.note, inputs.teacher?.precision.note.map { "teacher's \($0)" },
+        run.batch.recompute.note, config.vision.dropoutNote(isFrozen: inputs.frozen.image),
+        inputs.teacher?.precision.note.map { "teacher's \($0)" }, inputs.data.captionsNote,
         run.evaluate.text(inputs.evaluations.metric),
       ].compactMap { $0 } + inputs.evaluations.notes, warnings: products.flatMap(\.warnings))
   }

@@ -45,7 +45,7 @@ struct TrainingInputs {
     var teacher = try TeacherModel(run, over: ranks, checksum: isLoaded ? .whenRead : .now)
     try ranks.requireSame("teacher", teacher?.identity ?? "")
     let data = try TrainingData(
-      run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer,
+      run, sizes.vision, tokenizer: tokenizer,
       teacher: run.teacher?.cache == nil ? teacher?.input : nil, over: ranks)
     try teacher?.keepAlpha(ofCacheOf: data.datasets, over: ranks)
     cached = try teacher.flatMap { try CachedTeacher($0, run, data.datasets, checking: checking, over: ranks) }
@@ -260,7 +260,8 @@ struct Pruning {
         seed: seed))
   }
 
-  /// Returns the sizes of the model in a checkpoint, which after the cut are not those of the run file.
+  /// Returns the sizes of the model in a checkpoint, which after the cut are not those of the run file; patch dropout,
+  /// which is no size, is the run file's.
   func config(_ model: CLIPConfig, in checkpoint: Checkpoint?) throws -> CLIPConfig {
     guard let checkpoint, isCut(after: checkpoint.manifest.record.step) else { return model }
     let record = checkpoint.manifest.record
@@ -270,7 +271,9 @@ struct Pruning {
         "has masks after step \(record.step), and prune.step \(config.step) lies before it; set prune.step to "
           + "\(record.step) or more, or resume from an earlier checkpoint")
     }
-    return try CLIPConfig(json: Data(SavedRun(checkpoint).model.utf8))
+    var cut = try CLIPConfig(json: Data(SavedRun(checkpoint).model.utf8))
+    cut.vision.patchDropout = model.vision.patchDropout
+    return cut
   }
 
   /// True if a checkpoint after this number of steps holds the cut model. The one of the cut's own step does not.

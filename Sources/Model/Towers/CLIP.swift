@@ -71,11 +71,13 @@ public final class CLIP<S: Scalar> {
   }
 
   /// Returns the operations of a forward's matrix products for captions of these lengths; a multiply-add counts twice.
-  public func forwardOperations(images: Int, captions: some Sequence<Int>) -> Double {
+  public func forwardOperations(
+    images: Int, captions: some Sequence<Int>, use: TowerUse = .forward
+  ) -> Double {
     let (width, blocks) = (config.text.width, config.text.blockSizes)
     let text = captions.reduce(0.0) {
       $0 + blocks.forwardOperations(length: Double($1), width: width) + 2 * Double(width * config.embedding)
     }
-    return Double(images) * config.vision.forwardOperations(embedding: config.embedding) + text
+    return Double(images) * config.vision.forwardOperations(embedding: config.embedding, use: use) + text
   }
 }

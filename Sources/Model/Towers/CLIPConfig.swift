@@ -13,6 +13,8 @@ public struct VisionConfig: Equatable, Sendable {
   public var stages: [Int]?
   public var headWidth = 64
   public var mlpRatio = 4.0
+  /// The share of an image's patches that training leaves out, as open_clip's PatchDropout does; 0 in a ResNet.
+  public var patchDropout = 0.0
   /// Each block's own heads and hidden units in a pruned tower.
   public var blocks: BlockSizes?
 
@@ -127,13 +129,14 @@ extension CLIPConfig {
     let width = try vision.integer("width")
     if let stages = try vision.list("layers") {
       // open_clip writes keys of transformers into the configs of ResNets too, and passes over them.
-      vision.known.formUnion(["patch_size", "mlp_ratio"])
+      vision.known.formUnion(["patch_size", "mlp_ratio", "patch_dropout"])
       self.vision = VisionConfig(imageSize: imageSize, stages: stages, width: width, headWidth: headWidth)
     } else {
       self.vision = VisionConfig(
         imageSize: imageSize, patchSize: try vision.integer("patch_size"), width: width,
         layers: try vision.integer("layers"), headWidth: headWidth)
       self.vision.mlpRatio = try vision.number("mlp_ratio", default: 4)
+      self.vision.patchDropout = try vision.number("patch_dropout", default: 0)
       self.vision.blocks = try vision.blockSizes()
     }
     self.text = TextConfig(
@@ -173,6 +176,7 @@ extension CLIPConfig {
       object["layers"] = vision.layers
       object["patch_size"] = vision.patchSize
       object["mlp_ratio"] = vision.mlpRatio
+      object["patch_dropout"] = vision.patchDropout > 0 ? vision.patchDropout : nil
       object["blocks"] = vision.blocks?.object
     }
     return object
@@ -197,6 +201,9 @@ extension CLIPConfig {
       let mistake = "\(path).mlp_ratio · width is \(hidden): it must be between 1 and \(largest)"
       try Self.require(hidden >= 1 && hidden <= Double(largest), mistake)
     }
+    try Self.require(
+      vision.patchDropout >= 0 && vision.patchDropout < 1,
+      "vision_cfg.patch_dropout is \(vision.patchDropout): it must be at least 0 and less than 1")
     try check("vision_cfg.layers", vision.layers, in: 1...10_000)
     try check("text_cfg.layers", text.layers, in: 1...10_000)
     let context = text.contextLength

@@ -58,8 +58,9 @@ public final class ModifiedResNet<S: Scalar>: VisionTower {
   }
 
   public func forward(
-    _ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)? = nil
+    _ images: Tensor<S>, kept: ArraySlice<Int>?, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)?
   ) -> Tensor<S> {
+    precondition(kept == nil, "a ResNet leaves out no patches")
     imageCount = images.shape[0]
     precondition(
       images.shape == Shape(imageCount, 3, config.imageSize, config.imageSize),

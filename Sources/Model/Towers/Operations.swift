@@ -24,11 +24,13 @@ extension BlockSizes {
 }
 
 extension VisionConfig {
-  /// Returns the operations of the matrix products in one image's forward.
-  public func forwardOperations(embedding: Int) -> Double {
+  /// Returns the operations of the matrix products in one image's forward, which for training are fewer with patch
+  /// dropout.
+  public func forwardOperations(embedding: Int, use: TowerUse = .forward) -> Double {
     guard stages != nil else {
-      return 2 * Double(grid * grid) * Double(3 * patchSize * patchSize * width)
-        + blockSizes.forwardOperations(length: Double(tokens), width: width) + 2 * Double(width * embedding)
+      let t = tokens(in: use)
+      return 2 * Double(t - 1) * Double(3 * patchSize * patchSize * width)
+        + blockSizes.forwardOperations(length: Double(t), width: width) + 2 * Double(width * embedding)
     }
     let products = convolutions.reduce(0) { $0 + Double($1.points * $1.taps * $1.inputs * $1.outputs) }
     // The pool: query, key and value once each, for one token; all tokens once for the scores and once for the mean.
@@ -38,7 +40,7 @@ extension VisionConfig {
   }
 
   fileprivate var repeatedOperations: Double {
-    guard let stages else { return blockSizes.repeatedOperations(length: Double(tokens), width: width) }
+    guard let stages else { return blockSizes.repeatedOperations(length: Double(trainedTokens), width: width) }
     // Neither the stem nor the last block, whose shortcut has a convolution if the block is the first of its stage.
     return convolutions.dropFirst(3).dropLast(stages.last == 1 ? 4 : 3).reduce(0) {
       $0 + 2 * Double($1.points * $1.taps * $1.inputs * $1.outputs)
@@ -63,16 +65,19 @@ extension VisionConfig {
 }
 
 extension CLIPConfig {
-  /// Returns the operations of the matrix products in one pair's forward, for a caption of this mean length.
-  public func forwardOperations(tokens: Double) -> Double {
-    vision.forwardOperations(embedding: embedding)
-      + text.blockSizes.forwardOperations(length: tokens, width: text.width) + 2 * Double(text.width * embedding)
+  /// Returns the operations of the matrix products in the forward of one image and some captions of this mean length.
+  public func forwardOperations(tokens: Double, captions: Int = 1, use: TowerUse = .forward) -> Double {
+    let caption =
+      text.blockSizes.forwardOperations(length: tokens, width: text.width) + 2 * Double(text.width * embedding)
+    return vision.forwardOperations(embedding: embedding, use: use) + Double(captions) * caption
   }
 
   /// Returns the operations that backward repeats, in towers that are not frozen.
-  public func repeatedOperations(tokens: Double, _ recompute: Recompute, frozen: Frozen = .none) -> Double {
+  public func repeatedOperations(
+    tokens: Double, captions: Int = 1, _ recompute: Recompute, frozen: Frozen = .none
+  ) -> Double {
     guard recompute == .blocks else { return 0 }
-    return (frozen.image ? 0 : vision.repeatedOperations)
-      + (frozen.text ? 0 : text.blockSizes.repeatedOperations(length: tokens, width: text.width))
+    let caption = text.blockSizes.repeatedOperations(length: tokens, width: text.width)
+    return (frozen.image ? 0 : vision.repeatedOperations) + (frozen.text ? 0 : Double(captions) * caption)
   }
 }

@@ -116,12 +116,13 @@ extension VisionConfig {
       let buffers = ResNetBuffers(self, images: b, threads: threads, use: use, recompute, precision)
       return (buffers.total + BufferNumbers(exact: b * e)).bytes(precision)
     }
-    let (n, w) = (b * tokens, width)
+    let (t, w) = (tokens(in: use), width)
+    let n = b * t
     let blocks = TransformerBuffers(
-      blockSizes, width: w, rows: n, sequences: b, longest: tokens, threads: threads, use: use, recompute)
+      blockSizes, width: w, rows: n, sequences: b, longest: t, threads: threads, use: use, recompute)
     let ends = BufferNumbers(
       exact: (use.keeps ? 4 : 2) * n * w + (use.keeps ? 3 : 1) * b * w + 2 * n + 2 * b + b * e,
-      operands: b * grid * grid * 3 * patchSize * patchSize, roundings: use.keeps ? grid * grid * w : 0)
+      operands: (n - b) * 3 * patchSize * patchSize, roundings: use.keeps ? (t - 1) * w : 0)
     return (ends + blocks.total).bytes(precision)
   }
 }

@@ -15,6 +15,7 @@ extension VisionConfig: Section {
     } else {
       (layers, stages) = (blocks.layers, nil)
       map.field("mlp_ratio", &mlpRatio)
+      map.field("patch_dropout", &patchDropout)
     }
   }
 }

@@ -55,10 +55,13 @@ public enum ForwardMode: Sendable {
 public protocol VisionTower<S>: AnyObject {
   associatedtype S: Scalar
   var stages: TowerStages { get }
-  /// Computes raw features [b, e] of normalised images [b, 3, size, size]; they stay until the next forward. `observe`
-  /// is called with the output of each layer and its name, and of a transformer's last block with the rows that are
-  /// read.
-  func forward(_ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)?) -> Tensor<S>
+  /// Computes raw features [b, e] of normalised images [b, 3, size, size]; they stay until the next forward. With
+  /// patch dropout, `kept` has the tokens of each image, one after another, as `VisionConfig.keptTokens` returns them;
+  /// nil: all. `observe` is called with the output of each layer and its name, and of a transformer's last block with
+  /// the rows that are read.
+  func forward(
+    _ images: Tensor<S>, kept: ArraySlice<Int>?, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)?
+  ) -> Tensor<S>
   /// Adds to the gradients of all parameters, given that of the features [b, e] of the last forward in `training`.
   func backward(_ dfeatures: Tensor<S>)
   /// Makes batch norms whose parameters are all frozen use their running statistics in training too, unchanged.
@@ -73,8 +76,10 @@ public protocol VisionTower<S>: AnyObject {
 }
 
 extension VisionTower {
-  /// The same without observing layers.
-  public func forward(_ images: Tensor<S>, mode: ForwardMode) -> Tensor<S> { forward(images, mode: mode, observe: nil) }
+  /// The same for all patches.
+  public func forward(
+    _ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)? = nil
+  ) -> Tensor<S> { forward(images, kept: nil, mode: mode, observe: observe) }
 }
 
 /// The end of a transformer tower: features [b, e] = norm(x) · projection, of one row of each of b sequences, x [b, w].

@@ -1,6 +1,7 @@
 public import Tensor
 
-// b images of g × g patches, n = b (1 + g²) rows, w width, e embedding.
+// b images of g × g patches, t tokens of an image: 1 + g², or fewer with patch dropout; n = b t rows, w width,
+// e embedding.
 
 /// The vision tower of open_clip's VisionTransformer, images [b, 3, size, size] → features [b, e]: patch embedding
 /// without bias, a class token in front, positions, ln_pre, blocks, ln_post of the class token, projection.
@@ -21,6 +22,8 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   private let activationsBefore = LayerNorm<S>.Activations()
   private let (embedded, normed, dembedded, dtokens) = (Buffer<S>(), Buffer<S>(), Buffer<S>(), Buffer<S>())
   private var sequences = Sequences(lengths: [])
+  /// The tokens of each image [b t] in the last forward, the class token 0 first; empty: all.
+  private var kept: [Int] = []
 
   init(_ store: ParameterStore<S>, _ model: CLIPConfig, _ precision: ComputePrecision, _ recompute: Recompute) {
     config = model.vision
@@ -49,29 +52,40 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   }
 
   private var patchLength: Int { 3 * config.patchSize * config.patchSize }
+  /// The number of an image's tokens in the last forward.
+  private var tokenCount: Int { kept.isEmpty ? config.tokens : config.trainedTokens }
 
   public func forward(
-    _ images: Tensor<S>, mode: ForwardMode, observe: ((String, Tensor<S>) -> Void)? = nil
+    _ images: Tensor<S>, kept tokensOfImages: ArraySlice<Int>?, mode: ForwardMode,
+    observe: ((String, Tensor<S>) -> Void)?
   ) -> Tensor<S> {
     let b = images.shape[0]
     precondition(
       images.shape == Shape(b, 3, config.imageSize, config.imageSize), "images of \(images.shape) for \(config)")
-    sequences.become(lengths: repeatElement(config.tokens, count: b))
+    kept.removeAll(keepingCapacity: true)
+    if let tokensOfImages {
+      precondition(
+        mode != .evaluation && tokensOfImages.count == b * config.trainedTokens,
+        "\(tokensOfImages.count) kept tokens of \(b) images")
+      kept.append(contentsOf: tokensOfImages)
+    }
+    let (tokens, patchCount, w) = (tokenCount, tokenCount - 1, config.width)
+    sequences.become(lengths: repeatElement(tokens, count: b))
     stages.willRun?(0)
-    let (tokens, w, grid) = (config.tokens, config.width, config.grid * config.grid)
-    let rows = patchRows.operand(Shape(b * grid, patchLength), precision)
-    patches(of: images, size: config.patchSize, into: rows)
+    let rows = patchRows.operand(Shape(b * patchCount, patchLength), precision)
+    patches(of: images, size: config.patchSize, tokens: kept, into: rows)
 
     // Write positions first; then add the patches to theirs and the class embedding to the first.
     let x = embedded.tensor(Shape(b * tokens, w))
     let kernel = convolution.operand(like: rows).reshaped(Shape(w, patchLength))
+    if !kept.isEmpty { gatherRows(positions.value, kept, into: x) }
     for image in 0..<b {
       let block = x.rows(image * tokens..<(image + 1) * tokens)
-      copy(positions.value, into: block)
+      if kept.isEmpty { copy(positions.value, into: block) }
       add(classEmbedding.value, to: block.rows(0..<1))
       matmul(
-        rows.rows(image * grid..<(image + 1) * grid), kernel, into: block.rows(1..<tokens), transposeB: true,
-        accumulate: true)
+        rows.rows(image * patchCount..<(image + 1) * patchCount), kernel, into: block.rows(1..<tokens),
+        transposeB: true, accumulate: true)
     }
     let y = normed.tensor(x.shape)
     normBefore.forward(x, into: .fp32(y), activations: activationsBefore)
@@ -87,7 +101,7 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
   public func backward(_ dfeatures: Tensor<S>) {
     let b = sequences.count
     precondition(dfeatures.rows == b, "a gradient of \(dfeatures.shape) for \(b) images")
-    let (tokens, w, grid) = (config.tokens, config.width, config.grid * config.grid)
+    let (tokens, patchCount, w) = (tokenCount, tokenCount - 1, config.width)
     let dz = head.backward(dfeatures, x: transformer.output(Shape(b, w)))
     stages.gradientsReady?(stages.extents.count - 1)
     let dy = dtokens.tensor(Shape(b * tokens, w))
@@ -97,15 +111,16 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     let dx = dembedded.tensor(dy.shape)
     fill(dx, 0)
     normBefore.backward(dy, x: embedded.tensor(dy.shape), activations: activationsBefore, dx: dx)
-    let rows = patchRows.operand(Shape(b * grid, patchLength), precision)
+    let rows = patchRows.operand(Shape(b * patchCount, patchLength), precision)
     let dkernel = convolution.gradient.reshaped(Shape(w, patchLength))
+    if !kept.isEmpty { addRows(dx, kept, to: positions.gradient) }
     for image in 0..<b {
       let block = dx.rows(image * tokens..<(image + 1) * tokens)
-      add(block, to: positions.gradient)
+      if kept.isEmpty { add(block, to: positions.gradient) }
       add(block.rows(0..<1), to: classEmbedding.gradient)
       matmul(
-        rounding.operand(block.rows(1..<tokens), precision), rows.rows(image * grid..<(image + 1) * grid),
-        into: dkernel, transposeA: true, accumulate: true)
+        rounding.operand(block.rows(1..<tokens), precision),
+        rows.rows(image * patchCount..<(image + 1) * patchCount), into: dkernel, transposeA: true, accumulate: true)
     }
     stages.gradientsReady?(0)
   }

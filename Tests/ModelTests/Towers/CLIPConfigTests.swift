@@ -96,6 +96,18 @@ import Testing
     }
   }
 
+  /// A model without patch dropout does not name it, as before there was any.
+  @Test func readsAndWritesPatchDropout() throws {
+    for share in [0, 0.5] {
+      let config = try CLIPConfig(json: Self.json("vision_cfg", "patch_dropout", share))
+      #expect(config.vision.patchDropout == share && config.vision.tokens == 5)
+      #expect(try CLIPConfig(json: config.json) == config)
+      #expect(try String(decoding: config.json, as: UTF8.self).contains("patch_dropout") == (share > 0))
+    }
+    let residual = try Self.resNet(#""layers": [3, 4, 6, 3], "width": 64, "patch_dropout": 0.5"#)
+    #expect(try residual == CLIPConfig(preset: "RN50"))
+  }
+
   /// If the objective learns a bias, the bias begins at the run's setting.
   @Test func theObjectiveAddsTheLogitBias() throws {
     var config = try CLIPConfig(json: JSONSerialization.data(withJSONObject: Self.good))
@@ -160,7 +172,13 @@ import Testing
     Mistake(
       "vision_cfg", "timm_model_name", "resnet18",
       "unknown in the model config: vision_cfg.timm_model_name; known here: vision_cfg.blocks, vision_cfg.head_width, "
-        + "vision_cfg.image_size, vision_cfg.layers, vision_cfg.mlp_ratio, vision_cfg.patch_size, vision_cfg.width"),
+        + "vision_cfg.image_size, vision_cfg.layers, vision_cfg.mlp_ratio, vision_cfg.patch_dropout, "
+        + "vision_cfg.patch_size, vision_cfg.width"),
+    Mistake(
+      "vision_cfg", "patch_dropout", 1, "vision_cfg.patch_dropout is 1.0: it must be at least 0 and less than 1"),
+    Mistake(
+      "vision_cfg", "patch_dropout", -0.1, "vision_cfg.patch_dropout is -0.1: it must be at least 0 and less than 1"),
+    Mistake("vision_cfg", "patch_dropout", "half", "vision_cfg.patch_dropout is half, and a number is wanted"),
     Mistake(
       "vision_cfg", "layers", [3, 4, 6],
       "vision_cfg.layers is [3, 4, 6]: a ModifiedResNet has four stages of 1 to 1000 blocks each"),

@@ -23,8 +23,9 @@ struct PlainCLIP {
     return stride(from: 0, to: numbers.count, by: columns).map { Array(numbers[$0..<$0 + columns]) }
   }
 
-  /// Returns the raw feature of one image, given as [channel][row][column] in one array.
-  func feature(ofImage pixels: [Double]) -> [Double] {
+  /// Returns the raw feature of one image, given as [channel][row][column] in one array. Tokens that are not `kept` are
+  /// dropped where open_clip's PatchDropout drops them.
+  func feature(ofImage pixels: [Double], keeping kept: [Int]? = nil) -> [Double] {
     let v = config.vision
     let (size, p, w) = (v.imageSize, v.patchSize, v.width)
     let kernel = vector("visual.conv1.weight")
@@ -48,6 +49,7 @@ struct PlainCLIP {
       }
     }
     var x = add(tokens, matrix("visual.positional_embedding", columns: w))
+    if let kept { x = kept.map { x[$0] } }
     x = masked(x, "visual.hidden").map { norm($0, "visual.ln_pre") }
     for layer in 0..<v.layers {
       x = block(x, "visual.transformer.resblocks.\(layer)", heads: v.heads, hidden: v.hidden, causal: false)

@@ -37,6 +37,11 @@ import Testing
       headWidth: 16, heads: [2, 1, 5], hidden: [70, 50, 900], fullWidth: 80, fullHeads: 5, fullHidden: 900)
     return config
   }()
+  private static let dropping: VisionConfig = {
+    var config = Self.plain
+    config.patchDropout = 0.2
+    return config
+  }()
   private static let residual = VisionConfig(imageSize: 64, stages: [1, 2, 1, 1], width: 16)
   private static let text = TextConfig(contextLength: 12, vocabularySize: 90, width: 32, heads: 4, layers: 2)
 
@@ -44,7 +49,11 @@ import Testing
     ComputePrecision.allCases.map { (recompute, $0) }
   }
 
-  @Test(arguments: choices, [(plain, 1), (plain, 3), (single, 3), (pruned, 3), (residual, 1), (residual, 3)])
+  private static let towers = [
+    (plain, 1), (plain, 3), (single, 3), (pruned, 3), (dropping, 3), (residual, 1), (residual, 3),
+  ]
+
+  @Test(arguments: choices, towers)
   func images(_ choice: (recompute: Recompute, precision: ComputePrecision), _ size: (vision: VisionConfig, count: Int))
   {
     let (recompute, precision) = choice
@@ -61,19 +70,21 @@ import Testing
     }
     let images = Tensor<Float>(Shape(b, 3, vision.imageSize, vision.imageSize))
     let gradient = Tensor<Float>(Shape(b, 24))
+    let tokens = (0..<b).flatMap { vision.keptTokens(KeyedRandom(seed: 1, purpose: "patches", UInt64($0))) }
+    let kept = vision.patchDropout > 0 ? tokens[...] : nil
 
     let frozen = model(frozen: true)
     _ = frozen.visual.forward(images, mode: .evaluation, observe: nil)
     #expect(Self.held(by: frozen.visual) == expected(.forward))
 
     let trained = model(frozen: false)
-    _ = trained.visual.forward(images, mode: .training, observe: nil)
+    _ = trained.visual.forward(images, kept: kept, mode: .training, observe: nil)
     trained.visual.backward(gradient)
     #expect(Self.held(by: trained.visual) == expected(.training))
 
     let pieces = model(frozen: false)
-    _ = pieces.visual.forward(images, mode: .noGrad, observe: nil)
-    _ = pieces.visual.forward(images, mode: .training, observe: nil)
+    _ = pieces.visual.forward(images, kept: kept, mode: .noGrad, observe: nil)
+    _ = pieces.visual.forward(images, kept: kept, mode: .training, observe: nil)
     pieces.visual.backward(gradient)
     #expect(Self.held(by: pieces.visual) == expected(.trainingInPieces))
     #expect(expected(.training) > expected(.forward) && expected(.trainingInPieces) > expected(.training))

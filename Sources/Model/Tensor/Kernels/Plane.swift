@@ -44,20 +44,23 @@ public func channelsLast<S: Scalar>(_ images: Tensor<S>, into rows: Tensor<S>) {
 /// rows [b·(H/p)·(W/p), c·p·p] ← images [b, c, H, W], cut into patches of p × p points, each a row.
 /// Patches run along a line of the image first; their elements have the order of a convolution's weight [w, c, p, p],
 /// so that patch embedding is one product. What lies beyond the last whole patch is left out, as in a convolution.
+/// With `tokens` [b · t], only t − 1 patches of each image are cut: behind the class token, 0, they count from 1.
 @specialized(where S == Float) @specialized(where S == Double)
-public func patches<S: Scalar>(of images: Tensor<S>, size p: Int, into rows: MatrixOperand<S>) {
+public func patches<S: Scalar>(of images: Tensor<S>, size p: Int, tokens: [Int] = [], into rows: MatrixOperand<S>) {
   let shape = images.shape
   precondition(shape.rank == 4, "images are [b, c, H, W], not \(shape)")
-  precondition(
-    rows.rows == shape[0] * (shape[2] / p) * (shape[3] / p) && rows.columns == shape[1] * p * p,
-    "\(shape) into \(rows.shape)")
+  let count = tokens.isEmpty ? shape[0] * (shape[2] / p) * (shape[3] / p) : tokens.count - shape[0]
+  precondition(rows.rows == count && rows.columns == shape[1] * p * p, "\(shape) into \(rows.shape)")
   switch rows {
-  case .fp32: cutPatches(images, size: p, into: FP32Elements(rows))
-  case .bf16: cutPatches(images, size: p, into: BFloat16Elements(rows))
+  case .fp32: cutPatches(images, size: p, tokens, into: FP32Elements(rows))
+  case .bf16: cutPatches(images, size: p, tokens, into: BFloat16Elements(rows))
   }
 }
 
-@inline(__always) private func cutPatches<E: Elements>(_ images: Tensor<E.Number>, size p: Int, into target: E) {
+@inline(__always) private func cutPatches<E: Elements>(
+  _ images: Tensor<E.Number>, size p: Int, _ tokens: [Int], into target: E
+) {
+  guard tokens.isEmpty else { return cutSomePatches(images, size: p, tokens, into: target) }
   let (b, c, height, width) = (images.shape[0], images.shape[1], images.shape[2], images.shape[3])
   let (source, down, across, length) = (images.pointer, height / p, width / p, c * p * p)
   Threads.forEach(b) { image in
@@ -69,6 +72,30 @@ public func patches<S: Scalar>(of images: Tensor<S>, size p: Int, into rows: Mat
             let patch = target.advanced(by: ((image * down + row) * across + column) * length + (channel * p + y) * p)
             for x in 0..<p { patch[x] = line[column * p + x] }
           }
+        }
+      }
+    }
+  }
+}
+
+@inline(__always) private func cutSomePatches<E: Elements>(
+  _ images: Tensor<E.Number>, size p: Int, _ tokens: [Int], into target: E
+) {
+  let (b, c, height, width) = (images.shape[0], images.shape[1], images.shape[2], images.shape[3])
+  let (source, down, across, length) = (images.pointer, height / p, width / p, c * p * p)
+  precondition(b > 0 && tokens.count % b == 0, "\(tokens.count) tokens of \(b) images")
+  let t = tokens.count / b
+  Threads.forEach(b) { image in
+    for index in 1..<t {
+      let place = tokens[image * t + index] - 1
+      precondition(place >= 0 && place < down * across, "token \(place + 1) of \(down * across) patches")
+      let (row, column) = place.quotientAndRemainder(dividingBy: across)
+      let patch = target.advanced(by: (image * (t - 1) + index - 1) * length)
+      for channel in 0..<c {
+        for y in 0..<p {
+          let line = source + ((image * c + channel) * height + row * p + y) * width + column * p
+          let part = patch.advanced(by: (channel * p + y) * p)
+          for x in 0..<p { part[x] = line[x] }
         }
       }
     }
