@@ -203,7 +203,7 @@ extension Step {
   }
 
   /// Returns the objective of a batch with the towers in evaluation mode; a teacher's unit rows are in
-  /// `objective.teacherRows` already. It changes gradients alone, which the next step clears.
+  /// `losses.teacherRows` already. It changes gradients alone, which the next step clears.
   func evaluate(_ batch: StepBatch<S>) throws -> Double {
     let features = towers.forward(batch, isTraining: false)
     let report = try losses.accumulate(features, batch, logitScale: model.logitScale, ranks: ranks)
