@@ -6,15 +6,13 @@
 
 #include "Codecs.h"
 
-/// A progressive file may repeat scans without end, each over the whole image; real ones have about ten.
-enum { scan_limit = 500 };
-
 /// One decoding: the library's objects, and where an error leaps to.
 struct work {
   struct jpeg_decompress_struct jpeg;
   struct jpeg_error_mgr errors;
   struct jpeg_source_mgr source;
   struct jpeg_progress_mgr progress;
+  int most_scans;
   jmp_buf escape;
   char *text;
 };
@@ -39,7 +37,19 @@ static void on_message(j_common_ptr jpeg, int level) {
 static void on_output(j_common_ptr jpeg) { (void)jpeg; }
 
 static void on_progress(j_common_ptr jpeg) {
-  if (((j_decompress_ptr)jpeg)->input_scan_number > scan_limit) leave(jpeg->client_data, "more than 500 scans");
+  struct work *work = jpeg->client_data;
+  if (work->jpeg.input_scan_number <= work->most_scans) return;
+  char reason[64];
+  snprintf(reason, sizeof reason, "more than %d scans of so many pixels", work->most_scans);
+  leave(work, reason);
+}
+
+/// A progressive file may repeat scans without end, each over the whole image at the cost of a few bytes. Real ones have
+/// about ten. A small image may have one for each bit of each coefficient, and no image more than 2²⁸ pixels in all
+/// scans or, if that is more, thirty scans.
+static int most_scans(uint64_t pixels) {
+  uint64_t scans = ((uint64_t)1 << 28) / (pixels == 0 ? 1 : pixels);
+  return scans < 30 ? 30 : scans > 500 ? 500 : (int)scans;
 }
 
 /// All bytes are given at the start, so a request for more means that the file was cut. The library's own memory
@@ -85,6 +95,7 @@ static int32_t header(struct work *work, struct cimage_info *info) {
 static void decode(struct work *work, uint32_t shrink, uint8_t *pixels) {
   j_decompress_ptr jpeg = &work->jpeg;
   int inks = jpeg->num_components == 4;
+  work->most_scans = most_scans((uint64_t)jpeg->image_width * jpeg->image_height);
   jpeg->out_color_space = inks ? JCS_CMYK : JCS_RGB;
   jpeg->scale_num = 1;
   jpeg->scale_denom = shrink;

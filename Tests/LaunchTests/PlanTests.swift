@@ -167,6 +167,7 @@ import Testing
     for (arguments, status, words) in [
       (["--doctor", try folder.write("other.json", "{}".utf8)], 65, "is not what kinship doctor --json prints"),
       (["--nodes", "2"], 64, "expected at least one rank on each node"),
+      (["--ranks", "9223372036854775807"], 64, "65536 in all at most"),
       (["--gflops", "0"], 64, "expected more than 0"), (["--gflops-bf16", "inf"], 64, "expected more than 0"),
       (["--bandwidth", "fast"], 64, "--bandwidth"), (["--latency", "5"], 64, "--latency"),
     ] {

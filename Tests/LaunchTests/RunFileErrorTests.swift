@@ -96,6 +96,12 @@ import Testing
     Case(
       text: least + "\nobjective: *nowhere", messages: ["run.yaml:6:12: not YAML: found undefined alias"]),
     Case(
+      text: least + "\nlog: {every: 9223372036854775807}",
+      messages: ["run.yaml:6:14: log.every: expected a whole number within ±2⁵³, found 9223372036854775807"]),
+    Case(
+      text: least + "\nbatch: {global: 4294967296}",
+      messages: ["run.yaml:6:17: batch.global: expected at most 2³¹, as many as an epoch can have, found 4294967296"]),
+    Case(
       text: least + "\nlog: {<<: {every: 3}}",
       messages: ["run.yaml:6:7: merge keys (<<) are not read here; write the keys out"]),
     Case(
@@ -271,6 +277,27 @@ import Testing
     let error = #expect(throws: RunFileError.self) { try RunFileTests.decode(wrong.text, set: wrong.set) }
     #expect(error?.problems.map(\.line).sorted() == wrong.messages.sorted())
     #expect(error?.status == .usage)
+  }
+
+  /// Aliases of aliases, as values and as keys, which Yams compares; and aliases of a long list.
+  @Test(arguments: [
+    (
+      (1...9).reduce("a0: &a0 [x, x]") { text, level in
+        let aliases = Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ")
+        return "\(text)\na\(level): &a\(level) [\(aliases)]"
+      }, "may repeat a value too often"
+    ),
+    ((1...30).reduce("a0: &a0 x") { "\($0)\na\($1): &a\($1) {*a\($1 - 1), [*a\($1 - 1)]}" }, "a value too often"),
+    (
+      "a: &a [\(Array(repeating: "x", count: 200).joined(separator: ", "))]\nb: ["
+        + "\(Array(repeating: "*a", count: 100).joined(separator: ", "))]", "repeat too many values"
+    ),
+  ])
+  func aliasesAreBounded(text: String, words: String) {
+    let error = #expect(throws: RunFileError.self) {
+      try RunNode.parse(text) { .file("run.yaml", line: $0, column: $1) }
+    }
+    #expect(error?.problems.count == 1 && error?.problems.first?.text.contains(words) == true, "\(error as Any)")
   }
 
   @Test func filesThatAreNoRunFiles() throws {

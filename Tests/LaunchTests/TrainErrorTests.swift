@@ -87,6 +87,9 @@ import Testing
     try await expect(["vocabulary=\(junk)"], status: 65, "junk.txt, line 1: expected a header", "found “header”")
     try await expect(["model=lost.json"], status: 74, "cannot open lost.json")
     try await expect(
+      ["model.vision_cfg.width=16384", "model.vision_cfg.layers=100"], status: 64, "this run takes about ",
+      "of memory a rank (parameters ", "are free for each of the 2 ranks of a node", "lower batch.micro_batch_size")
+    try await expect(
       ["model.vision_cfg.image_size=5000", "model.vision_cfg.patch_size=1000"], status: 65, "image.size is 5000")
     let model = try scene.folder.write("sizes.json", #"{"embed_dim": 16, "vision_cfg": {"layers": [1]}}"#.utf8)
     try await expect(["model=\(model)"], status: 65, "model: ")

@@ -32,6 +32,17 @@ import Testing
     }
   }
 
+  /// Scans that are over the whole image and take a few bytes each: the more pixels, the fewer are decoded.
+  @Test func scansOfAllPixels() {
+    #expect(error(ProgressiveJPEG.scans(31, side: 8)) == nil)
+    #expect(
+      error(ProgressiveJPEG.scans(501, side: 8))
+        == .damaged(format: .jpeg, reason: "more than 500 scans of so many pixels"))
+    #expect(
+      error(ProgressiveJPEG.scans(31, side: 3000))
+        == .damaged(format: .jpeg, reason: "more than 30 scans of so many pixels"))
+  }
+
   /// Sizes are refused by the header alone: these files have hardly any pixels.
   @Test(arguments: [(30_000, 30_000), (1_000_000, 1_000_000), (1_000_000, 51)]) func hugeSize(
     width: Int, height: Int
@@ -155,5 +166,26 @@ import Testing
       return await group.allSatisfy { $0 }
     }
     #expect(sound && expected != nil)
+  }
+}
+
+/// Gray progressive JPEGs without any coefficient.
+private enum ProgressiveJPEG {
+  /// Returns a file whose scans each skip all of its blocks, 32,767 at a time.
+  static func scans(_ count: Int, side: Int) -> [UInt8] {
+    let (high, low) = (UInt8(side >> 8), UInt8(side & 255))
+    var file: [UInt8] = [0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0] + [UInt8](repeating: 1, count: 64)
+    file += [0xFF, 0xC2, 0, 11, 8, high, low, high, low, 1, 1, 0x11, 0]
+    // The only code of the table of coefficients, one bit, begins a run of 2¹⁴ blocks and as many more as 14 bits say.
+    file += [0xFF, 0xC4, 0, 20, 0x10, 1] + [UInt8](repeating: 0, count: 15) + [0xE0]
+    let blocks = (side + 7) / 8 * ((side + 7) / 8)
+    let runs = String(repeating: "0" + String(repeating: "1", count: 14), count: (blocks + 32_766) / 32_767)
+    let bits = Array((runs + String(repeating: "1", count: 7)).utf8)
+    let bytes = stride(from: 0, to: bits.count - 7, by: 8).flatMap { at -> [UInt8] in
+      let byte = bits[at..<at + 8].reduce(0 as UInt8) { $0 << 1 | ($1 & 1) }
+      return byte == 0xFF ? [0xFF, 0] : [byte]
+    }
+    for _ in 0..<count { file += [0xFF, 0xDA, 0, 8, 1, 1, 0, 1, 63, 0] + bytes }
+    return file + [0xFF, 0xD9]
   }
 }

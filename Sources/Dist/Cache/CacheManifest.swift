@@ -31,6 +31,9 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     /// The SHA-256 of the whole file, in hexadecimal digits.
     public let sha256: String
 
+    /// Returns true if the part has exactly these samples.
+    func covers(_ samples: Range<Int>) -> Bool { first == samples.lowerBound && end == samples.upperBound }
+
     enum CodingKeys: String, CodingKey {
       case file, first, end, bytes, sha256
       case firstCaption = "first_caption"
@@ -77,7 +80,10 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   }
 
   /// The number of parts of a complete cache.
-  public var partCount: Int { (description.dataset.samples + partSamples - 1) / partSamples }
+  public var partCount: Int {
+    let (whole, rest) = description.dataset.samples.quotientAndRemainder(dividingBy: partSamples)
+    return whole + min(rest, 1)
+  }
   /// True if all parts are written.
   public var isWhole: Bool { parts.count == partCount }
   /// The arithmetic as text; a cache of an earlier build was computed with an unknown one.
@@ -85,7 +91,8 @@ public struct CacheManifest: Codable, Hashable, Sendable {
 
   /// Returns the range of a part's samples.
   public func samples(ofPart index: Int) -> Range<Int> {
-    index * partSamples..<min((index + 1) * partSamples, description.dataset.samples)
+    let first = index * partSamples
+    return first..<first + min(partSamples, description.dataset.samples - first)
   }
 
   /// The words by which ranks compare what each has read.
@@ -137,15 +144,16 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     guard isWhole else { return "it lists \(parts.count) parts of \(partCount)" }
     var caption = 0
     for (index, part) in parts.enumerated() {
-      guard part.file == Self.partFile(index), part.first..<part.end == samples(ofPart: index),
+      guard part.file == Self.partFile(index), part.covers(samples(ofPart: index)),
         part.firstCaption == caption, part.endCaption >= caption
       else { return "part \(index), \(part.file), does not have the expected samples and captions" }
       caption = part.endCaption
-      let ends = [
-        (part.imageOffset, (part.end - part.first) * description.views),
-        (part.textOffset, part.endCaption - part.firstCaption),
-      ].map { $0.0 + $0.1 * width * type.stored.size }
-      guard min(part.imageOffset, part.textOffset) >= 0, ends.allSatisfy({ $0 <= part.bytes }) else {
+      let row = Checked(width) * Checked(type.stored.size)
+      let images = Checked(part.end - part.first) * Checked(description.views) * row
+      let texts = Checked(part.endCaption - part.firstCaption) * row
+      guard min(part.imageOffset, part.textOffset) >= 0, (Checked(part.imageOffset) + images) <= part.bytes,
+        (Checked(part.textOffset) + texts) <= part.bytes
+      else {
         return "\(part.file) claims numbers outside of the file"
       }
     }

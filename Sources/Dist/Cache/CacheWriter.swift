@@ -64,7 +64,7 @@ public struct CacheWriter {
       let recorded = record?.key == manifest.key ? record?.part : nil
       let candidates = [recorded, manifest.parts.isEmpty ? nil : manifest.parts[index]].compactMap { $0 }
       return candidates.first {
-        $0.file == CacheManifest.partFile(index) && $0.first..<$0.end == manifest.samples(ofPart: index)
+        $0.file == CacheManifest.partFile(index) && $0.covers(manifest.samples(ofPart: index))
           && $0.problem(in: folder, checksum: true) == nil
       }
     }
@@ -83,10 +83,11 @@ public struct CacheWriter {
     return Dictionary(uniqueKeysWithValues: all.map { ($0.first / manifest.partSamples, $0) })
   }
 
-  /// Returns the approximate size of a part in bytes.
+  /// Returns the approximate size of a part in bytes; the largest number if it exceeds 64 bits.
   public func bytes(ofPart index: Int, captions: Int) -> Int {
-    let rows = manifest.samples(ofPart: index).count * manifest.description.views + captions
-    return rows * manifest.description.teacher.width * manifest.type.stored.size + 16_384
+    let rows = Checked(manifest.samples(ofPart: index).count) * Checked(manifest.description.views) + Checked(captions)
+    let width = Checked(manifest.description.teacher.width) * Checked(manifest.type.stored.size)
+    return (rows * width + 16_384).value ?? .max
   }
 
   /// Throws if the file system of the folder has less than `bytes` free.

@@ -143,8 +143,7 @@ extension Checkpoint {
     if group == .average, !manifest.isAveraged {
       throw CheckpointError(folder, ["it holds no moving average of the weights: its run had no ema"])
     }
-    let problems = mismatches(entries, leaving: owner)
-    guard problems.isEmpty else { throw CheckpointError(folder, problems) }
+    try require(entries, leaving: owner)
     let indices = Dictionary(uniqueKeysWithValues: manifest.parameters.enumerated().map { ($1.name, $0) })
     // In the checkpoint's own order, parts are opened one after another.
     let ordered = entries.compactMap { entry in indices[entry.name].map { (entry, index: $0) } }
@@ -158,6 +157,12 @@ extension Checkpoint {
         try reader.read(group, index, shared.moved(by: -entry.offset), into: part)
       }
     }
+  }
+
+  /// Throws a `CheckpointError` that lists all `mismatches` if there are any.
+  public func require(_ entries: [NamedSlice], leaving owner: NamedSlice.Owner? = nil) throws(CheckpointError) {
+    let problems = mismatches(entries, leaving: owner)
+    guard problems.isEmpty else { throw CheckpointError(folder, problems) }
   }
 
   /// Lists every parameter that is missing, unexpected unless it is of `owner`, or of another shape than in an arena.

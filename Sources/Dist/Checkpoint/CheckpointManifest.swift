@@ -36,6 +36,8 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   /// The file with the manifest's own SHA-256, in the form that `sha256sum --check` reads.
   static let digestFile = "manifest.sha256"
   static let currentFormat = 2
+  /// The limit on the scalars of a checkpoint, which is that on the parameters of a model.
+  private static let mostScalars = 1 << 40
   /// The version of this format.
   public let format: Int
   public let record: CheckpointRecord
@@ -142,16 +144,20 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
       return "it has format \(format), this program reads \(Self.currentFormat); use the version that wrote it,"
         + " \(record.version)"
     }
-    guard record.step >= 0, record.samples >= 0 else { return "step and samples are negative" }
+    for (name, count) in [("step", record.step), ("samples", record.samples), ("passedOver", record.passedOver ?? 0)]
+    where !(0...CheckpointRecord.most ~= count) {
+      return "\(name) is \(count), expected 0 to \(CheckpointRecord.most)"
+    }
     var names: Set<String> = []
     var total = 0
     for parameter in parameters {
       guard names.insert(parameter.name).inserted else { return "parameter \(parameter.name) is listed twice" }
-      guard let count = Shape(parameter.shape)?.count, count <= Int.max - total else {
+      guard let count = Shape(parameter.shape)?.count, let sum = (Checked(total) + Checked(count)).value else {
         return "parameter \(parameter.name) has the shape \(parameter.shape)"
       }
-      total += count
+      total = sum
     }
+    guard total <= Self.mostScalars else { return "the parameters have \(total) scalars, more than 2⁴⁰" }
     for array in record.arrays where Shape(array.shape)?.count != array.values.count {
       return "array \(array.name) has the shape \(array.shape) and \(array.values.count) values"
     }

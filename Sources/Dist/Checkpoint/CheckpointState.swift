@@ -115,6 +115,8 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
     }
   }
 
+  /// The limit on the numbers of steps, pairs and batches, up to which every reader of JSON is exact.
+  static let most = 1 << 53
   /// The number of optimizer steps so far.
   public var step: Int
   /// The number of image-caption pairs that were seen.

@@ -33,7 +33,8 @@ struct SafetensorsHeader: Sendable {
   /// Parses the JSON of a header that `dataSize` bytes follow in the file.
   init(_ json: [UInt8], dataSize: Int) throws(Problem) {
     let document: StrictJSON
-    do throws(StrictJSON.Problem) { document = try StrictJSON.parse(json) } catch {
+    // A tensor's eight or more values take about sixty bytes; a list of digits would take fifty times its bytes.
+    do throws(StrictJSON.Problem) { document = try StrictJSON.parse(json, most: 64 + json.count / 4) } catch {
       throw Problem(description: "its header is not JSON as expected: \(error)")
     }
     var entries: [Entry] = []

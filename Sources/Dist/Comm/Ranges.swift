@@ -1,3 +1,5 @@
+internal import Tensor
+
 // Consecutive ranges of flat arrays, and searches in them.
 
 extension Range<Int> {
@@ -40,13 +42,5 @@ extension [Int] {
   }
 
   /// Returns the product of `first` and all numbers, or nil if it exceeds 64 bits.
-  func product(_ first: Int = 1) -> Int? {
-    var product = first
-    for number in self {
-      let (next, overflow) = product.multipliedReportingOverflow(by: number)
-      if overflow { return nil }
-      product = next
-    }
-    return product
-  }
+  func product(_ first: Int = 1) -> Int? { reduce(Checked(first)) { $0 * Checked($1) }.value }
 }

@@ -1,4 +1,5 @@
 internal import Foundation
+internal import Tensor
 
 /// The index of a dataset: the file `corpus.json` beside its shards, which is written last.
 public struct DatasetIndex: Codable, Hashable, Sendable {
@@ -39,19 +40,12 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
       case fileBytes = "file_bytes"
     }
 
-    /// Returns the sums over `shards`, or nil if they overflow.
+    /// Returns the sums over `shards`, or nil if they exceed 64 bits.
     init?(_ shards: [Shard]) {
-      var isTooLarge = false
-      func sum(_ count: (Shard) -> Int) -> Int {
-        shards.reduce(0) { total, shard in
-          let (next, overflow) = total.addingReportingOverflow(count(shard))
-          isTooLarge = isTooLarge || overflow
-          return next
-        }
-      }
-      (samples, captions) = (sum(\.samples), sum(\.captions))
-      (imageBytes, fileBytes) = (sum(\.imageBytes), sum(\.fileBytes))
-      if isTooLarge { return nil }
+      guard let samples = shards.map(\.samples).checkedSum, let captions = shards.map(\.captions).checkedSum,
+        let imageBytes = shards.map(\.imageBytes).checkedSum, let fileBytes = shards.map(\.fileBytes).checkedSum
+      else { return nil }
+      (self.samples, self.captions, self.imageBytes, self.fileBytes) = (samples, captions, imageBytes, fileBytes)
     }
   }
 
@@ -96,6 +90,10 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
       try require(isPlain, "the shard name \"\(name)\" is not a plain file name")
       let least = min(shard.samples, shard.captions, shard.imageBytes, shard.fileBytes)
       try require(least >= 0, "shard \(name) has a negative count")
+      // Each sample and each caption has an offset of 8 bytes: counts of a file that exists are far from overflow.
+      try require(
+        max(shard.samples, shard.captions) <= shard.fileBytes / 8,
+        "shard \(name) claims \(shard.samples) samples and \(shard.captions) captions in \(shard.fileBytes) bytes")
       let isInside = shard.imageOffset >= 0 && shard.imageOffset <= shard.fileBytes - shard.imageBytes
       try require(isInside, "shard \(name) claims images outside of the file")
     }

@@ -17,6 +17,8 @@ public final class Sampler: Sendable {
   public let stepsPerEpoch: Int
   /// The size N of the global batch.
   public let batch: Int
+  /// The limit on the samples that a run draws: products of its steps and sizes stay far below 64 bits.
+  public static let mostSamples = 1 << 53
   /// The limit on the samples in an epoch, because its order is held in memory.
   private static let longestEpoch = 0x1p31
   private let seed: UInt64

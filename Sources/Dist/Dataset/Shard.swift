@@ -79,7 +79,8 @@ struct Shard: Sendable {
     captions = try strings(ShardLayout.captionBytes, ShardLayout.captionOffsets, count: entry.captions)
     let first = try find(ShardLayout.captionFirst, count: entry.samples + 1).read(UInt64.self)
     try require(
-      first.rises(to: entry.captions), "\(ShardLayout.captionFirst) does not rise from 0 to \(entry.captions)")
+      first.rises(to: entry.captions) && entry.captions <= UInt32.max,
+      "\(ShardLayout.captionFirst) does not rise from 0 to \(entry.captions), fewer than 2³²")
     captionFirst = first.map(UInt32.init)
     keys = try strings(ShardLayout.keyBytes, ShardLayout.keyOffsets, count: entry.samples)
     labels = labeled ? try find(ShardLayout.labels, count: entry.samples).read(Int32.self) : nil

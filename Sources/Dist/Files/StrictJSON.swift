@@ -33,9 +33,9 @@ package enum StrictJSON: Hashable, Sendable {
     }
   }
 
-  /// Parses a document, with or without a byte order mark.
-  package static func parse(_ bytes: [UInt8]) throws(Problem) -> StrictJSON {
-    var parser = JSONParser(bytes: bytes, at: TextFile.start(of: bytes))
+  /// Parses a document of at most `most` values, with or without a byte order mark.
+  package static func parse(_ bytes: [UInt8], most: Int = .max) throws(Problem) -> StrictJSON {
+    var parser = JSONParser(bytes: bytes, at: TextFile.start(of: bytes), left: most)
     let value = try parser.value(depth: 0)
     parser.skipSpace()
     guard parser.at == bytes.count else { throw parser.fail("something follows the end of the document") }
@@ -63,6 +63,8 @@ private struct JSONParser {
   static let deepest = 32
   let bytes: [UInt8]
   var at = 0
+  /// The number of values that may still follow.
+  var left: Int
   func fail(_ reason: String) -> StrictJSON.Problem { StrictJSON.Problem(offset: at, reason: reason) }
   mutating func skipSpace() { while at < bytes.count, " \n\r\t".utf8.contains(bytes[at]) { at += 1 } }
 
@@ -80,6 +82,8 @@ private struct JSONParser {
 
   mutating func value(depth: Int) throws(StrictJSON.Problem) -> StrictJSON {
     guard depth < Self.deepest else { throw fail("nested deeper than \(Self.deepest)") }
+    left -= 1
+    guard left >= 0 else { throw fail("it has too many values for its size") }
     switch try peek() {
     case UInt8(ascii: "{"): return try object(depth: depth)
     case UInt8(ascii: "["): return try array(depth: depth)

@@ -27,6 +27,20 @@ struct BenchWork {
     return config
   }
 
+  /// Makes sure that the model and its pairs fit into memory, for forwards or for training. Every rank must call it.
+  func requireMemory(
+    _ config: CLIPConfig, _ use: TowerUse = .training, microBatchSize: Int? = nil, recompute: Recompute = .none,
+    precision: ComputePrecision = .fp32, over ranks: Communicator
+  ) throws {
+    let held = min(batch, microBatchSize ?? batch)
+    var parts = try config.memory(
+      pairs: held, use: held < batch ? .trainingInPieces : use, recompute: recompute, precision: precision)
+    let pixels = config.vision.imageSize * config.vision.imageSize
+    parts.append(.init(name: "further images", bytes: 12 * (batch - held) * pixels))
+    try MemoryDemand(subject: "this benchmark", parts: parts, advice: "lower --batch, or start fewer ranks on a node")
+      .require(over: ranks)
+  }
+
   /// Returns `32 pairs a rank on 2 ranks of 1 thread, BLAS SkylakeX`, for headings.
   func setting(_ communicator: Communicator) -> String {
     "\(batch) pairs a rank on \(communicator.size) ranks of \(Figures.count(Threads.count, "thread")), "

@@ -122,6 +122,7 @@ struct FeedBench {
 
   func run(_ dataset: String?, scaledDCT: Bool, _ communicator: Communicator, log: (String) -> Void) throws -> Report {
     let config = try work.config()
+    try work.requireMemory(config, over: communicator)
     let loaders = try ThreadPlan.agreed(over: communicator).loaders
     let read = try source(dataset)
     let (model, terms) = CLIP<Float>.student(config, ObjectivePreset.clip.options, teacherWidth: nil)

@@ -75,6 +75,10 @@ struct ExactnessBench {
       embedding: 24, vision: VisionConfig(imageSize: 16, patchSize: 4, width: 40, layers: 2, headWidth: 10), text: text)
     let resNet = CLIPConfig(
       embedding: 24, vision: VisionConfig(imageSize: 32, stages: [1, 2, 1, 1], width: 8, headWidth: 32), text: text)
+    for config in [transformer, resNet] {
+      let parts = try config.memory(pairs: pairs, use: .training)
+      try MemoryDemand(subject: "this benchmark", parts: parts, advice: "lower --pairs").require(over: communicator)
+    }
     let models = [
       ("ViT", transformer, [], steps), ("ResNet", resNet, [], steps),
       ("ResNet, frozen in part", resNet, Self.frozen, (steps + 3) / 4),

@@ -34,6 +34,7 @@ struct ObjectiveBench {
       "\(communicator.size) ranks, student \(studentWidth) and teacher \(teacherWidth) wide, BLAS \(BLAS.kernel)\n"
         + "      N     seconds   GFLOP/s  of roof    once   peak MiB")
     let batches = try pairs.map { count in
+      try requireMemory(count, communicator)
       let batch = try measure(count, communicator)
       log(
         String(
@@ -44,6 +45,18 @@ struct ObjectiveBench {
     return Report(
       ranks: communicator.size, studentWidth: studentWidth, teacherWidth: teacherWidth, kernel: BLAS.kernel,
       batches: batches)
+  }
+
+  private func requireMemory(_ count: Int, _ communicator: Communicator) throws {
+    let rows = communicator.slice(of: count).count
+    let size = ObjectiveSize(rows: rows, count: count, student: studentWidth, teacher: teacherWidth)
+    let parts = [
+      RunEstimate.Part(name: "embeddings", bytes: 4 * (options.numbers(size, others: []) + 2 * rows * studentWidth)),
+      // A head for images and one for captions, and their gradients.
+      RunEstimate.Part(name: "heads", bytes: 16 * studentWidth * teacherWidth),
+    ]
+    try MemoryDemand(subject: "this benchmark", parts: parts, advice: "lower --pairs, --student or --teacher")
+      .require(over: communicator)
   }
 
   /// Measures one batch in its own memory, which is freed afterwards.

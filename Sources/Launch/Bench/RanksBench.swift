@@ -65,6 +65,7 @@ struct RanksBench {
   }
 
   private func measure(_ config: CLIPConfig, _ group: Communicator) throws -> [Measured] {
+    try work.requireMemory(config, over: group)
     let (model, terms) = CLIP<Float>.student(config, ObjectivePreset.clip.options, teacherWidth: nil)
     model.parameters.allocate(gradients: true)
     model.initialize(seed: 0)

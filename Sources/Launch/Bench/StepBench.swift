@@ -67,6 +67,8 @@ struct StepBench {
     let products = try ProductPrecision.agreed(precision, over: communicator)
     for warning in products.warnings { log("warning: \(warning)") }
     let precision = products.used
+    try work.requireMemory(
+      config, microBatchSize: microBatchSize, recompute: recompute, precision: precision, over: communicator)
     let options = objective.options
     let (model, terms) = CLIP<Float>.student(
       config, options, teacherWidth: options.needsTeacher ? Self.teacherWidth : nil, precision: precision,

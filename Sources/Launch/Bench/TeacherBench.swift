@@ -43,6 +43,7 @@ struct TeacherBench {
     let precision = agreed.used
     for text in agreed.warnings.map({ "warning: \($0)" }) + [agreed.note].compactMap({ $0 }) { log(text) }
     log("\(work.preset), \(work.setting(communicator))")
+    try work.requireMemory(config, .forward, precision: precision, over: communicator)
     let input = BenchInput(config, work, over: communicator)
     var roof: MatrixRoof?
     var measured: [RoofRates] = []

@@ -20,6 +20,10 @@ struct Bench: ParsableCommand {
     }
   }
 
+  /// The bounds of pairs, and of steps and other repetitions.
+  static let pairs = 1...1 << 24
+  static let repetitions = 1...1_000_000
+
   static let precision: @Sendable (String) throws -> ComputePrecision =
     word { "--precision is fp32 or bf16, not \($0)" }
 
@@ -44,6 +48,11 @@ struct Bench: ParsableCommand {
   }
 }
 
+extension ClosedRange<Int> {
+  /// The range as it is written in messages: `1 to 10`.
+  var text: String { "\(lowerBound) to \(upperBound)" }
+}
+
 /// The defaults of a benchmark that runs a model's towers on made-up images and captions.
 protocol BenchInputDefaults {
   static var model: String { get }
@@ -65,6 +74,8 @@ struct BenchInputOptions<Benchmark: BenchInputDefaults>: ParsableArguments {
   var work: BenchWork { BenchWork(preset: model, batch: batch, captionTokens: captionTokens) }
 
   func validate() throws {
-    try require(batch > 0 && captionTokens >= 2, "--batch is at least 1, --caption-tokens at least 2")
+    try require(
+      Bench.pairs ~= batch && captionTokens >= 2,
+      "--batch is at least 1, --caption-tokens at least 2, and --batch at most \(Bench.pairs.upperBound)")
   }
 }

@@ -40,11 +40,15 @@ extension Bench {
     @Option(help: "Longer side of the JPEGs that feed it where no dataset is given.") var feedSide = 256
 
     func validate() throws {
-      guard !formats.isEmpty, !sides.isEmpty, (sides + [feedSide]).allSatisfy({ 1...8192 ~= $0 }), images ?? 1 > 0
-      else { throw ValidationError("--formats and --images are at least 1, --sides and --feed-side 1 to 8192") }
+      guard !formats.isEmpty, !sides.isEmpty, (sides + [feedSide]).allSatisfy({ 1...8192 ~= $0 }),
+        Bench.repetitions ~= images ?? 1
+      else {
+        throw ValidationError(
+          "--formats are at least 1, --images \(Bench.repetitions.text), --sides and --feed-side 1 to 8192")
+      }
       try require(
-        1...4096 ~= crop && seconds > 0 && seconds.isFinite && steps > 0,
-        "--crop is 1 to 4096, --seconds more than 0, --steps at least 1")
+        1...4096 ~= crop && seconds > 0 && seconds <= 1e6 && Bench.repetitions ~= steps,
+        "--crop is 1 to 4096, --seconds more than 0 and at most 1e6, --steps \(Bench.repetitions.text)")
     }
 
     func run() throws {

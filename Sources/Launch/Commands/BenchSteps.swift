@@ -42,8 +42,8 @@ extension Bench {
     func validate() throws {
       try require(0..<1 ~= patchDropout, "--patch-dropout is at least 0 and less than 1")
       try require(
-        steps > 0 && microBatchSize ?? 1 > 0 && !recompute.isEmpty,
-        "--steps and --micro-batch-size are at least 1, and --recompute names a choice")
+        Bench.repetitions ~= steps && microBatchSize ?? 1 > 0 && !recompute.isEmpty,
+        "--steps is \(Bench.repetitions.text), --micro-batch-size at least 1, and --recompute names a choice")
     }
 
     func run() throws {
@@ -75,9 +75,9 @@ extension Bench {
 
     func validate() throws {
       try require(
-        steps > 0 && rounds > 0 && !sizes.isEmpty && sizes.allSatisfy({ $0 > 0 }),
-        "--steps, --rounds and --sizes are at least 1")
-      try require(bucket > 0, "--bucket is more than 0")
+        Bench.repetitions ~= steps && Bench.repetitions ~= rounds && !sizes.isEmpty && sizes.allSatisfy({ $0 > 0 }),
+        "--steps and --rounds are \(Bench.repetitions.text), and --sizes at least 1")
+      try require(ReduceConfig.buckets ~= bucket && bucket > 0, "--bucket is more than 0 MiB, 1048576 at most")
     }
 
     func run() throws {
@@ -104,7 +104,9 @@ extension Bench {
 
     func validate() throws {
       try require(
-        steps > 0 && pairs > 2 && bucket > 0, "--steps is at least 1, --pairs at least 3, --bucket more than 0")
+        Bench.repetitions ~= steps && Bench.pairs ~= pairs && pairs > 2 && ReduceConfig.buckets ~= bucket && bucket > 0,
+        "--steps is \(Bench.repetitions.text), --pairs 3 to \(Bench.pairs.upperBound), --bucket more than 0 MiB, 1048576 "
+          + "at most")
     }
 
     func run() throws {
@@ -144,7 +146,9 @@ extension Bench {
       try require(
         precision == .fp32 || !placement.contains(.sharded),
         "--precision bf16 takes --placement node replicated: sharded weights are not rounded")
-      try require(passes > 0 && !placement.isEmpty, "--passes and placements are at least 1")
+      try require(
+        Bench.repetitions ~= passes && !placement.isEmpty,
+        "--passes is \(Bench.repetitions.text), and placements are at least 1")
     }
 
     func run() throws {
@@ -172,8 +176,8 @@ extension Bench {
 
     func validate() throws {
       try require(
-        !pairs.isEmpty && pairs.allSatisfy({ $0 > 0 }) && student > 0 && teacher > 0,
-        "--pairs, --student and --teacher are at least 1")
+        !pairs.isEmpty && (pairs + [student, teacher]).allSatisfy { Bench.pairs ~= $0 } && icl.isFinite,
+        "--pairs, --student and --teacher are \(Bench.pairs.text), and --icl is finite")
     }
 
     func run() throws {

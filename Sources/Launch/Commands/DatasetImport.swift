@@ -52,10 +52,11 @@ struct DatasetImport: ParsableCommand {
   var overwrite = false
 
   func validate() throws {
-    for (name, value) in [
-      ("max-pixels", maxPixels), ("shard-samples", shardSamples), ("shard-size", shardSize), ("workers", workers ?? 1),
-    ] where value < 1 || value > 1 << 40 {
-      throw ValidationError("--\(name) must be from 1 to \(1 << 40), found \(value)")
+    for (name, value, most) in [
+      ("max-pixels", maxPixels, 1 << 40), ("shard-samples", shardSamples, 1 << 40), ("shard-size", shardSize, 1 << 40),
+      ("workers", workers ?? 1, 1024),
+    ] where !(1...most ~= value) {
+      throw ValidationError("--\(name) must be from 1 to \(most), found \(value)")
     }
   }
 

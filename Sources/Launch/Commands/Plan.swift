@@ -17,7 +17,7 @@ struct Plan: ParsableCommand {
     name: .customLong("set"),
     help: ArgumentHelp("Overrides one value of the run file, as in kinship train.", valueName: "path=value"))
   var overrides: [String] = []
-  @Option(help: "The number of ranks.") var ranks = 1
+  @Option(help: "The number of ranks, at most \(ClusterCost.mostRanks).") var ranks = 1
   @Option(help: "The number of nodes.") var nodes = 1
   @Option(help: "Bandwidth between two nodes: 10gbit, 100mbit, 1.2GB (per second). Default: 10gbit.")
   var bandwidth: Bandwidth?
@@ -37,8 +37,9 @@ struct Plan: ParsableCommand {
 
   func validate() throws {
     try require(
-      ranks >= 1 && nodes >= 1 && nodes <= ranks,
-      "--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node")
+      1...ClusterCost.mostRanks ~= ranks && 1...ranks ~= nodes,
+      "--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node, "
+        + "\(ClusterCost.mostRanks) in all at most")
     for (option, value) in [("--gflops", gflops), ("--gflops-bf16", gflopsBf16)] {
       try require(1e-6...1e12 ~= value ?? 1, "\(option) \(value ?? 0): expected more than 0, 1e12 at most")
     }
@@ -59,6 +60,7 @@ struct Plan: ParsableCommand {
         ?? .measure(threads: preview.shape.threads, preview.shape.precisions)
       if let exact { rates.fp32 = exact }
       if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
+      try preview.shape.requireCountable(batch: RunPlan.largestBatch(run.batch.global, ranks: self.ranks))
       let source = found?.processors == nil ? "this machine" : "the hosts of \(doctor ?? "")"
       let plan = RunPlan(preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
       guard ranks.rank == 0 else { return }

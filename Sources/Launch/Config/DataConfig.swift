@@ -51,6 +51,7 @@ struct DataConfig: Section {
       found.expect("at least 1", "data.datasets.\(index).samples", dataset.samples) { $0 >= 1 }
     }
     found.expect("0 (never repeat) or more", "data.views", views) { $0 >= 0 }
+    found.expect("at most 1048576", "data.views", views) { $0 <= 1 << 20 }
     found.expect("1 to 1024, or auto", "data.workers", workers) { 1...1024 ~= $0 }
     found.expect("1 to 64 batches", "data.prefetch", prefetch) { 1...64 ~= $0 }
     return found

@@ -50,6 +50,8 @@ extension RunConfig {
     }
     let global = batch.global
     found.require(global >= 2, "batch.global", "expected at least 2, found \(global): a pair is compared with others")
+    found.require(
+      global <= 1 << 31, "batch.global", "expected at most 2³¹, as many as an epoch can have, found \(global)")
     found.expect("at least 1, or all", "batch.micro_batch_size", batch.microBatchSize) { $0 >= 1 }
     if let micro = batch.microBatchSize, micro >= 1, micro > global {
       let text = "\(micro) is more than batch.global (\(global)); lower it, or set it to all"

@@ -57,6 +57,7 @@ struct ReduceConfig: Section {
   var overlap = true
   /// The size of a bucket of gradients in MiB; a parameter is never divided, so a larger one is a bucket of its own.
   var bucket = 4.0
+  static let buckets = 0...1_048_576.0
   /// The number of steps between two comparisons of all ranks' parameters; `none`: they are not compared.
   var checkEvery: Int? = 100
 
@@ -68,7 +69,7 @@ struct ReduceConfig: Section {
 
   var mistakes: [Mistake] {
     var found: [Mistake] = []
-    found.expect("MiB, more than 0", "reduce.bucket", bucket) { $0 > 0 && $0 <= 1_048_576 }
+    found.expect("MiB, more than 0", "reduce.bucket", bucket) { $0 > 0 && Self.buckets ~= $0 }
     found.expect("at least 1 step, or none", "reduce.check_every", checkEvery) { $0 >= 1 }
     return found
   }

@@ -1,4 +1,5 @@
 import Dist
+import Foundation
 import Settings
 import Yams
 
@@ -7,12 +8,19 @@ import Yams
 extension RunNode {
   /// The deepest nesting that is read; a run file needs four levels.
   private static let deepest = 32
+  /// The values that aliases may add to those that are written out, which are fewer than the file's bytes.
+  private static let mostRepeated = 10_000
+  /// The limit on the steps in which a value that aliases repeat is compared with another.
+  private static let mostSteps = 3e7
 
   /// Reads one YAML document, and gives what was renamed its new name. `place` turns a line and a column into a place.
   /// Throws a `RunFileError` for text that is not YAML, or holds what a run file may not.
   static func parse(
     _ yaml: String, path: String = "", place: (_ line: Int, _ column: Int) -> Place
   ) throws(RunFileError) -> RunNode {
+    guard steps(in: yaml) <= mostSteps else {
+      throw RunFileError(place(1, 1), "its aliases (*NAME) may repeat a value too often; write some of the values out")
+    }
     let root: Node?
     do {
       root = try compose(yaml: yaml)
@@ -21,20 +29,44 @@ extension RunNode {
     } catch { throw RunFileError(place(1, 1), error.explanation) }
     guard let root else { return RunNode(place: place(1, 1), path: path, value: .scalar("", quoted: false)) }
     let problems = Problems()
-    let node = RunNode(root, path: path, places: { place($0?.line ?? 1, $0?.column ?? 1) }, depth: 0, problems)
+    let budget = Budget(left: yaml.utf8.count + mostRepeated)
+    let node = RunNode(root, path: path, places: { place($0?.line ?? 1, $0?.column ?? 1) }, depth: 0, budget, problems)
     try problems.check()
     return node
   }
 
-  private init(_ node: Node, path: String, places: (Mark?) -> Place, depth: Int, _ problems: Problems) {
+  /// Returns a bound on the steps in which Yams compares keys, which may be of any size and made of aliases: n bytes
+  /// with a aliases, spread over b anchors, stand for at most n (1 + a / b)ᵇ.
+  private static func steps(in yaml: String) -> Double {
+    let (bytes, separators) = (Array("\n\(yaml)".utf8), Set(" \t\r\n[]{},:?".utf8))
+    let marks = zip(bytes.dropFirst(), bytes).filter { separators.contains($1) }.map { $0.0 }
+    let aliases = Double(marks.count { $0 == UInt8(ascii: "*") })
+    let anchors = Double(marks.count { $0 == UInt8(ascii: "&") })
+    return anchors == 0 ? 0 : Double(bytes.count) * pow(1 + aliases / anchors, anchors)
+  }
+
+  /// The number of values that may still be taken from a document.
+  private final class Budget {
+    var left: Int
+    init(left: Int) { self.left = left }
+  }
+
+  private init(
+    _ node: Node, path: String, places: (Mark?) -> Place, depth: Int, _ budget: Budget, _ problems: Problems
+  ) {
     self.init(place: places(node.mark), path: path, value: .scalar("", quoted: false))
+    budget.left -= 1
+    guard budget.left >= 0 else {
+      if budget.left == -1 { problems.add(self.place, "aliases (*NAME) repeat too many values; write some out") }
+      return
+    }
     guard depth < Self.deepest else {
       problems.add(self.place, "nested more than \(Self.deepest) levels deep")
       return
     }
     // A single dataset needs no brackets.
     if path == DataConfig.list, node.sequence == nil {
-      let only = RunNode(node, path: Self.join(path, "0"), places: places, depth: depth + 1, problems)
+      let only = RunNode(node, path: Self.join(path, "0"), places: places, depth: depth + 1, budget, problems)
       value = only.isNothing ? only.value : .list([only])
       return
     }
@@ -49,7 +81,7 @@ extension RunNode {
     case .sequence(let sequence):
       value = .list(
         sequence.enumerated().map { index, child in
-          RunNode(child, path: Self.join(path, "\(index)"), places: places, depth: depth + 1, problems)
+          RunNode(child, path: Self.join(path, "\(index)"), places: places, depth: depth + 1, budget, problems)
         })
     case .mapping(let mapping):
       let names = Set(mapping.keys.compactMap { $0.scalar?.string })
@@ -70,7 +102,7 @@ extension RunNode {
             problems.add(place, "\(path) is given twice, once by its old name \(name.string); keep \(renamed)")
           }
           let key = renamed ?? name.string
-          let value = RunNode(child, path: Self.join(path, key), places: places, depth: depth + 1, problems)
+          let value = RunNode(child, path: Self.join(path, key), places: places, depth: depth + 1, budget, problems)
           return Entry(key: key, place: place, value: value)
         })
     case .alias: problems.add(self.place, "alias without a value")

@@ -7,6 +7,8 @@ struct Link: Equatable {
   var latency, bandwidth: Double
   /// The link between ranks of one node, unless it has been measured.
   static let sharedMemory = Link(latency: 1e-6, bandwidth: 4e9)
+  /// The bounds of seconds and of bytes per second.
+  static let sizes = 1e-12...1e15
 }
 
 extension Link {
@@ -21,6 +23,8 @@ extension Link {
 /// α and β of the network between nodes, and those of shared memory within a node. The faster of two algorithms counts;
 /// the choice that MPI makes by size and number of ranks comes close to it.
 struct ClusterCost {
+  /// The limit on P, because an estimate lists the ranks' pieces of every bucket.
+  static let mostRanks = 1 << 16
   /// P, and how many nodes they are on.
   var ranks, nodes: Int
   /// The link between nodes, and that between the ranks of a node.
@@ -102,10 +106,13 @@ struct Bandwidth: ExpressibleByArgument, Equatable {
     bytes = value
   }
 
-  /// Returns the number in front of one of the units, times the unit's worth; nil unless it is finite and above 0.
+  /// Returns the number in front of one of the units, times the unit's worth; nil unless it is of a size that occurs, so
+  /// that no time computed from it is infinite.
   fileprivate static func value(_ text: String, _ units: [(name: String, worth: Double)]) -> Double? {
     let unit = units.first { text.hasSuffix($0.name) }
-    guard let unit, let number = Double(text.dropLast(unit.name.count)), number > 0, number.isFinite else { return nil }
+    guard let unit, let number = Double(text.dropLast(unit.name.count)), Link.sizes ~= number * unit.worth else {
+      return nil
+    }
     return number * unit.worth
   }
 }
@@ -147,18 +154,23 @@ struct DoctorFigures {
     do { report = try JSONDecoder().decode(Report.self, from: Data(last.utf8)) } catch {
       throw UserError(path, "is not what kinship doctor --json prints: \(error.explanation)")
     }
-    guard let slowest = report.ranks.map(\.allCores).min(), slowest > 0 else {
-      throw UserError(path, "lists no rank with a speed of matrix products; write it with kinship doctor --json again")
-    }
     // If one rank has no bf16 products, no rank uses them.
     let rounded = report.ranks.compactMap(\.allCoresRounded)
     let bf16 = rounded.count == report.ranks.count ? rounded.min() : nil
-    rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * (bf16 ?? slowest))
+    let rates = 1e-6...1e12
+    guard let slowest = report.ranks.map(\.allCores).min(), rates ~= slowest, rates ~= bf16 ?? slowest else {
+      throw UserError(path, "lists no rank with a speed of matrix products; write it with kinship doctor --json again")
+    }
+    self.rates = ProductRates(fp32: 1e9 * slowest, bf16: 1e9 * (bf16 ?? slowest))
     let known = report.ranks.compactMap { rank in
       rank.hostname.flatMap { name in rank.host?.identity.map { RankProcessor(hostname: name, processor: $0) } }
     }
     processors = known.count == report.ranks.count ? known : nil
     network = Link(report.network?.pairs.filter { !$0.sharesNode } ?? [])
     memory = Link(report.network?.pairs.filter(\.sharesNode) ?? [])
+    for link in [network, memory].compactMap({ $0 })
+    where !(Link.sizes ~= link.latency && Link.sizes ~= link.bandwidth) {
+      throw UserError(path, "has a latency or bandwidth that no network has; write it with kinship doctor --json again")
+    }
   }
 }

@@ -65,6 +65,11 @@ struct RunEstimate {
 
   var memoryBytes: Int { memory.reduce(0) { $0 + $1.bytes } }
 
+  /// Returns parts as a list in a sentence: `parameters 12 MiB, gradients 12 MiB`.
+  static func list(_ parts: [Part]) -> String {
+    parts.map { "\($0.name) \(Figures.bytes($0.bytes))" }.joined(separator: ", ")
+  }
+
   /// The bytes that the rank receives from others in a step, by part.
   var received: [Part] {
     var seen: Set<String> = []

@@ -30,6 +30,9 @@ struct RunPlan: Codable {
     var batchSeconds, batchEfficiency: Double
   }
 
+  /// The largest number of ranks of the scaling, besides the plan's own, is 2 to this power.
+  private static let mostDoublings = 12
+
   var version = Release.version
   var run: String
   var ranks, nodes, batch, parameters: Int
@@ -70,7 +73,7 @@ struct RunPlan: Codable {
     efficiency = alone / (Double(cost.ranks) * planned.time.total)
     let aloneWithRows = step(single, batch: planned.rows).time.total
     // The powers of 2 up to 4096, and the plan's own number, without those larger than the global batch.
-    let scales = Set((0...12).map { 1 << $0 } + [cost.ranks]).filter { $0 <= max(global, cost.ranks) }
+    let scales = Set((0...Self.mostDoublings).map { 1 << $0 } + [cost.ranks]).filter { $0 <= max(global, cost.ranks) }
     scaling = scales.sorted().map { ranks in
       let (other, grown) = (cost.with(ranks: ranks), planned.rows * ranks)
       let (same, weak) = (step(other, batch: global), step(other, batch: grown))
@@ -79,6 +82,11 @@ struct RunPlan: Codable {
         seconds: same.time.total, efficiency: alone / (Double(ranks) * same.time.total), batch: grown,
         batchSeconds: weak.time.total, batchEfficiency: aloneWithRows / weak.time.total)
     }
+  }
+
+  /// Returns the largest global batch in a plan: all ranks of the largest scale have as many pairs as the plan's.
+  static func largestBatch(_ global: Int, ranks: Int) -> Int {
+    (global + ranks - 1) / ranks * max(ranks, 1 << mostDoublings)
   }
 
   private static func collectives(_ payloads: [RunEstimate.Payload]) -> [Collective] {

@@ -96,7 +96,7 @@ struct DryRun {
     if let source = run.start.inherit { warnings.append("init.inherit, \(source), is read only when the run starts") }
     if let source = run.start.from { warnings.append("init.from, \(source), is read only when the run starts") }
     let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.shape.config.embedding)
-    let steps = run.steps ?? (run.epochs ?? 1) * sampler.stepsPerEpoch
+    let steps = try run.totalSteps(sampler)
     let pruning = Pruning(run)
     try pruning?.check(config, steps: steps)
     let frozen = try run.frozen(in: student.parameters)
@@ -105,6 +105,7 @@ struct DryRun {
     let shape = RunShape(
       run: run, config: config, parameters: student.parameters, teacher: teacher?.shape, frozen: frozen,
       ensemble: others.map(\.embedding), threads: plan.compute)
+    try shape.requireCountable(batch: run.batch.global)
     return RunPreview(
       shape: shape, teacher: teacher, datasets: datasets, sampler: sampler, steps: steps, plan: plan,
       notes: [run.ema?.text, config.vision.dropoutNote(isFrozen: frozen.image), pruning?.text].compactMap { $0 },
@@ -184,7 +185,7 @@ struct RunHeader {
     let texts: [(String, String?)] = [
       ("model", modelText), ("teacher", preview.teacher.map(text(of:))), ("data", dataText), ("steps", stepsText),
       ("objective", cosinesText),
-      ("memory", "about \(Figures.bytes(estimate.memoryBytes)) a rank: \(Self.list(estimate.memory))"),
+      ("memory", "about \(Figures.bytes(estimate.memoryBytes)) a rank: \(RunEstimate.list(estimate.memory))"),
       ("wire", Self.messagesText(estimate)), ("precision", preview.precisionText),
       ("arithmetic", preview.arithmetic.isEmpty ? nil : preview.arithmetic.text),
     ]
@@ -289,10 +290,6 @@ struct RunHeader {
   private static func messagesText(_ estimate: RunEstimate) -> String {
     let received = estimate.received
     if received.isEmpty { return "nothing: there are no other ranks" }
-    return "\(Figures.bytes(received.reduce(0) { $0 + $1.bytes })) a step: \(list(received))"
-  }
-
-  private static func list(_ parts: [RunEstimate.Part]) -> String {
-    parts.map { "\($0.name) \(Figures.bytes($0.bytes))" }.joined(separator: ", ")
+    return "\(Figures.bytes(received.reduce(0) { $0 + $1.bytes })) a step: \(RunEstimate.list(received))"
   }
 }

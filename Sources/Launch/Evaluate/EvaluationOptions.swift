@@ -108,8 +108,10 @@ struct ModelSource: ParsableArguments {
           "--ema-weights belongs to a run or a checkpoint; a run that has ended has the average in its folder ema, "
             + "and kinship merge --ema-weights writes that of any checkpoint to a file")
       }
-      if model == nil, let merged = try TrainedModel(merged: weights) { return try embedder(of: merged, texts: texts) }
-      return (try loadForeign(weights, texts: texts), nil)
+      if model == nil, let merged = try TrainedModel(merged: weights, over: communicator) {
+        return try embedder(of: merged, texts: texts)
+      }
+      return (try loadForeign(weights, texts: texts, over: communicator), nil)
     }
     guard model == nil else { throw notLoaded("--model belongs to a safetensors file; leave it out") }
     return try embedder(of: TrainedModel(checkpoint, averaged: emaWeights, over: communicator), texts: texts)
@@ -134,7 +136,7 @@ struct ModelSource: ParsableArguments {
     UserError("no model can be loaded from \(checkpoint): \(reason)")
   }
 
-  private func loadForeign(_ weights: String, texts: Bool) throws -> CLIPEmbedder {
+  private func loadForeign(_ weights: String, texts: Bool, over ranks: Communicator) throws -> CLIPEmbedder {
     let preset = model.flatMap { ModelConfig(name: $0).preset }
     let described = ModelFiles.description(of: weights)
     let file = preset == nil ? model ?? (FileManager.default.fileExists(atPath: described) ? described : nil) : nil
@@ -156,8 +158,7 @@ struct ModelSource: ParsableArguments {
     } else if config.text.vocabularySize == 0 {
       config.text.vocabularySize = try ForeignModel.words(in: WeightsFile.open(weights)) ?? 0
     }
-    let clip = CLIP<Float>(config, frozen: true)
-    try ModelFiles.read(weights, into: clip)
+    let clip = try ModelFiles.model(config, from: weights, pairs: BlockEncoder.height, over: ranks)
     let size = config.vision.imageSize
     let image =
       try file.map { try ModelFiles.preprocessing($0, size: size) }

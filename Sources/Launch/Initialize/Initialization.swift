@@ -68,9 +68,15 @@ struct InheritedWeights: Initialization {
   }
 
   func apply(to model: CLIP<Float>) throws {
-    let whole = CLIP<Float>(source, frozen: true)
+    let whole: CLIP<Float>
+    if let file {
+      whole = try ModelFiles.model(source, from: file)
+    } else {
+      try checkpoint?.require(CLIP<Float>.layout(source).entries, leaving: .objective)
+      try source.requireMemory(saved.path)
+      whole = CLIP<Float>(source, frozen: true)
+    }
     if let checkpoint { try whole.read(checkpoint) }
-    if let file { try ModelFiles.read(file, into: whole) }
     plan.apply(from: whole.parameters, to: model.parameters)
   }
 

@@ -59,7 +59,8 @@ enum ProcessMemory {
   /// The bytes that this process has read from files since its start.
   static var read: Double { number("rchar:", in: "/proc/self/io") }
 
-  private static func number(_ name: String, in file: String) -> Double { number(name, in: lines(of: file)) }
+  /// Returns the number of the line of a file that begins with `name`, or 0.
+  static func number(_ name: String, in file: String) -> Double { number(name, in: lines(of: file)) }
 
   private static func lines(of file: String) -> [Substring] {
     ((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").split(separator: "\n")

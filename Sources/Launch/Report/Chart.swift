@@ -89,8 +89,9 @@ struct ChartAxis {
     var (low, high) = (values.min() ?? 0, values.max() ?? 1)
     if fromZero { (low, high) = (min(low, 0), max(high, 0)) }
     if low == high {
-      let room = low == 0 ? 1 : abs(low) * 0.1
-      (low, high) = (low - room, high + room)
+      // A tenth of the smallest numbers is 0, and a tenth more than the largest is infinite.
+      let (room, most) = (low == 0 ? 1 : max(abs(low) * 0.1, .leastNormalMagnitude), Double.greatestFiniteMagnitude)
+      (low, high) = (max(low - room, -most), min(high + room, most))
     }
     isLogarithmic = mayBeLogarithmic && low > 1e-300 && high / low > 30
     if isLogarithmic {

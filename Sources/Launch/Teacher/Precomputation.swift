@@ -69,6 +69,10 @@ struct Precomputation {
     }
     try model.keepAlpha(ofCacheOf: datasets, over: ranks)
     try ranks.requireSame("teacher", model.identity)
+    try model.requireFit()
+    try model.config.requireMemory(
+      model.path, pairs: max(DatasetPrecomputation.height, run.data.views),
+      holders: run.teacher?.placement == .node ? ranks.nodeSize : 1, over: ranks)
     let weights = try model.load(over: ranks)
     let about =
       "teacher \(model.path) (SHA-256 \(model.sha256)), embedding \(model.config.embedding), "
@@ -125,7 +129,7 @@ struct Precomputation {
 /// to the ranks.
 struct DatasetPrecomputation {
   /// The number of captions that are encoded together, and the most crops unless one image has more.
-  private static let height = 64
+  static let height = 64
   let dataset: Dataset
   let teacher: TeacherEncoder
   let folder: String
@@ -146,7 +150,8 @@ struct DatasetPrecomputation {
         + "\(folder): \(parts)")
     if let other = writer.otherArithmetic { log("\(dataset.name)  was computed with \(other)") }
     if ranks.rank == 0 {
-      try writer.requireSpace(missing.reduce(0) { $0 + writer.bytes(ofPart: $1, captions: captions(ofPart: $1).count) })
+      let bytes = missing.map { writer.bytes(ofPart: $0, captions: captions(ofPart: $0).count) }
+      try writer.requireSpace(bytes.checkedSum ?? .max)
     }
     let written = try write(missing, with: writer)
     _ = try writer.finish(Array(found.values) + written)

@@ -164,6 +164,12 @@ struct TeacherModel {
     return saved.vocabulary
   }
 
+  /// Throws unless the sizes are those of the weights, for which nothing needs to be allocated.
+  func requireFit() throws {
+    try checkpoint?.require(CLIP<Float>.layout(config).entries, leaving: .objective)
+    if checkpoint == nil { try ModelFiles.requireFit(config, WeightsFile.open(path)) }
+  }
+
   /// Reads the weights in their placement, and the checksum if that is missing. Every rank must call it.
   mutating func load(over ranks: Communicator) throws -> TeacherWeights {
     try TeacherWeights(

@@ -144,7 +144,7 @@ final class Checkpointing {
       hasSameKernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
       record.threads == Threads.count ? nil : "threads were \(record.threads) and are \(Threads.count)",
       manifest.ranks == ranks.size ? nil : "ranks were \(manifest.ranks) and are \(ranks.size)",
-      record.samples == record.step * run.batch.global
+      (Checked(record.step) * Checked(run.batch.global)).value == record.samples
         ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
     ].compactMap { $0 }
     guard !differences.isEmpty else { return }

@@ -341,6 +341,12 @@ struct TrainState {
         "the checkpoint has \(startStep) steps done and the run has \(inputs.steps): raise steps or epochs, or resume "
           + "from an earlier one", status: .usage, isShared: true)
     }
+    let batches = Checked(inputs.steps) + Checked(passedOver)
+    guard batches * Checked(inputs.run.batch.global) <= Sampler.mostSamples else {
+      throw UserError(
+        checkpoint?.folder,
+        "has passed over \(passedOver) batches, with which the run would draw more than 2⁵³ samples", isShared: true)
+    }
     if checkpoint == nil {
       step.model.initialize(seed: inputs.run.seed)
       try initialization?.apply(to: step.model)

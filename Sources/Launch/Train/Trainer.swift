@@ -47,9 +47,11 @@ struct Trainer {
     trace: String?
   ) throws -> ExitStatus {
     var notes = notes
-    let inputs: TrainingInputs
+    var inputs: TrainingInputs
     do {
       inputs = try TrainingInputs(run, checking: true, acceptsChanges: acceptsChanges, over: ranks)
+      try self.preview(of: inputs, inputs.config(in: checkpoint), plan).shape.requireMemory(over: ranks)
+      try inputs.loadTeacher()
       try StopRequest.check(over: ranks)
     } catch let stop as StopRequest.Interruption {
       // No folder has been created yet, so the same command can simply be started again.
@@ -130,6 +132,7 @@ struct Trainer {
       run: run, config: config, parameters: inputs.student(config).0.parameters, teacher: teacher?.shape,
       frozen: inputs.frozen, ensemble: inputs.ensemble.shapes.map(\.width),
       captions: inputs.data.captions(about: 1024), threads: plan.compute)
+    try shape.requireCountable(batch: run.batch.global)
     return RunPreview(
       shape: shape, teacher: teacher, datasets: inputs.data.datasets.map { ($0.name, $0.count) },
       sampler: inputs.data.sampler, steps: inputs.steps, plan: plan, precision: precision,

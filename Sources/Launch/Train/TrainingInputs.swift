@@ -12,9 +12,9 @@ struct TrainingInputs {
   let sizes: CLIPConfig
   let pruning: Pruning?
   let frozen: Frozen
-  let teacher: TeacherModel?
-  /// The weights of a teacher that computes its embeddings during training; nil if only its description was read.
-  let weights: TeacherWeights?
+  private(set) var teacher: TeacherModel?
+  /// The weights of a teacher that computes its embeddings during training; nil until they are read.
+  private(set) var weights: TeacherWeights?
   let cached: CachedTeacher?
   let ensemble: Ensemble
   let data: TrainingData
@@ -28,8 +28,8 @@ struct TrainingInputs {
   /// True if the run may resume although the datasets at its paths are not those of the checkpoint.
   let acceptsChanges: Bool
 
-  /// Opens and checks all inputs; with `checking`, files' checksums too, and reads the teacher's weights. Every rank
-  /// must call it. Throws `StopRequest.Interruption` if the run is to stop before it has begun.
+  /// Opens and checks all inputs; with `checking`, files' checksums too, but that of a teacher whose weights are read.
+  /// Every rank must call it. Throws `StopRequest.Interruption` if the run is to stop before it has begun.
   init(_ run: RunConfig, checking: Bool, acceptsChanges: Bool = false, over ranks: Communicator) throws {
     (self.run, self.ranks, self.acceptsChanges) = (run, ranks, acceptsChanges)
     precision = try ProductPrecision.agreed(run.precision.used, over: ranks)
@@ -44,6 +44,7 @@ struct TrainingInputs {
     let isLoaded = checking && run.teacher?.cache == nil
     var teacher = try TeacherModel(run, over: ranks, checksum: isLoaded ? .whenRead : .now)
     try ranks.requireSame("teacher", teacher?.identity ?? "")
+    if isLoaded { try teacher?.requireFit() }
     let data = try TrainingData(
       run, sizes.vision, tokenizer: tokenizer,
       teacher: run.teacher?.cache == nil ? teacher?.input : nil, over: ranks)
@@ -60,17 +61,18 @@ struct TrainingInputs {
       try Dataset.verify(data.datasets, over: ranks) { try StopRequest.check(over: ranks) }
     }
     self.data = data
-    steps = run.steps ?? (run.epochs ?? 1) * data.sampler.stepsPerEpoch
+    steps = try run.totalSteps(data.sampler)
     pruning = Pruning(run)
     try pruning?.check(sizes, steps: steps)
     var optimizer = run.optimizer.resolved(
       visionTransformer: sizes.vision.stages == nil, objective: run.objective.preset)
     if let pruning { optimizer.warmup = pruning.config.step }
     self.optimizer = optimizer
-    // This comes last because it takes long if the teacher is large.
-    weights = isLoaded ? try teacher?.load(over: ranks) : nil
     self.teacher = teacher
   }
+
+  /// Reads the weights of a teacher without a cache, which takes long if it is large. Every rank must call it.
+  mutating func loadTeacher() throws { if cached == nil { weights = try teacher?.load(over: ranks) } }
 
   func config(in checkpoint: Checkpoint?) throws -> CLIPConfig { try pruning?.config(sizes, in: checkpoint) ?? sizes }
 
@@ -127,6 +129,15 @@ extension CLIPConfig {
 }
 
 extension RunConfig {
+  /// Returns the number of steps. Throws a `UserError` if the samples of them all are more than a run can draw.
+  func totalSteps(_ sampler: Sampler) throws -> Int {
+    let total = steps.map { Checked($0) } ?? Checked(epochs ?? 1) * Checked(sampler.stepsPerEpoch)
+    if let count = total.value, total * Checked(batch.global) <= Sampler.mostSamples { return count }
+    throw UserError(
+      "the steps of this run draw more than 2⁵³ samples, at \(batch.global) a step: lower steps or epochs",
+      status: .usage)
+  }
+
   /// Refuses `sync_bn` without batch norm, and batch norm without it where a rank would have no images.
   func checkStatistics(of config: CLIPConfig, ranks: Int) throws {
     if config.vision.stages == nil, model.syncBatchNorm {

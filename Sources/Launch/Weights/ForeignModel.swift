@@ -36,7 +36,10 @@ struct ForeignModel {
         "has no \(Self.configName(form)) beside it, so the model's sizes are not known; name its JSON file with "
           + "--config, or a preset with --preset", status: .inputOutput)
     }
-    if found.text.vocabularySize == 0, let words = Self.words(in: file) { found.text.vocabularySize = words }
+    if found.text.vocabularySize == 0, let words = Self.words(in: file) {
+      found.text.vocabularySize = words
+      try ModelFiles.naming(path, found.validate)
+    }
     if preset != nil {
       try Self.check(found, of: path, advice: "leave --preset out, or name the right file with --config")
     }
@@ -53,11 +56,7 @@ struct ForeignModel {
     preprocessConfig = try described.flatMap(ModelFiles.preprocessConfig)
   }
 
-  func load() throws -> CLIP<Float> {
-    let model = CLIP<Float>(config, frozen: true)
-    try ModelFiles.read(path, into: model)
-    return model
-  }
+  func load() throws -> CLIP<Float> { try ModelFiles.model(config, from: path) }
 
   /// Returns the file of weights that a path names, or that the folder at the path holds.
   static func weights(_ input: String) throws -> String {
@@ -126,6 +125,7 @@ extension CLIP<Float> {
     var config = config
     config.vision.imageSize = imageSize
     do { try config.validate() } catch { throw UserError("--image-size \(imageSize)", "\(error)") }
+    try config.requireMemory("for images of \(imageSize) px")
     let result = CLIP<Float>(config, frozen: true)
     for (old, new) in zip(entries, result.entries) {
       let value = parameters.value(of: old)

@@ -145,17 +145,52 @@ enum ModelFiles {
     throw UserError(path, "is JSON, but not an object in braces")
   }
 
+  /// Returns a model of these sizes with the weights of a file. A config may say any sizes: memory is only taken if they
+  /// are the file's, and if it suffices for the model and forwards of `pairs` pairs (see `MemoryDemand`).
+  static func model(
+    _ config: CLIPConfig, from path: String, pairs: Int = 0, over ranks: Communicator? = nil
+  ) throws -> CLIP<Float> {
+    let file = try WeightsFile.open(path)
+    try requireFit(config, file)
+    try config.requireMemory(path, pairs: pairs, over: ranks)
+    let model = CLIP<Float>(config, frozen: true)
+    try read(file, into: model)
+    return model
+  }
+
+  /// Throws a `UserError` that lists every missing, unexpected and misshapen tensor of a file for a model of these
+  /// sizes.
+  static func requireFit(_ config: CLIPConfig, _ file: any NamedTensors) throws {
+    // A size of 0, which stands for a vocabulary's, may have been replaced by a file's.
+    try naming(file.path, config.validate)
+    _ = try match(file, config, CLIP<Float>.layout(config))
+  }
+
+  /// Returns what relates a file's tensors to a model's. Throws as `requireFit` does.
+  private static func match<S: Scalar>(
+    _ file: any NamedTensors, _ config: CLIPConfig, _ store: ParameterStore<S>
+  ) throws -> WeightsMatch {
+    let match = WeightsMatch(WeightsForm(of: file), config, store)
+    let problems = try match.mismatches(in: file)
+    guard problems.isEmpty else {
+      throw UserError(file.path, "does not fit the model:" + WeightsMatch.list(problems))
+    }
+    return match
+  }
+
   /// Reads weights and buffers by name into a model, from a file in open_clip's form or Hugging Face's. With `ranges`,
   /// only these parts of the model's arena are read and written, and all buffers, which are small. If only one of model
   /// and file has a logit bias, the model's keeps its value and the file's is not read. Throws a `UserError` that lists
   /// every missing, unexpected and misshapen tensor, and without `ranges` the file's error if its checksum is wrong.
   static func read<S: Scalar>(_ path: String, into model: CLIP<S>, ranges: [Range<Int>]? = nil) throws {
-    let file = try WeightsFile.open(path)
-    let (store, match) = (model.parameters, WeightsMatch(WeightsForm(of: file), model.config, model.parameters))
-    let problems = try match.mismatches(in: file)
-    guard problems.isEmpty else {
-      throw UserError(path, "does not fit the model:" + WeightsMatch.list(problems))
-    }
+    try read(WeightsFile.open(path), into: model, ranges: ranges)
+  }
+
+  private static func read<S: Scalar>(
+    _ file: any NamedTensors, into model: CLIP<S>, ranges: [Range<Int>]? = nil
+  ) throws {
+    let store = model.parameters
+    let match = try match(file, model.config, store)
     for entry in model.entries where entry.name != CLIPConfig.logitBias || file.contains(entry.name) {
       for range in ranges ?? [entry.range] {
         let shared = range.clamped(to: entry.range)

@@ -14,18 +14,22 @@ struct TrainedModel {
   init(_ path: String, averaged: Bool = false, over communicator: Communicator) throws {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)
-    model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
+    // A config may say any sizes: nothing is allocated before they are the checkpoint's, and fit into memory.
+    let config = try CLIPConfig(json: Data(saved.model.utf8))
+    try checkpoint.require(CLIP<Float>.layout(config).entries, leaving: .objective)
+    try config.requireMemory(path, pairs: BlockEncoder.height, over: communicator)
+    model = CLIP(config, frozen: true)
     try model.read(checkpoint, averaged: averaged, over: communicator)
     step = checkpoint.manifest.record.step
   }
 
-  /// Reads a file of weights that was made from a checkpoint; nil if its metadata names no run.
-  init?(merged path: String) throws {
+  /// Reads a file of weights that was made from a checkpoint; nil if its metadata names no run. Every rank must call it.
+  init?(merged path: String, over communicator: Communicator) throws {
     let file = try WeightsFile.open(path)
     guard let run = try SavedRun(in: file), let record = try MergeRecord(in: file) else { return nil }
     (saved, step) = (run, record.step)
-    model = CLIP(try CLIPConfig(json: Data(saved.model.utf8)), frozen: true)
-    try ModelFiles.read(path, into: model)
+    model = try ModelFiles.model(
+      CLIPConfig(json: Data(saved.model.utf8)), from: path, pairs: BlockEncoder.height, over: communicator)
   }
 
   /// Returns the vocabulary at `path`, or at the run's own path. Throws a `UserError` if it is not the vocabulary that

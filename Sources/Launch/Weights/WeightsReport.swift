@@ -13,16 +13,17 @@ struct WeightsReport {
     let file = try WeightsFile.open(path)
     let form = WeightsForm(of: file)
     var rows = [["tensor", "type", "shape", "numbers"]]
-    var total = 0
+    var counts: [Int] = []
     for name in file.names {
       let type = try file.type(of: name).rawValue
       // The table also shows tensors whose shape we cannot represent.
       let shape = try? file.shape(of: name)
       rows.append([name, type, shape.map { "\($0)" } ?? "?", shape.map { "\($0.count)" } ?? "?"])
-      total = total.addingReportingOverflow(shape?.count ?? 0).partialValue
+      counts.append(shape?.count ?? 0)
     }
     let tensors = Figures.count(file.names.count, "tensor")
-    var lines = ["\(path): \(form.title), \(tensors), \(Figures.count(total, "number"))"]
+    let numbers = counts.checkedSum.map { Figures.count($0, "number") } ?? "more than 2⁶³ numbers"
+    var lines = ["\(path): \(form.title), \(tensors), \(numbers)"]
     let metadata = file.metadata.sorted { $0.key < $1.key }.map { key, text in
       text.count > 80 ? "\(key) (\(text.utf8.count) bytes)" : "\(key) \(text)"
     }

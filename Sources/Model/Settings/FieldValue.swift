@@ -74,8 +74,14 @@ extension FieldValue where Self: LosslessStringConvertible {
 }
 
 extension FieldValue where Self: FixedWidthInteger {
+  /// Seeds may have all 64 bits. Counts, which are signed, lie within ±2⁵³, so that sums of them cannot overflow.
   public static func read(_ node: RunNode, _ problems: Problems) -> Self? {
-    problems.read(node) { $0.plain.flatMap(YAMLNumber.integer) }
+    guard let number: Self = problems.read(node, { $0.plain.flatMap(YAMLNumber.integer) }) else { return nil }
+    guard !Self.isSigned || number.magnitude <= UInt64(1) << 53 else {
+      problems.add(node.place, "\(node.path): expected a whole number within ±2⁵³, found \(number)")
+      return nil
+    }
+    return number
   }
 }
 

@@ -248,21 +248,25 @@ extension CLIPConfig {
 
   /// The approximate number of parameters, in Double because the sum may exceed the largest integer.
   private var approximateParameters: Double {
-    func tower(_ layers: Int, _ width: Int, _ ratio: Double, rows: Double) -> Double {
-      let w = Double(width)
-      return Double(layers) * w * w * (4 + 2 * ratio) + w * (rows + Double(embedding))
+    func tower(_ blocks: BlockSizes, _ width: Int, rows: Double) -> Double {
+      let columns = zip(blocks.heads, blocks.hidden).reduce(0.0) {
+        $0 + 4 * Double($1.0) * Double(blocks.headWidth) + 2 * Double($1.1)
+      }
+      return Double(width) * (columns + rows + Double(embedding))
     }
     let (grid, patch) = (Double(vision.grid), Double(vision.patchSize))
-    var visual = tower(vision.layers, vision.width, vision.mlpRatio, rows: grid * grid + 3 * patch * patch)
+    let visual: Double
     if let stages = vision.stages {
       // Every block has 17 planes² parameters, the first of a stage up to twice as many.
-      visual = zip(stages, [1.0, 2, 4, 8]).reduce(tower(1, vision.outputWidth, 0, rows: grid * grid)) { sum, stage in
+      let width = Double(vision.outputWidth)
+      visual = zip(stages, [1.0, 2, 4, 8]).reduce(width * (4 * width + grid * grid + Double(embedding))) { sum, stage in
         let planes = Double(vision.width) * stage.1
         return sum + Double(stage.0 + 1) * 17 * planes * planes
       }
+    } else {
+      visual = tower(vision.blockSizes, vision.width, rows: grid * grid + 3 * patch * patch)
     }
-    return visual
-      + tower(text.layers, text.width, text.mlpRatio, rows: Double(text.vocabularySize + text.contextLength))
+    return visual + tower(text.blockSizes, text.width, rows: Double(text.vocabularySize + text.contextLength))
   }
 }
 

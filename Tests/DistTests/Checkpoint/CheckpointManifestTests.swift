@@ -47,7 +47,23 @@ import Testing
       #""format":2"#, #""format":1"#,
       "it has format 1, this program reads 2; use the version that wrote it, 9.9"
     ),
-    (#""step":1"#, #""step":-1"#, "step and samples are negative"),
+    (#""step":1"#, #""step":-1"#, "step is -1, expected 0 to 9007199254740992"),
+    (
+      #""step":1"#, #""step":9223372036854775807"#,
+      "step is 9223372036854775807, expected 0 to 9007199254740992"
+    ),
+    (
+      #""samples":2"#, #""samples":9007199254740993"#,
+      "samples is 9007199254740993, expected 0 to 9007199254740992"
+    ),
+    (
+      #""step":1"#, #""step":1,"passedOver":9223372036854775807"#,
+      "passedOver is 9223372036854775807, expected 0 to 9007199254740992"
+    ),
+    (
+      #""shape":[]}]"#, #""shape":[4611686018427387904]}]"#,
+      "the parameters have 4611686018427387910 scalars, more than 2⁴⁰"
+    ),
     (#""name":"b""#, #""name":"a""#, "parameter a is listed twice"),
     (#""shape":[]}]"#, #""shape":[-1]}]"#, "parameter b has the shape [-1]"),
     (#""shape":[]}]"#, #""shape":[1,1,1,1,1]}]"#, "parameter b has the shape [1, 1, 1, 1, 1]"),

@@ -31,6 +31,9 @@ import Testing
     #expect(try refusal("{}", data: 0, length: 3) == "its header claims 3 bytes, the file has 2 after the length")
     #expect(
       try refusal("{}", length: 100_000_001).hasPrefix("its header claims 100000001 bytes, more than the 100000000"))
+    // Values of two bytes each would take fifty times the header's size.
+    let digits = Array(repeating: "1", count: 2000).joined(separator: ",")
+    #expect(try refusal("{\"a\":{\"shape\":[\(digits)]}}").hasSuffix("it has too many values for its size"))
     #expect(try refusal("{}", length: .max).hasPrefix("its header claims 18446744073709551615 bytes"))
     #expect(try refusal("", data: 0) == "its header is not JSON as expected: byte 0: the text ends too early")
   }

@@ -121,7 +121,9 @@ import Testing
   @Test(arguments: [
     ("kinship/corpus/1", "kinship/dataset/9", "schema"),
     ("\"samples\" : 10", "\"samples\" : -10", "negative"),
-    ("\"samples\" : 10", "\"samples\" : 9223372036854775807", "totals"),
+    ("\"samples\" : 10", "\"samples\" : 9223372036854775807", "claims 9223372036854775807 samples"),
+    ("\"captions\" : ", "\"captions\" : 900000", "captions in"),
+    ("\"file_bytes\" : ", "\"file_bytes\" : 9000000000000", "totals"),
     ("\"samples\" : 10", "\"samples\" : 9", "totals"),
     ("\"image_offset\" : ", "\"image_offset\" : 1000000", "outside of the file"),
     ("shard-00001.h5", "../shard-00001.h5", "not a plain file name"),

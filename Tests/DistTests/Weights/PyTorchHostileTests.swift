@@ -179,16 +179,40 @@ import Testing
     #expect(found.contains(reason), "\(found)")
   }
 
-  /// A million nested lists, and a list that contains itself.
+  /// Ten thousand nested lists, and a list that contains itself.
   @Test func nestingWithoutEnd() throws {
-    let deep = [UInt8](repeating: UInt8(ascii: "]"), count: 1_000_000)
-    let closed = [UInt8](repeating: UInt8(ascii: "a"), count: 999_999)
+    let deep = [UInt8](repeating: UInt8(ascii: "]"), count: 10_000)
+    let closed = [UInt8](repeating: UInt8(ascii: "a"), count: 9_999)
     #expect(try refusal(pickle: Pickle.program(deep + closed)) == "it holds a list, expected a state dict")
     #expect(
       try refusal(pickle: Pickle.program(Array("]q\u{1}h\u{1}a".utf8))) == "it holds a list, expected a state dict")
-    let program = Pickle.program([UInt8](repeating: UInt8(ascii: "N"), count: 1 << 24))
-    #expect(try refusal(pickle: program).hasPrefix("m/data.pkl has 16777219 bytes, more than the 16777216 allowed"))
+    let program = Pickle.program([UInt8](repeating: UInt8(ascii: "N"), count: 1 << 22))
+    #expect(try refusal(pickle: program).hasPrefix("m/data.pkl has 4194307 bytes, more than the 4194304 allowed"))
   }
+
+  /// Programs that make many values of few bytes: nested tuples, empty containers, marks, entries of the memo, items,
+  /// and tensors of 64 sizes.
+  @Test(
+    arguments: [
+      ([], Array("]".utf8), "wait on its stack"), ([], Array("}".utf8), "wait on its stack"),
+      ([], Array("(".utf8), "wait on its stack"), ([], Array("N".utf8), "wait on its stack"),
+      (Array(")".utf8), [0x85], "more than 48 times its own size"),
+      (Array("]".utf8), Array("}a".utf8), "more than 48 times its own size"),
+      (manySizes, [0x68, 0, 0x68, 3, 0x52], "more than 48 times its own size"),
+    ] as [([UInt8], [UInt8], String)])
+  func manyValuesOfFewBytes(start: [UInt8], repeated: [UInt8], reason: String) throws {
+    let program = Pickle.program(start + Array(repeatElement(repeated, count: 200_000).joined()))
+    let found = try refusal(pickle: program)
+    #expect(found.contains(reason), "\(found)")
+  }
+
+  /// The entries 0 and 3 of the memo: the function that makes tensors, and its arguments, with 64 sizes.
+  static let manySizes: [UInt8] = {
+    let sizes = Pickle.tuple(Array(repeating: Pickle.integer(1), count: 64)) + [0x71, 2]
+    let storage = Pickle.storage(key: "0", type: "FloatStorage", count: 1)
+    let arguments = Pickle.tuple([storage, Pickle.integer(0), sizes, [0x68, 2]]) + [0x71, 3]
+    return Pickle.global("torch._utils", "_rebuild_tensor_v2") + [0x71, 0] + arguments
+  }()
 
   @Test(
     arguments: [

@@ -88,6 +88,8 @@ import Testing
     let ranges: [[Double]] = [
       [-.greatestFiniteMagnitude, .greatestFiniteMagnitude], [0, .greatestFiniteMagnitude], [0, tiny], [tiny, 1],
       [1, 1 + .ulpOfOne], [1e15, 1e15 + 1], [-1e-300, 1e-300], [tiny, .greatestFiniteMagnitude], [1e306, 1e306],
+      [tiny, tiny], [-tiny, -tiny], [.greatestFiniteMagnitude, .greatestFiniteMagnitude],
+      [-.greatestFiniteMagnitude, -.greatestFiniteMagnitude],
     ]
     for range in ranges {
       for (fromZero, log) in [(false, false), (true, false), (false, true)] {

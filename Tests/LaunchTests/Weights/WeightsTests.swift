@@ -270,6 +270,24 @@ import Testing
   }
 
   /// No shape tells one activation from the other, so our files say it.
+  /// A config may say any sizes: they are compared with the weights before memory is taken for a model.
+  @Test(arguments: [
+    ("\"width\": 8", "\"width\": 131072", "misshapen: visual."),
+    ("\"image_size\": 16", "\"image_size\": 4096", "misshapen: visual.positional_embedding"),
+    ("\"context_length\": 5", "\"context_length\": 16777216", "misshapen: positional_embedding"),
+    ("\"vocab_size\": 9", "\"vocab_size\": 16777216", "misshapen: token_embedding.weight"),
+    ("\"layers\": 1", "\"layers\": 10000", "missing: visual.transformer.resblocks.9999."),
+  ])
+  func sizesFarFromTheWeights(size: String, other: String, words: String) throws {
+    try FileManager.default.createDirectory(atPath: folder.path("own"), withIntermediateDirectories: true)
+    var image = ImageOptions()
+    image.size = 16
+    try ModelFiles.write(model(Self.sizes), preprocessing: image, to: URL(filePath: folder.path("own")))
+    try folder.write("own/\(ModelFiles.config)", Self.sizes.replacing(size, with: other).utf8)
+    let error = #expect(throws: UserError.self) { _ = try ForeignModel(folder.path("own")).load() }
+    #expect(error?.reason.contains("does not fit the model") == true && error?.reason.contains(words) == true)
+  }
+
   @Test func refusesAnotherActivation() async throws {
     try FileManager.default.createDirectory(atPath: folder.path("own"), withIntermediateDirectories: true)
     try ModelFiles.write(try model(Self.sizes), preprocessing: ImageOptions(), to: URL(filePath: folder.path("own")))

@@ -1,3 +1,5 @@
+internal import Tensor
+
 /// An open PyTorch checkpoint: the zip archive that torch.save (since version 1.6) writes of a state dict, or of a
 /// dictionary with one under `state_dict`.
 ///
@@ -45,7 +47,7 @@ struct PyTorchArchive {
   /// The name of the folder of all entries, with its slash.
   private let folder: String
   /// The limit on the pickle's size in bytes. It is far above any model's; a longer pickle is broken or hostile.
-  private static let longestPickle = 1 << 24
+  private static let longestPickle = 1 << 22
 
   init(_ file: OpenFile) throws(PyTorchError) {
     func problem(_ reason: String) -> PyTorchError { PyTorchError(path: file.path, reason: reason) }
@@ -109,14 +111,9 @@ extension StoredTensor {
         "its storage claims \(storage.count) numbers of \(storage.type.rawValue), data/\(storage.key) has "
           + "\(bytes.count) bytes")
     }
-    // Every product and sum is checked for overflow before it is compared.
-    var (count, last) = (1, tensor.offset)
-    for (size, stride) in zip(shape, strides) {
-      let (product, tooMany) = count.multipliedReportingOverflow(by: size)
-      let (step, tooFar) = max(size - 1, 0).multipliedReportingOverflow(by: stride)
-      let (sum, beyond) = last.addingReportingOverflow(step)
-      guard !tooMany, !tooFar, !beyond else { throw problem("sizes \(shape) and strides \(strides) are too large") }
-      (count, last) = (product, sum)
+    let reach = zip(shape, strides).reduce(Checked(tensor.offset)) { $0 + Checked(max($1.0 - 1, 0)) * Checked($1.1) }
+    guard let count = shape.product(), let last = reach.value else {
+      throw problem("sizes \(shape) and strides \(strides) are too large")
     }
     guard count == 0 || last < storage.count else {
       throw problem(

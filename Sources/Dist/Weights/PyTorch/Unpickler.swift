@@ -22,9 +22,16 @@ struct Unpickler {
   /// The height of the stack at each mark.
   private var marks: [Int] = []
   private var memo: [UInt64: PickleValue] = [:]
+  /// The bytes that values outside of the stack may still take.
+  private var room: Int
+  /// The limit on these bytes for each of the pickle's own: those of torch.save need about 20, and a few for a start.
+  private static let (growth, start) = (48, 1 << 20)
+  /// The limit on the values on the stack, and on its marks: Python writes the items of containers a thousand at a time.
+  private static let highest = 1 << 16
 
   init(_ bytes: [UInt8]) throws(Problem) {
     self.bytes = bytes
+    room = Self.start + Self.growth * bytes.count
     guard try little(1) == 0x80, try little(1) == 2 else {
       throw Problem("it is not a pickle of protocol 2; save the weights with the default pickle_protocol of torch.save")
     }
@@ -64,7 +71,16 @@ struct Unpickler {
     return found
   }
 
+  /// Counts bytes of memory that a value takes. Throws if the pickle would take far more than those of weights do.
+  private mutating func take(_ bytes: Int) throws(Problem) {
+    room -= bytes
+    guard room >= 0 else { throw Problem("its values would take more than \(Self.growth) times its own size") }
+  }
+
   private mutating func perform(_ code: UInt8) throws(Problem) {
+    guard max(stack.count, marks.count) < Self.highest else {
+      throw Problem("\(Self.highest) values wait on its stack; torch.save puts items into their container before")
+    }
     switch Unicode.Scalar(code) {
     case "N": stack.append(.none)
     case "\u{88}": stack.append(.bool(true))
@@ -78,17 +94,18 @@ struct Unpickler {
     case "q", "r":
       let key = try little(code == UInt8(ascii: "q") ? 1 : 4)
       guard let value = stack.last else { throw Problem("the stack is empty") }
+      try take(64)
       memo[key] = value
     case "h", "j":
       let key = try little(code == UInt8(ascii: "h") ? 1 : 4)
       guard let value = memo[key] else { throw Problem("the memo has no entry \(key)") }
       stack.append(value)
     case "(": marks.append(stack.count)
-    case "}": stack.append(newDictionary())
-    case "]": stack.append(.list(newSequence([])))
-    case ")": stack.append(.tuple(newSequence([])))
-    case "\u{85}"..."\u{87}": stack.append(.tuple(newSequence(try pop(Int(code) - 0x84))))
-    case "t": stack.append(.tuple(newSequence(try popToMark())))
+    case "}": stack.append(try newDictionary())
+    case "]": stack.append(.list(try newSequence([])))
+    case ")": stack.append(.tuple(try newSequence([])))
+    case "\u{85}"..."\u{87}": stack.append(.tuple(try newSequence(try pop(Int(code) - 0x84))))
+    case "t": stack.append(.tuple(try newSequence(try popToMark())))
     case "a": try append([try pop()])
     case "e": try append(try popToMark())
     case "s": try set(try pop(2))
@@ -107,6 +124,7 @@ struct Unpickler {
 
   private mutating func append(_ items: [PickleValue]) throws(Problem) {
     guard case .list(let node)? = stack.last else { throw Problem("an item is appended to a value that is not a list") }
+    try take(32 * items.count)
     sequences[node] += items
   }
 
@@ -115,6 +133,7 @@ struct Unpickler {
       throw Problem("a key is set in a value that is not a dictionary")
     }
     guard items.count.isMultiple(of: 2) else { throw Problem("a key has no value") }
+    try take(32 * items.count)
     for index in stride(from: 0, to: items.count, by: 2) { dictionaries[node].append((items[index], items[index + 1])) }
   }
 
@@ -137,6 +156,7 @@ struct Unpickler {
     guard count >= 0, !key.isEmpty, key.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else {
       throw Problem("a storage is named \"\(key)\" and has \(count) numbers; its name must consist of digits")
     }
+    try take(128)
     stack.append(.storage(PickleStorage(type: type, key: key, count: count)))
   }
 
@@ -147,7 +167,7 @@ struct Unpickler {
     switch function {
     case .orderedDictionary:
       guard arguments.isEmpty else { throw Problem("an OrderedDict is created with arguments") }
-      stack.append(newDictionary())
+      stack.append(try newDictionary())
     case .rebuildTensor: try rebuildTensor(arguments)
     case .rebuildParameter:
       guard case .tensor? = arguments.first else { throw Problem("a parameter is created without a tensor") }
@@ -164,6 +184,7 @@ struct Unpickler {
     guard offset >= 0, shape.count == strides.count, (shape + strides).allSatisfy({ $0 >= 0 }) else {
       throw Problem("a tensor has the offset \(offset), sizes \(shape) and strides \(strides)")
     }
+    try take(192 + 16 * shape.count)
     stack.append(.tensor(PickleTensor(storage: storage, offset: offset, shape: shape, strides: strides)))
   }
 
@@ -178,12 +199,14 @@ struct Unpickler {
     return numbers
   }
 
-  private mutating func newDictionary() -> PickleValue {
+  private mutating func newDictionary() throws(Problem) -> PickleValue {
+    try take(80)
     dictionaries.append([])
     return .dictionary(dictionaries.count - 1)
   }
 
-  private mutating func newSequence(_ items: [PickleValue]) -> Int {
+  private mutating func newSequence(_ items: [PickleValue]) throws(Problem) -> Int {
+    try take(64 + 24 * items.count)
     sequences.append(items)
     return sequences.count - 1
   }
@@ -222,6 +245,7 @@ struct Unpickler {
 
   private mutating func text(count: Int) throws(Problem) -> String {
     let start = try skip(count)
+    try take(32 + count)
     if let text = String(validating: bytes[start..<at], as: UTF8.self) { return text }
     throw Problem("a string is not UTF-8")
   }
