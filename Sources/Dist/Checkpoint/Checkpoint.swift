@@ -238,7 +238,8 @@ public struct CheckpointError: Error, ExitCoded, Hashable, CustomStringConvertib
   /// Runs `body` and converts a failure of the system or of the HDF5 library to an error of this checkpoint.
   static func naming<R>(_ folder: String, _ body: () throws -> R) throws(CheckpointError) -> R {
     do { return try body() } catch {
-      throw error as? CheckpointError ?? CheckpointError(folder, ["\(error)"], status: .inputOutput)
+      let status = (error as? HDF5Error)?.status ?? .inputOutput
+      throw error as? CheckpointError ?? CheckpointError(folder, ["\(error)"], status: status)
     }
   }
 }

@@ -48,18 +48,13 @@ public struct HDF5Attributes: Sendable {
   public func string(_ name: String) throws(HDF5Error) -> String {
     try open(name) { (attribute, type, place) throws(HDF5Error) in
       guard H5Tget_class(type) == H5T_STRING else { throw place.refusal("read", "expected a string, found a number") }
-      if H5Tis_variable_str(type) > 0 {
-        let memory = try place.textType()
-        defer { H5Tclose(memory) }
-        var text: UnsafeMutablePointer<CChar>?
-        try place.check(unsafe H5Aread(attribute, memory, &text), "H5Aread")
-        guard let text = unsafe text else { return "" }
-        defer { unsafe H5free_memory(text) }
-        return unsafe String(cString: text)
-      }
-      var bytes = [UInt8](repeating: 0, count: H5Tget_size(type))
-      try place.check(unsafe H5Aread(attribute, type, &bytes), "H5Aread")
-      return String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      let memory = try place.textType()
+      defer { H5Tclose(memory) }
+      var text: UnsafeMutablePointer<CChar>?
+      try place.check(unsafe H5Aread(attribute, memory, &text), "H5Aread")
+      guard let text = unsafe text else { return "" }
+      defer { unsafe H5free_memory(text) }
+      return unsafe String(cString: text)
     }
   }
 

@@ -8,7 +8,7 @@ public struct HDF5Dataset: Sendable {
   public let type: HDF5Type
   /// The sizes, from the outermost dimension; empty for a scalar.
   public let shape: [Int]
-  /// The offset of the numbers in the file, for readers past the library; nil if there are none or they fit the header.
+  /// The offset of the numbers in the file, for readers past the library; nil if there are none.
   public let fileOffset: Int?
   /// The number of elements; 1 for a scalar.
   public var count: Int { shape.reduce(1, *) }
@@ -41,7 +41,7 @@ extension HDF5File {
     return HDF5Dataset(file: self, name: name, type: type, shape: shape, fileOffset: offset)
   }
 
-  /// Opens a data set of a `HDF5Type` that is contiguous and not external, with all numbers in the file, or throws.
+  /// Opens a data set. Throws unless it has a `HDF5Type`; opening the file has found it contiguous and whole.
   public func dataset(_ name: String) throws(HDF5Error) -> HDF5Dataset {
     try withID(object: name) { (id, place) throws(HDF5Error) in
       let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
@@ -53,8 +53,7 @@ extension HDF5File {
         throw place.refusal("open", "its element type is none of \(known), little-endian")
       }
       let shape = try place.shape(dataset)
-      let offset = try place.storage(dataset, file: id, shape: shape, elementSize: type.size)
-      return HDF5Dataset(file: self, name: name, type: type, shape: shape, fileOffset: offset)
+      return HDF5Dataset(file: self, name: name, type: type, shape: shape, fileOffset: place.offset(dataset))
     }
   }
 }
@@ -85,27 +84,6 @@ extension HDF5Place {
     let shape = sizes.compactMap { Int(exactly: $0) }
     guard shape.count == sizes.count else { throw refusal("open", "its shape \(sizes) is too large") }
     return shape
-  }
-
-  /// Returns the offset of the numbers, if all lie in the file: no reader allocates what a header merely claims.
-  fileprivate func storage(_ dataset: hid_t, file: hid_t, shape: [Int], elementSize: Int) throws(HDF5Error) -> Int? {
-    guard let bytes = shape.product(elementSize) else { throw refusal("open", "its shape \(shape) is too large") }
-    let creation = try check(H5Dget_create_plist(dataset), "H5Dget_create_plist")
-    defer { H5Pclose(creation) }
-    let layout = H5Pget_layout(creation)
-    // Compact data lie in the object's header, which has at most 64 KiB.
-    if layout == H5D_COMPACT, bytes <= 65_536 { return nil }
-    guard layout == H5D_CONTIGUOUS, H5Pget_external_count(creation) == 0 else {
-      throw refusal("open", "it is chunked, compressed, virtual or external; write it contiguous")
-    }
-    guard bytes > 0 else { return nil }
-    var size: hsize_t = 0
-    try check(unsafe H5Fget_filesize(file, &size), "H5Fget_filesize")
-    guard let offset = offset(dataset) else { throw refusal("open", "its numbers were never written") }
-    guard let end = Int(exactly: size), offset <= end, bytes <= end - offset else {
-      throw refusal("open", "its \(bytes) bytes at \(offset) go beyond the file's end at \(size)")
-    }
-    return offset
   }
 
   /// Returns the offset of a data set's numbers in the file; nil if they have no storage.

@@ -14,9 +14,11 @@ public final class HDF5File: Sendable {
 
   deinit { try? close() }
 
-  /// Opens `path` to read, unlocked by default, because locks fail on many network file systems. Altered headers can
-  /// crash the library (seen with 1.10.8 and one changed byte), so readers verify a file's SHA-256 first.
+  /// Opens `path` to read, unlocked by default, because locks fail on many network file systems. The library sees only
+  /// a file that has the structure of ours, because altered headers can crash it (seen with 1.10.8 and one changed
+  /// byte); any other is refused with the byte that differs.
   public static func open(_ path: String) throws(HDF5Error) -> HDF5File {
+    try HDF5Structure.check(path)
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
       let access = try accessProperties(place)
@@ -25,12 +27,15 @@ public final class HDF5File: Sendable {
     }
   }
 
-  /// Creates the file `path`, without times. Its first `userBlock` bytes, 0 or 512 · 2ⁿ, are the caller's.
+  /// Creates the file `path`, without times. Its first `userBlock` bytes, 0 or 512, are the caller's.
   public static func create(_ path: String, userBlock: Int = 0) throws(HDF5Error) -> HDF5File {
     let place = HDF5Place(path: path)
     return try HDF5Library.locked { () throws(HDF5Error) in
       let access = try accessProperties(place)
       defer { H5Pclose(access) }
+      // Every release writes the same layouts, which are those that `HDF5Structure` accepts.
+      try place.check(
+        H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_V110), "H5Pset_libver_bounds")
       let creation = try place.check(H5Pcreate(kinship_h5_file_create()), "H5Pcreate")
       defer { H5Pclose(creation) }
       try place.check(H5Pset_obj_track_times(creation, false), "H5Pset_obj_track_times")

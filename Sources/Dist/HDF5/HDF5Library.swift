@@ -61,16 +61,17 @@ struct HDF5Place {
 
 /// A failed call of the HDF5 library, or a file with contents that we do not accept.
 public struct HDF5Error: Error, ExitCoded, Hashable, CustomStringConvertible {
-  /// The library's function that failed ("H5Fopen"), or our own operation ("read").
+  /// The library's function that failed ("H5Fopen"), or our own operation ("read", "check").
   public let call: String
   public let path: String
-  /// The data set, group or attribute, if the call has one.
+  /// The data set, group or attribute, if the call has one, or the byte at which the structure is broken.
   public let object: String?
   /// The innermost entry of the library's error stack, or our own reason.
   public let cause: String
+  /// `inputOutput`, or `badData` for a file that can be read and does not have the structure of ours.
+  public var status = ExitStatus.inputOutput
   /// True if another process has locked the file.
   public var isLocked: Bool { cause.contains("unable to lock file") }
-  public var status: ExitStatus { .inputOutput }
   public var description: String {
     let place = object.map { "\($0) of \(path)" } ?? path
     let advice = isLocked ? "; set HDF5_USE_FILE_LOCKING=FALSE, or stop the process that holds the lock" : ""
