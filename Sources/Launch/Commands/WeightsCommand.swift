@@ -115,60 +115,42 @@ struct WeightsImport: ParsableCommand {
 
 struct WeightsExport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "export", abstract: "Writes a model as open_clip or Hugging Face read it.",
+    commandName: "export", abstract: "Writes a model as a folder that open_clip and Hugging Face read.",
     discussion: help(
       """
-      open_clip reads open_clip_model.safetensors and open_clip_config.json (create_model with local-dir:FOLDER); \
-      Hugging Face's CLIPModel.from_pretrained reads model.safetensors and config.json, and CLIPImageProcessor \
-      preprocessor_config.json. Vocabularies are not converted: with CLIP's own, use CLIP's own tokenizer.
+      open_clip reads open_clip_model.safetensors and open_clip_config.json (create_model_and_transforms with \
+      local-dir:FOLDER); Hugging Face's CLIPModel and CLIPProcessor read model.safetensors, config.json, \
+      preprocessor_config.json and tokenizer.json, which open_clip also takes for a vocabulary of your own. README.md \
+      is a model card with data, teacher, objective, steps and figures of the run; its licences are left to fill in. \
+      Nothing is uploaded.
 
-      Hugging Face has no form for a ResNet or a pruned model, and open_clip has none for a pruned model.
-      """, example: "kinship weights export runs/mine --form hugging_face --output models/mine"))
+      Hugging Face has no form for a ResNet or a pruned model, and open_clip cannot build a pruned model. Without \
+      --form such a model gets open_clip's files alone.
+      """, example: "kinship weights export runs/mine --output models/mine"))
 
   @Argument(help: "A run's folder (its latest checkpoint; RUN/best: its best), a checkpoint's, or what import takes.")
   var input: String
   @OptionGroup var folder: ModelFolder
-  @Option(help: "The form to write: \(WeightsForm.allCases.map(\.rawValue).joined(separator: " or ")).")
-  var form = WeightsForm.openCLIP
+  @Option(help: "The form to write: \(ExportForm.allCases.map(\.rawValue).joined(separator: ", ")). Default: both.")
+  var form: ExportForm?
   @OptionGroup var options: WeightsOptions
+  @Option(
+    help: ArgumentHelp(
+      "The vocabulary file, for tokenizer.json. Default: that of the run; other models have none.", valueName: "file"))
+  var vocabulary: String?
   @Flag(help: "Writes the moving average of the weights of a run or checkpoint (ema in its run file).")
   var emaWeights = false
 
   func run() throws {
     try Job.perform { communicator in
-      let (model, preprocessing, preprocessConfig) = try load(over: communicator)
+      let export = try ModelExport(
+        input, options, vocabulary: vocabulary, averaged: emaWeights, over: communicator)
       guard communicator.rank == 0 else { return }
-      let written: [String]
-      switch form {
-      case .openCLIP:
-        written = [ModelFiles.weights, ModelFiles.config]
-        try ModelFiles.write(
-          model, preprocessing: preprocessing, keeping: preprocessConfig, to: folder.make(for: written))
-      case .huggingFace:
-        written = [HuggingFaceFiles.weights, HuggingFaceFiles.config, HuggingFaceFiles.preprocessor]
-        // These throw for a model without a form of Hugging Face's, before the folder is made.
-        _ = try model.config.huggingFaceJSON
-        _ = try preprocessing.huggingFaceProcessor
-        try HuggingFaceFiles.write(model, preprocessing: preprocessing, to: folder.make(for: written))
-      }
-      try StandardOutput.print("\(model.config.summary)\n\(folder.output): \(written.joined(separator: ", "))")
+      let (names, notes) = try export.write(form, to: folder)
+      let lines = [export.model.config.summary, "\(folder.output): \(names.joined(separator: ", "))"] + notes
+      try StandardOutput.print(lines.joined(separator: "\n"))
     }
-  }
-
-  private func load(over communicator: Communicator) throws -> (CLIP<Float>, ImageOptions, [String: Any]?) {
-    if TrainedModel.isOne(input) {
-      guard options.config == nil, options.preset == nil else {
-        throw UserError(input, "a checkpoint says its sizes itself; leave --config and --preset out", status: .usage)
-      }
-      let trained = try TrainedModel(input, averaged: emaWeights, over: communicator)
-      return (trained.model, trained.saved.image, nil)
-    }
-    guard !emaWeights else {
-      throw UserError(input, "--ema-weights belongs to a run or a checkpoint; leave it out", status: .usage)
-    }
-    let source = try ForeignModel(input, config: options.config, preset: options.preset)
-    return (try source.load(), source.preprocessing, source.preprocessConfig)
   }
 }
 
-extension WeightsForm: ExpressibleByArgument {}
+extension ExportForm: ExpressibleByArgument {}

@@ -145,7 +145,7 @@ struct CLIPEmbedder {
 extension CLIPEmbedder {
   /// Takes the vocabulary at `path`, or, if there are `texts` to embed, at the run's own path.
   init(_ trained: TrainedModel, vocabulary path: String?, texts: Bool = true) throws {
-    let words = try path != nil || texts ? trained.vocabulary(at: path) : nil
+    let words = try path != nil || texts ? trained.saved.readVocabulary(at: path) : nil
     let context = trained.model.config.text.contextLength
     self.init(
       model: trained.model, image: trained.saved.image,

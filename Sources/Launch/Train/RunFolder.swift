@@ -79,6 +79,15 @@ enum RunFolder {
     }
   }
 
+  /// Returns what the log tells of the run at a path, its folder's or that of one of its checkpoints; nil if there is
+  /// no log.
+  static func history(of path: String) -> RunHistory? {
+    let folder = URL(filePath: path, directoryHint: .isDirectory)
+    let isRun = TrainedModel.checkpoint(path) != path
+    let run = isRun ? folder : folder.deletingLastPathComponent().deletingLastPathComponent()
+    return try? LogReader.read(run.appending(path: RunLog.fileName), run: path)
+  }
+
   private static func differences(from text: String, to run: RunConfig) -> [String] {
     guard let before = settings(text) else { return ["the run file it was last started with cannot be read"] }
     let after = run.tree.leaves
@@ -154,6 +163,25 @@ struct SavedRun: Codable {
   /// The scalars of the run file by their dotted paths; empty if it cannot be parsed.
   var settings: [String: String] { RunFolder.settings(run) ?? [:] }
   var name: String { settings["name"] ?? "" }
+
+  /// Returns the vocabulary at `path`, or at the run's own path. Throws a `UserError` if it is not the vocabulary that
+  /// the model was trained with.
+  func readVocabulary(at path: String?) throws -> Vocabulary {
+    let path = path ?? vocabulary
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw UserError(
+        path,
+        "there is no such file; name the vocabulary that the model was trained with (SHA-256 \(vocabularySHA256)) "
+          + "with --vocabulary", status: .inputOutput)
+    }
+    guard try SHA256.ofFile(path) == vocabularySHA256 else {
+      throw UserError(
+        path,
+        "is not the vocabulary that the model was trained with (\(vocabulary), SHA-256 \(vocabularySHA256)); name "
+          + "that one with --vocabulary")
+    }
+    return try Vocabulary(contentsOf: path)
+  }
 }
 
 /// A dataset on which a run trains or evaluates, by its path in the run file.
@@ -168,7 +196,7 @@ struct SavedTeacher: Codable, Equatable {
   var path: String
   var sha256: String
   var ensemble: [SavedTeacher]?
-  private var all: [SavedTeacher] { [self] + (ensemble ?? []) }
+  var all: [SavedTeacher] { [self] + (ensemble ?? []) }
   var weights: [String] { all.map(\.sha256) }
   var text: String { all.map { "\($0.path) (SHA-256 \($0.sha256))" }.joined(separator: " with ") }
 }

@@ -3,16 +3,38 @@ import Foundation
 import Model
 import Tensor
 
-/// The files of Hugging Face's `CLIPModel` in one folder: weights, sizes, and the preparation of images.
+/// The files of Hugging Face's `CLIPModel` and its processor in one folder: weights, sizes, and the preparation of
+/// images and captions.
 enum HuggingFaceFiles {
   static let weights = "model.safetensors"
   static let config = "config.json"
   static let preprocessor = "preprocessor_config.json"
+  static let tokenizer = "tokenizer.json"
+  static let tokenizerConfig = "tokenizer_config.json"
 
-  /// Writes the three files into an existing folder. `CLIPModel` has no logit bias, on which neither its softmaxes nor
-  /// rankings depend, so the bias is left out. Throws a `ConfigError` for a model that `CLIPModel` cannot represent,
-  /// such as a ResNet, or a preparation of images that its processor cannot do; a `SafetensorsError` or a `FileError`
-  /// if a file cannot be written.
+  /// Throws a `ConfigError` for a model or a preparation of images that Hugging Face cannot represent.
+  static func check(_ model: CLIPConfig, _ preprocessing: ImageOptions) throws {
+    _ = try model.huggingFaceJSON
+    _ = try preprocessing.huggingFaceProcessor
+  }
+
+  /// Writes the files of a vocabulary into an existing folder.
+  static func write(_ vocabulary: Vocabulary, context: Int, to folder: URL) throws {
+    try ModelFiles.write(
+      Data(vocabulary.tokenizerJSON(context: context).utf8), to: folder.appending(path: tokenizer))
+    try write(vocabulary.tokenizerConfig(context: context), to: folder.appending(path: tokenizerConfig))
+  }
+
+  /// Writes a JSON object.
+  private static func write(_ object: [String: Any], to file: URL) throws {
+    try ModelFiles.write(
+      JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), to: file)
+  }
+
+  /// Writes the model's three files into an existing folder. `CLIPModel` has no logit bias, on which neither its
+  /// softmaxes nor rankings depend, so the bias is left out. Throws a `ConfigError` for a model that `CLIPModel` cannot
+  /// represent, such as a ResNet, or a preparation of images that its processor cannot do; a `SafetensorsError` or a
+  /// `FileError` if a file cannot be written.
   static func write(_ model: CLIP<Float>, preprocessing: ImageOptions, to folder: URL) throws {
     let sizes = try model.config.huggingFaceJSON
     let entries = model.entries.filter { $0.name != CLIPConfig.logitBias }.flatMap { entry in
@@ -22,10 +44,7 @@ enum HuggingFaceFiles {
       entries, metadata: ModelFiles.metadata(model.config),
       to: folder.appending(path: weights).path(percentEncoded: false))
     try ModelFiles.write(sizes, to: folder.appending(path: config))
-    try ModelFiles.write(
-      JSONSerialization.data(
-        withJSONObject: preprocessing.huggingFaceProcessor, options: [.prettyPrinted, .sortedKeys]),
-      to: folder.appending(path: preprocessor))
+    try write(preprocessing.huggingFaceProcessor, to: folder.appending(path: preprocessor))
   }
 
   private static func pieces(of name: String, _ value: Tensor<Float>) -> [(String, Tensor<Float>)] {

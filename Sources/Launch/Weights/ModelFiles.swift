@@ -8,9 +8,15 @@ enum ModelFiles {
   static let weights = "open_clip_model.safetensors"
   static let config = "open_clip_config.json"
 
-  /// Writes both files into an existing folder. The config has `preprocessConfig` as it is if there is one.
+  /// The key of `text_cfg` that names the tokenizer's repository. If it has a text, open_clip takes the tokenizer that
+  /// lies in a local folder.
+  static let tokenizerKey = "hf_tokenizer_name"
+
+  /// Writes both files into an existing folder. The config has `preprocessConfig` as it is if there is one; with
+  /// `hasTokenizer` it says that captions need the tokenizer in the folder.
   static func write<S: Scalar>(
-    _ model: CLIP<S>, preprocessing: ImageOptions, keeping preprocessConfig: [String: Any]? = nil, to folder: URL
+    _ model: CLIP<S>, preprocessing: ImageOptions, keeping preprocessConfig: [String: Any]? = nil,
+    hasTokenizer: Bool = false, to folder: URL
   ) throws {
     let entries = model.entries.map { entry in
       let value = model.parameters.value(of: entry)
@@ -27,15 +33,21 @@ enum ModelFiles {
       entries + buffers, metadata: metadata(model.config),
       to: folder.appending(path: weights).path(percentEncoded: false))
     try write(
-      json(model.config, preprocessing: preprocessing, keeping: preprocessConfig), to: folder.appending(path: config))
+      json(model.config, preprocessing: preprocessing, keeping: preprocessConfig, hasTokenizer: hasTokenizer),
+      to: folder.appending(path: config))
   }
 
   static func json(
-    _ config: CLIPConfig, preprocessing: ImageOptions, keeping preprocessConfig: [String: Any]? = nil
+    _ config: CLIPConfig, preprocessing: ImageOptions, keeping preprocessConfig: [String: Any]? = nil,
+    hasTokenizer: Bool = false
   ) throws -> Data {
+    var sizes = try JSONSerialization.jsonObject(with: config.json) as? [String: Any] ?? [:]
+    if hasTokenizer, var text = sizes["text_cfg"] as? [String: Any] {
+      text[tokenizerKey] = "OWNER/NAME"
+      sizes["text_cfg"] = text
+    }
     var object: [String: Any] = [
-      "model_cfg": try JSONSerialization.jsonObject(with: config.json),
-      "preprocess_cfg": preprocessConfig ?? preprocessing.preprocessConfig,
+      "model_cfg": sizes, "preprocess_cfg": preprocessConfig ?? preprocessing.preprocessConfig,
     ]
     if config.vision.blocks != nil || config.text.blocks != nil {
       object["note"] = "a pruned model: its blocks have sizes of their own (blocks), which open_clip cannot build"

@@ -32,25 +32,6 @@ struct TrainedModel {
       CLIPConfig(json: Data(saved.model.utf8)), from: path, pairs: BlockEncoder.height, over: communicator)
   }
 
-  /// Returns the vocabulary at `path`, or at the run's own path. Throws a `UserError` if it is not the vocabulary that
-  /// the model was trained with.
-  func vocabulary(at path: String?) throws -> Vocabulary {
-    let path = path ?? saved.vocabulary
-    guard FileManager.default.fileExists(atPath: path) else {
-      throw UserError(
-        path,
-        "there is no such file; name the vocabulary that the model was trained with (SHA-256 "
-          + "\(saved.vocabularySHA256)) with --vocabulary", status: .inputOutput)
-    }
-    guard try SHA256.ofFile(path) == saved.vocabularySHA256 else {
-      throw UserError(
-        path,
-        "is not the vocabulary that the model was trained with (\(saved.vocabulary), SHA-256 "
-          + "\(saved.vocabularySHA256)); name that one with --vocabulary")
-    }
-    return try Vocabulary(contentsOf: path)
-  }
-
   /// Returns true if the path is a checkpoint's folder, or that of a run that has one.
   static func isOne(_ path: String) -> Bool {
     FileManager.default.fileExists(atPath: "\(checkpoint(path))/\(CheckpointManifest.file)")

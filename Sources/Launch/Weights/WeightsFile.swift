@@ -47,9 +47,8 @@ enum WeightsFile {
 }
 
 /// The names and layouts of a CLIP model's tensors in a file.
-enum WeightsForm: String, CaseIterable {
-  case openCLIP = "open_clip"
-  case huggingFace = "hugging_face"
+enum WeightsForm {
+  case openCLIP, huggingFace
 
   /// Recognizes the form by names that only Hugging Face uses; any other file counts as open_clip's.
   init(of file: any NamedTensors) {

@@ -54,6 +54,8 @@ public struct ObjectiveOptions: Section {
 extension ObjectiveOptions {
   /// The terms that have a weight in some step.
   var used: [any TermSettings] { all.filter(\.weight.isEverUsed) }
+  /// The weights of the terms that have one in some step.
+  public var weights: [(key: String, weight: Scheduled<Double>)] { used.map { (key: $0.key, weight: $0.weight) } }
   /// Returns λ of a term in this step.
   func weight(of key: String) -> Double { all.first { $0.key == key }?.weight.wrappedValue ?? 0 }
 

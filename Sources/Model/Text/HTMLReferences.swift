@@ -40,6 +40,25 @@ enum HTMLReferences {
     }
   }
 
+  /// Returns a regular expression of what follows the `&` in a reference to a character: its names, and the numbers
+  /// that stand for it, its own and `numbers`.
+  static func pattern(of scalar: Unicode.Scalar, _ numbers: [UInt32] = []) -> String {
+    let digits = ([scalar.value] + numbers).flatMap { number in
+      ["#0*\(number)(?![0-9]);?", "#[xX]0*(?i:\(String(number, radix: 16)))(?![0-9a-fA-F]);?"]
+    }
+    return "(?:\(((namesOfCharacters[scalar] ?? []) + digits).joined(separator: "|")))"
+  }
+
+  /// The names of each character, with the semicolon that ends them, which some may lack.
+  private static let namesOfCharacters: [Unicode.Scalar: [String]] = {
+    var found: [Unicode.Scalar: [String]] = [:]
+    for (name, value) in names.closed.merging(names.capitals, uniquingKeysWith: { first, _ in first })
+    where value.count == 1 {
+      found[value[0], default: []].append(name + (names.open[name] == nil ? ";" : ";?"))
+    }
+    return found.mapValues { $0.sorted() }
+  }()
+
   /// Replaces each reference, but not those in values. For the index of an `&`, `reference` returns the value and the
   /// index after the reference, or nil if there is none.
   private static func replacingReferences(

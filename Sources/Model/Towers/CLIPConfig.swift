@@ -145,6 +145,8 @@ extension CLIPConfig {
       heads: try text.integer("heads"), layers: try text.integer("layers"))
     self.text.mlpRatio = try text.number("mlp_ratio", default: 4)
     self.text.blocks = try text.blockSizes()
+    // The vocabulary is named beside the model, and its size is compared with the model's.
+    _ = try text.string("hf_tokenizer_name", default: "")
     try reader.finish()
     try vision.finish()
     try text.finish()

@@ -221,10 +221,16 @@ import Testing
     try ModelFiles.read(folder.path("b/\(ModelFiles.weights)"), into: copy)
     #expect(copy.parameters.values.array == model.parameters.values.array)
     #expect(copy.parameters.bufferValues.array == model.parameters.bufferValues.array)
-    let refused = try await run(
-      ["export", folder.path("b"), "--form", "hugging_face", "-o", folder.path("c")], status: 65)
-    #expect(refused.errors.contains("its vision tower is a ResNet"), "\(refused)")
-    #expect(!FileManager.default.fileExists(atPath: folder.path("c")))
+    for form in ["hugging_face", "both"] {
+      let refused = try await run(["export", folder.path("b"), "--form", form, "-o", folder.path("c")], status: 65)
+      #expect(refused.errors.contains("its vision tower is a ResNet"), "\(refused)")
+      #expect(!FileManager.default.fileExists(atPath: folder.path("c")))
+    }
+    let export = try await run(["export", folder.path("b"), "-o", folder.path("d")])
+    #expect(export.output.contains("without Hugging Face's files: its vision tower is a ResNet"), "\(export)")
+    try expectEqual("d", "b")
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path("d")).sorted()
+    #expect(names == [ModelCard.file, ModelFiles.config, ModelFiles.weights])
     let size = try await run(
       ["import", folder.path("b"), "--image-size", "64", "-o", folder.path("c")], status: 65)
     #expect(size.errors.contains("only a transformer's positions can be resized"), "\(size)")

@@ -1,0 +1,94 @@
+import Dist
+import Foundation
+import Model
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// The folder that `kinship weights export` writes, with all that other programs need beside the weights.
+@Suite struct ExportTests {
+  private static let words = [HuggingFaceFiles.tokenizer, HuggingFaceFiles.tokenizerConfig]
+  private static let files =
+    [ModelFiles.weights, ModelFiles.config, HuggingFaceFiles.weights, HuggingFaceFiles.config]
+    + [HuggingFaceFiles.preprocessor, ModelCard.file] + words
+
+  private func export(_ arguments: [String], status: Int = 0) async throws -> MPIRun {
+    let run = try await MPIRun.kinship(["weights", "export"] + arguments, ranks: nil)
+    #expect(run.status == status, "\(run)")
+    return run
+  }
+
+  private func object(_ path: String) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: URL(filePath: path))) as? [String: Any])
+  }
+
+  @Test func isComplete() async throws {
+    let scene = try await TrainScene()
+    let evaluations = "evaluate.evaluations=[{kind: zero-shot, dataset: \"\(scene.dataset)\"}]"
+    try await scene.train("tiny", [evaluations, "evaluate.every=1", "steps=2"], ranks: nil)
+    let (run, output) = (scene.runFolder("tiny").path, scene.folder.path("out"))
+    _ = try await export([run, "-o", output])
+    #expect(try FileManager.default.contentsOfDirectory(atPath: output).sorted() == Self.files.sorted())
+
+    let vocabulary = try Vocabulary(contentsOf: scene.vocabulary)
+    let config = try object("\(output)/\(HuggingFaceFiles.config)")
+    let text = try #require(config["text_config"] as? [String: Any])
+    #expect(text["vocab_size"] as? Int == vocabulary.size && text["eos_token_id"] as? Int == Int(vocabulary.end))
+    let tokenizer = try object("\(output)/\(HuggingFaceFiles.tokenizer)")
+    let model = try #require(tokenizer["model"] as? [String: Any])
+    #expect((model["vocab"] as? [String: Any])?.count == vocabulary.size)
+    #expect((model["merges"] as? [Any])?.count == vocabulary.mergeCount)
+    // open_clip takes the tokenizer of the folder, because the vocabulary is not the one that it brings along.
+    let ours = try object("\(output)/\(ModelFiles.config)")
+    let sizes = try #require((ours["model_cfg"] as? [String: Any])?["text_cfg"] as? [String: Any])
+    #expect(sizes[ModelFiles.tokenizerKey] as? String == "OWNER/NAME")
+    #expect(
+      try ModelFiles.sizes("\(output)/\(ModelFiles.config)")
+        == ModelFiles.sizes("\(output)/\(HuggingFaceFiles.config)"))
+
+    let card = try String(contentsOfFile: "\(output)/\(ModelCard.file)", encoding: .utf8)
+    let saved = try SavedRun(Checkpoint.open(scene.checkpoint("tiny", 2).path))
+    let digest = try #require(saved.datasets?.first?.fingerprint)
+    for words in [
+      "---\nlicense: # to fill in\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\n",
+      "\n# tiny\n", "local-dir:FOLDER", "CLIPProcessor.from_pretrained", "| data | corpus 23 images; ",
+      "| SHA-256 of the data | corpus \(digest) |", "| objective | clip 1 |", "| steps | 2 of 7 pairs |",
+      "| precision | fp32 |", "| vocabulary | vocabulary.txt.gz, SHA-256 \(saved.vocabularySHA256) |",
+      "| program | Kinship \(Release.version) |", "### zero-shot corpus\n\n| | last | best |", "(step 2) |",
+      "## Licences\n\n| | |\n|---|---|\n| weights | to fill in |",
+    ] { #expect(card.contains(words), "\(words) in \(card)") }
+    #expect(!card.contains(scene.folder.path("")) && !card.contains("| teacher |"), "\(card)")
+
+    // A checkpoint knows its run's log; one form has no files of the other.
+    let theirs = scene.folder.path("theirs")
+    _ = try await export([scene.checkpoint("tiny", 2).path, "--form", "hugging_face", "-o", theirs])
+    let other = try String(contentsOfFile: "\(theirs)/\(ModelCard.file)", encoding: .utf8)
+    #expect(other.contains("### zero-shot corpus") && other.contains("library_name: transformers"), "\(other)")
+    #expect(!other.contains("open_clip.") && !FileManager.default.fileExists(atPath: "\(theirs)/\(ModelFiles.config)"))
+
+    // What is written is read again, and other words are refused.
+    let back = scene.folder.path("back")
+    let without = try await export([output, "-o", back])
+    #expect(without.output.contains("without tokenizer.json: name the model's vocabulary with --vocabulary"))
+    for (arguments, status, words) in [
+      ([output, "--vocabulary", scene.words], 65, "give the model's own vocabulary"),
+      ([run, "--vocabulary", scene.words], 65, "is not the vocabulary that the model was trained with"),
+      ([run, "--vocabulary", scene.folder.path("none")], 74, "there is no such file"),
+    ] {
+      let refused = try await export(arguments + ["-o", scene.folder.path("refused")], status: status)
+      #expect(refused.errors.contains(words), "\(refused)")
+      #expect(!FileManager.default.fileExists(atPath: scene.folder.path("refused")))
+    }
+    _ = try await export([output, "--vocabulary", scene.vocabulary, "-o", scene.folder.path("again")])
+    for name in Self.words {
+      let file = URL(filePath: scene.folder.path("again/\(name)"))
+      #expect(try Data(contentsOf: file) == Data(contentsOf: URL(filePath: "\(output)/\(name)")), "\(name)")
+    }
+  }
+
+  @Test func namesAreNoMarkup() {
+    let expected = ##"a\|b \<img src=x\> \# \[x\](y) \\u{202E}\`c\`"##
+    #expect(ModelCard.plain("a|b <img src=x>\n# [x](y) \u{202E}`c`") == expected)
+  }
+}
