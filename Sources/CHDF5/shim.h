@@ -24,6 +24,19 @@ static inline unsigned kinship_h5_exclusive(void) { return H5F_ACC_EXCL; }
 static inline haddr_t kinship_h5_no_address(void) { return HADDR_UNDEF; }
 static inline size_t kinship_h5_variable_length(void) { return H5T_VARIABLE; }
 
+// From 1.12 on H5O_info_t is another type than H5Oget_info2 fills.
+static inline herr_t kinship_h5_count_attributes(hid_t object, hsize_t *count) {
+#if H5_VERSION_GE(1, 12, 0)
+  H5O_info2_t info;
+  herr_t status = H5Oget_info3(object, &info, H5O_INFO_NUM_ATTRS);
+#else
+  H5O_info_t info;
+  herr_t status = H5Oget_info2(object, &info, H5O_INFO_NUM_ATTRS);
+#endif
+  *count = status < 0 ? 0 : info.num_attrs;
+  return status;
+}
+
 // Releases before 1.10.7, and 1.12.0, have no such property: there only the environment variable helps.
 static inline herr_t kinship_h5_disable_locking(hid_t access) {
 #if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))

@@ -26,9 +26,7 @@ import Testing
   /// Runs a command on two ranks, each in its own folder.
   private func run(_ command: [String]) async throws -> MPIRun {
     let program = [try MPIRun.path(of: "kinship")] + command
-    return try await MPIRun.execute(
-      ["mpirun", "--oversubscribe", "-n", "1", "-wdir", node(0)] + program + [":", "-n", "1", "-wdir", node(1)]
-        + program, ranks: 2)
+    return try await MPIRun.execute(MPIRun.ranks((0..<2).map { ["env", "-C", node($0)] + program }), ranks: 2)
   }
 
   private func expect(

@@ -130,16 +130,16 @@ import Testing
   @Test func ranksWithDifferentTeachers() async throws {
     try await scene.scene.train("stranger", ["steps=1"], ranks: nil)
     let files = FileManager.default
-    var command = ["mpirun", "--oversubscribe"]
+    var commands: [[String]] = []
     for (rank, name) in ["teacher", "stranger"].enumerated() {
       let folder = scene.scene.folder.url.appending(path: "node\(rank)", directoryHint: .isDirectory)
       try files.createDirectory(at: folder, withIntermediateDirectories: true)
       try files.copyItem(at: scene.scene.checkpoint(name, rank == 0 ? 4 : 1), to: folder.appending(path: "model"))
-      command += rank == 0 ? [] : [":"]
-      command += ["-n", "1", "-wdir", folder.path, try MPIRun.path(of: "kinship"), "train", scene.scene.runFile]
-      command += ["--set", TeacherScene.objective, "--set", "teacher=model"]
+      commands.append(
+        ["env", "-C", folder.path, try MPIRun.path(of: "kinship"), "train", scene.scene.runFile]
+          + ["--set", TeacherScene.objective, "--set", "teacher=model"])
     }
-    let run = try await MPIRun.execute(command, ranks: 2)
+    let run = try await MPIRun.execute(MPIRun.ranks(commands), ranks: 2)
     #expect(run.status == 65, "\(run)")
     #expect(run.errors.contains(#/rank 1 on \S+ has a different checkpoint \S+/model than rank 0 on /#), "\(run)")
   }

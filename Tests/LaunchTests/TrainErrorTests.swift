@@ -109,8 +109,7 @@ import Testing
   @Test(arguments: [["--set", "optimizer.learning_rate=1e-3"], ["--resume", "auto"], ["--dry-run"]])
   func ranksWithOtherOptions(options: [String]) async throws {
     let train = [try MPIRun.path(of: "kinship"), "train", scene.runFile]
-    let run = try await MPIRun.execute(
-      ["mpirun", "--oversubscribe", "-n", "1"] + train + [":", "-n", "1"] + train + options, ranks: 2)
+    let run = try await MPIRun.execute(MPIRun.ranks([train, train + options]), ranks: 2)
     #expect(run.status == 64, "\(run)")
     #expect(run.errors.contains("kinship: rank 1 on "), "\(run)")
     #expect(run.errors.contains(" was started with a different run file or options than rank 0 on "), "\(run)")
@@ -133,8 +132,8 @@ import Testing
     }
     func expect(_ status: Int, _ words: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
       let train = [try MPIRun.path(of: "kinship"), "train", "run.yaml", "--set", "steps=1"]
-      let apps = nodes.map { ["-n", "1", "-wdir", $0.path(percentEncoded: false)] + train }
-      let run = try await MPIRun.execute(["mpirun", "--oversubscribe"] + apps[0] + [":"] + apps[1], ranks: 2)
+      let commands = nodes.map { ["env", "-C", $0.path(percentEncoded: false)] + train }
+      let run = try await MPIRun.execute(MPIRun.ranks(commands), ranks: 2)
       #expect(run.status == status, "\(run)", sourceLocation: sourceLocation)
       #expect(run.errors.contains(words), "\(run)", sourceLocation: sourceLocation)
     }

@@ -48,6 +48,19 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     return ranks.map { ["mpirun", "--oversubscribe", "-n", "\($0)", path] + arguments } ?? ["env", path] + arguments
   }
 
+  /// Returns the command that runs another command on each rank. `mpirun A : B` would do that too, but crashes in
+  /// Debian 13 (Open MPI 5.0.7).
+  public static func ranks(_ commands: [[String]]) -> [String] {
+    let cases = commands.enumerated().map { rank, words in
+      let quoted = words.map { "'\($0.replacing("'", with: #"'\''"#))'" }
+      return "\(rank)) exec \(quoted.joined(separator: " ")) ;;"
+    }
+    return [
+      "mpirun", "--oversubscribe", "-n", "\(commands.count)", "sh", "-c",
+      "case $OMPI_COMM_WORLD_RANK in \(cases.joined(separator: " ")) esac",
+    ]
+  }
+
   /// Runs a command in the environment of tests, as soon as there is a core for each of its ranks.
   ///
   /// If it has not ended within `limit`, which does not include the time that it waits for cores, all of its processes
@@ -107,7 +120,7 @@ public struct MPIRun: Sendable, CustomStringConvertible {
     // Each rank gets one BLAS thread, because the ranks may outnumber the cores.
     let settings = [
       "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-      "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OPENBLAS_NUM_THREADS": "1",
+      "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma", "OPENBLAS_NUM_THREADS": "1",
       // The search for fast networks, which these ranks do not use, takes half of the time of a small job.
       "OMPI_MCA_pml": "ob1",
       // When a rank has failed, mpirun gives the others a second before it kills them, and lets it pass even if all

@@ -28,7 +28,8 @@ public enum Job {
       watch = StartWatch(deadline: try Deadline.start.seconds, since: beginning.withLock { $0 } ?? .now)
       try start()
     } catch {
-      report("kinship: \(error)")
+      // All processes find out that MPI does not join them, and the launcher's first one says so.
+      if !(error is LauncherError) || launchedRank == "0" { report("kinship: \(error)") }
       return error.exitStatus.rawValue
     }
     var ranks: (Communicator, FailureExchange)?
@@ -87,7 +88,7 @@ public enum Job {
     _exit(code)
   }
 
-  private static func start() throws(MPIError) {
+  private static func start() throws {
     var initialized: Int32 = 0
     unsafe try MPICaller().check("MPI_Initialized", MPI_Initialized(&initialized))
     precondition(initialized == 0, "a process is one rank of one job: Job.run is called once")
@@ -96,11 +97,20 @@ public enum Job {
     // Where ranks cannot read each other's memory, as in containers, a large message goes in fragments, three at a time
     // by default. With 64 at a time a step on busy cores was more than three times as fast (measured with two ranks).
     unsafe setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0)
+    let environment = ProcessInfo.processInfo.environment
     if launchedRank == nil {
       // A process without a launcher has no other ranks. It needs neither Open MPI's daemon nor the search for fast
       // networks, which take three quarters of the start-up time (0.43 s and 0.08 s, measured).
       unsafe setenv("OMPI_MCA_ess_singleton_isolated", "1", 0)
       unsafe setenv("OMPI_MCA_pml", "ob1", 0)
+      // Open MPI 5.0.7 would leave its room for messages, 16 MiB, in /dev/shm.
+      if Libraries.openMPI >= 5 { unsafe setenv("OMPI_MCA_btl", "self", 0) }
+    } else if Libraries.openMPI >= 5, let ranks = environment["OMPI_COMM_WORLD_SIZE"] {
+      // Its ranks do not notice that their mpirun was killed.
+      kinship_mpi_end_with_parent()
+      // The ranks of one node need no network. Open MPI 5 looks for a route between them nevertheless, and each rank
+      // complains if the kernel knows none; this way addresses are compared.
+      if ranks == environment["OMPI_COMM_WORLD_LOCAL_SIZE"] { unsafe setenv("OMPI_MCA_reachable", "weighted", 0) }
     }
     let wanted = Int32(MPI_THREAD_MULTIPLE)
     var provided: Int32 = 0
@@ -112,6 +122,13 @@ public enum Job {
           + " use an Open MPI built with thread support",
         rank: -1, host: ProcessInfo.processInfo.hostName, collective: "")
     }
+    var size: Int32 = 0
+    unsafe try MPICaller().check("MPI_Comm_size", MPI_Comm_size(kinship_mpi_comm_world(), &size))
+    for name in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"] {
+      guard let launched = environment[name].flatMap({ Int($0) }) else { continue }
+      guard launched == Int(size) else { throw LauncherError(launched: launched, joined: Int(size), variable: name) }
+      break
+    }
     isStarted.store(true, ordering: .releasing)
   }
 
@@ -120,6 +137,18 @@ public enum Job {
   package static func report(_ line: String) {
     let bytes = Array("\(line.printable)\n".utf8)
     _ = unsafe bytes.withUnsafeBytes { unsafe write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  }
+}
+
+/// The launcher is one of another MPI, such as MPICH: its ranks would all do the same work, each alone.
+struct LauncherError: ExitCoded, CustomStringConvertible {
+  let launched, joined: Int
+  /// The variable in which the launcher gives its number of ranks.
+  let variable: String
+  var status: ExitStatus { .usage }
+  var description: String {
+    "the launcher says that it started \(launched) ranks (\(variable)), of which \(Libraries.mpi) joins \(joined);"
+      + " start them with the mpirun of this Open MPI or with srun --mpi=pmix, and one alone without \(variable)"
   }
 }
 
@@ -134,4 +163,7 @@ public enum Libraries {
     // The text is "Open MPI v4.1.4, package: …, ident: …"; build details follow the first comma.
     return String(text.prefix { $0 != "," && $0 != "\0" && $0 != "\n" })
   }
+
+  /// The generation of Open MPI; from 5 on some parameters have other names. It is 4 if the library does not say it.
+  public static let openMPI = mpi.firstMatch(of: /Open MPI v(\d+)/).flatMap { Int($0.1) } ?? 4
 }

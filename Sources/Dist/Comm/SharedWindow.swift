@@ -23,10 +23,17 @@ public final class SharedWindow<S: Scalar> {
     var unit: Int32 = 0
     node.ledger.enter("allocate a shared window")
     defer { node.ledger.leave() }
-    unsafe try node.check(
-      "MPI_Win_allocate_shared",
-      MPI_Win_allocate_shared(
-        MPI_Aint(node.rank == 0 ? bytes : 0), 1, kinship_mpi_info_null(), node.handle, &base, &window))
+    do throws(MPIError) {
+      unsafe try node.check(
+        "MPI_Win_allocate_shared",
+        MPI_Win_allocate_shared(
+          MPI_Aint(node.rank == 0 ? bytes : 0), 1, kinship_mpi_info_null(), node.handle, &base, &window))
+    } catch {
+      throw SharedMemoryError(
+        host: node.hostname,
+        reason: "\(Libraries.mpi) makes no shared window (\(error.text)); it needs its component osc sm, which the"
+          + " variable OMPI_MCA_osc may exclude")
+    }
     unsafe try node.check("MPI_Win_set_errhandler", MPI_Win_set_errhandler(window, kinship_mpi_errors_return()))
     unsafe try node.check("MPI_Win_shared_query", MPI_Win_shared_query(window, 0, &size, &unit, &base))
     // MPI_Win_sync is defined only within an epoch of loads and stores; this one is never closed.

@@ -10,9 +10,9 @@ public struct HDF5Attributes: Sendable {
     try file.withID(object: object) { (id, place) throws(HDF5Error) in
       let owner = try place.check(unsafe H5Oopen(id, object, kinship_h5_default()), "H5Oopen")
       defer { H5Oclose(owner) }
-      var info = H5O_info_t()
-      try place.check(unsafe H5Oget_info2(owner, &info, UInt32(H5O_INFO_NUM_ATTRS)), "H5Oget_info")
-      return try unsafe place.names(info.num_attrs, "H5Aget_name_by_idx") { index, buffer, size in
+      var count: hsize_t = 0
+      try place.check(unsafe kinship_h5_count_attributes(owner, &count), "H5Oget_info")
+      return try unsafe place.names(count, "H5Aget_name_by_idx") { index, buffer, size in
         unsafe H5Aget_name_by_idx(owner, ".", H5_INDEX_NAME, H5_ITER_INC, index, buffer, size, kinship_h5_default())
       }
     }

@@ -40,7 +40,8 @@ struct DoctorReport: Codable {
     var facts = [
       ("processor", "\(host.processor), \(host.level.name)"),
       ("built for", report.built?.name ?? "this kind of processor"), ("cores", "\(report.cores.node)\(quota)"),
-      ("BLAS", report.blas), ("BLAS kernel", "\(report.kernel), \(report.kernelChoice.text)"), ("MPI", report.mpi),
+      ("BLAS", report.blas), ("BLAS kernel", "\(report.kernel), \(report.kernelChoice.text)"),
+      ("MPI", report.mpi),
       ("HDF5", "\(report.hdf5), file locking \(host.fileLocking.map { "HDF5_USE_FILE_LOCKING=\($0)" } ?? "as built")"),
     ]
     if let library = report.oneDNN { facts.append((library.name, "\(library.version), \(library.instructions)")) }

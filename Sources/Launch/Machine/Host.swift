@@ -26,9 +26,10 @@ struct Host: Sendable, Equatable, Codable {
     let container =
       files.contains(where: FileManager.default.fileExists(atPath:)) || variables.contains { environment[$0] != nil }
     let root = geteuid() == 0
+    let singleCopy =
+      Libraries.openMPI >= 5 ? "OMPI_MCA_smsc=^cma" : "OMPI_MCA_btl_vader_single_copy_mechanism=none"
     let wanted =
-      (root ? ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"] : [])
-      + (container ? ["OMPI_MCA_btl_vader_single_copy_mechanism=none"] : [])
+      (root ? ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"] : []) + (container ? [singleCopy] : [])
     return Host(
       boot: boot.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) } ?? ProcessInfo.processInfo.hostName,
       processor: Machine.processorName, identity: .current, level: Machine.level,

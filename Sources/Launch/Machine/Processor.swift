@@ -178,7 +178,7 @@ extension ProductPrecision {
     }
     let kinds = Set(ranks.compactMap(\.processor.products?.rawValue)).sorted()
     note =
-      "bf16   the towers' products through \(RoundedProducts.library) on \(kinds.joined(separator: " and ")); "
+      "bf16   the towers' products through oneDNN \(Arithmetic.Library.oneDNN.version) on \(kinds.joined(separator: " and ")); "
       + "sums, weights, moments and losses in fp32"
     if let slow = ranks.first(where: \.processor.isSlowerRounded) {
       warnings.append(

@@ -183,5 +183,11 @@ extension MPITests {
         #expect(run.errors.contains(words), "“\(words)” is not in \(run)")
       }
     }
+
+    @Test func anMPIWithoutSharedWindows() async throws {
+      let run = try await MPIRun.probe("shared-memory-too-small", ranks: nil, environment: ["OMPI_MCA_osc": "^sm"])
+      #expect(run.status == 74, "\(run)")
+      #expect(run.errors.contains(/no shared memory .*: Open MPI v.* makes no shared window \(MPI_ERR_/), "\(run)")
+    }
   }
 }

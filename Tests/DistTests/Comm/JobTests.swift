@@ -75,6 +75,18 @@ extension MPITests {
       #expect(failing.errors == "kinship: no bread in the house\n")
     }
 
+    /// A launcher of another MPI starts ranks that do not find each other.
+    @Test func aLauncherOfAnotherMPI() async throws {
+      for rank in ["0", "1"] {
+        let run = try await MPIRun.probe("place", ranks: nil, environment: ["PMI_RANK": rank, "PMI_SIZE": "2"])
+        #expect(run.status == 64 && run.output.isEmpty, "\(run)")
+        let message = "kinship: the launcher says that it started 2 ranks (PMI_SIZE), of which Open MPI v"
+        #expect(rank == "0" ? run.errors.hasPrefix(message) && run.errors.contains(" joins 1; ") : run.errors.isEmpty)
+      }
+      let one = try await MPIRun.probe("place", ranks: nil, environment: ["PMI_RANK": "0", "PMI_SIZE": "1"])
+      #expect(one.status == 0, "\(one)")
+    }
+
     @Test func waitingRanksYieldUnlessTheUserSaysOtherwise() async throws {
       #expect(try await MPIRun.probe("yield", ranks: nil).lines == ["1"])
       let variable = ["OMPI_MCA_mpi_yield_when_idle": "0"]

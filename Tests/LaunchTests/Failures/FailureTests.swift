@@ -148,12 +148,8 @@ import Testing
     let other = scene.folder.url.appending(path: "kinship")
     try (Data(contentsOf: program) + [0]).write(to: other)
     try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: other.path)
-    let run = try await MPIRun.execute(
-      [
-        "mpirun", "--oversubscribe", "-n", "1", program.path, "train", scene.runFile, ":", "-n", "2", other.path,
-        "train",
-      ]
-        + [scene.runFile], ranks: 3)
+    let commands = [program, other, other].map { [$0.path, "train", scene.runFile] }
+    let run = try await MPIRun.execute(MPIRun.ranks(commands), ranks: 3)
     check(run, status: 65, "kinship: ranks 1, 2 on ", " have a different program than rank 0")
     #expect(run.errors.ranges(of: "have a different program").count == 1, "\(run)")
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))

@@ -78,7 +78,7 @@ import Testing
   /// before mpirun can pass it on is not lost.
   @Test func launchersThatAreInterrupted() async throws {
     let scene = try await TrainScene()
-    let early = "until grep -qs \"(mpirun) . $job \" /proc/[0-9]*/stat || ! kill -0 $job; do :; done"
+    let early = "until grep -qsE \"[(](mpirun|prterun)[)] . $job \" /proc/[0-9]*/stat || ! kill -0 $job; do :; done"
     for (signal, moment) in [("INT", "steps 3"), ("HUP", early)] {
       let run = try await scene.disturb(
         signal, FailureTests.endless, ranks: 2, by: TrainScene.launcher, "\(moment)\nkill -\(signal) $job")

@@ -107,12 +107,11 @@ final class OneDNN: @unchecked Sendable {
   /// True if oneDNN has products of bfloat16 for this processor, which it has from AVX-512 on.
   static let hasRoundedProducts: Bool = {
     let worker = OneDNN(threads: 1)
-    var a = worker.describe(rows: 1, columns: 1, transposed: false, dnnl_bf16)
-    var c = worker.describe(rows: 1, columns: 1, transposed: false, dnnl_f32)
-    var operation = dnnl_matmul_desc_t()
+    let a = worker.describe(rows: 1, columns: 1, transposed: false, dnnl_bf16)
+    let c = worker.describe(rows: 1, columns: 1, transposed: false, dnnl_f32)
+    defer { for layout in [a, c] { kinship_dnnl_layout_destroy(layout) } }
     var description: dnnl_primitive_desc_t?
-    guard withUnsafePointer(to: &a, { dnnl_matmul_desc_init(&operation, $0, $0, nil, &c) }) == dnnl_success,
-      dnnl_primitive_desc_create(&description, &operation, nil, worker.engine, nil) == dnnl_success
+    guard kinship_dnnl_product_create(&description, worker.engine, a, a, nil, c, nil) == dnnl_success
     else { return false }
     dnnl_primitive_desc_destroy(description)
     return true
@@ -142,35 +141,33 @@ final class OneDNN: @unchecked Sendable {
 
   private func make(_ form: Form) -> Code {
     let p = form.gemm
-    var a = describe(rows: p.m, columns: p.k, transposed: p.transposeA, dnnl_bf16)
-    var b = describe(rows: p.k, columns: p.n, transposed: p.transposeB, dnnl_bf16)
-    var c = describe(rows: p.m, columns: p.n, transposed: false, form.rounds ? dnnl_bf16 : dnnl_f32)
-    var bias = describe(rows: 1, columns: p.n, transposed: false, dnnl_f32)
-    var operation = dnnl_matmul_desc_t()
-    check(
-      withUnsafePointer(to: &bias) { dnnl_matmul_desc_init(&operation, &a, &b, form.hasBias ? $0 : nil, &c) },
-      "dnnl_matmul_desc_init")
+    let a = describe(rows: p.m, columns: p.k, transposed: p.transposeA, dnnl_bf16)
+    let b = describe(rows: p.k, columns: p.n, transposed: p.transposeB, dnnl_bf16)
+    let c = describe(rows: p.m, columns: p.n, transposed: false, form.rounds ? dnnl_bf16 : dnnl_f32)
+    let bias = describe(rows: 1, columns: p.n, transposed: false, dnnl_f32)
+    defer { for layout in [a, b, c, bias] { kinship_dnnl_layout_destroy(layout) } }
     let attributes = makeAttributes()
     defer { dnnl_primitive_attr_destroy(attributes) }
     if form.adds {
       var after: dnnl_post_ops_t?
       check(dnnl_post_ops_create(&after), "dnnl_post_ops_create")
       defer { dnnl_post_ops_destroy(after) }
-      check(dnnl_post_ops_append_sum(after, 1), "dnnl_post_ops_append_sum")
+      check(kinship_dnnl_append_sum(after), "dnnl_post_ops_append_sum")
       check(dnnl_primitive_attr_set_post_ops(attributes, after), "dnnl_primitive_attr_set_post_ops")
     }
     var description: dnnl_primitive_desc_t?
-    check(dnnl_primitive_desc_create(&description, &operation, attributes, engine, nil), "dnnl_primitive_desc_create")
+    check(
+      withUnsafePointer(to: bias) {
+        kinship_dnnl_product_create(&description, engine, a, b, form.hasBias ? $0 : nil, c, attributes)
+      }, "dnnl_matmul_primitive_desc_create")
     defer { dnnl_primitive_desc_destroy(description) }
     var primitive: dnnl_primitive_t?
     check(dnnl_primitive_create(&primitive, description), "dnnl_primitive_create")
-    guard let room = dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0) else {
-      fatalError("oneDNN: no description of the scratch of \(p)")
-    }
-    let scratchBytes = dnnl_memory_desc_get_size(room)
+    let room = chosen(description, dnnl_query_scratchpad_md)
+    let scratchBytes = kinship_dnnl_layout_bytes(room)
     return Code(
       primitive: primitive, a: memory(a), b: memory(b), c: memory(c), bias: form.hasBias ? memory(bias) : nil,
-      scratch: scratchBytes > 0 ? memory(room.pointee) : nil, scratchBytes: scratchBytes)
+      scratch: scratchBytes > 0 ? memory(room) : nil, scratchBytes: scratchBytes)
   }
 
   /// Makes attributes that leave scratch to the caller, who destroys them.
@@ -184,18 +181,25 @@ final class OneDNN: @unchecked Sendable {
   }
 
   /// Makes an object without memory of its own; each product tells it where its matrix is.
-  func memory(_ description: dnnl_memory_desc_t) -> dnnl_memory_t? {
-    var description = description
+  func memory(_ layout: kinship_dnnl_layout) -> dnnl_memory_t? {
     var memory: dnnl_memory_t?
-    check(dnnl_memory_create(&memory, &description, engine, nil), "dnnl_memory_create")
+    check(kinship_dnnl_memory_create(&memory, layout, engine), "dnnl_memory_create")
     return memory
   }
 
-  private func describe(rows: Int, columns: Int, transposed: Bool, _ type: dnnl_data_type_t) -> dnnl_memory_desc_t {
-    var matrix = dnnl_memory_desc_t()
+  /// Returns a layout that a primitive has chosen. It is valid as long as the primitive's description.
+  func chosen(_ description: dnnl_primitive_desc_t?, _ what: dnnl_query_t) -> kinship_dnnl_layout {
+    var layout = kinship_dnnl_layout()
+    check(kinship_dnnl_layout_chosen(&layout, description, what), "dnnl_primitive_desc_query_md")
+    return layout
+  }
+
+  /// Returns the layout of a matrix, which the caller destroys.
+  private func describe(rows: Int, columns: Int, transposed: Bool, _ type: dnnl_data_type_t) -> kinship_dnnl_layout {
+    var matrix = kinship_dnnl_layout()
     let sizes = [dnnl_dim_t(rows), dnnl_dim_t(columns)]
     let strides = transposed ? [1, dnnl_dim_t(rows)] : [dnnl_dim_t(columns), 1]
-    check(dnnl_memory_desc_init_by_strides(&matrix, 2, sizes, type, strides), "dnnl_memory_desc_init_by_strides")
+    check(kinship_dnnl_layout_by_strides(&matrix, 2, sizes, type, strides), "dnnl_memory_desc_create_with_strides")
     return matrix
   }
 
@@ -212,20 +216,15 @@ func check(_ status: dnnl_status_t, _ call: String) {
 public enum RoundedProducts {
   /// The instructions that products of bfloat16 run on; nil if there are none, so that rounding would only cost time.
   public static var instructions: String? {
-    switch dnnl_get_effective_cpu_isa() {
-    case dnnl_cpu_isa_avx512_core_amx: "AMX"
-    case dnnl_cpu_isa_avx512_core_bf16: "AVX-512 bf16"
-    default: nil
-    }
+    // oneDNN 3 knows more than these, such as AMX with products of 16-bit floats, which have all of their bits.
+    OneDNN.has(dnnl_cpu_isa_avx512_core_amx)
+      ? "AMX" : OneDNN.has(dnnl_cpu_isa_avx512_core_bf16) ? "AVX-512 bf16" : nil
   }
-
-  public static var library: String { "oneDNN \(Arithmetic.Library.oneDNN.version)" }
 }
 
 extension Arithmetic.Library {
   public static var oneDNN: Arithmetic.Library {
     let version = dnnl_version().map { "\($0.pointee.major).\($0.pointee.minor).\($0.pointee.patch)" }
-    let isa = dnnl_get_effective_cpu_isa()
     let names = [
       (dnnl_cpu_isa_sse41, "sse41"), (dnnl_cpu_isa_avx, "avx"), (dnnl_cpu_isa_avx2, "avx2"),
       (dnnl_cpu_isa_avx2_vnni, "avx2_vnni"), (dnnl_cpu_isa_avx512_core, "avx512_core"),
@@ -234,6 +233,6 @@ extension Arithmetic.Library {
     ]
     return Arithmetic.Library(
       name: "oneDNN", version: version ?? "unknown",
-      instructions: names.first { $0.0 == isa }?.1 ?? "isa 0x\(String(isa.rawValue, radix: 16))")
+      instructions: names.last { OneDNN.has($0.0) }?.1 ?? "unknown")
   }
 }

@@ -125,7 +125,7 @@ extension OneDNN {
   /// True if oneDNN's convolutions are code of vectors on this processor.
   static var hasConvolutions: Bool { has(dnnl_cpu_isa_avx2) }
 
-  fileprivate static func has(_ instructions: dnnl_cpu_isa_t) -> Bool {
+  static func has(_ instructions: dnnl_cpu_isa_t) -> Bool {
     dnnl_get_effective_cpu_isa().rawValue & instructions.rawValue == instructions.rawValue
   }
 
@@ -170,27 +170,34 @@ extension OneDNN {
 
   private func make(_ form: ConvolutionForm) -> ConvolutionCode {
     let sizes = form.sizes
-    func image(_ plane: Plane, _ channels: Int, _ layout: dnnl_format_tag_t) -> dnnl_memory_desc_t {
+    var described: [kinship_dnnl_layout] = []
+    defer { for layout in described { kinship_dnnl_layout_destroy(layout) } }
+    func describe(_ sizes: [Int], _ layout: dnnl_format_tag_t) -> kinship_dnnl_layout {
+      var matrix = kinship_dnnl_layout()
+      check(
+        kinship_dnnl_layout_by_tag(&matrix, Int32(sizes.count), sizes.map { dnnl_dim_t($0) }, dnnl_f32, layout),
+        "dnnl_memory_desc_create_with_tag")
+      described.append(matrix)
+      return matrix
+    }
+    func image(_ plane: Plane, _ channels: Int, _ layout: dnnl_format_tag_t) -> kinship_dnnl_layout {
       describe([1, channels, plane.height, plane.width], layout)
     }
-    func weight(_ layout: dnnl_format_tag_t) -> dnnl_memory_desc_t {
+    func weight(_ layout: dnnl_format_tag_t) -> kinship_dnnl_layout {
       describe([sizes.outputs, sizes.inputs, sizes.size, sizes.size], layout)
     }
     // Rows are as good as blocks for 1 × 1, and need no reorder.
     let layout = sizes.size == 1 ? dnnl_nhwc : dnnl_format_tag_any
-    var (x, w) = (image(sizes.plane, sizes.inputs, layout), weight(dnnl_format_tag_any))
-    var y = image(sizes.output, sizes.outputs, layout)
+    let (x, w) = (image(sizes.plane, sizes.inputs, layout), weight(dnnl_format_tag_any))
+    let y = image(sizes.output, sizes.outputs, layout)
     let strides = [dnnl_dim_t](repeating: dnnl_dim_t(sizes.stride), count: 2)
     let borders = [dnnl_dim_t](repeating: dnnl_dim_t(sizes.size / 2), count: 2)
     let attributes = makeAttributes()
     defer { dnnl_primitive_attr_destroy(attributes) }
-    var operation = dnnl_convolution_desc_t()
-    check(
-      dnnl_convolution_forward_desc_init(
-        &operation, dnnl_forward_training, dnnl_convolution_direct, &x, &w, nil, &y, strides, borders, borders),
-      "dnnl_convolution_forward_desc_init")
     var forward: dnnl_primitive_desc_t?
-    check(dnnl_primitive_desc_create(&forward, &operation, attributes, engine, nil), "dnnl_primitive_desc_create")
+    check(
+      kinship_dnnl_convolution_create(&forward, engine, x, w, y, strides, borders, attributes),
+      "dnnl_convolution_forward_primitive_desc_create")
     defer { dnnl_primitive_desc_destroy(forward) }
     let rows = (
       x: image(sizes.plane, sizes.inputs, dnnl_nhwc), y: image(sizes.output, sizes.outputs, dnnl_nhwc),
@@ -202,12 +209,11 @@ extension OneDNN {
         weight: reordered(forward, dnnl_query_weights_md, DNNL_ARG_WEIGHTS, rows.w),
         target: reordered(forward, dnnl_query_dst_md, DNNL_ARG_DST, rows.y, isWritten: true))
     }
-    check(
-      dnnl_convolution_backward_data_desc_init(
-        &operation, dnnl_convolution_direct, &x, &w, &y, strides, borders, borders),
-      "dnnl_convolution_backward_data_desc_init")
     var backward: dnnl_primitive_desc_t?
-    check(dnnl_primitive_desc_create(&backward, &operation, attributes, engine, forward), "dnnl_primitive_desc_create")
+    check(
+      kinship_dnnl_convolution_backward_create(
+        &backward, engine, x, w, y, strides, borders, forward, attributes),
+      "dnnl_convolution_backward_data_primitive_desc_create")
     defer { dnnl_primitive_desc_destroy(backward) }
     return code(
       backward, source: reordered(backward, dnnl_query_diff_dst_md, DNNL_ARG_DIFF_DST, rows.y),
@@ -220,51 +226,34 @@ extension OneDNN {
   ) -> ConvolutionCode {
     var primitive: dnnl_primitive_t?
     check(dnnl_primitive_create(&primitive, description), "dnnl_primitive_create")
-    var layout = chosen(description, dnnl_query_scratchpad_md)
-    let bytes = wholeLines(&layout)
+    let layout = chosen(description, dnnl_query_scratchpad_md)
+    let bytes = wholeLines(layout)
     return ConvolutionCode(
       primitive: primitive, source: source, weight: weight, target: target, scratch: bytes > 0 ? memory(layout) : nil,
       imageBytes: source.bytes + target.bytes + bytes)
   }
 
   private func reordered(
-    _ description: dnnl_primitive_desc_t?, _ what: dnnl_query_t, _ role: Int32, _ rows: dnnl_memory_desc_t,
+    _ description: dnnl_primitive_desc_t?, _ what: dnnl_query_t, _ role: Int32, _ rows: kinship_dnnl_layout,
     isWritten: Bool = false
   ) -> Reordered {
-    var (rows, layout) = (rows, chosen(description, what))
-    guard dnnl_memory_desc_equal(&rows, &layout) == 0 else {
+    let layout = chosen(description, what)
+    guard kinship_dnnl_layout_equal(rows, layout) == 0 else {
       return Reordered(role: role, memory: memory(layout), ours: nil, reorder: nil, bytes: 0)
     }
     var order: dnnl_primitive_desc_t?
     check(
-      isWritten
-        ? dnnl_reorder_primitive_desc_create(&order, &layout, engine, &rows, engine, nil)
-        : dnnl_reorder_primitive_desc_create(&order, &rows, engine, &layout, engine, nil),
+      kinship_dnnl_reorder_create(&order, isWritten ? layout : rows, isWritten ? rows : layout, engine),
       "dnnl_reorder_primitive_desc_create")
     defer { dnnl_primitive_desc_destroy(order) }
     var reorder: dnnl_primitive_t?
     check(dnnl_primitive_create(&reorder, order), "dnnl_primitive_create")
-    let bytes = wholeLines(&layout)
+    let bytes = wholeLines(layout)
     return Reordered(role: role, memory: memory(layout), ours: memory(rows), reorder: reorder, bytes: bytes)
   }
 
-  private func chosen(_ description: dnnl_primitive_desc_t?, _ what: dnnl_query_t) -> dnnl_memory_desc_t {
-    guard let layout = dnnl_primitive_desc_query_md(description, what, 0) else {
-      fatalError("oneDNN: no layout \(what.rawValue) of a convolution")
-    }
-    return layout.pointee
-  }
-
   /// Returns the bytes of a matrix in this layout, rounded up to whole cache lines.
-  private func wholeLines(_ layout: inout dnnl_memory_desc_t) -> Int {
-    (dnnl_memory_desc_get_size(&layout) + 63) / 64 * 64
-  }
-
-  private func describe(_ sizes: [Int], _ layout: dnnl_format_tag_t) -> dnnl_memory_desc_t {
-    var matrix = dnnl_memory_desc_t()
-    check(
-      dnnl_memory_desc_init_by_tag(&matrix, Int32(sizes.count), sizes.map { dnnl_dim_t($0) }, dnnl_f32, layout),
-      "dnnl_memory_desc_init_by_tag")
-    return matrix
+  private func wholeLines(_ layout: kinship_dnnl_layout) -> Int {
+    (kinship_dnnl_layout_bytes(layout) + 63) / 64 * 64
   }
 }
