@@ -176,9 +176,9 @@ extension ProductPrecision {
       ]
       return
     }
-    let kinds = Set(ranks.compactMap(\.processor.products?.rawValue)).sorted()
+    let kinds = Set(ranks.compactMap(\.processor.products?.rawValue)).sorted().joined(separator: " and ")
     note =
-      "bf16   the towers' products through oneDNN \(Arithmetic.Library.oneDNN.version) on \(kinds.joined(separator: " and ")); "
+      "bf16   the towers' products through oneDNN \(Arithmetic.Library.oneDNN.version) on \(kinds); "
       + "sums, weights, moments and losses in fp32"
     if let slow = ranks.first(where: \.processor.isSlowerRounded) {
       warnings.append(
