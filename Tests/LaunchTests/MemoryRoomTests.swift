@@ -22,8 +22,8 @@ import Testing
     #expect(try share(ofRanks: 4, Self.machine) == 256_000_000)
   }
 
-  /// A group's own limit or that of one around it; files in the page cache can be dropped. A container of version 1 does
-  /// not see the folders of its path.
+  /// A group's own limit or that of one around it; files in the page cache can be dropped. A container of version 1
+  /// does not see the folders of its path.
   @Test(arguments: [
     (
       "0::/outer/inner\n", "sys/fs/cgroup/outer",

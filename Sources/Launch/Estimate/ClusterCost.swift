@@ -106,8 +106,8 @@ struct Bandwidth: ExpressibleByArgument, Equatable {
     bytes = value
   }
 
-  /// Returns the number in front of one of the units, times the unit's worth; nil unless it is of a size that occurs, so
-  /// that no time computed from it is infinite.
+  /// Returns the number in front of one of the units, times the unit's worth; nil unless it is of a size that occurs,
+  /// so that no time computed from it is infinite.
   fileprivate static func value(_ text: String, _ units: [(name: String, worth: Double)]) -> Double? {
     let unit = units.first { text.hasSuffix($0.name) }
     guard let unit, let number = Double(text.dropLast(unit.name.count)), Link.sizes ~= number * unit.worth else {

@@ -37,7 +37,8 @@ enum NodeMemory {
       else { return [] }
       var names = line[mark.upperBound...].split(separator: "/")
       var left: [Int] = []
-      // The path may be the host's, of which a container sees only the last part of the tree: its own group is the root.
+      // The path may be the host's, of which a container sees only the last part of the tree: its own group is the
+      // root.
       while true {
         let folder = ([root + version.root] + names.map(String.init)).joined(separator: "/")
         if let limit = number("\(folder)/\(version.limit)"), let used = number("\(folder)/\(version.used)") {
@@ -120,8 +121,8 @@ extension CLIPConfig {
     ]
   }
 
-  /// Throws a `UserError` if the bytes of so many pairs at a time might exceed 64 bits, by a bound that is far above the
-  /// estimates and is computed in Double.
+  /// Throws a `UserError` if the bytes of so many pairs at a time might exceed 64 bits, by a bound that is far above
+  /// the estimates and is computed in Double.
   func requireCountable(pairs: Int) throws {
     let (pairs, side, tokens) = (Double(pairs), Double(vision.imageSize), Double(vision.tokens))
     func widest(_ sizes: BlockSizes, _ width: Int) -> Double {

@@ -117,8 +117,8 @@ extension ImageOptions {
 }
 
 extension CLIPConfig {
-  /// Lists the sizes of another model that differ from this one's. Neither the value at which a logit bias began is one,
-  /// nor the share of patches that training drops: a run may have changed it on its way.
+  /// Lists the sizes of another model that differ from this one's. Neither the value at which a logit bias began is
+  /// one, nor the share of patches that training drops: a run may have changed it on its way.
   func differences(from other: CLIPConfig) throws -> [String] {
     let (first, second) = (try leaves, try other.leaves)
     return Set(first.keys).union(second.keys).sorted().compactMap { key in

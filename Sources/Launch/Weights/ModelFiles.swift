@@ -157,8 +157,8 @@ enum ModelFiles {
     throw UserError(path, "is JSON, but not an object in braces")
   }
 
-  /// Returns a model of these sizes with the weights of a file. A config may say any sizes: memory is only taken if they
-  /// are the file's, and if it suffices for the model and forwards of `pairs` pairs (see `MemoryDemand`).
+  /// Returns a model of these sizes with the weights of a file. A config may say any sizes: memory is only taken if
+  /// they are the file's, and if it suffices for the model and forwards of `pairs` pairs (see `MemoryDemand`).
   static func model(
     _ config: CLIPConfig, from path: String, pairs: Int = 0, over ranks: Communicator? = nil
   ) throws -> CLIP<Float> {

@@ -23,7 +23,8 @@ struct TrainedModel {
     step = checkpoint.manifest.record.step
   }
 
-  /// Reads a file of weights that was made from a checkpoint; nil if its metadata names no run. Every rank must call it.
+  /// Reads a file of weights that was made from a checkpoint; nil if its metadata names no run. Every rank must call
+  /// it.
   init?(merged path: String, over communicator: Communicator) throws {
     let file = try WeightsFile.open(path)
     guard let run = try SavedRun(in: file), let record = try MergeRecord(in: file) else { return nil }

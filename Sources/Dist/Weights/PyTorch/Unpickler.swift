@@ -26,7 +26,8 @@ struct Unpickler {
   private var room: Int
   /// The limit on these bytes for each of the pickle's own: those of torch.save need about 20, and a few for a start.
   private static let (growth, start) = (48, 1 << 20)
-  /// The limit on the values on the stack, and on its marks: Python writes the items of containers a thousand at a time.
+  /// The limit on the values on the stack, and on its marks: Python writes the items of containers a thousand at a
+  /// time.
   private static let highest = 1 << 16
 
   init(_ bytes: [UInt8]) throws(Problem) {
