@@ -105,8 +105,8 @@ extension Bench {
     func validate() throws {
       try require(
         Bench.repetitions ~= steps && Bench.pairs ~= pairs && pairs > 2 && ReduceConfig.buckets ~= bucket && bucket > 0,
-        "--steps is \(Bench.repetitions.text), --pairs 3 to \(Bench.pairs.upperBound), --bucket more than 0 MiB, 1048576 "
-          + "at most")
+        "--steps is \(Bench.repetitions.text), --pairs 3 to \(Bench.pairs.upperBound), "
+          + "--bucket more than 0 and at most 1048576 MiB")
     }
 
     func run() throws {
