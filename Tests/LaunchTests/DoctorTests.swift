@@ -36,7 +36,7 @@ import Testing
     #expect(rank.oneCore > 0 && rank.allCores > 0 && rank.plan.compute <= rank.cores.bound.count)
     #expect(rank.oneDNN == .oneDNN)
     #expect(rank.mpi.contains("MPI") && rank.hdf5.contains(".") && rank.blas.contains("OpenBLAS"))
-    #expect(rank.oneDNN?.contains(/^[23]\.\d+\.\d+$/) == true)
+    #expect(rank.oneDNN?.version.contains(/^[23]\.\d+\.\d+$/) == true)
   }
 
   @Test(arguments: [nil, 2]) func anEmptyVariableIsNone(ranks: Int?) async throws {

@@ -110,8 +110,8 @@ extension CLIPConfig {
     guard pairs > 0 else { return [.init(name: "weights", bytes: weights)] }
     let context = text.contextLength
     let buffers = bufferBytes(
-      captions: (pairs, pairs * context, context), threads: Threads.count, uses: (use, use), recompute: recompute,
-      precision: precision)
+      images: pairs, captions: (pairs, pairs * context, context), threads: Threads.count, uses: (use, use),
+      recompute: recompute, precision: precision)
     return [
       .init(
         name: use == .forward ? "weights" : "weights, gradients and moments",

@@ -82,13 +82,12 @@ struct ModelLine {
 
   /// Returns a table with a line for each model: its share of B, and its figures in percent.
   static func table(_ points: [Point]) -> String {
-    let names = points.first?.figures.logged.map(\.name) ?? []
-    let rows =
-      [["weight"] + names.map { "\($0), %" }]
-      + points.map { point in
-        [Figures.significant(point.weight, 4)] + point.figures.logged.map { Figures.fixed(100 * $0.value, 2) }
-      }
-    return Figures.table(rows)
+    let names = points.first.map { type(of: $0.figures).names } ?? []
+    let head = ["weight"] + names.map { "\($0), %" }
+    let rows = points.map { point in
+      [Figures.significant(point.weight, 4)] + point.figures.values.map { Figures.fixed(100 * $0, 2) }
+    }
+    return Figures.table([head] + rows)
   }
 }
 

@@ -45,10 +45,10 @@ struct TrainingEvaluations {
 
   /// Every rank must call it. A `teacher` that computes its embeddings during the run also does for held-out losses.
   init(
-    _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: TeacherModel?, checking: Bool,
+    _ run: RunConfig, _ vision: VisionConfig, tokenizer: BytePairTokenizer, teacher: TeacherModel?, checking: Bool,
     over ranks: Communicator
   ) throws {
-    image = run.image.sized(imageSize)
+    image = run.image.sized(vision.imageSize)
     self.tokenizer = tokenizer
     let items = try run.evaluate.evaluations.map { config -> Item in
       let dataset = try Dataset.open(config.dataset, over: ranks)
@@ -66,8 +66,8 @@ struct TrainingEvaluations {
       case .loss:
         return .loss(
           try HeldOutLoss(
-            dataset, run.heldOut(config.dataset), imageSize: imageSize, tokenizer: tokenizer, teacher: teacher,
-            checking: checking, over: ranks))
+            dataset, run.heldOut(config.dataset), vision, tokenizer: tokenizer, teacher: teacher, checking: checking,
+            over: ranks))
       }
     }
     self.items = items
@@ -114,8 +114,8 @@ struct HeldOutLoss {
 
   /// Takes what `RunConfig.heldOut` returns. Every rank must call it.
   init(
-    _ dataset: Dataset, _ run: RunConfig, imageSize: Int, tokenizer: BytePairTokenizer, teacher: TeacherModel?,
-    checking: Bool, over ranks: Communicator
+    _ dataset: Dataset, _ run: RunConfig, _ vision: VisionConfig, tokenizer: BytePairTokenizer,
+    teacher: TeacherModel?, checking: Bool, over ranks: Communicator
   ) throws {
     self.dataset = dataset
     guard dataset.count >= 2 else {
@@ -125,7 +125,7 @@ struct HeldOutLoss {
     run.batch.global = min(run.batch.global, dataset.count)
     let teacher = teacher?.seeing(run.image)
     data = try TrainingData(
-      run, imageSize: imageSize, tokenizer: tokenizer, teacher: run.teacher?.cache == nil ? teacher?.input : nil,
+      run, vision, tokenizer: tokenizer, teacher: run.teacher?.cache == nil ? teacher?.input : nil,
       over: ranks)
     cached = try teacher.flatMap { try CachedTeacher($0, run, [dataset], checking: checking, over: ranks) }
     ensemble = try Ensemble(run, [dataset], checking: checking, over: ranks)

@@ -56,7 +56,7 @@ struct TrainingInputs {
         sizes, run.objective, teacherWidth: teacher?.config.embedding, others: ensemble.shapes
       ).model.parameters)
     evaluations = try TrainingEvaluations(
-      run, imageSize: sizes.vision.imageSize, tokenizer: tokenizer, teacher: teacher, checking: checking, over: ranks)
+      run, sizes.vision, tokenizer: tokenizer, teacher: teacher, checking: checking, over: ranks)
     if checking, run.data.verify == .checksums {
       try Dataset.verify(data.datasets, over: ranks) { try StopRequest.check(over: ranks) }
     }

@@ -102,11 +102,12 @@ struct ModelCard {
 
   /// The last and the best figures of each evaluation in the run's log.
   private var figures: String {
-    let tables = (history?.evaluations ?? []).map { name, _ in
+    let tables = (history?.evaluations ?? []).map { name, rounds in
       let rows = (history?.curves(of: name) ?? []).compactMap { figure, curve -> String? in
         let values = curve.finite
-        guard let last = values.last, let best = values.max(by: { $0.value < $1.value }) else { return nil }
-        let cells = [last, best].map { "\(EvaluationSection.text($0.value)) (step \($0.step))" }
+        let most = EvaluationNames.best(figure, of: rounds)
+        guard let last = values.last, let best = values.first(where: { $0.value == most }) else { return nil }
+        let cells = [last, best].map { "\(EvaluationNames.form(of: figure).text($0.value)) (step \($0.step))" }
         return "| \(Self.plain(EvaluationNames.long(figure))) | \(cells.joined(separator: " | ")) |"
       }
       return (["### \(Self.plain(name))\n", "| | last | best |", "|---|---|---|"] + rows).joined(separator: "\n")

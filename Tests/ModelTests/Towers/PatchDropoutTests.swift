@@ -63,10 +63,9 @@ import Testing
       config: sizes.config,
       parameters: Dictionary(uniqueKeysWithValues: store.entries.map { ($0.name, store.value(of: $0).doubles) }))
     let (pixels, size, t) = (images.doubles, images.count / 3, sizes.vision.trainedTokens)
-    let expected = (0..<3).flatMap { image in
-      plain.feature(
-        ofImage: Array(pixels[image * size..<(image + 1) * size]),
-        keeping: Array(kept[image * t..<(image + 1) * t]))
+    let expected = (0..<3).flatMap { (image: Int) -> [Double] in
+      let (own, tokens) = (image * size..<(image + 1) * size, image * t..<(image + 1) * t)
+      return plain.feature(ofImage: Array(pixels[own]), keeping: Array(kept[tokens]))
     }
     let found = model.visual.forward(images, kept: kept[...], mode: .training, observe: nil).array
     let deviation = Deviation(found, from: expected)
