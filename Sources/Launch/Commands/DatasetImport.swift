@@ -66,7 +66,8 @@ struct DatasetImport: ParsableCommand {
     let folder = (output as NSString).standardizingPath
     let name = name ?? URL(filePath: folder).lastPathComponent
     let importer = DatasetImporter(
-      name: name, folder: folder, limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
+      name: name, folder: folder, origin: sources.count == 1 ? sources[0] : "\(sources[0]) and \(sources.count - 1) more",
+      limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
       workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
     try StandardOutput.print(importer.run(form.choice(table).open(sources, dataset: name)).summary(name))
   }

@@ -45,9 +45,9 @@ struct EmbedCommand: ParsableCommand {
         let rows = try encoder.images(of: dataset, samples: Array(0..<dataset.count))
         parts.append(.init(kind: "image", names: (0..<dataset.count).map { dataset.key($0) }, rows: rows))
       } else if !items.images.isEmpty {
-        let found = try encoder.images(files: items.images, skipping: self.items.skipBad)
+        let found = try encoder.images(items, skipping: self.items.skipBad)
         faults = found.faults
-        if faults.count == items.images.count, let first = faults.first { throw first.error(items.images[first.image]) }
+        if faults.count == items.images.count, let first = faults.first { throw items.error(first) }
         let all = EmbeddingFile.Rows(kind: "image", names: items.images, rows: found.rows)
         parts.append(all.without(faults.map(\.image)))
       }
@@ -106,6 +106,6 @@ struct EmbedItemOptions: ParsableArguments {
     let listed = try imageList.map { try Prompts.lines($0).map(\.withHome) } ?? []
     return EmbeddingItems(
       images: try images.flatMap(EmbeddingItems.images) + listed,
-      texts: text + (try captions.map { try Prompts.lines($0) } ?? []))
+      texts: text + (try captions.map { try Prompts.lines($0) } ?? []), list: imageList, listed: listed.count)
   }
 }

@@ -29,14 +29,15 @@ struct BlockEncoder {
 
   /// Returns embeddings likewise of image files, and the files that could not be read, whose rows are meaningless.
   /// Unless `skipping`, the first of these ends the encoding with an error.
-  func images(files: [String], skipping: Bool) throws -> (rows: Tensor<Float>, faults: [ImageFault]) {
+  func images(_ items: EmbeddingItems, skipping: Bool) throws -> (rows: Tensor<Float>, faults: [ImageFault]) {
+    let files = items.images
     let faults = Mutex<[ImageFault]>([])
     let rows = try images(
-      files.count, name: { "the image “\(files[$0])”" },
+      files.count, name: { items.name(ofImage: $0) },
       read: { index, bytes in bytes = try UserFiles.read(files[index], limit: ImageCheck.mostBytes) },
       fail: { index, error in
         let fault = ImageFault(image: index, reason: (error as? ImportReason)?.words ?? "\(error)")
-        guard skipping else { throw fault.error(files[index]) }
+        guard skipping else { throw items.error(fault) }
         faults.withLock { $0.append(fault) }
       })
     let all = try communicator.allGather(faults.withLock { $0 }).flatMap { $0 }
@@ -127,11 +128,6 @@ extension Tensor<Float> {
 struct ImageFault: Codable, Equatable, Sendable {
   let image: Int
   let reason: String
-
-  func error(_ path: String) -> UserError {
-    UserError(
-      "the image “\(path)” cannot be embedded: \(reason); leave it out, or skip all such images with --skip-bad")
-  }
 }
 
 /// A CLIP model with the preparation of its images and captions.
@@ -160,6 +156,19 @@ extension CLIPEmbedder {
 struct EmbeddingItems: Codable, Equatable {
   var images: [String] = []
   var texts: [String] = []
+  /// The text file that names images, and how many; these are the last ones.
+  var list: String?
+  var listed = 0
+
+  func name(ofImage index: Int) -> String {
+    let origin = list.map { index < images.count - listed ? "" : " of \($0)" }
+    return "the image “\(images[index])”\(origin ?? "")"
+  }
+
+  func error(_ fault: ImageFault) -> UserError {
+    let advice = "leave it out, or skip all such images with --skip-bad"
+    return UserError("\(name(ofImage: fault.image)) cannot be embedded: \(fault.reason); \(advice)")
+  }
 
   /// Returns the images that a name stands for: a file; a folder's and those below it, by the bytes of their paths; or
   /// those that match a pattern with *, ? or [ ], in that order.

@@ -4,7 +4,8 @@ import Synchronization
 
 /// Makes a dataset from a source: threads read and check images, and samples are written in the source's order.
 struct DatasetImporter {
-  let name, folder: String
+  /// The names of the dataset, of its folder and, for messages, of the source.
+  let name, folder, origin: String
   let limits: DatasetWriter.Limits
   let maxPixels, workers: Int
   let overwrite: Bool
@@ -97,7 +98,7 @@ struct DatasetImporter {
       let isOne = source.count == 1
       let what = (isOne ? "the one image could not" : "none of \(source.count) images could") + " be imported"
       let reason = rejections.first.first.map { "\(isOne ? "" : "; the first"): \($0.place): \($0.reason)" } ?? ""
-      throw UserError(folder, what + reason + source.advice)
+      throw UserError(origin, what + reason + source.advice)
     }
     let index = try writer.finish()
     try rejections.publish()

@@ -112,16 +112,14 @@ struct LogReader {
 
   private mutating func takeEvaluation(_ record: LogRecord) -> Bool {
     let fields = record.fields(LogEvent.Evaluation.CodingKeys.self)
-    guard let name = fields.text(.evaluation, upTo: Self.name), let figures = fields[.figures] as? [String: Any] else {
-      return false
-    }
+    guard let name = fields.text(.evaluation, upTo: Self.name), let figures = record.figures else { return false }
     let place = history.evaluations.firstIndex { $0.name == name } ?? history.evaluations.count
     if place == history.evaluations.count {
       guard place < Self.evaluationsKept else { return true }
       history.evaluations.append((name, []))
     }
     dropRounds(of: place, from: record.step)
-    let kept = figures.compactMapValues(LogNumber.read).sorted { $0.key < $1.key }.prefix(32)
+    let kept = figures.sorted { $0.key < $1.key }.prefix(32)
       .map { ($0.key.shortened(to: Self.name), $0.value) }
     history.evaluations[place].rounds.append(
       .init(step: record.step, evaluation: name, figures: Dictionary(kept) { first, _ in first }))
@@ -191,6 +189,7 @@ struct LogRecord {
   let event: LogEvent?
   let step: Int
   let time: String?
+  private let line: Data
   private let object: [String: Any]
 
   /// Parses a line. Returns nil if it is not a JSON object with an event and a step.
@@ -198,11 +197,30 @@ struct LogRecord {
     guard let object = try? JSONSerialization.jsonObject(with: line) as? [String: Any] else { return nil }
     let common = LogFields<LogEvent.CommonKeys>(object)
     guard let event = common[.event] as? String, let step = LogNumber.step(common[.step]) else { return nil }
-    (self.event, self.step, self.object) = (LogEvent(rawValue: event), step, object)
+    (self.event, self.step, self.line, self.object) = (LogEvent(rawValue: event), step, line, object)
     time = common.text(.time, upTo: LogReader.name)
   }
 
   fileprivate func fields<Key: CodingKey>(_ keys: Key.Type) -> LogFields<Key> { LogFields(object) }
+
+  /// The figures of an evaluation, to the bit, as a run compares them: `JSONSerialization` rounds a number's last digit.
+  fileprivate var figures: [String: Double]? {
+    (try? JSONDecoder().decode(LogFigures.self, from: line))?.figures.compactMapValues(\.number)
+  }
+}
+
+private struct LogFigures: Decodable {
+  /// A number, or a word for one; nil if it is anything else.
+  struct Figure: Decodable {
+    let number: Double?
+
+    init(from decoder: any Decoder) throws {
+      let value = try decoder.singleValueContainer()
+      number = (try? value.decode(Double.self)) ?? (try? value.decode(String.self)).flatMap { LogEvent.nonFinite[$0] }
+    }
+  }
+
+  let figures: [String: Figure]
 }
 
 /// The fields of a JSON object by the keys with which they were written: nil if one is missing or has another type.

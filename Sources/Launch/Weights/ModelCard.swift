@@ -74,9 +74,11 @@ struct ModelCard {
     guard let saved else { return "How the model was trained: \(Self.blank)." }
     let run = try? RunConfig.decode(saved.run, file: RunFolder.runFile)
     func fact(_ name: String) -> String? { history?.facts.first { $0.name == name }?.text }
-    let paths = saved.datasets?.map(\.path) ?? run?.data.datasets.map(\.path) ?? []
+    // The datasets of evaluations come behind those of training.
+    let datasets = saved.datasets?.prefix(run?.data.datasets.count ?? .max)
+    let paths = datasets?.map(\.path) ?? run?.data.datasets.map(\.path) ?? []
     let names = paths.map(Self.name).joined(separator: ", ")
-    let digests = saved.datasets?.map { "\(Self.name($0.path)) \($0.fingerprint)" }.joined(separator: ", ")
+    let digests = datasets?.map { "\(Self.name($0.path)) \($0.fingerprint)" }.joined(separator: ", ")
     let teachers = saved.teacher?.all.map { "\(Self.name($0.path)), SHA-256 \($0.sha256)" }.joined(separator: "; ")
     let start = saved.start.map { "\(Self.name($0.path)) (init.\($0.key)), SHA-256 \($0.sha256)" }
     let terms = run?.objective.weights.map { key, weight in

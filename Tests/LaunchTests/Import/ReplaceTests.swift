@@ -29,7 +29,7 @@ import Testing
   func write(_ keys: [String], missing: Bool = false) throws -> DatasetImporter.Outcome {
     let image = try folder.write("image.png", TestImage.png())
     let importer = DatasetImporter(
-      name: "c", folder: folder.path("c"), limits: .init(samples: 1), maxPixels: 100, workers: 2, overwrite: true)
+      name: "c", folder: folder.path("c"), origin: "keys", limits: .init(samples: 1), maxPixels: 100, workers: 2, overwrite: true)
     return try importer.run(Source(path: missing ? folder.path("nowhere.png") : image, keys: keys))
   }
 
@@ -88,7 +88,7 @@ import Testing
   /// The second import takes the shards of the first for leftovers, and the first notices.
   @Test func twoImportsAtOnceLeaveOneWholeDataset() throws {
     func writer(_ keys: [String]) throws -> DatasetWriter {
-      var writer = try DatasetWriter(name: "c", folder: folder.path("c"), limits: .init(samples: 1), replacing: true)
+      var writer = try DatasetWriter(name: "c", folder: folder.path("c"), origin: "keys", limits: .init(samples: 1), replacing: true)
       for key in keys { try writer.append(DatasetSample(image: [1], captions: [key], key: key)) }
       return writer
     }
