@@ -65,8 +65,9 @@ struct DatasetImport: ParsableCommand {
     guard Machine.isFirstRank else { return }
     let folder = (output as NSString).standardizingPath
     let name = name ?? URL(filePath: folder).lastPathComponent
+    let origin = sources.count == 1 ? sources[0] : "\(sources[0]) and \(sources.count - 1) more"
     let importer = DatasetImporter(
-      name: name, folder: folder, origin: sources.count == 1 ? sources[0] : "\(sources[0]) and \(sources.count - 1) more",
+      name: name, folder: folder, origin: origin,
       limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
       workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
     try StandardOutput.print(importer.run(form.choice(table).open(sources, dataset: name)).summary(name))
