@@ -88,7 +88,7 @@ import Testing
   /// The second import takes the shards of the first for leftovers, and the first notices.
   @Test func twoImportsAtOnceLeaveOneWholeDataset() throws {
     func writer(_ keys: [String]) throws -> DatasetWriter {
-      var writer = try DatasetWriter(name: "c", folder: folder.path("c"), origin: "keys", limits: .init(samples: 1), replacing: true)
+      var writer = try DatasetWriter(name: "c", folder: folder.path("c"), limits: .init(samples: 1), replacing: true)
       for key in keys { try writer.append(DatasetSample(image: [1], captions: [key], key: key)) }
       return writer
     }
