@@ -112,6 +112,7 @@ import Testing
     (#"{"do_resize": false}"#, "do_resize is false"), (#"{"size": {"longest_edge": 16}}"#, "the model's 16"),
     (#"{"size": 20}"#, "the model's 16"), (#"{"crop_size": {"height": 16, "width": 12}}"#, "crop_size is"),
     (#"{"do_center_crop": false}"#, "true is wanted with a shortest_edge"), (#"{"resample": 1}"#, "resample is 1"),
+    (#"{"resample": 3.3333333333333335}"#, "resample is 3.33"),
     (#"{"rescale_factor": 1}"#, "1/255 is wanted"), (#"{"image_std": [0, 1, 1]}"#, "each more than 0"),
   ])
   func huggingFacesOthersAreRefusedByName(json: String, words: String) throws {

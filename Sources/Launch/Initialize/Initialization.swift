@@ -58,7 +58,7 @@ struct InheritedWeights: Initialization {
       let opened = try Checkpoint.open(TrainedModel.checkpoint(path), communicator: ranks)
       let trained = try SavedRun(opened)
       checkpoint = opened
-      source = try CLIPConfig(json: Data(trained.model.utf8))
+      source = try trained.config(in: opened.folder)
       saved = SavedStart(key: "inherit", path: path, sha256: opened.sha256)
       if towers.text { try trained.requireVocabulary(of: run, in: path, advice: ", or init.towers to image") }
     }
@@ -127,7 +127,7 @@ struct TransferredWeights: Initialization {
     case .checkpoint(let checkpoint):
       let run = try SavedRun(checkpoint)
       trained = run
-      described = try CLIPConfig(json: Data(run.model.utf8))
+      described = try run.config(in: checkpoint.folder)
       problems = checkpoint.mismatches(layout.entries, leaving: .objective) + layout.bufferMismatches(in: checkpoint)
       sum = checkpoint.sha256
     case .file(let file, let form):

@@ -33,7 +33,7 @@ struct MergeInput {
       let (trained, record) = (try SavedRun(checkpoint), checkpoint.manifest.record)
       (content, path, sha256) = (.checkpoint(checkpoint), checkpoint.folder, checkpoint.sha256)
       (saved, run, step) = (trained, record.run, record.step)
-      (config, image) = (try CLIPConfig(json: Data(trained.model.utf8)), trained.image)
+      (config, image) = (try trained.config(in: checkpoint.folder), trained.image)
       let parameters = checkpoint.manifest.parameters.filter { NamedSlice.Owner(of: $0.name) == .model }
       shapes = Dictionary(uniqueKeysWithValues: parameters.map { ($0.name, $0.shape) })
       return

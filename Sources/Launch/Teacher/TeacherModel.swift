@@ -45,7 +45,7 @@ struct TeacherModel {
       let saved = try SavedRun(opened)
       checkpoint = opened
       sha256 = opened.sha256
-      config = try CLIPConfig(json: Data(saved.model.utf8))
+      config = try saved.config(in: opened.folder)
       vocabulary = try Self.vocabulary(of: saved, teacher, run)
       words = try Vocabulary(contentsOf: vocabulary)
       image = saved.image
@@ -143,8 +143,8 @@ struct TeacherModel {
       teacher.model = file
       return try sizes(teacher)
     }
-    let saved = try SavedRun(Checkpoint.open(TrainedModel.checkpoint(teacher.model), communicator: ranks))
-    return try CLIPConfig(json: Data(saved.model.utf8))
+    let checkpoint = try Checkpoint.open(TrainedModel.checkpoint(teacher.model), communicator: ranks)
+    return try SavedRun(checkpoint).config(in: checkpoint.folder)
   }
 
   /// Returns the path of a file with the vocabulary that the teacher in a checkpoint was trained with.

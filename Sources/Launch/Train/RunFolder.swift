@@ -159,6 +159,11 @@ struct SavedRun: Codable {
     }
   }
 
+  /// Returns the model's sizes; `path` is what holds this description, for errors.
+  func config(in path: String) throws -> CLIPConfig {
+    try ModelFiles.naming(path) { try CLIPConfig(json: Data(model.utf8)) }
+  }
+
   var text: String { get throws { try jsonText() } }
   /// The scalars of the run file by their dotted paths; empty if it cannot be parsed.
   var settings: [String: String] { RunFolder.settings(run) ?? [:] }

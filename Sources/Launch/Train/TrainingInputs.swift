@@ -282,7 +282,7 @@ struct Pruning {
         "has masks after step \(record.step), and prune.step \(config.step) lies before it; set prune.step to "
           + "\(record.step) or more, or resume from an earlier checkpoint")
     }
-    var cut = try CLIPConfig(json: Data(SavedRun(checkpoint).model.utf8))
+    var cut = try SavedRun(checkpoint).config(in: checkpoint.folder)
     cut.vision.patchDropout = model.vision.patchDropout
     return cut
   }

@@ -15,7 +15,7 @@ struct TrainedModel {
     let checkpoint = try Checkpoint.open(Self.checkpoint(path), communicator: communicator)
     saved = try SavedRun(checkpoint)
     // A config may say any sizes: nothing is allocated before they are the checkpoint's, and fit into memory.
-    let config = try CLIPConfig(json: Data(saved.model.utf8))
+    let config = try saved.config(in: checkpoint.folder)
     try checkpoint.require(CLIP<Float>.layout(config).entries, leaving: .objective)
     try config.requireMemory(path, pairs: BlockEncoder.height, over: communicator)
     model = CLIP(config, frozen: true)
@@ -30,7 +30,7 @@ struct TrainedModel {
     guard let run = try SavedRun(in: file), let record = try MergeRecord(in: file) else { return nil }
     (saved, step) = (run, record.step)
     model = try ModelFiles.model(
-      CLIPConfig(json: Data(saved.model.utf8)), from: path, pairs: BlockEncoder.height, over: communicator)
+      saved.config(in: path), from: path, pairs: BlockEncoder.height, over: communicator)
   }
 
   /// Returns true if the path is a checkpoint's folder, or that of a run that has one.

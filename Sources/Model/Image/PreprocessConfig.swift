@@ -46,10 +46,10 @@ extension ImageOptions {
     let factor = try reader.keys.number("rescale_factor", default: 1.0 / 255)
     try CLIPConfig.require(abs(factor * 255 - 1) < 1e-6, "rescale_factor is \(factor), and 1/255 is wanted")
     try reader.normalization("image_mean", "image_std")
-    // The numbers of PIL's filters.
-    let filters: [NSNumber: EvaluationResize.Interpolation] = [2: .bilinear, 3: .bicubic]
+    // The numbers of PIL's filters. Foundation cannot compare an NSNumber with every other one: it overflows the stack.
+    let filters: [Double: EvaluationResize.Interpolation] = [2: .bilinear, 3: .bicubic]
     let filter = try reader.keys.value("resample", "2 (bilinear) or 3 (bicubic)") { value in
-      (value as? NSNumber).flatMap { filters[$0] }
+      (value as? NSNumber).flatMap { filters[$0.doubleValue] }
     }
     if let filter { reader.options.resize.interpolation = filter }
     // A number alone is the shorter side's.
