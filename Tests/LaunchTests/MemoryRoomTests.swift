@@ -14,7 +14,7 @@ import Testing
     return NodeMemory.share(ofRanks: ranks, root: root.url.path)
   }
 
-  private static let machine = ["proc/meminfo": "MemTotal: 99 kB\nMemAvailable:    1000000 kB\nSwapFree: 7 kB\n"]
+  private static let machine = ["proc/meminfo": "MemTotal: 99 kB\nMemAvailable:     900000 kB\nSwapFree: 100000 kB\n"]
 
   @Test func whatTheMachineHas() throws {
     #expect(try share(ofRanks: 1, [:]) == nil)

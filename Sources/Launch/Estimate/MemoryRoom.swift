@@ -3,8 +3,8 @@ import Foundation
 import Model
 import Tensor
 
-/// The memory that the processes of this node may still take: what is available on the machine, or what is left to
-/// their control group, or to one that contains it, whichever is less.
+/// The memory that the processes of this node may still take: what is available on the machine, swap included, or what
+/// is left to their control group, or to one that contains it, whichever is less.
 enum NodeMemory {
   /// The files of a control group in version 2 and in version 1: its limit, its use, and the lines of its statistics
   /// with the pages of files, which the system drops when memory is short. `mark` precedes its path.
@@ -22,8 +22,9 @@ enum NodeMemory {
   /// Returns the bytes that each of `ranks` processes of this node may take; nil if the system does not say. `root`
   /// stands before the paths of the system's files.
   static func share(ofRanks ranks: Int, root: String = "") -> Int? {
-    let machine = ProcessMemory.number("MemAvailable:", in: "\(root)/proc/meminfo") * 1024
-    guard machine > 0 else { return nil }
+    let parts = ["MemAvailable:", "SwapFree:"].map { ProcessMemory.number($0, in: "\(root)/proc/meminfo") * 1024 }
+    guard parts[0] > 0 else { return nil }
+    let machine = parts[0] + parts[1]
     let node = groups(root).reduce(Int(machine), min) / ranks
     return min(node, addresses(root) ?? node)
   }
