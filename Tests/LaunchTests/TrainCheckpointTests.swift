@@ -50,12 +50,24 @@ import Testing
     }
   }
 
+  /// A run may change from one form of checkpoints to the other, and its losses stay those of a run without a stop.
+  @Test func ranksOfANodeShareAFile() async throws {
+    let straight = try await scene.train("straight", ["steps=6"], ranks: 2)
+    try await scene.train("shared", ["steps=6", "checkpoint={every: 3, parts: node}"], ranks: 2)
+    #expect(try scene.losses("shared") == straight)
+    let manifest = try Checkpoint.open(scene.checkpoint("shared", 3).path).manifest
+    #expect(manifest.parts.map(\.file) == ["part-00000-of-00001.h5"] && manifest.ranks == 2)
+    let resume = ["--resume", scene.checkpoint("shared", 3).path]
+    #expect(try await scene.train("apart", ["steps=6"], resume, ranks: 2) == Array(straight.dropFirst(3)))
+    #expect(try Checkpoint.open(scene.checkpoint("apart", 6).path).manifest.parts.count == 2)
+  }
+
   @Test func mistakes() async throws {
     for (setting, words) in [
       ("checkpoint.every=0", "checkpoint.every: expected at least 1, or none, found 0"),
       ("checkpoint.minutes=0", "checkpoint.minutes: expected more than 0, or none, found 0"),
       ("checkpoint.keep_every=0", "checkpoint.keep_every: expected at least 1, or none, found 0"),
-      ("checkpoint.background=maybe", "checkpoint.background"),
+      ("checkpoint.background=maybe", "checkpoint.background"), ("checkpoint.parts=host", "checkpoint.parts"),
     ] {
       let run = try await scene.run([setting], ["--dry-run"], ranks: nil)
       #expect(run.status == 64 && run.errors.contains(words), "\(run)")

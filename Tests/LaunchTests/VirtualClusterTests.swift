@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import TestSupport
 import Testing
@@ -181,6 +182,19 @@ enum VirtualCluster {
     #expect(run.status == 0, "\(run)")
     let (found, expected) = (try scene.files("there"), try scene.files("here"))
     #expect(found.keys.sorted() == expected.keys.sorted() && found == expected)
+  }
+
+  /// Each host has copies of the data on a disk of its own, and its ranks write one part of a checkpoint together.
+  @Test func hostsHaveCopiesAndPartsOfTheirOwn() async throws {
+    let scene = try await TrainScene()
+    let here = try await scene.train("here", ranks: 3)
+    let values = ["name=there", "data.stage=/dev/shm/stage", "checkpoint.parts=node"].flatMap { ["--set", $0] }
+    let run = try await VirtualCluster.run(
+      2, ["--slots", "2"], VirtualCluster.mpirun(["train", scene.runFile] + values, ranks: 3), ranks: 3)
+    #expect(run.status == 0 && run.output.contains(" to /dev/shm/stage on 2 nodes: "), "\(run)")
+    #expect(difference(try scene.losses("there"), here) < 1e-5)
+    let manifest = try Checkpoint.open(scene.checkpoint("there", 10).path).manifest
+    #expect(manifest.parts.count == 2 && manifest.ranks == 3)
   }
 
   /// A host that loses its power ends the job; what is left of the cluster goes on from the last checkpoint.

@@ -15,6 +15,15 @@ let checkpointProbes: [String: Scenario] = [
     say("\(communicator.rank): \(URL(filePath: receipt.folder).lastPathComponent) \(receipt.notRemoved)")
     return 0
   },
+  // FOLDER STEP NODES: ranks write one part with all others that have the same remainder by NODES.
+  "checkpoint-write-nodes": { communicator, arguments in
+    let node = try communicator.split(group: communicator.rank % Int(arguments[2])!)
+    let writer = CheckpointWriter(
+      runFolder: arguments[0], retention: .init(newest: nil), communicator: communicator, node: node)
+    let step = Int(arguments[1])!
+    _ = try writer.write(state(step, communicator), record(step))
+    return 0
+  },
   // FOLDER STEP STAGE RANK: the given rank is killed as soon as its thread reaches the stage.
   "checkpoint-killed": { communicator, arguments in
     let stage = CheckpointWriter.Stage(rawValue: arguments[2])!

@@ -4,7 +4,7 @@ import Foundation
 
 let scenarios = [
   checkpointProbes, collectiveProbes, failureProbes, fileProbes, lossProbes, placementProbes, reduceProbes,
-  resNetProbes,
+  resNetProbes, stageProbes,
 ].reduce(
   into: [String: Scenario]()
 ) {

@@ -37,6 +37,16 @@ public final class TeacherCache: Sendable {
     }
   }
 
+  private init(_ manifest: CacheManifest, in folder: String) { (self.folder, self.manifest) = (folder, manifest) }
+
+  /// The parts as files for `Staging`.
+  package var source: Staging.Source {
+    Staging.Source(folder, manifest.parts.map { (name: $0.file, bytes: $0.bytes, sha256: $0.sha256) })
+  }
+
+  /// Returns the same cache, which reads from copies of its parts in another folder.
+  package func reading(from folder: String) -> TeacherCache { TeacherCache(manifest, in: folder) }
+
   /// The width d of an embedding.
   public var width: Int { manifest.description.teacher.width }
 

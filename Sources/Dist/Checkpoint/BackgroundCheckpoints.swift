@@ -24,9 +24,11 @@ public final class BackgroundCheckpoints {
   private var buffer = Tensor<Float>(Shape(0))
 
   /// Every rank must call it. Unless `inBackground`, `save` makes no copy and returns when the checkpoint is published.
-  public init(inBackground: Bool, over ranks: Communicator, writer: (Communicator) -> CheckpointWriter) throws {
+  public init(
+    inBackground: Bool, over ranks: Communicator, writer: (Communicator) throws -> CheckpointWriter
+  ) throws {
     let own = try ranks.duplicate(name: "checkpoints")
-    self.writer = writer(own)
+    self.writer = try writer(own)
     thread = CommunicationThread("checkpoints", over: own)
     self.inBackground = inBackground
   }

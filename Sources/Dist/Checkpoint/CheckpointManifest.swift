@@ -8,7 +8,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     public let shape: [Int]
   }
 
-  /// One rank's file.
+  /// The file of a rank, or of a node's ranks.
   public struct Part: Codable, Hashable, Sendable {
     public let file: String
     /// The positions that it holds, in rising order.
@@ -42,15 +42,17 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   public let format: Int
   public let record: CheckpointRecord
   public let parameters: [Parameter]
-  /// The parts, one for each rank of the job that wrote it, in rank order.
+  /// The parts, one for each rank of the job that wrote it, or for each node, in the order of the ranks.
   public let parts: [Part]
   /// The checkpoint that this one was made from; nil if a training job wrote it.
   public var origin: Origin?
   /// True if each part also holds the moving average of its scalars; nil if none does.
   var ema: Bool?
   public var isAveraged: Bool { ema ?? false }
+  /// The number of ranks of the job that wrote it, if each part is that of a node; nil: one for each part.
+  var jobRanks: Int?
   /// The number of ranks of the job that trained the checkpoint.
-  public var ranks: Int { origin?.ranks ?? parts.count }
+  public var ranks: Int { origin?.ranks ?? jobRanks ?? parts.count }
   var count: Int { parameters.reduce(0) { $0 + $1.shape.reduce(1, *) } }
   static func partFile(_ rank: Int, of ranks: Int) -> String { "part-\(rank.digits(5))-of-\(ranks.digits(5)).h5" }
 
@@ -148,6 +150,7 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
     where !(0...CheckpointRecord.most ~= count) {
       return "\(name) is \(count), expected 0 to \(CheckpointRecord.most)"
     }
+    guard ranks >= parts.count || origin != nil else { return "it has \(parts.count) parts of \(ranks) ranks" }
     var names: Set<String> = []
     var total = 0
     for parameter in parameters {

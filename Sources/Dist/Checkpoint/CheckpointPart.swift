@@ -1,8 +1,9 @@
 internal import Foundation
 internal import Tensor
 
-/// One rank's file of a checkpoint: of each parameter the scalars that the rank owns, both their moments, and perhaps
-/// their moving average, as vectors with two attributes: their `ranges` of the parameter, and its whole `shape`.
+/// A file of a checkpoint, which one rank writes, or all ranks of a node: of each parameter the scalars that they own,
+/// both their moments, and perhaps their moving average, as vectors with two attributes: their `ranges` of the
+/// parameter, and its whole `shape`.
 struct CheckpointPart {
   enum Group: String {
     case parameters, moment1, moment2
@@ -16,12 +17,15 @@ struct CheckpointPart {
     let shape: Shape
     /// The scalars, counted within the parameter, in rising order; never empty.
     let ranges: [Range<Int>]
+    /// Those of them that this rank writes, in rising order; nil: all.
+    var own: [Range<Int>]?
     var count: Int { ranges.total }
     /// The ranges as in the attribute: `0:8 24:32`.
     var text: String { ranges.map { "\($0.lowerBound):\($0.upperBound)" }.joined(separator: " ") }
   }
 
-  /// Returns scalars of a parameter, all within one of its slice's ranges. The next call may overwrite them.
+  /// Returns scalars of a parameter, all within one of the ranges that this rank writes. The next call may overwrite
+  /// them.
   typealias Numbers = (_ group: Group, _ name: String, _ scalars: Range<Int>) throws -> Tensor<Float>
   /// Upper bounds on the bytes that the HDF5 library adds to the numbers, for each data set and for a file.
   private static let overhead = (dataset: 1536, file: 16_384)
@@ -44,13 +48,22 @@ struct CheckpointPart {
     }
   }
 
-  /// Writes, syncs, reads back and compares the file. It is removed after a failure, or a full disk would stay full.
-  func write() throws -> (bytes: Int, sha256: String) {
+  /// Writes, syncs, reads back and compares the file. It is removed after a failure, or a full disk would stay full. If
+  /// the ranks of `node` share the file, all must call it; all but the first get nil.
+  func write(over node: Communicator? = nil) throws -> (bytes: Int, sha256: String)? {
+    let isFirst = node?.rank ?? 0 == 0
     do {
-      try writeFile()
+      if isFirst { try writeFile() }
+      if let node {
+        try node.patientBarrier()
+        if !isFirst { try fill() }
+        try node.patientBarrier()
+        try Publish.forget(file: path)
+      }
       try verify()
+      guard isFirst else { return nil }
       let written = try OpenFile.reading(path)
-      return (try written.size(), try written.sha256())
+      return (bytes: try written.size(), sha256: try written.sha256())
     } catch {
       try? Publish.removeAll(path)
       throw error
@@ -70,6 +83,24 @@ struct CheckpointPart {
     try file.close()
     try Publish.sync(file: path)
     try Publish.forget(file: path)
+  }
+
+  /// Writes this rank's numbers to their places in the file that the first rank has made. It does so past the HDF5
+  /// library, through which several processes cannot write to one file.
+  private func fill() throws {
+    let (made, file) = (try HDF5File.open(path), try OpenFile.changing(path))
+    try forEachVector { slice, group in
+      let dataset = try made.dataset(group.dataset(slice.name))
+      guard let start = dataset.fileOffset else { preconditionFailure("\(dataset.name) has no numbers") }
+      try Self.forEachPiece(of: slice) { scalars, rows in
+        let place = start + rows.lowerBound * MemoryLayout<Float>.stride
+        try unsafe numbers(group, slice.name, scalars).withUnsafeMutableBuffer { buffer throws(FileError) in
+          try unsafe file.overwrite(UnsafeRawBufferPointer(buffer), at: place)
+        }
+      }
+    }
+    try made.close()
+    try file.sync()
   }
 
   private func verify() throws {
@@ -93,18 +124,20 @@ struct CheckpointPart {
     for slice in slices { for group in groups { try body(slice, group) } }
   }
 
-  /// Calls `body` with the scalars of a slice, a piece at a time, and their rows in the data set.
+  /// Calls `body` with this rank's scalars of a slice, a piece at a time, and their rows in the data set.
   private static func forEachPiece(
     of slice: Slice, _ body: (_ scalars: Range<Int>, _ rows: Range<Int>) throws -> Void
   ) throws {
     var row = 0
     for range in slice.ranges {
-      for start in stride(from: range.lowerBound, to: range.upperBound, by: piece) {
-        let scalars = start..<min(start + piece, range.upperBound)
-        try body(scalars, row..<row + scalars.count)
-        Progress.made()
-        row += scalars.count
+      for own in (slice.own ?? [range]).map({ $0.clamped(to: range) }) {
+        for start in stride(from: own.lowerBound, to: own.upperBound, by: piece) {
+          let scalars = start..<min(start + piece, own.upperBound)
+          try body(scalars, scalars.moved(by: row - range.lowerBound))
+          Progress.made()
+        }
       }
+      row += range.count
     }
   }
 

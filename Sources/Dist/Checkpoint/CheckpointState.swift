@@ -35,22 +35,25 @@ public struct CheckpointState: Sendable {
     precondition(vectors.allSatisfy { $0.count == count }, "moments and average of the rank's \(count) scalars")
   }
 
-  /// An upper bound on the bytes of this rank's part of a checkpoint.
-  public var byteBound: Int { part("").byteBound }
+  /// An upper bound on the bytes of this rank's part of a checkpoint, or of its share of its node's.
+  public var byteBound: Int { part("", holding: ranges).byteBound }
   /// The number of scalars that this rank owns, including gaps.
   var ownCount: Int { ranges.total }
 
-  var slices: [CheckpointPart.Slice] {
+  /// Returns the slices of a part with these ranges of the arena, among which are this rank's.
+  private func slices(_ held: [Range<Int>]) -> [CheckpointPart.Slice] {
     entries.compactMap { entry in
+      let shared = Self.shared(entry, held)
+      guard !shared.isEmpty else { return nil }
       let own = Self.shared(entry, ranges)
-      return own.isEmpty ? nil : CheckpointPart.Slice(name: entry.name, shape: entry.shape, ranges: own)
+      return CheckpointPart.Slice(name: entry.name, shape: entry.shape, ranges: shared, own: own)
     }
   }
 
-  /// The positions of this rank's scalars, as the manifest counts them.
-  var positions: [Range<Int>] {
+  /// Returns the positions of the scalars in these ranges of the arena, as the manifest counts them.
+  func positions(_ held: [Range<Int>]) -> [Range<Int>] {
     zip(entries, entries.map(\.shape.count).endToEnd).reduce(into: []) { found, place in
-      for own in Self.shared(place.0, ranges) { found.appendJoining(own.moved(by: place.1.lowerBound)) }
+      for shared in Self.shared(place.0, held) { found.appendJoining(shared.moved(by: place.1.lowerBound)) }
     }
   }
 
@@ -77,9 +80,10 @@ public struct CheckpointState: Sendable {
     return other
   }
 
-  func part(_ path: String) -> CheckpointPart {
+  /// Returns the part with these ranges of the arena, among which are this rank's.
+  func part(_ path: String, holding held: [Range<Int>]) -> CheckpointPart {
     let places = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.offset) })
-    return CheckpointPart(path, slices, averaged: average != nil) { group, name, scalars in
+    return CheckpointPart(path, slices(held), averaged: average != nil) { group, name, scalars in
       guard let offset = places[name] else { preconditionFailure("the state has no parameter \(name)") }
       let place = scalars.moved(by: offset)
       return switch group {

@@ -19,8 +19,9 @@ public struct CheckpointRetention: Sendable, Equatable {
   }
 }
 
-/// Writes the checkpoints of one run: folders with one part for each rank and a manifest. Each is written under another
-/// name, synced and read back before it is renamed, so a folder named `step-…` is complete, whenever the job dies.
+/// Writes the checkpoints of one run: folders with one part for each rank, or for each node, and a manifest. Each is
+/// written under another name, synced and read back before it is renamed, so a folder named `step-…` is complete,
+/// whenever the job dies.
 public struct CheckpointWriter: Sendable {
   /// The points in a write at which a test can intervene.
   package enum Stage: String, Sendable { case partWritten, manifestWritten, renamed, published }
@@ -28,14 +29,18 @@ public struct CheckpointWriter: Sendable {
   public let runFolder: String
   public let retention: CheckpointRetention
   private let communicator: Communicator
+  /// The ranks that write one part together; nil: each rank writes one.
+  private let node: Communicator?
   private var folders: CheckpointFolders { CheckpointFolders(run: runFolder) }
   /// Returns the free bytes on the file system of a path. Tests replace it.
   package var available: @Sendable (String) throws(FileError) -> Int = Publish.available(at:)
   /// Is called at every stage. Tests replace it.
   package var reached: @Sendable (Stage) -> Void = { _ in }
 
-  public init(runFolder: String, retention: CheckpointRetention, communicator: Communicator) {
-    (self.runFolder, self.retention, self.communicator) = (runFolder, retention, communicator)
+  public init(
+    runFolder: String, retention: CheckpointRetention, communicator: Communicator, node: Communicator? = nil
+  ) {
+    (self.runFolder, self.retention, self.communicator, self.node) = (runFolder, retention, communicator, node)
   }
 
   /// Writes `step-STEP`, marks it `latest`, and removes older ones. Every rank must call it. Throws a `CheckpointError`
@@ -45,29 +50,32 @@ public struct CheckpointWriter: Sendable {
   ) throws -> (folder: String, notRemoved: [String]) {
     let target = folders.path(folders.name(record.step))
     let partial = folders.partial(record.step)
-    let file = CheckpointManifest.partFile(communicator.rank, of: communicator.size)
-    let part = state.part("\(partial)/\(file)")
     // Ranks may write for minutes, and other threads need their cores meanwhile.
     try communicator.patientBarrier()
-    let bound = try communicator.allReduce(part.byteBound)
+    let file = try partFile()
+    let held = try held(state)
+    let part = state.part("\(partial)/\(file)", holding: held)
+    let bound = try communicator.allReduce(state.byteBound)
     if communicator.rank == 0 { try CheckpointError.naming(target) { try prepare(partial, bytes: bound) } }
     try communicator.patientBarrier()
     let written = try CheckpointError.naming(target) {
-      let written = try part.write()
+      let written = try part.write(over: node)
       try Publish.sync(folder: partial)
       return written
     }
     reached(.partWritten)
-    let own = CheckpointManifest.Part(file: file, ranges: state.positions, bytes: written.bytes, sha256: written.sha256)
+    let own = [written].compactMap { $0 }.map {
+      CheckpointManifest.Part(file: file, ranges: state.positions(held), bytes: $0.bytes, sha256: $0.sha256)
+    }
     try communicator.patientBarrier()
-    let parts = try communicator.allGather(own)
+    let parts = try communicator.allGather(own).flatMap { $0 }
     var notRemoved: [String] = []
     if communicator.rank == 0 {
       notRemoved = try CheckpointError.naming(target) {
         let manifest = CheckpointManifest(
           format: CheckpointManifest.currentFormat, record: record,
           parameters: state.entries.map { .init(name: $0.name, shape: $0.shape.array) },
-          parts: parts, ema: state.average == nil ? nil : true)
+          parts: parts, ema: state.average == nil ? nil : true, jobRanks: node == nil ? nil : communicator.size)
         if let problem = manifest.problem { preconditionFailure("the ranks' ranges of the arena: \(problem)") }
         try manifest.write(into: partial)
         reached(.manifestWritten)
@@ -86,6 +94,21 @@ public struct CheckpointWriter: Sendable {
     guard communicator.rank == 0 else { return }
     try CheckpointError.naming(folders.path(CheckpointFolders.best)) { try folders.mark(best: figure) }
     if let figure { _ = folders.prune(behind: figure.step, retention) }
+  }
+
+  /// Returns the name of this rank's part. Nodes are numbered by their first ranks.
+  private func partFile() throws -> String {
+    guard let node else { return CheckpointManifest.partFile(communicator.rank, of: communicator.size) }
+    let first = try node.broadcast { communicator.rank }
+    let all = Set(try communicator.allGather(first))
+    return CheckpointManifest.partFile(all.count(where: { $0 < first }), of: all.count)
+  }
+
+  /// Returns the ranges of the arena that this rank's part holds.
+  private func held(_ state: CheckpointState) throws -> [Range<Int>] {
+    guard let node else { return state.ranges }
+    let all = try node.allGather(state.ranges).joined().filter { !$0.isEmpty }
+    return all.sorted { $0.lowerBound < $1.lowerBound }.reduce(into: []) { $0.appendJoining($1) }
   }
 
   private func prepare(_ partial: String, bytes: Int) throws(FileError) {

@@ -69,6 +69,7 @@ public enum Job {
   /// Ends this process, as all other ranks do, some of which have failed.
   private static func leave(_ code: Int32, _ failures: FailureExchange) -> Never {
     FolderLock.abandon()
+    StageFolder.abandon()
     failures.wait()
     fflush(nil)
     _exit(code)

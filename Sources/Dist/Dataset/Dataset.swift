@@ -33,6 +33,16 @@ public final class Dataset: Sendable {
     captions = index.shards.map(\.captions).endToEnd
   }
 
+  /// The shards as files for `Staging`.
+  package var source: Staging.Source {
+    Staging.Source(folder, index.shards.map { (name: $0.file, bytes: $0.fileBytes, sha256: $0.sha256) })
+  }
+
+  /// Returns the same dataset, which reads images from copies of its shards in another folder.
+  package func reading(from folder: String) -> Dataset {
+    Dataset(index: index, folder: folder, shards: shards.map { $0.moved(to: "\(folder)/\($0.entry.file)") })
+  }
+
   public var name: String { index.name }
   public var count: Int { index.totals.samples }
 

@@ -15,7 +15,7 @@ enum ShardLayout {
 
 /// A shard that is open for reading. Captions and keys are in memory; images are read on demand, past the HDF5 library.
 struct Shard: Sendable {
-  let path: String
+  private(set) var path: String
   let entry: DatasetIndex.Shard
   /// The SHA-256 of the contents as the shard itself records it.
   let digest: String
@@ -86,6 +86,13 @@ struct Shard: Sendable {
     labels = labeled ? try find(ShardLayout.labels, count: entry.samples).read(Int32.self) : nil
     digest = try file.attributes.string("sha256")
     (self.path, self.entry, self.extents) = (path, entry, extents)
+  }
+
+  /// Returns the shard as a copy of its file has it.
+  func moved(to path: String) -> Shard {
+    var copy = self
+    copy.path = path
+    return copy
   }
 
   func imageExtent(_ index: Int) -> Range<Int> {

@@ -141,6 +141,14 @@ package final class OpenFile: Sendable {
     }
   }
 
+  /// Locks the file, alone or shared with others, until it is closed or the process ends; an earlier lock of this
+  /// object is given up. Does not wait, and returns false if another opening of the file prevents it.
+  func lock(shared: Bool) throws(FileError) -> Bool {
+    if call({ flock($0, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) }) == 0 { return true }
+    if errno == EWOULDBLOCK { return false }
+    throw FileError.system("lock", path)
+  }
+
   /// Waits until the file's bytes are on the disk.
   package func sync() throws(FileError) { if call(fsync) != 0 { throw FileError.system("sync", path) } }
   /// Asks the system to drop the cached pages of a synced file; it may ignore the hint.

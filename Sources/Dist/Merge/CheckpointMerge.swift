@@ -99,9 +99,10 @@ extension CheckpointMerge {
         try Publish.makeFolder(partial)
       }
       let written = try communicator.together {
-        let list = try stride(from: communicator.rank, to: parts, by: communicator.size).map { index in
-          let (bytes, sha256) = try part(index).write()
-          return CheckpointManifest.Part(file: file(index), ranges: [own(index)], bytes: bytes, sha256: sha256)
+        let list = try stride(from: communicator.rank, to: parts, by: communicator.size).compactMap { index in
+          try part(index).write().map {
+            CheckpointManifest.Part(file: file(index), ranges: [own(index)], bytes: $0.bytes, sha256: $0.sha256)
+          }
         }
         try Publish.sync(folder: partial)
         return list

@@ -21,6 +21,8 @@ struct DataConfig: Section {
   var captions = Captions.random
   /// The check of the datasets before the first step.
   var verify = Verification.checksums
+  /// The folder on each node's own disk to which shards and teacher caches are copied, and from which they are read.
+  var stage: String?
 
   enum Captions: String, CaseIterable, FieldValue {
     case random, first
@@ -40,6 +42,7 @@ struct DataConfig: Section {
     map.field("wrap", &wrap)
     map.field("captions", &captions)
     map.field("verify", &verify)
+    map.optional("stage", &stage, none: "none")
   }
 
   var mistakes: [Mistake] {
@@ -54,6 +57,7 @@ struct DataConfig: Section {
     found.expect("at most 1048576", "data.views", views) { $0 <= 1 << 20 }
     found.expect("1 to 1024, or auto", "data.workers", workers) { 1...1024 ~= $0 }
     found.expect("1 to 64 batches", "data.prefetch", prefetch) { 1...64 ~= $0 }
+    found.expectText("a folder, or none", "data.stage", stage)
     return found
   }
 }

@@ -30,6 +30,11 @@ struct CheckpointConfig: Section {
   var keepEvery: Int?
   /// True to go on with the training while a checkpoint is written from a copy.
   var background = true
+  /// The ranks that share a file of a checkpoint.
+  var parts = Parts.rank
+
+  /// `rank` gives each rank a file of its own, `node` one file to all ranks of a node.
+  enum Parts: String, CaseIterable, FieldValue { case rank, node }
 
   mutating func fields(_ map: FieldMap) {
     map.optional("every", &every, none: "none")
@@ -37,6 +42,7 @@ struct CheckpointConfig: Section {
     map.optional("keep", &keep, none: "all")
     map.optional("keep_every", &keepEvery, none: "none")
     map.field("background", &background)
+    map.field("parts", &parts)
   }
 }
 

@@ -21,6 +21,8 @@ struct RunPreview {
   var notes: [String] = []
   /// Warnings besides those that follow from the run file alone.
   var warnings: [String] = []
+  /// The copies of the data on the nodes' own disks, in words.
+  var stage: String?
   var precisionText: String? { precision.isEmpty ? nil : precision.joined(separator: "; ") }
 
   struct Teacher {
@@ -183,8 +185,8 @@ struct RunHeader {
     guard ranks.rank == 0 else { return [] }
     let estimate = shape.estimate(ranks: ranks.size, ofNode: ranks.nodeSize)
     let texts: [(String, String?)] = [
-      ("model", modelText), ("teacher", preview.teacher.map(text(of:))), ("data", dataText), ("steps", stepsText),
-      ("objective", cosinesText),
+      ("model", modelText), ("teacher", preview.teacher.map(text(of:))), ("data", dataText),
+      ("stage", preview.stage), ("steps", stepsText), ("objective", cosinesText),
       ("memory", "about \(Figures.bytes(estimate.memoryBytes)) a rank: \(RunEstimate.list(estimate.memory))"),
       ("wire", Self.messagesText(estimate)), ("precision", preview.precisionText),
       ("arithmetic", preview.arithmetic.isEmpty ? nil : preview.arithmetic.text),

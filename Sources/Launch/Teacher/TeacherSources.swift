@@ -62,7 +62,7 @@ final class LiveTeacher: TeacherSource {
 /// A teacher whose embeddings `kinship precompute` has stored. Each rank reads only the rows of its own pairs.
 final class CachedTeacher: TeacherSource {
   /// The cache of each dataset, in the run's order.
-  private let caches: [TeacherCache]
+  private var caches: [TeacherCache]
   private let reciprocal = Buffer<Float>()
 
   /// Opens the caches; nil if the teacher has none. With `checking` and `data.verify: checksums`, the ranks verify
@@ -94,6 +94,12 @@ final class CachedTeacher: TeacherSource {
 
   /// The arithmetic that the caches were computed with.
   var arithmetic: String { Set(caches.map(\.manifest.arithmeticText)).sorted().joined(separator: " and ") }
+  /// The parts of each cache as files for `Staging`.
+  var sources: [Staging.Source] { caches.map(\.source) }
+
+  /// Has the embeddings read from copies of the caches in other folders.
+  func read(from folders: [String]) { caches = zip(caches, folders).map { $0.reading(from: $1) } }
+
   var width: Int { caches[0].width }
   var scale: Float { exp(caches[0].manifest.logitScale) }
   func reserve(_ captions: CaptionSample, rows: Int) {}
@@ -116,7 +122,7 @@ final class CachedTeacher: TeacherSource {
 /// softmaxes follow the mean of all teachers'; all other terms use the first teacher alone.
 struct Ensemble {
   private let models: [TeacherModel]
-  private let caches: [CachedTeacher]
+  let caches: [CachedTeacher]
 
   /// Opens the caches. Every rank must call it.
   init(_ run: RunConfig, _ datasets: [Dataset], checking: Bool, over ranks: Communicator) throws {

@@ -25,7 +25,7 @@ final class Checkpointing {
     writer = try BackgroundCheckpoints(inBackground: config.background, over: ranks) { ranks in
       CheckpointWriter(
         runFolder: Self.folder(of: run), retention: .init(newest: config.keep, every: config.keepEvery),
-        communicator: ranks)
+        communicator: ranks, node: try config.parts == .node ? ranks.node() : nil)
     }
     writer.reserve(step.optimizer.firstMoment.count, averaged: step.hooks.average != nil)
   }

@@ -31,6 +31,7 @@ struct Trainer {
     let status = try decided(resuming: checkpoint)
       .train(from: checkpoint, resume, plan, lock: &lock, notes: notes, trace: trace)
     lock?.release()
+    Staging.release()
     return status
   }
 
@@ -142,7 +143,8 @@ struct Trainer {
         run.batch.recompute.note, config.vision.dropoutNote(isFrozen: inputs.frozen.image),
         inputs.teacher?.precision.note.map { "teacher's \($0)" }, inputs.data.captionsNote,
         run.evaluate.text(inputs.evaluations.metric),
-      ].compactMap { $0 } + inputs.evaluations.notes, warnings: products.flatMap(\.warnings))
+      ].compactMap { $0 } + inputs.evaluations.notes, warnings: products.flatMap(\.warnings),
+      stage: inputs.stage?.text)
   }
 
   /// Writes a model in open_clip's form into a folder, on rank 0.

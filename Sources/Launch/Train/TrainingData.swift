@@ -55,6 +55,17 @@ final class TrainingData: Sendable {
       wrap: run.data.wrap)
   }
 
+  private init(_ other: TrainingData, _ datasets: [Dataset]) {
+    (data, seed, isFixed, vision) = (other.data, other.seed, other.isFixed, other.vision)
+    (student, teacher, captionsPerImage) = (other.student, other.teacher, other.captionsPerImage)
+    (self.datasets, sampler) = (datasets, other.sampler)
+  }
+
+  /// Returns the same data, whose images are read from copies of the datasets in other folders.
+  func reading(from folders: [String]) -> TrainingData {
+    TrainingData(self, zip(datasets, folders).map { $0.reading(from: $1) })
+  }
+
   /// Returns a prefetcher that prepares the local batches of the given steps: these `rows` of each global batch.
   func loader(steps: Range<Int>, rows: Range<Int>, workers: Int) -> Prefetcher<Sampler.Draw, TrainingBatch> {
     Prefetcher(

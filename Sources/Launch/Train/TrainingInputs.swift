@@ -18,6 +18,8 @@ struct TrainingInputs {
   let cached: CachedTeacher?
   let ensemble: Ensemble
   let data: TrainingData
+  /// The copies of the data on the nodes' own disks; nil if there are none.
+  let stage: DataStage?
   let evaluations: TrainingEvaluations
   let steps: Int
   /// The optimizer's settings, with `auto` replaced.
@@ -45,18 +47,22 @@ struct TrainingInputs {
     var teacher = try TeacherModel(run, over: ranks, checksum: isLoaded ? .whenRead : .now)
     try ranks.requireSame("teacher", teacher?.identity ?? "")
     if isLoaded { try teacher?.requireFit() }
-    let data = try TrainingData(
+    var data = try TrainingData(
       run, sizes.vision, tokenizer: tokenizer,
       teacher: run.teacher?.cache == nil ? teacher?.input : nil, over: ranks)
     try teacher?.keepAlpha(ofCacheOf: data.datasets, over: ranks)
-    cached = try teacher.flatMap { try CachedTeacher($0, run, data.datasets, checking: checking, over: ranks) }
-    ensemble = try Ensemble(run, data.datasets, checking: checking, over: ranks)
+    // Copies are checked as they are made.
+    let verifies = checking && run.data.stage == nil
+    cached = try teacher.flatMap { try CachedTeacher($0, run, data.datasets, checking: verifies, over: ranks) }
+    ensemble = try Ensemble(run, data.datasets, checking: verifies, over: ranks)
     try run.optimizer.checkGroups(
       in: CLIP<Float>.student(
         sizes, run.objective, teacherWidth: teacher?.config.embedding, others: ensemble.shapes
       ).model.parameters)
     evaluations = try TrainingEvaluations(
       run, sizes.vision, tokenizer: tokenizer, teacher: teacher, checking: checking, over: ranks)
+    stage = try DataStage(
+      run.data, &data, [cached].compactMap { $0 } + ensemble.caches, copying: checking, over: ranks)
     if checking, run.data.verify == .checksums {
       try Dataset.verify(data.datasets, over: ranks) { try StopRequest.check(over: ranks) }
     }

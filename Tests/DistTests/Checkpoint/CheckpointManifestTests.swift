@@ -47,6 +47,7 @@ import Testing
       #""format":2"#, #""format":1"#,
       "it has format 1, this program reads 2; use the version that wrote it, 9.9"
     ),
+    (#""format":2"#, #""format":2,"jobRanks":1"#, "it has 2 parts of 1 ranks"),
     (#""step":1"#, #""step":-1"#, "step is -1, expected 0 to 9007199254740992"),
     (
       #""step":1"#, #""step":9223372036854775807"#,

@@ -45,6 +45,25 @@ extension MPITests {
       #expect(files == ["manifest.json", "manifest.sha256"] + parts)
     }
 
+    /// The ranks of a node write one part together, which other numbers of ranks read, and which has the same form.
+    @Test(arguments: [(2, 1), (3, 2)]) func ranksOfANodeShareAPart(writers: Int, nodes: Int) async throws {
+      let job = try await MPIRun.probe("checkpoint-write-nodes", [run, "100", "\(nodes)"], ranks: writers)
+      #expect(job.status == 0, "\(job)")
+      for readers in [1, 3] {
+        let job = try await MPIRun.probe("checkpoint-read", [run + "/latest", "100"], ranks: readers)
+        #expect(job.status == 0 && job.lines == (0..<readers).map { "\($0): equal" }, "\(job)")
+      }
+      let files = try FileManager.default.contentsOfDirectory(atPath: run + "/step-00000100").sorted()
+      #expect(
+        files == ["manifest.json", "manifest.sha256"] + (0..<nodes).map { "part-0000\($0)-of-0000\(nodes).h5" })
+      #expect(try Checkpoint.open(run + "/latest").manifest.ranks == writers)
+      guard nodes == 1 else { return }
+      let part = try HDF5File.open(run + "/latest/" + files[2])
+      let whole = try part.dataset("/moment1/token_embedding.weight")
+      #expect(try part.attributes(of: whole.name).string("ranges") == "0:35")
+      #expect(try whole.read(Float.self) == (0..<35).map { 230_100 + Float($0) / 64 })
+    }
+
     /// The data sets of the parts have the names, shapes and attributes that other programs rely on.
     @Test func partsHoldNamedSlices() async throws {
       try await write(7)
