@@ -103,7 +103,8 @@ let package = Package(
     .testTarget(
       name: "DistTests",
       dependencies: [
-        "Dist", "Tensor", "TestSupport", "Probes", "Await", .product(name: "Subprocess", package: "swift-subprocess"),
+        "Dist", "Tensor", "TestSupport", "Probes", "Await", "CHDF5",
+        .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: house),
     .testTarget(

@@ -123,7 +123,7 @@ import Testing
     try await expect([ensemble(member(second, "a"))], 64, "teacher.ensemble.0.cache: \(scene.path("a")) is another")
     try await expect(
       [both, "objective={preset: clip, fd: 1}"], 64, "teacher.ensemble: no term of the objective follows softmaxes")
-    try await expect([ensemble("{cache: b}")], 64, "teacher.ensemble.0.model is missing")
+    try await expect([ensemble("{micro_batch_size: 4}")], 64, "teacher.ensemble.0.model is missing")
     try await expect(
       [ensemble("{model: x, cache: b, ensemble: []}")], 64, "unknown key \"ensemble\" in teacher.ensemble.0")
     try await expect([both], 74, "\(scene.folder("b")): there is no cache.json; run kinship precompute first")

@@ -113,4 +113,30 @@ import Testing
       #expect(found[at] == (Float(expected[pixel * 3 + c]) / 255 - options.mean[c]) / options.std[c])
     }
   }
+
+  /// A given region is cut in place of a random box, with edges between whole pixels.
+  @Test func regionsAreCutAsGiven() throws {
+    let preparation = try preparation()
+    let png = ImagePNG(width: 60, height: 45) { x, y, c in UInt8((x * 7 + y * 11 + c * 50) % 256) }
+    let source = RGBImage(width: 60, height: 45, rgb: png.rows.flatMap { $0 })
+    var resampler = Resampler()
+    for (edges, box) in [
+      ([0.25, 0, 0.75, 1], CropBox(left: 15, top: 0, width: 30, height: 45)),
+      ([7.0 / 60, 11.0 / 45, 50.0 / 60, 44.0 / 45], CropBox(left: 7, top: 11, width: 43, height: 33)),
+      ([0.999, 0.999, 1, 1], CropBox(left: 59, top: 44, width: 1, height: 1)),
+    ] as [([Float], CropBox)] {
+      let found = Tensor<Float>(Shape(3, 8, 8))
+      let region = try #require(CropRegion(edges))
+      try preparation.prepareTraining(png.bytes, sampleID: 1, view: 0, region: region, into: found)
+      let expected = resampler.resize(source, box: box, width: 8, height: 8).rgb
+      let options = preparation.options
+      for at in 0..<192 {
+        let (c, pixel) = (at / 64, at % 64)
+        #expect(found[at] == (Float(expected[pixel * 3 + c]) / 255 - options.mean[c]) / options.std[c])
+      }
+    }
+    for edges in [[0, 0, 1], [0.5, 0, 0.5, 1], [0, 0, 1, 1.5], [-0.1, 0, 1, 1], [.nan, 0, 1, 1]] as [[Float]] {
+      #expect(CropRegion(edges) == nil)
+    }
+  }
 }

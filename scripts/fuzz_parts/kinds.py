@@ -58,6 +58,10 @@ KINDS = {kind.name: kind for kind in [
     Kind(
         "log", {"runs/model/log.jsonl": "json", "runs/model/run.yaml": "yaml"},
         [["report", "runs/model", "--examples", "0", "--output", "out.html"]]),
+    Kind(
+        "embeddings", {"embeddings.npz": "zip"},
+        [["precompute", "model.yaml", "--set", "teacher={cache: {path: out, part: 5}}", "--from", "embeddings.npz"]],
+        ["model.yaml", *DATASET]),
     Kind("vocabulary", {"words.txt.gz": "gzip"}, [["vocabulary", "inspect", "words.txt.gz", "a red square, n° 7"]]),
     embedded(
         "lists", {"captions.txt": "text", "list.txt": "text"},

@@ -48,6 +48,7 @@ def make(folder: Path, program: str):
     rows = [draw(folder, index) for index in range(PICTURES)]
     texts(folder, rows)
     sources(folder, rows)
+    (folder / "embeddings.npz").write_bytes(embeddings(rows))
     for words in (
         ["dataset", "import", "table.tsv", "--label-column", "kind", "--shard-samples", "7", "--output", "dataset"],
         ["vocabulary", "train", "dataset", "--merges", "20", "--output", "words.txt.gz"],
@@ -121,6 +122,21 @@ def sources(folder: Path, rows):
     write(folder / "fetched/00000_stats.json", {"count": 4, "successes": 3, "status_dict": {"success": 3}})
     for path in sorted(FIXTURES.iterdir()):
         shutil.copy(path, folder / "images/class")
+
+
+def embeddings(rows) -> bytes:
+    """Returns the archive that numpy.savez writes of embeddings of images and captions, with their keys."""
+    def array(kind, shape, content):
+        front = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        front += b" " * (-(len(front) + 11) % 64) + b"\n"
+        return b"\x93NUMPY\1\0" + struct.pack("<H", len(front)) + front + content
+
+    keys = [name.removesuffix(".png") for name, _, _ in rows]
+    longest = max(len(key) for key in keys)
+    words = "".join(key.ljust(longest, "\0") for key in keys).encode("utf-32-le")
+    numbers = array("<f4", (len(rows), 4), struct.pack(f"<{4 * len(rows)}f", *range(1, 4 * len(rows) + 1)))
+    return zipped([
+        ("keys.npy", array(f"<U{longest}", (len(rows),), words)), ("image.npy", numbers), ("text.npy", numbers)])
 
 
 def write(path: Path, value):

@@ -27,6 +27,8 @@ public struct CacheManifest: Codable, Hashable, Sendable {
     /// The offsets of the numbers of `/image` and `/text` in the file.
     public let imageOffset: Int
     public let textOffset: Int
+    /// The offset of the numbers of `/boxes`; nil without boxes.
+    public let boxesOffset: Int?
     public let bytes: Int
     /// The SHA-256 of the whole file, in hexadecimal digits.
     public let sha256: String
@@ -40,6 +42,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
       case endCaption = "end_caption"
       case imageOffset = "image_offset"
       case textOffset = "text_offset"
+      case boxesOffset = "boxes_offset"
     }
   }
 
@@ -56,7 +59,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   public let version: String
   public let kernel: String
   /// The arithmetic of the job that began the cache: one if all ranks had the same, else each rank's. It is nil in
-  /// caches of earlier builds, which did not record it.
+  /// caches of earlier builds, which did not record it, and for embeddings that another program computed.
   public internal(set) var arithmetic: [Arithmetic]?
   /// The parts; empty until all of them are written.
   public internal(set) var parts: [Part] = []
@@ -71,7 +74,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
 
   public init(
     _ description: CacheDescription, logitScale: Float, type: CacheType, partSamples: Int, version: String,
-    kernel: String, arithmetic: [Arithmetic]
+    kernel: String, arithmetic: [Arithmetic]?
   ) {
     precondition(partSamples > 0)
     format = Self.currentFormat
@@ -86,7 +89,7 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   }
   /// True if all parts are written.
   public var isWhole: Bool { parts.count == partCount }
-  /// The arithmetic as text; a cache of an earlier build was computed with an unknown one.
+  /// The arithmetic as text, where it is known.
   public var arithmeticText: String { arithmetic?.text ?? "an unknown arithmetic" }
 
   /// Returns the range of a part's samples.
@@ -135,10 +138,11 @@ public struct CacheManifest: Codable, Hashable, Sendable {
   }
 
   private var problem: String? {
-    let (dataset, width) = (description.dataset, description.teacher.width)
-    guard min(partSamples, width, description.views) > 0, min(dataset.samples, dataset.captions) >= 0 else {
-      return "a count is not positive"
-    }
+    let (dataset, images, texts) = (description.dataset, description.imageWidth, description.textWidth)
+    guard min(partSamples, description.teacher.width, description.views) > 0,
+      min(dataset.samples, dataset.captions, images, texts) >= 0,
+      max(images, texts) == description.teacher.width
+    else { return "a count is not positive" }
     guard logitScale.isFinite else { return "the logit scale is \(logitScale)" }
     guard !parts.isEmpty else { return nil }
     guard isWhole else { return "it lists \(parts.count) parts of \(partCount)" }
@@ -148,12 +152,17 @@ public struct CacheManifest: Codable, Hashable, Sendable {
         part.firstCaption == caption, part.endCaption >= caption
       else { return "part \(index), \(part.file), does not have the expected samples and captions" }
       caption = part.endCaption
-      let row = Checked(width) * Checked(type.stored.size)
-      let images = Checked(part.end - part.first) * Checked(description.views) * row
-      let texts = Checked(part.endCaption - part.firstCaption) * row
-      guard min(part.imageOffset, part.textOffset) >= 0, (Checked(part.imageOffset) + images) <= part.bytes,
-        (Checked(part.textOffset) + texts) <= part.bytes
-      else {
+      guard (part.boxesOffset != nil) == description.hasBoxes else {
+        return "\(part.file) \(description.hasBoxes ? "lacks its boxes" : "has boxes, which are not expected")"
+      }
+      let (crops, boxes) = (Checked(part.end - part.first) * Checked(description.views), part.boxesOffset ?? 0)
+      let size = Checked(type.stored.size)
+      let ends: [Checked] = [
+        Checked(part.imageOffset) + crops * Checked(images) * size,
+        Checked(part.textOffset) + Checked(part.endCaption - part.firstCaption) * Checked(texts) * size,
+        Checked(boxes) + crops * Checked(description.hasBoxes ? CacheDescription.boxBytes : 0),
+      ]
+      guard min(part.imageOffset, part.textOffset, boxes) >= 0, ends.allSatisfy({ $0 <= part.bytes }) else {
         return "\(part.file) claims numbers outside of the file"
       }
     }
@@ -219,7 +228,25 @@ public struct CacheDescription: Codable, Hashable, Sendable {
     fileprivate var text: String { "\(name) with \(samples) images and \(captions) captions (\(sha256))" }
   }
 
+  /// What is known of embeddings that another program has computed.
+  public struct Import: Codable, Hashable, Sendable {
+    /// The widths of the embeddings of images and of captions; 0 for those that are missing.
+    public var image: Int
+    public var text: Int
+    /// True if cosines of images and captions mean something, and the cache has the scale that multiplies cosines.
+    public var isScaled: Bool
+    /// The SHA-256 of the boxes of all crops; nil if the embeddings of images are those of their central crops.
+    public var boxes: String?
+
+    enum CodingKeys: String, CodingKey {
+      case image, text, boxes
+      case isScaled = "scaled"
+    }
+  }
+
   public var teacher: Teacher
+  /// Nil for embeddings that `kinship precompute` has computed from a model.
+  public var imported: Import?
   public var dataset: Source
   /// The seed of crops and color changes.
   public var seed: UInt64
@@ -229,7 +256,7 @@ public struct CacheDescription: Codable, Hashable, Sendable {
   public var image: [String: String]
 
   private enum CodingKeys: String, CodingKey {
-    case teacher, seed, views, image
+    case teacher, imported, seed, views, image
     case dataset = "corpus"
   }
 
@@ -237,8 +264,33 @@ public struct CacheDescription: Codable, Hashable, Sendable {
     (self.teacher, self.dataset, self.seed, self.views, self.image) = (teacher, dataset, seed, views, image)
   }
 
+  /// Describes embeddings from files, of which `sha256` are the checksums, in any order.
+  public init(imported: Import, from files: [String], sha256: [String], dataset: Source, views: Int) {
+    let sum = SHA256.hash(sha256.sorted().joined(separator: "\0").utf8).hexadecimal
+    let teacher = Teacher(
+      path: files.joined(separator: ", "), sha256: sum, config: "", vocabularySHA256: "",
+      width: max(imported.image, imported.text))
+    // Nothing is drawn by chance and no image is prepared here.
+    self.init(teacher: teacher, dataset: dataset, seed: 0, views: views, image: [:])
+    self.imported = imported
+  }
+
+  /// The bytes of a box in a cache: four numbers in single precision.
+  static let boxBytes = 16
+  /// The widths of the embeddings of images and of captions; 0 for those that are missing.
+  public var imageWidth: Int { imported?.image ?? teacher.width }
+  public var textWidth: Int { imported?.text ?? teacher.width }
+  public var hasBoxes: Bool { imported?.boxes != nil }
+
   /// Returns how these embeddings differ from those wanted, one sentence each. The cache may have more views.
   public func differences(from wanted: CacheDescription) -> [String] {
+    guard (imported == nil) == (wanted.imported == nil) else {
+      return [
+        imported == nil
+          ? "its embeddings are those of the model \(teacher.path), which teacher.model would name"
+          : "another program computed its embeddings (\(teacher.path)), and the run has a teacher.model"
+      ]
+    }
     var found: [String] = []
     func compare(_ what: String, _ value: (CacheDescription) -> String) {
       let (own, other) = (value(self), value(wanted))

@@ -85,9 +85,12 @@ public struct CacheWriter {
 
   /// Returns the approximate size of a part in bytes; the largest number if it exceeds 64 bits.
   public func bytes(ofPart index: Int, captions: Int) -> Int {
-    let rows = Checked(manifest.samples(ofPart: index).count) * Checked(manifest.description.views) + Checked(captions)
-    let width = Checked(manifest.description.teacher.width) * Checked(manifest.type.stored.size)
-    return (rows * width + 16_384).value ?? .max
+    let about = manifest.description
+    let crops = Checked(manifest.samples(ofPart: index).count) * Checked(about.views)
+    let numbers = crops * Checked(about.imageWidth) + Checked(captions) * Checked(about.textWidth)
+    let embeddings = numbers * Checked(manifest.type.stored.size)
+    let boxes = crops * Checked(about.hasBoxes ? CacheDescription.boxBytes : 0)
+    return (embeddings + boxes + 16_384).value ?? .max
   }
 
   /// Throws if the file system of the folder has less than `bytes` free.
@@ -135,7 +138,8 @@ public struct CacheWriter {
   }
 }
 
-/// Writes one part: `/image` [n, views, d] and `/text` [m, d]. A JSON file beside it keeps it if the job is killed.
+/// Writes one part: `/image` [n, views, d] and `/text` [m, d], and `/boxes` [n, views, 4] if the crops were given. A
+/// JSON file beside it keeps it if the job is killed.
 public final class CachePartWriter {
   private let folder: String
   private let manifest: CacheManifest
@@ -144,18 +148,22 @@ public final class CachePartWriter {
   private let captions: Range<Int>
   private let partial: String
   private let file: HDF5File
-  private let image: HDF5Dataset
-  private let text: HDF5Dataset
+  /// The data sets; nil if there is nothing for them.
+  private let image, text, boxes: HDF5Dataset?
 
   init(folder: String, _ manifest: CacheManifest, index: Int, captions: Range<Int>) throws {
     (self.folder, self.manifest, self.captions) = (folder, manifest, captions)
     samples = manifest.samples(ofPart: index)
     name = CacheManifest.partFile(index)
     partial = "\(folder)/\(name).\(UUID().uuidString)\(CacheWriter.partial)"
-    let (views, width) = (manifest.description.views, manifest.description.teacher.width)
-    file = try HDF5File.create(partial)
-    image = try file.createDataset("image", manifest.type.stored, shape: [samples.count, views, width])
-    text = try file.createDataset("text", manifest.type.stored, shape: [captions.count, width])
+    let (about, type, file) = (manifest.description, manifest.type.stored, try HDF5File.create(partial))
+    self.file = file
+    func create(_ name: String, _ type: HDF5Type, _ shape: [Int]) throws -> HDF5Dataset? {
+      try shape.last == 0 ? nil : file.createDataset(name, type, shape: shape)
+    }
+    image = try create("image", type, [samples.count, about.views, about.imageWidth])
+    text = try create("text", type, [captions.count, about.textWidth])
+    boxes = try create("boxes", .float32, [samples.count, about.views, about.hasBoxes ? 4 : 0])
     try manifest.describe(file.attributes)
     try file.attributes.set("first_sample", samples.lowerBound)
     try file.attributes.set("first_caption", captions.lowerBound)
@@ -171,7 +179,13 @@ public final class CachePartWriter {
     try put(rows, text, captions.moved(by: -self.captions.lowerBound))
   }
 
-  private func put(_ rows: Tensor<Float>, _ dataset: HDF5Dataset, _ range: Range<Int>) throws {
+  /// Writes the boxes [n · views, 4] of the crops of some of the part's samples.
+  public func write(boxes rows: Tensor<Float>, of samples: Range<Int>) throws {
+    try boxes?.write(rows, rows: samples.moved(by: -self.samples.lowerBound))
+  }
+
+  private func put(_ rows: Tensor<Float>, _ dataset: HDF5Dataset?, _ range: Range<Int>) throws {
+    guard let dataset else { preconditionFailure("embeddings that the manifest does not describe") }
     switch manifest.type {
     case .fp32: try dataset.write(rows, rows: range)
     case .fp16: try dataset.write(rows.array.map { Float16($0) }, rows: range)
@@ -186,8 +200,8 @@ public final class CachePartWriter {
     let written = try OpenFile.reading(partial)
     let part = CacheManifest.Part(
       file: name, first: samples.lowerBound, end: samples.upperBound, firstCaption: captions.lowerBound,
-      endCaption: captions.upperBound, imageOffset: image.fileOffset ?? 0, textOffset: text.fileOffset ?? 0,
-      bytes: try written.size(), sha256: try written.sha256())
+      endCaption: captions.upperBound, imageOffset: image?.fileOffset ?? 0, textOffset: text?.fileOffset ?? 0,
+      boxesOffset: boxes.map { $0.fileOffset ?? 0 }, bytes: try written.size(), sha256: try written.sha256())
     // The record comes first, so that every part has one.
     try PartRecord(key: manifest.key, part: part).write(folder)
     try Publish.rename(partial, to: "\(folder)/\(name)")
@@ -222,9 +236,11 @@ extension CacheManifest {
     try attributes.set("version", version)
     try attributes.set("blas_kernel", kernel)
     try attributes.set("teacher_sha256", description.teacher.sha256)
-    try attributes.set("teacher_config", description.teacher.config)
-    try attributes.set("teacher_vocabulary_sha256", description.teacher.vocabularySHA256)
-    try attributes.set("logit_scale", Double(logitScale))
+    if description.imported == nil {
+      try attributes.set("teacher_config", description.teacher.config)
+      try attributes.set("teacher_vocabulary_sha256", description.teacher.vocabularySHA256)
+    }
+    if description.imported?.isScaled != false { try attributes.set("logit_scale", Double(logitScale)) }
     try attributes.set("corpus", description.dataset.name)
     try attributes.set("corpus_sha256", description.dataset.sha256)
     try attributes.set("samples", description.dataset.samples)
@@ -242,16 +258,20 @@ enum CacheView {
 
   static func write(_ manifest: CacheManifest, _ folder: String) throws {
     let partial = "\(folder)/\(file).\(UUID().uuidString)\(CacheWriter.partial)"
-    let (about, type, width) = (manifest.description, manifest.type.stored, manifest.description.teacher.width)
+    let (about, type) = (manifest.description, manifest.type.stored)
     do {
       let view = try HDF5File.create(partial)
       try manifest.describe(view.attributes)
-      try view.createVirtualDataset(
-        "image", type, shape: [about.dataset.samples, about.views, width],
-        sources: manifest.parts.map { ($0.file, $0.first..<$0.end) })
-      try view.createVirtualDataset(
-        "text", type, shape: [about.dataset.captions, width],
-        sources: manifest.parts.map { ($0.file, $0.firstCaption..<$0.endCaption) })
+      func show(
+        _ name: String, _ type: HDF5Type, _ shape: [Int], _ rows: (CacheManifest.Part) -> Range<Int>
+      ) throws {
+        guard shape.last != 0 else { return }
+        try view.createVirtualDataset(name, type, shape: shape, sources: manifest.parts.map { ($0.file, rows($0)) })
+      }
+      let samples = about.dataset.samples
+      try show("image", type, [samples, about.views, about.imageWidth]) { $0.first..<$0.end }
+      try show("text", type, [about.dataset.captions, about.textWidth]) { $0.firstCaption..<$0.endCaption }
+      try show("boxes", .float32, [samples, about.views, about.hasBoxes ? 4 : 0]) { $0.first..<$0.end }
       try view.close()
       try Publish.sync(file: partial)
       try Publish.rename(partial, to: "\(folder)/\(file)")

@@ -47,30 +47,55 @@ public final class TeacherCache: Sendable {
   /// Returns the same cache, which reads from copies of its parts in another folder.
   package func reading(from folder: String) -> TeacherCache { TeacherCache(manifest, in: folder) }
 
-  /// The width d of an embedding.
+  /// The width d of an embedding, the larger one if those of images and captions differ.
   public var width: Int { manifest.description.teacher.width }
 
-  /// Reads the embedding of an image's crop into `row` [d].
+  /// Reads the embedding of an image's crop into `row` [d]; zeros if the cache has none of images.
   public func readImage(sample: Int, view: Int, into row: Tensor<Float>) throws {
+    let about = manifest.description
+    guard about.imageWidth > 0 else { return fill(row, 0) }
+    let (index, crop) = place(sample, view)
+    try read(part: index, offset: manifest.parts[index].imageOffset, row: crop, of: about.imageWidth, into: row)
+  }
+
+  /// Returns the box of an image's crop, [left, top, right, bottom] as fractions of its sides; nil if there are none.
+  public func box(sample: Int, view: Int) throws -> [Float]? {
+    let (index, crop) = place(sample, view)
+    let part = manifest.parts[index]
+    guard let offset = part.boxesOffset else { return nil }
+    let file = try files.file(index, path: "\(folder)/\(part.file)")
+    let bits = try file.read(4, of: UInt32.self, at: offset + crop * CacheDescription.boxBytes)
+    return bits.map { Float(bitPattern: $0) }
+  }
+
+  /// Returns the part of a sample, and the row of one of its crops in it.
+  private func place(_ sample: Int, _ view: Int) -> (part: Int, row: Int) {
     let (dataset, views) = (manifest.description.dataset, manifest.description.views)
     precondition(0..<dataset.samples ~= sample && 0..<views ~= view, "sample \(sample), view \(view)")
     let index = sample / manifest.partSamples
-    let part = manifest.parts[index]
-    try read(part: index, offset: part.imageOffset, row: (sample - part.first) * views + view, into: row)
+    return (index, (sample - manifest.parts[index].first) * views + view)
   }
 
-  /// Reads the embedding of a caption, counted over the dataset, into `row` [d].
+  /// Reads the embedding of a caption, counted over the dataset, into `row` [d]; zeros if there are none of captions.
   public func readText(caption: Int, into row: Tensor<Float>) throws {
-    precondition(0..<manifest.description.dataset.captions ~= caption, "caption \(caption)")
+    let about = manifest.description
+    precondition(0..<about.dataset.captions ~= caption, "caption \(caption)")
+    guard about.textWidth > 0 else { return fill(row, 0) }
     let index = manifest.parts.indices.last(holding: { manifest.parts[$0].firstCaption <= caption })
     let part = manifest.parts[index]
-    try read(part: index, offset: part.textOffset, row: caption - part.firstCaption, into: row)
+    try read(
+      part: index, offset: part.textOffset, row: caption - part.firstCaption, of: about.textWidth, into: row)
   }
 
-  private func read(part index: Int, offset: Int, row: Int, into target: Tensor<Float>) throws {
-    precondition(target.count == width, "\(target.shape) for \(width) numbers")
+  /// Reads a row of `columns` numbers. If the other modality's rows are wider, zeros fill it up; they change no cosine.
+  private func read(
+    part index: Int, offset: Int, row: Int, of columns: Int, into whole: Tensor<Float>
+  ) throws {
+    precondition(whole.count == width, "\(whole.shape) for \(width) numbers")
+    let target = whole.slice(0..<columns)
+    if columns < width { fill(whole, 0) }
     let file = try files.file(index, path: "\(folder)/\(manifest.parts[index].file)")
-    let place = offset + row * width * manifest.type.stored.size
+    let place = offset + row * columns * manifest.type.stored.size
     switch manifest.type {
     case .fp32:
       try unsafe target.withUnsafeMutableBuffer { (buffer) throws(FileError) in
@@ -78,7 +103,7 @@ public final class TeacherCache: Sendable {
       }
     case .fp16, .bf16:
       let isHalf = manifest.type == .fp16
-      for (column, bits) in try file.read(width, of: UInt16.self, at: place).enumerated() {
+      for (column, bits) in try file.read(columns, of: UInt16.self, at: place).enumerated() {
         target[column] = isHalf ? Float(Float16(bitPattern: bits)) : BFloat16(bitPattern: bits).float
       }
     }

@@ -89,9 +89,12 @@ public final class Dataset: Sendable {
     return captions[number].lowerBound + shards[number].firstCaption(row)
   }
 
+  /// Returns the sample that has the caption with this number in the dataset.
+  func sample(ofCaption number: Int) -> Int { (0..<count).last(holding: { firstCaption($0) <= number }) }
+
   /// Returns the caption with this number in the dataset.
   public func caption(_ number: Int) -> String {
-    let sample = (0..<count).last(holding: { firstCaption($0) <= number })
+    let sample = sample(ofCaption: number)
     return caption(sample, choice: number - firstCaption(sample))
   }
 

@@ -224,3 +224,59 @@ extension HDF5File {
     }
   }
 }
+
+// MARK: Strings
+
+extension HDF5File {
+  /// Returns true if a data set holds strings, as h5py stores keys, and not numbers.
+  func holdsStrings(_ name: String) throws(HDF5Error) -> Bool {
+    try withStored(name) { (_, type, _) throws(HDF5Error) in H5Tget_class(type) == H5T_STRING }
+  }
+
+  /// Reads a list of strings of fixed or variable length, whose places opening the file has checked.
+  func strings(_ name: String) throws(HDF5Error) -> PackedStrings {
+    try withStored(name) { (dataset, type, place) throws(HDF5Error) in
+      let isVariable = H5Tis_variable_str(type) > 0
+      let size = H5Tget_size(type)
+      let shape = try place.shape(dataset)
+      guard shape.count == 1 else { throw place.refusal("read", "its shape is \(shape), expected one dimension") }
+      let (none, all, count) = (kinship_h5_default(), kinship_h5_all(), shape[0])
+      var (bytes, offsets): ([UInt8], [UInt64]) = ([], [0])
+      if isVariable, count > 0 {
+        var addresses = [UInt](repeating: 0, count: count)
+        try place.check(unsafe H5Dread(dataset, type, all, all, none, &addresses), "H5Dread")
+        for address in addresses {
+          if let text = unsafe UnsafeMutablePointer<CChar>(bitPattern: address) {
+            unsafe bytes.append(contentsOf: String(cString: text).utf8)
+            unsafe H5free_memory(text)
+          }
+          offsets.append(UInt64(bytes.count))
+        }
+      } else if count > 0 {
+        var fixed = [UInt8](repeating: 0, count: count * size)
+        try place.check(unsafe H5Dread(dataset, type, all, all, none, &fixed), "H5Dread")
+        for row in 0..<count {
+          bytes.append(contentsOf: fixed[row * size..<(row + 1) * size].prefix { $0 != 0 })
+          offsets.append(UInt64(bytes.count))
+        }
+      }
+      guard let packed = PackedStrings(bytes: bytes, offsets: offsets) else {
+        throw place.refusal("read", "its strings take more than 4 GiB")
+      }
+      return packed
+    }
+  }
+
+  /// Runs `body` with an open data set and its stored type.
+  private func withStored<R>(
+    _ name: String, _ body: (_ dataset: hid_t, _ type: hid_t, HDF5Place) throws(HDF5Error) -> R
+  ) throws(HDF5Error) -> R {
+    try withID(object: name) { (id, place) throws(HDF5Error) in
+      let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
+      defer { H5Dclose(dataset) }
+      let type = try place.check(H5Dget_type(dataset), "H5Dget_type")
+      defer { H5Tclose(type) }
+      return try body(dataset, type, place)
+    }
+  }
+}

@@ -15,8 +15,8 @@ public final class HDF5File: Sendable {
   deinit { try? close() }
 
   /// Opens `path` to read, unlocked by default, because locks fail on many network file systems. The library sees only
-  /// a file that has the structure of ours, because altered headers can crash it (seen with 1.10.8 and one changed
-  /// byte); any other is refused with the byte that differs.
+  /// a file that has the structure of ours or of h5py's, because altered headers can crash it (seen with 1.10.8 and one
+  /// changed byte); any other is refused with the byte that differs.
   public static func open(_ path: String) throws(HDF5Error) -> HDF5File {
     try HDF5Structure.check(path)
     let place = HDF5Place(path: path)

@@ -4,9 +4,10 @@
 /// Exactly the layouts that `HDF5File.create` makes are accepted, and the library writes the same ones since 1.10: a
 /// superblock of version 0; object headers of version 1; groups with a symbol table (of groups only), with link
 /// messages or, beyond eight members, with a fractal heap and a B-tree; contiguous data sets of our types; numbers and
-/// strings as attributes. Each field that the library reads must have a value that fits all others, and no two
-/// structures may share a byte. So each byte of metadata is read once, nothing can loop, and the numbers of data sets
-/// are not read.
+/// strings as attributes. Of other programs' files, only those are accepted that h5py makes by default: a symbol table
+/// of up to eight data sets, which get their space when they are written, and may hold strings. Each field that the
+/// library reads must have a value that fits all others, and no two structures may share a byte. So each byte of
+/// metadata is read once, nothing can loop, and the numbers of data sets are not read.
 struct HDF5Structure {
   /// The address of what does not exist.
   static let nowhere = UInt64.max
@@ -24,7 +25,7 @@ struct HDF5Structure {
   /// The end of each structure by its start, as offsets in the file.
   private var owned: [Int: Int] = [:]
   /// The fields that hold the addresses of objects whose headers are still to be checked.
-  private var objects: [(link: HDF5Block, field: Int, isGroup: Bool)] = []
+  private var objects: [(link: HDF5Block, field: Int, isGroup: Bool?)] = []
   /// The lengths of the strings in each collection, by the collection's address and the string's number.
   var texts: [UInt64: [UInt64: UInt64]] = [:]
 
@@ -71,7 +72,8 @@ struct HDF5Structure {
   }
 
   /// Checks the object whose address is in `field` of `link` later, so that deep groups need no deep stack.
-  mutating func visit(_ link: HDF5Block, _ field: Int, isGroup: Bool) { objects.append((link, field, isGroup)) }
+  /// With nil for `isGroup`, it may be a group or a data set.
+  mutating func visit(_ link: HDF5Block, _ field: Int, isGroup: Bool?) { objects.append((link, field, isGroup)) }
   /// Returns the address of a structure, as other structures name it.
   func address(of block: HDF5Block) -> UInt64 { UInt64(block.start - base) }
 

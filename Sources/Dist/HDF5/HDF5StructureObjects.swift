@@ -13,6 +13,7 @@ private enum Message: UInt64 {
   case attribute = 12
   case continuation = 16
   case table = 17
+  case modified = 18
 
   /// The name in errors, with its article.
   var name: String {
@@ -28,13 +29,14 @@ private enum Message: UInt64 {
     case .attribute: "an attribute"
     case .continuation: "a header's continuation"
     case .table: "the place of a symbol table"
+    case .modified: "a time of modification"
     }
   }
 }
 
 extension HDF5Structure {
   /// Checks the object whose header's address is in `field` of `link`.
-  mutating func object(_ link: HDF5Block, _ field: Int, isGroup: Bool) throws(HDF5Error) {
+  mutating func object(_ link: HDF5Block, _ field: Int, isGroup: Bool?) throws(HDF5Error) {
     let header = try block("an object's header", 16, link, field)
     // The version; the number of links to the object; the gap before the messages.
     try header.expect([1, 0], at: 0)
@@ -52,6 +54,9 @@ extension HDF5Structure {
         count += 1
         switch type {
         case .nothing: break
+        case .modified:
+          try message.expect(count: 8)
+          try message.expect([1, 0, 0, 0], at: 0)
         case .continuation:
           try message.expect(count: 16)
           chunks.append(try block(message.what, message.number(8), message, 0))
@@ -69,19 +74,19 @@ extension HDF5Structure {
     try header.expect(count, "number of messages", at: 2, 2)
 
     let (types, hasLinks) = (Set(found.keys), !links.isEmpty)
-    if types == [.links, .group], let place = found[.links] {
+    if isGroup != false, types == [.links, .group], let place = found[.links] {
       try found[.group]?.expect([0, 0, 0, 0, 0, 0, 0, 0], at: 0)
       try manyLinks(place, isEmpty: !hasLinks)
-    } else if types == [.table], !hasLinks, let place = found[.table] {
+    } else if isGroup != false, types == [.table], !hasLinks, let place = found[.table] {
       try symbolTable(place)
-    } else if !isGroup, !hasLinks, types == [.space, .type, .fill, .layout],
+    } else if isGroup != true, !hasLinks, types == [.space, .type, .fill, .layout],
       let space = found[.space], let type = found[.type], let fill = found[.fill], let layout = found[.layout]
     {
       try dataset(space, type, fill, layout)
     } else {
       let names = types.map(\.name).sorted().joined(separator: ", ")
-      throw header.refusal(
-        0, "has the messages [\(names)], expected those of a group\(isGroup ? "" : " or of a contiguous data set")")
+      let kind = isGroup.map { $0 ? "a group" : "a contiguous data set" } ?? "a group or of a contiguous data set"
+      throw header.refusal(0, "has the messages [\(names)], expected those of \(kind)")
     }
   }
 
@@ -104,7 +109,13 @@ extension HDF5Structure {
     return (type, chunk.part(type.name, at + 8, size))
   }
 
-  /// Checks a contiguous data set, whose numbers must lie in the file and have the size that its shape gives.
+  /// The fill values without a value: space is allocated when the data set is made, and not filled; or when it is
+  /// written, and filled if there is a value, or always, as it is for strings of any length.
+  private static let fills: [[UInt8]] = [
+    [2, 1, 1, 1, 0, 0, 0, 0], [2, 2, 2, 1, 0, 0, 0, 0], [2, 2, 0, 1, 0, 0, 0, 0],
+  ]
+
+  /// Checks a contiguous data set, whose elements must lie in the file and have the size that its shape gives.
   private mutating func dataset(
     _ space: HDF5Block, _ type: HDF5Block, _ fill: HDF5Block, _ layout: HDF5Block
   ) throws(HDF5Error) {
@@ -113,13 +124,8 @@ extension HDF5Structure {
     try layout.expect(count: 24)
     try layout.expect([3], at: 0)
     try layout.expectZeros(from: 18)
-    // Space is allocated when the data set is made, and not filled.
-    try fill.expect([2, 1, 1, 1, 0, 0, 0, 0], at: 0)
-    // Both kinds of numbers end with four bytes of padding.
-    guard type.count >= 4, let element = HDF5Type.byHeader[Array(type.bytes.dropLast(4))] else {
-      throw type.refusal(0, "is none of \(HDF5Type.allCases.map(\.rawValue).joined(separator: ", ")), little-endian")
-    }
-    try type.expectZeros(from: type.count - 4)
+    if !Self.fills.contains(fill.bytes) { try fill.expect(Self.fills[0], at: 0) }
+    let (elementSize, isText) = try element(type)
 
     try space.require(space.count >= 8, at: 0, "has \(space.count) bytes, expected at least 8")
     let rank = Int(space.bytes[1])
@@ -130,14 +136,45 @@ extension HDF5Structure {
       try space.expect(space.number(8 + 8 * index), "greatest size", at: 8 + 8 * (rank + index))
     }
     let sizes = (0..<rank).compactMap { Int(exactly: space.number(8 + 8 * $0)) }
-    guard sizes.count == rank, let bytes = sizes.product(element.size) else {
+    guard sizes.count == rank, let bytes = sizes.product(elementSize) else {
       throw space.refusal(8, "has sizes whose product is beyond 64 bits")
     }
     try layout.expect(UInt64(bytes), "size in bytes", at: 10)
     if bytes == 0 {
       try layout.expect(Self.nowhere, "address", at: 2)
     } else {
-      try own(layout.number(2), UInt64(bytes), "numbers", layout, 2)
+      let start = try own(layout.number(2), UInt64(bytes), "numbers", layout, 2)
+      if isText { try textPlaces(start, bytes) }
+    }
+  }
+
+  /// Returns the bytes of an element of this type, a number or a string, and whether it is a string of any length,
+  /// which lies elsewhere.
+  private func element(_ type: HDF5Block) throws(HDF5Error) -> (size: Int, isText: Bool) {
+    // A string of fixed length, ended or filled up by zeros, in ASCII or UTF-8.
+    if type.count == 8, type.bytes[0] == 0x13, type.bytes[1] & ~0x11 == 0 {
+      try type.expect([0, 0], at: 2)
+      let size = Int(type.number(4, 4))
+      try type.require(size > 0, at: 4, "has no bytes, expected at least 1")
+      return (size, false)
+    }
+    // All others end with four bytes of padding.
+    let header = Array(type.bytes.dropLast(4))
+    let isText = header == HDF5Type.textHeader
+    guard let size = isText ? 16 : HDF5Type.byHeader[header]?.size else {
+      let names = HDF5Type.allCases.map(\.rawValue).joined(separator: ", ")
+      throw type.refusal(0, "is no string and none of \(names), little-endian")
+    }
+    try type.expectZeros(from: type.count - 4)
+    return (size, isText)
+  }
+
+  /// Checks the `count` bytes from an offset in the file, which are the places of strings.
+  private mutating func textPlaces(_ start: Int, _ count: Int) throws(HDF5Error) {
+    let piece = 1 << 16
+    for first in stride(from: 0, to: count, by: piece) {
+      let places = try bytes("an element", start + first, min(piece, count - first))
+      for at in stride(from: 0, to: places.count, by: 16) { try text(places, at) }
     }
   }
 
@@ -169,7 +206,7 @@ extension HDF5Structure {
     return name
   }
 
-  /// Checks the value of a string: its length, and its number in a collection of strings, which other attributes share.
+  /// Checks the place of a string: its length, and its number in a collection of strings, which others share.
   private mutating func text(_ message: HDF5Block, _ at: Int) throws(HDF5Error) {
     let (length, address, number) = (message.number(at, 4), message.number(at + 4), message.number(at + 12, 4))
     // A string that was never written.

@@ -1,8 +1,8 @@
 // Small groups: a symbol table, or links in the header.
 
 extension HDF5Structure {
-  /// Checks a symbol table, in which the library keeps a group's members as long as all of them are groups that it has
-  /// made on the path of a data set: a B-tree with one leaf, which points to names in a heap.
+  /// Checks a symbol table: a B-tree with one leaf, which points to names in a heap. In our files the library keeps a
+  /// group's members there as long as all of them are groups that it has made on the path of a data set.
   mutating func symbolTable(_ place: HDF5Block) throws(HDF5Error) {
     try place.expect(count: 16)
     let tree = try block("a symbol table's tree", 544, place, 0)
@@ -26,9 +26,10 @@ extension HDF5Structure {
         last.utf8.lexicographicallyPrecedes(name.utf8), at: at,
         "has the member \(name) after \(last), expected the order of their bytes")
       last = name
-      // A cached address of a table, which need no longer be one, since the group has data sets by now.
-      try leaf.expect([1, 0, 0, 0, 0, 0, 0, 0], at: at + 16)
-      visit(leaf, at + 8, isGroup: true)
+      // A group has a cached address of a table, which need no longer be one, since the group has data sets by now.
+      let isGroup = leaf.bytes[at + 16] != 0
+      try leaf.expect([isGroup ? 1 : 0, 0, 0, 0, 0, 0, 0, 0], at: at + 16)
+      visit(leaf, at + 8, isGroup: isGroup)
     }
     try tree.expect(leaf.number(8 + 40 * (count - 1)), "last key", at: 40)
     try heap.requireApart()
@@ -51,7 +52,7 @@ extension HDF5Structure {
       "has a name of \(size) bytes, which does not fit its \(link.count) bytes")
     let name = try link.memberName(at + width, size)
     try link.expectZeros(from: end)
-    visit(link, end - 8, isGroup: false)
+    visit(link, end - 8, isGroup: nil)
     return name
   }
 }

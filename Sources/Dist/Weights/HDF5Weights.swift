@@ -21,6 +21,9 @@ public struct HDF5Weights: NamedTensors {
     (.int32, .int32), (.uint8, .uint8),
   ]
 
+  /// Returns the type of weights that is stored as this type; nil if there is none.
+  static func safetensorsType(of stored: HDF5Type) -> SafetensorsType? { types.first { $0.stored == stored }?.type }
+
   /// Opens a file after verifying its SHA-256, which reads all of it.
   public init(_ path: String) throws {
     self.path = path
@@ -31,7 +34,7 @@ public struct HDF5Weights: NamedTensors {
     var tensors: [String: StoredTensor] = [:]
     for name in names {
       let dataset = try library.dataset("/\(name)")
-      guard let type = Self.types.first(where: { $0.stored == dataset.type })?.type else {
+      guard let type = Self.safetensorsType(of: dataset.type) else {
         throw HDF5WeightsError(
           path: path, reason: "tensor \(name) holds \(dataset.type.rawValue), which is not a type of weights")
       }

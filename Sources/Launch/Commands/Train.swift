@@ -69,13 +69,18 @@ enum Resume: ExpressibleByArgument, Equatable {
 
 struct Precompute: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Computes a teacher's embeddings once, so that training can read them from a cache.",
+    abstract: "Computes a teacher's embeddings once, or takes those of another program, for training to read.",
     discussion: help(
       """
       It embeds every caption and data.views crops of every image of the run's datasets, and writes the embeddings to \
       the folder teacher.cache; the datasets of held-out losses too, in central crops. It runs alone or under mpirun, \
       best with one rank per core; the files are the same for any number of ranks, to the bit. It may be stopped at \
       any moment: when started again, it keeps every complete part.
+
+      With --from it computes nothing. The files, parts of one whole, hold the embeddings that any other model has \
+      computed: npz or HDF5 with the arrays keys, image and text, and if they are known boxes, text_keys and \
+      logit_scale. The run then has no teacher.model: teacher={cache: caches/siglip}. The manual's article on \
+      teachers describes the arrays.
       """, example: "mpirun -n 2 kinship precompute run.yaml --set teacher.cache=caches/large"))
 
   @Argument(help: ArgumentHelp("The run file (YAML). scripts/recipes/example.yaml shows every key.", valueName: "run"))
@@ -86,13 +91,22 @@ struct Precompute: ParsableCommand {
       "Overrides one value, such as teacher.cache=caches/large. May be repeated; the last one wins.",
       valueName: "path=value"))
   var overrides: [String] = []
+  @Option(
+    name: .customLong("from"), parsing: .upToNextOption,
+    help: ArgumentHelp("Files of embeddings, npz or HDF5, that another program has computed.", valueName: "files"))
+  var files: [String] = []
+  @Flag(help: "With --from: leaves out rows whose keys the dataset lacks. Default: they are an error.")
+  var allowExtra = false
+
+  func validate() throws { try require(!allowExtra || !files.isEmpty, "--allow-extra belongs to --from; leave it out") }
 
   func run() throws {
     let run = try RunConfig.load(file, overrides: overrides)
     let code = Job.run { ranks in
       Progress.enter(.working, after: 0)
       Watchdog.start(deadline: run.watchdog.deadline, over: ranks)
-      return try Precomputation(run: run, ranks: ranks).perform().rawValue
+      let source = files.isEmpty ? nil : EmbeddingImport.Source(files: files, allowsExtra: allowExtra)
+      return try Precomputation(run: run, ranks: ranks, source: source).perform().rawValue
     }
     if code != 0 { throw ExitCode(code) }
   }

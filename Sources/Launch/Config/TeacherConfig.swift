@@ -5,7 +5,7 @@ import Settings
 /// The frozen model that a run learns from. The short form `teacher: PATH` names its weights.
 struct TeacherConfig: Section {
   /// The weights: a run's folder, a checkpoint's folder, a folder of `kinship weights import`, or a safetensors or
-  /// PyTorch file (`WeightsFile`).
+  /// PyTorch file (`WeightsFile`); empty if another program computed the embeddings in the cache.
   var model = ""
   /// The JSON file with the sizes of a teacher in a safetensors file. Default: open_clip_config.json beside it.
   var config: String?
@@ -33,7 +33,10 @@ struct TeacherConfig: Section {
 
   /// Declares the keys of any teacher, the first or a further one.
   fileprivate mutating func ownFields(_ map: FieldMap) {
-    map.required("model", &model, "the teacher's weights: a run's folder, a checkpoint's, or weights")
+    if map.isReading || !isImported {
+      map.required(
+        "model", &model, "the teacher's weights: a run's folder, a checkpoint's, or weights", unless: "cache")
+    }
     map.optional("config", &config)
     map.optional("preset", &preset)
     map.optional("vocabulary", &vocabulary)
@@ -50,6 +53,11 @@ struct TeacherConfig: Section {
       + "shard_over, precision, cache, ensemble)"
   }
   static func shorthandKey(_ text: String) -> String? { "model" }
+
+  /// True if there are only embeddings that another program computed (`kinship precompute --from`), and no model.
+  var isImported: Bool { model.isEmpty }
+  /// The teacher's name in messages.
+  var name: String { isImported ? cache?.path ?? "" : model }
 
   /// True if the weights are in a safetensors or PyTorch file, false if they are in a checkpoint of Kinship's.
   var isSafetensors: Bool { WeightsFile.find(model) != nil }
@@ -143,6 +151,13 @@ extension RunConfig {
   /// Returns the mistakes in one teacher, whose section has the path `section`.
   private func mistakes(of teacher: TeacherConfig, _ section: String) -> [Mistake] {
     var found: [Mistake] = []
+    guard !teacher.isImported || teacher.cache == nil else {
+      let keys = ["config": teacher.config, "preset": teacher.preset, "vocabulary": teacher.vocabulary]
+      for (key, _) in keys.filter({ $0.value != nil }).sorted(by: { $0.key < $1.key }) {
+        found.append(("\(section).\(key)", "describes a model, and \(section).model names none: take it out"))
+      }
+      return found + cacheMistakes(of: teacher, section)
+    }
     found.expectText("a path", "\(section).model", teacher.model)
     found.expectText("a path", "\(section).config", teacher.config)
     found.expectText("a path", "\(section).vocabulary", teacher.vocabulary)
@@ -168,11 +183,17 @@ extension RunConfig {
       teacher.precision != .bf16 || teacher.placement != .sharded, "\(section).precision",
       "bf16 keeps a rounded copy of all weights on each rank, which placement: sharded is there to avoid; set "
         + "precision to fp32, or placement to node or replicated")
-    guard let cache = teacher.cache else { return found }
+    return found + cacheMistakes(of: teacher, section)
+  }
+
+  private func cacheMistakes(of teacher: TeacherConfig, _ section: String) -> [Mistake] {
+    guard let cache = teacher.cache else { return [] }
+    var found: [Mistake] = []
     found.expectText("a folder", "\(section).cache.path", cache.path)
     found.expect("at least 1, or auto", "\(section).cache.part", cache.part) { $0 >= 1 }
+    // Embeddings that another program computed may be of captions alone.
     found.require(
-      data.views != 0 || image.isFixed, "data.views",
+      data.views != 0 || image.isFixed || teacher.isImported, "data.views",
       "0 (no crop is ever shown twice) leaves nothing to compute beforehand; with teacher.cache, set it to the crops "
         + "that each image is to have, or image.crop to center")
     return found
@@ -208,6 +229,6 @@ extension RunConfig {
 
   var teacherWarnings: [String] {
     guard let teacher, !usesTeacher else { return [] }
-    return ["no term of the objective looks at the teacher \(teacher.model): it is not loaded; see objective"]
+    return ["no term of the objective looks at the teacher \(teacher.name): it is not loaded; see objective"]
   }
 }

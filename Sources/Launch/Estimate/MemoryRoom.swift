@@ -150,7 +150,7 @@ extension RunShape {
     for config in [config, loadedTeacher?.config].compactMap({ $0 }) {
       try config.requireCountable(pairs: run.batch.global)
     }
-    let widths = Double(config.embedding) + Double(teacher?.config.embedding ?? 0)
+    let widths = Double(config.embedding) + Double(teacher?.width ?? 0)
     guard Double(batch) * (ensemble.reduce(widths) { $0 + Double($1) }) < 0x1p52 else {
       throw UserError(
         "the embeddings of \(batch) pairs are beyond any machine's memory: lower batch.global", status: .usage)

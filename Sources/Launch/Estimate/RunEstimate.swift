@@ -163,7 +163,7 @@ private struct RankShare {
     return size.rows * ((2 + each) * size.student + each * teachers)
   }
 
-  private func teacherBytes(_ teacher: RunShape.Teacher, weights: Int) -> Int {
+  private func teacherBytes(_ teacher: (config: CLIPConfig, microBatchSize: Int?), weights: Int) -> Int {
     let held = min(rows, teacher.microBatchSize ?? rows)
     let precision = shape.teacherPrecision
     // Each rank rounds all weights for itself, wherever they are.
@@ -223,7 +223,7 @@ private struct RankShare {
   }
 
   private var objective: [Payload] {
-    let (own, teacher) = (shape.config.embedding, shape.teacher?.config.embedding)
+    let (own, teacher) = (shape.config.embedding, shape.teacher?.width)
     let asked = ObjectiveTraffic(run.objective, studentWidth: own, teacherWidth: teacher, others: shape.ensemble)
     let gathered = asked.gatheredColumns.map { columns in
       Payload(

@@ -41,6 +41,14 @@ struct RunPreview {
 }
 
 extension RunPreview.Teacher {
+  /// Describes a teacher of which only the embeddings are known.
+  init(_ cached: CachedTeacher) {
+    let files = cached.caches[0].manifest.description.teacher
+    self.init(
+      shape: .init(importedWidth: cached.width), path: files.path, weights: "SHA-256 \(files.sha256)", vocabulary: "",
+      cache: cached.folder)
+  }
+
   init(_ model: TeacherModel) {
     let isCached = model.cache != nil
     self.init(
@@ -64,8 +72,9 @@ struct DryRun {
     let teacher = run.usesTeacher ? run.teacher : nil
     let teachers = ([teacher] + run.ofFurtherTeachers.map(\.teacher)).compactMap { $0 }
     let named =
-      [run.vocabulary] + run.data.datasets.map(\.path) + teachers.map(\.model) + teachers.compactMap(\.vocabulary)
-      + [run.start.from].compactMap { $0 } + run.evaluate.evaluations.flatMap(Self.files)
+      [run.vocabulary] + run.data.datasets.map(\.path) + teachers.filter { !$0.isImported }.map(\.model)
+      + teachers.compactMap(\.vocabulary) + [run.start.from].compactMap { $0 }
+      + run.evaluate.evaluations.flatMap(Self.files)
     var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
     try ranks.allReduce(&isAbsent)
     absent = Set(zip(named, isAbsent).filter { $1 > 0 }.map { $0.0 })
@@ -97,16 +106,19 @@ struct DryRun {
     }
     if let source = run.start.inherit { warnings.append("init.inherit, \(source), is read only when the run starts") }
     if let source = run.start.from { warnings.append("init.from, \(source), is read only when the run starts") }
-    let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.shape.config.embedding)
+    let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.shape.width)
     let steps = try run.totalSteps(sampler)
     let pruning = Pruning(run)
     try pruning?.check(config, steps: steps)
     let frozen = try run.frozen(in: student.parameters)
     try run.optimizer.checkGroups(in: student.parameters)
-    let others = try run.ofFurtherTeachers.compactMap(\.teacher).map { try TeacherModel.sizes($0, over: ranks) }
+    let others = try run.ofFurtherTeachers.compactMap(\.teacher).map { teacher in
+      if teacher.isImported, let cache = teacher.cache { return try cache.importedWidth(over: ranks) }
+      return try TeacherModel.sizes(teacher, over: ranks).embedding
+    }
     let shape = RunShape(
       run: run, config: config, parameters: student.parameters, teacher: teacher?.shape, frozen: frozen,
-      ensemble: others.map(\.embedding), threads: plan.compute)
+      ensemble: others, threads: plan.compute)
     try shape.requireCountable(batch: run.batch.global)
     return RunPreview(
       shape: shape, teacher: teacher, datasets: datasets, sampler: sampler, steps: steps, plan: plan,
@@ -146,6 +158,11 @@ struct DryRun {
 
   private func teacher(_ warnings: inout [String]) throws -> RunPreview.Teacher? {
     guard let teacher = run.teacher, run.usesTeacher else { return nil }
+    if teacher.isImported, let cache = teacher.cache {
+      return RunPreview.Teacher(
+        shape: .init(importedWidth: try cache.importedWidth(over: ranks)), path: cache.path, weights: "not read",
+        vocabulary: "", cache: cache.path)
+    }
     let words = teacher.vocabulary ?? run.vocabulary
     let isAbsent = absent.contains(teacher.model)
     if isAbsent {
@@ -239,7 +256,11 @@ struct RunHeader {
   }
 
   private func text(of teacher: RunPreview.Teacher) -> String {
-    let (config, microBatchSize) = (teacher.shape.config, teacher.shape.microBatchSize)
+    guard let config = teacher.shape.config else {
+      return "embeddings that another program computed, \(teacher.shape.width) wide, from \(teacher.path), "
+        + "\(teacher.weights)" + (teacher.cache.map { "; in \($0)" } ?? "")
+    }
+    let microBatchSize = teacher.shape.microBatchSize
     let alpha = teacher.alpha.map { "; alpha \($0.rawValue)" } ?? ""
     let computed = teacher.arithmetic.map { ", computed with \($0)" } ?? ""
     return sizesText(config, CLIP<Float>.layout(config).parameterCount)
@@ -278,7 +299,7 @@ struct RunHeader {
 
   /// Says what weights of distances mean in cosines: `fd 2000 weighs each modality's mean 1 − cosine by 7.812`.
   private var cosinesText: String? {
-    guard let width = preview.teacher?.shape.config.embedding else { return nil }
+    guard let width = preview.teacher?.shape.width else { return nil }
     func text(_ weight: Scheduled<Double>, times factor: Double = 1) -> String {
       weight.points.map { Figures.significant(factor * $0.value, 4) }.joined(separator: " to ")
     }

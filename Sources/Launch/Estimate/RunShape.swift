@@ -24,15 +24,31 @@ struct RunShape {
 
   /// A teacher as far as its memory and its operations depend on it.
   struct Teacher {
-    let config: CLIPConfig
+    /// Its sizes; nil if another program computed its embeddings.
+    let config: CLIPConfig?
+    /// The width of its embeddings.
+    let width: Int
     /// The number of pairs that pass through its towers together; nil for all pairs of a rank.
     let microBatchSize: Int?
     /// True if its embeddings come from a cache. Then its weights are not loaded, and it computes nothing.
     let isCached: Bool
+
+    init(config: CLIPConfig, microBatchSize: Int?, isCached: Bool) {
+      (self.config, width) = (config, config.embedding)
+      (self.microBatchSize, self.isCached) = (microBatchSize, isCached)
+    }
+
+    /// Describes a teacher of which only the embeddings are known.
+    init(importedWidth width: Int) {
+      (config, self.width, microBatchSize, isCached) = (nil, width, nil, true)
+    }
   }
 
   /// The teacher that computes its embeddings during the run, if there is one.
-  var loadedTeacher: Teacher? { teacher.flatMap { $0.isCached ? nil : $0 } }
+  var loadedTeacher: (config: CLIPConfig, microBatchSize: Int?)? {
+    guard let teacher, !teacher.isCached, let config = teacher.config else { return nil }
+    return (config, teacher.microBatchSize)
+  }
   /// The precisions of the matrix products of the model, and of a teacher that computes its embeddings.
   var precisions: [ComputePrecision] { [run.precision.used] + (teacher?.isCached == true ? [] : [teacherPrecision]) }
   var teacherPrecision: ComputePrecision { run.teacher?.precision.used ?? .fp32 }
@@ -40,7 +56,7 @@ struct RunShape {
   func objectiveSize(rows: Int) -> ObjectiveSize {
     ObjectiveSize(
       rows: rows, count: run.batch.global, student: config.embedding,
-      teacher: teacher?.config.embedding ?? config.embedding)
+      teacher: teacher?.width ?? config.embedding)
   }
 
   /// Returns the estimate of the rank that has the most pairs, which is the last one. Each node has `nodeSize` ranks.
@@ -51,13 +67,13 @@ struct RunShape {
   /// Returns the number of the teacher's weights that count as one rank's: all of them, a share of the node's only
   /// copy, or a part of the sharded weights with the two largest stages, which are gathered for a pass.
   func teacherWeights(ranks: Int, ofNode nodeSize: Int) -> Int {
-    guard let teacher else { return 0 }
-    let count = CLIP<Float>.layout(teacher.config).count
+    guard let config = teacher?.config else { return 0 }
+    let count = CLIP<Float>.layout(config).count
     switch run.teacher?.placement ?? .replicated {
     case .replicated: return count
     case .node: return count / nodeSize
     case .sharded:
-      let stages = CLIP<Float>.stages(teacher.config).map { $0.reduce(0) { $0 + $1.count } }.sorted()
+      let stages = CLIP<Float>.stages(config).map { $0.reduce(0) { $0 + $1.count } }.sorted()
       return count / min(run.teacher?.shardOver ?? ranks, ranks) + stages.suffix(2).reduce(0, +)
     }
   }

@@ -127,7 +127,7 @@ struct HeldOutLoss {
     data = try TrainingData(
       run, vision, tokenizer: tokenizer, teacher: run.teacher?.cache == nil ? teacher?.input : nil,
       over: ranks)
-    cached = try teacher.flatMap { try CachedTeacher($0, run, [dataset], checking: checking, over: ranks) }
+    cached = try CachedTeacher(teacher, run, [dataset], checking: checking, over: ranks)
     ensemble = try Ensemble(run, [dataset], checking: checking, over: ranks)
   }
 

@@ -3,17 +3,20 @@ import Foundation
 import Model
 import Tensor
 
-/// Embeds all datasets of a run, and those of its held-out losses, by each of its teachers, and stores the embeddings
-/// in the teachers' caches.
+/// Embeds all datasets of a run, and those of its held-out losses, by each of its teachers, or takes embeddings from
+/// files, and stores them in the teachers' caches.
 struct Precomputation {
   let run: RunConfig
   let ranks: Communicator
+  /// The files of another program's embeddings; nil to compute them.
+  var source: EmbeddingImport.Source?
 
   /// Every rank must call it. Rank 0 prints the progress. Returns `done`, or `tryAgain` after a signal, with every
   /// complete part kept.
   func perform() throws -> ExitStatus {
     do {
-      try embedAll()
+      try ranks.requireSameStart(run.yaml + (source?.text ?? ""))
+      if let source { try take(source) } else { try embedAll() }
       return .done
     } catch let stop as StopRequest.Interruption {
       log("stopped by \(stop.signal); every complete part is kept: go on with the same command")
@@ -22,16 +25,16 @@ struct Precomputation {
   }
 
   private func embedAll() throws {
-    try ranks.requireSameStart(run.yaml)
     guard run.usesTeacher else {
       throw UserError(
         "no term of the run's objective uses a teacher: set teacher, and objective to one that learns from it",
         status: .usage)
     }
-    guard run.teacher?.cache != nil else {
+    guard run.teacher?.cache != nil else { throw Self.noCache }
+    guard !([run] + run.ofFurtherTeachers).allSatisfy({ $0.teacher?.isImported == true }) else {
       throw UserError(
-        "teacher.cache is missing: name the folder for the embeddings, such as --set teacher.cache=caches/teacher",
-        status: .usage)
+        "the run names no teacher.model, so there is nothing to compute: name one, or give the embeddings of another "
+          + "program by --from", status: .usage)
     }
     let plan = try ThreadPlan.agreed(over: ranks)
     // The last bits of BLAS depend on the number of threads, but embeddings must not depend on a rank's cores.
@@ -44,14 +47,56 @@ struct Precomputation {
     }
     let losses = run.evaluate.evaluations.filter { $0.kind == .loss }
     for run in [run] + losses.map({ run.heldOut($0.dataset) }) {
-      var seen: Set<String> = []
-      let datasets = try run.data.datasets.map { try Dataset.open($0.path, over: ranks) }
-        .filter { seen.insert($0.fingerprint).inserted }
+      let datasets = try datasets(of: run)
       if run.data.verify == .checksums {
         try Dataset.verify(datasets, over: ranks) { try StopRequest.check(over: ranks) }
       }
       for run in [run] + run.ofFurtherTeachers { try embed(datasets, as: run, loaders) }
     }
+  }
+
+  private static let noCache = UserError(
+    "teacher.cache is missing: name the folder for the embeddings, such as --set teacher.cache=caches/teacher",
+    status: .usage)
+
+  /// Opens the datasets of a run, each once.
+  private func datasets(of run: RunConfig) throws -> [Dataset] {
+    var seen: Set<String> = []
+    return try run.data.datasets.map { try Dataset.open($0.path, over: ranks) }
+      .filter { seen.insert($0.fingerprint).inserted }
+  }
+
+  /// Makes the first teacher's cache from files.
+  private func take(_ source: EmbeddingImport.Source) throws {
+    guard let teacher = run.teacher, let cache = teacher.cache else { throw Self.noCache }
+    guard teacher.isImported else {
+      throw UserError(
+        "--from has the embeddings of another program's model, and teacher.model names \(teacher.model): leave it out, "
+          + "as in teacher: {cache: \(cache.path)}", status: .usage)
+    }
+    let datasets = try datasets(of: run)
+    guard let dataset = datasets.first, datasets.count == 1 else {
+      throw UserError(
+        "--from makes the cache of one dataset, and the run has \(datasets.count): run it for each, with "
+          + "--set \"data.datasets=[PATH]\" and the files of this dataset", status: .usage)
+    }
+    let work = try EmbeddingImport(source, of: dataset, over: ranks, log: log)
+    try holding(cache, of: dataset) { try work.write(to: $0, cache) }
+  }
+
+  /// Runs `body` with the folder of a dataset's cache, to which no other job writes meanwhile.
+  private func holding(_ cache: CacheConfig, of dataset: Dataset, _ body: (_ folder: String) throws -> Void) throws {
+    let folder = try ranks.broadcast {
+      try Publish.makeFolder(cache.folder(of: dataset))
+      return cache.folder(of: dataset)
+    }
+    let lock = try FolderLock(folder, over: ranks)
+    if let note = lock.note { log("warning: \(note)") }
+    do { try body(folder) } catch let stop as StopRequest.Interruption {
+      lock.release()
+      throw stop
+    }
+    lock.release()
   }
 
   private func embed(_ datasets: [Dataset], as run: RunConfig, _ loaders: Int) throws {
@@ -87,24 +132,16 @@ struct Precomputation {
     for warning in model.precision.warnings + [arithmetic.warning].compactMap({ $0 }) { log("warning: \(warning)") }
     let teacher = TeacherEncoder(model: weights.model, input: model.input, seed: run.data.seed)
     for dataset in datasets {
-      let folder = try ranks.broadcast {
-        try Publish.makeFolder(cache.folder(of: dataset))
-        return cache.folder(of: dataset)
-      }
-      let lock = try FolderLock(folder, over: ranks)
-      if let note = lock.note { log("warning: \(note)") }
-      let work = try DatasetPrecomputation(
-        dataset: dataset, teacher: teacher, folder: folder,
-        manifest: CacheManifest(
-          model.cacheDescription(run, dataset), logitScale: weights.model.logitScale.value[0], type: cache.type,
+      try holding(cache, of: dataset) { folder in
+        let manifest = CacheManifest(
+          try model.cacheDescription(run, dataset), logitScale: weights.model.logitScale.value[0], type: cache.type,
           partSamples: cache.partSamples(of: dataset.count), version: Release.version, kernel: BLAS.kernel,
-          arithmetic: arithmetic),
-        loaders: loaders, ranks: ranks, log: log)
-      do { try work.run() } catch let stop as StopRequest.Interruption {
-        lock.release()
-        throw stop
+          arithmetic: arithmetic)
+        try DatasetPrecomputation(
+          dataset: dataset, teacher: teacher, folder: folder, manifest: manifest, loaders: loaders, ranks: ranks,
+          log: log
+        ).run()
       }
-      lock.release()
     }
   }
 
@@ -166,10 +203,7 @@ struct DatasetPrecomputation {
 
   var views: Int { manifest.description.views }
 
-  private func captions(ofPart index: Int) -> Range<Int> {
-    let samples = manifest.samples(ofPart: index)
-    return dataset.firstCaption(samples.lowerBound)..<dataset.firstCaption(samples.upperBound)
-  }
+  private func captions(ofPart index: Int) -> Range<Int> { dataset.captions(of: manifest.samples(ofPart: index)) }
 
   /// Returns a part's samples in the blocks in which their crops are encoded, all crops of an image together.
   private func blocks(ofPart index: Int) -> [Range<Int>] {
@@ -180,7 +214,7 @@ struct DatasetPrecomputation {
     Self.blocks(captions(ofPart: index), of: Self.height)
   }
 
-  private static func blocks(_ range: Range<Int>, of height: Int) -> [Range<Int>] {
+  static func blocks(_ range: Range<Int>, of height: Int) -> [Range<Int>] {
     stride(from: range.lowerBound, to: range.upperBound, by: height).map { $0..<min($0 + height, range.upperBound) }
   }
 
@@ -232,6 +266,13 @@ struct DatasetPrecomputation {
     }
     while turn < turns.max() ?? 0 { try begin() }
     return written
+  }
+}
+
+extension Dataset {
+  /// Returns the numbers of the captions of consecutive samples.
+  func captions(of samples: Range<Int>) -> Range<Int> {
+    firstCaption(samples.lowerBound)..<firstCaption(samples.upperBound)
   }
 }
 

@@ -20,10 +20,10 @@ struct TeacherModel {
   /// The folder of its cache, if it has one.
   var cache: String? { settings.cache?.path }
 
-  /// Describes the run's teacher; nil if no term uses one. If there are `ranks`, all must call it. With `whenRead`, a
-  /// file's checksum is left to `load(over:)`, which reads the file anyway.
+  /// Describes the run's teacher; nil if no term uses one, or if only its embeddings are known. If there are `ranks`,
+  /// all must call it. With `whenRead`, a file's checksum is left to `load(over:)`, which reads the file anyway.
   init?(_ run: RunConfig, over ranks: Communicator? = nil, checksum time: ChecksumTime = .now) throws {
-    guard var teacher = run.teacher, run.usesTeacher else { return nil }
+    guard var teacher = run.teacher, run.usesTeacher, !teacher.isImported else { return nil }
     let file = try WeightsFile.find(teacher.model, over: ranks)
     teacher.model = file ?? teacher.model
     settings = teacher

@@ -19,7 +19,7 @@ final class Checkpointing {
     let (run, ranks) = (inputs.run, inputs.ranks)
     (self.run, self.step, self.ranks, acceptsChanges) = (run, step, ranks, inputs.acceptsChanges)
     arithmetic = inputs.arithmetic
-    let teacher = inputs.ensemble.saved(with: inputs.teacher)
+    let teacher = inputs.ensemble.saved(with: inputs.cached?.saved ?? inputs.teacher?.saved)
     saved = try SavedRun(run, step.model.config, teacher: teacher, start: start, datasets: inputs.savedDatasets)
     let config = run.checkpoint
     writer = try BackgroundCheckpoints(inBackground: config.background, over: ranks) { ranks in

@@ -71,7 +71,8 @@ final class TrainLoop {
     reserve()
     let ahead = state.passedOver
     let loader = inputs.data.loader(
-      steps: steps.lowerBound + ahead..<steps.upperBound + ahead, rows: rows, workers: loaders)
+      steps: steps.lowerBound + ahead..<steps.upperBound + ahead, rows: rows, workers: loaders,
+      crops: inputs.crops)
     for number in steps {
       if number == run.prune?.step, let text = try state.cut() {
         try log.note(text, at: number)

@@ -127,7 +127,7 @@ struct Trainer {
     let computed = inputs.cached == nil ? inputs.teacher?.precision : nil
     var products = [inputs.precision, computed].compactMap { $0 }
     if let processors { products = [ProductPrecision(run.precision.used, on: processors)] }
-    var teacher = inputs.teacher.map { RunPreview.Teacher($0) }
+    var teacher = inputs.teacher.map { RunPreview.Teacher($0) } ?? inputs.cached.map { RunPreview.Teacher($0) }
     teacher?.arithmetic = inputs.cached?.arithmetic
     let shape = RunShape(
       run: run, config: config, parameters: inputs.student(config).0.parameters, teacher: teacher?.shape,
@@ -139,7 +139,7 @@ struct Trainer {
       sampler: inputs.data.sampler, steps: inputs.steps, plan: plan, precision: precision,
       arithmetic: inputs.arithmetic,
       notes: [
-        run.ema?.text, inputs.ensemble.text(inputs.teacher, run.objective), inputs.precision.note,
+        run.ema?.text, inputs.ensemble.text(inputs.cached, run.objective), inputs.precision.note,
         run.batch.recompute.note, config.vision.dropoutNote(isFrozen: inputs.frozen.image),
         inputs.teacher?.precision.note.map { "teacher's \($0)" }, inputs.data.captionsNote,
         run.evaluate.text(inputs.evaluations.metric),

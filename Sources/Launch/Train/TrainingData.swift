@@ -67,7 +67,10 @@ final class TrainingData: Sendable {
   }
 
   /// Returns a prefetcher that prepares the local batches of the given steps: these `rows` of each global batch.
-  func loader(steps: Range<Int>, rows: Range<Int>, workers: Int) -> Prefetcher<Sampler.Draw, TrainingBatch> {
+  /// `crops` are the caches, one for each dataset, that have the boxes of the crops, if these are not drawn.
+  func loader(
+    steps: Range<Int>, rows: Range<Int>, workers: Int, crops: [TeacherCache]? = nil
+  ) -> Prefetcher<Sampler.Draw, TrainingBatch> {
     Prefetcher(
       steps: steps,
       batches: (0..<data.prefetch + 1).map { _ in
@@ -79,35 +82,39 @@ final class TrainingData: Sendable {
       worker: { [self] in
         let prepare = try preparation()
         var bytes: [UInt8] = []
-        return { [self] batch, row, draw in try fill(row, of: batch, with: draw, prepare, reading: &bytes) }
+        return { [self] batch, row, draw in
+          let region = try crops?[draw.dataset].region(sample: draw.sample, view: content(of: draw).view)
+          try fill(row, of: batch, with: draw, region, prepare, reading: &bytes)
+        }
       })
   }
 
   private typealias Preparation = (
-    _ bytes: [UInt8], _ sampleID: UInt64, _ view: Int, _ row: Int, _ batch: TrainingBatch
+    _ bytes: [UInt8], _ sampleID: UInt64, _ view: Int, CropRegion?, _ row: Int, _ batch: TrainingBatch
   ) throws -> Void
 
   /// Returns the preparation for student and teacher; images that both see alike are prepared once.
   private func preparation() throws -> Preparation {
     guard let teacher, teacher.image != student.image else {
       let single = try ImagePreparation(student.image, seed: data.seed)
-      return { try single.prepareTraining($0, sampleID: $1, view: $2, into: $4.student.image($3)) }
+      return { try single.prepareTraining($0, sampleID: $1, view: $2, region: $3, into: $5.student.image($4)) }
     }
     let paired = try PairedPreparation(student.image, and: teacher.image, seed: data.seed)
-    return { bytes, id, view, row, batch in
+    return { bytes, id, view, _, row, batch in
       guard let input = batch.teacher else { preconditionFailure("a batch without room for the teacher") }
       try paired.prepareTraining(bytes, sampleID: id, view: view, into: batch.student.image(row), and: input.image(row))
     }
   }
 
   private func fill(
-    _ row: Int, of batch: TrainingBatch, with draw: Sampler.Draw, _ prepare: Preparation, reading bytes: inout [UInt8]
+    _ row: Int, of batch: TrainingBatch, with draw: Sampler.Draw, _ region: CropRegion?, _ prepare: Preparation,
+    reading bytes: inout [UInt8]
   ) throws {
     let (dataset, shown) = (datasets[draw.dataset], content(of: draw))
     let id = dataset.sampleID(draw.sample)
     batch.setRow(row, shown)
     try dataset.readImage(draw.sample, into: &bytes)
-    do { try prepare(bytes, id, shown.view, row, batch) } catch {
+    do { try prepare(bytes, id, shown.view, region, row, batch) } catch {
       throw dataset.cannotPrepare(draw.sample, error)
     }
     if vision.patchDropout > 0 {

@@ -17,6 +17,8 @@ struct TrainingInputs {
   private(set) var weights: TeacherWeights?
   let cached: CachedTeacher?
   let ensemble: Ensemble
+  /// The caches with the boxes of the crops, one for each dataset; nil if crops are drawn.
+  let crops: [TeacherCache]?
   let data: TrainingData
   /// The copies of the data on the nodes' own disks; nil if there are none.
   let stage: DataStage?
@@ -53,16 +55,18 @@ struct TrainingInputs {
     try teacher?.keepAlpha(ofCacheOf: data.datasets, over: ranks)
     // Copies are checked as they are made.
     let verifies = checking && run.data.stage == nil
-    cached = try teacher.flatMap { try CachedTeacher($0, run, data.datasets, checking: verifies, over: ranks) }
+    cached = try CachedTeacher(teacher, run, data.datasets, checking: verifies, over: ranks)
     ensemble = try Ensemble(run, data.datasets, checking: verifies, over: ranks)
     try run.optimizer.checkGroups(
       in: CLIP<Float>.student(
-        sizes, run.objective, teacherWidth: teacher?.config.embedding, others: ensemble.shapes
+        sizes, run.objective, teacherWidth: teacher?.config.embedding ?? cached?.width,
+        others: ensemble.shapes
       ).model.parameters)
     evaluations = try TrainingEvaluations(
       run, sizes.vision, tokenizer: tokenizer, teacher: teacher, checking: checking, over: ranks)
     stage = try DataStage(
       run.data, &data, [cached].compactMap { $0 } + ensemble.caches, copying: checking, over: ranks)
+    crops = try ensemble.crops(with: cached)
     if checking, run.data.verify == .checksums {
       try Dataset.verify(data.datasets, over: ranks) { try StopRequest.check(over: ranks) }
     }
@@ -85,7 +89,7 @@ struct TrainingInputs {
   /// Returns a model of these sizes with the objective that trains it, both without memory.
   func student(_ config: CLIPConfig) -> (CLIP<Float>, Objective<Float>) {
     CLIP<Float>.student(
-      config, run.objective, teacherWidth: teacher?.config.embedding, others: ensemble.shapes,
+      config, run.objective, teacherWidth: teacher?.config.embedding ?? cached?.width, others: ensemble.shapes,
       precision: precision.used, recompute: run.batch.recompute)
   }
 

@@ -53,3 +53,28 @@ public struct CropBox: Equatable, Sendable {
     return CropBox(left: (width - w) / 2, top: (height - h) / 2, width: w, height: h)
   }
 }
+
+/// A crop as another program gives it: its edges as fractions of the sides of the image, from 0 to 1.
+public struct CropRegion: Equatable, Sendable {
+  public let left, top, right, bottom: Double
+
+  /// Creates a region of the edges left, top, right and bottom; nil unless they enclose a part of the image.
+  public init?(_ edges: [Float]) {
+    let edges = edges.map { Double($0) }
+    guard edges.count == 4, 0 <= edges[0], edges[0] < edges[2], edges[2] <= 1, 0 <= edges[1], edges[1] < edges[3],
+      edges[3] <= 1
+    else { return nil }
+    (left, top, right, bottom) = (edges[0], edges[1], edges[2], edges[3])
+  }
+
+  /// Returns the region's box in an image of width × height pixels: the nearest edges between pixels, at least one
+  /// pixel apart.
+  func box(inWidth width: Int, height: Int) -> CropBox {
+    func side(_ from: Double, _ to: Double, _ length: Int) -> Range<Int> {
+      let start = min(Int((from * Double(length)).rounded()), length - 1)
+      return start..<max(Int((to * Double(length)).rounded()), start + 1)
+    }
+    let (across, down) = (side(left, right, width), side(top, bottom, height))
+    return CropBox(left: across.lowerBound, top: down.lowerBound, width: across.count, height: down.count)
+  }
+}

@@ -32,16 +32,17 @@ public final class ImagePreparation {
   }
 
   /// Prepares a training image, [3, n, n]: a crop resized to n × n, then colour jitter and grayscale if they are set.
-  /// Crop and colours depend on (seed, sampleID, view) alone. Throws `ImageError` if the image cannot be decoded.
+  /// Crop and colours depend on (seed, sampleID, view) alone; a `region` is the crop in place of a random one. Throws
+  /// `ImageError` if the image cannot be decoded.
   public func prepareTraining(
-    _ bytes: [UInt8], sampleID: UInt64, view: Int, into tensor: Tensor<Float>
+    _ bytes: [UInt8], sampleID: UInt64, view: Int, region: CropRegion? = nil, into tensor: Tensor<Float>
   ) throws(ImageError) {
     canShrink = false
     try decoder.decode(bytes, into: &decoded) { width, height in
       canShrink = true
-      return shrink(width: width, height: height, sampleID: sampleID, view: view)
+      return shrink(width: width, height: height, sampleID: sampleID, view: view, region)
     }
-    cut(decoded, sampleID: sampleID, view: view)
+    cut(decoded, sampleID: sampleID, view: view, region)
     normalize(square, into: tensor)
   }
 
@@ -51,19 +52,20 @@ public final class ImagePreparation {
   /// On photographs the crop then differs from that of the full image by a quarter of a grey level of 255, and by 1.1
   /// at worst, at 43 dB or more (measured). Decoding only the crop's rows and columns would be exact, but saves at most
   /// 10 % of the time: nearly all goes into Huffman codes, which must be read to the end to detect a truncated file.
-  func shrink(width: Int, height: Int, sampleID: UInt64, view: Int) -> Int {
+  func shrink(width: Int, height: Int, sampleID: UInt64, view: Int, _ region: CropRegion? = nil) -> Int {
     guard options.scaledDCT, options.crop == .random else { return 1 }
-    let box = cropBox(width: width, height: height, sampleID: sampleID, view: view)
+    let box = box(region, width: width, height: height, sampleID: sampleID, view: view)
     return [8, 4, 2].first { min(box.width, box.height) >= 2 * options.size * $0 } ?? 1
   }
 
   /// Stores the training crop of a decoded image in `square`.
-  func cut(_ image: RGBImage, sampleID: UInt64, view: Int) {
+  func cut(_ image: RGBImage, sampleID: UInt64, view: Int, _ region: CropRegion? = nil) {
     if options.crop == .center {
       cutCenter(image)
     } else {
       let n = options.size
-      let box = cropBox(width: image.whole.width, height: image.whole.height, sampleID: sampleID, view: view)
+      let box = box(
+        region, width: image.whole.width, height: image.whole.height, sampleID: sampleID, view: view)
       resampler.resize(image, box: box, width: n, height: n, across: 0..<n, down: 0..<n, into: &square)
     }
     for change in colorChanges(sampleID: sampleID, view: view) { square.apply(change) }
@@ -94,6 +96,12 @@ public final class ImagePreparation {
     guard width < n || height < n else { return resample(into: &square) }
     resample(into: &inner)
     square.take(inner, centeredIn: n, on: resize.fillColor)
+  }
+
+  /// Returns the box of a region, or without one that which training draws.
+  private func box(_ region: CropRegion?, width: Int, height: Int, sampleID: UInt64, view: Int) -> CropBox {
+    region?.box(inWidth: width, height: height)
+      ?? cropBox(width: width, height: height, sampleID: sampleID, view: view)
   }
 
   /// Returns the box that training cuts from an image of this size, which is the size after `exif` is handled.

@@ -4,7 +4,7 @@ public import Tensor
 /// The settings of TinyCLIP's affinity mimicking.
 public struct AffinitySettings: TermSettings {
   public static let key = "affinity"
-  public static let needs: TermNeeds = [.teacherSoftmaxes]
+  public static let needs: TermNeeds = [.teacherSoftmaxes, .teacherPairs]
   public var weight = Scheduled(0.0)
   /// The scale of both models' similarities; nil for each model's own.
   public var scale: Scheduled<Double>?

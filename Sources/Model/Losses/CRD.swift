@@ -4,7 +4,7 @@ public import Tensor
 /// The settings of contrastive relational distillation.
 public struct CRDSettings: TermSettings {
   public static let key = "crd"
-  public static let needs: TermNeeds = [.teacherSoftmaxes]
+  public static let needs: TermNeeds = [.teacherSoftmaxes, .teacherPairs]
   public var weight = Scheduled(0.0)
 
   public func products(_ size: ObjectiveSize) -> TermProducts {

@@ -4,7 +4,7 @@ public import Tensor
 /// The settings of cross-KD.
 public struct CrossKDSettings: TermSettings {
   public static let key = "cross_kd"
-  public static let needs: TermNeeds = [.teacherSoftmaxes, .projection]
+  public static let needs: TermNeeds = [.teacherSoftmaxes, .projection, .teacherPairs]
   public var weight = Scheduled(0.0)
   /// The form of the learned scale γ, which the term shares with ICL.
   @Scheduled public var form = CrossScaleForm.raw

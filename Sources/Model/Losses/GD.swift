@@ -4,7 +4,7 @@ public import Tensor
 /// The settings of gradient distillation.
 public struct GDSettings: TermSettings {
   public static let key = "gd"
-  public static let needs: TermNeeds = [.teacherEmbeddings, .globalProjection]
+  public static let needs: TermNeeds = [.teacherEmbeddings, .globalProjection, .teacherPairs]
   public var weight = Scheduled(0.0)
   /// The multiplier of the similarities.
   @Scheduled public var scale = GDScale.reciprocal

@@ -4,7 +4,7 @@ public import Tensor
 /// The settings of interactive contrastive learning.
 public struct ICLSettings: TermSettings {
   public static let key = "icl"
-  public static let needs: TermNeeds = [.teacherEmbeddings, .projection]
+  public static let needs: TermNeeds = [.teacherEmbeddings, .projection, .teacherPairs]
   public var weight = Scheduled(0.0)
   /// The form of the term's learned scale γ.
   @Scheduled public var form = CrossScaleForm.raw

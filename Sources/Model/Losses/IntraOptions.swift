@@ -98,6 +98,15 @@ public struct IntraOptions: Section {
   /// The teacher's scale beside a learned one: that at which the learned one begins, or the teacher's `own` β.
   public enum LearnedTeacher: String, CaseIterable, Schedulable { case start, own }
 
+  /// True if the teacher's own scale multiplies its cosines.
+  var readsTeacherScale: Bool {
+    switch temperature {
+    case .fixedTau: false
+    case .learned: learnedTeacher == .own
+    case .ownScales, .ownDetached, .teacherScaleBoth: true
+    }
+  }
+
   /// μ over the steps.
   var weights: Modalities<Scheduled<Double>> { Modalities(image: $image, text: $text) }
   /// μ in this step.

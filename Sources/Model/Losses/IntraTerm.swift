@@ -15,6 +15,9 @@ public struct IntraSettings: TermSettings {
     Modality.allCases.filter { weight.changes || switches.weights[$0].changes }.map(Self.name)
   }
 
+  public var teacherSides: Modalities<Bool> { switches.weights.map(\.isEverUsed) }
+  public var readsTeacherScale: Bool { switches.changes.contains { switches.at($0).readsTeacherScale } }
+
   /// The name of a modality's value.
   static func name(_ modality: Modality) -> String { "\(key)_\(modality.rawValue)" }
   public var weighedBy: [String] { switches.weighedBy }

@@ -79,6 +79,21 @@ extension ObjectiveOptions {
   /// Returns the keys of those terms that are used in some step and have all of these needs.
   public func keys(needing needs: TermNeeds) -> [String] { used.filter { $0.needs.isSuperset(of: needs) }.map(\.key) }
 
+  /// Returns the terms that are used in some step and have all of these needs, and that cannot learn from a teacher
+  /// without embeddings of images or captions or without a scale, each with what it lacks.
+  public func refusals(
+    of teacher: (images: Bool, captions: Bool, scale: Bool), needing needs: TermNeeds = []
+  ) -> [(key: String, reason: String)] {
+    declared.filter { $0.needs.isSuperset(of: needs) }.compactMap { term -> (key: String, reason: String)? in
+      let sides = term.teacherSides
+      if sides.image, !teacher.images { return (term.key, "reads the teacher's embeddings of images") }
+      if sides.text, !teacher.captions { return (term.key, "reads the teacher's embeddings of captions") }
+      guard !teacher.scale else { return nil }
+      if term.needs.contains(.teacherPairs) { return (term.key, "compares the teacher's images with its captions") }
+      return term.readsTeacherScale ? (term.key, "multiplies the teacher's cosines by its logit_scale") : nil
+    }
+  }
+
   /// Returns the keys of all terms in the registry that have all of these needs.
   public static func allKeys(needing needs: TermNeeds = []) -> [String] {
     TermRegistry.all.filter { $0.needs.isSuperset(of: needs) }.map(\.key)

@@ -16,6 +16,9 @@ public struct TermNeeds: OptionSet, Sendable {
   /// The term reads all ranks' student rows in the teacher's width.
   public static let globalProjection: TermNeeds = [.projection, TermNeeds(rawValue: 8)]
 
+  /// The term compares the teacher's images with its captions, so both must lie in one space.
+  public static let teacherPairs = TermNeeds(rawValue: 16)
+
   /// True if the run must have a teacher.
   public var teacher: Bool { !isDisjoint(with: [.teacherEmbeddings, .teacherSoftmaxes]) }
 }
@@ -36,6 +39,10 @@ public protocol TermSettings: Sendable {
   var mistakes: [Mistake] { get }
   /// The names, as `ObjectiveReport` has them, of those of the term's values whose weight changes over the steps.
   var scheduled: [String] { get }
+  /// True for those of the teacher's embeddings that the term reads in some step.
+  var teacherSides: Modalities<Bool> { get }
+  /// True if the teacher's own scale multiplies its cosines in some step.
+  var readsTeacherScale: Bool { get }
   /// The keys of the terms whose row losses set the weights of this term's rows, in the step to which the settings
   /// were advanced.
   var weighedBy: [String] { get }
@@ -59,6 +66,8 @@ extension TermSettings {
   public mutating func options(_ map: FieldMap) {}
   public var mistakes: [Mistake] { [] }
   public var scheduled: [String] { weight.changes ? [key] : [] }
+  public var teacherSides: Modalities<Bool> { Modalities { needs.teacher } }
+  public var readsTeacherScale: Bool { needs.contains(.teacherSoftmaxes) }
   public var weighedBy: [String] { [] }
   public var everWeighedBy: [String] { weighedBy }
   public var multiplies: [String] { [] }

@@ -94,9 +94,11 @@ public final class FieldMap {
     }
   }
 
-  /// Declares a key that must be given; `what` describes it where it is missing.
-  public func required<Value: FieldValue>(_ key: String, _ value: inout Value, _ what: String) {
-    demand(key, what)
+  /// Declares a key that must be given unless another key is; `what` describes it where it is missing.
+  public func required<Value: FieldValue>(
+    _ key: String, _ value: inout Value, _ what: String, unless other: String? = nil
+  ) {
+    if other == nil || !entries.contains(where: { $0.key == other }) { demand(key, what) }
     field(key, &value)
   }
 
