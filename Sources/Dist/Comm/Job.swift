@@ -23,13 +23,15 @@ public enum Job {
   /// until all ranks have met; the body starts the watchdog.
   public static func run(_ body: (Communicator) throws -> Int32) -> Int32 {
     begin()
+    // Open MPI sets its own variable in a process that it did not launch.
+    let rank = launchedRank
     let watch: StartWatch
     do {
       watch = StartWatch(deadline: try Deadline.start.seconds, since: beginning.withLock { $0 } ?? .now)
       try start()
     } catch {
       // All processes find out that MPI does not join them, and the launcher's first one says so.
-      if !(error is LauncherError) || launchedRank == "0" { report("kinship: \(error)") }
+      if !(error is LauncherError) || rank == "0" { report("kinship: \(error)") }
       return error.exitStatus.rawValue
     }
     var ranks: (Communicator, FailureExchange)?
