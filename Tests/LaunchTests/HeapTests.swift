@@ -19,7 +19,7 @@ import Testing
     #expect(processes.count == ranks)
     for (_, places) in processes {
       let own = places.filter { $0.owner == "kinship" }
-      let within = own.filter(\.isWithin)
+      let within = own.filter { $0.isWithin && !$0.isForTypes }
       #expect(
         within.isEmpty,
         "\(within.map(\.description).joined(separator: "\n")): addr2line -e kinship shows the lines")

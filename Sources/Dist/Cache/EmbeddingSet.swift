@@ -17,7 +17,7 @@ public struct EmbeddingSet: Sendable {
   /// The rows whose keys the dataset lacks: their number, and the first three keys.
   public let extra: (count: Int, keys: [String])
   private let dataset: Dataset
-  private let files: [EmbeddingFile]
+  private let files: [ForeignEmbeddings]
   /// The places of all samples' embeddings, or of none.
   private let images: [Place?]
   /// The places of all captions' embeddings, or of none.
@@ -25,8 +25,8 @@ public struct EmbeddingSet: Sendable {
 
   /// Finds the embeddings of a dataset. Throws an `EmbeddingFileError` if one is missing or there twice, or if the
   /// files do not fit each other.
-  public init(_ files: [EmbeddingFile], of dataset: Dataset) throws {
-    func agreed<Fact: Equatable>(_ what: String, _ fact: (EmbeddingFile) -> Fact?) throws -> Fact? {
+  public init(_ files: [ForeignEmbeddings], of dataset: Dataset) throws {
+    func agreed<Fact: Equatable>(_ what: String, _ fact: (ForeignEmbeddings) -> Fact?) throws -> Fact? {
       var first: (fact: Fact, path: String)?
       for file in files {
         guard let found = fact(file) else { continue }
@@ -72,11 +72,11 @@ public struct EmbeddingSet: Sendable {
     var images: [Place?]
     var texts: [Place?]
     var extra: (count: Int, keys: [String]) = (0, [])
-    private let files: [EmbeddingFile]
+    private let files: [ForeignEmbeddings]
     private let dataset: Dataset
     private let numbers: [UInt64: Int32]
 
-    init(_ files: [EmbeddingFile], _ dataset: Dataset) {
+    init(_ files: [ForeignEmbeddings], _ dataset: Dataset) {
       (self.files, self.dataset) = (files, dataset)
       images = Array(repeating: nil, count: dataset.count)
       texts = Array(repeating: nil, count: dataset.index.totals.captions)
@@ -92,7 +92,7 @@ public struct EmbeddingSet: Sendable {
       return nil
     }
 
-    mutating func place(imagesOf file: EmbeddingFile, _ number: Int32) throws {
+    mutating func place(imagesOf file: ForeignEmbeddings, _ number: Int32) throws {
       let keys = try file.keys(ofTexts: false)
       for row in 0..<keys.count {
         guard let sample = sample(keys[row]) else { continue }
@@ -105,7 +105,7 @@ public struct EmbeddingSet: Sendable {
       }
     }
 
-    mutating func place(textsOf file: EmbeddingFile, _ number: Int32) throws {
+    mutating func place(textsOf file: ForeignEmbeddings, _ number: Int32) throws {
       let keys = try file.keys(ofTexts: true)
       for row in 0..<keys.count {
         guard let sample = sample(keys[row]) else { continue }
@@ -205,7 +205,7 @@ extension EmbeddingSet {
 
   /// Reads rows at these places, `height` of them at each.
   private func read(
-    _ places: ArraySlice<Place?>, height: Int, width: Int, of array: (EmbeddingFile) -> StoredTensor?
+    _ places: ArraySlice<Place?>, height: Int, width: Int, of array: (ForeignEmbeddings) -> StoredTensor?
   ) throws -> Tensor<Float> {
     let rows = Tensor<Float>(Shape(places.count * height, width))
     var at = places.startIndex

@@ -21,7 +21,7 @@ struct EmbeddingImport {
 
   /// Reads the files' keys and checks that the embeddings are complete. Every rank must call it.
   init(_ source: Source, of dataset: Dataset, over ranks: Communicator, log: @escaping (String) -> Void) throws {
-    let files = try source.files.map { try EmbeddingFile($0) }
+    let files = try source.files.map { try ForeignEmbeddings($0) }
     let sums = try source.files.map { path in
       let sum = try ranks.sha256(of: path) { try SHA256.ofFile(path) }
       try ranks.requireSameFile("file of embeddings", path, sha256: sum)

@@ -36,8 +36,8 @@ import Testing
     ]
   }
 
-  private func file(_ arrays: [String: [UInt8]], _ name: String = "a.npz") throws -> EmbeddingFile {
-    try EmbeddingFile(folder.write(name, NumpyArchive.archive(arrays)))
+  private func file(_ arrays: [String: [UInt8]], _ name: String = "a.npz") throws -> ForeignEmbeddings {
+    try ForeignEmbeddings(folder.write(name, NumpyArchive.archive(arrays)))
   }
 
   private func rows(_ set: EmbeddingSet) throws -> [[Float]] {
@@ -80,8 +80,8 @@ import Testing
       ["keys": NumpyArchive.text(["a", "é1", "a", "c/d.jpg"]), "text": NumpyArchive.floats([4, 3], Self.texts)],
       "captions.npz")
     #expect(try rows(EmbeddingSet(parts + [captions], of: dataset)) == found)
-    #expect(try rows(EmbeddingSet([EmbeddingFile(hdf5(isVariable: true))], of: dataset)) == found)
-    #expect(try rows(EmbeddingSet([EmbeddingFile(hdf5(isVariable: false))], of: dataset)) == found)
+    #expect(try rows(EmbeddingSet([ForeignEmbeddings(hdf5(isVariable: true))], of: dataset)) == found)
+    #expect(try rows(EmbeddingSet([ForeignEmbeddings(hdf5(isVariable: false))], of: dataset)) == found)
   }
 
   /// Writes the good arrays as h5py does: keys of variable length from a list of str, of fixed length from bytes; these
@@ -130,7 +130,7 @@ import Testing
     let address = (0..<8).map { UInt8(truncatingIfNeeded: strings >> (8 * $0)) }
     let place = try #require(bytes.firstRange(of: address)).lowerBound
     bytes[place + 8] = 99
-    let error = #expect(throws: EmbeddingFileError.self) { try EmbeddingFile(folder.write("b.h5", bytes)) }
+    let error = #expect(throws: EmbeddingFileError.self) { try ForeignEmbeddings(folder.write("b.h5", bytes)) }
     #expect(error?.reason.contains("is string 99 of the collection at address \(strings)") == true)
     #expect(error?.status == .badData)
   }
@@ -235,7 +235,7 @@ import Testing
   @Test func otherFiles() throws {
     func refusal(_ bytes: [UInt8]) throws -> String {
       let path = try folder.write("other", bytes)
-      let error = #expect(throws: EmbeddingFileError.self) { try EmbeddingFile(path) }
+      let error = #expect(throws: EmbeddingFileError.self) { try ForeignEmbeddings(path) }
       return error?.reason ?? ""
     }
     #expect(try refusal([]).hasPrefix("it is neither an archive that numpy.savez writes nor an HDF5 file"))
@@ -244,13 +244,13 @@ import Testing
     #expect(try refusal(Array(NumpyArchive.archive(Self.good).dropLast(40))).hasPrefix("it has no table of entries"))
     let cut = try refusal([0x89, 0x48, 0x44, 0x46, 0x0D, 0x0A, 0x1A, 0x0A, 1, 2, 3])
     #expect(cut.contains("it is truncated, or no HDF5 file"), "\(cut)")
-    let missing = #expect(throws: EmbeddingFileError.self) { try EmbeddingFile(folder.path("missing")) }
+    let missing = #expect(throws: EmbeddingFileError.self) { try ForeignEmbeddings(folder.path("missing")) }
     #expect(missing?.status == .inputOutput)
     let full = try HDF5File.create(folder.path("numbers.h5"))
     try full.createDataset("keys", .int64, shape: [1]).write([1])
     try full.createDataset("image", .float32, shape: [1, 2]).write([1, 2] as [Float])
     try full.close()
-    let numbers = #expect(throws: EmbeddingFileError.self) { try EmbeddingFile(folder.path("numbers.h5")) }
+    let numbers = #expect(throws: EmbeddingFileError.self) { try ForeignEmbeddings(folder.path("numbers.h5")) }
     #expect(numbers?.reason.contains("keys holds numbers, expected text") == true)
   }
 }

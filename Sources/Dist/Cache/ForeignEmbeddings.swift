@@ -10,7 +10,7 @@ internal import Tensor
 ///     logit_scale                        e^logit_scale, which multiplies cosines in softmaxes
 ///
 /// Numbers and keys are read on demand.
-public struct EmbeddingFile: Sendable {
+public struct ForeignEmbeddings: Sendable {
   public let path: String
   let image: StoredTensor?
   let boxes: StoredTensor?
@@ -114,7 +114,7 @@ public struct EmbeddingFile: Sendable {
 
 // MARK: HDF5
 
-extension EmbeddingFile {
+extension ForeignEmbeddings {
   private static func hdf5(_ file: OpenFile) throws -> Arrays {
     let path = file.path
     do {
@@ -148,7 +148,7 @@ extension EmbeddingFile {
 
 // MARK: numpy
 
-extension EmbeddingFile {
+extension ForeignEmbeddings {
   private static let types: [String: SafetensorsType] = [
     "<f2": .float16, "<f4": .float32, "<f8": .float64, "<i4": .int32, "<i8": .int64,
   ]
