@@ -26,7 +26,7 @@ import Testing
   /// A job is killed, stopped and asked to end, each time with another number of ranks and with more parts finished. In
   /// the end the files are the same as those of a job that was left alone.
   @Test func killedAtAnyMoment() async throws {
-    let slowly = ["teacher.cache.part=1", "data.views=40"]
+    let slowly = ["teacher.cache.part=1", "data.views=200"]
     try await scene.precompute("whole", slowly, ranks: 2)
     // The signal comes as soon as there are MORE more files than before.
     let script = """

@@ -127,11 +127,15 @@ import Testing
   @Test func aKeyThatIsNowhere() throws {
     var bytes = [UInt8](try Data(contentsOf: URL(filePath: hdf5(isVariable: true))))
     let strings = try #require(bytes.firstRange(of: Array("GCOL".utf8))).lowerBound
-    let address = (0..<8).map { UInt8(truncatingIfNeeded: strings >> (8 * $0)) }
-    let place = try #require(bytes.firstRange(of: address)).lowerBound
-    bytes[place + 8] = 99
+    // A key's place has its length, the collection's address and its number there.
+    let place =
+      (0..<4).map { UInt8(truncatingIfNeeded: Self.keys[0].utf8.count >> (8 * $0)) }
+      + (0..<8).map { UInt8(truncatingIfNeeded: strings >> (8 * $0)) }
+    let number = try #require(bytes.firstRange(of: place)).upperBound
+    bytes[number] = 99
     let error = #expect(throws: EmbeddingFileError.self) { try ForeignEmbeddings(folder.write("b.h5", bytes)) }
-    #expect(error?.reason.contains("is string 99 of the collection at address \(strings)") == true)
+    #expect(
+      error?.reason.contains("is string 99 of the collection at address \(strings)") == true, "\(error?.reason ?? "")")
     #expect(error?.status == .badData)
   }
 
