@@ -17,8 +17,8 @@ public struct HeapCount: Sendable {
     /// The functions of the call stack, innermost first. Those of a program are given by their offset in it.
     public let stack: [String]
 
-    /// True for the tables of a type, which the Swift runtime makes once, where a type is first used, in slabs of 16 KiB:
-    /// chance decides who needs the next slab.
+    /// True for the tables of a type, which the Swift runtime makes once, where a type is first used, in slabs of
+    /// 16 KiB: chance decides who needs the next slab.
     public var isForTypes: Bool {
       let makers = ["swift_getWitnessTable", "swift_getGenericMetadata", "swift_getTypeByMangledName"]
       return count == 1 && stack.contains { frame in makers.contains { frame.hasPrefix($0) } }

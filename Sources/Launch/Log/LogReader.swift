@@ -203,7 +203,7 @@ struct LogRecord {
 
   fileprivate func fields<Key: CodingKey>(_ keys: Key.Type) -> LogFields<Key> { LogFields(object) }
 
-  /// The figures of an evaluation, to the bit, as a run compares them: `JSONSerialization` rounds a number's last digit.
+  /// The figures of an evaluation, to the bit, as a run compares them; `JSONSerialization` rounds the last digit.
   fileprivate var figures: [String: Double]? {
     (try? JSONDecoder().decode(LogFigures.self, from: line))?.figures.compactMapValues(\.number)
   }

@@ -29,7 +29,8 @@ import Testing
   func write(_ keys: [String], missing: Bool = false) throws -> DatasetImporter.Outcome {
     let image = try folder.write("image.png", TestImage.png())
     let importer = DatasetImporter(
-      name: "c", folder: folder.path("c"), origin: "keys", limits: .init(samples: 1), maxPixels: 100, workers: 2, overwrite: true)
+      name: "c", folder: folder.path("c"), origin: "keys", limits: .init(samples: 1), maxPixels: 100, workers: 2,
+      overwrite: true)
     return try importer.run(Source(path: missing ? folder.path("nowhere.png") : image, keys: keys))
   }
 
