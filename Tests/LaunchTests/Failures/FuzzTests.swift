@@ -81,7 +81,7 @@ import Testing
 
   @Test(arguments: [
     (["--inputs", "0"], "--inputs: expected a number from 1, found '0'"),
-    (["--kinds", "tar,zip"], "--kinds: expected some of run-file, doctor, log, vocabulary, "),
+    (["--kinds", "tar,zip"], "--kinds: expected some of run-file, doctor, log, "),
     (["--kinds", "tar", "--without", "tar"], "no kind is left"), (["--coverage", "tar"], "--coverage: "),
     (["--output", TrainScene.scripts], "is not empty"), (["--fast"], "--fast"),
   ])
