@@ -150,7 +150,8 @@ def run(program: str, words, folder: Path, deadline: float, name: str) -> End:
 
 
 def fault(end: End, names, room: int) -> str:
-    """Returns what is wrong with a command's end, whatever it read; empty if nothing is."""
+    """Returns what is wrong with a command's end, whatever it read; empty if nothing is. A refusal must have one of the
+    names, if there are any."""
     words = end.output + end.errors
     if end.code is None:
         return "hangs"
@@ -162,7 +163,7 @@ def fault(end: End, names, room: int) -> str:
         return "wrote the words of a crash"
     if end.memory > room:
         return f"took {end.memory // MEBI} MiB of memory, more than {room // MEBI} MiB"
-    if end.code in (65, 74) and not any(name in words for name in names):
+    if names and end.code in (65, 74) and not any(name in words for name in names):
         return "did not name the file"
     return "ended without a message" if end.code and not end.errors.strip() else ""
 
@@ -177,21 +178,22 @@ def refusal(program: str, scene: Path, folder: Path, name: str, deadline: float)
     return KINDS[name].seal and KINDS[name].seal.broken(folder) or ""
 
 
-def judged(program: str, scene: Path, folder: Path, seed: str, number: int, names, deadline: float) -> Outcome:
+def judged(program: str, scene: Path, folder: Path, number: int, given) -> Outcome:
     """Makes an input in a folder, runs its commands, and returns the outcome. The same seed, number and names of kinds
     make the same input."""
-    chance = random.Random(f"{seed} {number}")
-    kind = KINDS[names[number % len(names)]]
+    chance = random.Random(f"{given.seed} {number}")
+    kind = KINDS[given.kinds[number % len(given.kinds)]]
     paths, change = changed(scene, folder, kind, chance)
     # A changed file's own name, that of its folder, or those that the command line gives.
     known = {path.name for path in paths} | {path.parent.name for path in paths if path.parent != folder}
     known |= {word for words in kind.commands for word in words if (folder / word).exists()}
+    known = known if given.names else set()
     size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     room = MEMORY + MEMORY_PER_BYTE * size
     broken = kind.seal.broken(folder) if kind.seal else None
     outcome = Outcome(number, kind.name, change, [], 0.0, 0)
     for index, words in enumerate(kind.commands):
-        end = run(program, words, folder, deadline, f"{index}")
+        end = run(program, words, folder, given.deadline, f"{index}")
         outcome.codes.append(end.code)
         outcome.seconds, outcome.memory = max(outcome.seconds, end.seconds), max(outcome.memory, end.memory)
         outcome.verdict = fault(end, known, room)

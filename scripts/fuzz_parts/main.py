@@ -73,6 +73,7 @@ def arguments():
     parser.add_argument("--kinship", default=os.environ.get("KINSHIP") or str(ROOT / ".build/release/kinship"))
     parser.add_argument("--coverage", choices=list(READERS))
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--names", action="store_true")
     given = parser.parse_args()
     given.kinds = [name for name in given.kinds if name not in given.without]
     if not given.kinds:
@@ -84,7 +85,7 @@ def attempt(program: str, folder: Path, given, number: int):
     """Tries an input in a process of the pool, and removes it if nothing is wrong."""
     own = folder / f"input-{number}"
     own.mkdir()
-    outcome = judged(program, folder / "sound", own, given.seed, number, given.kinds, given.deadline)
+    outcome = judged(program, folder / "sound", own, number, given)
     if not outcome.verdict and given.only is None:
         shutil.rmtree(own)
     return outcome
