@@ -63,7 +63,8 @@ let package = Package(
 
     // Arithmetic. The only Swift target that holds pointers.
     .target(
-      name: "Tensor", dependencies: ["COpenBLAS", "COneDNN", .product(name: "RealModule", package: "swift-numerics")],
+      name: "Tensor",
+      dependencies: ["COpenBLAS", "COneDNN", "CMachine", .product(name: "RealModule", package: "swift-numerics")],
       path: "Sources/Model/Tensor", swiftSettings: fast),
     // What run files hold: sections, values and schedules, which options of Model and Dist declare beside themselves.
     .target(name: "Settings", path: "Sources/Model/Settings", swiftSettings: safe),

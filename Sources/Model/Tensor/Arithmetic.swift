@@ -16,17 +16,20 @@ public struct Arithmetic: Codable, Hashable, Sendable {
   public var kernels: Int
   /// The precision in which the towers' products read their operands.
   public var precision: ComputePrecision
+  /// The library that multiplies in single precision.
+  public var products: SinglePrecisionProducts
   public var libraries: [Library]
 
   /// Describes this process. Every library counts, because the kinds and sizes of layers decide which of them computes.
   public init(_ precision: ComputePrecision) {
-    (kernels, self.precision) = (Self.currentKernels, precision)
+    (kernels, self.precision, products) = (Self.currentKernels, precision, .preferred)
     libraries = [.oneDNN, .openBLAS]
   }
 
-  /// The arithmetic as text: `bf16, kernels 1, oneDNN 2.6.0 (avx512_core_amx), OpenBLAS 0.3.21 (SkylakeX)`.
+  /// The arithmetic as text: `bf16, kernels 1, sgemm by oneDNN, oneDNN 2.6.0 (avx512_core_bf16), OpenBLAS 0.3.21 (Zen)`.
   public var text: String {
-    ([precision.rawValue, "kernels \(kernels)"] + libraries.map(\.text)).joined(separator: ", ")
+    ([precision.rawValue, "kernels \(kernels)", "sgemm by \(products.rawValue)"] + libraries.map(\.text))
+      .joined(separator: ", ")
   }
 }
 

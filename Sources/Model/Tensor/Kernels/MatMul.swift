@@ -62,7 +62,7 @@ public struct RoundedProduct<S> {
   var rounds = false
 }
 
-/// Matrix products by BLAS, and of bfloat16 numbers.
+/// Matrix products in the scalar's own precision, and of bfloat16 numbers.
 public protocol MatrixProduct {
   /// C = α op(A) op(B) + β C.
   static func multiply(
@@ -78,10 +78,7 @@ extension Float: MatrixProduct {
     _ c: UnsafeMutablePointer<Float>
   ) {
     Profile.note(product)
-    cblas_sgemm(
-      CblasRowMajor, product.transposeA ? CblasTrans : CblasNoTrans, product.transposeB ? CblasTrans : CblasNoTrans,
-      blasint(product.m), blasint(product.n), blasint(product.k), alpha, a, blasint(product.lda), b,
-      blasint(product.ldb), beta, c, blasint(product.ldc))
+    SinglePrecisionProducts.preferred.serving(product).multiply(product, alpha: alpha, a, b, beta: beta, c)
   }
 
   public static func multiply(_ product: RoundedProduct<Float>) {

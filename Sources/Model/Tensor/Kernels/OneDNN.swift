@@ -2,9 +2,10 @@ internal import COneDNN
 import Foundation
 import Synchronization
 
-/// Products of bfloat16 matrices, and convolutions (see OneDNNConvolution.swift), by oneDNN. The same sizes and number
-/// of threads give the same bits; another number of threads, or another processor, may split the sums differently.
-/// Memory objects and scratch serve one product at a time, so each caller takes an instance for itself and returns it.
+/// Products of bfloat16 matrices, and convolutions (see OneDNNConvolution.swift), by oneDNN; those of single precision
+/// need no instance (see SinglePrecision.swift). The same sizes and number of threads give the same bits; another
+/// number of threads, or another processor, may split the sums differently. Memory objects and scratch serve one
+/// product at a time, so each caller takes an instance for itself and returns it.
 final class OneDNN: @unchecked Sendable {
   /// The form of a product, for which oneDNN generates code.
   private struct Form: Hashable {
@@ -48,8 +49,7 @@ final class OneDNN: @unchecked Sendable {
 
   /// Lends `body` an instance whose code is for this number of threads.
   static func lend<R>(threads: Int, _ body: (OneDNN) -> R) -> R {
-    // OpenMP keeps the number of threads separately for each calling thread.
-    setThreads?(Int32(threads))
+    setThreads(threads)
     let rested = idle.withLock { idle in idle.lastIndex { $0.threads == threads }.map { idle.remove(at: $0) } }
     let worker = rested ?? OneDNN(threads: threads)
     defer { idle.withLock { $0.append(worker) } }
@@ -203,9 +203,13 @@ final class OneDNN: @unchecked Sendable {
     return matrix
   }
 
+  /// Sets the number of threads that OpenMP takes for calls from this thread; it keeps one for each calling thread.
+  static func setThreads(_ count: Int) { setOpenMPThreads?(Int32(count)) }
+
   private typealias SetThreads = @convention(c) (Int32) -> Void
-  /// Sets the number of threads that OpenMP, in the library that oneDNN uses, takes for calls from this thread.
-  private static let setThreads = dlsym(nil, "omp_set_num_threads").map { unsafeBitCast($0, to: SetThreads.self) }
+  /// OpenMP's function, in the library that oneDNN uses.
+  private static let setOpenMPThreads = dlsym(nil, "omp_set_num_threads")
+    .map { unsafeBitCast($0, to: SetThreads.self) }
 }
 
 func check(_ status: dnnl_status_t, _ call: String) {
