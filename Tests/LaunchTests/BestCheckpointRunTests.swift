@@ -79,6 +79,22 @@ import Testing
     #expect(TrainedModel.checkpoint(scene.runFolder("tiny").path + "/best").hasSuffix("tiny/checkpoints/best"))
     #expect(try Checkpoint.open(checkpoints("tiny") + "/best").manifest.record.step == best.step)
 
+    // The card of a model says what the log says of it, and nothing about later steps.
+    let card = try #require(RunFolder.history(of: scene.runFolder("tiny").path + "/best", upTo: best.step))
+    #expect(card.evaluations.count == 2 && !card.facts.isEmpty)
+    #expect(card.evaluations.allSatisfy { $0.rounds.map(\.step) == [3, 6, 9, 10].filter { $0 <= best.step } })
+    let first = try #require(RunFolder.history(of: scene.checkpoint("tiny", best.step).path, upTo: 2))
+    #expect(first.evaluations.isEmpty && first.seconds == 0)
+
+    let from = "init.from=\"\(scene.runFolder("tiny").path)/best\""
+    let next = try await scene.run(["name=next", from], ["--dry-run"], ranks: nil)
+    #expect(next.status == 0 && !next.output.contains("is read only when the run starts"), "\(next)")
+    try FileManager.default.removeItem(atPath: checkpoints("tiny") + "/best")
+    for words in [["merge", "-o", "none.h5"], ["weights", "export", "-o", "none"]] {
+      let none = try await MPIRun.kinship(words + [scene.runFolder("tiny").path + "/best"], ranks: nil)
+      #expect(none.status == 74 && none.errors.contains("; a run keeps its best checkpoint if"), "\(none)")
+    }
+
     let wrong = try await scene.run(["name=wrong", evaluate("keep_best: R@1")], ranks: 2)
     #expect(wrong.status == 64, "\(wrong)")
     #expect(wrong.errors.contains("evaluate.keep_best: expected one figure of the run's evaluations, found \"R@1\""))

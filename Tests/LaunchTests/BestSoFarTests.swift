@@ -95,6 +95,7 @@ import Testing
     let lost = try resumed([], upTo: 6, there: [4, 6], marked: marked)
     #expect(lost.best == marked && lost.since == 0)
     #expect(try resumed([], upTo: 3, there: [4], marked: marked).best == nil)
+    #expect(try resumed([], upTo: 6, there: [6], marked: marked).best == nil)
     let other = BestFigure(metric: loss.name, step: 4, value: 0.7)
     #expect(try resumed([], upTo: 6, there: [4], marked: other).best == nil)
     #expect(try resumed([round(4, 0.2)], upTo: 6, there: [4], marked: marked).best?.value == 0.2)

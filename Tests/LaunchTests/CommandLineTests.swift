@@ -6,6 +6,15 @@ import Testing
 @testable import Launch
 
 @Suite struct HelpTests {
+  /// The help of an evaluation names the keys of its JSON file.
+  @Test func figures() throws {
+    let figures = ZeroShotFigures(
+      dataset: "", images: 1, classes: 1, ofClasses: 1, templates: 1, top1Correct: 1, top5Correct: 1, top1: 1, top5: 1)
+    let json = try JSONSerialization.jsonObject(with: JSONEncoder().encode(figures)) as? [String: Any]
+    for key in try #require(json).keys { #expect(EvaluateZeroShot.configuration.discussion.contains(key), "\(key)") }
+    #expect(EvaluateRetrieval.configuration.discussion.contains("corpus (the dataset), pictures (how many images)"))
+  }
+
   @Test func root() throws {
     let help = Kinship.helpMessage(columns: 100)
     let (about, commands) = try #require(

@@ -221,7 +221,7 @@ import Testing
         "holds no moving average of the weights: its run had no ema"
       ),
       (
-        ["evaluate", "retrieval", "--checkpoint", file, "--ema-weights", "--dataset", scene.dataset], 65,
+        ["evaluate", "retrieval", "--checkpoint", file, "--ema-weights", "--dataset", scene.dataset], 64,
         "--ema-weights belongs to a run or a checkpoint"
       ),
     ] {

@@ -89,7 +89,7 @@ import Testing
       "unexpected: visual.transformer.resblocks.1.attn.in_proj_weight")
     try await expect(evaluation + model(embedding: 16, vocabulary: 99), status: 65, "vocab_size is 99", "text_cfg")
     try await expect(
-      evaluation + Array(scene.source.prefix(2)), status: 65, "--vocabulary is needed", "--model unless")
+      evaluation + Array(scene.source.prefix(2)), status: 64, "--vocabulary is needed", "--model unless")
 
     // The model has diverged.
     let bias = try #require(scene.model.parameters.entry(named: "visual.ln_post.bias"))

@@ -115,7 +115,7 @@ import Testing
     }
     try await expect(base + [run, "--vocabulary", other], 65, "not the vocabulary that the model was trained with")
     try await expect(base + [run, "--vocabulary", "lost.txt"], 74, "lost.txt: there is no such file; name the vocab")
-    try await expect(base + [run, "--model", "ViT-B-32"], 65, "--model belongs to a safetensors file")
+    try await expect(base + [run, "--model", "ViT-B-32"], 64, "--model belongs to a safetensors file")
     try await expect(base + [scene.folder.path("none")], 74, "none")
     let file = try FileHandle(forWritingTo: URL(filePath: run + "/checkpoints/step-00000006/" + part))
     try file.truncate(atOffset: 1_000)

@@ -92,6 +92,6 @@ import Testing
   @Test func benchmarksOfResNetsDropNoPatches() {
     let work = BenchWork(preset: "RN50", batch: 1, captionTokens: 5, patchDropout: 0.5)
     let error = #expect(throws: UserError.self) { try work.config() }
-    #expect(error?.description.contains("--patch-dropout belongs to transformers") == true)
+    #expect(error?.description.contains("--patch-dropout belongs to transformers") == true && error?.status == .usage)
   }
 }

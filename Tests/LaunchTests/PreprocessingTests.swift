@@ -112,7 +112,7 @@ import Testing
     let other = try await embed(["--model", "ViT-64-T-16-quickgelu"], status: 65)
     #expect(other.errors.contains("says the activation gelu, and not quick_gelu; leave --model out"), "\(other)")
     try FileManager.default.removeItem(atPath: folder.path(ModelFiles.config))
-    let alone = try await embed([], status: 65)
+    let alone = try await embed([], status: 64)
     #expect(alone.errors.contains("--model is needed with it unless open_clip_config.json lies beside it"), "\(alone)")
   }
 

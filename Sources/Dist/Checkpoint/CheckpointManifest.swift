@@ -111,7 +111,8 @@ public struct CheckpointManifest: Codable, Hashable, Sendable {
   static func read(_ folder: String) throws(CheckpointError) -> (manifest: CheckpointManifest, sha256: String) {
     var isFolder: ObjCBool = false
     guard unsafe FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder) else {
-      throw CheckpointError(folder, ["there is no such folder or file"], status: .inputOutput)
+      let problem = "there is no such folder or file" + BestFigure.advice(where: folder)
+      throw CheckpointError(folder, [problem], status: .inputOutput)
     }
     guard isFolder.boolValue else {
       let endings = ".safetensors, .pt, .pth, .bin, .h5 or .hdf5"

@@ -131,6 +131,12 @@ public struct BestFigure: Codable, Hashable, Sendable {
     (self.metric, self.step, self.value) = (metric, step, value)
   }
 
+  /// Returns what to add to a message that nothing is at `path`: the reason if it stands for a best checkpoint.
+  package static func advice(where path: String) -> String {
+    URL(filePath: path).lastPathComponent == CheckpointFolders.best
+      ? "; a run keeps its best checkpoint if evaluate.keep_best names a figure" : ""
+  }
+
   /// Reads the figure of the checkpoint that is marked `best` in a run's folder of checkpoints; nil if there is none.
   public static func marked(in runFolder: String) -> BestFigure? {
     let path = "\(CheckpointFolders(run: runFolder).path(CheckpointFolders.best))/\(file)"

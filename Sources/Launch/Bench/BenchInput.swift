@@ -18,10 +18,12 @@ struct BenchWork {
     if config.text.vocabularySize == 0 { config.text.vocabularySize = 49408 }
     guard captionTokens <= config.text.contextLength else {
       throw UserError(
-        nil, "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context")
+        "--caption-tokens \(captionTokens) is more than the \(config.text.contextLength) of \(preset)'s context",
+        status: .usage)
     }
     guard patchDropout == 0 || config.vision.stages == nil else {
-      throw UserError(nil, "--patch-dropout belongs to transformers, and \(preset) has a ResNet; leave it out")
+      throw UserError(
+        "--patch-dropout belongs to transformers, and \(preset) has a ResNet; leave it out", status: .usage)
     }
     config.vision.patchDropout = patchDropout
     return config

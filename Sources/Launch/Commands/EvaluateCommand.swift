@@ -28,10 +28,10 @@ struct EvaluateRetrieval: ParsableCommand {
       right answer. With --duplicates strict only the dataset's own pairs are right. Equal scores are ranked in the \
       dataset's order. The paper's figures are those of --captions first --duplicates strict.
 
-      The JSON file has kind, checkpoint, step, alpha, dataset, images, captions (how many took part), captions_taken, \
-      candidates, duplicates, and under image_to_text and text_to_image: queries, candidates, hits@1, hits@5, hits@10 \
-      (counts), R@1, R@5, R@10 (shares, 0 to 1), median_rank and mean_rank (1 is the best), and MRR, the mean \
-      reciprocal rank over all candidates (0 to 1).
+      The JSON file has kind, checkpoint, step, alpha, corpus (the dataset), pictures (how many images), captions (how \
+      many took part), captions_taken, candidates, duplicates, and under image_to_text and text_to_image: queries, \
+      candidates, hits@1, hits@5, hits@10 (counts), R@1, R@5, R@10 (shares, 0 to 1), median_rank and mean_rank (1 is \
+      the best), and MRR, the mean reciprocal rank over all candidates (0 to 1).
       """, example: "kinship evaluate retrieval --checkpoint runs/mine --dataset data/val"))
 
   @OptionGroup var evaluation: EvaluationOptions
@@ -69,8 +69,8 @@ struct EvaluateZeroShot: ParsableCommand {
 
         kinship evaluate zero-shot --checkpoint runs/mine --dataset data/labelled
 
-      The JSON file has kind, checkpoint, step, alpha, dataset, images, classes (chosen among), of_classes (all), \
-      templates, top1_correct, top5_correct (counts), top1 and top5 (shares, 0 to 1).
+      The JSON file has kind, checkpoint, step, alpha, corpus (the dataset), pictures (how many images), classes \
+      (chosen among), of_classes (all), templates, top1_correct, top5_correct (counts), top1 and top5 (shares, 0 to 1).
       """)
 
   @OptionGroup var evaluation: EvaluationOptions

@@ -75,7 +75,8 @@ struct DryRun {
       [run.vocabulary] + run.data.datasets.map(\.path) + teachers.filter { !$0.isImported }.map(\.model)
       + teachers.compactMap(\.vocabulary) + [run.start.from].compactMap { $0 }
       + run.evaluate.evaluations.flatMap(Self.files)
-    var isAbsent = named.map { FileManager.default.fileExists(atPath: $0) ? 0 : 1 }
+    // There is no file at RUN/best, which stands for a run's best checkpoint.
+    var isAbsent = named.map { FileManager.default.fileExists(atPath: TrainedModel.checkpoint($0)) ? 0 : 1 }
     try ranks.allReduce(&isAbsent)
     absent = Set(zip(named, isAbsent).filter { $1 > 0 }.map { $0.0 })
     if absent.isEmpty { return nil }

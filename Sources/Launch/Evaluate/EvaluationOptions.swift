@@ -32,10 +32,11 @@ struct EvaluationOptions: ParsableArguments {
     try Job.perform { communicator in
       try ThreadPlan.agreed(over: communicator).apply()
       let dataset = try Dataset.open(dataset, over: communicator)
-      let (embedder, step) = try source.load(over: communicator)
+      let ends = interpolateTo.map { source.ends(to: $0) }
+      let (embedder, step) = try (ends?.start ?? source).load(over: communicator)
       if communicator.rank == 0 { embedder.reportPreparation() }
-      if let interpolateTo {
-        let other = try source.naming(interpolateTo).load(over: communicator).embedder
+      if let interpolateTo, let ends {
+        let other = try ends.end.load(over: communicator).embedder
         let line = try ModelLine(from: (source.checkpoint, embedder), to: (interpolateTo, other))
         let points = try line.evaluate(
           make(dataset, communicator), parts: interpolateSteps ?? 10, over: communicator)
@@ -89,14 +90,17 @@ struct ModelSource: ParsableArguments {
     return found
   }
 
-  /// Returns the source of another model; options that belong only to weights or only to runs hold for such a one.
-  func naming(_ other: String) -> ModelSource {
-    var source = self
-    source.checkpoint = other
-    let isWeights = (own: WeightsFile.find(checkpoint) != nil, other: WeightsFile.find(other) != nil)
-    if isWeights.other, !isWeights.own { source.emaWeights = false }
-    if !isWeights.other, isWeights.own { source.model = nil }
-    return source
+  /// Returns the sources of this model and another one. Of weights and a run, options that belong only to one of them
+  /// hold for that one.
+  func ends(to other: String) -> (start: ModelSource, end: ModelSource) {
+    var (start, end) = (self, self)
+    end.checkpoint = other
+    switch (WeightsFile.find(checkpoint) != nil, WeightsFile.find(other) != nil) {
+    case (true, false): (start.emaWeights, end.model) = (false, nil)
+    case (false, true): (start.model, end.emaWeights) = (nil, false)
+    default: break
+    }
+    return (start, end)
   }
 
   private func stored(
@@ -133,7 +137,7 @@ struct ModelSource: ParsableArguments {
   }
 
   private func notLoaded(_ reason: String) -> UserError {
-    UserError("no model can be loaded from \(checkpoint): \(reason)")
+    UserError("no model can be loaded from \(checkpoint): \(reason)", status: .usage)
   }
 
   private func loadForeign(_ weights: String, texts: Bool, over ranks: Communicator) throws -> CLIPEmbedder {

@@ -50,6 +50,16 @@ struct RunHistory: Sendable {
   var lastStep: Int { max(table.steps.last ?? 0, evaluations.compactMap { $0.rounds.last?.step }.max() ?? 0) }
   func values(_ figure: StepTable.Figure) -> [Double] { table[figure]?.finite.map(\.value) ?? [] }
 
+  /// Returns the history without the evaluations after `step`. If the run went on, its time is that of more steps, and
+  /// left out.
+  func upTo(_ step: Int) -> RunHistory {
+    var earlier = self
+    if lastStep > step { earlier.seconds = 0 }
+    for index in evaluations.indices { earlier.evaluations[index].rounds.removeAll { $0.step > step } }
+    earlier.evaluations.removeAll { $0.rounds.isEmpty }
+    return earlier
+  }
+
   /// The rounds of an evaluation as one curve per figure, sorted by the figures' names.
   func curves(of evaluation: String) -> [(name: String, curve: Curve)] {
     guard let rounds = evaluations.first(where: { $0.name == evaluation })?.rounds else { return [] }

@@ -58,9 +58,10 @@ struct AverageOptions: ParsableArguments {
     var chosen = average ? Average.uniform : nil
     if let weights {
       let numbers = weights.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) ?? .nan }
+      let sum = numbers.reduce(0, +)
       try require(
-        numbers.allSatisfy { $0.isFinite && $0 >= 0 } && numbers.contains { $0 > 0 },
-        "--weights: expected numbers of 0 or more between commas, not all 0, found \(weights)")
+        numbers.allSatisfy { $0 >= 0 } && sum > 0 && sum.isFinite,
+        "--weights: expected numbers of 0 or more between commas, with a finite sum that is not 0, found \(weights)")
       try require(
         numbers.count == count, "--weights gives \(numbers.count) weights for \(count) models; give one each")
       chosen = .weights(numbers)

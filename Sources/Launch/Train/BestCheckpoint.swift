@@ -59,7 +59,8 @@ struct BestSoFar: Codable, Equatable {
       let isKept = isThere(round.step)
       if isKept || best != nil { take(isKept ? value : .nan, at: round.step) }
     }
-    if best == nil, let marked, marked.metric == metric.name, marked.step <= last { best = marked }
+    guard best == nil, let marked, marked.metric == metric.name else { return }
+    if marked.step <= last, isThere(marked.step) { best = marked }
   }
 
   /// Returns whether `patience` rounds or more have brought no new best; false without a limit.

@@ -79,13 +79,12 @@ enum RunFolder {
     }
   }
 
-  /// Returns what the log tells of the run at a path, its folder's or that of one of its checkpoints; nil if there is
-  /// no log.
-  static func history(of path: String) -> RunHistory? {
-    let folder = URL(filePath: path, directoryHint: .isDirectory)
-    let isRun = TrainedModel.checkpoint(path) != path
-    let run = isRun ? folder : folder.deletingLastPathComponent().deletingLastPathComponent()
-    return try? LogReader.read(run.appending(path: RunLog.fileName), run: path)
+  /// Returns what the log tells of a run up to `step`, that of the checkpoint at a path, as
+  /// `TrainedModel.checkpoint(_:)` understands it; nil if there is no log.
+  static func history(of path: String, upTo step: Int) -> RunHistory? {
+    let checkpoint = URL(filePath: TrainedModel.checkpoint(path), directoryHint: .isDirectory)
+    let run = checkpoint.deletingLastPathComponent().deletingLastPathComponent()
+    return try? LogReader.read(run.appending(path: RunLog.fileName), run: path).upTo(step)
   }
 
   private static func differences(from text: String, to run: RunConfig) -> [String] {

@@ -61,7 +61,8 @@ struct ForeignModel {
   /// Returns the file of weights that a path names, or that the folder at the path holds.
   static func weights(_ input: String) throws -> String {
     guard let isFolder = UserFiles.isFolder(input) else {
-      throw UserError(input, "there is no such file or folder", status: .inputOutput)
+      throw UserError(
+        input, "there is no such file or folder" + BestFigure.advice(where: input), status: .inputOutput)
     }
     guard isFolder else { return input }
     if let path = WeightsFile.first(in: input) { return path }

@@ -32,7 +32,7 @@ struct ModelExport {
       }
       let trained = try TrainedModel(input, averaged: averaged, over: communicator)
       (model, preprocessing, preprocessConfig) = (trained.model, trained.saved.image, nil)
-      (saved, step, history) = (trained.saved, trained.step, RunFolder.history(of: input))
+      (saved, step, history) = (trained.saved, trained.step, RunFolder.history(of: input, upTo: trained.step))
     } else {
       guard !averaged else {
         throw UserError(input, "--ema-weights belongs to a run or a checkpoint; leave it out", status: .usage)

@@ -111,6 +111,9 @@ import Testing
       (["merge", tuned, narrow, "--average", "--preset", "RN50"], 64, "--config and --preset belong to weights"),
       (evaluation + [source, "--interpolate-to", narrow], 65, "\(narrow) does not hold the same model"),
       (evaluation + [source, "--interpolate-to", narrow], 65, "the model's embed_dim is 24, not 16"),
+      // The option belongs to the run, be it the first model or the second.
+      (evaluation + [source, "--interpolate-to", tuned, "--ema-weights"], 65, "step-00000004: it holds no moving"),
+      (evaluation + [tuned, "--interpolate-to", source, "--ema-weights"], 65, "step-00000004: it holds no moving"),
       (evaluation + [source, "--interpolate-steps", "3"], 64, "--interpolate-steps belongs to --interpolate-to"),
       (
         evaluation + [source, "--interpolate-to", tuned, "--interpolate-steps", "0"], 64,

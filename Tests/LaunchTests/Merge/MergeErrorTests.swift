@@ -30,6 +30,7 @@ import Testing
       (both + ["--weights", "1,2,3", "-o", "x.h5"], "3 weights for 2 models"),
       (both + ["--weights", "1,-2", "-o", "x.h5"], "expected numbers of 0 or more"),
       (both + ["--weights", "0,0", "-o", "x.h5"], "expected numbers of 0 or more"),
+      (both + ["--weights", "1e308,1e308", "-o", "x.h5"], "with a finite sum"),
       (both + ["--ema", "1", "-o", "x.h5"], "expected more than 0 and less than 1"),
       (both + ["--average", "--optimizer", "-o", "x.h5"], "moments of several checkpoints have no average"),
       (both + ["--average", "--reshard", "2", "-o", "x"], "--reshard keeps all of one checkpoint"),
