@@ -26,7 +26,7 @@ public struct Arithmetic: Codable, Hashable, Sendable {
     libraries = [.oneDNN, .openBLAS]
   }
 
-  /// The arithmetic as text: `bf16, kernels 1, sgemm by oneDNN, oneDNN 2.6.0 (avx512_core_bf16), OpenBLAS 0.3.21 (Zen)`.
+  /// The arithmetic as text: `fp32, kernels 1, sgemm by oneDNN, oneDNN 2.6.0 (avx2), OpenBLAS 0.3.21 (Haswell)`.
   public var text: String {
     ([precision.rawValue, "kernels \(kernels)", "sgemm by \(products.rawValue)"] + libraries.map(\.text))
       .joined(separator: ", ")
