@@ -48,7 +48,7 @@ import Testing
     #expect(abs(alone.textToImage.meanReciprocal - meanReciprocal(toImage)) < 1e-12)
   }
 
-  @Test func theLinesForPeople() {
+  @Test func theLinesForPeople() throws {
     var counts = PlaceCounts(candidates: 20)
     counts.add([0, 1, 3, 19])
     let figures = RetrievalFigures(
@@ -57,6 +57,13 @@ import Testing
     let line = "R@1 25.00 %  R@5 75.00 %  R@10 75.00 %  MRR 45.00 %  median rank 3 of 20"
     #expect(figures.lines.dropFirst() == ["  image to caption  \(line)", "  caption to image  \(line)"])
     #expect(RetrievalFigures.names.suffix(2) == ["t2i R@10", "t2i MRR"] && figures.values[3] == 0.45)
+    // A script that is run by hand reads them by the names that they have in files.
+    let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().appending(path: "scripts/check-export")
+    let text = try String(contentsOf: script, encoding: .utf8)
+    let read = text.matches(of: /figures\["([a-z_]+)"\]/).map { String($0.1) }
+    let written = try JSONSerialization.jsonObject(with: JSONEncoder().encode(figures)) as? [String: Any]
+    #expect(!read.isEmpty && read.allSatisfy { written?[$0] != nil }, "\(read)")
   }
 
   @Test func distinctCaptionsCountOnce() async throws {

@@ -120,20 +120,25 @@ public struct EmbeddingSet: Sendable {
       }
     }
 
-    /// Throws if images or captions lack embeddings that they are to have.
+    /// Throws if images or captions lack embeddings that they are to have, and shows the keys that the dataset lacks:
+    /// often they are those of the missing ones in another form, such as with the ending of the image's file.
     func requireAll(images needsImages: Bool, texts needsTexts: Bool, in list: String) throws {
       func require(_ what: String, _ places: [Place?], _ key: (Int) -> String) throws {
         let missing = places.indices.filter { places[$0] == nil }
         guard !missing.isEmpty else { return }
-        let keys = missing.prefix(3).map { "\"\(key($0))\"" }.joined(separator: ", ")
+        let keys = Self.list(missing.prefix(3).map(key))
+        let others =
+          extra.count > 0 ? "; rows with keys that it lacks: \(extra.count), first \(Self.list(extra.keys))" : ""
         throw EmbeddingFileError(
           path: list,
           reason: "\(missing.count) of the \(places.count) \(what) of the dataset \(dataset.name) have no embedding; "
-            + "the first are those of \(keys)")
+            + "the first are those of \(keys)\(others)")
       }
       if needsImages { try require("images", images) { dataset.key($0) } }
       if needsTexts { try require("captions", texts) { dataset.key(dataset.sample(ofCaption: $0)) } }
     }
+
+    private static func list(_ keys: [String]) -> String { keys.map { "\"\($0)\"" }.joined(separator: ", ") }
   }
 }
 

@@ -64,6 +64,7 @@ public struct ForeignEmbeddings: Sendable {
     }
     let text = try array("text", "[captions, d]") { $0.count == 2 && $0[1] > 0 }
     try require(arrays.numbers["boxes"] == nil || image != nil, "boxes is there, and image is not")
+    try require(arrays.strings["text_keys"] == nil || text != nil, "text_keys is there, and text is not")
     let shape = Array(image?.shape.dropLast() ?? []) + [4]
     let boxes = try array("boxes", "\(shape), four numbers for each embedding in image") { $0 == shape }
     try require(boxes?.type != .float16, "boxes holds F16, too coarse for pixels; expected F32 or F64")

@@ -239,7 +239,9 @@ extension HDF5File {
       let isVariable = H5Tis_variable_str(type) > 0
       let size = H5Tget_size(type)
       let shape = try place.shape(dataset)
-      guard shape.count == 1 else { throw place.refusal("read", "its shape is \(shape), expected one dimension") }
+      guard shape.count == 1 else {
+        throw place.refusal("read", "its shape is \(shape), expected one dimension", status: .badData)
+      }
       let (none, all, count) = (kinship_h5_default(), kinship_h5_all(), shape[0])
       var (bytes, offsets): ([UInt8], [UInt64]) = ([], [0])
       if isVariable, count > 0 {
@@ -267,13 +269,16 @@ extension HDF5File {
     }
   }
 
-  /// Runs `body` with an open data set and its stored type.
+  /// Runs `body` with an open data set and its stored type. Throws for a group of this name.
   private func withStored<R>(
     _ name: String, _ body: (_ dataset: hid_t, _ type: hid_t, HDF5Place) throws(HDF5Error) -> R
   ) throws(HDF5Error) -> R {
     try withID(object: name) { (id, place) throws(HDF5Error) in
-      let dataset = try place.check(unsafe H5Dopen2(id, name, kinship_h5_default()), "H5Dopen2")
-      defer { H5Dclose(dataset) }
+      let dataset = try place.check(unsafe H5Oopen(id, name, kinship_h5_default()), "H5Oopen")
+      defer { H5Oclose(dataset) }
+      guard H5Iget_type(dataset) == H5I_DATASET else {
+        throw place.refusal("open", "it is a group, expected a data set", status: .badData)
+      }
       let type = try place.check(H5Dget_type(dataset), "H5Dget_type")
       defer { H5Tclose(type) }
       return try body(dataset, type, place)

@@ -54,8 +54,8 @@ struct HDF5Place {
     return value
   }
 
-  func refusal(_ call: String, _ cause: String) -> HDF5Error {
-    HDF5Error(call: call, path: path, object: object, cause: cause)
+  func refusal(_ call: String, _ cause: String, status: ExitStatus = .inputOutput) -> HDF5Error {
+    HDF5Error(call: call, path: path, object: object, cause: cause, status: status)
   }
 }
 

@@ -160,7 +160,7 @@ extension HDF5Structure {
     }
     // All others end with four bytes of padding.
     let header = Array(type.bytes.dropLast(4))
-    let isText = header == HDF5Type.textHeader
+    let isText = header == HDF5Type.textHeader || header == HDF5Type.asciiTextHeader
     guard let size = isText ? 16 : HDF5Type.byHeader[header]?.size else {
       let names = HDF5Type.allCases.map(\.rawValue).joined(separator: ", ")
       throw type.refusal(0, "is no string and none of \(names), little-endian")
@@ -253,7 +253,13 @@ extension HDF5Type {
   /// The types by their descriptions in headers.
   fileprivate static let byHeader = Dictionary(uniqueKeysWithValues: allCases.map { ($0.header, $0) })
   /// The description of a UTF-8 string of variable length.
-  fileprivate static let textHeader: [UInt8] = [0x19, 1, 1, 0, 16, 0, 0, 0] + HDF5Type.uint8.header
+  fileprivate static let textHeader = text(encoding: 1)
+  /// The description of an ASCII one, as h5py makes it of `bytes` in a list.
+  fileprivate static let asciiTextHeader = text(encoding: 0)
+
+  private static func text(encoding: UInt8) -> [UInt8] {
+    [0x19, 1, encoding, 0, 16, 0, 0, 0] + HDF5Type.uint8.header
+  }
 
   /// The type as headers describe it: class and version, flags, size, and places and sizes in bits.
   private var header: [UInt8] {

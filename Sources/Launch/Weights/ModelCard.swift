@@ -15,22 +15,22 @@ struct ModelCard {
   let isAveraged: Bool
   let history: RunHistory?
 
-  func text(_ form: ExportForm, hasOwnWords: Bool) -> String {
+  func text(_ form: ExportForm, _ preprocessing: ImageOptions, hasOwnWords: Bool) -> String {
     let teacherLicence: String? = saved?.teacher == nil ? nil : Self.blank
     let sections = [
-      Self.head(form), "# \(Self.plain(saved?.name ?? Self.blank))", Self.plain(config.summary) + ".",
-      Self.use(form, hasOwnWords: hasOwnWords), "## Training", training, figures, "## Licences",
+      head(form), "# \(Self.plain(saved?.name ?? Self.blank))", Self.plain(config.summary) + ".",
+      use(form, preprocessing, hasOwnWords: hasOwnWords), "## Training", training, figures, "## Licences",
       Self.table([("weights", Self.blank), ("data", Self.blank), ("teacher", teacherLicence)]),
     ]
     return sections.filter { !$0.isEmpty }.joined(separator: "\n\n") + "\n"
   }
 
   /// The metadata that hubs read.
-  private static func head(_ form: ExportForm) -> String {
+  private func head(_ form: ExportForm) -> String {
     """
     ---
     license: # to fill in
-    library_name: \(form == .huggingFace ? "transformers" : "open_clip")
+    library_name: \(config.isPruned ? "kinship" : form == .huggingFace ? "transformers" : "open_clip")
     pipeline_tag: zero-shot-image-classification
     tags:
     - clip
@@ -39,7 +39,11 @@ struct ModelCard {
     """
   }
 
-  private static func use(_ form: ExportForm, hasOwnWords: Bool) -> String {
+  private func use(_ form: ExportForm, _ preprocessing: ImageOptions, hasOwnWords: Bool) -> String {
+    guard !config.isPruned else {
+      return "## Use\n\nThe model is pruned, and its blocks have sizes of their own, so open_clip and transformers "
+        + "cannot build it. Kinship reads the folder, as in `kinship embed --checkpoint FOLDER`."
+    }
     var texts = ["## Use"]
     if form != .huggingFace {
       texts.append(
@@ -66,6 +70,14 @@ struct ModelCard {
       texts.append(
         "Captions are read with the vocabulary of `\(HuggingFaceFiles.tokenizer)`. In a repository, "
           + "`\(ModelFiles.tokenizerKey)` in `\(ModelFiles.config)` must be the repository's name.")
+    }
+    // Neither program obeys the keys `alpha` and `exif` of the preparation.
+    if preprocessing.alpha == .white {
+      texts.append(
+        "Lay transparent images on white first, as in the model's training; transparency is dropped otherwise.")
+    }
+    if preprocessing.exif == .apply {
+      texts.append("Turn images upright first (`PIL.ImageOps.exif_transpose`), as in the model's training.")
     }
     return texts.joined(separator: "\n\n")
   }

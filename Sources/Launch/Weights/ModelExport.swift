@@ -13,6 +13,7 @@ enum ExportForm: String, CaseIterable {
 /// A model and what a folder says of it beside its weights, so that other programs can use it without Kinship.
 struct ModelExport {
   let model: CLIP<Float>
+  private let input: String
   private let preprocessing: ImageOptions
   private let preprocessConfig: [String: Any]?
   /// The vocabulary of its captions; nil if none is named, and on ranks other than 0.
@@ -24,6 +25,7 @@ struct ModelExport {
   init(
     _ input: String, _ options: WeightsOptions, vocabulary: String?, averaged: Bool, over communicator: Communicator
   ) throws {
+    self.input = input
     let saved: SavedRun?
     var (step, history, isAveraged): (Int?, RunHistory?, Bool) = (nil, nil, averaged)
     if TrainedModel.isOne(input) {
@@ -55,14 +57,15 @@ struct ModelExport {
   }
 
   /// Writes the files of a form into a new folder, or those of both if none is asked for, but open_clip's alone if
-  /// Hugging Face has no form for the model. Returns the files' names, and what is not among them and why. Throws a
-  /// `ConfigError`, before the folder is made, if the form that is asked for cannot represent the model.
+  /// Hugging Face has no form for the model. Returns the files' names, and what is not among them and why. Throws,
+  /// before the folder is made, if the form that is asked for cannot represent the model.
   func write(_ asked: ExportForm?, to target: ModelFolder) throws -> (names: [String], notes: [String]) {
     var form = asked ?? .both
     var notes: [String] = []
     do {
       if form != .openCLIP { try HuggingFaceFiles.check(model.config, preprocessing) }
-    } catch let error as ConfigError where asked == nil {
+    } catch let error as ConfigError {
+      guard asked == nil else { throw UserError(input, "\(error); write it with --form open_clip") }
       form = .openCLIP
       notes.append("without Hugging Face's files: \(error)")
     }
@@ -84,7 +87,7 @@ struct ModelExport {
     } else {
       notes.append("without \(HuggingFaceFiles.tokenizer): name the model's vocabulary with --vocabulary")
     }
-    let text = card.text(form, hasOwnWords: hasOwnWords)
+    let text = card.text(form, preprocessing, hasOwnWords: hasOwnWords)
     try ModelFiles.write(Data(text.utf8), to: folder.appending(path: ModelCard.file))
     return (names, notes)
   }

@@ -49,7 +49,7 @@ enum ModelFiles {
     var object: [String: Any] = [
       "model_cfg": sizes, "preprocess_cfg": preprocessConfig ?? preprocessing.preprocessConfig,
     ]
-    if config.vision.blocks != nil || config.text.blocks != nil {
+    if config.isPruned {
       object["note"] = "a pruned model: its blocks have sizes of their own (blocks), which open_clip cannot build"
     }
     return try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])

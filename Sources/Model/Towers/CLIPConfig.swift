@@ -91,6 +91,9 @@ extension CLIPConfig {
   static let logitBiasBounds = -100.0...100.0
   static let largestSize = 1 << 24
 
+  /// True if blocks have sizes of their own, which no other program can build.
+  public var isPruned: Bool { vision.blocks != nil || text.blocks != nil }
+
   /// Returns the model that an objective trains: with its logit bias, if it learns one.
   public func trained(by objective: ObjectiveOptions) -> CLIPConfig {
     var config = self

@@ -66,8 +66,7 @@ extension CLIPConfig {
       try Self.require(
         vision.stages == nil, "its vision tower is a ResNet, and Hugging Face's CLIPModel has transformers only")
       try Self.require(
-        vision.blocks == nil && text.blocks == nil,
-        "it is a pruned model: its blocks have sizes of their own, which CLIPModel cannot have")
+        !isPruned, "it is a pruned model: its blocks have sizes of their own, which CLIPModel cannot have")
       func tower(_ sizes: [String: Any], _ type: String) -> [String: Any] {
         sizes.merging([
           "model_type": type, "hidden_act": activation.rawValue, "layer_norm_eps": 1e-5, "projection_dim": embedding,

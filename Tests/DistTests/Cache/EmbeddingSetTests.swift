@@ -80,14 +80,19 @@ import Testing
       ["keys": NumpyArchive.text(["a", "é1", "a", "c/d.jpg"]), "text": NumpyArchive.floats([4, 3], Self.texts)],
       "captions.npz")
     #expect(try rows(EmbeddingSet(parts + [captions], of: dataset)) == found)
-    #expect(try rows(EmbeddingSet([ForeignEmbeddings(hdf5(isVariable: true))], of: dataset)) == found)
-    #expect(try rows(EmbeddingSet([ForeignEmbeddings(hdf5(isVariable: false))], of: dataset)) == found)
+    for keys in [HDF5Keys.utf8, .ascii, .fixed] {
+      #expect(try rows(EmbeddingSet([ForeignEmbeddings(hdf5(keys))], of: dataset)) == found, "\(keys)")
+    }
   }
 
-  /// Writes the good arrays as h5py does: keys of variable length from a list of str, of fixed length from bytes; these
-  /// with times, as its earlier releases do.
-  private func hdf5(isVariable: Bool) throws -> String {
-    let path = folder.path("\(isVariable ? "variable" : "fixed").h5")
+  /// The forms that h5py gives keys: of variable length in UTF-8 for a list of `str`, in ASCII for one of `bytes`; of
+  /// fixed length for an array of bytes; and those of an array with a second dimension.
+  private enum HDF5Keys { case utf8, ascii, fixed, column }
+
+  /// Writes the good arrays as h5py does; those with keys of fixed length with times, as its earlier releases do.
+  private func hdf5(_ keys: HDF5Keys) throws -> String {
+    let path = folder.path("\(keys).h5")
+    let isVariable = keys != .fixed
     let file = try HDF5File.create(path)
     try file.withID(object: nil) { (id, place) throws(HDF5Error) in
       let (none, all) = (kinship_h5_default(), kinship_h5_all())
@@ -107,13 +112,17 @@ import Testing
       let type = try place.check(H5Tcopy(kinship_h5_c_string()), "H5Tcopy")
       defer { H5Tclose(type) }
       H5Tset_size(type, isVariable ? kinship_h5_variable_length() : 9)
-      if isVariable { H5Tset_cset(type, H5T_CSET_UTF8) } else { H5Tset_strpad(type, H5T_STR_NULLPAD) }
+      if isVariable {
+        H5Tset_cset(type, keys == .ascii ? H5T_CSET_ASCII : H5T_CSET_UTF8)
+      } else {
+        H5Tset_strpad(type, H5T_STR_NULLPAD)
+      }
       for (name, strings) in [("keys", Self.keys), ("text_keys", ["a", "é1", "a", "c/d.jpg"])] {
         let copies = strings.map { strdup($0) }
         defer { for copy in copies { free(copy) } }
         let fixed = strings.flatMap { Array($0.utf8) + [UInt8](repeating: 0, count: 9 - $0.utf8.count) }
         if isVariable {
-          try write(name, type, [strings.count], copies)
+          try write(name, type, keys == .column ? [strings.count, 1] : [strings.count], copies)
         } else {
           try write(name, type, [strings.count], fixed)
         }
@@ -125,7 +134,7 @@ import Testing
 
   /// A key that lies in no collection of strings is refused before the library looks for it.
   @Test func aKeyThatIsNowhere() throws {
-    var bytes = [UInt8](try Data(contentsOf: URL(filePath: hdf5(isVariable: true))))
+    var bytes = [UInt8](try Data(contentsOf: URL(filePath: hdf5(.utf8))))
     let strings = try #require(bytes.firstRange(of: Array("GCOL".utf8))).lowerBound
     // A key's place has its length, the collection's address and its number there.
     let place =
@@ -169,6 +178,7 @@ import Testing
     Refusal("keys", NumpyArchive.array("<U1", [1], [0, 0, 0, 0xFF]), "row 0 of keys is not Unicode"),
     Refusal("text_keys", nil, "keys has 3 entries and text 4 rows, expected as many; give the captions' keys"),
     Refusal("image", nil, "boxes is there, and image is not"),
+    Refusal("text", nil, "text_keys is there, and text is not"),
     Refusal("image", zeros("<i4", [3, 2], bytes: 24), "image holds I32, expected floating-point numbers"),
     Refusal("image", zeros(">f4", [3, 2], bytes: 24), "array image is big-endian"),
     Refusal("image", NumpyArchive.array("<f4", [3, 2], [0], byColumns: true), "image is stored column by column"),
@@ -188,6 +198,7 @@ import Testing
     Refusal("text_keys", list("a", "a", "a", "é1"), "row 2 of text is one too many for the key \"a\""),
     Refusal("keys", list("a", "é1", "a"), "the key \"a\" in row 2 is also that of row 0 in"),
     Refusal("keys", list("a", "é1", "x"), "1 of the 3 images of the dataset three have no embedding"),
+    Refusal("keys", list("a", "é1", "c/d"), "of \"c/d.jpg\"; rows with keys that it lacks: 1, first \"c/d\""),
     Refusal("text_keys", list("a", "é1", "x", "c/d.jpg"), "1 of the 4 captions of the dataset three have no embedding"),
     Refusal("image", floats([3, 2, 2], images, .nan), "\"c/d.jpg\", view 0, is not finite"),
     Refusal("image", floats([3, 2, 2], images, 0, 0), "view 0, has the length 0.0, which has no direction"),
@@ -256,5 +267,14 @@ import Testing
     try full.close()
     let numbers = #expect(throws: EmbeddingFileError.self) { try ForeignEmbeddings(folder.path("numbers.h5")) }
     #expect(numbers?.reason.contains("keys holds numbers, expected text") == true)
+    let grouped = try HDF5File.create(folder.path("grouped.h5"))
+    try grouped.createDataset("image/large", .float32, shape: [1, 2]).write([1, 2] as [Float])
+    try grouped.close()
+    let group = #expect(throws: EmbeddingFileError.self) { try ForeignEmbeddings(folder.path("grouped.h5")) }
+    #expect(group?.reason == "image: it is a group, expected a data set" && group?.status == .badData)
+    let column = #expect(throws: HDF5Error.self) {
+      try EmbeddingSet([ForeignEmbeddings(hdf5(.column))], of: dataset)
+    }
+    #expect(column?.cause == "its shape is [3, 1], expected one dimension" && column?.status == .badData)
   }
 }

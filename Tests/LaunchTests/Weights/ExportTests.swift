@@ -56,7 +56,7 @@ import Testing
       "| SHA-256 of the data | corpus \(digest) |", "| objective | clip 1 |", "| steps | 2 of 7 pairs |",
       "| precision | fp32 |", "| vocabulary | vocabulary.txt.gz, SHA-256 \(saved.vocabularySHA256) |",
       "| program | Kinship \(Release.version) |", "### zero-shot corpus\n\n| | last | best |", "(step 2) |",
-      "## Licences\n\n| | |\n|---|---|\n| weights | to fill in |",
+      "## Licences\n\n| | |\n|---|---|\n| weights | to fill in |", "\nLay transparent images on white first, as in",
     ] { #expect(card.contains(words), "\(words) in \(card)") }
     #expect(!card.contains(scene.folder.path("")) && !card.contains("| teacher |"), "\(card)")
 
@@ -85,6 +85,31 @@ import Testing
       let file = URL(filePath: scene.folder.path("again/\(name)"))
       #expect(try Data(contentsOf: file) == Data(contentsOf: URL(filePath: "\(output)/\(name)")), "\(name)")
     }
+  }
+
+  /// A card names no program that cannot build the model, and says what neither program does to images.
+  @Test func aCardSaysWhatOthersCannotDo() throws {
+    func card(_ blocks: String, _ change: (inout ImageOptions) -> Void = { _ in }) throws -> String {
+      let sizes = """
+        {"embed_dim": 6, "text_cfg": {"context_length": 5, "vocab_size": 9, "width": 4, "heads": 2, "layers": 1},
+         "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 8, "layers": 1, "head_width": 4\(blocks)}}
+        """
+      var preprocessing = ImageOptions()
+      change(&preprocessing)
+      return ModelCard(
+        config: try CLIPConfig(json: Data(sizes.utf8)), saved: nil, step: nil, isAveraged: false, history: nil
+      ).text(.openCLIP, preprocessing, hasOwnWords: true)
+    }
+    let blocks =
+      ", \"blocks\": {\"head_width\": 4, \"heads\": [1], \"hidden\": [9], \"full_width\": 8, \"full_heads\": 2, "
+      + "\"full_hidden\": 32}"
+    let pruned = try card(blocks)
+    #expect(pruned.contains("library_name: kinship\n") && pruned.contains("kinship embed --checkpoint"), "\(pruned)")
+    #expect(!pruned.contains("import open_clip"), "\(pruned)")
+    let whole = try card("")
+    #expect(whole.contains("import open_clip") && whole.contains("on white") && !whole.contains("upright"), "\(whole)")
+    let other = try card("") { ($0.alpha, $0.exif) = (.drop, .apply) }
+    #expect(other.contains("Turn images upright first") && !other.contains("on white"), "\(other)")
   }
 
   @Test func namesAreNoMarkup() {
