@@ -39,7 +39,7 @@ import Testing
   @Test func theArithmeticIsRead() throws {
     let text = #"[{"kernels":3,"libraries":[],"precision":"bf16","products":"OpenBLAS"}],"kernel":"K""#
     let record = try checkpoint(Self.whole.replacing(#""kernel":"K""#, with: #""arithmetic":\#(text)"#)).manifest.record
-    #expect(record.arithmetic?.map(\.text) == ["bf16, kernels 3"])
+    #expect(record.arithmetic?.map(\.text) == ["bf16, kernels 3, sgemm by OpenBLAS"])
   }
 
   @Test(arguments: [
