@@ -57,5 +57,9 @@ import Testing
       let error = #expect(throws: UserError.self) { try DataStage.folder(path, environment, host: "node-1") }
       #expect(error?.status == .usage && error?.description.contains("the environment on node-1 has no ") == true)
     }
+    for path in ["$", "$/a", "${DISK}/a", "$DISK-1", "$1"] {
+      let error = #expect(throws: UserError.self) { try DataStage.folder(path, environment, host: "node-1") }
+      #expect(error?.status == .usage && error?.description.contains("expected a variable's name of ") == true)
+    }
   }
 }

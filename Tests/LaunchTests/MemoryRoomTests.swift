@@ -11,7 +11,7 @@ import Testing
   private func share(ofRanks ranks: Int, _ files: [String: String]) throws -> Int? {
     let root = try TemporaryFolder()
     for (name, text) in files { try root.write(name, text.utf8) }
-    return NodeMemory.share(ofRanks: ranks, root: root.url.path)
+    return NodeMemory.share(ofRanks: ranks, threads: 3, root: root.url.path)
   }
 
   private static let machine = ["proc/meminfo": "MemTotal: 99 kB\nMemAvailable:     900000 kB\nSwapFree: 100000 kB\n"]
@@ -48,11 +48,14 @@ import Testing
     #expect(try share(ofRanks: 2, all) == 175_000_000)
   }
 
-  /// `ulimit -v` holds for each process by itself.
-  @Test func addressesThatAreLeft() throws {
-    let limits = "Limit Soft Hard Units\nMax address space         2048000              unlimited            bytes\n"
+  /// `ulimit -v` holds for each process by itself, and the buffers of three threads and a reserve are taken off.
+  @Test(arguments: [
+    ("1000000000", 1_000_000_000 - 1_024_000 - 512 << 20), ("500000000", 0), ("unlimited", 512_000_000),
+  ])
+  func addressesThatAreLeft(limit: String, expected: Int) throws {
+    let limits = "Limit Soft Hard Units\nMax address space         \(limit)           unlimited            bytes\n"
     let files = ["proc/self/limits": limits, "proc/self/status": "Name:\tkinship\nVmSize:\t    1000 kB\n"]
-    #expect(try share(ofRanks: 2, Self.machine.merging(files) { $1 }) == 1_024_000)
+    #expect(try share(ofRanks: 2, Self.machine.merging(files) { $1 }) == expected)
   }
 
   @Test func demandsAreRefusedInWords() throws {

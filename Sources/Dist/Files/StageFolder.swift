@@ -30,8 +30,9 @@ enum StageFolder {
 
   /// Removes the folders in `parent` that no living process holds, except `kept`.
   static func sweep(_ parent: String, keeping kept: Set<String>) throws {
-    for name in try Publish.names(in: parent) where name.hasPrefix(prefix) && !kept.contains("\(parent)/\(name)") {
-      try remove("\(parent)/\(name)", opened("\(parent)/\(name)"))
+    for name in try Publish.names(in: parent) where name.hasPrefix(prefix) {
+      let path = "\(parent)/\(name)"
+      if !kept.contains(path), isOwn(path) == true { try remove(path, opened(path)) }
     }
   }
 
@@ -57,12 +58,26 @@ enum StageFolder {
     _ = unsafe rmdir(path)
   }
 
+  /// Returns whether this is a folder of this user, and no link to one; nil if there is nothing. Where everyone may
+  /// write, another user may have put a link there, through which we would remove what it leads to.
+  private static func isOwn(_ path: String) -> Bool? {
+    var status = stat()
+    guard unsafe lstat(path, &status) == 0 else { return nil }
+    return status.st_mode & S_IFMT == S_IFDIR && status.st_uid == geteuid()
+  }
+
   /// Opens the folder's lock. Both are created if they are missing.
   private static func opened(_ path: String) throws(FileError) -> OpenFile {
     while true {
       try Publish.makeFolder(path)
+      // Another process may have removed the folder since.
+      guard let isOwn = isOwn(path) else { continue }
+      guard isOwn else {
+        throw FileError(
+          action: "use", path: path,
+          reason: "it is a link, or another user's folder; remove it, or name another folder in data.stage")
+      }
       do throws(FileError) { return try OpenFile(lock(of: path), "open", O_RDWR | O_CREAT) } catch {
-        // Another process may have removed the folder since.
         guard error.code == ENOENT else { throw error }
       }
     }

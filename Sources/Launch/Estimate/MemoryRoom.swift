@@ -19,14 +19,14 @@ enum NodeMemory {
     ),
   ]
 
-  /// Returns the bytes that each of `ranks` processes of this node may take; nil if the system does not say. `root`
-  /// stands before the paths of the system's files.
-  static func share(ofRanks ranks: Int, root: String = "") -> Int? {
+  /// Returns the bytes that each of `ranks` processes of this node, with `threads` threads that compute, may take; nil
+  /// if the system does not say. `root` stands before the paths of the system's files.
+  static func share(ofRanks ranks: Int, threads: Int = Threads.count, root: String = "") -> Int? {
     let parts = ["MemAvailable:", "SwapFree:"].map { ProcessMemory.number($0, in: "\(root)/proc/meminfo") * 1024 }
     guard parts[0] > 0 else { return nil }
     let machine = parts[0] + parts[1]
     let node = groups(root).reduce(Int(machine), min) / ranks
-    return min(node, addresses(root) ?? node)
+    return min(node, addresses(root, threads) ?? node)
   }
 
   /// Returns the bytes that are left to each control group that limits this process.
@@ -51,11 +51,14 @@ enum NodeMemory {
     }
   }
 
-  /// Returns the bytes of addresses that this process may still take (`ulimit -v`); nil if there is no limit.
-  private static func addresses(_ root: String) -> Int? {
+  /// Returns the bytes of addresses that this process may still take (`ulimit -v`); nil if there is no limit. OpenBLAS
+  /// reserves 128 MiB for each thread that multiplies, and asks forever where the limit leaves none. As much as for one
+  /// of them is left to the stacks and heaps of all other threads.
+  private static func addresses(_ root: String, _ threads: Int) -> Int? {
     let line = text("\(root)/proc/self/limits")?.split(separator: "\n").first { $0.hasPrefix("Max address space") }
     guard let limit = line.flatMap({ Int($0.split(whereSeparator: \.isWhitespace)[3]) }) else { return nil }
-    return max(limit - Int(ProcessMemory.number("VmSize:", in: "\(root)/proc/self/status") * 1024), 0)
+    let taken = Int(ProcessMemory.number("VmSize:", in: "\(root)/proc/self/status") * 1024)
+    return max(limit - taken - (threads + 1) * 128 << 20, 0)
   }
 
   private static func text(_ path: String) -> String? { try? String(contentsOfFile: path, encoding: .utf8) }

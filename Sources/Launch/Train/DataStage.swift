@@ -48,6 +48,12 @@ struct DataStage {
   static func folder(_ path: String, _ environment: [String: String], host: String) throws -> String {
     guard path.hasPrefix("$") else { return path }
     let name = path.dropFirst().prefix { $0 != "/" }
+    guard name.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*/) != nil else {
+      throw UserError(
+        "data.stage",
+        "is \(path): expected a variable's name of letters, digits and underscores after $, without braces, up to the "
+          + "first slash", status: .usage)
+    }
     guard let value = environment[String(name)], !value.isEmpty else {
       throw UserError(
         "data.stage",

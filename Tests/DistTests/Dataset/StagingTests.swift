@@ -88,6 +88,27 @@ extension MPITests {
       #expect(try names() == [])
     }
 
+    /// Another user may have put links where everyone may write. Nothing behind them is touched.
+    @Test func linksAreNotFollowed() async throws {
+      for name in [index.shards[0].file, "notes"] { try folder.write("precious/\(name)", [1]) }
+      let before = try FileManager.default.contentsOfDirectory(atPath: folder.path("precious")).sorted()
+      func link(_ path: String) throws {
+        try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: folder.path("precious"))
+      }
+      _ = try await stage("leave", ranks: 1)
+      let path = try copies()
+      let stale = StageFolder.path(String(repeating: "0", count: 64), in: parent)
+      try link(stale)
+      let passed = try await stage("release", ranks: 1)
+      #expect(passed.status == 0, "\(passed)")
+      #expect(try names() == [URL(filePath: stale).lastPathComponent])
+      try link(path)
+      let refused = try await stage("release", ranks: 2)
+      #expect(refused.status == 74, "\(refused)")
+      #expect(refused.errors.contains("cannot use \(path): it is a link, or another user's folder; "), "\(refused)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path("precious")).sorted() == before)
+    }
+
     @Test func aFolderThatCannotBeMadeIsNamed() async throws {
       try folder.write("disk", [])
       let run = try await stage("release", ranks: 1)
