@@ -7,7 +7,7 @@ internal import Synchronization
 enum StageFolder {
   /// The folders that this process holds, with their locks.
   private static let held = Mutex<[(path: String, lock: OpenFile)]>([])
-  private static var prefix: String { "kinship-stage-\(getuid())-" }
+  private static var prefix: String { "kinship-stage-\(geteuid())-" }
   /// Returns the folder for files with this digest. Users of the node do not share folders.
   static func path(_ digest: String, in parent: String) -> String { "\(parent)/\(prefix)\(digest.prefix(16))" }
   /// Returns the path of a folder's lock.

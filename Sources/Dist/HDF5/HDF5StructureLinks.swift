@@ -6,7 +6,7 @@ private struct LinkHeap {
   var blocks: [(offset: Int, block: HDF5Block)] = []
   /// The extents of the links in that space.
   var used: [Range<Int>] = []
-  /// The last link of the tree, after which hash and name must rise.
+  /// The last link of the tree, after which the hash must rise, or among equal hashes the name's bytes.
   var last: (hash: UInt64, name: String) = (0, "")
 
   // Four blocks make a row. Those of the first rows hold links; those of later rows are divided like the heap itself.
@@ -157,7 +157,8 @@ extension HDF5Structure {
     let name = try link(block.part("a link", offset - start, length), isPadded: false)
     let hash = UInt64(lookup3(Array(name.utf8)))
     try node.expect(hash, "hash of the link \(name)", at: at, 4)
-    let isNext = hash > heap.last.hash || (hash == heap.last.hash && heap.last.name < name)
+    let isNext =
+      hash > heap.last.hash || (hash == heap.last.hash && heap.last.name.utf8.lexicographicallyPrecedes(name.utf8))
     try node.require(isNext, at: at, "has the link \(name) after \(heap.last.name), expected the order of their hashes")
     heap.last = (hash, name)
   }
