@@ -71,7 +71,7 @@ def arguments():
     parser.add_argument("--output")
     parser.add_argument("--json")
     parser.add_argument("--kinship", default=os.environ.get("KINSHIP") or str(ROOT / ".build/release/kinship"))
-    parser.add_argument("--coverage", choices=list(READERS))
+    parser.add_argument("--coverage", choices=READERS)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--names", action="store_true")
     given = parser.parse_args()
@@ -211,7 +211,7 @@ def main():
     folder = Path(os.path.abspath(given.output or tempfile.mkdtemp(prefix="fuzz-")))
     folder.mkdir(parents=True, exist_ok=True)
     if given.coverage:
-        return fuzz(given.coverage, folder, given.seconds or SECONDS)
+        return fuzz(given.coverage, folder, given.seconds or SECONDS, program)
     began, outcomes, findings = time.monotonic(), [], Findings(given, program, folder)
     print(f"at most {counted(given.inputs if given.only is None else 1, 'input')} with seed {given.seed}, {program},"
           f" files in {folder}", flush=True)
