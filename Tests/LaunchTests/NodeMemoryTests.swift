@@ -7,7 +7,7 @@ import Testing
 @testable import Launch
 
 /// What does not fit into memory is refused before it is allocated.
-@Suite struct MemoryRoomTests {
+@Suite struct NodeMemoryTests {
   private func share(ofRanks ranks: Int, _ files: [String: String]) throws -> Int? {
     let root = try TemporaryFolder()
     for (name, text) in files { try root.write(name, text.utf8) }
