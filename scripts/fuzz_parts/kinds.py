@@ -78,6 +78,8 @@ KINDS = {kind.name: kind for kind in [
         MODEL),
     imported("table", {"table.tsv": "text"}, ["table.tsv", "--label-column", "kind"], ["pictures/*"]),
     imported("quoted-table", {"table.csv": "text"}, ["table.csv"], ["pictures/[0-3].png"]),
+    imported(
+        "scores", {"scores.tsv": "text"}, ["dataset", "--scores", "scores.tsv", "--keep", "similarity>0.1"], DATASET),
     imported("coco", {"coco.json": "json"}, ["coco.json", "--images", "pictures"], ["pictures/[0-3].png"]),
     imported(
         "karpathy", {"karpathy.json": "json"}, ["karpathy.json", "--split", "test", "--images", "pictures"],

@@ -79,6 +79,8 @@ def texts(folder: Path, rows):
     (folder / "table.tsv").write_text("\n".join(lines) + "\n", "utf-8")
     quoted = [f'"{name}","a ""{kind}"", or\n{caption}"' for name, caption, kind in rows[:4]]
     (folder / "table.csv").write_text("\r\n".join(["filepath,title", *quoted]) + "\r\n", "utf-8")
+    scores = ["key\tsimilarity", *(f"{name.removesuffix('.png')}\t{at / 10}" for at, (name, _, _) in enumerate(rows))]
+    (folder / "scores.tsv").write_text("\n".join(scores) + "\n", "utf-8")
     (folder / "captions.txt").write_text("".join(f"{caption}\n" for _, caption, _ in rows), "utf-8")
     (folder / "list.txt").write_text("".join(f"{name}\n" for name, _, _ in rows[:4]), "utf-8")
     (folder / "classes.txt").write_text("bar\nfield\nsquare\nstripe\n", "utf-8")

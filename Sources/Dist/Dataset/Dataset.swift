@@ -71,6 +71,11 @@ public final class Dataset: Sendable {
     }
   }
 
+  /// Returns the file that holds a sample's encoded image, and the range of its bytes there.
+  package func imagePlace(_ sample: Int) -> (path: String, bytes: Range<Int>) {
+    at(sample) { ($0.path, $0.imageExtent($1)) }
+  }
+
   /// Returns the size of a sample's encoded image in bytes.
   public func imageSize(_ sample: Int) -> Int { at(sample) { $0.imageExtent($1).count } }
   public func captions(_ sample: Int) -> [String] { at(sample) { $0.captions($1) } }

@@ -5,7 +5,8 @@ import Model
 
 struct DatasetImport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "import", abstract: "Imports a table or list of images and captions, a folder of images, or tars.",
+    commandName: "import",
+    abstract: "Imports a table or list of images and captions, a folder of images, tars, or a part of a dataset.",
     discussion: """
       A table (CSV, TSV) has a header and one image per line; its paths are relative to its folder, and several lines \
       for one image give it several captions. A folder holds images with their captions in text files beside them \
@@ -23,15 +24,22 @@ struct DatasetImport: ParsableCommand {
       Images (JPEG, PNG, WebP) are stored byte for byte. One that is missing, of another format, or cannot be decoded \
       is left out, counted, and listed with the reason in rejected.tsv beside the index, corpus.json.
 
+      With --keep only samples are imported whose numbers meet conditions: numbers in columns of the table, under keys \
+      of the .json files of tars and folders, or in a table of scores by key (--scores), as kinship dataset score \
+      writes it. A sample without such a number is left out and counted; a column that no sample has is an error. The \
+      source may be a dataset itself, of which a part is then made.
+
       Examples:
 
         kinship dataset import images.tsv --output data/mine
         kinship dataset import 'cc3m-{00000..00331}.tar' --output data/cc3m
+        kinship dataset import 'laion/*.tar' --keep 'similarity>0.3' --output data/l
       """)
 
   @OptionGroup var form: DatasetSourceOptions
   @OptionGroup(title: "Tables") var table: DatasetTableOptions
-  @Argument(help: "The table, the list, the folder or the tars.") var sources: [String]
+  @OptionGroup(title: "Samples to keep") var kept: DatasetKeepOptions
+  @Argument(help: "The table, the list, the folder, the tars or the dataset.") var sources: [String]
   @Option(help: ArgumentHelp("The folder for the dataset: new, or empty.", valueName: "folder")) var output: String
   @Option(
     help: """
@@ -66,11 +74,14 @@ struct DatasetImport: ParsableCommand {
     let folder = (output as NSString).standardizingPath
     let name = name ?? URL(filePath: folder).lastPathComponent
     let origin = sources.count == 1 ? sources[0] : "\(sources[0]) and \(sources.count - 1) more"
+    let (filter, columns) = try kept.filter()
+    var choice = form.choice(table)
+    choice.valueColumns = columns
     let importer = DatasetImporter(
       name: name, folder: folder, origin: origin,
       limits: .init(samples: shardSamples, bytes: shardSize << 20), maxPixels: maxPixels,
-      workers: workers ?? Cores.current.bound.count, overwrite: overwrite)
-    try StandardOutput.print(importer.run(form.choice(table).open(sources, dataset: name)).summary(name))
+      workers: workers ?? Cores.current.bound.count, overwrite: overwrite, filter: filter)
+    try StandardOutput.print(importer.run(choice.open(sources, dataset: name)).summary(name))
   }
 }
 
@@ -114,6 +125,36 @@ struct DatasetSourceOptions: ParsableArguments {
 
   static func names(_ list: String) -> [String] {
     list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+  }
+}
+
+/// The options of `kinship dataset import` that choose samples by their numbers.
+struct DatasetKeepOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      """
+      A condition on a number of each sample, in quotes: a column, one of > >= < <= ==, and a number, such as \
+      'similarity>0.28'. May be repeated; all must hold.
+      """, valueName: "condition"), transform: KeepCondition.parse)
+  var keep: [KeepCondition] = []
+  @Option(
+    help: ArgumentHelp(
+      """
+      A CSV or TSV table with the column key and columns of numbers, which --keep prefers to the source's own. Each \
+      sample has one line.
+      """, valueName: "table"))
+  var scores: String?
+
+  func validate() throws {
+    try require(scores == nil || !keep.isEmpty, "--scores is read for --keep alone; give a condition, or leave it out")
+  }
+
+  /// Returns the filter, nil without conditions, and the columns that the source must have for it.
+  func filter() throws -> (filter: SampleFilter?, columns: [String]) {
+    guard !keep.isEmpty else { return (nil, []) }
+    let table = try scores.map { try ScoreTable($0, columns: keep.map(\.column)) }
+    let columns = SampleFilter.columns(of: keep, besides: table)
+    return (SampleFilter(keep, scores: table, columns: columns), columns)
   }
 }
 

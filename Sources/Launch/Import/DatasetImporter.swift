@@ -9,6 +9,8 @@ struct DatasetImporter {
   let limits: DatasetWriter.Limits
   let maxPixels, workers: Int
   let overwrite: Bool
+  /// Says which samples are kept; nil if all are.
+  var filter: SampleFilter?
 
   struct Outcome {
     let index: DatasetIndex
@@ -16,6 +18,8 @@ struct DatasetImporter {
     let labels: Set<Int>
     let labeled: Int
     let rejections: RejectionList
+    /// The numbers of samples that the conditions kept and left out, in words; nil without conditions.
+    let filtered: String?
     let seconds: Double
 
     func summary(_ name: String) -> String {
@@ -40,6 +44,7 @@ struct DatasetImporter {
       } else if index.labeled {
         lines.append("labels: none")
       }
+      if let filtered { lines.append(filtered) }
       if rejections.count > 0 {
         lines.append("left out: \(rejections.count), listed in \(RejectionList.fileName)")
         lines += rejections.first.map { "  \($0.place): \($0.reason)" }
@@ -87,35 +92,42 @@ struct DatasetImporter {
             labels.insert(label)
             labeled += 1
           }
-          progress.note(bytes: sample.image.count, rejected: rejections.count)
+          progress.note(bytes: sample.image.count, rejected: rejections.count, filtered: filter?.dropped ?? 0)
         case .failure(let rejection):
           try rejections.add(rejection)
-          progress.note(bytes: 0, rejected: rejections.count)
+          progress.note(bytes: 0, rejected: rejections.count, filtered: filter?.dropped ?? 0)
         }
       }
     }
+    if let error = filter?.missingColumn(origin) { throw error }
     guard writer.count > 0 else {
       let isOne = source.count == 1
       let what = (isOne ? "the one image could not" : "none of \(source.count) images could") + " be imported"
       let reason = rejections.first.first.map { "\(isOne ? "" : "; the first"): \($0.place): \($0.reason)" } ?? ""
-      throw UserError(origin, what + reason + source.advice)
+      let kept = filter.map { "; \($0.summary)" } ?? ""
+      throw UserError(origin, what + reason + kept + source.advice)
     }
     let index = try writer.finish()
     try rejections.publish()
     return Outcome(
-      index: index, labels: labels, labeled: labeled, rejections: rejections, seconds: progress.seconds)
+      index: index, labels: labels, labeled: labeled, rejections: rejections, filtered: filter?.summary,
+      seconds: progress.seconds)
   }
 
-  /// Returns the source's entries in order, each read and checked.
+  /// Returns the source's entries in order, each read and checked, without the samples that are not kept: then the last
+  /// batches are empty.
   private func prepared(_ source: some ImportSource) throws -> Prefetcher<ImportEntry, Batch> {
     let reader = Mutex<ImportReader>(try source.entries())
-    let maxPixels = maxPixels
+    let (maxPixels, filter) = (maxPixels, filter)
     return Prefetcher(
       steps: 0..<(source.count + Batch.size - 1) / Batch.size, batches: (0..<3).map { _ in Batch() },
       workers: workers,
       append: { _, entries in
         try reader.withLock { next in
-          while entries.count < Batch.size, let entry = try next() { entries.append(entry) }
+          while entries.count < Batch.size, let entry = try next() {
+            if case .item(let item) = entry, filter?.keeps(item) == false { continue }
+            entries.append(entry)
+          }
         }
       },
       worker: {
@@ -187,19 +199,21 @@ private struct ImportProgress {
   private let start = ContinuousClock.now
   private var last = ContinuousClock.now
   private var bytes = 0
-  private var done = 0
+  /// The entries that were written or rejected.
+  private var written = 0
 
   init(total: Int) { self.total = total }
   var seconds: Double { (ContinuousClock.now - start) / .seconds(1) }
 
-  mutating func note(bytes: Int, rejected: Int) {
-    done += 1
+  mutating func note(bytes: Int, rejected: Int, filtered: Int) {
+    written += 1
+    let done = written + filtered
     self.bytes += bytes
     guard ContinuousClock.now - last >= .seconds(5) else { return }
     last = ContinuousClock.now
     Job.report(
-      "\(done) of \(total) images, \(rejected) left out, "
-        + "\(Figures.rates(images: done - rejected, bytes: self.bytes, seconds: seconds)), "
+      "\(done) of \(total) images, \(rejected + filtered) left out, "
+        + "\(Figures.rates(images: written - rejected, bytes: self.bytes, seconds: seconds)), "
         + "\(Figures.duration(Double(total - done) * seconds / Double(done))) left")
   }
 }

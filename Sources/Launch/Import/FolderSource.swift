@@ -20,11 +20,15 @@ struct FolderSource: ImportSource {
   private let paths: [String]
   /// Images in formats that are not read, which are left out.
   private let others: [String]
-  /// The files beside images that are read (texts, and JSON if it may hold captions) by the image's path without its
-  /// extension, followed by their own in lower case.
+  /// The files beside images that are read (texts, and JSON if it may hold captions or numbers that are asked for) by
+  /// the image's path without its extension, followed by their own in lower case.
   private let sidecars: [String: String]
   /// The keys of captions in JSON files; if empty, captions are in text files.
   private let captionKeys: [String]
+  /// True if the JSON files may hold captions.
+  private let readsJSON: Bool
+  /// The keys of JSON files that conditions on samples name.
+  private let valueColumns: [String]
   let advice: String
   var labels: [String] { classes.labels }
   var labeled: Bool { !classes.isEmpty }
@@ -33,10 +37,12 @@ struct FolderSource: ImportSource {
   /// Lists the folder, following links, and refuses two images of one key. `format` is the form of its sub-folders;
   /// without it their names decide. `ids` are ImageNet's WordNet ids, if its sub-folders are some of them.
   init(
-    _ folder: String, dataset: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil, captionKeys: [String] = []
+    _ folder: String, dataset: String, format: ImportFormat? = nil, ids: WordNetIDs? = nil,
+    captionKeys: [String] = [], valueColumns: [String] = []
   ) throws {
-    self.folder = folder
-    self.captionKeys = captionKeys
+    let readsJSON = !captionKeys.isEmpty || format == .img2dataset
+    (self.folder, self.captionKeys, self.valueColumns) = (folder, captionKeys, valueColumns)
+    self.readsJSON = readsJSON
     let (paths, files) = try Self.list(folder)
     self.paths = paths
     others = files.filter { Self.otherFormats.contains(Self.ending($0)) }.sortedByBytes()
@@ -44,7 +50,7 @@ struct FolderSource: ImportSource {
       let found = files.min().map { ", but \(Figures.count(files.count, "other file")), such as \($0)" } ?? ""
       throw UserError(folder, "holds no image (\(Self.extensions.sorted().joined(separator: ", ")))\(found)")
     }
-    let endings: Set<String> = captionKeys.isEmpty && format != .img2dataset ? ["txt"] : ["txt", "json"]
+    let endings: Set<String> = readsJSON || !valueColumns.isEmpty ? ["txt", "json"] : ["txt"]
     let stems = Set(paths.map(Self.stem))
     var sidecars: [String: String] = [:]
     for file in files where endings.contains(Self.ending(file)) && stems.contains(Self.stem(file)) {
@@ -55,17 +61,18 @@ struct FolderSource: ImportSource {
     }
     self.sidecars = sidecars
     // If captions lie beside the images, folders are not classes.
-    let named = sidecars.isEmpty && format != .img2dataset || format == .imagenet || format == .imagenetV2
+    let hasTexts = sidecars.keys.contains { readsJSON || $0.hasSuffix(".txt") }
+    let named = !hasTexts && format != .img2dataset || format == .imagenet || format == .imagenetV2
     classes = try ClassFolders(named ? paths : [], in: folder, format: format, ids: ids)
     let stray = classes.isEmpty && paths.contains { $0.contains("/") } ? paths.first { !$0.contains("/") } : nil
     let besides = files.contains { Self.ending($0) == "json" && stems.contains(Self.stem($0)) }
     advice =
-      if besides, !endings.contains("json") {
+      if besides, !readsJSON {
         "; if the .json files beside the images hold captions, name their key with --caption-keys"
-      } else if let stray, sidecars.isEmpty {
+      } else if let stray, !hasTexts {
         "; folders are classes only if every image lies in one, and \(stray) does not"
       } else { "" }
-    if classes.isEmpty, sidecars.isEmpty, paths.allSatisfy(Self.isFlatImageNet) {
+    if classes.isEmpty, !hasTexts, paths.allSatisfy(Self.isFlatImageNet) {
       throw UserError(folder, "holds ImageNet's validation images without classes; import LOC_val_solution.csv")
     }
     var ledger = KeyLedger(dataset: dataset)
@@ -118,11 +125,13 @@ struct FolderSource: ImportSource {
   private func entry(_ path: String) -> ImportEntry {
     let key = SampleKey.from(path: path)
     do throws(ImportReason) {
-      let texts = SampleTexts(text: try text(path, "txt"), json: try text(path, "json"))
+      let json = try text(path, "json")
+      let texts = SampleTexts(text: try text(path, "txt"), json: readsJSON ? json : nil)
       let captions = try texts.read(keys: captionKeys).captions
       return ImportEntry(
         ImportItem(
-          place: path, path: folder + "/" + path, key: key, captions: captions, label: classes.label(of: path)))
+          place: path, path: folder + "/" + path, key: key, captions: captions, label: classes.label(of: path),
+          values: SampleTexts(json: json).values(of: valueColumns)))
     } catch { return .leftOut(path, key: key, error.words) }
   }
 

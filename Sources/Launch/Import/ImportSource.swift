@@ -11,6 +11,8 @@ struct ImportItem: Sendable, Equatable {
   var key: String
   var captions: [String] = []
   var label: Int?
+  /// The values in the columns that conditions on samples name, in the order of these columns.
+  var values: [ColumnValue] = []
 }
 
 struct Rejection: Error, Equatable { var place, key, reason: String }

@@ -34,6 +34,13 @@ struct SampleTexts {
     return (captions, try label.map(Self.number))
   }
 
+  /// Returns the values of the JSON's keys that conditions on samples name.
+  func values(of columns: [String]) -> [ColumnValue] {
+    guard !columns.isEmpty else { return [] }
+    guard let record = try? self.record() else { return columns.map { _ in .absent("no .json that can be read") } }
+    return columns.map { ColumnValue(record.value($0), keys: record.keys) }
+  }
+
   private static func decoded(_ file: File, _ what: String) throws(ImportReason) -> String {
     do throws(FileError) { return try TextFile.text(of: file.bytes, from: file.name) } catch {
       throw ImportReason("its \(what), \(file.name): \(error.reason)")

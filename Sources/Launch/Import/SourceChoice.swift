@@ -16,6 +16,8 @@ struct SourceChoice {
   var columns = TableColumns()
   var separator: UInt8?
   var quoted = true
+  /// The columns of numbers that conditions on samples name, and that no table of scores has.
+  var valueColumns: [String] = []
 
   /// Opens one source, or tars that form one. An option that does not apply to its form is an error.
   func open(_ sources: [String], dataset: String) throws -> any ImportSource {
@@ -37,13 +39,18 @@ struct SourceChoice {
         other, "is not a tar by its name; only tars can be imported several at once or by a pattern ('*.tar')",
         status: .usage)
     }
-    return try TarSource(tars, dataset: dataset, captionKeys: captionKeys, keysByTar: keysByTar)
+    return try TarSource(
+      tars, dataset: dataset, captionKeys: captionKeys, valueColumns: valueColumns, keysByTar: keysByTar)
   }
 
   /// Opens the one source at `path`.
   func open(_ path: String, dataset: String) throws -> any ImportSource {
     guard let isFolder = UserFiles.isFolder(path) else {
-      throw UserError(path, "does not exist; expected a table, a list, a folder or a tar")
+      throw UserError(path, "does not exist; expected a table, a list, a folder, a tar or a dataset")
+    }
+    if format == .dataset || format == nil && DatasetSource.isOne(path) {
+      try check(.dataset, path, wordNetIDs: false)
+      return try DatasetSource(path)
     }
     if let format, format.isFolder != isFolder {
       let (expected, found) = isFolder ? ("file", "folder") : ("folder", "file")
@@ -64,7 +71,10 @@ struct SourceChoice {
       return list
     case .imagenetSolution:
       return try ImageNetSolution.read(path, images: images, dataset: dataset, ids: try wnids.map(WordNetIDs.read))
-    default: return try TableSource(path, dataset: dataset, columns: columns, separator: separator, quoted: quoted)
+    default:
+      var columns = columns
+      columns.values = valueColumns
+      return try TableSource(path, dataset: dataset, columns: columns, separator: separator, quoted: quoted)
     }
   }
 
@@ -73,14 +83,15 @@ struct SourceChoice {
       let fetched = try Img2Dataset(path)
       if fetched.isOne || format == .img2dataset {
         try check(.img2dataset, path, wordNetIDs: false)
-        return try fetched.open(dataset: dataset, captionKeys: captionKeys, keysByTar: keysByTar)
+        return try fetched.open(
+          dataset: dataset, captionKeys: captionKeys, valueColumns: valueColumns, keysByTar: keysByTar)
       }
       if try !TarChoice.tars(in: path).isEmpty { return try openTars([path], dataset) }
     }
     try check(format ?? .folder, path, wordNetIDs: format != .imagenetV2 && format != .folder)
     return try FolderSource(
       path, dataset: dataset, format: format ?? (wnids == nil ? nil : .imagenet), ids: try wnids.map(WordNetIDs.read),
-      captionKeys: captionKeys)
+      captionKeys: captionKeys, valueColumns: valueColumns)
   }
 
   private func openJSON(_ path: String, _ known: ImportFormat?, _ dataset: String) throws -> ImageList {
@@ -106,6 +117,13 @@ struct SourceChoice {
         path, "\(option) does not apply to the format \(form.rawValue); leave it out, or name another with --format",
         status: .usage)
     }
+    guard let column = valueColumns.first, !form.hasValues else { return }
+    throw UserError(
+      path,
+      """
+      a source of the format \(form.rawValue) has no column “\(column)” for --keep; name a table with the columns key \
+      and \(column) with --scores
+      """, status: .usage)
   }
 
   private func usualImages(_ form: ImportFormat, _ list: String, _ document: JSONRecord? = nil) -> String {
@@ -114,7 +132,7 @@ struct SourceChoice {
   }
 }
 
-/// The form of a source: a folder, a table, tars, or a list in a published form of the paper's datasets.
+/// The form of a source: a folder, a table, tars, a dataset, or a list in a published form of the paper's datasets.
 enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
   /// Images with captions beside them, or sub-folders that are classes, numbered in the order of their bytes.
   case folder
@@ -128,6 +146,8 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
   case table, coco, karpathy, flickr, webdataset
   /// A folder that img2dataset has written: tars, or folders of images with texts beside them.
   case img2dataset
+  /// A dataset of this program, of which an import keeps some samples.
+  case dataset
 
   static let words = allCases.map(\.rawValue).joined(separator: ", ")
 
@@ -135,6 +155,8 @@ enum ImportFormat: String, CaseIterable, ExpressibleByArgument {
   var isFolder: Bool { [.folder, .imagenet, .imagenetV2, .img2dataset].contains(self) }
   /// True if texts beside the images may be JSON.
   var hasCaptionKeys: Bool { [.folder, .webdataset, .img2dataset].contains(self) }
+  /// True if the source may have numbers for its samples, in columns or in JSON files.
+  var hasValues: Bool { hasCaptionKeys || self == .table }
   /// True if the source is a list of images that lie in a folder of their own.
   var hasImages: Bool { [.imagenetSolution, .coco, .karpathy, .flickr].contains(self) }
   var hasWordNetIDs: Bool { [.imagenet, .imagenetSolution].contains(self) }

@@ -29,26 +29,34 @@ struct TableSource: ImportSource {
   /// decides (a comma for `.csv`, else a tab), unless only another one makes the header name the column of the images.
   init(_ path: String, dataset: String, columns: TableColumns, separator: UInt8? = nil, quoted: Bool = true) throws {
     (self.path, self.dataset, self.quoted, labeled) = (path, dataset, quoted, columns.label != nil)
+    let found = try Self.header(path, naming: columns.image, separator: separator, quoted: quoted)
+    self.separator = found.separator
+    layout = try TableLayout(columns, header: found.names, path: path)
+    try survey(keyed: columns.key != nil)
+  }
+
+  /// Returns the separator of a table that has a certain column, and the names of all its columns.
+  static func header(
+    _ path: String, naming column: String, separator: UInt8?, quoted: Bool
+  ) throws -> (separator: UInt8, names: [String]) {
     let usual = path.lowercased().hasSuffix(".csv") ? ",\t;" : "\t,;"
     let candidates = separator.map { [$0] } ?? Array(usual.utf8)
     // With the wrong separator, quotes may seem to be misplaced.
     let headers = candidates.map { separator in
-      Result { try Self.header(path, separator: separator, quoted: quoted, image: columns.image) }
+      Result { try Self.names(path, separator: separator, quoted: quoted, expected: column) }
     }
-    let choice = headers.firstIndex { (try? $0.get())?.contains(columns.image) == true } ?? 0
-    self.separator = candidates[choice]
-    layout = try TableLayout(columns, header: headers[choice].get(), path: path)
-    try survey(keyed: columns.key != nil)
+    let choice = headers.firstIndex { (try? $0.get())?.contains(column) == true } ?? 0
+    return (candidates[choice], try headers[choice].get())
   }
 
-  private static func header(_ path: String, separator: UInt8, quoted: Bool, image: String) throws -> [String] {
+  private static func names(_ path: String, separator: UInt8, quoted: Bool, expected: String) throws -> [String] {
     var reader = try DelimitedReader(path, separator: separator, quoted: quoted)
     guard let record = try reader.next() else { throw UserError(path, "the table is empty") }
     let names = record.fields.compactMap { String(validating: $0, as: UTF8.self) }
     let hasZero = record.fields.joined().contains(0)
     guard names.count == record.fields.count, !hasZero else {
       let what = hasZero ? "holds a zero byte" : "is not UTF-8"
-      throw UserError(path, "its header \(what); expected a table with the column \"\(image)\"")
+      throw UserError(path, "its header \(what); expected a table with the column \"\(expected)\"")
     }
     return names.map { $0.trimmingCharacters(in: .whitespaces) }
   }
@@ -133,7 +141,10 @@ struct TableSource: ImportSource {
     let label = numbers[row.given] ?? Int(row.given)
     let image = row.path.withHome
     let path = image.hasPrefix("/") ? image : Publish.folder(of: path) + "/" + image
-    return ImportEntry(ImportItem(place: place, path: path, key: key, captions: row.captions, label: label))
+    return ImportEntry(
+      ImportItem(
+        place: place, path: path, key: key, captions: row.captions, label: label,
+        values: row.values.map(ColumnValue.init(text:))))
   }
 }
 
@@ -173,12 +184,14 @@ struct TableColumns: Sendable, Equatable {
   var captions: [String]?
   var label: String?
   var key: String?
+  /// The columns of numbers that conditions on samples name.
+  var values: [String] = []
 }
 
 /// Reads records by the positions of a table's columns.
 struct TableLayout: Sendable {
   private let image, width: Int
-  private let captions: [Int]
+  private let captions, values: [Int]
   private let label, key: Int?
 
   /// The contents of one record; if `key` is nil, the key is made from the path.
@@ -187,6 +200,8 @@ struct TableLayout: Sendable {
     var captions: [String]
     var label: String
     var key: String?
+    /// The fields that conditions on samples name.
+    var values: [String] = []
     /// The label without a negative number, which many tables write for a missing one.
     var given: String { SampleLabel.whole(label).map { $0 < 0 } == true ? "" : label }
   }
@@ -208,6 +223,7 @@ struct TableLayout: Sendable {
     captions = try names.map { name throws(UserError) in try position(name, "--caption-columns") }
     label = if let name = columns.label { try position(name, "--label-column") } else { nil }
     key = if let name = columns.key { try position(name, "--key-column") } else { nil }
+    values = try columns.values.map { name throws(UserError) in try position(name, "--keep") }
     width = header.count
   }
 
@@ -226,7 +242,7 @@ struct TableLayout: Sendable {
     let row = Row(
       path: text(image), captions: captions.map(text).filter { !$0.isEmpty },
       label: label.map { SampleLabel.plain(text($0)) } ?? "",
-      key: key.map { SampleKey.clean(text($0)) })
+      key: key.map { SampleKey.clean(text($0)) }, values: values.map(text))
     if let wrong { throw ImportReason(wrong) }
     if row.path.isEmpty { throw ImportReason("names no image") }
     if row.key == "" { throw ImportReason("has an empty key") }

@@ -148,7 +148,9 @@ struct Img2Dataset {
   var isOne: Bool { shards["_stats.json"] != nil }
 
   /// Opens the samples of all shards, in the order of their numbers. An unfinished shard is an error.
-  func open(dataset: String, captionKeys: [String], keysByTar: Bool) throws -> any ImportSource {
+  func open(
+    dataset: String, captionKeys: [String], valueColumns: [String], keysByTar: Bool
+  ) throws -> any ImportSource {
     let ending = shards[".tar"] == nil ? "" : ".tar"
     guard let finished = shards["_stats.json"], let found = shards[ending] else {
       throw UserError(
@@ -169,12 +171,13 @@ struct Img2Dataset {
       guard !keysByTar else {
         throw UserError(folder, "has folders and no tars; leave --keys-by-tar out", status: .usage)
       }
-      return try FolderSource(folder, dataset: dataset, format: .img2dataset, captionKeys: captionKeys)
+      return try FolderSource(
+        folder, dataset: dataset, format: .img2dataset, captionKeys: captionKeys, valueColumns: valueColumns)
     }
     let numbers = found.sorted { ($0.count, $0) < ($1.count, $1) }
     return try TarSource(
-      numbers.map { "\(folder)/\($0).tar" }, dataset: dataset, captionKeys: captionKeys, keysByTar: keysByTar,
-      expected: try numbers.map(successes))
+      numbers.map { "\(folder)/\($0).tar" }, dataset: dataset, captionKeys: captionKeys, valueColumns: valueColumns,
+      keysByTar: keysByTar, expected: try numbers.map(successes))
   }
 
   private func successes(_ shard: String) throws -> Int {

@@ -6,6 +6,8 @@ import Foundation
 /// that decode images read them where they lie.
 struct TarSource: ImportSource {
   let tars, captionKeys: [String]
+  /// The keys of JSON files that conditions on samples name.
+  let valueColumns: [String]
   /// Puts the tar's name before each key.
   let keysByTar: Bool
   private(set) var count = 0
@@ -15,9 +17,10 @@ struct TarSource: ImportSource {
   /// Reads all headers and checks that every tar is whole and no key comes twice. `expected` are the numbers of samples
   /// by the files beside the tars.
   init(
-    _ tars: [String], dataset: String, captionKeys: [String] = [], keysByTar: Bool = false, expected: [Int]? = nil
+    _ tars: [String], dataset: String, captionKeys: [String] = [], valueColumns: [String] = [],
+    keysByTar: Bool = false, expected: [Int]? = nil
   ) throws {
-    (self.tars, self.captionKeys, self.keysByTar) = (tars, captionKeys, keysByTar)
+    (self.tars, self.captionKeys, self.valueColumns, self.keysByTar) = (tars, captionKeys, valueColumns, keysByTar)
     var ledger = KeyLedger(dataset: dataset)
     var before: [Int] = []
     for (index, tar) in tars.enumerated() {
@@ -86,7 +89,9 @@ struct TarSource: ImportSource {
         label: try reader?.text(sample, "cls"))
       let (captions, label) = try texts.read(keys: captionKeys)
       return ImportEntry(
-        ImportItem(place: place, path: tar, bytes: image.bytes, key: key, captions: captions, label: label))
+        ImportItem(
+          place: place, path: tar, bytes: image.bytes, key: key, captions: captions, label: label,
+          values: texts.values(of: valueColumns)))
     } catch let reason as ImportReason { return .leftOut(place, key: key, reason.words) }
   }
 }
