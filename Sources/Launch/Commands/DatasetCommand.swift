@@ -5,7 +5,7 @@ struct DatasetCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dataset", abstract: "Makes, shows and checks datasets: images and captions in HDF5 shards.",
     discussion: help(example: "kinship dataset import images.tsv --output data/mine"),
-    subcommands: [DatasetImport.self, DatasetInspect.self, DatasetVerify.self], aliases: ["corpus"])
+    subcommands: [DatasetImport.self, DatasetInspect.self, DatasetVerify.self, DatasetScore.self], aliases: ["corpus"])
 }
 
 struct DatasetInspect: ParsableCommand {
