@@ -24,6 +24,12 @@ let parallel: [SwiftSetting] = [
   .unsafeFlags(["-no-whole-module-optimization", "-enable-batch-mode"], .when(configuration: .release))
 ]
 
+/// Generated code: the language and imports of ours, but its warnings are its generator's.
+let generated: [SwiftSetting] = [
+  .swiftLanguageMode(.v6), .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
 /// The flag that reaches Swift's code generator. The building machine's own instructions by default; set
 /// KINSHIP_MARCH=x86-64-v3 for a binary that runs on any processor with AVX2 and FMA. Baseline x86-64 has no FMA
 /// and is a hundred times slower in the vector loops, so it is never the default.
@@ -44,6 +50,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-numerics", from: "1.1.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+    // None of its traits: files are written and read whole, and no message has a field mask.
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
     // A command of `swift package` that scripts/docs runs; no target depends on it, so builds do not compile it.
     .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0"),
     .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
@@ -76,14 +84,18 @@ let package = Package(
       swiftSettings: safe + [.unsafeFlags(["-O"])]),
     // Processes, files, shards, checkpoints. Knows nothing of layers.
     .target(name: "Dist", dependencies: ["Settings", "Tensor", "CMPI", "CHDF5", "CCrypto"], swiftSettings: safe),
+    // ONNX's schema as generated Swift, of its own so that the rules for our code do not apply to it.
+    .target(
+      name: "ONNXFormat", dependencies: [.product(name: "SwiftProtobuf", package: "swift-protobuf")],
+      path: "Sources/Launch/ONNX", swiftSettings: generated),
     // Commands, run files, the trainer, evaluators. Model and Dist meet only here.
     .executableTarget(
       name: "Launch",
       dependencies: [
-        "Model", "Dist", "Settings", "Tensor", "CMachine", "Yams",
+        "Model", "Dist", "Settings", "Tensor", "ONNXFormat", "CMachine", "Yams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: safe + parallel),
+      path: "Sources/Launch", exclude: ["ONNX"], swiftSettings: safe + parallel),
 
     // A border of tests alone: process descriptors.
     .systemLibrary(name: "CProcess", path: "Tests/CProcess"),
@@ -114,7 +126,7 @@ let package = Package(
     .testTarget(
       name: "LaunchTests",
       dependencies: [
-        "Launch", "Model", "Dist", "Settings", "Tensor", "TestSupport", "Await",
+        "Launch", "Model", "Dist", "Settings", "Tensor", "ONNXFormat", "TestSupport", "Await",
         .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: house),
