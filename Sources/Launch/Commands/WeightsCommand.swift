@@ -115,7 +115,7 @@ struct WeightsImport: ParsableCommand {
 
 struct WeightsExport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "export", abstract: "Writes a model as a folder that open_clip and Hugging Face read.",
+    commandName: "export", abstract: "Writes a model as a folder that open_clip, Hugging Face or onnxruntime read.",
     discussion: help(
       """
       open_clip reads open_clip_model.safetensors and open_clip_config.json (create_model_and_transforms with \
@@ -126,6 +126,11 @@ struct WeightsExport: ParsableCommand {
 
       Hugging Face has no form for a ResNet or a pruned model, and open_clip cannot build a pruned model. Without \
       --form such a model gets open_clip's files alone.
+
+      --form onnx writes any of our models as visual.onnx and textual.onnx, whose outputs are embeddings of length 1, \
+      with preprocessor_config.json and tokenizer.json. Weights of over 256 MiB lie beside them in files that end in \
+      .data. With --type int8 only the linear layers compute with 8 bits; embeddings then depend a little on what else \
+      is in a batch.
       """, example: "kinship weights export runs/mine --output models/mine"))
 
   @Argument(help: "A run's folder (its latest checkpoint; RUN/best: its best), a checkpoint's, or what import takes.")
@@ -133,6 +138,11 @@ struct WeightsExport: ParsableCommand {
   @OptionGroup var folder: ModelFolder
   @Option(help: "The form to write: \(ExportForm.allCases.map(\.rawValue).joined(separator: ", ")). Default: both.")
   var form: ExportForm?
+  @Option(
+    help: ArgumentHelp(
+      "The weights of --form onnx: \(ONNXNumbers.allCases.map(\.rawValue).joined(separator: ", ")). Default: fp32.",
+      valueName: "type"))
+  var type: ONNXNumbers?
   @OptionGroup var options: WeightsOptions
   @Option(
     help: ArgumentHelp(
@@ -141,12 +151,16 @@ struct WeightsExport: ParsableCommand {
   @Flag(help: "Writes the moving average of the weights of a run or checkpoint (ema in its run file).")
   var emaWeights = false
 
+  func validate() throws {
+    try require(type == nil || form == .onnx, "--type belongs to --form onnx; add it, or leave --type out")
+  }
+
   func run() throws {
     try Job.perform { communicator in
       let export = try ModelExport(
         input, options, vocabulary: vocabulary, averaged: emaWeights, over: communicator)
       guard communicator.rank == 0 else { return }
-      let (names, notes) = try export.write(form, to: folder)
+      let (names, notes) = try export.write(form, type ?? .fp32, to: folder)
       let lines = [export.model.config.summary, "\(folder.output): \(names.joined(separator: ", "))"] + notes
       try StandardOutput.print(lines.joined(separator: "\n"))
     }
@@ -154,3 +168,4 @@ struct WeightsExport: ParsableCommand {
 }
 
 extension ExportForm: ExpressibleByArgument {}
+extension ONNXNumbers: ExpressibleByArgument {}

@@ -25,6 +25,12 @@ enum HuggingFaceFiles {
     try write(vocabulary.tokenizerConfig(context: context), to: folder.appending(path: tokenizerConfig))
   }
 
+  /// Writes the preparation of images into an existing folder. Throws a `ConfigError` for one that Hugging Face cannot
+  /// represent.
+  static func write(_ preprocessing: ImageOptions, to folder: URL) throws {
+    try write(preprocessing.huggingFaceProcessor, to: folder.appending(path: preprocessor))
+  }
+
   /// Writes a JSON object.
   private static func write(_ object: [String: Any], to file: URL) throws {
     try ModelFiles.write(
@@ -44,7 +50,7 @@ enum HuggingFaceFiles {
       entries, metadata: ModelFiles.metadata(model.config),
       to: folder.appending(path: weights).path(percentEncoded: false))
     try ModelFiles.write(sizes, to: folder.appending(path: config))
-    try write(preprocessing.huggingFaceProcessor, to: folder.appending(path: preprocessor))
+    try write(preprocessing, to: folder)
   }
 
   private static func pieces(of name: String, _ value: Tensor<Float>) -> [(String, Tensor<Float>)] {

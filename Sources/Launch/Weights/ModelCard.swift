@@ -27,19 +27,27 @@ struct ModelCard {
 
   /// The metadata that hubs read.
   private func head(_ form: ExportForm) -> String {
-    """
-    ---
-    license: # to fill in
-    library_name: \(config.isPruned ? "kinship" : form == .huggingFace ? "transformers" : "open_clip")
-    pipeline_tag: zero-shot-image-classification
-    tags:
-    - clip
-    - kinship
-    ---
-    """
+    let library =
+      switch form {
+      case .onnx: "onnx"
+      case _ where config.isPruned: "kinship"
+      case .huggingFace: "transformers"
+      case .openCLIP, .both: "open_clip"
+      }
+    return """
+      ---
+      license: # to fill in
+      library_name: \(library)
+      pipeline_tag: zero-shot-image-classification
+      tags:
+      - clip
+      - kinship
+      ---
+      """
   }
 
   private func use(_ form: ExportForm, _ preprocessing: ImageOptions, hasOwnWords: Bool) -> String {
+    if form == .onnx { return ([useONNX] + preparation(preprocessing)).joined(separator: "\n\n") }
     guard !config.isPruned else {
       return "## Use\n\nThe model is pruned, and its blocks have sizes of their own, so open_clip and transformers "
         + "cannot build it. Kinship reads the folder, as in `kinship embed --checkpoint FOLDER`."
@@ -71,7 +79,32 @@ struct ModelCard {
         "Captions are read with the vocabulary of `\(HuggingFaceFiles.tokenizer)`. In a repository, "
           + "`\(ModelFiles.tokenizerKey)` in `\(ModelFiles.config)` must be the repository's name.")
     }
-    // Neither program obeys the keys `alpha` and `exif` of the preparation.
+    return (texts + preparation(preprocessing)).joined(separator: "\n\n")
+  }
+
+  private var useONNX: String {
+    let size = config.vision.imageSize
+    return """
+      ## Use
+
+      ```python
+      import onnxruntime
+
+      visual = onnxruntime.InferenceSession("FOLDER/\(ONNXExport.image)")
+      textual = onnxruntime.InferenceSession("FOLDER/\(ONNXExport.text)")
+      ```
+
+      `\(ONNXExport.image)` turns `pixel_values`, images [batch, 3, \(size), \(size)] that were prepared as \
+      `\(HuggingFaceFiles.preprocessor)` says, into `image_embeds` [batch, \(config.embedding)]. \
+      `\(ONNXExport.text)` turns `input_ids`, the ids of `\(HuggingFaceFiles.tokenizer)` [batch, sequence] for up to \
+      \(config.text.contextLength) tokens, into `text_embeds` [batch, \(config.embedding)]. Embeddings have the length \
+      1. The metadata have `logit_scale`, by which a softmax multiplies their cosines.
+      """
+  }
+
+  /// What programs other than Kinship do not do, because they do not know the keys `alpha` and `exif`.
+  private func preparation(_ preprocessing: ImageOptions) -> [String] {
+    var texts: [String] = []
     if preprocessing.alpha == .white {
       texts.append(
         "Lay transparent images on white first, as in the model's training; transparency is dropped otherwise.")
@@ -79,7 +112,7 @@ struct ModelCard {
     if preprocessing.exif == .apply {
       texts.append("Turn images upright first (`PIL.ImageOps.exif_transpose`), as in the model's training.")
     }
-    return texts.joined(separator: "\n\n")
+    return texts
   }
 
   private var training: String {

@@ -7,7 +7,9 @@ import Tensor
 enum ExportForm: String, CaseIterable {
   case openCLIP = "open_clip"
   case huggingFace = "hugging_face"
+  /// The forms of open_clip and Hugging Face.
   case both
+  case onnx
 }
 
 /// A model and what a folder says of it beside its weights, so that other programs can use it without Kinship.
@@ -56,10 +58,14 @@ struct ModelExport {
     self.vocabulary = words
   }
 
-  /// Writes the files of a form into a new folder, or those of both if none is asked for, but open_clip's alone if
-  /// Hugging Face has no form for the model. Returns the files' names, and what is not among them and why. Throws,
-  /// before the folder is made, if the form that is asked for cannot represent the model.
-  func write(_ asked: ExportForm?, to target: ModelFolder) throws -> (names: [String], notes: [String]) {
+  /// Writes the files of a form into a new folder, or those of open_clip and Hugging Face if none is asked for, but
+  /// open_clip's alone if Hugging Face has no form for the model. ONNX's weights are of the given numbers. Returns the
+  /// files' names, and what is not among them and why. Throws, before the folder is made, if the form that is asked for
+  /// cannot represent the model.
+  func write(
+    _ asked: ExportForm?, _ numbers: ONNXNumbers, to target: ModelFolder
+  ) throws -> (names: [String], notes: [String]) {
+    if asked == .onnx { return try writeONNX(numbers, to: target) }
     var form = asked ?? .both
     var notes: [String] = []
     do {
@@ -72,16 +78,48 @@ struct ModelExport {
     let ours = form == .huggingFace ? [] : [ModelFiles.weights, ModelFiles.config]
     let theirs =
       form == .openCLIP ? [] : [HuggingFaceFiles.weights, HuggingFaceFiles.config, HuggingFaceFiles.preprocessor]
-    let words = vocabulary == nil ? [] : [HuggingFaceFiles.tokenizer, HuggingFaceFiles.tokenizerConfig]
-    let names = ours + theirs + words + [ModelCard.file]
+    let names = ours + theirs + namesBeside
     let folder = try target.make(for: names)
-    // open_clip brings CLIP's own vocabulary along.
-    let hasOwnWords = vocabulary.map { $0.origin != .clip } ?? false
     if !ours.isEmpty {
       try ModelFiles.write(
         model, preprocessing: preprocessing, keeping: preprocessConfig, hasTokenizer: hasOwnWords, to: folder)
     }
     if !theirs.isEmpty { try HuggingFaceFiles.write(model, preprocessing: preprocessing, to: folder) }
+    return (names, notes + (try writeBeside(form, to: folder)))
+  }
+
+  /// Writes `ONNXExport`'s files into a new folder, with what prepares their inputs: Hugging Face's files, which every
+  /// library of tokenizers and many of images read.
+  private func writeONNX(
+    _ numbers: ONNXNumbers, to target: ModelFolder
+  ) throws -> (names: [String], notes: [String]) {
+    let export = try ONNXExport(model, numbers)
+    var notes: [String] = []
+    var names = export.names
+    do {
+      _ = try preprocessing.huggingFaceProcessor
+      names.append(HuggingFaceFiles.preprocessor)
+    } catch let error as ConfigError {
+      notes.append("without \(HuggingFaceFiles.preprocessor): \(error)")
+    }
+    names += namesBeside
+    let folder = try target.make(for: names)
+    try export.write(to: folder)
+    if notes.isEmpty { try HuggingFaceFiles.write(preprocessing, to: folder) }
+    return (names, notes + (try writeBeside(.onnx, to: folder)))
+  }
+
+  /// The names of the files that every form has.
+  private var namesBeside: [String] {
+    (vocabulary == nil ? [] : [HuggingFaceFiles.tokenizer, HuggingFaceFiles.tokenizerConfig]) + [ModelCard.file]
+  }
+
+  /// open_clip brings CLIP's own vocabulary along.
+  private var hasOwnWords: Bool { vocabulary.map { $0.origin != .clip } ?? false }
+
+  /// Writes the files that every form has into an existing folder. Returns what is not among them and why.
+  private func writeBeside(_ form: ExportForm, to folder: URL) throws -> [String] {
+    var notes: [String] = []
     if let vocabulary {
       try HuggingFaceFiles.write(vocabulary, context: model.config.text.contextLength, to: folder)
     } else {
@@ -89,6 +127,6 @@ struct ModelExport {
     }
     let text = card.text(form, preprocessing, hasOwnWords: hasOwnWords)
     try ModelFiles.write(Data(text.utf8), to: folder.appending(path: ModelCard.file))
-    return (names, notes)
+    return notes
   }
 }
