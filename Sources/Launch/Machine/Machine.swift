@@ -67,14 +67,25 @@ enum Machine {
     return line?.split(separator: ":", maxSplits: 1).last?.trimmingCharacters(in: .whitespaces) ?? unknownProcessor
   }
 
-  /// The SHA-256 of this program. Ranks with different builds would not compute the same.
+  /// The SHA-256 of this program, or of the list of its package. Ranks with different builds would not compute the
+  /// same.
+  ///
+  /// An installed package has one program for each of two levels of x86-64, both from the same source, in folders of
+  /// their own beside the list `programs.sha256`. Ranks on different processors may start different ones of them, which
+  /// differ in their `Arithmetic` and in nothing else.
   static var programSHA256: String {
     get throws {
       #if os(Linux)
         // This is the file that was started, even if another file has taken its name since.
-        try SHA256.ofFile("/proc/self/exe")
+        let own = try SHA256.ofFile("/proc/self/exe")
+        let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        guard let folder = path.map({ URL(filePath: $0).deletingLastPathComponent() }) else { return own }
+        let file = folder.deletingLastPathComponent().appending(path: "programs.sha256")
+        let list = try? String(contentsOf: file, encoding: .utf8)
+        guard let list, list.contains(own) else { return own }
+        return SHA256.hash(list.utf8).hexadecimal
       #else
-        try SHA256.ofFile(Bundle.main.executablePath ?? CommandLine.arguments[0])
+        return try SHA256.ofFile(Bundle.main.executablePath ?? CommandLine.arguments[0])
       #endif
     }
   }
@@ -90,7 +101,7 @@ enum BLASKernel {
     static func < (a: Level, b: Level) -> Bool { a.rawValue < b.rawValue }
 
     /// The level's name in compilers' options.
-    var name: String { ["x86-64", "x86-64-v3", "x86-64-v4"][rawValue] }
+    var name: String { Arithmetic.levels[rawValue] }
   }
 
   /// A change of the environment, after which the program must restart.

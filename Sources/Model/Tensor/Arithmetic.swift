@@ -1,3 +1,5 @@
+internal import CMachine
+
 /// The arithmetic that makes the results of this process: with the same arithmetic, ranks and threads they are the same
 /// to the bit. It belongs to the identity of whatever several jobs may compute together, such as a cache or a run.
 public struct Arithmetic: Codable, Hashable, Sendable {
@@ -14,22 +16,32 @@ public struct Arithmetic: Codable, Hashable, Sendable {
   /// another order, another polynomial, or another library for some of the products.
   public static let currentKernels = 1
   public var kernels: Int
+  /// The x86-64 level that our own kernels were compiled for, one of `levels`: sums whose order is left to the compiler
+  /// are made in as many lanes as its vectors have. Two builds for one level may still differ if they are tuned for
+  /// different processors. It is nil where x86's levels do not apply, and in records of earlier builds.
+  public var level: String?
   /// The precision in which the towers' products read their operands.
   public var precision: ComputePrecision
   /// The library that multiplies in single precision.
   public var products: SinglePrecisionProducts
   public var libraries: [Library]
 
+  /// The names of the levels of `kinship_built_level`, as compilers have them.
+  public static let levels = ["x86-64", "x86-64-v3", "x86-64-v4"]
+
   /// Describes this process. Every library counts, because the kinds and sizes of layers decide which of them computes.
   public init(_ precision: ComputePrecision) {
     (kernels, self.precision, products) = (Self.currentKernels, precision, .preferred)
     libraries = [.oneDNN, .openBLAS]
+    let built = Int(kinship_built_level())
+    level = Self.levels.indices.contains(built) ? Self.levels[built] : nil
   }
 
-  /// The arithmetic as text: `fp32, kernels 1, sgemm by oneDNN, oneDNN 2.6.0 (avx2), OpenBLAS 0.3.21 (Haswell)`.
+  /// The arithmetic as text: `fp32, kernels 1 (x86-64-v3), sgemm by oneDNN, oneDNN 2.6.0 (avx2), OpenBLAS 0.3.21
+  /// (Haswell)`.
   public var text: String {
-    ([precision.rawValue, "kernels \(kernels)", "sgemm by \(products.rawValue)"] + libraries.map(\.text))
-      .joined(separator: ", ")
+    let own = "kernels \(kernels)" + (level.map { " (\($0))" } ?? "")
+    return ([precision.rawValue, own, "sgemm by \(products.rawValue)"] + libraries.map(\.text)).joined(separator: ", ")
   }
 }
 

@@ -155,6 +155,26 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: scene.folder.path("runs")))
   }
 
+  /// The programs of one package, for different processors, are one build: both are in the package's list.
+  @Test func programsOfOnePackage() async throws {
+    let program = try Data(contentsOf: URL(filePath: MPIRun.path(of: "kinship")))
+    var commands: [[String]] = []
+    var list = ""
+    for (level, bytes) in [("x86-64-v3", program), ("x86-64-v4", program + [0])] {
+      let path = try scene.folder.write("programs/\(level)/kinship", bytes)
+      try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+      commands.append([path, "train", scene.runFile, "--set", "steps=1"])
+      list += "\(SHA256.hash(bytes).hexadecimal)  \(level)/kinship\n"
+    }
+    try scene.folder.write("programs/programs.sha256", list.utf8)
+    let run = try await MPIRun.execute(MPIRun.ranks(commands), ranks: 2)
+    #expect(run.status == 0, "\(run)")
+    // A list that does not have the second program says nothing about it.
+    try scene.folder.write("programs/programs.sha256", list.prefix { $0 != "\n" }.utf8)
+    let other = try await MPIRun.execute(MPIRun.ranks(commands.map { $0 + ["--set", "name=other"] }), ranks: 2)
+    check(other, status: 65, "kinship: rank 1 on ", " has a different program than rank 0")
+  }
+
   /// Some ranks have no row of the batch; one dataset has a single image, and another has none.
   @Test func moreRanksThanRows() async throws {
     let dataset = try Dataset.open(scene.dataset)
