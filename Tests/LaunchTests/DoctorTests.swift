@@ -35,6 +35,7 @@ import Testing
     #expect(BLASKernel.level(of: rank.kernel).map { $0 >= rank.host.level } ?? true)
     #expect(rank.oneCore > 0 && rank.allCores > 0 && rank.plan.compute <= rank.cores.bound.count)
     #expect(rank.oneDNN == .oneDNN)
+    #expect(rank.mpiFile.map { FileManager.default.fileExists(atPath: $0) } ?? false)
     #expect(rank.mpi.contains("MPI") && rank.hdf5.contains(".") && rank.blas.contains("OpenBLAS"))
     #expect(rank.oneDNN?.version.contains(/^[23]\.\d+\.\d+$/) == true)
   }
@@ -85,6 +86,7 @@ import Testing
     #expect(lines.first == "kinship \(Release.version), 2 ranks")
     #expect(lines.contains("  BLAS kernel    Haswell, set in OPENBLAS_CORETYPE"))
     #expect(lines.contains { $0.hasPrefix("     1 ") && $0.contains("Haswell") })
+    #expect(lines.contains { $0.contains(/^  MPI +Open MPI v\S+, from \/\S+\/libmpi\.so/) })
     #expect(lines.contains("Problems:"))
     #expect(
       lines.contains(

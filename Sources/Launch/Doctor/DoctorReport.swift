@@ -41,7 +41,7 @@ struct DoctorReport: Codable {
       ("processor", "\(host.processor), \(host.level.name)"),
       ("built for", report.built?.name ?? "this kind of processor"), ("cores", "\(report.cores.node)\(quota)"),
       ("BLAS", report.blas), ("BLAS kernel", "\(report.kernel), \(report.kernelChoice.text)"),
-      ("MPI", report.mpi),
+      ("MPI", report.mpi + (report.mpiFile.map { ", from \($0)" } ?? "")),
       ("HDF5", "\(report.hdf5), file locking \(host.fileLocking.map { "HDF5_USE_FILE_LOCKING=\($0)" } ?? "as built")"),
     ]
     if let library = report.oneDNN { facts.append((library.name, "\(library.version), \(library.instructions)")) }
@@ -95,6 +95,8 @@ struct RankReport: Sendable, Codable, Equatable {
   var mpi, hdf5: String
   /// The release of oneDNN and the instructions that it uses; nil in a file of an earlier version.
   var oneDNN: Arithmetic.Library?
+  /// The file that the MPI library was loaded from; nil if it is not known.
+  var mpiFile: String?
   /// The rank's processor, for `precision: auto`; nil if it is not known.
   var identified: RankProcessor? { host.identity.map { RankProcessor(hostname: hostname, processor: $0) } }
 
@@ -126,6 +128,7 @@ struct RankReport: Sendable, Codable, Equatable {
       built: Machine.builtLevel, kernel: BLAS.kernel,
       kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,
       blas: BLAS.configuration.split(separator: " ").joined(separator: " "), oneCore: oneCore, allCores: allCores,
-      allCoresRounded: rounded, mpi: Libraries.mpi, hdf5: Libraries.hdf5, oneDNN: .oneDNN)
+      allCoresRounded: rounded, mpi: Libraries.mpi, hdf5: Libraries.hdf5, oneDNN: .oneDNN,
+      mpiFile: LoadedLibrary.path(of: "libmpi.so"))
   }
 }
