@@ -1,0 +1,151 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Launch
+
+/// The launcher of an installed package, before programs that print what they were started with, and MPIs that are empty
+/// files. `scripts/check-package` tries a real package in systems of its own.
+@Suite struct PackageTests {
+  private static let parts = TrainScene.scripts + "/package_parts"
+  private let folder: TemporaryFolder
+  private var launcher: String { folder.path("package/bin/kinship") }
+
+  init() throws {
+    folder = try TemporaryFolder()
+    let program = """
+      #!/bin/sh
+      echo "program=$0 arguments=$* library_path=${LD_LIBRARY_PATH-none} opal=${OPAL_PREFIX-none}"
+      """
+    for level in ["x86-64-v3", "x86-64-v4"] { try write("package/libexec/kinship/\(level)/kinship", program) }
+    try write("package/bin/kinship", String(contentsOfFile: Self.parts + "/kinship", encoding: .utf8))
+    try write(
+      "package/share/kinship/scripts/quickstart",
+      #"""
+      #!/bin/sh
+      echo "script=$0 arguments=$* kinship=$KINSHIP data=$KINSHIP_DATA mpirun=$(command -v mpirun)"
+      """#)
+    // What the launcher itself calls, and no mpirun.
+    for tool in ["sh", "readlink"] {
+      try FileManager.default.createDirectory(atPath: folder.path("tools"), withIntermediateDirectories: true)
+      try FileManager.default.createSymbolicLink(
+        atPath: folder.path("tools/\(tool)"), withDestinationPath: tool == "sh" ? "/bin/sh" : "/usr/bin/readlink")
+    }
+    for name in ["site", "module"] { try addMPI(name) }
+  }
+
+  private func write(_ name: String, _ text: String) throws {
+    let path = try folder.write(name, text.utf8)
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+  }
+
+  private func addMPI(_ name: String) throws {
+    try folder.write("\(name)/lib/libmpi.so.40", "".utf8)
+    try write("\(name)/bin/mpirun", "#!/bin/sh\n")
+  }
+
+  /// Starts the launcher, or the file at `launcher`, with these folders in PATH and these variables.
+  private func start(
+    _ arguments: [String] = ["train"], path: [String] = [], with variables: [String] = [], launcher: String? = nil
+  ) async throws -> MPIRun {
+    let folders = path.map { folder.path($0) } + [folder.path("tools")]
+    let unset = ["LD_LIBRARY_PATH", "OPAL_PREFIX", "KINSHIP_MPI", "KINSHIP_MARCH", "KINSHIP_DATA"]
+    let set = ["PATH=\(folders.joined(separator: ":"))"] + variables
+    return try await MPIRun.execute(
+      ["env"] + unset.flatMap { ["-u", $0] } + set + [launcher ?? self.launcher] + arguments)
+  }
+
+  private func expect(_ run: MPIRun, _ words: String...) {
+    #expect(run.status == 0 && run.errors == "", "\(run)")
+    for words in words { #expect(run.output.contains(words), "expected \(words): \(run)") }
+  }
+
+  @Test func theMPIOfTheMPIRunInPath() async throws {
+    let run = try await start(["train", "a file.yaml"], path: ["site/bin"])
+    expect(run, "arguments=train a file.yaml library_path=\(folder.path("site/lib")) opal=none")
+    // A link, as systems have it, leads to the same.
+    try FileManager.default.createSymbolicLink(
+      atPath: folder.path("tools/mpirun"), withDestinationPath: folder.path("site/bin/mpirun"))
+    expect(try await start(), "library_path=\(folder.path("site/lib")) opal=none")
+  }
+
+  @Test func theLibraryPathComesBeforeTheMPIRunInPath() async throws {
+    let folders = "\(folder.path("tools")):\(folder.path("module/lib"))"
+    let run = try await start(path: ["site/bin"], with: ["LD_LIBRARY_PATH=\(folders)"])
+    expect(run, "library_path=\(folders) ")
+  }
+
+  @Test func aNamedPrefixComesFirst() async throws {
+    let variables = ["LD_LIBRARY_PATH=\(folder.path("module/lib"))", "KINSHIP_MPI=\(folder.path("site"))"]
+    let run = try await start(with: variables)
+    expect(run, "library_path=\(folder.path("site/lib")):\(folder.path("module/lib")) ")
+    let wrong = try await start(with: ["KINSHIP_MPI=\(folder.path("tools"))"])
+    let words = "kinship: KINSHIP_MPI=\(folder.path("tools")) is not the prefix of an Open MPI 4.1 or 5"
+    #expect(wrong.status == 64 && wrong.errors.hasPrefix(words) && wrong.output == "", "\(wrong)")
+  }
+
+  /// Open MPI's wheel is installed into the same virtual environment, and has to be told where.
+  @Test func theWheelBesideThePackage() async throws {
+    try addMPI("package")
+    try write("package/bin/ompirun_wrapper", "")
+    let prefix = folder.path("package")
+    expect(try await start(), "library_path=\(prefix)/lib opal=\(prefix)\n")
+    let script = try await start(["quickstart", "--steps", "20"])
+    expect(
+      script, "script=\(prefix)/share/kinship/scripts/quickstart arguments=--steps 20 kinship=\(launcher) data=/",
+      "/data mpirun=\(prefix)/bin/mpirun\n")
+  }
+
+  /// Whatever the environment says, a rank joins the MPI of the mpirun that has started it.
+  @Test func theMPIOfTheMPIRunThatStartedIt() async throws {
+    let module = "LD_LIBRARY_PATH=\(folder.path("module/lib"))"
+    let run = try await MPIRun.execute(
+      ["mpirun", "--oversubscribe", "-n", "2", "env", "-u", "KINSHIP_MPI", module, launcher, "train"], ranks: 2)
+    expect(run, "/kinship arguments=train library_path=/")
+    #expect(run.lines.count == 2 && !run.output.contains("library_path=\(folder.path(""))"), "\(run)")
+  }
+
+  @Test func theProgramOfTheProcessor() async throws {
+    func started(_ level: String) -> String { "program=\(folder.path("package"))/libexec/kinship/\(level)/kinship " }
+    let own = try #require([nil, "x86-64-v3", "x86-64-v4"][Machine.level.rawValue])
+    expect(try await start(path: ["site/bin"]), started(own))
+    expect(try await start(path: ["site/bin"], with: ["KINSHIP_MARCH=native"]), started(own))
+    expect(try await start(path: ["site/bin"], with: ["KINSHIP_MARCH=x86-64-v3"]), started("x86-64-v3"))
+    let newer = try await start(path: ["site/bin"], with: ["KINSHIP_MARCH=x86-64-v4"])
+    if Machine.level == .avx512 {
+      expect(newer, started("x86-64-v4"))
+    } else {
+      #expect(newer.status == 64 && newer.errors.contains("but this processor has no AVX-512"), "\(newer)")
+    }
+    let other = try await start(path: ["site/bin"], with: ["KINSHIP_MARCH=skylake"])
+    #expect(other.status == 64 && other.errors.contains("found 'skylake'") && other.output == "", "\(other)")
+  }
+
+  @Test func scriptsFindTheProgramOfTheirPackage() async throws {
+    let script = folder.path("package/share/kinship/scripts/launch-mpirun")
+    try FileManager.default.copyItem(atPath: TrainScene.scripts + "/launch-mpirun", toPath: script)
+    let run = try await MPIRun.execute(
+      ["env", "-u", "KINSHIP", "bash", script, "--ranks", "2", "--dry-run", "train", "run.yaml"])
+    #expect(run.status == 0 && run.output.contains(" \(launcher) train run.yaml"), "\(run)")
+  }
+
+  /// A wheel of these files, installed into a virtual environment, has the layout that the launcher expects.
+  @Test func aWheelInAVirtualEnvironment() async throws {
+    let wheel = folder.path("kinship-\(Release.version)-py3-none-any.whl")
+    let readme = try folder.write("README.md", "# Kinship\n".utf8)
+    let environment = folder.path("environment")
+    for command in [
+      ["python3", Self.parts + "/wheel.py", folder.path("package"), wheel, readme, "1700000000"],
+      ["python3", "-m", "venv", environment],
+      [environment + "/bin/pip", "--quiet", "--disable-pip-version-check", "install", "--no-index", wheel],
+      [environment + "/bin/pip", "check"],
+    ] {
+      let run = try await MPIRun.execute(["env"] + command)
+      try #require(run.status == 0, "\(run)")
+    }
+    let run = try await start(path: ["site/bin"], launcher: environment + "/bin/kinship")
+    expect(run, "program=\(environment)/libexec/kinship/", "library_path=\(folder.path("site/lib")) ")
+    let script = try await start(["quickstart"], path: ["site/bin"], launcher: environment + "/bin/kinship")
+    expect(script, "script=\(environment)/share/kinship/scripts/quickstart ")
+  }
+}
