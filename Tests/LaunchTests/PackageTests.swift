@@ -4,8 +4,8 @@ import Testing
 
 @testable import Launch
 
-/// The launcher of an installed package, before programs that print what they were started with, and MPIs that are empty
-/// files. `scripts/check-package` tries a real package in systems of its own.
+/// The launcher of an installed package, before programs that print what they were started with, and MPIs that are
+/// empty files. `scripts/check-package` tries a real package in systems of its own.
 @Suite struct PackageTests {
   private static let parts = TrainScene.scripts + "/package_parts"
   private let folder: TemporaryFolder
