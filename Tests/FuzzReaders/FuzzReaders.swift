@@ -24,7 +24,7 @@ enum Reader: String, CaseIterable {
     do {
       return switch self {
       case .dataset: "\(try DatasetIndex.read(path))"
-      case .json: "\(try StrictJSON.parse(OpenFile.contents(path), most: 1 << 16))"
+      case .json: "\(try StrictJSON.parse([UInt8](Data(contentsOf: URL(filePath: path))), most: 1 << 16))"
       case .safetensors: try text(SafetensorsFile(path))
       case .sharded: try text(ShardedSafetensors(path))
       case .tar: try members(TarReader(path))
