@@ -56,7 +56,7 @@ KINDS = {kind.name: kind for kind in [
         "doctor", {"doctor.json": "json"}, [["plan", "run.yaml", "--doctor", "doctor.json", "--gflops", "10"]],
         ["run.yaml", *DATASET, "model/*", "cache/dataset/*"]),
     Kind(
-        "log", {"runs/model/log.jsonl": "json", "runs/model/run.yaml": "yaml"},
+        "log", {"runs/model/log.jsonl": "json", "runs/model/run.yaml": "yaml", "runs/model/exports.json": "json"},
         [["report", "runs/model", "--examples", "0", "--output", "out.html"]]),
     Kind(
         "embeddings", {"embeddings.npz": "zip"},

@@ -39,6 +39,14 @@ objective: intra
 teacher: {model: model, vocabulary: words.txt.gz, cache: {path: cache, part: 5}}
 """
 PICTURES = 12
+# The figures of one exported form, as scripts/bench export measures them.
+EXPORTS = {
+    "schema": "kinship/exports/1", "run": "model", "step": 2, "time": "2026-12-01T10:00:00Z", "processor": "one",
+    "cores": 2, "image_size": 8, "caption_tokens": 8, "batch": 64, "forms": [{
+        "name": "Kinship fp32", "teacher": False, "program": "Kinship", "bytes": 1000, "peak_bytes": 10000,
+        "image_ms": {"median": 1.5, "p99": 2.5, "repetitions": 200}, "images_per_s": 500.5,
+        "caption_ms": {"median": 0.5, "p99": 0.75, "repetitions": 200}, "captions_per_s": 1000.5,
+        "accuracy": {"retrieval dataset": {"i2t R@1": 0.5, "t2i R@1": 0.25}}}]}
 FIXTURES = Path(__file__).resolve().parent.parent.parent / "Tests/Fixtures/golden/preprocess/images"
 
 
@@ -68,6 +76,7 @@ def make(folder: Path, program: str):
         # What is measured would make other inputs of the same seed each time.
         text = (folder / name).read_text("utf-8").replace(str(folder), "sound")
         (folder / name).write_text(re.sub(r"\d+\.\d+(e-?\d+)?|\d{6,}", "0.5", text), "utf-8")
+    write(folder / "runs/model/exports.json", EXPORTS)
     weights(folder)
 
 

@@ -8,9 +8,10 @@ struct Report: ParsableCommand {
     discussion: help(
       """
       The page opens in any browser without a network. It shows curves of the loss, its terms, learning rate, scale, \
-      gradient norm, divergences and throughput; evaluations; memory; checkpoints; the resolved run; and retrieval \
-      examples of the latest checkpoint: captions with the nearest images, and images with the nearest captions. For \
-      several runs it overlays the curves and lists the settings in which the runs differ.
+      gradient norm, divergences and throughput; evaluations; memory; checkpoints; the resolved run; the sizes, speeds \
+      and accuracies of its exported forms, if scripts/bench export has measured them; and retrieval examples of the \
+      latest checkpoint: captions with the nearest images, and images with the nearest captions. For several runs it \
+      overlays the curves and lists the settings in which the runs differ.
       """, example: "kinship report runs/mine --examples 12"))
 
   @Argument(help: ArgumentHelp("The folders of runs.", valueName: "run")) var runs: [String]
@@ -25,17 +26,23 @@ struct Report: ParsableCommand {
       "How many captions and how many images of a dataset are shown as queries; 0: none. Default: 6.", valueName: "n"))
   var examples: Int?
   @Option(help: "The vocabulary file for the examples. Default: that of the run.") var vocabulary: String?
+  @Option(
+    help: ArgumentHelp(
+      "Takes the figures of the run's exported forms from this file, which scripts/bench export writes, into the run's "
+        + "folder: \(ExportFigures.file), \(ExportFigures.table) and \(ExportFigures.plot).", valueName: "file"))
+  var exports: String?
 
   func validate() throws {
     try require(runs.count <= 12, "\(runs.count) runs: expected at most 12, because more curves cannot be told apart")
     try require(
-      runs.count == 1 || dataset == nil && examples == nil && vocabulary == nil,
-      "--dataset, --examples and --vocabulary belong to the report of one run; leave them out")
+      runs.count == 1 || dataset == nil && examples == nil && vocabulary == nil && exports == nil,
+      "--dataset, --examples, --vocabulary and --exports belong to the report of one run; leave them out")
     try require((0...50).contains(examples ?? 0), "--examples \(examples ?? 0): expected 0 to 50")
   }
 
   func run() throws {
     // This is before the job begins, so that a mistyped name gives a plain message and not the end of a job.
+    if Machine.isFirstRank { try takeExports() }
     let found = Machine.isFirstRank ? try ReportedRun.read(runs) : []
     // Rank 0 works alone, and the others have no sign of how it gets on.
     try Job.perform(isWatched: false) { ranks in
@@ -44,6 +51,16 @@ struct Report: ParsableCommand {
       // The other ranks have nothing to do: they wait for the end of the job and leave their cores to rank 0.
       if ranks.rank == 0 { try write(found, over: own) }
     }
+  }
+
+  /// Writes the figures of `exports` into the run's folder, where they replace earlier ones. A folder that is none of a
+  /// run is left as it is: reading it will be refused.
+  private func takeExports() throws {
+    guard let exports else { return }
+    let figures = try ExportFigures(exports)
+    let folder = URL(filePath: runs[0], directoryHint: .isDirectory)
+    let log = folder.appending(path: RunLog.fileName).relativePath
+    if FileManager.default.fileExists(atPath: log) { try figures.write(to: folder) }
   }
 
   /// - Parameter ranks: this rank alone.

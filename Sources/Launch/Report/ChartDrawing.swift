@@ -2,10 +2,7 @@ import Foundation
 
 /// A chart as SVG within a figure. It is readable without a script; the script adds the values under the pointer.
 struct ChartDrawing {
-  /// Sizes are in units of the drawing; a unit is about a pixel.
-  private static let (width, height) = (420.0, 234.0)
-  private static let (left, right) = (50.0, 408.0)
-  private static let (top, bottom) = (12.0, 196.0)
+  private typealias Frame = ChartFrame
   /// The number of colours in the palette. Further lines reuse them, dashed.
   static let colors = 6
   let chart: Chart
@@ -25,36 +22,17 @@ struct ChartDrawing {
   }
 
   var markup: Markup {
-    var body: Markup = ""
-    for tick in y.ticks {
-      let at = Self.vertical(y.place(tick.value))
-      body += """
-        <path class="grid" d="\(Self.move(Self.left, at))H\(Self.text(Self.right))"/>\
-        <text x="\(Self.text(Self.left - 7))" y="\(Self.text(at + 4))" text-anchor="end">\(tick.label)</text>
-        """
-    }
-    for tick in x.ticks {
-      let at = Self.horizontal(x.place(tick.value))
-      body += """
-        <path class="tick" d="\(Self.move(at, Self.bottom))v4"/>\
-        <text x="\(Self.text(at))" y="\(Self.text(Self.bottom + 17))" text-anchor="middle">\(tick.label)</text>
-        """
-    }
-    body += """
-      <path class="axis" d="\(Self.move(Self.left, Self.bottom))H\(Self.text(Self.right))"/>\
-      <text x="\(Self.text((Self.left + Self.right) / 2))" y="\(Self.text(Self.height - 1))" \
-      text-anchor="middle">step</text>
-      """
+    var body = ChartFrame(x: x, y: y, unit: "step").axes
     for start in starts {
-      let at = Self.horizontal(x.place(Double(start)))
-      body += "<path class=\"start\" d=\"\(Self.move(at, Self.top))V\(Self.text(Self.bottom))\"/>"
+      let at = Frame.horizontal(x.place(Double(start)))
+      body += "<path class=\"start\" d=\"\(Frame.move(at, Frame.top))V\(Frame.text(Frame.bottom))\"/>"
     }
     for line in chart.lines { if let band = band(line) { body += band } }
     for line in chart.lines { body += drawing(line) }
     return """
       <figure class="chart"><h4 id="chart-\(number)">\(chart.title)</h4>
       <p class="about">\(chart.about)\(y.isLogarithmic ? "; logarithmic" : "")</p>
-      <svg viewBox="0 0 \(Self.text(Self.width)) \(Self.text(Self.height))" role="img" \
+      <svg viewBox="0 0 \(Frame.text(Frame.width)) \(Frame.text(Frame.height))" role="img" \
       aria-labelledby="chart-\(number)" aria-describedby="values-\(number)" \
       data-steps="\(Self.value(x.low)) \(Self.value(x.high))" \
       data-values="\(Self.value(y.low)) \(Self.value(y.high))" data-log="\(y.isLogarithmic ? 1 : 0)" \
@@ -88,7 +66,7 @@ struct ChartDrawing {
   private func drawing(_ line: Chart.Line) -> Markup {
     let color: Markup = "c\(line.color % Self.colors)\(dashes(line))"
     let smoothed = chart.isNoisy ? line.curve.smoothed : nil
-    let thinned = thin(line.curve, Int(Self.right - Self.left))
+    let thinned = thin(line.curve, Int(Frame.right - Frame.left))
     var markup: Markup = """
       <path class="line \(color)\(smoothed == nil ? "" : " raw")" data-name="\(line.name)" \
       d="\(Self.path(thinned.pieces))"/>
@@ -96,14 +74,14 @@ struct ChartDrawing {
     if let smoothed { markup += "<path class=\"line \(color)\" d=\"\(Self.path(thin(smoothed, 90).pieces))\"/>" }
     for place in thinned.notFinite {
       markup += """
-        <path class="not-finite" d="\(Self.move(Self.horizontal(place) - 4, Self.top - 8))h8l-4 7z"><title>not a \
-        finite number near step \(Chart.step(Int(x.low + place * (x.high - x.low))))</title></path>
+        <path class="not-finite" d="\(Frame.move(Frame.horizontal(place) - 4, Frame.top - 8))h8l-4 7z"><title>not \
+        a finite number near step \(Chart.step(Int(x.low + place * (x.high - x.low))))</title></path>
         """
     }
     if let best = line.best, best.value.isFinite {
-      let (across, down) = (Self.horizontal(x.place(Double(best.step))), Self.vertical(y.place(best.value)))
+      let (across, down) = (Frame.horizontal(x.place(Double(best.step))), Frame.vertical(y.place(best.value)))
       markup += """
-        <circle class="best-step \(color)" cx="\(Self.text(across))" cy="\(Self.text(down))" r="4.5"><title>best \
+        <circle class="best-step \(color)" cx="\(Frame.text(across))" cy="\(Frame.text(down))" r="4.5"><title>best \
         checkpoint: \(chart.form.text(best.value)) at step \(Chart.step(best.step))</title></circle>
         """
     }
@@ -149,26 +127,19 @@ struct ChartDrawing {
     Thinning(curve, columns: columns, x: { x.place(Double($0)) }, y: y.place)
   }
 
-  private static let area = "\(left) \(top) \(right) \(bottom)"
-  private static func horizontal(_ place: Double) -> Double { left + place * (right - left) }
-  private static func vertical(_ place: Double) -> Double { bottom - place * (bottom - top) }
-  private static func move(_ x: Double, _ y: Double) -> Markup { "M\(text(x)) \(text(y))" }
+  private static let area = "\(Frame.left) \(Frame.top) \(Frame.right) \(Frame.bottom)"
 
   /// Draws a piece of one point as a dot: a line of no length with round ends.
   private static func path(_ pieces: [[Thinning.Point]]) -> Markup {
     var path = ""
     for piece in pieces {
       for (at, point) in piece.enumerated() {
-        path += "\(at == 0 ? "M" : "L")\(text(horizontal(point.x)).text) \(text(vertical(point.y)).text)"
+        let (across, down) = (Frame.horizontal(point.x), Frame.vertical(point.y))
+        path += "\(at == 0 ? "M" : "L")\(Frame.text(across).text) \(Frame.text(down).text)"
       }
       if piece.count == 1 { path += "h0" }
     }
     return Markup(trusted: path)
-  }
-
-  private static func text(_ coordinate: Double) -> Markup {
-    let tenths = Int((coordinate * 10).rounded())
-    return Markup(trusted: tenths % 10 == 0 ? "\(tenths / 10)" : "\(tenths / 10).\(abs(tenths % 10))")
   }
 
   /// A number for the script, with all its digits.

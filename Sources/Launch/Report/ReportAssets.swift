@@ -1,10 +1,13 @@
 /// The style sheet of a report, for screens and paper. Curves can be told apart with any colour vision, and each
 /// contrasts with its background by at least three to one.
 enum ReportStyle {
+  /// The colours of curves and points on a light ground.
+  static let colors = ["#0072b2", "#c85200", "#00805c", "#a8437f", "#8a6100", "#555555"]
+  private static let ownColors = colors.enumerated().map { "--c\($0): \($1);" }.joined(separator: " ")
+
   static let sheet = """
     :root { color-scheme: light dark; --ground: #ffffff; --raised: #f6f7f9; --ink: #16191d; --quiet: #565d66;
-      --rule: #d5dae0; --right: #00734f; --alert: #b3261e; --c0: #0072b2; --c1: #c85200; --c2: #00805c; --c3: #a8437f;
-      --c4: #8a6100; --c5: #555555; }
+      --rule: #d5dae0; --right: #00734f; --alert: #b3261e; \(ownColors) }
     @media screen and (prefers-color-scheme: dark) {
       :root { --ground: #14171a; --raised: #1d2125; --ink: #e8eaed; --quiet: #a2abb5; --rule: #373d44; --right: #4fd1a1;
         --alert: #ff8a80; --c0: #5db7f0; --c1: #ff9a4d; --c2: #35cfa3; --c3: #ee9ccb; --c4: #e3c04a; --c5: #bdbdbd; }
@@ -58,6 +61,8 @@ enum ReportStyle {
     .band { stroke: none; fill: var(--own); opacity: 0.16; }
     .not-finite { fill: var(--alert); }
     .best-step { fill: none; stroke: var(--own); stroke-width: 2; }
+    .point { fill: var(--own); stroke: var(--own); stroke-width: 2.5; }
+    .point.hollow { fill: none; }
     .readout { position: absolute; right: 0; top: 0; margin: 0; padding: 0.15rem 0.5rem; font-size: 0.8rem;
       background: var(--raised); border: 1px solid var(--rule); font-variant-numeric: tabular-nums;
       pointer-events: none; max-width: 100%; }

@@ -87,6 +87,17 @@ struct ReportPage {
     if figures.contains(where: { $0.text != "" }) {
       sections.append(("evaluation", "Evaluation", "\(evaluated.isEmpty ? nil : drawn(evaluated))\(figures)"))
     }
+    let forms = runs.compactMap { run -> Markup? in
+      guard let exports = run.exports else { return nil }
+      let table = ExportTable(exports)
+      let plots = table.charts.map { chart in
+        number += 1
+        return ScatterDrawing(chart).markup(number: number)
+      }
+      let name: Markup? = runs.count > 1 ? "<h3>\(run.name)</h3>\n" : nil
+      return "\(name)\(table.markup)<div class=\"charts\">\(plots)</div>\n"
+    }
+    if !forms.isEmpty { sections.append(("exports", "Exported forms", "\(forms)")) }
     if let examples { sections.append(("examples", "Retrieval examples", examples)) }
     if runs.count == 1 {
       sections.append(("run", "The run", RunSection(run: runs[0]).markup))

@@ -14,8 +14,11 @@ struct ReportedRun {
   let settings: [String: String]
   /// The checkpoints that are still there, by rising step.
   let checkpoints: [(name: String, bytes: Int)]
+  /// The figures of its exported forms; nil if nobody has measured them.
+  let exports: ExportFigures?
 
-  /// Throws a `ReportError` if there is no log; everything else may be missing.
+  /// Throws a `ReportError` if there is no log, and a `UserError` if the figures of exported forms are malformed;
+  /// everything else may be missing.
   init(_ path: String) throws {
     let folder = URL(filePath: path, directoryHint: .isDirectory)
     self.path = path
@@ -26,6 +29,7 @@ struct ReportedRun {
     settings = yaml.flatMap(RunFolder.settings) ?? [:]
     name = config?.name ?? settings["name"] ?? folder.standardizedFileURL.lastPathComponent
     checkpoints = Self.checkpoints(in: folder.appending(path: RunFolder.checkpointFolder))
+    exports = try ExportFigures(ofRun: folder)
   }
 
   /// Reads the runs of a report. Runs of the same name are told apart by their folders.
