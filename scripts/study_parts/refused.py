@@ -1,6 +1,6 @@
 """The error of a study that cannot go on, with its exit code."""
 
-USAGE, BAD_DATA, INPUT_OUTPUT, TRY_AGAIN = 64, 65, 74, 75
+USAGE, BAD_DATA, INTERNAL, INPUT_OUTPUT, TRY_AGAIN = 64, 65, 70, 74, 75
 
 
 class Refused(Exception):
