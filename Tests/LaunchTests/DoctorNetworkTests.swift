@@ -8,7 +8,9 @@ import Testing
 /// Tests what `kinship doctor` measures between ranks, on one machine and across virtual hosts.
 @Suite struct DoctorNetworkTests {
   private struct Report: Decodable {
+    var ranks: [RankReport]
     var network: NetworkReport?
+    var transports: TransportReport?
     var folder: FolderReport?
     var findings: [String]
 
@@ -37,6 +39,21 @@ import Testing
     #expect(network.pairs.allSatisfy { $0.sharesNode && $0.latency > 0 && $0.bandwidth > 0 })
     #expect(network.reduceScatter.bytes == 16 << 20 && network.allGather.bandwidth > 0)
     #expect(network.clocks == [])
+    let transports = try #require(report.transports)
+    #expect(transports.inside == [.init(carrier: .init(transport: .sharedMemory, names: []), pairs: [[0, 1]])])
+    #expect(transports.between == [] && transports.nodes.map(\.rank) == [0])
+    // MPIRun sets the layer.
+    #expect(transports.settings.contains("OMPI_MCA_pml=ob1"))
+    for rank in report.ranks {
+      #expect(rank.messageLayer?.selected == "ob1" && rank.messageLayer?.carriers.contains("tcp") == true)
+      let files = try #require(rank.files)
+      let names = ["kinship", "libmpi", "libopenblas", "libdnnl", "libhdf5", "libjpeg", "libpng16", "libwebp", "libc"]
+      for name in names {
+        let file = try #require(files.first { $0.name == name }, "\(name) in \(files)")
+        #expect(file.sha256?.count == 64 && FileManager.default.fileExists(atPath: file.path), "\(file)")
+      }
+      #expect(files == report.ranks[0].files)
+    }
     let tried = try #require(report.folder)
     #expect(tried.seats.allSatisfy { $0.seen != nil && $0.isSeen && $0.failure == nil })
     for kind in ["flock", "fcntl"] {
@@ -44,8 +61,19 @@ import Testing
     }
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path) == [])
     let alone = try Report(try await MPIRun.kinship(["doctor", "--json", "--folder", "/nowhere"], ranks: nil))
-    #expect(alone.network == nil)
+    #expect(alone.network == nil && alone.transports == nil && alone.ranks[0].files == report.ranks[0].files)
     #expect(alone.findings.contains { $0.hasPrefix("/nowhere cannot be written: ") }, "\(alone.findings)")
+  }
+
+  @Test func ranksOfOneMachineThatUseTCP() async throws {
+    let report = try Report(
+      try await MPIRun.kinship(
+        ["doctor", "--json"], ranks: 2,
+        environment: ["OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo"]))
+    #expect(report.transports?.inside.map(\.carrier) == [.init(transport: .tcp, names: ["lo"])])
+    #expect(report.ranks.allSatisfy { $0.messageLayer == MessageLayer(selected: "ob1", carriers: ["tcp"]) })
+    let words = "ranks of one node send their messages by TCP over lo ("
+    #expect(report.findings.contains { $0.hasPrefix(words) }, "\(report.findings)")
   }
 
   @Test(.requires(.hostsWithBandwidth)) func hostsOfACluster() async throws {
@@ -60,6 +88,11 @@ import Testing
     #expect(network.clocks.map(\.rank) == [2] && abs(network.clocks[0].offset) < 1)
     #expect(report.findings.contains { $0.hasPrefix("nodes exchange 0.0") }, "\(report.findings)")
     #expect(report.folder?.seats.allSatisfy { $0.isSeen } ?? false)
+    let transports = try #require(report.transports)
+    #expect(transports.nodes.map(\.hostname) == ["node-1", "node-2"])
+    #expect(transports.inside.map(\.carrier.transport) == [.sharedMemory])
+    #expect(transports.inside.first?.pairs == [[0, 1], [2, 3]])
+    #expect(transports.between == [.init(carrier: .init(transport: .tcp, names: ["wire"]), pairs: [[0, 2]])])
 
     // Each host has its own shared memory.
     let blind = try VirtualCluster.mpirun(["doctor", "--folder", "/dev/shm"], ranks: 2)
@@ -67,6 +100,7 @@ import Testing
     #expect(second.output.contains("node node-1") && second.output.contains("node node-2"), "\(second)")
     #expect(second.output.contains("rank 1 (node-2) does not see what rank 0 writes to /dev/shm"), "\(second)")
     #expect(second.output.contains("  between nodes  latency "), "\(second)")
+    #expect(second.output.contains("  between nodes  TCP over wire\n"), "\(second)")
   }
 }
 

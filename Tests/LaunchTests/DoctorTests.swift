@@ -35,7 +35,7 @@ import Testing
     #expect(BLASKernel.level(of: rank.kernel).map { $0 >= rank.host.level } ?? true)
     #expect(rank.oneCore > 0 && rank.allCores > 0 && rank.plan.compute <= rank.cores.bound.count)
     #expect(rank.oneDNN == .oneDNN)
-    #expect(rank.mpiFile.map { FileManager.default.fileExists(atPath: $0) } ?? false)
+    #expect(rank.path(of: "libmpi").map { FileManager.default.fileExists(atPath: $0) } ?? false)
     #expect(rank.mpi.contains("MPI") && rank.hdf5.contains(".") && rank.blas.contains("OpenBLAS"))
     #expect(rank.oneDNN?.version.contains(/^[23]\.\d+\.\d+$/) == true)
   }

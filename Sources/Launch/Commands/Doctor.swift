@@ -7,8 +7,9 @@ struct Doctor: ParsableCommand {
     discussion: help(
       """
       Start it as you would start a run. It shows the processor, the BLAS kernel and its measured speed, what \
-      precision: auto selects and why, the cores and threads of every rank, libraries, shared memory, latency and \
-      bandwidth between ranks, and clocks; then what is wrong, with the command that fixes it.
+      precision: auto selects and why, the cores and threads of every rank, libraries and where they were loaded from, \
+      shared memory, latency and bandwidth between ranks, what carries their messages, and clocks; then what is wrong, \
+      with the command that fixes it.
       """, example: "mpirun -n 4 kinship doctor --folder runs"))
 
   @Flag(help: "Prints one JSON object instead of text.") var json = false
@@ -22,8 +23,9 @@ struct Doctor: ParsableCommand {
     try Job.perform { ranks in
       let reports = try ranks.allGather(RankReport.measure(over: ranks))
       let network = try NetworkReport(reports.map(\.node), over: ranks)
+      let transports = try TransportReport(reports.map(\.node), over: ranks)
       let tried = try folder.map { try FolderReport($0, over: ranks) }
-      let report = DoctorReport(reports, network: network, folder: tried)
+      let report = DoctorReport(reports, network: network, transports: transports, folder: tried)
       guard ranks.rank == 0 else { return }
       try StandardOutput.print(json ? report.jsonText() : report.text, isJSON: json)
     }

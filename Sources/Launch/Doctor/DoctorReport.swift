@@ -8,17 +8,25 @@ struct DoctorReport: Codable {
   var ranks: [RankReport]
   /// Nil if the job has one rank.
   var network: NetworkReport?
+  /// Nil if the job has one rank.
+  var transports: TransportReport?
   /// Nil if no folder was given.
   var folder: FolderReport?
   /// The choice of `precision: auto` in a run on all of these ranks.
   var precision: PrecisionDecision?
   var findings: [String]
 
-  init(_ reports: [RankReport], network: NetworkReport? = nil, folder: FolderReport? = nil) {
-    (version, ranks, self.network, self.folder) = (Release.version, reports, network, folder)
+  init(
+    _ reports: [RankReport], network: NetworkReport? = nil, transports: TransportReport? = nil,
+    folder: FolderReport? = nil
+  ) {
+    (version, ranks, self.network) = (Release.version, reports, network)
+    (self.transports, self.folder) = (transports, folder)
     let processors = reports.compactMap(\.identified)
     precision = processors.count == reports.count ? PrecisionDecision(on: processors) : nil
-    findings = Diagnosis.findings(reports) + (network?.findings(reports) ?? []) + (folder?.findings(reports) ?? [])
+    findings =
+      Diagnosis.findings(reports) + reports.buildFindings + (network?.findings(reports) ?? [])
+      + (transports?.findings(reports.first?.messageLayer) ?? []) + (folder?.findings(reports) ?? [])
   }
 
   /// The report for people: each node's facts, a line for each of its ranks, then the findings.
@@ -29,7 +37,8 @@ struct DoctorReport: Codable {
       lines += ["", "  rank  cores  threads  loaders  kernel        GFLOP/s: 1 core    all   bf16  bound to"]
       lines += node.map(line)
     }
-    for part in [network?.lines, folder?.lines] { lines += part.map { [""] + $0 } ?? [] }
+    for part in [ranks.libraryLines, network?.lines ?? [], transports?.lines ?? [], folder?.lines ?? []]
+    where !part.isEmpty { lines += [""] + part }
     lines += ["", findings.isEmpty ? "No problems were found." : "Problems:"] + findings.map { "- \($0)" }
     return lines.joined(separator: "\n")
   }
@@ -41,9 +50,10 @@ struct DoctorReport: Codable {
       ("processor", "\(host.processor), \(host.level.name)"),
       ("built for", report.built?.name ?? "this kind of processor"), ("cores", "\(report.cores.node)\(quota)"),
       ("BLAS", report.blas), ("BLAS kernel", "\(report.kernel), \(report.kernelChoice.text)"),
-      ("MPI", report.mpi + (report.mpiFile.map { ", from \($0)" } ?? "")),
+      ("MPI", report.mpi + (report.path(of: "libmpi").map { ", from \($0)" } ?? "")),
       ("HDF5", "\(report.hdf5), file locking \(host.fileLocking.map { "HDF5_USE_FILE_LOCKING=\($0)" } ?? "as built")"),
     ]
+    if let layer = report.messageLayer { facts.append(("messages by", layer.text)) }
     if let library = report.oneDNN { facts.append((library.name, "\(library.version), \(library.instructions)")) }
     if let precision, let own = report.identified {
       let alone = PrecisionDecision(own.processor)
@@ -95,8 +105,12 @@ struct RankReport: Sendable, Codable, Equatable {
   var mpi, hdf5: String
   /// The release of oneDNN and the instructions that it uses; nil in a file of an earlier version.
   var oneDNN: Arithmetic.Library?
-  /// The file that the MPI library was loaded from; nil if it is not known.
-  var mpiFile: String?
+  /// The components of MPI that carry messages, and the files of program and libraries; nil in a file of an earlier
+  /// version.
+  var messageLayer: MessageLayer?
+  var files: [LoadedFile]?
+  /// Returns the path that a library was loaded from; nil if it is not known.
+  func path(of library: String) -> String? { files?.first { $0.name == library }?.path }
   /// The rank's processor, for `precision: auto`; nil if it is not known.
   var identified: RankProcessor? { host.identity.map { RankProcessor(hostname: hostname, processor: $0) } }
 
@@ -129,6 +143,6 @@ struct RankReport: Sendable, Codable, Equatable {
       kernelChoice: Machine.choseKernel ? .kinship : given ? .user : .openblas,
       blas: BLAS.configuration.split(separator: " ").joined(separator: " "), oneCore: oneCore, allCores: allCores,
       allCoresRounded: rounded, mpi: Libraries.mpi, hdf5: Libraries.hdf5, oneDNN: .oneDNN,
-      mpiFile: LoadedLibrary.path(of: "libmpi.so"))
+      messageLayer: .current, files: try LoadedFile.all(over: ranks))
   }
 }

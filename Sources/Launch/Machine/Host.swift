@@ -40,21 +40,6 @@ struct Host: Sendable, Equatable, Codable {
   }
 }
 
-/// The shared libraries of this process.
-enum LoadedLibrary {
-  /// Returns the path of the library whose file name begins with `name`; nil if there is none, or if the system does
-  /// not list what is loaded.
-  static func path(of name: String) -> String? {
-    let mapped = (try? String(contentsOfFile: "/proc/self/maps", encoding: .utf8)) ?? ""
-    for line in mapped.split(separator: "\n") {
-      guard let start = line.firstIndex(of: "/") else { continue }
-      let path = line[start...]
-      if path.split(separator: "/").last?.hasPrefix(name) ?? false { return String(path) }
-    }
-    return nil
-  }
-}
-
 /// The resident memory of this process in MiB, as Linux counts it.
 enum ProcessMemory {
   /// The most that has been resident since the start or the last reset.
