@@ -8,8 +8,9 @@ struct Plan: ParsableCommand {
     discussion: help(
       """
       It prints the memory of a rank by part, the operations, the bytes handed to each collective, and the time of a \
-      step according to a cost model, for the given number of ranks and for up to thousands. Start it alone, where the \
-      run's files are; for missing files it uses the sizes given in the run file, as a dry run does.
+      step according to a cost model, for the given number of ranks and for up to thousands; then the node-hours of \
+      the whole run on named processors, from their measured steps. Start it alone, where the run's files are; for \
+      missing files it uses the sizes given in the run file, as a dry run does.
       """, example: "kinship plan run.yaml --ranks 512 --nodes 16 --bandwidth 25gbit"))
 
   @Argument(help: ArgumentHelp("The run file (YAML).", valueName: "run")) var file: String
@@ -27,6 +28,8 @@ struct Plan: ParsableCommand {
     name: .customLong("gflops-bf16"),
     help: "The same for operands rounded to bfloat16, for runs in bf16. Default: that of --gflops.")
   var gflopsBf16: Double?
+  @Option(help: "Cores of a node, for the hours on named processors. Default: one for each rank of a node.")
+  var cores: Int?
   @Option(
     help: ArgumentHelp(
       "The output of kinship doctor --json on the cluster. It supplies the rate of the slowest rank, latency and "
@@ -40,6 +43,8 @@ struct Plan: ParsableCommand {
       1...ClusterCost.mostRanks ~= ranks && 1...ranks ~= nodes,
       "--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node, "
         + "\(ClusterCost.mostRanks) in all at most")
+    try require(
+      1...RunHours.mostCores ~= cores ?? 1, "--cores \(cores ?? 0): expected 1 to \(RunHours.mostCores)")
     for (option, value) in [("--gflops", gflops), ("--gflops-bf16", gflopsBf16)] {
       try require(1e-6...1e12 ~= value ?? 1, "\(option) \(value ?? 0): expected more than 0, 1e12 at most")
     }
@@ -62,11 +67,16 @@ struct Plan: ParsableCommand {
       if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
       try preview.shape.requireCountable(batch: RunPlan.largestBatch(run.batch.global, ranks: self.ranks))
       let source = found?.processors == nil ? "this machine" : "the hosts of \(doctor ?? "")"
-      let plan = RunPlan(preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
+      var plan = RunPlan(preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
+      let hours = try RunHours(
+        preview.shape, cost, steps: preview.steps, cores: cores ?? cost.ranksOfNode,
+        precision: run.precision == .auto ? nil : run.precision.used)
+      plan.hours = hours
       guard ranks.rank == 0 else { return }
       for warning in run.warnings(totalSteps: preview.steps) + preview.warnings { Job.report("warning: \(warning)") }
-      let text = try json ? plan.jsonText() : plan.text(model: RunHeader(preview, over: ranks).modelText)
-      try StandardOutput.print(text, isJSON: json)
+      let model = RunHeader(preview, over: ranks).modelText
+      let text = hours.lines.isEmpty ? "" : "\n\n" + hours.lines.joined(separator: "\n")
+      try StandardOutput.print(json ? plan.jsonText() : plan.text(model: model) + text, isJSON: json)
     }
   }
 }

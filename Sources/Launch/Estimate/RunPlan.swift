@@ -50,6 +50,8 @@ struct RunPlan: Codable {
   var seconds: StepTime
   var samplesPerSecond, efficiency: Double
   var scaling: [Scale]
+  /// The hours on named processors; nil if the plan was made without them.
+  var hours: RunHours?
 
   init(_ shape: RunShape, _ cost: ClusterCost, _ rates: ProductRates, precision: String?) {
     func step(_ cost: ClusterCost, batch: Int) -> StepEstimate { StepEstimate(shape, cost, batch: batch, rates: rates) }
