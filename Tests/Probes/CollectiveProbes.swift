@@ -75,6 +75,24 @@ let collectiveProbes: [String: Scenario] = [
     say("\(ranks.rank): \(gathered)")
     return 0
   },
+  "gather-on-root": { communicator, arguments in
+    let ranks = try limited(communicator, arguments)
+    let gathered = try ranks.gather([UInt8](repeating: UInt8(ranks.rank + 1), count: ranks.rank * count(arguments)))
+    // Rank r has r rows of two columns; two tiles, and the same rows in other shares.
+    let ranges = (0..<ranks.size).map { $0 * ($0 - 1) / 2..<$0 * ($0 + 1) / 2 }
+    let own = ranges[ranks.rank]
+    let local = Tensor<Float>(Shape(own.count, 2), own.flatMap { [Float(2 * $0), Float(2 * $0 + 1)] })
+    let rows = DistributedRows(local, ranges: ranges, over: ranks)
+    let middle = rows.count / 2
+    let tiles = try [0..<middle, middle..<rows.count].map { try rows.gather($0)?.array ?? [] }
+    let others = try rows.redistributed(ranks.slices(of: rows.count))
+    let all = Tensor<Float>(Shape(rows.count, 2))
+    try others.fill(all, with: 0..<rows.count)
+    let part = Tensor<Float>(Shape(rows.count - middle, 2))
+    try others.fill(part, with: middle..<rows.count)
+    say("\(ranks.rank): \(gathered ?? []) \(tiles) \(all.array) \(part.array)")
+    return 0
+  },
   "all-to-all": { communicator, arguments in
     // Rank r sends n·((r + 2q) mod 3) elements to rank q, so some pairs exchange nothing.
     let ranks = try limited(communicator, arguments)

@@ -117,6 +117,52 @@ extension Communicator {
     }
   }
 
+  /// Returns every rank's bytes, in rank order, on rank 0, and nil on the others. The lengths may differ. What only one
+  /// rank reads is not worth the memory and the time of all.
+  public func gather(_ bytes: [UInt8]) throws(MPIError) -> [[UInt8]]? {
+    try collective("gather") { () throws(MPIError) in
+      var lengths = [Int](repeating: 0, count: size)
+      lengths[rank] = bytes.count
+      unsafe try withElements(of: &lengths) { base, count throws(MPIError) in
+        unsafe try allReduce(base, count, .integers, kinship_mpi_sum())
+      }
+      let ranges = lengths.endToEnd
+      // One more byte, because an empty array has no address.
+      var (own, all) = (bytes + [0], [UInt8](repeating: 0, count: rank == 0 ? ranges.total + 1 : 1))
+      unsafe try withElements(of: &own) { source, _ throws(MPIError) in
+        unsafe try withElements(of: &all) { target, _ throws(MPIError) in
+          unsafe try gatherBlocksOnRoot(source, into: rank == 0 ? target : nil, ranges, .bytes)
+        }
+      }
+      return rank == 0 ? ranges.map { Array(all[$0]) } : nil
+    }
+  }
+
+  /// Returns every rank's value, in rank order, on rank 0, and nil on the others.
+  public func gather<Value: Codable>(_ value: Value) throws -> [Value]? {
+    try gather(Array(JSONEncoder().encode(value)))?.map { try JSONDecoder().decode(Value.self, from: Data($0)) }
+  }
+
+  /// Fills `whole` on rank 0 with the ranks' parts, of which `local` is this rank's; the others need no `whole`.
+  public func gather<S: Scalar>(
+    _ local: Tensor<S>, into whole: Tensor<S>?, ranges: [Range<Int>]
+  ) throws(MPIError) {
+    precondition(ranges.count == size, "\(ranges.count) ranges for \(size) ranks")
+    precondition(local.count == ranges[rank].count, "\(local.shape) for \(ranges[rank])")
+    let room = rank == 0 ? whole?.count ?? 0 : .max
+    precondition(ranges.allSatisfy { $0.upperBound <= room }, "room for \(room) of \(ranges)")
+    try collective("gather") { () throws(MPIError) in
+      unsafe try withElements(of: local) { source, _ throws(MPIError) in
+        guard rank == 0, let whole else {
+          return unsafe try gatherBlocksOnRoot(source, into: nil, ranges, .of(S.self))
+        }
+        unsafe try withElements(of: whole) { target, _ throws(MPIError) in
+          unsafe try gatherBlocksOnRoot(source, into: target, ranges, .of(S.self))
+        }
+      }
+    }
+  }
+
   /// Returns every rank's value, in rank order, on every rank.
   public func allGather<Value: Codable>(_ value: Value) throws -> [Value] {
     try allGather(Array(JSONEncoder().encode(value))).map { try JSONDecoder().decode(Value.self, from: Data($0)) }

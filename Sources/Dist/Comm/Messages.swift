@@ -102,6 +102,43 @@ extension Communicator {
     }
   }
 
+  /// Does the same on rank 0 alone; the others need no `whole`.
+  @unsafe func gatherBlocksOnRoot(
+    _ block: UnsafeRawPointer, into whole: UnsafeMutableRawPointer?, _ ranges: [Range<Int>], _ element: ElementType
+  ) throws(MPIError) {
+    let (own, stride) = (ranges[rank], element.stride)
+    let place = unsafe whole.map { unsafe $0 + own.lowerBound * stride }
+    let inPlace = unsafe place.map { unsafe UnsafeRawPointer($0) == block } ?? false
+    if rank == 0 { ledger.add(bytes: traffic.gather(ranges, stride: stride)) }
+    if ranges.allSatisfy({ $0.upperBound <= limit }) {
+      let counts = ranges.map { Int32($0.count) }
+      let offsets = ranges.map { Int32($0.lowerBound) }
+      return unsafe try check(
+        "MPI_Gatherv",
+        MPI_Gatherv(
+          inPlace ? kinship_mpi_in_place() : block, Int32(own.count), element.type, whole, counts, offsets,
+          element.type, 0, handle))
+    }
+    guard rank == 0, let whole = unsafe whole else {
+      for piece in pieces(0..<own.count, of: limit) {
+        unsafe try check(
+          "MPI_Send",
+          MPI_Send(block + piece.lowerBound * stride, Int32(piece.count), element.type, 0, 0, handle))
+      }
+      return
+    }
+    if !inPlace { unsafe place?.copyMemory(from: block, byteCount: own.count * stride) }
+    for (peer, range) in ranges.enumerated().dropFirst() {
+      for piece in pieces(range, of: limit) {
+        unsafe try check(
+          "MPI_Recv",
+          MPI_Recv(
+            whole + piece.lowerBound * stride, Int32(piece.count), element.type, Int32(peer), 0, handle,
+            kinship_mpi_status_ignore()))
+      }
+    }
+  }
+
   /// Stores the sum over the ranks of `ranges[rank]` of `whole` in `own`. The ranges follow one another from 0. Data
   /// that do not fit one piece are sent in rounds, each with the next few elements of every rank's range.
   @unsafe func reduceScatter(

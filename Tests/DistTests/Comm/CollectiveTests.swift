@@ -70,6 +70,20 @@ extension MPITests {
       try await expect("all-gather", ["4"], ranks) { _ in "\(all)" }
     }
 
+    /// Bytes of unequal lengths arrive on rank 0 alone, as do the rows of a distributed matrix, whole or in messages of
+    /// at most three elements; all ranks get its tiles, also after it was dealt anew.
+    @Test(arguments: [1, 2, 3], [[], ["3"]])
+    func gathersOnRankZero(ranks: Int, limit: [String]) async throws {
+      let bytes = (0..<ranks).map { [UInt8](repeating: UInt8($0 + 1), count: $0 * 4) }
+      let all = (0..<ranks * (ranks - 1)).map { Float($0) }
+      let middle = ranks * (ranks - 1) / 2 / 2 * 2
+      let tiles = [Array(all[..<middle]), Array(all[middle...])]
+      try await expect("gather-on-root", ["4"] + limit, ranks) { rank in
+        rank == 0
+          ? "\(bytes) \(tiles) \(all) \(tiles[1])" : "\([[UInt8]]()) \([[Float](), [Float]()]) \(all) \(tiles[1])"
+      }
+    }
+
     @Test(arguments: [1, 2, 3])
     func exchangesBlocks(ranks: Int) async throws {
       func length(_ from: Int, _ to: Int) -> Int { 4 * ((from + 2 * to) % 3) }
