@@ -31,10 +31,10 @@ import Testing
     return try Fixture.required(found.sorted(), "figures \(prefix)k\(suffix) in metrics/expected.json")
   }
 
-  func places(_ queries: Tensor<Float>, _ candidates: Tensor<Float>, _ answers: (Int) -> [Int]) -> [Int?] {
-    Ranking.blocks(queries: queries.rows, candidates: candidates.rows).flatMap {
-      Ranking.places(of: queries, in: $0, among: candidates, answers: answers)
-    }
+  func places(_ queries: Tensor<Float>, _ candidates: Tensor<Float>, _ answers: @escaping (Int) -> [Int]) -> [Int?] {
+    var ranking = Ranking(queries, candidates: candidates.rows) { query, _ in answers(query) }
+    ranking.rank(all: candidates)
+    return ranking.places
   }
 
   @Test func retrievalIsExact() throws {
@@ -47,8 +47,8 @@ import Testing
       let captionImage = try file.integers("\(set).caption_image")
       let pairs = RetrievalPairs(
         images: images.rows, captionImage: captionImage, captionText: Array(captionImage.indices))
-      let toText = places(images, texts, pairs.captions(answering:))
-      let toImage = places(texts, images, pairs.images(answering:))
+      let toText = places(images, texts) { pairs.captions(answering: $0) }
+      let toImage = places(texts, images) { pairs.images(answering: $0) }
       #expect(toText == (try file.integers("\(set).i2t_rank")), "\(set)")
       #expect(toImage == (try file.integers("\(set).t2i_rank")), "\(set)")
 

@@ -10,8 +10,12 @@ import Testing
     let queries = Tensor<Float>(Shape(n, d), (0..<n * d).map { _ in Float(generator.below(3) - 1) })
     let candidates = Tensor<Float>(Shape(m, d), (0..<m * d).map { _ in Float(generator.below(3) - 1) })
     let answers = (0..<n).map { _ in (0..<generator.below(4)).map { _ in generator.below(m) } }
-    for block in [0..<n, 5..<6] {
-      let places = Ranking.places(of: queries, in: block, among: candidates) { answers[$0] }
+    // One tile, tiles of which the last is smaller, and a tile for each candidate; all queries, and one of them.
+    for (block, size) in [(0..<n, m), (5..<6, m), (0..<n, 20), (3..<n, 1)] {
+      let places = places(of: queries.rows(block), first: block.lowerBound, among: candidates, tile: size) {
+        Set(answers[$0])
+      }
+      #expect(places.count == block.count)
       for (query, place) in zip(block, places) {
         let scores = (0..<m).map { c in
           (0..<d).reduce(Float(0)) { $0 + queries[query * d + $1] * candidates[c * d + $1] }
@@ -26,20 +30,44 @@ import Testing
     }
   }
 
-  @Test func aModelCollapsedToOnePointIsNoBetterThanChance() {
-    let points = Tensor<Float>(Shape(50, 4), [Float](repeating: 0.5, count: 200))
-    var counts = PlaceCounts(candidates: 50)
-    counts.add(Ranking.places(of: points, in: 0..<50, among: points) { [$0] })
-    #expect(counts.counts == [Int](repeating: 1, count: 50))
-    let broken = Tensor<Float>(Shape(50, 4), [Float](repeating: .nan, count: 200))
-    #expect(Ranking.places(of: broken, in: 0..<2, among: points) { [$0] } == [49, 49])
+  /// Ranks candidates that come in tiles of `size`.
+  private func places(
+    of queries: Tensor<Float>, first: Int = 0, among candidates: Tensor<Float>, tile size: Int,
+    answers: (Int) -> Set<Int>
+  ) -> [Int?] {
+    let all = (0..<queries.rows).map { answers(first + $0) }
+    var ranking = Ranking(queries, first: first, candidates: candidates.rows) { query, range in
+      all[query - first].filter { range.contains($0) }
+    }
+    let tiles = Ranking.tiles(candidates: candidates.rows, size: size)
+    if tiles.count == 1 {
+      ranking.rank(all: candidates)
+    } else {
+      for tile in tiles { ranking.findAnswers(in: tile, candidates.rows(tile)) }
+      for tile in tiles { ranking.countAhead(in: tile, candidates.rows(tile)) }
+    }
+    return ranking.places
   }
 
-  @Test func blocksCoverAllQueriesOnceAndStaySmall() {
-    for (queries, candidates) in [(0, 10), (1, 1), (1_000, 7), (513, 70_000), (10, 40_000_000)] {
-      let blocks = Ranking.blocks(queries: queries, candidates: candidates)
-      #expect(blocks.flatMap { $0 } == Array(0..<queries))
-      #expect(blocks.allSatisfy { $0.count == 1 || $0.count * candidates <= 1 << 24 })
+  @Test(arguments: [50, 7]) func aModelCollapsedToOnePointIsNoBetterThanChance(tile: Int) {
+    let points = Tensor<Float>(Shape(50, 4), [Float](repeating: 0.5, count: 200))
+    var counts = PlaceCounts(candidates: 50)
+    counts.add(places(of: points, among: points, tile: tile) { [$0] })
+    #expect(counts.counts == [Int](repeating: 1, count: 50))
+    let broken = Tensor<Float>(Shape(50, 4), [Float](repeating: .nan, count: 200))
+    #expect(places(of: broken.rows(0..<2), among: points, tile: tile) { [$0] } == [49, 49])
+    #expect(places(of: broken.rows(0..<2), among: points, tile: tile) { [$0, $0 + 9] } == [48, 48])
+    // Among finite scores a NaN neither counts nor is an answer.
+    for at in 4..<8 { points[at] = .nan }
+    #expect(
+      places(of: points.rows(2..<4), among: points, tile: tile) { $0 == 0 ? [1, 2] : [1] } == [1, 49])
+  }
+
+  @Test func blocksAndTilesCoverAllOnceAndStaySmall() {
+    for count in [0, 1, 256, 257, 70_000] {
+      let (blocks, tiles) = (Ranking.blocks(queries: count), Ranking.tiles(candidates: count))
+      #expect(blocks.flatMap { $0 } == Array(0..<count) && tiles.flatMap { $0 } == Array(0..<count))
+      #expect(blocks.allSatisfy { $0.count <= 256 } && tiles.allSatisfy { $0.count <= 32_768 })
     }
   }
 
@@ -71,6 +99,8 @@ import Testing
     #expect(pairs.captions(answering: 3) == [])
     #expect(pairs.images(answering: 5) == [0, 1, 4])
     #expect(pairs.images(answering: 2) == [1])
+    #expect(pairs.captions(answering: 1, in: 1..<3) == [1, 2] && pairs.captions(answering: 0, in: 2..<5) == [])
+    #expect(pairs.images(answering: 5, in: 1..<4) == [1] && pairs.images(answering: 5, in: 0..<5) == [0, 1, 4])
     #expect(pairs.firstCaptions == [0, 2, 3])
     let distinct = pairs.distinct
     #expect(distinct.captions == 3)

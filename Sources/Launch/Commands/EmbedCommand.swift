@@ -48,20 +48,21 @@ struct EmbedCommand: ParsableCommand {
         let found = try encoder.images(items, skipping: self.items.skipBad)
         faults = found.faults
         if faults.count == items.images.count, let first = faults.first { throw items.error(first) }
-        let all = EmbeddingFile.Rows(kind: "image", names: items.images, rows: found.rows)
-        parts.append(all.without(faults.map(\.image)))
+        parts.append(
+          .init(kind: "image", names: items.images, rows: found.rows, leftOut: faults.map(\.image)))
       }
       if !items.texts.isEmpty {
         parts.append(.init(kind: "text", names: items.texts, rows: try encoder.texts(items.texts)))
       }
-      guard communicator.rank == 0 else { return }
-      for fault in faults { Job.report("kinship: left out: \(items.images[fault.image]): \(fault.reason)") }
+      if communicator.rank == 0 {
+        for fault in faults { Job.report("kinship: left out: \(items.images[fault.image]): \(fault.reason)") }
+      }
       try EmbeddingFile(
         model: source.checkpoint, logitScale: exp(Double(embedder.model.logitScale.value[0])), dataset: dataset?.name,
         alpha: embedder.image.alpha, leftOut: faults.count, parts: parts
-      ).write(to: output)
-      guard output != "-" else { return }
-      for part in parts { try StandardOutput.print("/\(part.kind): \(part.rows.rows) × \(part.rows.columns)") }
+      ).write(to: output, over: communicator)
+      guard communicator.rank == 0, output != "-" else { return }
+      for part in parts { try StandardOutput.print("/\(part.kind): \(part.count) × \(part.rows.columns)") }
     }
   }
 }

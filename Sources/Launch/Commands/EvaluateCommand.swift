@@ -8,7 +8,7 @@ struct EvaluateCommand: ParsableCommand {
       """
       It runs alone or under mpirun. Images and texts are encoded in blocks of a fixed size that are distributed over \
       the ranks, and the results are whole counts: they are equal on any number of ranks with the same BLAS kernel and \
-      threads.
+      threads. A rank holds its share of the embeddings, and looks at those of the others a tile at a time.
 
       With --interpolate-to it evaluates the models between two, (1 - t) times the first and t times the second, as \
       WiSE-FT does between a model and its tuned form: a line of figures for each t. kinship merge --weights 1-t,t \

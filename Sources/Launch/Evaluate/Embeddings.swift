@@ -6,7 +6,7 @@ import Tensor
 
 /// Computes embeddings of many images or captions on all ranks. The bits of a row depend on the height of the matrix
 /// product that computes it: so items are encoded in blocks of a fixed height, in their order, and whole blocks are
-/// dealt to the ranks.
+/// dealt to the ranks. Each rank keeps the rows that it has computed.
 struct BlockEncoder {
   static let height = 64
   let embedder: CLIPEmbedder
@@ -16,8 +16,8 @@ struct BlockEncoder {
   /// All ranks call it equally often, before each block. If it throws on all of them together, the encoding ends.
   var pause: () throws -> Void = {}
 
-  /// Returns embeddings [n, d] of a dataset's images in its order, on every rank, of length 1 unless `isRaw`.
-  func images(of dataset: Dataset, samples: [Int]) throws -> Tensor<Float> {
+  /// Returns embeddings [n, d] of a dataset's images in its order, of length 1 unless `isRaw`.
+  func images(of dataset: Dataset, samples: [Int]) throws -> DistributedRows {
     try images(
       samples.count, name: { "the image “\(dataset.key(samples[$0]))” of \(dataset.name)" },
       read: { index, bytes in try dataset.readImage(samples[index], into: &bytes) },
@@ -29,7 +29,7 @@ struct BlockEncoder {
 
   /// Returns embeddings likewise of image files, and the files that could not be read, whose rows are meaningless.
   /// Unless `skipping`, the first of these ends the encoding with an error.
-  func images(_ items: EmbeddingItems, skipping: Bool) throws -> (rows: Tensor<Float>, faults: [ImageFault]) {
+  func images(_ items: EmbeddingItems, skipping: Bool) throws -> (rows: DistributedRows, faults: [ImageFault]) {
     let files = items.images
     let faults = Mutex<[ImageFault]>([])
     let rows = try images(
@@ -49,7 +49,7 @@ struct BlockEncoder {
   private func images(
     _ count: Int, name: (Int) -> String, read: @escaping @Sendable (Int, inout [UInt8]) throws -> Void,
     fail: @escaping @Sendable (Int, any Error) throws -> Void
-  ) throws -> Tensor<Float> {
+  ) throws -> DistributedRows {
     let options = embedder.image
     let loader = Prefetcher<Int, ModelInput>(
       steps: communicator.slice(of: Self.blocks(count)),
@@ -75,15 +75,17 @@ struct BlockEncoder {
     }
   }
 
-  /// Returns embeddings likewise of texts.
-  func texts(_ texts: [String]) throws -> Tensor<Float> {
-    let name = { (row: Int) in "the text “\(texts[row])”" }
-    return try embeddings(texts.count, name) { rows in
+  /// Returns embeddings likewise of `count` texts, of which each rank asks for its own.
+  func texts(_ count: Int, text: (Int) -> String) throws -> DistributedRows {
+    func name(_ row: Int) -> String { "the text “\(text(row))”" }
+    return try embeddings(count, name) { rows in
       guard let tokenizer = embedder.tokenizer else { preconditionFailure("the model was loaded for images alone") }
-      let captions = texts[rows].map { tokenizer.encode($0) }
+      let captions = rows.map { tokenizer.encode(text($0)) }
       return embedder.model.text.forward(TokenBatch(captions), mode: .evaluation)
     }
   }
+
+  func texts(_ texts: [String]) throws -> DistributedRows { try self.texts(texts.count) { texts[$0] } }
 
   private static func blocks(_ count: Int) -> Int { (count + height - 1) / height }
 
@@ -94,23 +96,25 @@ struct BlockEncoder {
 
   private func embeddings(
     _ count: Int, _ name: (Int) -> String, of block: (Range<Int>) throws -> Tensor<Float>
-  ) throws -> Tensor<Float> {
-    let width = embedder.model.config.embedding
-    let all = Tensor<Float>(Shape(count, width))
+  ) throws -> DistributedRows {
     let slices = communicator.slices(of: Self.blocks(count))
-    let own = slices[communicator.rank]
+    func first(_ block: Int) -> Int { min(block * Self.height, count) }
+    let ranges = slices.map { first($0.lowerBound)..<first($0.upperBound) }
+    let (own, range) = (slices[communicator.rank], ranges[communicator.rank])
+    let embeddings = Tensor<Float>(Shape(range.count, embedder.model.config.embedding))
     for round in 0..<(slices.map(\.count).max() ?? 0) {
       // The ranks go on together: one that waited for a slower one until the end would look as if it hung.
       try communicator.barrier()
       try pause()
       guard round < own.count else { continue }
       let rows = Self.rows(of: own.lowerBound + round, count)
-      copy(try block(rows), into: all.rows(rows))
-      try all.requireFinite(rows, name)
+      let start = rows.lowerBound - range.lowerBound
+      let target = embeddings.rows(start..<start + rows.count)
+      copy(try block(rows), into: target)
+      try target.requireFinite(0..<rows.count) { name(rows.lowerBound + $0) }
     }
-    func first(_ block: Int) -> Int { min(block * Self.height, count) * width }
-    try communicator.allGather(partsOf: all, ranges: slices.map { first($0.lowerBound)..<first($0.upperBound) })
-    return isRaw ? all : unitRows(all)
+    if !isRaw { normalizeRows(embeddings, into: embeddings, reciprocal: Tensor(Shape(range.count))) }
+    return DistributedRows(embeddings, ranges: ranges, over: communicator)
   }
 }
 
@@ -189,84 +193,5 @@ struct EmbeddingItems: Codable, Equatable {
       throw UserError(folder, "expected images (\(endings)), found nothing")
     }
     return images.map { (folder.hasSuffix("/") ? folder : folder + "/") + $0 }
-  }
-}
-
-/// Embeddings with their names, as `kinship embed` writes them.
-struct EmbeddingFile {
-  struct Rows {
-    let kind: String
-    let names: [String]
-    /// [names, d].
-    let rows: Tensor<Float>
-
-    func without(_ numbers: [Int]) -> Rows {
-      guard !numbers.isEmpty else { return self }
-      let dropped = Set(numbers)
-      let kept = names.indices.filter { !dropped.contains($0) }
-      let rest = Tensor<Float>(Shape(kept.count, rows.columns))
-      for (place, row) in kept.enumerated() { copy(rows.rows(row..<row + 1), into: rest.rows(place..<place + 1)) }
-      return Rows(kind: kind, names: kept.map { names[$0] }, rows: rest)
-    }
-  }
-
-  let model: String
-  let logitScale: Double
-  let dataset: String?
-  /// How transparent pixels became opaque.
-  let alpha: AlphaHandling
-  /// The number of images that could not be read.
-  let leftOut: Int
-  let parts: [Rows]
-  /// Returns whether a file of this name has JSON lines. The name - stands for standard output.
-  static func isText(_ path: String) -> Bool { path == "-" || path.hasSuffix(".jsonl") }
-
-  /// Writes the file under another name first, so that a file with the final name is complete.
-  func write(to path: String) throws {
-    if path == "-" {
-      for part in parts { try eachLine(of: part, StandardOutput.write) }
-      return
-    }
-    let partial = path + ".partial"
-    try Publish.removeAll(partial)
-    if Self.isText(path) {
-      let file = try OpenFile.creating(partial)
-      for part in parts { try eachLine(of: part) { try file.append($0) } }
-    } else {
-      try writeHDF5(partial)
-    }
-    try Publish.sync(file: partial)
-    try Publish.rename(partial, to: path)
-  }
-
-  private func writeHDF5(_ path: String) throws {
-    let file = try HDF5File.create(path)
-    try file.attributes.set("model", model)
-    try file.attributes.set("logit_scale", logitScale)
-    if let dataset { try file.attributes.set("corpus", dataset) }
-    try file.attributes.set("alpha", alpha.rawValue)
-    if leftOut > 0 { try file.attributes.set("left_out", leftOut) }
-    for part in parts {
-      try file.createDataset(part.kind, .float32, shape: part.rows.shape.array).write(part.rows)
-      let names = part.names.map { Array($0.utf8) }
-      let offsets = names.reduce(into: [UInt64(0)]) { $0.append(($0.last ?? 0) + UInt64($1.count)) }
-      let bytes = Array(names.joined())
-      try file.createDataset(part.kind + "_names/bytes", .uint8, shape: [bytes.count]).write(bytes)
-      try file.createDataset(part.kind + "_names/offsets", .uint64, shape: [offsets.count]).write(offsets)
-    }
-    try file.close()
-  }
-
-  /// Writes lines such as `{"kind": "image", "name": "fox.jpg", "embedding": [0.5, …]}`; numbers read back exactly.
-  private func eachLine(of part: Rows, _ write: ([UInt8]) throws -> Void) throws {
-    var lines: [UInt8] = []
-    for (row, name) in part.names.enumerated() {
-      let start = row * part.rows.columns
-      let numbers = (0..<part.rows.columns).map { "\(part.rows[start + $0])" }.joined(separator: ", ")
-      lines += "{\"kind\": \"\(part.kind)\", \"name\": \(StrictJSON.quote(name)), \"embedding\": [\(numbers)]}\n".utf8
-      guard lines.count > 1 << 20 || row == part.names.count - 1 else { continue }
-      try write(lines)
-      lines.removeAll(keepingCapacity: true)
-    }
   }
 }

@@ -38,22 +38,27 @@ struct RetrievalEvaluation: Evaluation {
   func run(
     _ embedder: CLIPEmbedder, over communicator: Communicator, pause: @escaping () throws -> Void = {}
   ) throws -> RetrievalFigures {
-    let all = try dataset.texts(captions, of: Array(0..<dataset.count))
-    var texts = all.texts
-    let numbers = duplicates == .strict ? Array(texts.indices) : RetrievalPairs.texts(of: texts)
-    var pairs = RetrievalPairs(images: dataset.count, captionImage: all.images, captionText: numbers)
+    var taken = try EvaluatedCaptions(captions, of: dataset)
+    let numbers =
+      duplicates == .strict
+      ? Array(0..<taken.count) : try communicator.textNumbers(taken.count) { taken.text($0) }
+    var pairs = RetrievalPairs(images: dataset.count, captionImage: taken.samples, captionText: numbers)
     if candidates == .distinctCaptions {
-      texts = pairs.firstCaptions.map { texts[$0] }
+      taken = taken.keeping(pairs.firstCaptions)
       pairs = pairs.distinct
     }
+    let width = embedder.model.config.embedding
+    try EvaluationEstimate(
+      title, images: dataset.count, captions: taken.count, width: width, ranks: communicator.size
+    ).requireMemory(over: communicator)
     let encoder = BlockEncoder(embedder: embedder, communicator: communicator, pause: pause)
-    let rows = try encoder.images(of: dataset, samples: Array(0..<dataset.count))
-    let queries = try encoder.texts(texts)
+    let images = try encoder.images(of: dataset, samples: Array(0..<dataset.count))
+    let texts = try encoder.texts(taken.count) { taken.text($0) }
+    let figures = try RetrievalRanking(pairs: pairs, pause: pause).places(images: images, texts: texts)
     return RetrievalFigures(
-      dataset: dataset.name, images: dataset.count, captions: texts.count, captionsTaken: captions,
-      candidates: candidates, duplicates: duplicates,
-      imageToText: Recall(try communicator.places(of: rows, among: queries, answers: pairs.captions(answering:))),
-      textToImage: Recall(try communicator.places(of: queries, among: rows, answers: pairs.images(answering:))))
+      dataset: dataset.name, images: dataset.count, captions: taken.count, captionsTaken: captions,
+      candidates: candidates, duplicates: duplicates, imageToText: Recall(figures.imageToText),
+      textToImage: Recall(figures.textToImage))
   }
 }
 
@@ -69,20 +74,6 @@ extension Dataset {
 
   func nothingToEvaluate(_ lacks: String) -> UserError {
     UserError("the dataset \(name) has no \(lacks); evaluate on one that has")
-  }
-}
-
-extension Communicator {
-  /// Counts the places at which queries find their answers. Blocks are dealt to the ranks.
-  func places(of queries: Tensor<Float>, among rows: Tensor<Float>, answers: (Int) -> [Int]) throws -> PlaceCounts {
-    let blocks = Ranking.blocks(queries: queries.rows, candidates: rows.rows)
-    var own = PlaceCounts(candidates: rows.rows)
-    for block in blocks[slice(of: blocks.count)] {
-      own.add(Ranking.places(of: queries, in: block, among: rows, answers: answers))
-    }
-    var counts = own.counts
-    try allReduce(&counts)
-    return PlaceCounts(counts: counts)
   }
 }
 
@@ -315,9 +306,16 @@ struct ZeroShotEvaluation: Evaluation {
     guard !samples.isEmpty else { throw dataset.nothingToEvaluate("images with a label among the classes") }
     let asked = Prompts(classes: chosen.map { prompts.classes[$0] }, templates: prompts.templates)
     let encoder = BlockEncoder(embedder: embedder, communicator: communicator, pause: pause)
-    let classes = classEmbeddings(prompts: try encoder.texts(asked.texts), perClass: asked.templates.count)
+    let sentences = try encoder.texts(asked.count, text: asked.text)
+    // Each rank makes the embeddings of some classes, for which it gets all their prompts.
+    let (shares, each) = (communicator.slices(of: chosen.count), asked.templates.count)
+    let whole = try sentences.redistributed(shares.map { $0.lowerBound * each..<$0.upperBound * each })
+    let classes = DistributedRows(
+      classEmbeddings(prompts: whole.own, perClass: each), ranges: shares, over: communicator)
     let images = try encoder.images(of: dataset, samples: samples)
-    let places = try communicator.places(of: images, among: classes) { [answers[$0]] }
+    let places = try images.places(among: classes, pause: pause) { query, range in
+      range.contains(answers[query]) ? [answers[query]] : []
+    }
     return ZeroShotFigures(
       dataset: dataset.name, images: samples.count, classes: chosen.count, ofClasses: prompts.classes.count,
       templates: asked.templates.count, top1Correct: places.hits(at: 1), top5Correct: places.hits(at: 5),
@@ -330,7 +328,12 @@ struct Prompts: Equatable {
   let classes: [String]
   /// The sentences, in which `{}` stands for the class's name.
   let templates: [String]
-  var texts: [String] { classes.flatMap { name in templates.map { $0.replacing("{}", with: name) } } }
+  var count: Int { classes.count * templates.count }
+
+  /// Returns a class's name in a template. Those of a class follow one another.
+  func text(_ index: Int) -> String {
+    templates[index % templates.count].replacing("{}", with: classes[index / templates.count])
+  }
 
   /// Reads a file of templates, one a line, each with `{}`. Every rank must call it.
   static func templates(_ path: String, over ranks: Communicator) throws -> [String] {

@@ -166,8 +166,8 @@ struct RetrievalExamples {
     // Each text once: the nearest five would otherwise often be the same caption five times.
     let (captions, pairs) = (all.firstCaptions.map { texts[$0] }, all.distinct)
     let encoder = BlockEncoder(embedder: embedder, communicator: ranks)
-    let images = try encoder.images(of: dataset, samples: samples)
-    let words = try encoder.texts(captions)
+    let images = try encoder.images(of: dataset, samples: samples).own
+    let words = try encoder.texts(captions).own
     var thumbnails = Thumbnails(embedder.image)
     var bytes: [UInt8] = []
     func image(_ row: Int) throws -> String {
@@ -214,10 +214,12 @@ struct RetrievalExamples {
     let order = scores.indices.sorted { (-scores[$0], $0) < (-scores[$1], $1) }
     let nearest = order.prefix(shown)
     let answer = order.first { right.contains($0) }
-    let place = Ranking.places(of: queries, in: row..<row + 1, among: candidates, answers: { _ in answers })[0]
+    var ranking = Ranking(queries.rows(row..<row + 1), candidates: candidates.rows, answers: { _, _ in answers })
+    ranking.rank(all: candidates)
     return Query(
       text: text, image: image, nearest: try nearest.map(found),
-      answer: try answer.flatMap { nearest.contains($0) ? nil : try found($0) }, place: place.map { $0 + 1 })
+      answer: try answer.flatMap { nearest.contains($0) ? nil : try found($0) },
+      place: ranking.places[0].map { $0 + 1 })
   }
 }
 
