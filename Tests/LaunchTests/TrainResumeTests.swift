@@ -34,11 +34,14 @@ import Testing
     let every = "checkpoint.every=\(step)"
     let straight = try await scene.train("straight", [every], ranks: 2)
     try copy("straight", as: "stopped", until: step)
-    let rest = try await scene.train(
-      "stopped", [every], ["--resume", scene.checkpoint("stopped", step).path], ranks: 2)
-    #expect(rest == Array(straight.dropFirst(step)))
+    let resumed = try await scene.run(
+      ["name=stopped", every], ["--resume", scene.checkpoint("stopped", step).path], ranks: 2)
+    try #require(resumed.status == 0, "\(resumed)")
+    #expect(try scene.losses("stopped") == Array(straight.dropFirst(step)))
     #expect(try parts("stopped", 10) == parts("straight", 10))
     #expect(try parts("stopped", 10) != parts("straight", step))
+    // Each of two ranks reads the part that it wrote, and no other.
+    #expect(resumed.output.contains(" at most, from 1 of 2 parts"), "\(resumed)")
     let starts = try scene.log("stopped", "start")
     #expect(starts.count == 1 && starts[0].step == step)
     #expect(starts[0].changes == ["name: stopped, was straight"])
@@ -53,6 +56,8 @@ import Testing
       #expect(run.status == 0, "\(run)")
       #expect(run.output.contains("will not give the same bits"), "\(run)")
       #expect(run.output.contains("ranks were 2 and are \(ranks)"), "\(run)")
+      // Of three ranks the middle one owns the end of one part's share and the beginning of the other's.
+      #expect(run.output.contains(" at most, from 2 of 2 parts"), "\(run)")
       #expect(run.output.contains("going on after step 5"), "\(run)")
       #expect(difference(try scene.losses(name), Array(straight.dropFirst(5))) < 1e-5)
     }

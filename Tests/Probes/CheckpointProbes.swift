@@ -98,6 +98,32 @@ let checkpointProbes: [String: Scenario] = [
     say("\(communicator.rank): equal")
     return 0
   },
+  // FOLDER STEP: reads what a rank of a resumed run owns, compares it, and says how many parts it opened.
+  "checkpoint-resume": { communicator, arguments in
+    let checkpoint = try Checkpoint.open(arguments[0], communicator: communicator)
+    let expected = Arena(Int(arguments[1])!, communicator)
+    let found = Arena(-1, communicator)
+    for tensor in [found.values, found.first, found.second, found.average] { fill(tensor, -1) }
+    let average = expected.isAveraged ? (ranges: expected.ranges, values: found.average) : nil
+    let reads = try checkpoint.readState(
+      expected.entries, ranges: expected.ranges, values: found.values, first: found.first, second: found.second,
+      average: average)
+    let own = expected.ranges.flatMap { Array($0) }
+    for place in 0..<expected.values.count {
+      let index = own.firstIndex(of: place)
+      let isOwned = index != nil && expected.entries.contains { $0.range.contains(place) }
+      guard found.values[place] == (isOwned ? expected.values[place] : -1) else {
+        throw Different(what: "value", place: place, found: found.values[place])
+      }
+      guard isOwned, let index else { continue }
+      let same =
+        found.first[index] == expected.first[index] && found.second[index] == expected.second[index]
+        && (!expected.isAveraged || found.average[index] == expected.average[index])
+      guard same else { throw Different(what: "moment", place: place, found: found.first[index]) }
+    }
+    say("\(communicator.rank): \(reads.parts) parts \(reads.bytes) bytes")
+    return 0
+  },
   // FOLDER: finds the checkpoint from which a run would resume.
   "checkpoint-newest": { communicator, arguments in
     let (found, unsound) = try Checkpoint.newestSound(in: arguments[0], communicator: communicator)

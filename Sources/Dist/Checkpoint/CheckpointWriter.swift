@@ -68,9 +68,10 @@ public struct CheckpointWriter: Sendable {
       CheckpointManifest.Part(file: file, ranges: state.positions(held), bytes: $0.bytes, sha256: $0.sha256)
     }
     try communicator.patientBarrier()
-    let parts = try communicator.allGather(own).flatMap { $0 }
+    // All ranks' ranges are many: each has some in every bucket.
+    let parts = try communicator.gather(own)?.flatMap { $0 }
     var notRemoved: [String] = []
-    if communicator.rank == 0 {
+    if let parts {
       notRemoved = try CheckpointError.naming(target) {
         let manifest = CheckpointManifest(
           format: CheckpointManifest.currentFormat, record: record,

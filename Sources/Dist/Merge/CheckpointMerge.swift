@@ -32,7 +32,7 @@ public struct CheckpointMerge {
         guard let parameter = indices[name] else {
           throw CheckpointError(checkpoint.folder, ["parameter \(name) is missing"])
         }
-        try reader.read(group, parameter, elements, into: target)
+        try reader.read(reader.pieces(group, parameter, elements, into: target))
       }
     }
   }
@@ -107,9 +107,9 @@ extension CheckpointMerge {
         try Publish.sync(folder: partial)
         return list
       }
-      let list = try communicator.allGather(written).flatMap { $0 }
+      let list = try communicator.gather(written)?.flatMap { $0 }
       try communicator.together {
-        guard isFirst else { return }
+        guard let list else { return }
         let origin = CheckpointManifest.Origin(
           folder: checkpoint.folder, sha256: checkpoint.sha256, ranks: checkpoint.manifest.ranks, version: version)
         try checkpoint.manifest.resharded(list.sorted { $0.file < $1.file }, origin: origin).write(into: partial)

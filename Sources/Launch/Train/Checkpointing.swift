@@ -114,13 +114,8 @@ final class Checkpointing {
     try requireSameDatasets(before.datasets ?? [], checkpoint, log: log)
     try requireSameTeacher(before.teacher, checkpoint, log: log)
     try requireSameObjective(checkpoint)
-    let (parameters, optimizer) = (step.model.parameters, step.optimizer)
-    try checkpoint.readValues(parameters.entries, into: parameters.values, over: ranks)
-    try parameters.readBuffers(from: checkpoint)
-    try checkpoint.readMoments(
-      parameters.entries, ranges: optimizer.ranges, first: optimizer.firstMoment, second: optimizer.secondMoment)
-    try restoreAverage(checkpoint, log: log)
-    let record = checkpoint.manifest.record
+    try restoreState(checkpoint, log: log)
+    let (record, optimizer) = (checkpoint.manifest.record, step.optimizer)
     // The optimizer restarts when the model is cut.
     optimizer.step = record.step - (Pruning(run).flatMap { $0.isCut(after: record.step) ? $0.config.step : nil } ?? 0)
     let arrays = Dictionary(record.arrays.map { ($0.name, $0.values) }) { first, _ in first }
@@ -153,21 +148,31 @@ final class Checkpointing {
         + differences.joined(separator: "; "))
   }
 
-  /// Restores the moving average, which starts with the checkpoint's weights if the checkpoint has none.
-  private func restoreAverage(_ checkpoint: Checkpoint, log: (String) -> Void) throws {
-    guard let average = step.hooks.average else {
-      if checkpoint.manifest.isAveraged {
-        log("warning: \(checkpoint.folder) holds an average of the weights, and this run keeps none: ema is none")
-      }
-      return
-    }
-    guard checkpoint.manifest.isAveraged else {
+  /// Restores parameters, moments and the moving average, which starts with the checkpoint's weights if the checkpoint
+  /// has none. Each rank reads the numbers that it owns, and gathers the others' parameters as after a step: a rank
+  /// opens the parts that hold its own, and with as many ranks as before only one.
+  private func restoreState(_ checkpoint: Checkpoint, log: (String) -> Void) throws {
+    let (parameters, optimizer, manifest) = (step.model.parameters, step.optimizer, checkpoint.manifest)
+    let average = manifest.isAveraged ? step.hooks.average : nil
+    let reads = try checkpoint.readState(
+      parameters.entries, ranges: optimizer.ranges, values: parameters.values, first: optimizer.firstMoment,
+      second: optimizer.secondMoment, average: average.map { ($0.ranges, $0.values) })
+    try step.sync.gather(all: true)
+    try step.waitForParameters()
+    try parameters.readBuffers(from: checkpoint)
+    if let average {
+      try parameters.readBuffers(from: checkpoint, averaged: true, into: average.bufferValues)
+    } else if let average = step.hooks.average {
       log("\(checkpoint.folder) holds no average of the weights: ema begins with its weights")
-      return average.begin()
+      average.begin()
+    } else if manifest.isAveraged {
+      log("warning: \(checkpoint.folder) holds an average of the weights, and this run keeps none: ema is none")
     }
-    let parameters = step.model.parameters
-    try checkpoint.readAverage(parameters.entries, ranges: average.ranges, into: average.values)
-    try parameters.readBuffers(from: checkpoint, averaged: true, into: average.bufferValues)
+    var most = [reads.parts, reads.bytes]
+    try ranks.allReduce(&most, .maximum)
+    log(
+      "\(checkpoint.folder): a rank read \(Figures.bytes(most[1])) at most, from \(most[0]) of "
+        + "\(Figures.count(manifest.parts.count, "part"))")
   }
 
   /// Refuses other datasets at the paths of those that the checkpoint knows. If the run file names other paths, the

@@ -45,6 +45,19 @@ extension MPITests {
       #expect(files == ["manifest.json", "manifest.sha256"] + parts)
     }
 
+    /// A rank that resumes opens the parts that hold what it owns, each once, and all ranks together read each number
+    /// once. Of every 20 numbers a rank owns an equal share, as those of four ranks that wrote them.
+    @Test(arguments: [(1, [4]), (2, [2, 2]), (4, [1, 1, 1, 1]), (8, [1, 1, 1, 1, 1, 1, 1, 1])])
+    func aResumedRankReadsOnlyWhatItOwns(readers: Int, parts: [Int]) async throws {
+      try await write(100, ranks: 4)
+      let job = try await MPIRun.probe("checkpoint-resume", [run + "/latest", "100"], ranks: readers)
+      try #require(job.status == 0, "\(job)")
+      let reads = job.lines.compactMap { $0.wholeMatch(of: /\d: (\d+) parts (\d+) bytes/) }
+      #expect(reads.map { Int($0.1) } == parts, "\(job)")
+      // Values, both moments and the average of 65 scalars.
+      #expect(reads.reduce(0) { $0 + (Int($1.2) ?? 0) } == 4 * 4 * 65, "\(job)")
+    }
+
     /// The ranks of a node write one part together, which other numbers of ranks read, and which has the same form.
     @Test(arguments: [(2, 1), (3, 2)]) func ranksOfANodeShareAPart(writers: Int, nodes: Int) async throws {
       let job = try await MPIRun.probe("checkpoint-write-nodes", [run, "100", "\(nodes)"], ranks: writers)
