@@ -108,11 +108,12 @@ public struct CacheWriter {
     try CachePartWriter(folder: folder, manifest, index: index, captions: captions)
   }
 
-  /// Lists all parts, of which each rank gives those that it wrote or found undamaged, and writes the view over them.
-  public func finish(_ own: [CacheManifest.Part]) throws -> CacheManifest {
+  /// Lists all parts, those that `soundParts` has found and those of which each rank gives the ones that it wrote, and
+  /// writes the view over them.
+  public func finish(_ own: [CacheManifest.Part], beside found: [Int: CacheManifest.Part]) throws -> CacheManifest {
     var whole = manifest
-    let gathered = try communicator.allGather(own).joined()
-    let all = Dictionary(gathered.map { ($0.first, $0) }) { first, _ in first }
+    let written = try communicator.allGather(own).joined()
+    let all = Dictionary((Array(written) + Array(found.values)).map { ($0.first, $0) }) { first, _ in first }
     whole.parts = all.values.sorted { $0.first < $1.first }
     precondition(whole.isWhole, "\(whole.parts.count) of \(whole.partCount) parts")
     if communicator.rank == 0 {

@@ -1,6 +1,7 @@
 // Nodes may have disks of their own, or stale copies, under the same paths, and ranks with different files compute
-// something that no file describes. Whatever several ranks read is therefore compared before it is used. Every rank
-// must call these.
+// something that no file describes. Whatever several ranks read is therefore compared before it is used. Where they
+// agree, which is nearly always, the comparison takes as much memory and as many bytes on any number of ranks. Every
+// rank must call these.
 
 /// A difference between ranks that must agree. All ranks throw it.
 public struct RankDifference: ExitCoded, Hashable, CustomStringConvertible {
@@ -10,12 +11,25 @@ public struct RankDifference: ExitCoded, Hashable, CustomStringConvertible {
 }
 
 extension Communicator {
+  /// Returns true on all ranks if they all give the same bytes, by the largest and the smallest of their SHA-256.
+  func areSame(_ bytes: some Collection<UInt8>) throws(MPIError) -> Bool {
+    let digest = SHA256.hash(bytes).bytes
+    let words = stride(from: 0, to: digest.count, by: 8).map { at in
+      digest[at..<at + 8].reduce(0) { $0 << 8 | Int($1) }
+    }
+    // Of complements the largest is that of the smallest.
+    var limits = words + words.map { ~$0 }
+    try allReduce(&limits, .maximum)
+    return zip(limits.prefix(words.count), limits.suffix(words.count)).allSatisfy { $0 == ~$1 }
+  }
+
   /// Throws a `RankDifference` if `fact` is not the same on every rank. It says that `rank 1 on b has a different WHAT
   /// than rank 0 on a: ADVICE`, and if the fact is shown, what it is on both.
   public func requireSame(
     _ what: String, _ fact: String, isShown: Bool = false, verbs: (one: String, many: String) = ("has", "have"),
     advice: String = "copy the same files to all nodes", status: ExitStatus = .badData
   ) throws {
+    if try areSame(fact.utf8) { return }
     let all = try allGather(SHA256.hash(fact.utf8).bytes + Array(hostname.utf8))
     let length = SHA256.byteCount
     let others = all.indices.filter { all[$0].prefix(length) != all[0].prefix(length) }
@@ -46,8 +60,10 @@ extension Communicator {
   /// Returns the ranks whose `path` leads to the same file as this rank's, in their order here: all ranks on a disk
   /// that they share, and those of a node if each node has a copy.
   package func sharing(_ path: String) throws -> Communicator {
-    let files = try allGather(Array(OpenFile.reading(path).identity().utf8))
-    return try Set(files).count == 1 ? self : split(group: files.firstIndex(of: files[rank]) ?? rank)
+    let own = Array(try OpenFile.reading(path).identity().utf8)
+    if try areSame(own) { return self }
+    let files = try allGather(own)
+    return try split(group: files.firstIndex(of: own) ?? rank)
   }
 
   /// Returns the SHA-256 of a large file, which one rank computes by `sum` for all whose path leads to the same file.

@@ -73,7 +73,7 @@ struct EmbeddingImport {
       guard first + ranks.rank < missing.count else { continue }
       written.append(try write(missing[first + ranks.rank], with: writer, &lengths))
     }
-    _ = try writer.finish(Array(found.values) + written)
+    _ = try writer.finish(written, beside: found)
     if let text = try text(of: lengths) { log(text) }
     log("\(dataset.name)  complete")
   }

@@ -191,7 +191,7 @@ struct DatasetPrecomputation {
       try writer.requireSpace(bytes.checkedSum ?? .max)
     }
     let written = try write(missing, with: writer)
-    _ = try writer.finish(Array(found.values) + written)
+    _ = try writer.finish(written, beside: found)
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     let done = missing.reduce(0) { $0 + manifest.samples(ofPart: $1).count } * views
     if done > 0 {
