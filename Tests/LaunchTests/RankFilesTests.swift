@@ -123,5 +123,18 @@ import Testing
     try await expect(
       train(["name=on", "evaluate.evaluations=[{kind: retrieval, dataset: data}]"]), differ: "dataset corpus")
     #expect(!FileManager.default.fileExists(atPath: scene.runFolder("on").path))
+
+    // Ranks with copies of their own read all shards of these; a damaged one is named with its host.
+    try give([scene.dataset, scene.dataset], as: "data")
+    let embed = ["embed", "--dataset", "data", "-o", "-"] + source
+    let same = try await run(embed)
+    #expect(same.status == 0 && same.output.contains("\"embedding\""), "\(same)")
+    let shard = URL(filePath: "\(node(1))/data/shard-00000.h5")
+    var bytes = try Data(contentsOf: shard)
+    bytes[0] ^= 1
+    try bytes.write(to: shard)
+    let damaged = try await run(embed)
+    #expect(damaged.status == 65, "\(damaged)")
+    #expect(damaged.errors.contains(#/kinship: on \S+, data/shard-00000.h5: is altered/#), "\(damaged)")
   }
 }

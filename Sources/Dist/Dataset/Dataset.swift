@@ -17,14 +17,43 @@ public final class Dataset: Sendable {
   /// Opens the dataset at `path` or in this folder. Throws a `DatasetError` for the first missing or altered shard. If
   /// there are `ranks`, all must call it, and a `RankDifference` is thrown if they see different datasets.
   public static func open(_ path: String, check: Check = .sizes, over ranks: Communicator? = nil) throws -> Dataset {
-    let (index, folder) = try locate(path)
-    try ranks?.requireSame("dataset \(index.name)", index.identity, isShown: true)
-    let shards = try index.shards.map { entry in
+    let (index, folder, file) = try locate(path)
+    func shard(_ entry: DatasetIndex.Shard) throws -> Shard {
       let path = folder + "/" + entry.file
       try checkFile(path, entry, checksum: check == .checksums)
       return try Shard(path: path, entry: entry, dataset: index.name, labeled: index.labeled)
     }
-    return Dataset(index: index, folder: folder, shards: shards)
+    guard let ranks, ranks.size > 1 else {
+      return Dataset(index: index, folder: folder, shards: try index.shards.map(shard))
+    }
+    try ranks.requireSame("dataset \(index.name)", index.identity, isShown: true)
+    return Dataset(
+      index: index, folder: folder,
+      shards: try shards(of: index, in: folder, sharing: ranks.sharing(file), over: ranks, open: shard))
+  }
+
+  /// Opens the shards, each on one of the ranks that have the same files, `viewers`, which sends what it has read to
+  /// the others. All ranks throw the error of the first shard that one of them cannot open.
+  private static func shards(
+    of index: DatasetIndex, in folder: String, sharing viewers: Communicator, over ranks: Communicator,
+    open: (DatasetIndex.Shard) throws -> Shard
+  ) throws -> [Shard] {
+    var shards: [Shard] = []
+    // Groups of ranks may differ in size, and all ranks take part in each round.
+    for _ in 0..<(try ranks.allReduce((index.shards.count + viewers.size - 1) / viewers.size, .maximum)) {
+      let entries = index.shards.dropFirst(shards.count).prefix(viewers.size)
+      let own = try ranks.together { () throws -> [UInt8] in
+        guard viewers.rank < entries.count else { return [] }
+        do { return try open(entries[entries.startIndex + viewers.rank]).packed } catch let error as DatasetError {
+          guard viewers.size < ranks.size else { throw error }
+          throw DatasetError("on \(ranks.hostname), \(error.place)", error.reason, status: error.status)
+        }
+      }
+      for (entry, packed) in zip(entries, try viewers.allGather(own)) {
+        shards.append(Shard(packed: packed, path: "\(folder)/\(entry.file)", entry: entry, labeled: index.labeled))
+      }
+    }
+    return shards
   }
 
   private init(index: DatasetIndex, folder: String, shards: [Shard]) {

@@ -12,7 +12,7 @@ extension Dataset {
 
   /// Reads every byte of the dataset at `path`, and verifies files and contents. Only a bad index throws.
   public static func verify(_ path: String, each: (Verdict) throws -> Void = { _ in }) throws -> [Verdict] {
-    let (index, folder) = try locate(path)
+    let (index, folder, _) = try locate(path)
     return try index.shards.map { entry in
       let problem = problem("\(folder)/\(entry.file)", entry, index)
       let verdict = Verdict(file: entry.file, samples: entry.samples, bytes: entry.fileBytes, problem: problem)
@@ -51,8 +51,8 @@ extension Dataset {
     } catch { return (error as? DatasetError)?.reason ?? "\(error)" }
   }
 
-  /// Returns the index at `path` or in the folder `path`, and its folder.
-  static func locate(_ path: String) throws -> (index: DatasetIndex, folder: String) {
+  /// Returns the index at `path` or in the folder `path`, its folder, and its file.
+  static func locate(_ path: String) throws -> (index: DatasetIndex, folder: String, file: String) {
     var isFolder: ObjCBool = false
     guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw DatasetError(path, "does not exist; expected a dataset's folder or its \(DatasetIndex.fileName)")
@@ -63,7 +63,7 @@ extension Dataset {
     guard FileManager.default.fileExists(atPath: file) else {
       throw DatasetError(path, "holds no \(DatasetIndex.fileName): not a dataset, or an unfinished import")
     }
-    return (try DatasetIndex.read(file), folder.isEmpty ? "." : folder)
+    return (try DatasetIndex.read(file), folder.isEmpty ? "." : folder, file)
   }
 
   /// Checks a shard's file before the HDF5 library opens it, because altered headers can crash the library. What is

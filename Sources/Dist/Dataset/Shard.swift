@@ -122,10 +122,76 @@ struct Shard: Sendable {
   private func captionRange(_ index: Int) -> Range<Int> { Int(captionFirst[index])..<Int(captionFirst[index + 1]) }
 }
 
+extension Shard {
+  /// All that is in memory of the shard as bytes, for ranks that have the same file.
+  var packed: [UInt8] {
+    var tables = PackedTables()
+    tables.append(Array(digest.utf8))
+    tables.append(extents.flatMap { [$0.lowerBound, $0.upperBound] })
+    tables.append(imageOffsets)
+    for strings in [captions, keys] {
+      tables.append(strings.bytes)
+      tables.append(strings.offsets)
+    }
+    tables.append(captionFirst)
+    tables.append(labels ?? [])
+    return tables.bytes
+  }
+
+  /// Takes over what another rank has read of the same file and packed.
+  init(packed: [UInt8], path: String, entry: DatasetIndex.Shard, labeled: Bool) {
+    var tables = PackedTables(bytes: packed)
+    (self.path, self.entry) = (path, entry)
+    digest = String(decoding: tables.next(UInt8.self), as: UTF8.self)
+    let bounds = tables.next(Int.self)
+    extents = stride(from: 0, to: bounds.count, by: 2).map { bounds[$0]..<bounds[$0 + 1] }
+    imageOffsets = tables.next(UInt64.self)
+    captions = PackedStrings(bytes: tables.next(UInt8.self), offsets: tables.next(UInt32.self))
+    keys = PackedStrings(bytes: tables.next(UInt8.self), offsets: tables.next(UInt32.self))
+    captionFirst = tables.next(UInt32.self)
+    let labels = tables.next(Int32.self)
+    self.labels = labeled ? labels : nil
+  }
+}
+
+/// Arrays of numbers end to end as bytes, each behind the number of its elements.
+private struct PackedTables {
+  private(set) var bytes: [UInt8] = []
+  private var place = 0
+
+  init(bytes: [UInt8] = []) { self.bytes = bytes }
+
+  mutating func append<Number: BitwiseCopyable>(_ values: [Number]) {
+    unsafe withUnsafeBytes(of: values.count) { unsafe bytes.append(contentsOf: $0) }
+    unsafe values.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
+  }
+
+  /// Returns the next array, which has elements of this type.
+  mutating func next<Number: BitwiseCopyable>(_: Number.Type) -> [Number] {
+    let count = take(1, of: Int.self)[0]
+    return take(count, of: Number.self)
+  }
+
+  private mutating func take<Number: BitwiseCopyable>(_ count: Int, of _: Number.Type) -> [Number] {
+    let range = place..<place + count * MemoryLayout<Number>.stride
+    precondition(count >= 0 && range.upperBound <= bytes.count, "\(count) numbers at \(place) of \(bytes.count) bytes")
+    place = range.upperBound
+    return unsafe [Number](unsafeUninitializedCapacity: count) { buffer, initialized in
+      unsafe bytes.withUnsafeBytes { source in
+        unsafe UnsafeMutableRawBufferPointer(buffer).copyMemory(from: UnsafeRawBufferPointer(rebasing: source[range]))
+      }
+      initialized = count
+    }
+  }
+}
+
 /// Strings end to end in memory. Each takes 4 bytes and its UTF-8 bytes.
 struct PackedStrings: Sendable {
-  private let bytes: [UInt8]
-  private let offsets: [UInt32]
+  fileprivate let bytes: [UInt8]
+  fileprivate let offsets: [UInt32]
+
+  /// Takes over bytes and offsets of strings that were checked before.
+  fileprivate init(bytes: [UInt8], offsets: [UInt32]) { (self.bytes, self.offsets) = (bytes, offsets) }
 
   /// Returns nil if `offsets` do not rise from 0 to the end of `bytes`, or if the bytes exceed 4 GiB.
   init?(bytes: [UInt8], offsets: [UInt64]) {

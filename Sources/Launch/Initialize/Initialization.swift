@@ -40,12 +40,13 @@ struct InheritedWeights: Initialization {
   private let towers: Towers
   private let file: String?
   private let checkpoint: Checkpoint?
+  private let ranks: Communicator
 
   /// Opens the source and plans the cuts; nil if the run inherits nothing. Throws a `UserError` (exit code 65) if they
   /// are impossible, or if the text tower inherits and the source had another vocabulary. Every rank must call it.
   init?(_ run: RunConfig, student: CLIPConfig, over ranks: Communicator) throws {
     guard let path = run.start.inherit else { return nil }
-    self.student = student
+    (self.student, self.ranks) = (student, ranks)
     towers = run.start.towers
     file = try WeightsFile.find(path, over: ranks)
     if let file {
@@ -70,13 +71,13 @@ struct InheritedWeights: Initialization {
   func apply(to model: CLIP<Float>) throws {
     let whole: CLIP<Float>
     if let file {
-      whole = try ModelFiles.model(source, from: file)
+      whole = try ModelFiles.model(source, from: file, over: ranks)
     } else {
       try checkpoint?.require(CLIP<Float>.layout(source).entries, leaving: .objective)
-      try source.requireMemory(saved.path)
+      try source.requireMemory(saved.path, over: ranks)
       whole = CLIP<Float>(source, frozen: true)
     }
-    if let checkpoint { try whole.read(checkpoint) }
+    if let checkpoint { try whole.read(checkpoint, over: ranks) }
     plan.apply(from: whole.parameters, to: model.parameters)
   }
 

@@ -107,9 +107,12 @@ final class ShardedWeights {
     guard !tokens.isEmpty else { return }
     let tokenEmbedding = model.text.tokenEmbedding.value
     let packed = Tensor<Float>(Shape(tokens.count, tokenEmbedding.columns))
-    // The rows of `packed` that each rank keeps.
+    // The rows of `packed` that each rank keeps, found in one pass: the tokens rise, and so do the ranks' shares.
+    var end = 0
     let shares = group.slices(of: tokenEmbedding.rows).map { share in
-      tokens.count(where: { $0 < share.lowerBound })..<tokens.count(where: { $0 < share.upperBound })
+      let start = end
+      while end < tokens.count, tokens[end] < share.upperBound { end += 1 }
+      return start..<end
     }
     for row in shares[group.rank] {
       copy(tokenEmbedding.rows(tokens[row]..<tokens[row] + 1), into: packed.rows(row..<row + 1))

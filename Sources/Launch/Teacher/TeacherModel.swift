@@ -173,7 +173,8 @@ struct TeacherModel {
   /// Reads the weights in their placement, and the checksum if that is missing. Every rank must call it.
   mutating func load(over ranks: Communicator) throws -> TeacherWeights {
     try TeacherWeights(
-      config, settings.placement, shardOver: settings.shardOver, precision: precision.used, over: ranks
+      config, settings.placement, shardOver: settings.shardOver, precision: precision.used,
+      areFilesShared: checkpoint != nil || ranks.sharing(path).size == ranks.size, over: ranks
     ) {
       try read(into: $0, ranges: $1)
     } then: { weights in
@@ -222,10 +223,11 @@ struct TeacherWeights {
   private(set) var text: String
 
   /// Reads the weights, over `shardOver` ranks (nil: all) if they are sharded. `read` fills the model's buffers and
-  /// these ranges of its arena (nil: all); `then` may read more for the weights. Every rank must call it.
+  /// these ranges of its arena (nil: all); `then` may read more for the weights. If all ranks read the same files, of
+  /// weights that each of them holds each reads a share, which the others receive. Every rank must call it.
   init(
     _ config: CLIPConfig, _ placement: TeacherPlacement, shardOver: Int? = nil,
-    precision: ComputePrecision = .fp32, over ranks: Communicator,
+    precision: ComputePrecision = .fp32, areFilesShared: Bool = false, over ranks: Communicator,
     read: (CLIP<Float>, _ ranges: [Range<Int>]?) throws -> Void, then: (TeacherWeights) throws -> Void = { _ in }
   ) throws {
     let node = try ranks.node()
@@ -238,7 +240,7 @@ struct TeacherWeights {
       return model
     }
     let holders: String
-    var shared = 0
+    var (shared, received) = (0, 0.0)
     var sharded: ShardedWeights?
     switch placement {
     case .node where node.size > 1:
@@ -259,7 +261,18 @@ struct TeacherWeights {
       let more = "two more blocks in memory (\(Figures.bytes(weights.twoStages)))"
       holders = "over \(group.size) ranks, each of which keeps 1/\(group.size) and has \(more)"
     case .replicated:
-      model = try own()
+      if areFilesShared, ranks.size > 1 {
+        model = CLIP<Float>(config, frozen: true, precision: precision)
+        let values = model.parameters.values
+        let shares = ranks.slices(of: values.count)
+        try read(model, [shares[ranks.rank]])
+        // What comes through a socket counts as read, too.
+        let before = ProcessMemory.read
+        try ranks.allGather(partsOf: values, ranges: shares)
+        received = ProcessMemory.read - before
+      } else {
+        model = try own()
+      }
       holders = "a copy on each of \(Figures.count(ranks.size, "rank"))"
     }
     (self.sharded, self.shared) = (sharded, shared)
@@ -275,7 +288,7 @@ struct TeacherWeights {
     }
     text = "teacher's weights, \(placement.rawValue): \(holders); all are \(whole), measured \(measured)"
     try then(self)
-    let bytes = try ranks.allReduce(node.allReduce(ProcessMemory.read - readBefore), .maximum)
+    let bytes = try ranks.allReduce(node.allReduce(ProcessMemory.read - readBefore - received), .maximum)
     // Weights that were initialized at random were not read at all.
     if bytes > Double(count) { text += ", read \(Figures.bytes(Int(bytes))) a node" }
   }

@@ -158,7 +158,9 @@ enum ModelFiles {
   }
 
   /// Returns a model of these sizes with the weights of a file. A config may say any sizes: memory is only taken if
-  /// they are the file's, and if it suffices for the model and forwards of `pairs` pairs (see `MemoryDemand`).
+  /// they are the file's, and if it suffices for the model and forwards of `pairs` pairs (see `MemoryDemand`). Of
+  /// `ranks` that read the same file, each reads a share, which the others receive; then its checksum is not checked,
+  /// which is left to `sha256(_:readInto:)`. All of them must call it.
   static func model(
     _ config: CLIPConfig, from path: String, pairs: Int = 0, over ranks: Communicator? = nil
   ) throws -> CLIP<Float> {
@@ -166,7 +168,14 @@ enum ModelFiles {
     try requireFit(config, file)
     try config.requireMemory(path, pairs: pairs, over: ranks)
     let model = CLIP<Float>(config, frozen: true)
-    try read(file, into: model)
+    guard let ranks, ranks.size > 1, try ranks.sharing(path).size == ranks.size else {
+      try read(file, into: model)
+      return model
+    }
+    let values = model.parameters.values
+    let shares = ranks.slices(of: values.count)
+    try read(file, into: model, ranges: [shares[ranks.rank]])
+    try ranks.allGather(partsOf: values, ranges: shares)
     return model
   }
 
