@@ -139,6 +139,37 @@ import Testing
     #expect(narrow.seconds.total > plan.seconds.total && narrow.seconds.compute == plan.seconds.compute)
   }
 
+  /// An evaluation of a million images and captions needs a share of their embeddings, which halves with twice as many
+  /// ranks, and what does not depend on the ranks.
+  @Test func evaluations() async throws {
+    func estimate(_ ranks: Int) async throws -> EvaluationEstimate {
+      let plan = try await plan([
+        Self.recipe, "--ranks", "\(ranks)", "--gflops", "80", "--evaluation-images", "1000000",
+      ])
+      return try #require(plan.evaluations.last)
+    }
+    let (few, many) = (try await estimate(64), try await estimate(1024))
+    #expect(few.images == 1_000_000 && few.captions == 1_000_000 && few.name == "a retrieval")
+    func bytes(_ estimate: EvaluationEstimate, _ part: String) -> Int {
+      estimate.memory.first { $0.name == part }?.bytes ?? 0
+    }
+    // 15,625 blocks of 64 rows, 512 wide: at most 245 and 16 of them on a rank, of images and of captions.
+    #expect(bytes(few, "share of the embeddings") == 2 * 245 * 64 * 2048)
+    #expect(bytes(many, "share of the embeddings") == 2 * 16 * 64 * 2048)
+    #expect(bytes(many, "tile and its scores") == 32_768 * (2048 + 1024))
+    for part in ["tile and its scores", "pairs of images and captions"] {
+      #expect(bytes(few, part) == bytes(many, part))
+    }
+    #expect(many.bytes < 320 << 20 && few.bytes > many.bytes)
+    for (arguments, words) in [
+      (["--evaluation-images", "0"], "--evaluation-images 0: expected 1"),
+      (["--evaluation-captions", "5"], "--evaluation-captions belongs to --evaluation-images"),
+    ] {
+      let run = try await MPIRun.kinship(["plan", Self.recipe] + arguments, ranks: nil)
+      #expect(run.status == 64 && run.errors.contains(words), "\(run)")
+    }
+  }
+
   /// The towers' products run at the rate of bf16, those of the objective and of a teacher in fp32 at the rate of fp32.
   @Test func precisions() async throws {
     let rates = ["--ranks", "4", "--gflops", "80", "--gflops-bf16", "320"]

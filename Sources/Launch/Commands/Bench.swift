@@ -9,7 +9,7 @@ struct Bench: ParsableCommand {
     abstract: "Measures this machine with Kinship's own work; see scripts/bench.",
     discussion: help(example: "mpirun -n 2 kinship bench step --model ViT-T-16 --batch 32"),
     subcommands: [
-      Step.self, Ranks.self, Exact.self, Teacher.self, Inference.self, ObjectiveTerms.self, Data.self,
+      Step.self, Ranks.self, Exact.self, Teacher.self, Inference.self, ObjectiveTerms.self, Retrieval.self, Data.self,
     ])
 
   /// Returns the transform of an option whose values are words. `problem` is what the user reads of any other word.

@@ -8,9 +8,10 @@ struct Plan: ParsableCommand {
     discussion: help(
       """
       It prints the memory of a rank by part, the operations, the bytes handed to each collective, and the time of a \
-      step according to a cost model, for the given number of ranks and for up to thousands; then the node-hours of \
-      the whole run on named processors, from their measured steps. Start it alone, where the run's files are; for \
-      missing files it uses the sizes given in the run file, as a dry run does.
+      step according to a cost model, for the given number of ranks and for up to thousands; the memory that a rank \
+      needs for the run's retrieval evaluations, or for one of any size; then the node-hours of the whole run on named \
+      processors, from their measured steps. Start it alone, where the run's files are; for missing files it uses the \
+      sizes given in the run file, as a dry run does.
       """, example: "kinship plan run.yaml --ranks 512 --nodes 16 --bandwidth 25gbit"))
 
   @Argument(help: ArgumentHelp("The run file (YAML).", valueName: "run")) var file: String
@@ -36,9 +37,17 @@ struct Plan: ParsableCommand {
         + "bandwidth where they are not given here, and the processors, which decide precision: auto.",
       valueName: "file"))
   var doctor: String?
+  @Option(help: "Also estimates a retrieval evaluation of so many images.") var evaluationImages: Int?
+  @Option(help: "The number of its captions. Default: as many as images.") var evaluationCaptions: Int?
   @Flag(help: "Prints one JSON object instead of text.") var json = false
 
   func validate() throws {
+    try require(
+      evaluationCaptions == nil || evaluationImages != nil, "--evaluation-captions belongs to --evaluation-images")
+    for (option, value) in [("images", evaluationImages), ("captions", evaluationCaptions)] {
+      try require(
+        1...Int(Int32.max) ~= value ?? 1, "--evaluation-\(option) \(value ?? 0): expected 1 to \(Int32.max)")
+    }
     try require(
       1...ClusterCost.mostRanks ~= ranks && 1...ranks ~= nodes,
       "--ranks \(ranks) --nodes \(nodes): expected at least one rank on each node, "
@@ -67,7 +76,12 @@ struct Plan: ParsableCommand {
       if let gflopsBf16 { rates.bf16 = gflopsBf16 * 1e9 }
       try preview.shape.requireCountable(batch: RunPlan.largestBatch(run.batch.global, ranks: self.ranks))
       let source = found?.processors == nil ? "this machine" : "the hosts of \(doctor ?? "")"
-      var plan = RunPlan(preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" })
+      let asked = evaluationImages.map { images in
+        RunPreview.Retrieval(name: "a retrieval", images: images, captions: evaluationCaptions ?? images)
+      }
+      var plan = RunPlan(
+        preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" },
+        retrievals: preview.retrievals + [asked].compactMap { $0 })
       let hours = try RunHours(
         preview.shape, cost, steps: preview.steps, cores: cores ?? cost.ranksOfNode,
         precision: run.precision == .auto ? nil : run.precision.used)

@@ -40,6 +40,9 @@ struct RunPlan: Codable {
   var precision: String?
   var memory: [RunEstimate.Part]
   var memoryTotal: Int
+  /// What retrieval evaluations take beside the model: those of the run whose datasets are there, and one that was
+  /// asked for.
+  var evaluations: [EvaluationEstimate]
   var collectives: [Collective]
   var tokenRows: RunEstimate.TokenRows
   var gflop: Work
@@ -53,7 +56,10 @@ struct RunPlan: Codable {
   /// The hours on named processors; nil if the plan was made without them.
   var hours: RunHours?
 
-  init(_ shape: RunShape, _ cost: ClusterCost, _ rates: ProductRates, precision: String?) {
+  init(
+    _ shape: RunShape, _ cost: ClusterCost, _ rates: ProductRates, precision: String?,
+    retrievals: [RunPreview.Retrieval] = []
+  ) {
     func step(_ cost: ClusterCost, batch: Int) -> StepEstimate { StepEstimate(shape, cost, batch: batch, rates: rates) }
     let global = shape.run.batch.global
     let planned = step(cost, batch: global)
@@ -61,6 +67,10 @@ struct RunPlan: Codable {
     (run, self.precision) = (shape.run.name, precision)
     (ranks, nodes, batch, parameters) = (cost.ranks, cost.nodes, global, shape.parameters.parameterCount)
     (memory, memoryTotal, tokenRows) = (estimate.memory, estimate.memoryBytes, estimate.tokenRows)
+    evaluations = retrievals.map {
+      EvaluationEstimate(
+        $0.name, images: $0.images, captions: $0.captions, width: shape.config.embedding, ranks: cost.ranks)
+    }
     collectives = Self.collectives(estimate.payloads)
     let work = planned.work
     gflop = Work(
@@ -118,6 +128,7 @@ struct RunPlan: Codable {
     if let precision { lines.append("precision \(precision)") }
     lines.append("memory \(Figures.bytes(memoryTotal)) a rank")
     lines += memory.map { "         " + column($0.name, 38) + Figures.row((Figures.bytes($0.bytes), 10)) }
+    lines += evaluations.map { "       in \($0.text)" }
     let total = gflop.forward + gflop.backward + gflop.objective + gflop.teacher
     lines.append(
       "work   \(short(total)) GFLOP a rank and step: forward \(short(gflop.forward)), "

@@ -23,7 +23,14 @@ struct RunPreview {
   var warnings: [String] = []
   /// The copies of the data on the nodes' own disks, in words.
   var stage: String?
+  /// The retrieval evaluations whose datasets are there.
+  var retrievals: [Retrieval] = []
   var precisionText: String? { precision.isEmpty ? nil : precision.joined(separator: "; ") }
+
+  struct Retrieval {
+    let name: String
+    let images, captions: Int
+  }
 
   struct Teacher {
     let shape: RunShape.Teacher
@@ -198,9 +205,8 @@ struct RunHeader {
   /// command gives, it throws if it cannot print. Every rank must call it.
   @discardableResult
   func print(isResult: Bool = false) throws -> [Fact] {
-    let machine = try ranks.allGather(preview.plan.warnings)
-    let hosts = try ranks.allGather(ranks.hostname)
-    guard ranks.rank == 0 else { return [] }
+    let (machineOfAll, hostsOfAll) = (try ranks.gather(preview.plan.warnings), try ranks.gather(ranks.hostname))
+    guard let machine = machineOfAll, let hosts = hostsOfAll else { return [] }
     let estimate = shape.estimate(ranks: ranks.size, ofNode: ranks.nodeSize)
     let texts: [(String, String?)] = [
       ("model", modelText), ("teacher", preview.teacher.map(text(of:))), ("data", dataText),

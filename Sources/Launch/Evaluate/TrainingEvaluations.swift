@@ -35,6 +35,16 @@ struct TrainingEvaluations {
   let metric: Metric?
 
   var datasets: [Dataset] { items.map(\.dataset) }
+  /// The names of the retrieval evaluations, with a bound on the images and captions that each ranks.
+  var retrievals: [RunPreview.Retrieval] {
+    items.compactMap { item in
+      guard case .figures(let evaluation) = item, let retrieval = evaluation as? RetrievalEvaluation else { return nil }
+      let (images, captions) = (retrieval.dataset.count, retrieval.dataset.index.totals.captions)
+      return .init(
+        name: retrieval.title, images: images,
+        captions: retrieval.captions == .first ? min(images, captions) : captions)
+    }
+  }
   /// The header's lines about them.
   var notes: [String] {
     items.compactMap { item -> String? in

@@ -144,7 +144,7 @@ struct Trainer {
         inputs.teacher?.precision.note.map { "teacher's \($0)" }, inputs.data.captionsNote,
         run.evaluate.text(inputs.evaluations.metric),
       ].compactMap { $0 } + inputs.evaluations.notes, warnings: products.flatMap(\.warnings),
-      stage: inputs.stage?.text)
+      stage: inputs.stage?.text, retrievals: inputs.evaluations.retrievals)
   }
 
   /// Writes a model in open_clip's form into a folder, on rank 0.
