@@ -107,6 +107,14 @@ public func copy<S: Scalar>(_ x: MatrixOperand<S>, into y: Tensor<S>) {
   Threads.split(y.count, grain: 1 << 15) { _, range in for i in range { q[i] = p[i] } }
 }
 
+/// y ← y + x, for numbers x of bfloat16. The sum is held in y's own scalar.
+@specialized(where S == Float) @specialized(where S == Double)
+public func add<S: Scalar>(_ x: BFloat16Matrix, to y: Tensor<S>) {
+  precondition(x.count == y.count, "add of \(x.shape) to \(y.shape)")
+  let (p, q) = (BFloat16Elements<S>(x.pointer), y.pointer)
+  Threads.split(y.count, grain: 1 << 16) { _, range in for i in range { q[i] += p[i] } }
+}
+
 /// y ← y + x, both in the same precision.
 @specialized(where S == Float) @specialized(where S == Double)
 public func add<S: Scalar>(_ x: MatrixOperand<S>, to y: MatrixOperand<S>) {

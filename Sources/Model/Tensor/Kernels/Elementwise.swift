@@ -13,6 +13,13 @@ public func copy<S: Scalar>(_ x: Tensor<S>, into y: Tensor<S>) {
   y.pointer.update(from: x.pointer, count: x.count)
 }
 
+/// Copies the bits of x into y, whose elements may be of another size, but take as many bytes in all.
+public func copyBits<A: BitwiseCopyable, B: BitwiseCopyable>(_ x: Tensor<A>, into y: Tensor<B>) {
+  let bytes = x.count * MemoryLayout<A>.stride
+  precondition(bytes == y.count * MemoryLayout<B>.stride, "the bits of \(x.shape) copied into \(y.shape)")
+  y.bytes.copyMemory(from: x.bytes, byteCount: bytes)
+}
+
 /// x ← factor · x.
 @specialized(where S == Float) @specialized(where S == Double)
 public func scale<S: Scalar>(_ x: Tensor<S>, by factor: S) {
