@@ -31,7 +31,8 @@ public struct Convolution<S: Scalar> {
   ) {
     (self.stride, self.workspace) = (stride, workspace)
     weight = store.declare(
-      "\(name).weight", Shape(outputs, inputs, size, size), .uniform(1 / Double(inputs * size * size).squareRoot()))
+      "\(name).weight", Shape(outputs, inputs, size, size), .uniform(1 / Double(inputs * size * size).squareRoot()),
+      isOperand: true)
   }
 
   private func sizes(_ plane: Plane) -> ConvolutionSizes {

@@ -5,9 +5,13 @@ public struct Linear<S: Scalar> {
   public let weight: Parameter<S>
   public let bias: Parameter<S>
 
-  /// Declares `prefix`weight and `prefix`bias, with their initial values.
-  init(_ store: ParameterStore<S>, prefix: String, from inputs: Int, to outputs: Int, _ initial: (Initial, Initial)) {
-    weight = store.declare("\(prefix)weight", Shape(outputs, inputs), initial.0)
+  /// Declares `prefix`weight and `prefix`bias, with their initial values. `isOperand` is as for `declare`: false if
+  /// something else than this layer's products reads the weight, or if the layer always computes in fp32.
+  init(
+    _ store: ParameterStore<S>, prefix: String, from inputs: Int, to outputs: Int, _ initial: (Initial, Initial),
+    isOperand: Bool = false
+  ) {
+    weight = store.declare("\(prefix)weight", Shape(outputs, inputs), initial.0, isOperand: isOperand)
     bias = store.declare("\(prefix)bias", Shape(outputs), initial.1)
   }
 

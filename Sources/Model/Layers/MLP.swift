@@ -25,8 +25,8 @@ public struct MLP<S: Scalar> {
     expand: (Initial, Initial), contract: (Initial, Initial)
   ) {
     (self.activation, self.hidden) = (activation, hidden)
-    self.expand = Linear(store, prefix: "\(name).c_fc.", from: width, to: hidden, expand)
-    self.contract = Linear(store, prefix: "\(name).c_proj.", from: hidden, to: width, contract)
+    self.expand = Linear(store, prefix: "\(name).c_fc.", from: width, to: hidden, expand, isOperand: true)
+    self.contract = Linear(store, prefix: "\(name).c_proj.", from: hidden, to: width, contract, isOperand: true)
   }
 
   /// y = residual + c_proj(f(c_fc(x))), for x, residual and y [n, w].

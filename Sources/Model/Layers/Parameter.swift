@@ -31,6 +31,7 @@ public final class ParameterStore<S: Scalar> {
   public private(set) var entries: [NamedSlice] = []
   /// The initial distribution of each entry.
   public private(set) var initials: [Initial] = []
+  private var areOperands: [Bool] = []
   public private(set) var buffers: [BufferEntry] = []
   private var names: Set<String> = []
   /// The number of scalars in an arena, including gaps.
@@ -45,12 +46,14 @@ public final class ParameterStore<S: Scalar> {
   public private(set) var bufferValues = Tensor<Double>(Shape(0))
   public init() {}
 
-  /// Adds a parameter to the layout, before `allocate`.
-  public func declare(_ name: String, _ shape: Shape, _ initial: Initial) -> Parameter<S> {
+  /// Adds a parameter to the layout, before `allocate`. `isOperand` promises that forward and backward read it only as
+  /// an operand of products, perhaps in another order: a tower that computes in bf16 sees only its rounded numbers.
+  public func declare(_ name: String, _ shape: Shape, _ initial: Initial, isOperand: Bool = false) -> Parameter<S> {
     claim(name)
     let entry = NamedSlice(name: name, shape: shape, offset: count)
     entries.append(entry)
     initials.append(initial)
+    areOperands.append(isOperand)
     count = entry.extent.upperBound
     return Parameter(store: self, index: entries.count - 1)
   }
@@ -93,6 +96,8 @@ public final class ParameterStore<S: Scalar> {
     return gradients
   }
 
+  /// The extents of the parameters that only matrix products read, in rising order.
+  public var operandExtents: [Range<Int>] { zip(entries, areOperands).filter { $1 }.map { $0.0.extent } }
   /// The number of scalars without gaps.
   public var parameterCount: Int { entries.reduce(0) { $0 + $1.shape.count } }
   public func entry(named name: String) -> NamedSlice? { entries.first { $0.name == name } }

@@ -22,8 +22,10 @@ public struct SelfAttention<S: Scalar> {
   ) {
     inner = heads * (headWidth ?? width / heads)
     (self.heads, self.causal) = (heads, causal)
-    input = Linear(store, prefix: "\(name).in_proj_", from: width, to: 3 * inner, (initial.input, .zeros))
-    output = Linear(store, prefix: "\(name).out_proj.", from: inner, to: width, (initial.output, .zeros))
+    input = Linear(
+      store, prefix: "\(name).in_proj_", from: width, to: 3 * inner, (initial.input, .zeros), isOperand: true)
+    output = Linear(
+      store, prefix: "\(name).out_proj.", from: inner, to: width, (initial.output, .zeros), isOperand: true)
   }
 
   /// y = residual + attention(x); x, residual and y are [n, w]. With `rows`, one of each of b sequences, only these

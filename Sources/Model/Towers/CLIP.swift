@@ -8,6 +8,7 @@ public final class CLIP<S: Scalar> {
   public let visual: any VisionTower<S>
   public let text: TextTransformer<S>
   public let logitScale: Parameter<S>
+  private let precision: ComputePrecision
   /// The bounds within which the logit scale's parameter is kept after every step, for a scale of 1 to 100.
   public static var logitScaleBounds: ClosedRange<Double> { 0...log(100.0) }
 
@@ -44,7 +45,7 @@ public final class CLIP<S: Scalar> {
   }
 
   private init(declaring config: CLIPConfig, _ precision: ComputePrecision = .fp32, _ recompute: Recompute = .none) {
-    self.config = config
+    (self.config, self.precision) = (config, precision)
     parameters = ParameterStore()
     if config.vision.stages == nil {
       visual = VisionTransformer(parameters, config, precision, recompute)
@@ -57,6 +58,9 @@ public final class CLIP<S: Scalar> {
     if let bias = config.initialLogitBias { _ = parameters.declare(CLIPConfig.logitBias, Shape(), .constant(bias)) }
   }
 
+  /// The places of the parameters that the towers read only after rounding them to bf16, in rising order; empty if they
+  /// compute in fp32.
+  public var roundedExtents: [Range<Int>] { precision == .bf16 ? parameters.operandExtents : [] }
   /// The model's parameters, without the objective's own.
   public var entries: [NamedSlice] { parameters.entries.filter { $0.owner == .model } }
   /// Draws all parameters, as a function of the seed and of their names.

@@ -34,7 +34,8 @@ public final class VisionTransformer<S: Scalar>: VisionTower {
     positions = store.declare("visual.positional_embedding", Shape(config.tokens, w), .normal(scale))
     let projection = store.declare("visual.proj", Shape(w, model.embedding), .normal(scale))
     convolution = store.declare(
-      "visual.conv1.weight", Shape(w, 3, patch, patch), .uniform(1 / Double(3 * patch * patch).squareRoot()))
+      "visual.conv1.weight", Shape(w, 3, patch, patch), .uniform(1 / Double(3 * patch * patch).squareRoot()),
+      isOperand: true)
     normBefore = LayerNorm(store, name: "visual.ln_pre", width: w, survivors: survivors)
     transformer = Transformer(
       store, name: "visual.transformer",
