@@ -21,6 +21,7 @@ static inline MPI_Status *kinship_mpi_status_ignore(void) { return MPI_STATUS_IG
 static inline MPI_Datatype kinship_mpi_float(void) { return MPI_FLOAT; }
 static inline MPI_Datatype kinship_mpi_double(void) { return MPI_DOUBLE; }
 static inline MPI_Datatype kinship_mpi_int64(void) { return MPI_INT64_T; }
+static inline MPI_Datatype kinship_mpi_uint16(void) { return MPI_UINT16_T; }
 static inline MPI_Datatype kinship_mpi_byte(void) { return MPI_BYTE; }
 
 static inline MPI_Op kinship_mpi_sum(void) { return MPI_SUM; }

@@ -76,7 +76,7 @@ let reduceProbes: [String: Scenario] = [
     let pieces = plan.buckets[0].pieces
     let most =
       ranks.size == 1
-      ? 0 : traffic.touchedRows((0..<ranks.size).map { touched($0).count }, width: 5, pieces: pieces, stride: 4)
+      ? 0 : traffic.touchedRows((0..<ranks.size).map { touched($0).count }, width: 5, pieces: pieces, Float.self)
     say(
       "\(ranks.rank): exact \(exchange.own.array == wanted) received \(exchange.received) at most \(most) dense "
         + "\(traffic.reduceScatter(pieces, stride: 4))")

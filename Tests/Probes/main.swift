@@ -3,7 +3,7 @@ import Dist
 import Foundation
 
 let scenarios = [
-  checkpointProbes, collectiveProbes, failureProbes, fileProbes, lossProbes, placementProbes, reduceProbes,
+  checkpointProbes, collectiveProbes, failureProbes, fileProbes, lossProbes, nodeProbes, placementProbes, reduceProbes,
   resNetProbes, stageProbes,
 ].reduce(
   into: [String: Scenario]()

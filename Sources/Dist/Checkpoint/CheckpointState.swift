@@ -138,6 +138,8 @@ public struct CheckpointRecord: Codable, Hashable, Sendable {
   /// The arithmetic of the job: one if all ranks have the same, else each rank's, in rank order. It is nil in
   /// checkpoints of earlier builds, which did not record it.
   public var arithmetic: [Arithmetic]?
+  /// The way of gradients between ranks, as far as it rounds or orders sums in another way than one level in fp32.
+  public var route: String?
 
   public init(
     step: Int, samples: Int, run: String, arrays: [Array] = [], version: String, kernel: String, threads: Int,

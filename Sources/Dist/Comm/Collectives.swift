@@ -80,20 +80,24 @@ extension Communicator {
   }
 
   /// Gathers parts of a vector in place: `ranges[r]` of rank r overwrites that range on all other ranks.
-  public func allGather<S: Scalar>(partsOf whole: Tensor<S>, ranges: [Range<Int>]) throws(MPIError) {
+  public func allGather<Element: BitwiseCopyable>(
+    partsOf whole: Tensor<Element>, ranges: [Range<Int>]
+  ) throws(MPIError) {
     precondition(ranges.count == size, "\(ranges.count) ranges for \(size) ranks")
     precondition(
       ranges.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= whole.count }, "ranges within \(whole.shape)")
     try gather(whole.slice(ranges[rank]), into: whole, ranges)
   }
 
-  private func gather<S: Scalar>(_ local: Tensor<S>, into all: Tensor<S>, _ ranges: [Range<Int>]) throws(MPIError) {
+  private func gather<Element: BitwiseCopyable>(
+    _ local: Tensor<Element>, into all: Tensor<Element>, _ ranges: [Range<Int>]
+  ) throws(MPIError) {
     let own = ranges[rank]
     precondition(local.count == own.count, "rank \(rank) gives \(local.count) elements, its share is \(own.count)")
     try collective("allGather") { () throws(MPIError) in
       unsafe try withElements(of: local) { source, _ throws(MPIError) in
         unsafe try withElements(of: all) { target, _ throws(MPIError) in
-          unsafe try gatherBlocks(source, into: target, ranges, .of(S.self))
+          unsafe try gatherBlocks(source, into: target, ranges, .of(Element.self))
         }
       }
     }
@@ -172,17 +176,29 @@ extension Communicator {
 extension Communicator {
   /// Sends a block of elements to each rank and receives one from each. The blocks lie end to end in rank order in
   /// `sent` and `received`, with `counts` and `lengths` elements, the counts of the sending ranks.
-  public func allToAll<S: Scalar>(
-    _ sent: Tensor<S>, counts: [Int], into received: Tensor<S>, lengths: [Int]
+  public func allToAll<Element: BitwiseCopyable>(
+    _ sent: Tensor<Element>, counts: [Int], into received: Tensor<Element>, lengths: [Int]
   ) throws(MPIError) {
     let (out, into) = (counts.endToEnd, lengths.endToEnd)
     precondition(out.count == size && into.count == size, "blocks of \(size) ranks")
     precondition(out[size - 1].upperBound == sent.count && into[size - 1].upperBound == received.count, "blocks")
-    precondition(counts[rank] == lengths[rank], "a rank's block for itself")
+    try allToAll(sent, out, into: received, into)
+  }
+
+  /// Does the same for blocks at any place: `out[r]` of `sent` goes to rank r, whose block comes to `into[r]` of
+  /// `received`, which must be other memory. A block may go to several ranks.
+  func allToAll<Element: BitwiseCopyable>(
+    _ sent: Tensor<Element>, _ out: [Range<Int>], into received: Tensor<Element>, _ into: [Range<Int>]
+  ) throws(MPIError) {
+    precondition(out.count == size && into.count == size, "blocks of \(size) ranks")
+    precondition(out.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= sent.count }, "blocks within \(sent.shape)")
+    precondition(
+      into.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= received.count }, "blocks within \(received.shape)")
+    precondition(out[rank].count == into[rank].count, "a rank's block for itself")
     try collective("allToAll") { () throws(MPIError) in
       unsafe try withElements(of: sent) { source, _ throws(MPIError) in
         unsafe try withElements(of: received) { target, _ throws(MPIError) in
-          unsafe try allToAll(source, sent: out, into: target, received: into, .of(S.self))
+          unsafe try allToAll(source, sent: out, into: target, received: into, .of(Element.self))
         }
       }
     }

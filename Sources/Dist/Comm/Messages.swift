@@ -1,6 +1,6 @@
 internal import CMPI
 internal import Foundation
-internal import Tensor
+public import Tensor
 
 /// The type of the elements in a message: MPI's handle, and the size in bytes.
 @safe
@@ -11,9 +11,11 @@ struct ElementType {
   static var integers: ElementType { unsafe ElementType(type: kinship_mpi_int64(), stride: 8) }
   static var doubles: ElementType { unsafe ElementType(type: kinship_mpi_double(), stride: 8) }
 
-  static func of<S: Scalar>(_ scalar: S.Type) -> ElementType {
-    if S.self == Double.self { return doubles }
-    precondition(S.self == Float.self, "\(S.self) has no MPI data type")
+  /// The type of Float, Double, or UInt16, which bfloat16 numbers are stored as.
+  static func of<Element: BitwiseCopyable>(_ element: Element.Type) -> ElementType {
+    if Element.self == Double.self { return doubles }
+    if Element.self == UInt16.self { return unsafe ElementType(type: kinship_mpi_uint16(), stride: 2) }
+    precondition(Element.self == Float.self, "\(Element.self) has no MPI data type")
     return unsafe ElementType(type: kinship_mpi_float(), stride: 4)
   }
 }
@@ -32,8 +34,8 @@ extension Communicator {
   }
 
   /// Calls `body` with the address and the number of a tensor's elements.
-  func withElements<S: Scalar>(
-    of tensor: Tensor<S>, _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
+  func withElements<Element: BitwiseCopyable>(
+    of tensor: Tensor<Element>, _ body: (UnsafeMutableRawPointer, Int) throws(MPIError) -> Void
   ) throws(MPIError) {
     try unsafe tensor.withUnsafeMutableBuffer { buffer throws(MPIError) in
       if let base = buffer.baseAddress { unsafe try body(UnsafeMutableRawPointer(base), buffer.count) }
@@ -269,19 +271,22 @@ public struct Traffic: Sendable, Equatable {
   /// Returns the bytes of an all-gather: the ranges of all other ranks.
   public func gather(_ ranges: [Range<Int>], stride: Int) -> Int { (ranges.total - ranges[rank].count) * stride }
 
-  /// Returns an upper bound on the bytes of a sum over touched rows (`TouchedRows`) of `width` elements, as many as
-  /// `touched` says of each rank. Those that can overlap this rank's piece travel with their row numbers.
-  public func touchedRows(_ touched: [Int], width: Int, pieces: [Range<Int>], stride: Int) -> Int {
-    let integer = MemoryLayout<Int>.stride
+  /// Returns an upper bound on the bytes of a sum over touched rows (`TouchedRows`) of `width` elements of type S, as
+  /// many as `touched` says of each rank. Those that can overlap this rank's piece travel with their row numbers.
+  public func touchedRows<S: Scalar>(
+    _ touched: [Int], width: Int, pieces: [Range<Int>], _ scalar: S.Type, _ route: BucketRoute = BucketRoute()
+  ) -> Int {
+    let (integer, stride) = (MemoryLayout<Int>.stride, route.wire.stride(of: S.self))
     let own = pieces[rank].count
     let all = touched.reduce(0, +) * (width * stride + integer)
-    let travels = all < (pieces.last?.upperBound ?? 0) * stride * size
+    let bucket = Bucket(range: 0..<(pieces.last?.upperBound ?? 0), pieces: pieces)
+    let travels = all < bucket.range.count * stride * route.senders(ranks: size)
     // A piece may begin and end within a row.
     let rows = touched.indices.filter { $0 != rank }.map { min(touched[$0], own == 0 ? 0 : own / width + 2) }
     // Lengths and counts, then numbers.
     let numbers = 2 * (size - 1) * integer + rows.reduce(0) { $0 + $1 * integer }
     return numbers
-      + (travels ? rows.reduce(0) { $0 + min($1 * width, own) * stride } : reduceScatter(pieces, stride: stride))
+      + (travels ? rows.reduce(0) { $0 + min($1 * width, own) * stride } : route.reductionBytes(bucket, self, S.self))
   }
 
   /// Returns the bytes of an all-reduce of `count` elements.

@@ -10,10 +10,12 @@ public final class BucketExchange<S: Scalar> {
   public var overlaps: Bool
   /// The bytes that this rank has received from others as `Traffic` counts them, including values still under way.
   public var received: Int { counted + (rows?.matrix.receivedBytes ?? 0) }
+  public let route: BucketRoute
   private let gradients: Tensor<S>
   private let values: Tensor<S>
   private let ranks: Communicator
   private let thread: CommunicationThread?
+  private let transport: BucketTransport<S>
   private let places: [Range<Int>]
   private let rows: (bucket: Int, matrix: TouchedRows<S>)?
   private var touched: [Int] = []
@@ -25,19 +27,21 @@ public final class BucketExchange<S: Scalar> {
   /// Creates an exchange, on every rank. Of `matrix`, a bucket and its rows' width, only touched rows may be reduced.
   public init(
     _ plan: BucketPlan, gradients: Tensor<S>, values: Tensor<S>, matrix: (bucket: Int, width: Int)?,
-    over ranks: Communicator, overlaps: Bool
+    route: BucketRoute = BucketRoute(), over ranks: Communicator, overlaps: Bool
   ) throws {
     precondition(ranks.size == plan.ranks && gradients.count == values.count)
     precondition(plan.buckets.last?.range.upperBound ?? 0 == values.count, "the plan covers the arena")
     (self.plan, self.gradients, self.values, self.overlaps) = (plan, gradients, values, overlaps)
     places = plan.buckets.map { $0.pieces[ranks.rank].count }.endToEnd
-    rows = matrix.map { ($0, TouchedRows(width: $1, pieces: plan.buckets[$0].piecesInside)) }
-    if ranks.size == 1 {
-      (self.ranks, thread, own) = (ranks, nil, gradients)
-    } else {
-      self.ranks = try ranks.duplicate(name: "buckets")
-      thread = CommunicationThread("buckets", over: self.ranks)
-      own = Tensor(Shape(places.last?.upperBound ?? 0))
+    let isAlone = ranks.size == 1
+    self.route = isAlone ? BucketRoute() : route
+    self.ranks = try isAlone ? ranks : ranks.duplicate(name: "buckets")
+    let transport = try BucketTransport<S>(self.route, plan, over: self.ranks)
+    self.transport = transport
+    thread = isAlone ? nil : CommunicationThread("buckets", over: self.ranks)
+    own = isAlone ? gradients : Tensor(Shape(places.last?.upperBound ?? 0))
+    rows = matrix.map { bucket, width in
+      (bucket, TouchedRows(width: width, pieces: plan.buckets[bucket].piecesInside, transport))
     }
   }
 
@@ -52,9 +56,7 @@ public final class BucketExchange<S: Scalar> {
   /// Starts to reduce the gradients of a bucket, which must be complete.
   public func reduce(_ bucket: Int) {
     guard let thread else { return }
-    if bucket != rows?.bucket {
-      counted += traffic.reduceScatter(plan.buckets[bucket].pieces, stride: MemoryLayout<S>.stride)
-    }
+    if bucket != rows?.bucket { counted += route.reductionBytes(plan.buckets[bucket], traffic, S.self) }
     guard overlaps else { return waiting.append(bucket) }
     let work = reduction(bucket)
     thread.submit { try work($0) }
@@ -76,22 +78,31 @@ public final class BucketExchange<S: Scalar> {
         }
       }
     }
-    return { [pieces = plan.buckets[bucket].piecesInside] ranks in
+    return { [pieces = plan.buckets[bucket].piecesInside, transport] _ in
       try Trace.span("reduce bucket \(bucket)", .communication) {
-        try ranks.reduceScatter(whole, into: own, ranges: pieces)
+        try transport.reduce(whole, into: own, pieces: pieces)
       }
     }
   }
 
   // MARK: Values
 
-  /// Starts to gather the values of a bucket. This rank must have updated those that it owns.
-  public func gather(_ bucket: Int) throws {
+  /// True if `gather` rounds some values of the bucket on their way to other ranks.
+  public func rounds(_ bucket: Int) -> Bool { transport.rounds(bucket) }
+
+  /// Starts to gather the values of a bucket. This rank must have updated those that it owns, which stay as they are.
+  /// With `exactly`, all ranks get the owners' very numbers, also where the route would round them.
+  public func gather(_ bucket: Int, exactly: Bool = false) throws {
     guard let thread else { return }
     let pieces = plan.buckets[bucket].pieces
-    counted += traffic.gather(pieces, stride: MemoryLayout<S>.stride)
-    let work: @Sendable (Communicator) throws -> Void = { [values] ranks in
-      try Trace.span("gather bucket \(bucket)", .communication) { try ranks.allGather(partsOf: values, ranges: pieces) }
+    counted +=
+      exactly
+      ? traffic.gather(pieces, stride: MemoryLayout<S>.stride)
+      : route.gatheringBytes(plan.buckets[bucket], traffic, S.self)
+    let work: @Sendable (Communicator) throws -> Void = { [values, transport] _ in
+      try Trace.span("gather bucket \(bucket)", .communication) {
+        try transport.gather(values, bucket, pieces: pieces, exactly: exactly)
+      }
     }
     if overlaps { gathering[bucket] = thread.submit(work) } else { try work(ranks) }
   }

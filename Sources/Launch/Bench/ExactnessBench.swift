@@ -8,6 +8,7 @@ import Tensor
 struct ExactnessBench {
   let steps, pairs: Int
   let bucket: Double
+  var levels = ReduceLevels.auto
   static let learningRate = 1e-4
   static let teacherWidth = 10
   /// The frozen parameters: a whole tower, and layers in the middle of the other, through which gradients continue.
@@ -110,7 +111,7 @@ struct ExactnessBench {
     model.initialize(seed: 5)
     model.visual.synchronize(over: JobRanks(communicator: ranks))
     var run = RunConfig()
-    (run.reduce.bucket, run.freeze) = (bucket, freeze)
+    (run.reduce.bucket, run.reduce.levels, run.freeze) = (bucket, levels, freeze)
     let frozen = try run.frozen(in: model.parameters)
     let step = try Step(model, objective, .init(clipNorm: 10, reduce: run.reduce, frozen: frozen), communicator: ranks)
     let rows = ranks.slice(of: pairs)

@@ -101,6 +101,8 @@ extension Bench {
     @Option(help: "The global batch, in pairs.") var pairs = 13
     @Flag(help: "Computes in double precision.") var double = false
     @Option(help: "Size of a gradient bucket, in MiB.") var bucket = 0.1
+    @Option(help: "Levels of the exchange between ranks and nodes, as reduce.levels of a run file.")
+    var levels = ReduceLevels.auto
 
     func validate() throws {
       try require(
@@ -110,7 +112,7 @@ extension Bench {
     }
 
     func run() throws {
-      let bench = ExactnessBench(steps: steps, pairs: pairs, bucket: bucket)
+      let bench = ExactnessBench(steps: steps, pairs: pairs, bucket: bucket, levels: levels)
       try Bench.run(keys: .useDefaultKeys) { [double] in
         double ? try bench.run(Double.self, $0, log: $1) : try bench.run(Float.self, $0, log: $1)
       }

@@ -65,8 +65,8 @@ struct Plan: ParsableCommand {
     try Job.perform { ranks in
       let preview = try Trainer(run: run, ranks: ranks, processors: found?.processors).preview()
       let network = Link(
-        latency: latency?.seconds ?? found?.network?.latency ?? 30e-6,
-        bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? 1.25e9)
+        latency: latency?.seconds ?? found?.network?.latency ?? Link.network.latency,
+        bandwidth: bandwidth?.bytes ?? found?.network?.bandwidth ?? Link.network.bandwidth)
       let cost = ClusterCost(ranks: self.ranks, nodes: nodes, network: network, memory: found?.memory ?? .sharedMemory)
       let exact = gflops.map { $0 * 1e9 }
       var rates =

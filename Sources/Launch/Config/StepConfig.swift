@@ -1,3 +1,5 @@
+import ArgumentParser
+import Dist
 import Model
 import Settings
 import Tensor
@@ -51,6 +53,14 @@ enum PrecisionChoice: String, CaseIterable, FieldValue {
   var used: ComputePrecision { self == .bf16 ? .bf16 : .fp32 }
 }
 
+/// The levels in which ranks reduce gradients and gather parameters: all at once, or first within their nodes.
+enum ReduceLevels: String, CaseIterable, FieldValue, ExpressibleByArgument {
+  /// Two where ranks share nodes, there are several, and a model of usual links says that it is faster.
+  case auto
+  case one = "1"
+  case two = "2"
+}
+
 /// The exchange of gradients and parameters between ranks, which changes a run's numbers by rounding at most.
 struct ReduceConfig: Section {
   /// True to exchange them while the towers compute.
@@ -58,12 +68,18 @@ struct ReduceConfig: Section {
   /// The size of a bucket of gradients in MiB; a parameter is never divided, so a larger one is a bucket of its own.
   var bucket = 4.0
   static let buckets = 0...1_048_576.0
+  /// The form of gradients on their way between ranks, or between nodes. In bf16, parameters that `precision: bf16`
+  /// rounds anyway travel rounded too.
+  var wire = WirePrecision.fp32
+  var levels = ReduceLevels.auto
   /// The number of steps between two comparisons of all ranks' parameters; `none`: they are not compared.
   var checkEvery: Int? = 100
 
   mutating func fields(_ map: FieldMap) {
     map.field("overlap", &overlap)
     map.field("bucket", &bucket)
+    map.field("wire", &wire)
+    map.field("levels", &levels)
     map.optional("check_every", &checkEvery, none: "none")
   }
 

@@ -7,6 +7,8 @@ struct Link: Equatable {
   var latency, bandwidth: Double
   /// The link between ranks of one node, unless it has been measured.
   static let sharedMemory = Link(latency: 1e-6, bandwidth: 4e9)
+  /// The link between nodes, unless it has been measured or is given: that of 10 Gbit/s over TCP.
+  static let network = Link(latency: 30e-6, bandwidth: 1.25e9)
   /// The bounds of seconds and of bytes per second.
   static let sizes = 1e-12...1e15
 }
@@ -67,6 +69,44 @@ struct ClusterCost {
   func allToAll(_ n: Double) -> Double {
     guard ranks > 1 else { return 0 }
     return Double(ranks - 1) * slowest.latency + Double(nodes > 1 ? ranksOfNode : 1) * n / slowest.bandwidth
+  }
+
+  /// Returns the seconds of a reduction of `n` bytes in all in which every rank sends each other one its piece, as
+  /// `NodeExchange` does without levels: an all-to-all in which each rank receives (1 − 1/P) n bytes.
+  func pairwise(_ n: Double) -> Double { allToAll(n * Double(ranks - 1) / Double(ranks)) }
+
+  /// Returns the seconds of a reduction, or of an all-gather, in two levels of N nodes:
+  /// (N − 1)(α + n/N β) with the network's α and β for `n` bytes between nodes, whose ranks share a link, and
+  /// (R − 1)(α + m/R β) with those of memory for the `m` bytes within a node.
+  func twoLevels(_ n: Double, within m: Double) -> Double {
+    let (nodes, each) = (Double(nodes), Double(ranksOfNode))
+    let between = (nodes - 1) * (network.latency + n / nodes / network.bandwidth)
+    return between + (each - 1) * (memory.latency + m / each / memory.bandwidth)
+  }
+
+  /// Returns the seconds of one call of a collective.
+  func seconds(_ payload: RunEstimate.Payload) -> Double {
+    switch payload.way {
+    case .pairs: allToAll(Double(payload.received))
+    case .levels(let within): twoLevels(Double(payload.bytes), within: Double(within))
+    case .collective where payload.kind == .allReduce: smallAllReduce()
+    case .collective: scatterOrGather(Double(payload.bytes))
+    }
+  }
+
+  /// Returns the bytes that enter a node from others in one call of a collective. Where MPI chooses the algorithm, they
+  /// are those of a ring, in which only one rank of a node receives from another node.
+  func bytesIntoNode(_ payload: RunEstimate.Payload) -> Int {
+    guard nodes > 1 else { return 0 }
+    let (all, each) = (Double(payload.bytes), Double(ranksOfNode))
+    let others = Double(ranks - ranksOfNode) / Double(max(ranks - 1, 1))
+    return switch payload.way {
+    case .pairs: Int((each * others * Double(payload.received)).rounded())
+    case .levels: Int((all * (1 - 1 / Double(nodes))).rounded())
+    case .collective where payload.kind == .broadcast: payload.bytes
+    case .collective where payload.kind == .allReduce: Int((2 * all * (1 - 1 / Double(ranks))).rounded())
+    case .collective: Int((all * (1 - 1 / Double(ranks))).rounded())
+    }
   }
 
   /// Returns the seconds of an all-reduce of a few numbers: 2 log₂ P α.

@@ -26,6 +26,17 @@ struct RunEstimate {
     /// The bytes that this rank hands over (its own part of an array that is gathered, otherwise all), and those that
     /// come from other ranks, as `Traffic` counts them.
     var handed, received: Int
+    var way = Way.collective
+
+    /// The algorithm of a call, on which its time depends.
+    enum Way: Equatable {
+      /// The one that MPI chooses.
+      case collective
+      /// Every rank sends to each other one.
+      case pairs
+      /// Two levels, with so many bytes of the whole array within a node.
+      case levels(within: Int)
+    }
   }
 
   /// The rows of the token embedding, of `bytes` each, that a step touches on a rank.
@@ -53,14 +64,16 @@ struct RunEstimate {
   /// and with a moving average the value once more and the average.
   let updated: Int
   let tokenRows: TokenRows
+  /// The way of gradients and parameters between ranks.
+  let route: BucketRoute
 
   /// Estimates one of `ranks` ranks, of which each node has `nodeSize`.
   init(_ shape: RunShape, rank: Int, of ranks: Int, ofNode nodeSize: Int) {
-    let share = RankShare(shape, rank: rank, of: ranks)
+    let share = RankShare(shape, rank: rank, of: ranks, ofNode: nodeSize)
     memory = share.memory(teacherWeights: shape.teacherWeights(ranks: ranks, ofNode: nodeSize))
     payloads = ranks == 1 ? [] : share.payloads
     updated = share.owned * (28 + (shape.run.ema == nil ? 0 : 12))
-    tokenRows = share.tokenRows
+    (tokenRows, route) = (share.tokenRows, share.route)
   }
 
   var memoryBytes: Int { memory.reduce(0) { $0 + $1.bytes } }
@@ -92,8 +105,9 @@ private struct RankShare {
   /// The index of the token embedding's bucket, which contains nothing else.
   private let tokenBucket: Int
   private let traffic: Traffic
+  let route: BucketRoute
 
-  init(_ shape: RunShape, rank: Int, of ranks: Int) {
+  init(_ shape: RunShape, rank: Int, of ranks: Int, ofNode nodeSize: Int) {
     (self.shape, self.rank) = (shape, rank)
     rowsOfRanks = (0..<ranks).map { Communicator.slice(of: shape.run.batch.global, rank: $0, size: ranks) }
     plan = shape.parameters.bucketPlan(ranks: ranks, mebibytes: shape.run.reduce.bucket)
@@ -102,6 +116,11 @@ private struct RankShare {
     }
     tokenBucket = plan.buckets(in: [tokenEmbedding.extent])[0]
     traffic = Traffic(rank: rank, size: ranks)
+    // While weights are masked, which they are in the first step, parameters travel as they are.
+    let isRounded = shape.run.precision.used == .bf16 && shape.run.prune == nil
+    let nodes = shape.nodes.flatMap { $0.ranks == ranks ? $0 : nil } ?? NodeMap(ranks: ranks, ofNode: nodeSize)
+    route = shape.run.reduce.route(
+      plan, rounded: isRounded ? shape.parameters.operandExtents : [], frozen: shape.frozen, nodes: nodes, Float.self)
   }
 
   private var run: RunConfig { shape.run }
@@ -116,7 +135,7 @@ private struct RankShare {
     func received(_ touched: Int) -> Int {
       guard ranks > 1, !shape.frozen.covers(bucket.range) else { return 0 }
       let all = Array(repeating: touched, count: ranks)
-      return traffic.touchedRows(all, width: text.width, pieces: bucket.piecesInside, stride: 4)
+      return traffic.touchedRows(all, width: text.width, pieces: bucket.piecesInside, Float.self, route)
     }
     let captions = rows * shape.captionsPerImage
     let bound = min(text.vocabularySize, captions * text.contextLength)
@@ -141,7 +160,8 @@ private struct RankShare {
     let measured = run.log.termGradients > 0 ? run.objective.measuredNumbers(size) : 0
     let objective = 4 * (run.objective.numbers(size, others: shape.ensemble) + measured + sums(size))
     let (values, moments, average) = (4 * count + (isRounded ? 2 * count : 0), 8 * owned, 4 * owned)
-    let (gradients, messages) = (4 * (count + (ranks > 1 ? owned : 0)), ProgramMemory.messages(of: 4 * count))
+    let gradients = 4 * (count + (ranks > 1 ? owned : 0))
+    let messages = ProgramMemory.messages(of: 4 * count) + route.bufferBytes(plan, Float.self)
     let parts: [(name: String, bytes: Int?)] = [
       ("parameters", values), ("gradients", gradients), ("moments", moments),
       ("moving average", isAveraged ? average : nil), ("checkpoint's copy", run.checkpoint.background ? copied : nil),
@@ -197,28 +217,37 @@ private struct RankShare {
     // The last bucket is the first to leave.
     plan.buckets.indices.reversed().filter { !shape.frozen.covers(plan.buckets[$0].range) }.map { index in
       let bucket = plan.buckets[index]
-      let bytes = 4 * bucket.range.count
+      let stride = route.wire.stride(of: Float.self)
+      let bytes = stride * bucket.range.count
       guard index == tokenBucket else {
         return Payload(
           part: RunEstimate.gradients, kind: .reduceScatter, bytes: bytes, handed: bytes,
-          received: traffic.reduceScatter(bucket.pieces, stride: 4))
+          received: route.reductionBytes(bucket, traffic, Float.self),
+          way: route.nodes != nil
+            ? .levels(within: 4 * bucket.range.count) : route.wire == .bf16 ? .pairs : .collective)
       }
       let text = shape.config.text
       let touched = rowsOfRanks.map {
         min($0.count * shape.captionsPerImage * text.contextLength, text.vocabularySize)
       }
       return Payload(
-        part: RunEstimate.tokens, kind: .exchange, bytes: min(bytes, 4 * text.width * (touched.max() ?? 0)),
-        handed: min(bytes, 4 * text.width * touched[rank]),
-        received: traffic.touchedRows(touched, width: text.width, pieces: bucket.piecesInside, stride: 4))
+        part: RunEstimate.tokens, kind: .exchange, bytes: min(bytes, stride * text.width * (touched.max() ?? 0)),
+        handed: min(bytes, stride * text.width * touched[rank]),
+        received: traffic.touchedRows(touched, width: text.width, pieces: bucket.piecesInside, Float.self, route),
+        way: .pairs)
     }
   }
 
+  /// Returns the way of an all-gather of so many bytes.
+  private func gathering(_ bytes: Int) -> Payload.Way { route.nodes == nil ? .collective : .levels(within: bytes) }
+
   private var parameters: [Payload] {
-    plan.buckets.filter { !shape.frozen.covers($0.range) }.map {
-      Payload(
-        part: RunEstimate.parameters, kind: .allGather, bytes: 4 * $0.range.count, handed: 4 * $0.pieces[rank].count,
-        received: traffic.gather($0.pieces, stride: 4))
+    plan.buckets.filter { !shape.frozen.covers($0.range) }.map { bucket in
+      let bytes = route.bytes(of: bucket.range, Float.self)
+      return Payload(
+        part: RunEstimate.parameters, kind: .allGather, bytes: bytes,
+        handed: route.bytes(of: bucket.pieces[rank], Float.self),
+        received: route.gatheringBytes(bucket, traffic, Float.self), way: gathering(bytes))
     }
   }
 
@@ -228,7 +257,8 @@ private struct RankShare {
     let gathered = asked.gatheredColumns.map { columns in
       Payload(
         part: columns > 1 ? "embeddings" : "vectors", kind: .allGather, bytes: 4 * columns * run.batch.global,
-        handed: 4 * columns * rows, received: columns * traffic.gather(rowsOfRanks, stride: 4))
+        handed: 4 * columns * rows, received: columns * traffic.gather(rowsOfRanks, stride: 4),
+        way: columns > 1 ? gathering(4 * columns * run.batch.global) : .collective)
     }
     func numbers(_ count: Int) -> Payload {
       let (bytes, received) = (8 * count, traffic.allReduce(count, stride: 8))

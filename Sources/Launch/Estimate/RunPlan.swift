@@ -12,6 +12,8 @@ struct RunPlan: Codable {
     var calls: Int
     /// The bytes that a rank hands over, and those that come from other ranks.
     var handed, received: Int
+    /// The bytes that enter a node from all others, by the same model as the seconds.
+    var intoNode: Int
   }
 
   /// Billions of operations in a rank's step.
@@ -44,6 +46,12 @@ struct RunPlan: Codable {
   /// asked for.
   var evaluations: [EvaluationEstimate]
   var collectives: [Collective]
+  /// The number of levels in which gradients are reduced and parameters gathered, and the form of gradients on their
+  /// way (`reduce.levels`, `reduce.wire`).
+  var levels: Int
+  var wire: String
+  /// The way of gradients and parameters in words; nil if it is that of one level in fp32.
+  var route: String?
   var tokenRows: RunEstimate.TokenRows
   var gflop: Work
   /// The rate of one rank's matrix products in GFLOP/s.
@@ -71,7 +79,8 @@ struct RunPlan: Codable {
       EvaluationEstimate(
         $0.name, images: $0.images, captions: $0.captions, width: shape.config.embedding, ranks: cost.ranks)
     }
-    collectives = Self.collectives(estimate.payloads)
+    collectives = Self.collectives(estimate.payloads, cost)
+    (levels, wire, route) = (estimate.route.levels, estimate.route.wire.rawValue, estimate.route.text)
     let work = planned.work
     gflop = Work(
       forward: work.forward / 1e9, backward: work.backward / 1e9, objective: work.objective / 1e9,
@@ -101,16 +110,19 @@ struct RunPlan: Codable {
     (global + ranks - 1) / ranks * max(ranks, 1 << mostDoublings)
   }
 
-  private static func collectives(_ payloads: [RunEstimate.Payload]) -> [Collective] {
+  private static func collectives(_ payloads: [RunEstimate.Payload], _ cost: ClusterCost) -> [Collective] {
     payloads.reduce(into: []) { list, payload in
+      let into = cost.bytesIntoNode(payload)
       if let index = list.firstIndex(where: { $0.part == payload.part && $0.collective == payload.kind }) {
         list[index].calls += 1
         list[index].handed += payload.handed
         list[index].received += payload.received
+        list[index].intoNode += into
       } else {
         let (handed, received) = (payload.handed, payload.received)
         list.append(
-          Collective(part: payload.part, collective: payload.kind, calls: 1, handed: handed, received: received))
+          Collective(
+            part: payload.part, collective: payload.kind, calls: 1, handed: handed, received: received, intoNode: into))
       }
     }
   }
@@ -137,11 +149,14 @@ struct RunPlan: Codable {
       collectives.isEmpty
         ? "wire   nothing: there are no other ranks"
         : "wire   " + column("in a step", 28) + column("collective", 16)
-          + Figures.row(("calls", 7), ("handed over", 14), ("received", 12)))
+          + Figures.row(("calls", 7), ("handed over", 14), ("received", 12), ("into a node", 14)))
     lines += collectives.map {
       "         " + column($0.part, 26) + column($0.collective.rawValue, 16)
-        + Figures.row(("\($0.calls)", 7), (Figures.bytes($0.handed), 14), (Figures.bytes($0.received), 12))
+        + Figures.row(
+          ("\($0.calls)", 7), (Figures.bytes($0.handed), 14), (Figures.bytes($0.received), 12),
+          (Figures.bytes($0.intoNode), 14))
     }
+    if let route { lines.append("         " + route) }
     lines.append(
       "tokens a rank touches at most \(tokenRows.bound) of \(tokenRows.all) rows of the table"
         + (tokenRows.expected.map { ", \(Figures.fixed($0, 0)) expected" } ?? "")

@@ -321,5 +321,6 @@ struct RunHeader {
     let received = estimate.received
     if received.isEmpty { return "nothing: there are no other ranks" }
     return "\(Figures.bytes(received.reduce(0) { $0 + $1.bytes })) a step: \(RunEstimate.list(received))"
+      + (estimate.route.text.map { "; \($0)" } ?? "")
   }
 }

@@ -19,6 +19,8 @@ struct RunShape {
   /// The number of captions of each image in a step.
   var captionsPerImage: Int { captions?.perImage ?? 1 }
   var threads = 1
+  /// The nodes of the ranks that are running; nil if the run is only planned, for nodes of equal size.
+  var nodes: NodeMap?
   /// The bytes that a process holds besides the run's own memory (`measureProgram`); 0 leaves them out.
   var program = 0
 

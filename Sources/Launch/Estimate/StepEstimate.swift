@@ -86,11 +86,10 @@ struct StepTime: Codable {
     var (gradients, parameters, others): ([Double], [Double], Double) = ([], [], 0)
     for payload in estimate.payloads {
       switch payload.part {
-      case RunEstimate.gradients: gradients.append(cost.scatterOrGather(Double(payload.bytes)))
+      case RunEstimate.gradients: gradients.append(cost.seconds(payload))
       case RunEstimate.tokens: gradients.append(cost.allToAll(touched))
-      case RunEstimate.parameters: parameters.append(cost.scatterOrGather(Double(payload.bytes)))
-      case _ where payload.kind == .allReduce: others += cost.smallAllReduce()
-      default: others += cost.scatterOrGather(Double(payload.bytes))
+      case RunEstimate.parameters: parameters.append(cost.seconds(payload))
+      default: others += cost.seconds(payload)
       }
     }
     let (reduced, gathered) = (gradients.reduce(0, +), parameters.reduce(0, +))

@@ -79,6 +79,7 @@ final class Checkpointing {
       arrays: parameters.bufferArrays + (average.map { parameters.bufferArrays(averages: $0) } ?? []) + masks,
       version: Release.version, kernel: BLAS.kernel, threads: Threads.count, arithmetic: arithmetic)
     record.passedOver = passedOver > 0 ? passedOver : nil
+    record.route = step.sync.route.text
     try writer.save(state, record)
     try logFinished(log)
   }
@@ -130,6 +131,9 @@ final class Checkpointing {
     return record.step
   }
 
+  /// The words for a route that has none of its own.
+  private static let plainRoute = "gradients in fp32, in one level"
+
   private func warnOfOtherNumbers(_ manifest: CheckpointManifest, log: (String) -> Void) {
     let record = manifest.record
     // Checkpoints of earlier builds have only the kernel.
@@ -139,6 +143,9 @@ final class Checkpointing {
       hasSameKernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
       record.threads == Threads.count ? nil : "threads were \(record.threads) and are \(Threads.count)",
       manifest.ranks == ranks.size ? nil : "ranks were \(manifest.ranks) and are \(ranks.size)",
+      record.route == step.sync.route.text
+        ? nil
+        : "ranks exchanged \(record.route ?? Self.plainRoute) and exchange \(step.sync.route.text ?? Self.plainRoute)",
       (Checked(record.step) * Checked(run.batch.global)).value == record.samples
         ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
     ].compactMap { $0 }

@@ -36,10 +36,10 @@ final class Step<S: Scalar> {
   /// Every rank must call it. The model's parameters have been allocated, with gradients.
   init(_ model: CLIP<S>, _ objective: Objective<S>, _ options: Options, communicator: Communicator) throws {
     (self.model, self.objective, self.communicator, clipNorm) = (model, objective, communicator, options.clipNorm)
-    ranks = JobRanks(communicator: communicator)
     losses = CaptionLosses(objective)
     let sync = try GradientSync(model, options.reduce, frozen: options.frozen, over: communicator)
     self.sync = sync
+    ranks = JobRanks(communicator: communicator, nodes: sync.embeddings)
     optimizer = AdamW(model.parameters, options.optimizer, ranges: sync.ownRanges, frozen: options.frozen)
     towers = TowerPass(model, frozen: options.frozen, microBatchSize: options.microBatchSize, over: communicator)
     hooks = StepHooks(
@@ -88,7 +88,8 @@ final class Step<S: Scalar> {
         parameters.values, gradient: sync.own, learningRate: learningRate,
         gradientScale: clipFactor(norm: norm, limit: clipNorm))
     }
-    try clock.measure(\.communication) { try sync.gather() }
+    // Masks are factors of the parameters themselves and not of what products would read.
+    try clock.measure(\.communication) { try sync.gather(exactly: hooks.pruning != nil) }
     let clamped = clock.measure(\.optimizer) { hooks.didUpdate(after: optimizer.step) }
     return StepOutcome(
       report: report, gradientNorm: norm, logitScale: exp(Double(model.logitScale.value[0])), clamped: clamped,
@@ -183,23 +184,24 @@ extension Tensor {
 
 /// The operations on a step's model between two steps. All ranks must call each of these methods together.
 extension Step {
-  /// Returns when all ranks' updates are in the model's parameters. Call it before reading them between steps.
-  func waitForParameters() throws { try sync.waitForParameters() }
+  /// Returns when all ranks' updates are in the model's parameters, unrounded. Call it before reading them between
+  /// steps.
+  func waitForParameters() throws { try sync.gatherExactly() }
 
   /// Exchanges the average of the weights with the model's weights on all ranks; a second call undoes the first.
   func exchangeAverage() throws {
     guard let average = hooks.average else { preconditionFailure("no average is kept") }
     try waitForParameters()
     average.exchange()
-    try sync.gather(all: true)
+    try sync.gather(all: true, exactly: true)
     try waitForParameters()
   }
 
   /// Throws `ReplicasDiffer` unless parameters and running statistics are equal to the bit on all ranks.
   func checkReplicas(after done: Int) throws {
-    try waitForParameters()
+    try sync.waitForParameters()
     try communicator.requireSame(
-      hash: bitHash(model.parameters.values) ^ (bitHash(model.parameters.bufferValues) &* 3), after: done)
+      hash: sync.hash() ^ (bitHash(model.parameters.bufferValues) &* 3), after: done)
   }
 
   /// Returns the objective of a batch with the towers in evaluation mode; a teacher's unit rows are in

@@ -132,7 +132,7 @@ struct Trainer {
     let shape = RunShape(
       run: run, config: config, parameters: inputs.student(config).0.parameters, teacher: teacher?.shape,
       frozen: inputs.frozen, ensemble: inputs.ensemble.shapes.map(\.width),
-      captions: inputs.data.captions(about: 1024), threads: plan.compute)
+      captions: inputs.data.captions(about: 1024), threads: plan.compute, nodes: try NodeMap(over: ranks))
     try shape.requireCountable(batch: run.batch.global)
     return RunPreview(
       shape: shape, teacher: teacher, datasets: inputs.data.datasets.map { ($0.name, $0.count) },
