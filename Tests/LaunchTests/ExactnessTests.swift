@@ -5,8 +5,20 @@ import Testing
 /// Runs `kinship bench exact`, which compares twenty steps of small models on several ranks with the same steps on one.
 @Suite struct ExactnessTests {
   @Test(arguments: [2, 3, 4], [false, true]) func ranksComputeWhatOneDoes(ranks: Int, double: Bool) async throws {
+    try await compare(ranks: ranks, double: double)
+  }
+
+  /// Sums in two levels are in another order, and no less exact.
+  @Test(arguments: [(3, "1,2", true), (4, "2,2", false)])
+  func twoLevelsComputeWhatOneRankDoes(ranks: Int, nodes: String, double: Bool) async throws {
+    try await compare(ranks: ranks, double: double, ["--levels", "2"], ["KINSHIP_NODES": nodes])
+  }
+
+  private func compare(
+    ranks: Int, double: Bool, _ options: [String] = [], _ environment: [String: String] = [:]
+  ) async throws {
     let run = try await MPIRun.kinship(
-      ["bench", "exact"] + (double ? ["--double"] : []), ranks: ranks)
+      ["bench", "exact"] + (double ? ["--double"] : []) + options, ranks: ranks, environment: environment)
     try #require(run.status == 0, "\(run)")
     let line = try #require(run.output.split(separator: "\n").last)
     let report = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
