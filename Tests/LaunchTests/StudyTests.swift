@@ -122,6 +122,41 @@ import Testing
 
   // MARK: Going on
 
+  /// The runs of an array leave a file each, which is taken into the results once. One that does not fit stays.
+  @Test func figuresOfTasksAreCollected() async throws {
+    let folder = try TemporaryFolder()
+    let plan = try Self.plan(folder)
+    try folder.write("plan.results.jsonl", Self.line("base", 1, 0.1).utf8)
+    let file = try folder.write("runs/a-seed-1.figures.json", Self.line("a", 1, 0.2).utf8)
+    let collect = [plan, "--runs", folder.path("runs"), "--collect"]
+    func results() throws -> Int {
+      try String(contentsOfFile: folder.path("plan.results.jsonl"), encoding: .utf8).split(separator: "\n").count
+    }
+    for _ in 0..<2 {
+      let run = try await Self.study(collect)
+      #expect(run.status == 0 && run.output.contains("| `a` | 1 | 20.00 | +10.00 | – |"), "\(run)")
+      #expect(try results() == 2 && !FileManager.default.fileExists(atPath: file), "\(run)")
+    }
+    for (arm, line, words) in [
+      ("b", try Self.line("b", 1, 0.2, settings: ["objective.fd=9"]), "expected the figures of b with seed 1"),
+      ("c", try Self.line("c", 1, 0.2, commit: "other"), "seed 1 was begun with commit"),
+      ("c", "{", "expected the figures of c with seed 1"),
+    ] {
+      let file = try folder.write("runs/\(arm)-seed-1.figures.json", line.utf8)
+      let run = try await Self.study(collect)
+      #expect(run.status == 65 && run.errors.contains(words), "\(run)")
+      #expect(try results() == 2 && FileManager.default.fileExists(atPath: file), "\(run)")
+      try FileManager.default.removeItem(atPath: file)
+    }
+    for (arguments, words) in [
+      (["--task", "10"], "expected a number from 1 to 9, found 10"), (["--task", "0"], "'0'"),
+      (["--task", "1", "--prepare"], "give one of them"),
+    ] {
+      let run = try await Self.study([plan] + arguments)
+      #expect(run.status == 64 && run.errors.contains(words), "\(arguments): \(run)")
+    }
+  }
+
   @Test func whatIsInTheResultsIsNotDoneAgain() async throws {
     let folder = try TemporaryFolder()
     let plan = try Self.plan(folder)

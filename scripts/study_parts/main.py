@@ -34,10 +34,17 @@ def arguments():
     parser.add_argument("--baseline")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--task", type=number)
+    parser.add_argument("--collect", action="store_true")
     for word in sys.argv[1:]:
         if CONTROL.search(word):
             raise Refused(f"an argument is not UTF-8 or has a control character: {word!a}")
-    return parser.parse_args()
+    given = parser.parse_args()
+    parts = [name for name in ("table", "prepare", "task", "collect") if getattr(given, name)]
+    if len(parts) > 1:
+        raise Refused(f"--{parts[0]} and --{parts[1]} do different things; give one of them")
+    return given
 
 
 def preview(plan: Plan, study):
@@ -71,7 +78,15 @@ def main():
         if given.dry_run:
             preview(plan, study)
             return
-        if study.todo:
+        if given.prepare:
+            study.prepare()
+            return
+        if given.task:
+            study.run_task(given.task)
+            return
+        if given.collect:
+            study.collect()
+        elif study.todo:
             study.run()
     if not results.lines:
         raise Refused(f"{results.path} has no figures of this plan's arms with {plan.steps} steps yet", BAD_DATA)

@@ -51,7 +51,11 @@ class Jobs:
         """Runs a kinship command. At USR1 a training run saves and stops. Where there are fewer cores than ranks, these
         share them, unbound."""
         cores = len(os.sched_getaffinity(0))
-        if self.ranks <= cores:
+        if "SLURM_JOB_ID" in os.environ:
+            # The ranks may be on several hosts, and Slurm says on which.
+            threads = os.environ.get("SLURM_CPUS_PER_TASK") or "1"
+            launcher = ["scripts/launch-mpirun", "--ranks", str(self.ranks), "--threads", threads]
+        elif self.ranks <= cores:
             launcher = ["scripts/launch-mpirun", "--ranks", str(self.ranks), "--threads", str(cores // self.ranks)]
         else:
             launcher = ["mpirun", "--oversubscribe", "-n", str(self.ranks), self.kinship]
@@ -68,19 +72,7 @@ class Study:
 
     def run(self):
         self.results.lock()
-        self.jobs = Jobs(self.ranks)
-        self.plan.runs.mkdir(parents=True, exist_ok=True)
-        for command in self.plan.prepare:
-            say(command)
-            data = os.environ.get("KINSHIP_DATA") or "data"
-            names = {**os.environ, "data": data, "runs": str(self.plan.runs), "kinship": self.jobs.kinship}
-            if self.jobs.run(["bash", "-euo", "pipefail", "-c", command], env=names) != 0:
-                raise Refused(f"{self.plan.path}: prepare: the command failed: {command}", BAD_DATA)
-        self.teacher = self.prepare_teacher()
-        self.conditions = {
-            "commit": commit(), "teacher": digest(self.teacher) if self.teacher else "none", "processor": processor()}
-        self.report_teacher()
-        self.try_settings()
+        self.make_ready()
         for seed in self.plan.seeds:
             arms = [arm for arm, other in self.todo if other == seed]
             if not arms:
@@ -91,30 +83,110 @@ class Study:
             for arm in arms:
                 done = [pair for pair in self.todo if self.results.has(pair[0].name, pair[1])]
                 say(f"{arm.name}, seed {seed}: run {len(done) + 1} of {len(self.todo)}, {left(self)}")
-                self.measure(arm, seed)
+                self.results.append(self.measure(arm, seed))
                 table.write(self.plan, self.results, self.arms)
             if self.plan.cache:
                 shutil.rmtree(self.cache(seed), ignore_errors=True)
+
+    def make_ready(self):
+        """Makes the data and the teacher, and tries the arms' settings."""
+        self.jobs = Jobs(self.ranks)
+        self.plan.runs.mkdir(parents=True, exist_ok=True)
+        for command in self.plan.prepare:
+            say(command)
+            data = os.environ.get("KINSHIP_DATA") or "data"
+            names = {**os.environ, "data": data, "runs": str(self.plan.runs), "kinship": self.jobs.kinship}
+            if self.jobs.run(["bash", "-euo", "pipefail", "-c", command], env=names) != 0:
+                raise Refused(f"{self.plan.path}: prepare: the command failed: {command}", BAD_DATA)
+        self.teacher = self.prepare_teacher()
+        self.conditions = conditions(self.teacher)
+        self.report_teacher()
+        self.try_settings()
+
+    # MARK: The parts of a study that is an array of batch jobs
+
+    def prepare(self):
+        """Makes what all runs share: the data, the teacher, and the embeddings of each seed that is not finished."""
+        self.results.lock()
+        self.make_ready()
+        for seed in dict.fromkeys(seed for _, seed in self.todo):
+            self.results.require(seed, self.conditions)
+            if self.plan.cache:
+                self.precompute(seed)
+
+    def run_task(self, number: int):
+        """Makes one run, of which `prepare` has made what it needs. Others run beside it, so its figures go to a file of
+        its own, and `collect` takes them from there."""
+        pairs = [(arm, seed) for seed in self.plan.seeds for arm in self.arms]
+        if number > len(pairs):
+            raise Refused(f"--task: expected a number from 1 to {len(pairs)}, found {number}")
+        arm, seed = pairs[number - 1]
+        if self.results.has(arm.name, seed) or self.figures_file(arm, seed).exists():
+            say(f"{arm.name}, seed {seed}: finished")
+            return
+        self.jobs, self.teacher = Jobs(self.ranks), self.known_teacher()
+        self.conditions = conditions(self.teacher)
+        say(f"{arm.name}, seed {seed}")
+        found, path = self.measure(arm, seed), self.figures_file(arm, seed)
+        unfinished = path.with_name(f".{path.name}.new")
+        unfinished.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+
+    def collect(self):
+        """Takes the figures of finished tasks into the results, and removes the embeddings of seeds that are finished."""
+        self.results.lock()
+        for arm, seed in self.todo:
+            path = self.figures_file(arm, seed)
+            if path.exists():
+                found = self.figures(path, arm, seed)
+                self.results.require(seed, found)
+                self.results.append(found)
+                path.unlink()
+        for seed in self.plan.seeds:
+            if all(self.results.has(arm.name, seed) for arm in self.arms):
+                shutil.rmtree(self.cache(seed), ignore_errors=True)
+
+    def figures(self, path: Path, arm: Arm, seed: int):
+        """The line of the results that a task has left. Throws unless it is this arm's, as the plan has it now."""
+        wanted = {"arm": arm.name, "seed": seed, **self.plan.identity(arm)}
+        try:
+            found = self.results.decoded(1, read(path).encode())
+            if all(found.get(key) == value for key, value in wanted.items()):
+                return found
+        except Refused:
+            pass
+        raise Refused(
+            f"{path}: expected the figures of {arm.name} with seed {seed} and the plan's settings; remove the file, and the"
+            " run is evaluated again", BAD_DATA)
+
+    def figures_file(self, arm: Arm, seed: int) -> Path:
+        return self.plan.runs / f"{arm.name}-seed-{seed}.figures.json"
 
     # MARK: The teacher
 
     def prepare_teacher(self):
         """The path of the teacher, which is trained if the plan has a recipe for it."""
-        teacher = self.plan.teacher
-        if not teacher:
-            return None
-        if teacher["path"]:
-            path = Path(self.plan.fill(teacher["path"]))
-            if not path.exists():
-                raise Refused(f"{self.plan.path}: teacher.path: there is no {path}")
+        teacher, path = self.plan.teacher, self.known_teacher()
+        if not teacher or teacher["path"]:
             return path
-        path = self.plan.runs / TEACHER
         settings = teacher["settings"] + ([f"steps={teacher['steps']}"] if teacher["steps"] else [])
         state = State(path, {"settings": settings, "recipe": teacher["digest"]})
         if not weights(path).is_file():
             say("the teacher")
             with state:
                 self.train(path, teacher["recipe"], settings)
+        return path
+
+    def known_teacher(self):
+        """The path of the teacher, None if the plan has none. One that the plan trains need not be there yet."""
+        teacher = self.plan.teacher
+        if not teacher:
+            return None
+        if not teacher["path"]:
+            return self.plan.runs / TEACHER
+        path = Path(self.plan.fill(teacher["path"]))
+        if not path.exists():
+            raise Refused(f"{self.plan.path}: teacher.path: there is no {path}")
         return path
 
     def report_teacher(self):
@@ -156,15 +228,16 @@ class Study:
                 raise Refused(f"{self.plan.path}: arms.{arm.name}: not a valid run; see the message above", code)
 
     def measure(self, arm: Arm, seed: int):
+        """Trains and evaluates, and returns the line of the results."""
         run = self.plan.runs / f"{arm.name}-seed-{seed}"
         identity = self.plan.identity(arm)
         state = State(run, {**identity, **self.conditions})
         with state:
             self.train(run, self.plan.recipe, self.settings(arm.settings, seed))
             figures = self.evaluate(run, run)
-        self.results.append({
+        return {
             "arm": arm.name, "seed": seed, **identity, **self.conditions, "seconds": round(state.seconds, 1),
-            "figures": figures})
+            "figures": figures}
 
     def train(self, run: Path, recipe: str, settings):
         settings = [f"name={run.name}", f"output={run.parent}", *settings]
@@ -259,6 +332,11 @@ def digest(path: Path) -> str:
             while part := bytes_of.read(1 << 20):
                 total.update(part)
     return total.hexdigest()
+
+
+def conditions(teacher):
+    """What must be the same for all arms of a seed."""
+    return {"commit": commit(), "teacher": digest(teacher) if teacher else "none", "processor": processor()}
 
 
 def commit() -> str:
