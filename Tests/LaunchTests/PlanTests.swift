@@ -137,6 +137,38 @@ import Testing
       Self.recipe, "--ranks", "1024", "--nodes", "32", "--bandwidth", "1gbit", "--latency", "5us", "--gflops", "80",
     ])
     #expect(narrow.seconds.total > plan.seconds.total && narrow.seconds.compute == plan.seconds.compute)
+    // A node sends almost all of the gradients, and of the parameters, once.
+    let bytes = 8 * plan.parameters
+    #expect(plan.nodeBytes > bytes * 9 / 10 && plan.nodeBytes == narrow.nodeBytes)
+    // The run's batch, and as many pairs per rank as in the plan: here they are the same.
+    #expect(plan.limits.map(\.ranks) == [1024, 1024] && plan.limits.map(\.batch) == [1024, 1024])
+    let (strong, weak) = (plan.limits[0], plan.limits[1])
+    #expect(abs(strong.efficiency - plan.efficiency) < 1e-9)
+    #expect(abs(weak.efficiency - plan.scaling[10].batchEfficiency) < 1e-9)
+    #expect(abs(strong.seconds - plan.seconds.total) < 1e-12)
+    #expect(strong.shares.map(\.part) == StepLimits.Part.allCases)
+    let computing = [.towers, .objective, .teacher].reduce(0.0) { $0 + share($1, strong) }
+    #expect(abs(computing / plan.seconds.compute - 1) < 1e-9 && share(.update, strong) == plan.seconds.update)
+    #expect(share(.wireBetweenNodes, narrow.limits[0]) > share(.wireBetweenNodes, strong))
+    #expect(narrow.limits[0].costs == .wireBetweenNodes && narrow.limits[0].binds == .wireBetweenNodes)
+    let wider = try #require(narrow.limits[0].lifts.first { $0.change == "twice the bandwidth between nodes" })
+    #expect(wider.efficiency > 1.2 * narrow.limits[0].efficiency)
+    #expect(strong.lifts.count == 5 && strong.lifts.allSatisfy { $0.efficiency > 0 }, "\(strong.lifts)")
+  }
+
+  private func share(_ part: StepLimits.Part, _ limits: StepLimits) -> Double {
+    limits.shares.first { $0.part == part }?.seconds ?? .nan
+  }
+
+  /// Without a copy the run stands still while a checkpoint is written, once in 5000 steps: value and both moments.
+  @Test func checkpointsWaitForTheFileSystem() async throws {
+    let arguments = [Self.recipe, "--ranks", "1024", "--nodes", "32", "--gflops", "80", "--storage", "1MB"]
+    let waiting = try await plan(arguments + ["--set", "checkpoint.background=false"])
+    let expected = 12 * Double(waiting.parameters) / 1e6 / 5000
+    #expect(abs(share(.checkpoints, waiting.limits[0]) / expected - 1) < 0.01)
+    let copied = try await plan(arguments)
+    #expect(share(.checkpoints, copied.limits[0]) < 0.01 * expected)
+    #expect(share(.evaluation, copied.limits[0]) == 0, "the datasets are not there")
   }
 
   /// An evaluation of a million images and captions needs a share of their embeddings, which halves with twice as many
@@ -193,7 +225,8 @@ import Testing
       "plan of vit-t-16_intra_vit-b-16  2 ranks on 1 node, 1024 pairs a step", "model  46.12 M parameters", "memory ",
       "images' activations", "GFLOP a rank and step: forward ", "reduce-scatter",
       "tokens a rank touches at most 39424",
-      "step   ", "samples/s, efficiency ", " ranks  nodes    rows    memory",
+      "step   ", "samples/s, efficiency ", " ranks  nodes    rows    memory", "where the time of a step goes",
+      "wire between nodes", "twice the bandwidth between nodes",
     ] { #expect(run.output.contains(words), "\(words) in \(run)") }
     for (arguments, status, words) in [
       (["--doctor", try folder.write("other.json", "{}".utf8)], 65, "is not what kinship doctor --json prints"),

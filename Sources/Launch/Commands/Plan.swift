@@ -8,10 +8,11 @@ struct Plan: ParsableCommand {
     discussion: help(
       """
       It prints the memory of a rank by part, the operations, the bytes handed to each collective, and the time of a \
-      step according to a cost model, for the given number of ranks and for up to thousands; the memory that a rank \
-      needs for the run's retrieval evaluations, or for one of any size; then the node-hours of the whole run on named \
-      processors, from their measured steps. Start it alone, where the run's files are; for missing files it uses the \
-      sizes given in the run file, as a dry run does.
+      step according to a cost model, for the given number of ranks and for up to thousands. For the given number, \
+      1,024 and 4,096 it says where the time goes, and which changes would raise the efficiency. Then come the memory \
+      that a rank needs for the run's retrieval evaluations, or for one of any size, and the node-hours of the whole \
+      run on named processors, from their measured steps. Start it alone, where the run's files are; for missing files \
+      it uses the sizes given in the run file, as a dry run does.
       """, example: "kinship plan run.yaml --ranks 512 --nodes 16 --bandwidth 25gbit"))
 
   @Argument(help: ArgumentHelp("The run file (YAML).", valueName: "run")) var file: String
@@ -24,6 +25,8 @@ struct Plan: ParsableCommand {
   @Option(help: "Bandwidth between two nodes: 10gbit, 100mbit, 1.2GB (per second). Default: 10gbit.")
   var bandwidth: Bandwidth?
   @Option(help: "Latency of a short message between two nodes: 20us, 0.1ms. Default: 30us.") var latency: Latency?
+  @Option(help: "Bandwidth of the file system to which all ranks together write checkpoints: 2GB. Default: 1GB.")
+  var storage: Bandwidth?
   @Option(help: "Rate of a rank's matrix products in GFLOP/s. Default: measured on this machine.") var gflops: Double?
   @Option(
     name: .customLong("gflops-bf16"),
@@ -79,8 +82,9 @@ struct Plan: ParsableCommand {
       let asked = evaluationImages.map { images in
         RunPreview.Retrieval(name: "a retrieval", images: images, captions: evaluationCaptions ?? images)
       }
+      let between = BetweenSteps(run, steps: preview.steps, storage: storage?.bytes ?? 1e9)
       var plan = RunPlan(
-        preview.shape, cost, rates, precision: preview.precisionText.map { "\($0), as on \(source)" },
+        preview.shape, cost, rates, between, precision: preview.precisionText.map { "\($0), as on \(source)" },
         retrievals: preview.retrievals + [asked].compactMap { $0 })
       let hours = try RunHours(
         preview.shape, cost, steps: preview.steps, cores: cores ?? cost.ranksOfNode,

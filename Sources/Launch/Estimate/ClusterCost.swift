@@ -94,19 +94,21 @@ struct ClusterCost {
     }
   }
 
-  /// Returns the bytes that enter a node from others in one call of a collective. Where MPI chooses the algorithm, they
-  /// are those of a ring, in which only one rank of a node receives from another node.
+  /// Returns the bytes that enter a node from others in one call of a collective, as many as leave it.
   func bytesIntoNode(_ payload: RunEstimate.Payload) -> Int {
     guard nodes > 1 else { return 0 }
-    let (all, each) = (Double(payload.bytes), Double(ranksOfNode))
-    let others = Double(ranks - ranksOfNode) / Double(max(ranks - 1, 1))
-    return switch payload.way {
-    case .pairs: Int((each * others * Double(payload.received)).rounded())
-    case .levels: Int((all * (1 - 1 / Double(nodes))).rounded())
-    case .collective where payload.kind == .broadcast: payload.bytes
-    case .collective where payload.kind == .allReduce: Int((2 * all * (1 - 1 / Double(ranks))).rounded())
-    case .collective: Int((all * (1 - 1 / Double(ranks))).rounded())
-    }
+    let all = Double(payload.bytes)
+    let bytes =
+      switch payload.way {
+      case .pairs:
+        Double(ranksOfNode * (ranks - ranksOfNode)) / Double(max(ranks - 1, 1)) * Double(payload.received)
+      case .levels: nodeBytes(levelling: all)
+      case .collective where payload.kind == .allReduce: nodeBytes(reducing: all)
+      // Each node but one receives it once.
+      case .collective where payload.kind == .broadcast: nodeBytes(levelling: all)
+      case .collective: nodeBytes(scattering: all)
+      }
+    return Int(bytes.rounded())
   }
 
   /// Returns the seconds of an all-reduce of a few numbers: 2 log₂ P α.

@@ -52,6 +52,8 @@ struct RunPlan: Codable {
   var wire: String
   /// The way of gradients and parameters in words; nil if it is that of one level in fp32.
   var route: String?
+  /// The bytes that a node sends to other nodes in a step.
+  var nodeBytes: Int
   var tokenRows: RunEstimate.TokenRows
   var gflop: Work
   /// The rate of one rank's matrix products in GFLOP/s.
@@ -61,11 +63,14 @@ struct RunPlan: Codable {
   var seconds: StepTime
   var samplesPerSecond, efficiency: Double
   var scaling: [Scale]
+  /// The limits on this number of ranks, on 1,024 and on 4,096: with the run's global batch, then with as many pairs
+  /// per rank as in this plan.
+  var limits: [StepLimits]
   /// The hours on named processors; nil if the plan was made without them.
   var hours: RunHours?
 
   init(
-    _ shape: RunShape, _ cost: ClusterCost, _ rates: ProductRates, precision: String?,
+    _ shape: RunShape, _ cost: ClusterCost, _ rates: ProductRates, _ between: BetweenSteps, precision: String?,
     retrievals: [RunPreview.Retrieval] = []
   ) {
     func step(_ cost: ClusterCost, batch: Int) -> StepEstimate { StepEstimate(shape, cost, batch: batch, rates: rates) }
@@ -81,6 +86,7 @@ struct RunPlan: Codable {
     }
     collectives = Self.collectives(estimate.payloads, cost)
     (levels, wire, route) = (estimate.route.levels, estimate.route.wire.rawValue, estimate.route.text)
+    nodeBytes = estimate.nodeBytes(cost)
     let work = planned.work
     gflop = Work(
       forward: work.forward / 1e9, backward: work.backward / 1e9, objective: work.objective / 1e9,
@@ -102,6 +108,12 @@ struct RunPlan: Codable {
         ranks: ranks, nodes: other.nodes, rows: same.rows, memory: same.estimate.memoryBytes,
         seconds: same.time.total, efficiency: alone / (Double(ranks) * same.time.total), batch: grown,
         batchSeconds: weak.time.total, batchEfficiency: aloneWithRows / weak.time.total)
+    }
+    limits = [false, true].flatMap { isWeak in
+      let model = LimitModel(shape: shape, rates: rates, between: between, isWeak: isWeak)
+      return scales.intersection([cost.ranks, 1 << 10, 1 << 12]).sorted().map { ranks in
+        model.limits(cost.with(ranks: ranks), batch: isWeak ? planned.rows * ranks : global)
+      }
     }
   }
 
@@ -157,6 +169,7 @@ struct RunPlan: Codable {
           (Figures.bytes($0.intoNode), 14))
     }
     if let route { lines.append("         " + route) }
+    if nodes > 1 { lines.append("         a node sends \(Figures.bytes(nodeBytes)) to other nodes in a step") }
     lines.append(
       "tokens a rank touches at most \(tokenRows.bound) of \(tokenRows.all) rows of the table"
         + (tokenRows.expected.map { ", \(Figures.fixed($0, 0)) expected" } ?? "")
@@ -178,7 +191,7 @@ struct RunPlan: Codable {
         (short($0.seconds), 9), (percent($0.efficiency), 12), ("\($0.batch)", 12), (short($0.batchSeconds), 9),
         (percent($0.batchEfficiency), 12))
     }
-    return lines.joined(separator: "\n")
+    return (lines + limitLines).joined(separator: "\n")
   }
 
   private var ratesText: String {
