@@ -137,9 +137,8 @@ import Testing
       Self.recipe, "--ranks", "1024", "--nodes", "32", "--bandwidth", "1gbit", "--latency", "5us", "--gflops", "80",
     ])
     #expect(narrow.seconds.total > plan.seconds.total && narrow.seconds.compute == plan.seconds.compute)
-    // A node sends almost all of the gradients, and of the parameters, once.
-    let bytes = 8 * plan.parameters
-    #expect(plan.nodeBytes > bytes * 9 / 10 && plan.nodeBytes == narrow.nodeBytes)
+    // A node sends all parameters and all gradients almost once, but for the rows of tokens that are not touched.
+    #expect((6 * plan.parameters..<8 * plan.parameters).contains(plan.nodeBytes), "\(plan.nodeBytes)")
     // The run's batch, and as many pairs per rank as in the plan: here they are the same.
     #expect(plan.limits.map(\.ranks) == [1024, 1024] && plan.limits.map(\.batch) == [1024, 1024])
     let (strong, weak) = (plan.limits[0], plan.limits[1])
