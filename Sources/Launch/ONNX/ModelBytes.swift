@@ -1,4 +1,4 @@
-package import SwiftProtobuf
+import SwiftProtobuf
 
 extension Onnx_ModelProto {
   /// Returns the model as a file has it. Equal models give equal bytes. Throws for a model beyond 2 GiB, which no

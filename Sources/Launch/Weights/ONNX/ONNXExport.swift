@@ -1,5 +1,6 @@
 import Foundation
 import Model
+import ONNXFormat
 import Tensor
 
 /// A model's two towers as files of ONNX, whose outputs are unit embeddings.
