@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 
 // P ranks are on N nodes of R ranks each.

@@ -36,9 +36,10 @@ struct PairScores {
     for first in stride(from: 0, to: dataset.count, by: part) {
       let samples = Array(first..<min(first + part, dataset.count))
       let texts = samples.flatMap { dataset.captions($0) }
-      let images = try encoder.images(of: dataset, samples: samples)
-      let captions = texts.isEmpty ? nil : try encoder.texts(texts)
-      guard encoder.communicator.rank == 0 else { continue }
+      // Rank 0 alone receives the rows. `gather` is a collective, so both stand before the guard.
+      let images = try encoder.images(of: dataset, samples: samples).gather(0..<samples.count)
+      let captions = try encoder.texts(texts).gather(0..<texts.count)
+      guard let images, let captions else { continue }
       var caption = 0
       for (row, number) in samples.enumerated() {
         let own = caption..<caption + dataset.captionCount(number)
@@ -47,7 +48,7 @@ struct PairScores {
         try each(
           Sample(
             number: number,
-            cosines: own.compactMap { index in captions.map { dot(image, $0.rows(index..<index + 1)) } }))
+            cosines: own.map { dot(image, captions.rows($0..<$0 + 1)) }))
       }
     }
   }
