@@ -42,9 +42,16 @@ extension RunEstimate {
   /// if none are known. Each of them goes to one owner, and owners have equal shares. If they are no smaller than the
   /// matrix, it is reduced as a whole.
   private func touchedRowBytes(_ cost: ClusterCost) -> Int {
-    let rows = (tokenRows.expected ?? Double(tokenRows.bound)) * Double(tokenRows.bytes + MemoryLayout<Int>.stride)
-    let matrix = Double(tokenRows.all) * Double(tokenRows.bytes)
-    guard rows >= matrix else { return Int(cost.nodeBytes(dealing: rows).rounded()) }
-    return Int((route.nodes == nil ? cost.nodeBytes(scattering: matrix) : cost.nodeBytes(levelling: matrix)).rounded())
+    let row = Double(tokenRows.bytes) * (route.wire == .bf16 ? 0.5 : 1)
+    let rows = (tokenRows.expected ?? Double(tokenRows.bound)) * (row + Double(MemoryLayout<Int>.stride))
+    let matrix = Double(tokenRows.all) * row
+    let senders = Double(route.nodes == nil ? cost.ranks : cost.nodes)
+    let bytes =
+      Double(cost.ranks) * rows < senders * matrix
+      ? cost.nodeBytes(dealing: rows)
+      : route.nodes != nil
+        ? cost.nodeBytes(levelling: matrix)
+        : route.wire == .bf16 ? cost.nodeBytes(dealing: matrix) : cost.nodeBytes(scattering: matrix)
+    return Int(bytes.rounded())
   }
 }

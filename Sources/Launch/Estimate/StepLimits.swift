@@ -129,10 +129,17 @@ struct LimitModel {
     nearer.network.latency = max(cost.network.latency / 2, Link.sizes.lowerBound)
     larger.run.reduce.bucket = min(4 * shape.run.reduce.bucket, ReduceConfig.buckets.upperBound)
     let buckets = LimitModel(shape: larger, rates: rates, between: between, isWeak: isWeak)
+    var (single, double, rounded) = (shape, shape, shape)
+    (single.run.reduce.levels, double.run.reduce.levels, rounded.run.reduce.wire) = (.one, .two, .bf16)
     var found = [
       lift("twice the bandwidth between nodes", over: wider), lift("half the latency between nodes", over: nearer),
       lift("reduce.bucket four times as large", buckets, cost, batch),
     ]
+    for (change, shape) in [("reduce.levels: 1", single), ("reduce.levels: 2", double), ("reduce.wire: bf16", rounded)]
+    {
+      let model = LimitModel(shape: shape, rates: rates, between: between, isWeak: isWeak)
+      found.append(lift(change, model, cost, batch))
+    }
     // The same cores and nodes, in fewer ranks.
     if cost.ranks % 2 == 0, cost.ranks / 2 >= cost.nodes {
       var fewer = cost

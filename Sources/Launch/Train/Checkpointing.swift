@@ -156,7 +156,7 @@ final class Checkpointing {
   }
 
   /// Restores parameters, moments and the moving average, which starts with the checkpoint's weights if the checkpoint
-  /// has none. Each rank reads the numbers that it owns, and gathers the others' parameters as after a step: a rank
+  /// has none. Each rank reads the numbers that it owns, and gathers the others' parameters, unrounded: a rank
   /// opens the parts that hold its own, and with as many ranks as before only one.
   private func restoreState(_ checkpoint: Checkpoint, log: (String) -> Void) throws {
     let (parameters, optimizer, manifest) = (step.model.parameters, step.optimizer, checkpoint.manifest)
@@ -164,7 +164,7 @@ final class Checkpointing {
     let reads = try checkpoint.readState(
       parameters.entries, ranges: optimizer.ranges, values: parameters.values, first: optimizer.firstMoment,
       second: optimizer.secondMoment, average: average.map { ($0.ranges, $0.values) })
-    try step.sync.gather(all: true)
+    try step.sync.gather(all: true, exactly: true)
     try step.waitForParameters()
     try parameters.readBuffers(from: checkpoint)
     if let average {
