@@ -27,9 +27,9 @@ import Testing
 
   /// A host with Ethernet, InfiniBand with IP over it, and Omni-Path.
   private func host(_ folder: TemporaryFolder, bytes: [String: Int]) throws -> NetworkCounters {
-    func bytes(_ name: String) -> Int { 1000 + (bytes[name] ?? 0) }
+    func count(_ name: String) -> Int { 1000 + (bytes[name] ?? 0) }
     let table = ["lo", "eth0", "ib0"].map { name in
-      "\(name): \(bytes(name)) 1 0 0 0 0 0 0 \(bytes(name)) 1 0 0 0 0 0 0"
+      "\(name): \(count(name)) 1 0 0 0 0 0 0 \(count(name)) 1 0 0 0 0 0 0"
     }
     let title = "Inter-|   Receive  |  Transmit\n face |bytes packets errs|bytes packets errs\n"
     try folder.write("proc/self/net/dev", (title + table.joined(separator: "\n") + "\n").utf8)
@@ -41,7 +41,7 @@ import Testing
       let port = "sys/class/infiniband/\(name)/ports/1"
       for (file, text) in [
         ("link_layer", "InfiniBand"), ("rate", rate), ("state", state),
-        ("counters/port_xmit_data", "\(bytes(name) / 4)"), ("counters/port_rcv_data", "\(bytes(name) / 4)"),
+        ("counters/port_xmit_data", "\(count(name) / 4)"), ("counters/port_rcv_data", "\(count(name) / 4)"),
       ] { try folder.write("\(port)/\(file)", "\(text)\n".utf8) }
     }
     return .now(root: folder.url.path)
