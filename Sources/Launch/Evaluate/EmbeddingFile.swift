@@ -133,12 +133,15 @@ private final class EmbeddingHDF5: EmbeddingOutput {
   }
 
   func append(_ part: EmbeddingFile.Rows, _ names: ArraySlice<String>, _ rows: Tensor<Float>) throws {
-    guard let filled = parts[part.kind]?.offsets.count, !names.isEmpty else { return }
-    try parts[part.kind]?.rows.write(rows, rows: filled - 1..<filled - 1 + names.count)
+    // Taken out, so that its arrays are not copied.
+    guard !names.isEmpty, var written = parts.removeValue(forKey: part.kind) else { return }
+    let filled = written.offsets.count - 1
+    try written.rows.write(rows, rows: filled..<filled + names.count)
     for name in names {
-      parts[part.kind]?.names += name.utf8
-      parts[part.kind]?.offsets.append(UInt64(parts[part.kind]?.names.count ?? 0))
+      written.names += name.utf8
+      written.offsets.append(UInt64(written.names.count))
     }
+    parts[part.kind] = written
   }
 
   func finish() throws {
