@@ -14,16 +14,19 @@ import Testing
     let model = try ONNXScene.model(ONNXScene.transformer)
     let weights = NamedWeights(model)
     let (visual, textual) = try scene.export(model, .fp16, to: "out")
-    for (found, name) in [(visual, "visual.conv1.weight"), (visual, "visual.proj"), (textual, "text_projection")] {
+    for (found, name) in [
+      (visual, "visual.conv1.weight"), (visual, "visual.proj"), (textual, "text_projection"),
+      (textual, CLIPConfig.tokenEmbedding),
+    ] {
       #expect(try found.tensor(name).dataType == 10)
       for (half, value) in zip(try found.halves(name), weights[name].array) {
         // Numbers below 1 lie within half of 2⁻¹¹ of their half.
         #expect(abs(half - value) <= 0x1p-12, "\(name): \(half) for \(value)")
       }
     }
-    // Norms and embeddings keep 32 bits.
+    // Norms and positions keep 32 bits.
     #expect(try visual.floats("visual.ln_pre.weight") == weights["visual.ln_pre.weight"].array)
-    #expect(try textual.floats("token_embedding.weight") == weights["token_embedding.weight"].array)
+    #expect(try textual.floats("positional_embedding") == weights["positional_embedding"].array)
     #expect(visual.operations.contains("Cast"))
   }
 

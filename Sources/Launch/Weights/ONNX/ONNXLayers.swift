@@ -5,8 +5,8 @@ import Tensor
 /// The numbers in which an exported model holds its weights and multiplies by them.
 enum ONNXNumbers: String, CaseIterable {
   case fp32
-  /// Products and convolutions of 16 bits. Norms, softmaxes, the scores before them, the sums of residual branches, the
-  /// final norm, the input and the output have 32.
+  /// Products, convolutions and the table of token embeddings of 16 bits. Norms, softmaxes, the scores before them, the
+  /// sums of residual branches, the final norm, the input and the output have 32.
   case fp16
   /// Weights of 8 bits with a scale for each output channel. Linear layers multiply them by activations that are
   /// quantized anew for each call; a ResNet's convolutions turn them into 32 bits again. Embeddings, norms, attention

@@ -12,7 +12,8 @@ extension ONNXLayers {
     let length = graph.node("Gather", [sizes, graph.integer(1)], ["axis": 0])
     // 0, 1, … n − 1. A caption longer than the context is an error of this lookup.
     let places = graph.node("Range", [graph.integer(0), length, graph.integer(1)])
-    let words = graph.node("Gather", [try parameter(CLIPConfig.tokenEmbedding), ids], ["axis": 0])
+    // With 16 bits the table has them too: it is the largest parameter of most students.
+    let words = graph.node("Gather", [try parameter(CLIPConfig.tokenEmbedding, product), ids], ["axis": 0])
     let positions = graph.node("Gather", [try parameter("positional_embedding"), places], ["axis": 0])
     let ends = graph.node("ArgMax", [ids], ["axis": 1, "keepdims": 1])
     let read = graph.node("Unsqueeze", [ends, graph.integers([2])])
@@ -24,7 +25,7 @@ extension ONNXLayers {
       read: ONNXReadRows(
         pick: { graph.node("GatherND", [$0, read], ["batch_dims": 1]) },
         mask: causalMask(places, rows: graph.node("Unsqueeze", [ends, graph.integers([1, 2])])))
-    ).forward(graph.node("Add", [words, positions]))
+    ).forward(graph.node("Add", [cast(words, to: .float), positions]))
     return try head(rows(z), norm: "ln_final", projection: "text_projection")
   }
 
