@@ -62,7 +62,9 @@ import Testing
 
   /// Numbers between multiples go to the nearest, halves to the even one, and the largest to ±limit.
   @Test func roundsToNearestEven() throws {
-    let rows: [Float] = [4, 1, 3, -0.5, 0, 0, 0, 0, 1e-42, 0, 0, 0]
+    // A subnormal number, whose scale would be 0.
+    let least = Float.leastNonzeroMagnitude
+    let rows: [Float] = [4, 1, 3, -0.5, 0, 0, 0, 0, least, 0, 0, 0]
     let quantized = try QuantizedWeight(ONNXWeight(name: "w", shape: [3, 4]) { rows }, limit: 2)
     #expect(quantized.scales == [2, 1, 1])
     #expect(quantized.numbers == [2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0])
