@@ -98,9 +98,9 @@ import Testing
         OVERVIEW: Describes this machine or cluster, and says what is wrong with it.
 
         Start it as you would start a run. It shows the processor, the BLAS kernel and its measured speed,
-        what precision: auto selects and why, the cores and threads of every rank, libraries, shared
-        memory, latency and bandwidth between ranks, and clocks; then what is wrong, with the command that
-        fixes it.
+        what precision: auto selects and why, the cores and threads of every rank, libraries and where they
+        were loaded from, shared memory, latency and bandwidth between ranks, what carries their messages,
+        and clocks; then what is wrong, with the command that fixes it.
 
         Example:
 

@@ -14,7 +14,7 @@ import Testing
     let imageToText, textToImage: Figures
     let peakMib, baseMib, predictedMib: Double
 
-    /// The figures by the names that they have among a benchmark's keys.
+    /// The figures by the names that they have in evaluations.
     struct Figures: Decodable, Equatable {
       let queries, candidates: Int
       let hits1, hits5, hits10: Int
@@ -27,7 +27,7 @@ import Testing
         case hits10 = "hits@10"
         case median = "median_rank"
         case mean = "mean_rank"
-        case reciprocal = "mrr"
+        case reciprocal = "MRR"
       }
     }
 

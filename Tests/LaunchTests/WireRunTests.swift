@@ -201,7 +201,11 @@ import Testing
     func payload(_ way: RunEstimate.Payload.Way) -> RunEstimate.Payload {
       RunEstimate.Payload(part: "gradients", kind: .reduceScatter, bytes: 800, handed: 800, received: 700, way: way)
     }
-    #expect(cost.bytesIntoNode(payload(.collective)) == 700)
+    // With halved distances four ranks of a node send half of their bytes, which is slower than a ring only for more.
+    #expect(cost.halving(800) < cost.ring(800) && cost.bytesIntoNode(payload(.collective)) == 1600)
+    var larger = payload(.collective)
+    larger.bytes = 1 << 30
+    #expect(cost.halving(0x1p30) > cost.ring(0x1p30) && cost.bytesIntoNode(larger) == 7 << 27)
     #expect(cost.bytesIntoNode(payload(.levels(within: 1600))) == 400)
     #expect(cost.bytesIntoNode(payload(.pairs)) == 1600)
     #expect(cost.seconds(payload(.levels(within: 1600))) == cost.twoLevels(800, within: 1600))

@@ -25,6 +25,16 @@ struct RetrievalBench {
     /// difference.
     var peakMib, baseMib, predictedMib: Double
     var imageToText, textToImage: Recall
+
+    /// Written out, because `Recall` has the keys of evaluations, which no strategy may change.
+    enum CodingKeys: String, CodingKey {
+      case ranks, images, captions, width, tile, kernel, seconds, gflops
+      case peakMib = "peak_mib"
+      case baseMib = "base_mib"
+      case predictedMib = "predicted_mib"
+      case imageToText = "image_to_text"
+      case textToImage = "text_to_image"
+    }
   }
 
   func run(_ communicator: Communicator, log: (String) -> Void) throws -> Report {

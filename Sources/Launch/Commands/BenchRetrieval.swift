@@ -27,7 +27,7 @@ extension Bench {
 
     func run() throws {
       let bench = RetrievalBench(images: images, captionsPerImage: captionsPerImage, width: width, tile: tile)
-      try Bench.run { try bench.run($0, log: $1) }
+      try Bench.run(keys: .useDefaultKeys) { try bench.run($0, log: $1) }
     }
   }
 }

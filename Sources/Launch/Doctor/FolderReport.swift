@@ -76,7 +76,7 @@ extension FolderReport {
   /// Returns the kind of the nearest mount at or above the folder.
   private static func system(of folder: String) -> String {
     let path = URL(filePath: folder).resolvingSymlinksInPath().path
-    let mounts = (try? String(contentsOfFile: "/proc/self/mounts", encoding: .utf8)) ?? ""
+    let mounts = SystemFile.text("/proc/self/mounts") ?? ""
     let kinds = mounts.split(separator: "\n").compactMap { line -> (String, String)? in
       let words = line.split(separator: " ")
       guard words.count > 2 else { return nil }

@@ -58,7 +58,7 @@ extension LoadedFile {
 
   /// Lists the files of this process. The ranks of a node share the work of reading them. Every rank must call it.
   static func all(over ranks: Communicator) throws -> [LoadedFile] {
-    let maps = (try? String(contentsOfFile: "/proc/self/maps", encoding: .utf8)) ?? ""
+    let maps = SystemFile.text("/proc/self/maps") ?? ""
     let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
     let own = mapped(maps, program: program)
     let node = try ranks.node()

@@ -63,7 +63,7 @@ extension NetworkDevice {
   }
 
   fileprivate static func text(_ path: String) -> String? {
-    (try? String(contentsOfFile: path, encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
+    SystemFile.text(path)?.trimmingCharacters(in: .whitespacesAndNewlines)
   }
 }
 
@@ -73,7 +73,7 @@ struct InterfaceBytes: Equatable {
 
   /// Reads the counters of the network interfaces that this process sees, which may be those of a network namespace.
   static func interfaces(root: String = "") -> [String: InterfaceBytes] {
-    let table = (try? String(contentsOfFile: "\(root)/proc/self/net/dev", encoding: .utf8)) ?? ""
+    let table = SystemFile.text("\(root)/proc/self/net/dev") ?? ""
     return table.split(separator: "\n").reduce(into: [:]) { found, line in
       // `eth0:` and eight numbers of what was received, the first of them bytes, then of what was sent.
       let parts = line.split(separator: ":", maxSplits: 1)

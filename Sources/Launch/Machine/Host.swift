@@ -20,7 +20,7 @@ struct Host: Sendable, Equatable, Codable {
   static var current: Host {
     let environment = ProcessInfo.processInfo.environment
     let space = try? FileManager.default.attributesOfFileSystem(forPath: "/dev/shm")
-    let boot = try? String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8)
+    let boot = SystemFile.text("/proc/sys/kernel/random/boot_id")
     let files = ["/.dockerenv", "/run/.containerenv", "/singularity", "/.singularity.d"]
     let variables = ["container", "KUBERNETES_SERVICE_HOST", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"]
     let container =
@@ -64,7 +64,7 @@ enum ProcessMemory {
   static func number(_ name: String, in file: String) -> Double { number(name, in: lines(of: file)) }
 
   private static func lines(of file: String) -> [Substring] {
-    ((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").split(separator: "\n")
+    (SystemFile.text(file) ?? "").split(separator: "\n")
   }
 
   /// Returns the number of a line `NAME   123 kB`, or 0 if there is no such line.

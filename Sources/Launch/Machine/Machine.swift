@@ -62,7 +62,7 @@ enum Machine {
   /// The name of a processor that the kernel does not name.
   static let unknownProcessor = "unknown"
   static var processorName: String {
-    let lines = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+    let lines = SystemFile.text("/proc/cpuinfo") ?? ""
     let line = lines.split(separator: "\n").first { $0.hasPrefix("model name") }
     return line?.split(separator: ":", maxSplits: 1).last?.trimmingCharacters(in: .whitespaces) ?? unknownProcessor
   }

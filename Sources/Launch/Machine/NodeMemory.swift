@@ -30,7 +30,7 @@ enum NodeMemory {
 
   /// Returns the bytes that are left to each control group that limits this process.
   private static func groups(_ root: String) -> [Int] {
-    let lines = (text("\(root)/proc/self/cgroup") ?? "").split(separator: "\n")
+    let lines = (SystemFile.text("\(root)/proc/self/cgroup") ?? "").split(separator: "\n")
     return versions.flatMap { version -> [Int] in
       guard let line = lines.first(where: { $0.contains(version.mark) }),
         let mark = line.range(of: version.mark)
@@ -54,15 +54,16 @@ enum NodeMemory {
   /// reserves 128 MiB for each thread that multiplies, and asks forever where the limit leaves none. As much as for one
   /// of them is left to the stacks and heaps of all other threads.
   private static func addresses(_ root: String, _ threads: Int) -> Int? {
-    let line = text("\(root)/proc/self/limits")?.split(separator: "\n").first { $0.hasPrefix("Max address space") }
+    let line = SystemFile.text("\(root)/proc/self/limits")?.split(separator: "\n").first {
+      $0.hasPrefix("Max address space")
+    }
     guard let limit = line.flatMap({ Int($0.split(whereSeparator: \.isWhitespace)[3]) }) else { return nil }
     let taken = Int(ProcessMemory.number("VmSize:", in: "\(root)/proc/self/status") * 1024)
     return max(limit - taken - (threads + 1) * 128 << 20, 0)
   }
 
-  private static func text(_ path: String) -> String? { try? String(contentsOfFile: path, encoding: .utf8) }
   /// Returns the number that is a file's contents; nil for the word `max`, and if there is no such file.
   private static func number(_ path: String) -> Int? {
-    text(path).flatMap { Int($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
+    SystemFile.text(path).flatMap { Int($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
   }
 }

@@ -143,7 +143,7 @@ struct Cores: Sendable, Equatable, Codable {
   }
 
   private static func words(_ path: String) -> [String]? {
-    let text = try? String(contentsOfFile: path, encoding: .utf8)
+    let text = SystemFile.text(path)
     return text?.split(whereSeparator: \.isWhitespace).map(String.init)
   }
 
