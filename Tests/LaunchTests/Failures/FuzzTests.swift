@@ -82,7 +82,7 @@ import Testing
   @Test(arguments: [
     (["--inputs", "0"], "--inputs: expected a number from 1, found '0'"),
     (["--kinds", "tar,zip"], "--kinds: expected some of run-file, doctor, log, "),
-    (["--kinds", "tar", "--without", "tar"], "no kind is left"), (["--coverage", "tar"], "--coverage: "),
+    (["--kinds", "tar", "--without", "tar"], "no kind is left"), (["--coverage", "zip"], "--coverage: "),
     (["--output", TrainScene.scripts], "is not empty"), (["--fast"], "--fast"),
   ])
   func wrongArgumentsAreRefused(_ arguments: [String], _ words: String) async throws {
