@@ -152,7 +152,7 @@ import Testing
     #expect(narrow.limits[0].costs == .wireBetweenNodes && narrow.limits[0].binds == .wireBetweenNodes)
     let wider = try #require(narrow.limits[0].lifts.first { $0.change == "twice the bandwidth between nodes" })
     #expect(wider.efficiency > 1.2 * narrow.limits[0].efficiency)
-    #expect(strong.lifts.count == 5 && strong.lifts.allSatisfy { $0.efficiency > 0 }, "\(strong.lifts)")
+    #expect(strong.lifts.count == 8 && strong.lifts.allSatisfy { $0.efficiency > 0 }, "\(strong.lifts)")
   }
 
   private func share(_ part: StepLimits.Part, _ limits: StepLimits) -> Double {

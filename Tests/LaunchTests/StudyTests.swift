@@ -149,7 +149,7 @@ import Testing
       try FileManager.default.removeItem(atPath: file)
     }
     for (arguments, words) in [
-      (["--task", "10"], "expected a number from 1 to 9, found 10"), (["--task", "0"], "'0'"),
+      (["--task", "13"], "expected a number from 1 to 12, found 13"), (["--task", "0"], "'0'"),
       (["--task", "1", "--prepare"], "give one of them"),
     ] {
       let run = try await Self.study([plan] + arguments)

@@ -73,7 +73,8 @@ def in_swift(reader: str, folder: Path, corpus: Path, program: str):
     # In a folder of its own, because all that is built with the sanitizers differs.
     build = [
         "swift", "build", "--package-path", str(ROOT), "--scratch-path", str(ROOT / ".build-fuzz"), "--product",
-        "FuzzReaders", "-Xswiftc", "-DFUZZING", "-Xswiftc", "-sanitize=fuzzer,address", "-Xswiftc", "-parse-as-library"]
+        "FuzzReaders", "-Xswiftc", "-DFUZZING", "-Xswiftc", "-sanitize=fuzzer,address", "-Xswiftc", "-parse-as-library",
+        "-Xswiftc", "-use-ld=lld"]
     made(build, "FuzzReaders")
     return ROOT / ".build-fuzz/debug/FuzzReaders", {
         **os.environ, "KINSHIP_READER": reader, "KINSHIP_FUZZ_FILE": str(folder / f"input{ending}"),
