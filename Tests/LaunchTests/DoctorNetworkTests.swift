@@ -61,7 +61,9 @@ import Testing
     }
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path) == [])
     let alone = try Report(try await MPIRun.kinship(["doctor", "--json", "--folder", "/nowhere"], ranks: nil))
-    #expect(alone.network == nil && alone.transports == nil && alone.ranks[0].files == report.ranks[0].files)
+    #expect(alone.network == nil && alone.transports == nil)
+    // Only ranks that mpirun has started load the library by which they talk to it.
+    #expect(alone.ranks[0].files == report.ranks[0].files?.filter { $0.name != "libpmix" })
     #expect(alone.findings.contains { $0.hasPrefix("/nowhere cannot be written: ") }, "\(alone.findings)")
   }
 
