@@ -83,6 +83,20 @@ enum Reader: String, CaseIterable {
     reader.check(file)
     return 0
   }
+
+  @_silgen_name("LLVMFuzzerRunDriver")
+  private func runDriver(
+    _ count: UnsafeMutablePointer<CInt>,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+    _ body: @convention(c) (UnsafePointer<UInt8>, Int) -> CInt
+  ) -> CInt
+
+  /// The main function by the name that the package manager gives it, in place of libFuzzer's own.
+  @_cdecl("FuzzReaders_main")
+  public func run(_ count: CInt, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> CInt {
+    var (count, arguments) = unsafe (count, arguments)
+    return unsafe runDriver(&count, &arguments) { unsafe testOneInput($0, $1) }
+  }
 #else
   @main struct FuzzReaders {
     static func main() {
