@@ -15,7 +15,7 @@ READERS_IN_C = {
 # Of each reader in Swift, as Tests/FuzzReaders calls it: the end of its files' names, and sound files, which are found
 # among those that the other fuzz makes.
 READERS_IN_SWIFT = {
-    "dataset": (".json", ["dataset/index.json"]), "json": (".json", ["dataset/index.json", "model/*.json"]),
+    "dataset": (".json", ["dataset/corpus.json"]), "json": (".json", ["dataset/corpus.json", "model/*.json"]),
     "safetensors": (".safetensors", ["merged.safetensors"]), "sharded": (".index.json", ["**/*.index.json"]),
     "tar": (".tar", ["**/*.tar"]), "torch": (".pt", ["**/*.pt"])}
 READERS = [*READERS_IN_C, *READERS_IN_SWIFT]
