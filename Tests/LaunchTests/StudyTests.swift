@@ -12,7 +12,7 @@ import Testing
   private static let plans = package.appending(path: "scripts/recipes/studies", directoryHint: .isDirectory)
 
   /// The plans of `scripts/recipes/studies`.
-  static let shipped = ["smoke", "intra", "intra-emoji", "search"]
+  static let shipped = ["smoke", "intra", "intra-emoji", "search", "patch-dropout"]
 
   /// A plan without its arms; its arms; their settings; and the digest of its recipe.
   private static let keys = """
@@ -51,11 +51,11 @@ import Testing
   }
 
   private static func line(
-    _ arm: String, _ seed: Int, _ value: Double, commit: String = "c0ffee", settings: [String]? = nil
+    _ arm: String, _ seed: Int, _ value: Double, steps: Int = 4, commit: String = "c0ffee", settings: [String]? = nil
   ) throws -> String {
     let settings: [String] = settings ?? Self.settings[arm] ?? []
     let line: [String: Any] = [
-      "arm": arm, "seed": seed, "steps": 4, "settings": settings, "recipe": digest, "commit": commit,
+      "arm": arm, "seed": seed, "steps": steps, "settings": settings, "recipe": digest, "commit": commit,
       "teacher": "5eed", "processor": "2 cores", "seconds": 3600,
       "figures": ["emoji": ["MRR": value, "i2t R@1": value]],
     ]
@@ -232,6 +232,25 @@ import Testing
     #expect(fewer.status == 64 && fewer.errors.contains("do not give 4 different trials"), "\(fewer)")
   }
 
+  /// An arm with more steps is compared with the others; its figures after the plan's own number of steps are not its.
+  @Test func anArmWithAFactorHasItsOwnNumberOfSteps() async throws {
+    let folder = try TemporaryFolder()
+    let arms = """
+      arms:
+        base: [objective.preset=clip, teacher=none]
+        a: {settings: [objective.fd=0.30], steps_factor: 1.6}
+      """
+    let plan = try Self.plan(folder, Self.keys + arms)
+    let lines = [
+      try Self.line("base", 1, 0.1), try Self.line("base", 2, 0.1), try Self.line("a", 1, 0.5),
+      try Self.line("a", 1, 0.2, steps: 6), try Self.line("a", 2, 0.21, steps: 6),
+    ]
+    try folder.write("plan.results.jsonl", lines.joined().utf8)
+    let table = try await Self.study([plan, "--table"])
+    #expect(table.status == 0 && table.output.contains("4 runs of 4 steps (`a`: 6)"), "\(table)")
+    #expect(table.output.contains("| `a` | 2 | 20.50 "), "\(table)")
+  }
+
   @Test(arguments: [
     ("arms: {base: [fd]}", "arms.base: expected key=value, such as objective.preset=standard, found fd"),
     ("arms: {base: [seed=3]}", "seed is the study's to set"), ("arms: {a: [fd=1]}", "found base"),
@@ -249,6 +268,8 @@ import Testing
     ("\"a\\\": b", "line 6: cannot read the key"), ("arms:\n\tbase: []", "line 7: is indented by a tab"),
     ("prepare:\n  - |\n    true", "line 7: “|” is YAML that plans do not have"),
     ("teacher: {recipe: [a]}", "teacher.recipe: expected a text"),
+    ("arms: {a: {steps_factor: twice}}", "arms.a.steps_factor: expected a number from 0.01 to 100"),
+    ("arms: {a: {steps_factor: 0}}", "arms.a.steps_factor: expected a number from 0.01 to 100"),
   ])
   func mistakesInAPlanAreNamed(_ line: String, _ words: String) async throws {
     let folder = try TemporaryFolder()

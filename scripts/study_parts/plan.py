@@ -29,11 +29,13 @@ MOST_SEEDS, MOST_TRIALS = 1000, 1000
 
 @dataclass
 class Arm:
-    """One objective. `tried` are those of its settings that a search chose, of the arm `parent`."""
+    """One objective. `tried` are those of its settings that a search chose, of the arm `parent`. It is trained
+    `steps_factor` times as many steps as the plan says: an arm whose steps are quicker takes the same time with more."""
     name: str
     settings: list
     parent: str
     tried: list = field(default_factory=list)
+    steps_factor: float = 1
 
 
 @dataclass
@@ -123,6 +125,12 @@ class Plan:
             self.fail(f"{key}: expected a number from 1 to 999999999, found {text}")
         return int(text)
 
+    def factor(self, text, key) -> float:
+        found = float(text) if isinstance(text, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) else 0
+        if not 0.01 <= found <= 100:
+            self.fail(f"{key}: expected a number from 0.01 to 100, such as 1.6, found {text}")
+        return found
+
     def list_of_settings(self, found, key):
         for setting in self.texts(found, key):
             name, equals, _ = setting.partition("=")
@@ -169,11 +177,12 @@ class Plan:
                 self.fail(f"arms: {name} cannot be an arm's name; take letters, digits, dots and dashes, and none of"
                           f" {', '.join(TAKEN)}")
             value = value if isinstance(value, dict) else {"settings": value}
-            if not value.keys() <= {"settings", "search"}:
-                self.fail(f"arms.{name}: expected settings, or settings and search, found {value}")
+            if not value.keys() <= {"settings", "search", "steps_factor"}:
+                self.fail(f"arms.{name}: expected settings, and search or steps_factor where wanted, found {value}")
             settings = self.list_of_settings(value.get("settings", []), f"arms.{name}")
+            factor = self.factor(value["steps_factor"], f"arms.{name}.steps_factor") if "steps_factor" in value else 1
             if "search" not in value:
-                self.add(arms, Arm(name, settings, name))
+                self.add(arms, Arm(name, settings, name, steps_factor=factor))
                 continue
             trials = self.count(self.text(keys, "trials"), "trials")
             if trials > MOST_TRIALS:
@@ -181,7 +190,7 @@ class Plan:
             # One search may be that of many arms.
             search = self.section(keys if value["search"] == "common" else value, "search")
             for number, tried in enumerate(self.trials(name, search, trials), 1):
-                self.add(arms, Arm(f"{name}-{number:02}", settings + tried, name, tried))
+                self.add(arms, Arm(f"{name}-{number:02}", settings + tried, name, tried, factor))
         return arms
 
     def add(self, arms, arm):
@@ -232,9 +241,12 @@ class Plan:
                 raise Refused(f"--only: there is no arm {name}; there are: {', '.join(self.arms)}")
         return [arm for arm in self.arms.values() if arm.name in names or arm.parent in names]
 
+    def steps_of(self, arm: Arm) -> int:
+        return max(1, round(self.steps * arm.steps_factor))
+
     def identity(self, arm: Arm):
         """What makes an arm's figures comparable from seed to seed."""
-        return {"steps": self.steps, "settings": self.settings + arm.settings, "recipe": self.digest}
+        return {"steps": self.steps_of(arm), "settings": self.settings + arm.settings, "recipe": self.digest}
 
     def fill(self, text: str) -> str:
         return text.replace("$data", os.environ.get("KINSHIP_DATA") or "data").replace("$runs", str(self.runs))

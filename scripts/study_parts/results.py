@@ -45,7 +45,7 @@ class Results:
         if arm == TEACHER:
             self.teachers.append(found)
             return
-        if arm not in plan.arms or found["steps"] != plan.steps:
+        if arm not in plan.arms or found["steps"] != plan.steps_of(plan.arms[arm]):
             return
         for key, wanted in plan.identity(plan.arms[arm]).items():
             if found.get(key) != wanted:

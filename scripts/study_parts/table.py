@@ -54,7 +54,8 @@ def measured(plan: Plan, results: Results, arms):
                 for arm in arms}}
     lines = list(results.lines.values())
     return {
-        "study": plan.name, "figure": plan.figure, "baseline": plan.baseline, "steps": plan.steps, "sets": sets,
+        "study": plan.name, "figure": plan.figure, "baseline": plan.baseline, "steps": plan.steps,
+        "other_steps": {arm.name: steps for arm in arms if (steps := plan.steps_of(arm)) != plan.steps}, "sets": sets,
         "settings": {arm.name: plan.settings + arm.settings for arm in arms},
         "searched": {arm.name: {"arm": arm.parent, "settings": arm.tried} for arm in arms if arm.tried},
         "seeds": {
@@ -128,10 +129,11 @@ def best_trials(document, measured):
 
 def markdown(plan: Plan, document, picture: str) -> str:
     figure, baseline = document["figure"], document["baseline"]
+    others = "".join(f" (`{name}`: {steps})" for name, steps in document["other_steps"].items())
     lines = [
         f"# Study {plan.name}", "",
-        f"{document['runs']} runs of {plan.steps} steps, {document['hours']:.1f} hours of training and evaluation."
-        f" Figures are in points (percent), mean ± standard deviation over seeds; {figure} decides. Differences are to"
+        f"{document['runs']} runs of {plan.steps} steps{others}, {document['hours']:.1f} hours of training and"
+        f" evaluation. Figures are in points (percent), mean ± standard deviation over seeds; {figure} decides. Differences are to"
         f" `{baseline}`, seed by seed (both have the same initial values, samples and crops), with their 95 % interval"
         " (Student's t) and Holm's p over all arms. An arm is above or below where that p is under 0.05. “More seeds”"
         " is how many further ones would decide if difference and spread stayed as they are.", "",

@@ -202,9 +202,9 @@ class Study:
 
     # MARK: The arms
 
-    def settings(self, own, seed: int, cached=True):
+    def settings(self, own, seed: int, steps: int, cached=True):
         """All settings of a run but its name; the arm's own are last, so that they hold."""
-        words = [f"seed={seed}", f"data.seed={seed}", f"steps={self.plan.steps}", *self.plan.settings]
+        words = [f"seed={seed}", f"data.seed={seed}", f"steps={steps}", *self.plan.settings]
         if self.teacher:
             words.append(f"teacher.model={self.teacher}")
         if self.plan.cache:
@@ -216,13 +216,13 @@ class Study:
 
     def precompute(self, seed: int):
         say(f"the teacher's embeddings for seed {seed}")
-        settings = sets(self.plan, self.settings([], seed))
+        settings = sets(self.plan, self.settings([], seed, self.plan.steps))
         self.jobs.on_ranks("precompute", self.plan.recipe, *settings, purpose=f"embeddings for seed {seed}")
 
     def try_settings(self):
         """Dry runs of all arms that have not begun: a mistake in the last is found before the first is trained."""
         for arm in {arm.name: arm for arm, _ in self.todo}.values():
-            words = self.settings(arm.settings, self.plan.seeds[0], cached=False)
+            words = self.settings(arm.settings, self.plan.seeds[0], self.plan.steps_of(arm), cached=False)
             command = [self.jobs.kinship, "train", self.plan.recipe, "--dry-run", *sets(self.plan, words)]
             if code := self.jobs.run(command, stdout=subprocess.DEVNULL):
                 raise Refused(f"{self.plan.path}: arms.{arm.name}: not a valid run; see the message above", code)
@@ -233,7 +233,7 @@ class Study:
         identity = self.plan.identity(arm)
         state = State(run, {**identity, **self.conditions})
         with state:
-            self.train(run, self.plan.recipe, self.settings(arm.settings, seed))
+            self.train(run, self.plan.recipe, self.settings(arm.settings, seed, identity["steps"]))
             figures = self.evaluate(run, run)
         return {
             "arm": arm.name, "seed": seed, **identity, **self.conditions, "seconds": round(state.seconds, 1),
