@@ -186,9 +186,11 @@ extension Communicator {
   }
 
   /// Does the same for blocks at any place: `out[r]` of `sent` goes to rank r, whose block comes to `into[r]` of
-  /// `received`, which must be other memory. A block may go to several ranks.
+  /// `received`, which must be other memory. A block may go to several ranks. All ranks must pass the rounds of one map
+  /// of nodes, or none.
   func allToAll<Element: BitwiseCopyable>(
-    _ sent: Tensor<Element>, _ out: [Range<Int>], into received: Tensor<Element>, _ into: [Range<Int>]
+    _ sent: Tensor<Element>, _ out: [Range<Int>], into received: Tensor<Element>, _ into: [Range<Int>],
+    in rounds: ExchangeRounds? = nil
   ) throws(MPIError) {
     precondition(out.count == size && into.count == size, "blocks of \(size) ranks")
     precondition(out.allSatisfy { $0.lowerBound >= 0 && $0.upperBound <= sent.count }, "blocks within \(sent.shape)")
@@ -198,7 +200,7 @@ extension Communicator {
     try collective("allToAll") { () throws(MPIError) in
       unsafe try withElements(of: sent) { source, _ throws(MPIError) in
         unsafe try withElements(of: received) { target, _ throws(MPIError) in
-          unsafe try allToAll(source, sent: out, into: target, received: into, .of(Element.self))
+          unsafe try allToAll(source, sent: out, into: target, received: into, .of(Element.self), in: rounds ?? order)
         }
       }
     }
@@ -226,7 +228,7 @@ extension Communicator {
       while received.count < room { received.append(0) }
       unsafe try withElements(of: &sent) { source, _ throws(MPIError) in
         unsafe try withElements(of: &received) { target, _ throws(MPIError) in
-          unsafe try allToAll(source, sent: out, into: target, received: into, .integers)
+          unsafe try allToAll(source, sent: out, into: target, received: into, .integers, in: order)
         }
       }
       return into

@@ -19,6 +19,8 @@ public final class Communicator: @unchecked Sendable {
   let caller: MPICaller
   /// The largest number of elements in one message, since MPI counts in 32 bits. Longer messages are split.
   let limit: Int
+  /// The rounds in which blocks go from each rank to each other one.
+  let order: ExchangeRounds
   /// The buffer in which reductions lay out their pieces. It is kept so that steps allocate nothing.
   private let stage = Mutex(Tensor<Double>(Shape(0)))
 
@@ -47,7 +49,9 @@ public final class Communicator: @unchecked Sendable {
     adopting handle: MPI_Comm?, name: String, caller: MPICaller, node: (rank: Int, size: Int), limit: Int
   ) throws(MPIError) {
     unsafe try caller.check("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(handle, kinship_mpi_errors_return()))
-    (rank, size) = unsafe try Communicator.place(in: handle, caller)
+    let seat = unsafe try Communicator.place(in: handle, caller)
+    (rank, size) = seat
+    order = ExchangeRounds(rank: seat.rank, size: seat.size)
     unsafe self.handle = handle
     ledger = CollectiveLedger(communicator: name)
     (self.caller, self.limit, hostname) = (caller, limit, caller.host)

@@ -179,26 +179,29 @@ extension Communicator {
     unsafe try check("MPI_Alltoall", MPI_Alltoall(source, 1, element.type, target, 1, element.type, handle))
   }
 
-  /// Sends block `sent[r]` of `source` to each rank r, and stores its block in `received[r]` of `target`.
+  /// Sends block `sent[r]` of `source` to each rank r, and stores its block in `received[r]` of `target`. A rank sends
+  /// one block at a time, and receives one, in the order of `rounds`, which all ranks must have for the same ranks.
   @unsafe func allToAll(
     _ source: UnsafeRawPointer, sent: [Range<Int>], into target: UnsafeMutableRawPointer, received: [Range<Int>],
-    _ element: ElementType
+    _ element: ElementType, in rounds: ExchangeRounds
   ) throws(MPIError) {
     let stride = element.stride
     unsafe (target + received[rank].lowerBound * stride).copyMemory(
       from: source + sent[rank].lowerBound * stride, byteCount: sent[rank].count * stride)
-    for distance in 1..<max(size, 1) {
-      let (to, from) = ((rank + distance) % size, (rank + size - distance) % size)
-      let (out, into) = (sent[to], received[from])
+    for peers in rounds.peers {
+      let out = peers.to == rank ? 0..<0 : sent[peers.to]
+      let into = peers.from == rank ? 0..<0 : received[peers.from]
       ledger.add(bytes: into.count * stride)
       for start in Swift.stride(from: 0, to: max(out.count, into.count), by: limit) {
         let (gives, takes) = (min(max(out.count - start, 0), limit), min(max(into.count - start, 0), limit))
+        let to = gives > 0 ? Int32(peers.to) : MPI_PROC_NULL
+        let from = takes > 0 ? Int32(peers.from) : MPI_PROC_NULL
         unsafe try check(
           "MPI_Sendrecv",
           MPI_Sendrecv(
-            source + (out.lowerBound + min(start, out.count)) * stride, Int32(gives), element.type,
-            gives > 0 ? Int32(to) : MPI_PROC_NULL, 0, target + (into.lowerBound + min(start, into.count)) * stride,
-            Int32(takes), element.type, takes > 0 ? Int32(from) : MPI_PROC_NULL, 0, handle, nil))
+            source + (out.lowerBound + min(start, out.count)) * stride, Int32(gives), element.type, to, 0,
+            target + (into.lowerBound + min(start, into.count)) * stride, Int32(takes), element.type, from, 0, handle,
+            nil))
       }
     }
   }

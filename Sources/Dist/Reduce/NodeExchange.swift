@@ -19,8 +19,9 @@ public enum WirePrecision: String, CaseIterable, Sendable, FieldValue {
 /// A sum is made in a fixed order: first each node's ranks in rising order, and then the nodes, in the order of the
 /// ranks that send their sums. The same map and ranges give the same bits.
 ///
-/// Every step is a `Communicator.allToAll` or `allGather`, in which a rank has one message under way in each direction.
-/// All ranks take the same steps in the same order, so that they cannot wait for each other in a circle.
+/// Every step is a `Communicator.allToAll` or `allGather`, in which a rank has one message under way in each direction,
+/// and all ranks of a node exchange with those of one other node at a time (`ExchangeRounds`). All ranks take the same
+/// steps in the same order, so that they cannot wait for each other in a circle.
 public final class NodeExchange<S: Scalar>: @unchecked Sendable {
   public let map: NodeMap
   private let ranks: Communicator
@@ -28,6 +29,8 @@ public final class NodeExchange<S: Scalar>: @unchecked Sendable {
   private let node: Communicator?
   /// For each rank of this node, the owners whose pieces pass through it.
   private let lanes: [[Int]]
+  /// The rounds in which nodes exchange.
+  private let order: ExchangeRounds
   /// The ranks through which this rank's own pieces pass.
   private let relays: [Int]
   /// The largest number of elements that are under way at once; longer arrays take several rounds.
@@ -46,6 +49,7 @@ public final class NodeExchange<S: Scalar>: @unchecked Sendable {
     node = try map.nodes.count < map.ranks ? ranks.split(group: own) : nil
     lanes = map.nodes[own].map(map.owners(through:))
     relays = map.relays(of: ranks.rank)
+    order = ExchangeRounds(rank: ranks.rank, over: map)
     most = min(ranks.limit, Self.roundElements)
   }
 
@@ -96,13 +100,13 @@ extension NodeExchange {
     switch wire {
     case .fp32:
       let all = arrived.tensor(Shape(relays.count * own.count))
-      try ranks.allToAll(sums, counts: outward, into: all, lengths: inward)
+      try ranks.allToAll(sums, outward.endToEnd, into: all, inward.endToEnd, in: order)
       for number in relays.indices { add(all.slice(block(number)), to: own) }
     case .bf16:
       let out = roundedSent.tensor(Shape(sums.count))
       round(sums, into: out)
       let all = roundedArrived.tensor(Shape(relays.count * own.count))
-      try ranks.allToAll(out, counts: outward, into: all, lengths: inward)
+      try ranks.allToAll(out, outward.endToEnd, into: all, inward.endToEnd, in: order)
       for (number, relay) in relays.enumerated() {
         if relay == ranks.rank {
           add(sums.slice(outward.endToEnd[relay]), to: own)
@@ -164,7 +168,7 @@ extension NodeExchange {
     for relay in relays { out[relay] = parts[ranks.rank] }
     var into = [Range<Int>](repeating: 0..<0, count: map.ranks)
     for owner in lane { into[owner] = places[owner] }
-    try ranks.allToAll(whole, out, into: all, into)
+    try ranks.allToAll(whole, out, into: all, into, in: order)
     if let node { try node.allGather(partsOf: all, ranges: blocks) }
     for owner in 0..<map.ranks where owner != ranks.rank {
       copyBits(all.slice(places[owner]), into: whole.slice(parts[owner]))

@@ -84,7 +84,7 @@ extension MPITests {
       }
     }
 
-    @Test(arguments: [1, 2, 3])
+    @Test(arguments: [1, 2, 3, 4])
     func exchangesBlocks(ranks: Int) async throws {
       func length(_ from: Int, _ to: Int) -> Int { 4 * ((from + 2 * to) % 3) }
       try await expect("all-to-all", ["4"], ranks) { rank in

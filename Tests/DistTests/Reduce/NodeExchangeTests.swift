@@ -7,7 +7,7 @@ extension MPITests {
   /// Exchanges in two levels in real jobs, compared with plain sums in `NodeProbes`.
   @Suite struct NodeExchangeTests {
     /// The numbers of ranks on each node.
-    static let nodes = [[1], [2], [1, 2], [1, 1, 1], [2, 2], [3, 1]]
+    static let nodes = [[1], [2], [1, 2], [1, 1, 1], [1, 1, 1, 1], [2, 2], [3, 1]]
 
     @Test(arguments: nodes, ["fp32", "bf16"]) func sumsAndValues(nodes: [Int], wire: String) async throws {
       let (ranks, counts) = (nodes.reduce(0, +), [0, 1, 103])
@@ -37,7 +37,8 @@ extension MPITests {
     }
 
     @Test(arguments: [
-      ("bf16", "-", 1), ("bf16", "-", 3), ("fp32", "1,2", 3), ("bf16", "2,1", 3), ("bf16", "2,2", 4),
+      ("bf16", "-", 1), ("bf16", "-", 3), ("bf16", "-", 4), ("fp32", "1,2", 3), ("bf16", "2,1", 3),
+      ("bf16", "2,2", 4),
     ])
     func bucketsTakeTheirRoute(wire: String, nodes: String, ranks: Int) async throws {
       for scalar in ["float", "double"] {
