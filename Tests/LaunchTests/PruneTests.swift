@@ -80,6 +80,25 @@ import Testing
     }
   }
 
+  /// Masked parameters travel as they are, whatever the way of the cut model's, and checkpoints and headers say so.
+  @Test(.bfloat16Products) func saysHowMaskedWeightsTravel() async throws {
+    let values = [
+      Self.prune, "precision=bf16", "reduce.wire=bf16", "checkpoint.every=3", "checkpoint.keep=all",
+    ]
+    let whole = try await scene.run(["name=whole"] + values, ranks: 2)
+    #expect(whole.status == 0, "\(whole)")
+    let (masked, cut) = ("gradients in bf16", "gradients in bf16, parameters of products in bf16")
+    for (step, text) in [(3, masked), (6, masked), (9, cut)] {
+      let record = try Checkpoint.open(scene.checkpoint("whole", step).path).manifest.record
+      #expect(record.route == text, "\(step)")
+    }
+    #expect(whole.output.contains(masked) && !whole.output.contains(cut), "\(whole)")
+    let rest = try await scene.run(
+      ["name=rest"] + values, ["--resume", scene.checkpoint("whole", 9).path], ranks: 2)
+    #expect(rest.status == 0 && rest.output.contains(cut), "\(rest)")
+    #expect(!rest.output.contains("ranks exchanged"), "\(rest)")
+  }
+
   /// The next stage starts from the cut model and counts its sparsity from the first one.
   @Test func theNextStage() async throws {
     try await scene.train("first", ["prune={sparsity: 0.2, step: 6, ramp: 0, learning_rate: 1.2}"], ranks: 2)

@@ -187,6 +187,7 @@ import Testing
     let rounded = route(config, ranks: 2, ofNode: 2, count: 3, rounded: extents)
     #expect(rounded.rounded == extents)
     #expect(rounded.text == "gradients in bf16, parameters of products in bf16")
+    #expect(rounded.ofWeights(masked: true).text == "gradients in bf16" && rounded.ofWeights(masked: false) == rounded)
     #expect(rounded.bytes(of: 0..<3 << 20, Float.self) == (2 + 4 + 2) << 20)
     #expect(rounded.bytes(of: (1 << 20) - 8..<(1 << 20) + 8, Float.self) == 8 * 2 + 8 * 4)
   }

@@ -116,11 +116,11 @@ private struct RankShare {
     }
     tokenBucket = plan.buckets(in: [tokenEmbedding.extent])[0]
     traffic = Traffic(rank: rank, size: ranks)
-    // While weights are masked, which they are in the first step, parameters travel as they are.
-    let isRounded = shape.run.precision.used == .bf16 && shape.run.prune == nil
+    let isRounded = shape.run.precision.used == .bf16
     let nodes = shape.nodes.flatMap { $0.ranks == ranks ? $0 : nil } ?? NodeMap(ranks: ranks, ofNode: nodeSize)
     route = shape.run.reduce.route(
-      plan, rounded: isRounded ? shape.parameters.operandExtents : [], frozen: shape.frozen, nodes: nodes, Float.self)
+      plan, rounded: isRounded ? shape.parameters.operandExtents : [], frozen: shape.frozen, nodes: nodes, Float.self
+    ).ofWeights(masked: shape.isMasked)
   }
 
   private var run: RunConfig { shape.run }

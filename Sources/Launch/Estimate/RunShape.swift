@@ -19,6 +19,10 @@ struct RunShape {
   /// The number of captions of each image in a step.
   var captionsPerImage: Int { captions?.perImage ?? 1 }
   var threads = 1
+  /// The number of steps that are done when the run starts.
+  var done = 0
+  /// True if the next step has masks: the run prunes, and its model is not cut yet.
+  var isMasked: Bool { Pruning(run).map { !$0.isCut(after: done) } ?? false }
   /// The nodes of the ranks that are running; nil if the run is only planned, for nodes of equal size.
   var nodes: NodeMap?
   /// The bytes that a process holds besides the run's own memory (`measureProgram`); 0 leaves them out.

@@ -79,7 +79,7 @@ final class Checkpointing {
       arrays: parameters.bufferArrays + (average.map { parameters.bufferArrays(averages: $0) } ?? []) + masks,
       version: Release.version, kernel: BLAS.kernel, threads: Threads.count, arithmetic: arithmetic)
     record.passedOver = passedOver > 0 ? passedOver : nil
-    record.route = step.sync.route.text
+    record.route = routeText
     try writer.save(state, record)
     try logFinished(log)
   }
@@ -131,6 +131,9 @@ final class Checkpointing {
     return record.step
   }
 
+  /// The way of the step's gradients and parameters in words; nil if it is the plain one.
+  private var routeText: String? { step.sync.route.ofWeights(masked: step.hooks.pruning != nil).text }
+
   /// The words for a route that has none of its own.
   private static let plainRoute = "gradients in fp32, in one level"
 
@@ -143,9 +146,8 @@ final class Checkpointing {
       hasSameKernel ? nil : "the BLAS kernel was \(record.kernel) and is \(BLAS.kernel)",
       record.threads == Threads.count ? nil : "threads were \(record.threads) and are \(Threads.count)",
       manifest.ranks == ranks.size ? nil : "ranks were \(manifest.ranks) and are \(ranks.size)",
-      record.route == step.sync.route.text
-        ? nil
-        : "ranks exchanged \(record.route ?? Self.plainRoute) and exchange \(step.sync.route.text ?? Self.plainRoute)",
+      record.route == routeText
+        ? nil : "ranks exchanged \(record.route ?? Self.plainRoute) and exchange \(routeText ?? Self.plainRoute)",
       (Checked(record.step) * Checked(run.batch.global)).value == record.samples
         ? nil : "the global batch was \(record.samples / max(record.step, 1)) and is \(run.batch.global)",
     ].compactMap { $0 }

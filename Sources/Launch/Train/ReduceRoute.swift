@@ -33,6 +33,12 @@ extension ReduceConfig {
 }
 
 extension BucketRoute {
+  /// Returns the way that parameters really take: masks are factors of the parameters themselves, which travel as they
+  /// are until the model is cut. Levels stay, for they are chosen once.
+  func ofWeights(masked isMasked: Bool) -> BucketRoute {
+    isMasked ? BucketRoute(wire: wire, nodes: nodes) : self
+  }
+
   /// The route in words; nil if it is that of one level in which nothing is rounded.
   var text: String? {
     guard self != BucketRoute() else { return nil }

@@ -60,6 +60,7 @@ struct Trainer {
       return .tryAgain
     }
     var preview = try preview(of: inputs, inputs.config(in: checkpoint), plan)
+    preview.shape.done = checkpoint?.manifest.record.step ?? 0
     // The estimate is for the precision that is computed: fp32 if a processor has no products in bf16.
     preview.shape.run.precision = PrecisionChoice(inputs.precision.used)
     if let teacher = inputs.teacher { preview.shape.run.teacher?.precision = PrecisionChoice(teacher.precision.used) }
