@@ -35,7 +35,9 @@ import Testing
     #expect(few.scatterOrGather(8e8) == few.ring(8e8) && few.ring(8e8) < few.halving(8e8))
     let single = cost(1, nodes: 1)
     #expect(single.scatterOrGather(1e9) == 0 && single.smallAllReduce() == 0 && single.allToAll(1e9) == 0)
+    // Ten steps to the root of a tree and ten back; one of two nodes sends up, and the other down.
     #expect(abs(many.smallAllReduce() - 20 * 1e-4) < 1e-9)
+    #expect(few.nodeBytes(reducing: 800) == 800 && cost(8, nodes: 1).nodeBytes(reducing: 800) == 0)
     #expect(abs(few.allToAll(1e6) - (7e-4 + 4e-3)) < 1e-9)
   }
 

@@ -111,7 +111,7 @@ struct ClusterCost {
     return Int(bytes.rounded())
   }
 
-  /// Returns the seconds of an all-reduce of a few numbers: 2 log₂ P α.
+  /// Returns the seconds of an all-reduce of a few numbers, which go along a tree to one rank and back: 2 log₂ P α.
   func smallAllReduce() -> Double { ranks == 1 ? 0 : 2 * log2(Double(ranks)).rounded(.up) * slowest.latency }
 }
 

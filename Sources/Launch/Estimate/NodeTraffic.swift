@@ -1,5 +1,4 @@
 import Dist
-import Foundation
 
 // P ranks are on N nodes of R ranks each.
 
@@ -24,9 +23,9 @@ extension ClusterCost {
   /// Returns the bytes that a node sends to others if `n` bytes are reduced, or gathered, in two levels: (1 − 1/N) n.
   func nodeBytes(levelling n: Double) -> Double { (1 - 1 / Double(nodes)) * n }
 
-  /// Returns the bytes that a node sends to others in an all-reduce of `n` bytes, if they are few: each rank sends all
-  /// of them log₂ N times.
-  func nodeBytes(reducing n: Double) -> Double { Double(ranksOfNode) * log2(Double(nodes)).rounded(.up) * n }
+  /// Returns the bytes that a node sends to others in an all-reduce of `n` bytes, if they are few (`smallAllReduce`):
+  /// all nodes but one send them towards the root of the tree, and all but one get them from there, 2 (1 − 1/N) n.
+  func nodeBytes(reducing n: Double) -> Double { 2 * nodeBytes(levelling: n) }
 }
 
 extension RunEstimate {
