@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import Model
 import TestSupport
@@ -13,16 +14,19 @@ import Testing
 
   /// Returns the estimate of rank 0 for a run with these values set.
   private func estimate(_ values: [String], teacher: CLIPConfig? = nil, ranks: Int) throws -> RunEstimate {
+    RunEstimate(try shape(values, teacher: teacher), rank: 0, of: ranks, ofNode: ranks)
+  }
+
+  private func shape(_ values: [String], teacher: CLIPConfig? = nil) throws -> RunShape {
     let run = try RunConfig.load(scene.runFile, overrides: values)
     let config = try run.model.resolved(for: Vocabulary(contentsOf: run.vocabulary), path: run.vocabulary)
     let (student, _) = CLIP<Float>.student(config, run.objective, teacherWidth: teacher?.embedding)
-    let shape = RunShape(
+    return RunShape(
       run: run, config: config, parameters: student.parameters,
       teacher: teacher.map {
         RunShape.Teacher(config: $0, microBatchSize: run.teacher?.microBatchSize, isCached: false)
       },
       frozen: try run.frozen(in: student.parameters))
-    return RunEstimate(shape, rank: 0, of: ranks, ofNode: ranks)
   }
 
   /// Returns the bytes that rank 0 received in each step, from the run's log.
@@ -62,6 +66,26 @@ import Testing
     // Frozen parameters are not sent.
     let table = try estimate(["freeze=[token_embedding]"], ranks: 2)
     #expect(!table.received.contains { $0.name == RunEstimate.tokens } && table.tokenRows.received == 0)
+  }
+
+  /// A few rows of the token embedding go from rank to rank. If ranks touch all of them, the matrix goes as others do.
+  @Test func touchedRowsGoAsTheyAreReduced() throws {
+    func tokens(_ values: String..., nodes: NodeMap? = nil) throws -> RunEstimate.Payload {
+      var shape = try shape(values)
+      shape.nodes = nodes
+      let found = RunEstimate(shape, rank: 0, of: 4, ofNode: 4).payloads.filter { $0.part == RunEstimate.tokens }
+      return try #require(found.first)
+    }
+    let (few, many) = ("batch.global=4", "batch.global=4096")
+    let (one, all) = (try tokens(few), try tokens(many))
+    #expect(one.way == .pairs && one.bytes < all.bytes && one.handed < all.handed)
+    #expect(all.way == .collective && all.handed == all.bytes)
+    #expect(try tokens(many, "reduce.wire=bf16").way == .pairs)
+    let nodes = NodeMap(ranks: 4, ofNode: 2)
+    #expect(try tokens(few, "reduce.levels=2", nodes: nodes).way == .pairs)
+    #expect(try tokens(many, "reduce.levels=2", nodes: nodes).way == .levels(within: all.bytes))
+    let cost = ClusterCost(ranks: 4, nodes: 1, network: .network, memory: .sharedMemory)
+    #expect(cost.seconds(all) == cost.scatterOrGather(Double(all.bytes)))
   }
 
   @Test func memoryByKind() throws {

@@ -281,9 +281,9 @@ public struct Traffic: Sendable, Equatable {
   ) -> Int {
     let (integer, stride) = (MemoryLayout<Int>.stride, route.wire.stride(of: S.self))
     let own = pieces[rank].count
-    let all = touched.reduce(0, +) * (width * stride + integer)
     let bucket = Bucket(range: 0..<(pieces.last?.upperBound ?? 0), pieces: pieces)
-    let travels = all < bucket.range.count * stride * route.senders(ranks: size)
+    let travels = route.sendsRows(
+      touched: touched.reduce(0, +), width: width, of: bucket.range.count, ranks: size, S.self)
     // A piece may begin and end within a row.
     let rows = touched.indices.filter { $0 != rank }.map { min(touched[$0], own == 0 ? 0 : own / width + 2) }
     // Lengths and counts, then numbers.

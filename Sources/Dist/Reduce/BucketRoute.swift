@@ -21,6 +21,15 @@ public struct BucketRoute: Sendable, Equatable {
   /// How many ranks, or nodes, send sums of all numbers.
   func senders(ranks: Int) -> Int { nodes?.nodes.count ?? ranks }
 
+  /// Returns true if the touched rows of a matrix of `count` numbers, `touched` rows of all ranks together, are sent by
+  /// themselves: with their row numbers they take fewer bytes than the matrix.
+  public func sendsRows<S: Scalar>(
+    touched: Int, width: Int, of count: Int, ranks: Int, _ scalar: S.Type
+  ) -> Bool {
+    let stride = wire.stride(of: S.self)
+    return touched * (width * stride + MemoryLayout<Int>.stride) < count * stride * senders(ranks: ranks)
+  }
+
   /// Returns the bytes in which the values of a range of the arena travel.
   public func bytes<S: Scalar>(of range: Range<Int>, _ scalar: S.Type) -> Int {
     PackedValues<S>.bytes(of: range, rounded: rounded)

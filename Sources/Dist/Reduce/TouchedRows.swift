@@ -32,10 +32,8 @@ final class TouchedRows<S: Scalar>: @unchecked Sendable {
       given += touched[rows]
     }
     let takes = try ranks.allToAll(&given, counts: gives.map { $0.count + 1 }, into: &taken)
-    let stride = route.wire.stride(of: S.self)
     let all = takes.reduce(0) { $0 + taken[$1.lowerBound] }
-    let dense = matrix.count * stride * route.senders(ranks: ranks.size)
-    guard all * (width * stride + MemoryLayout<Int>.stride) < dense else {
+    guard route.sendsRows(touched: all, width: width, of: matrix.count, ranks: ranks.size, S.self) else {
       let lists = ranks.ledger.received - before
       let bucket = Bucket(range: 0..<matrix.count, pieces: pieces)
       let traffic = Traffic(rank: ranks.rank, size: ranks.size)

@@ -60,6 +60,8 @@ struct RunEstimate {
   /// hold in the first step. Batch norm over all ranks is left out. The part `tokens` is an upper bound, since it
   /// depends on a step's captions.
   let payloads: [Payload]
+  /// The payload of the part `tokens` with the rows that a step is expected to touch; nil without captions.
+  let expectedTokens: Payload?
   /// The bytes that the update reads and writes: value, gradient and both moments of each number that this rank owns,
   /// and with a moving average the value once more and the average.
   let updated: Int
@@ -72,6 +74,7 @@ struct RunEstimate {
     let share = RankShare(shape, rank: rank, of: ranks, ofNode: nodeSize)
     memory = share.memory(teacherWeights: shape.teacherWeights(ranks: ranks, ofNode: nodeSize))
     payloads = ranks == 1 ? [] : share.payloads
+    expectedTokens = ranks == 1 ? nil : share.expectedTokens
     updated = share.owned * (28 + (shape.run.ema == nil ? 0 : 12))
     (tokenRows, route) = (share.tokenRows, share.route)
   }
@@ -139,10 +142,9 @@ private struct RankShare {
     }
     let captions = rows * shape.captionsPerImage
     let bound = min(text.vocabularySize, captions * text.contextLength)
-    let expected = shape.captions.map { $0.differentTokens(in: captions) }
     return RunEstimate.TokenRows(
-      all: text.vocabularySize, bound: bound, expected: expected, bytes: 4 * text.width, received: received(bound),
-      expectedReceived: expected.map { received(Int($0.rounded())) })
+      all: text.vocabularySize, bound: bound, expected: expectedRows, bytes: 4 * text.width, received: received(bound),
+      expectedReceived: expectedRows.map { received(Int($0.rounded())) })
   }
 
   /// - Parameter teacherWeights: the number of the teacher's weights that count as this rank's if they are loaded.
@@ -216,26 +218,48 @@ private struct RankShare {
   private var gradients: [Payload] {
     // The last bucket is the first to leave.
     plan.buckets.indices.reversed().filter { !shape.frozen.covers(plan.buckets[$0].range) }.map { index in
-      let bucket = plan.buckets[index]
-      let stride = route.wire.stride(of: Float.self)
-      let bytes = stride * bucket.range.count
-      guard index == tokenBucket else {
-        return Payload(
-          part: RunEstimate.gradients, kind: .reduceScatter, bytes: bytes, handed: bytes,
-          received: route.reductionBytes(bucket, traffic, Float.self),
-          way: route.nodes != nil
-            ? .levels(within: 4 * bucket.range.count) : route.wire == .bf16 ? .pairs : .collective)
-      }
+      guard index == tokenBucket else { return reduction(plan.buckets[index]) }
       let text = shape.config.text
-      let touched = rowsOfRanks.map {
-        min($0.count * shape.captionsPerImage * text.contextLength, text.vocabularySize)
-      }
-      return Payload(
-        part: RunEstimate.tokens, kind: .exchange, bytes: min(bytes, stride * text.width * (touched.max() ?? 0)),
-        handed: min(bytes, stride * text.width * touched[rank]),
-        received: traffic.touchedRows(touched, width: text.width, pieces: bucket.piecesInside, Float.self, route),
-        way: .pairs)
+      return tokens(
+        rowsOfRanks.map { min($0.count * shape.captionsPerImage * text.contextLength, text.vocabularySize) })
     }
+  }
+
+  /// Returns the reduction of a whole bucket.
+  private func reduction(_ bucket: Bucket) -> Payload {
+    let bytes = route.wire.stride(of: Float.self) * bucket.range.count
+    return Payload(
+      part: RunEstimate.gradients, kind: .reduceScatter, bytes: bytes, handed: bytes,
+      received: route.reductionBytes(bucket, traffic, Float.self),
+      way: route.nodes != nil
+        ? .levels(within: 4 * bucket.range.count) : route.wire == .bf16 ? .pairs : .collective)
+  }
+
+  /// Returns the reduction of the token embedding if each rank touches so many rows. They go from rank to rank, unless
+  /// the whole matrix is smaller, which goes as other buckets do.
+  private func tokens(_ touched: [Int]) -> Payload {
+    let (bucket, width) = (plan.buckets[tokenBucket], shape.config.text.width)
+    var payload = reduction(bucket)
+    payload.part = RunEstimate.tokens
+    payload.kind = .exchange
+    payload.received = traffic.touchedRows(touched, width: width, pieces: bucket.piecesInside, Float.self, route)
+    let all = touched.reduce(0, +)
+    guard route.sendsRows(touched: all, width: width, of: bucket.range.count, ranks: ranks, Float.self) else {
+      return payload
+    }
+    let row = route.wire.stride(of: Float.self) * width
+    payload.bytes = min(payload.bytes, row * (touched.max() ?? 0))
+    payload.handed = min(payload.handed, row * touched[rank])
+    payload.way = .pairs
+    return payload
+  }
+
+  /// The different tokens that a rank's captions are expected to have; nil without captions.
+  private var expectedRows: Double? { shape.captions?.differentTokens(in: rows * shape.captionsPerImage) }
+
+  /// The reduction of the token embedding with the expected rows.
+  var expectedTokens: RunEstimate.Payload? {
+    expectedRows.map { tokens(Array(repeating: Int($0.rounded()), count: ranks)) }
   }
 
   /// Returns the way of an all-gather of so many bytes.

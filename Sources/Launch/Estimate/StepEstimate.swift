@@ -82,12 +82,11 @@ struct StepTime: Codable {
       (work.forward + work.backward) / towers + work.objective / speed(.fp32)
       + work.teacher / speed(work.teacherPrecision)
     update = Double(estimate.updated) / Self.memoryRate
-    let touched = Double(estimate.tokenRows.expectedReceived ?? estimate.tokenRows.received)
     var (gradients, parameters, others): ([Double], [Double], Double) = ([], [], 0)
     for payload in estimate.payloads {
       switch payload.part {
       case RunEstimate.gradients: gradients.append(cost.seconds(payload))
-      case RunEstimate.tokens: gradients.append(cost.allToAll(touched))
+      case RunEstimate.tokens: gradients.append(cost.seconds(estimate.expectedTokens ?? payload))
       case RunEstimate.parameters: parameters.append(cost.seconds(payload))
       default: others += cost.seconds(payload)
       }
