@@ -227,16 +227,17 @@ private func compare(_ checkpoint: Checkpoint, step: Int, _ communicator: Commun
   let own = ranges.flatMap { Array($0) }
   func empty(_ count: Int) -> Tensor<Float> { Tensor(Shape(count), [Float](repeating: -1, count: count)) }
   let (values, first, second) = (empty(count), empty(own.count), empty(own.count))
-  let shared = empty(count)
+  let (shared, state) = (empty(count), empty(count))
   try checkpoint.readValues(entries, into: values)
   try checkpoint.readValues(entries, into: shared, over: communicator)
-  try checkpoint.readMoments(entries, ranges: ranges, first: first, second: second)
   guard checkpoint.manifest.isAveraged == (step % 2 == 0) else { throw Different(what: "average", place: -1, found: 0) }
   let average = checkpoint.manifest.isAveraged ? (all: empty(count), own: empty(own.count)) : nil
   if let average {
     try checkpoint.readValues(entries, into: average.all, over: communicator, averaged: true)
-    try checkpoint.readAverage(entries, ranges: ranges, into: average.own)
   }
+  _ = try checkpoint.readState(
+    entries, ranges: ranges, values: state, first: first, second: second,
+    average: average.map { (ranges: ranges, values: $0.own) })
   for place in 0..<count {
     let entry = entries.first { $0.range.contains(place) }
     func wanted(_ kind: Kind) -> Float { entry.map { number(kind, $0.name, place - $0.offset, step) } ?? -1 }
@@ -244,6 +245,10 @@ private func compare(_ checkpoint: Checkpoint, step: Int, _ communicator: Commun
     guard shared[place] == values[place] else { throw Different(what: "share", place: place, found: shared[place]) }
     if let average, average.all[place] != wanted(.average) {
       throw Different(what: "average", place: place, found: average.all[place])
+    }
+    let isOwned = own.contains(place)
+    guard state[place] == (isOwned ? values[place] : -1) else {
+      throw Different(what: "own value", place: place, found: state[place])
     }
     guard let index = own.firstIndex(of: place) else { continue }
     if let average, average.own[index] != wanted(.average) {

@@ -37,24 +37,6 @@ extension Checkpoint {
     return try read(wanted, entries)
   }
 
-  /// Fills AdamW's moments of some ranges of an arena, each end to end, and reads no more than these.
-  public func readMoments(
-    _ entries: [NamedSlice], ranges: [Range<Int>], first: Tensor<Float>, second: Tensor<Float>
-  ) throws(CheckpointError) {
-    try read(
-      [
-        Wanted(group: .moment1, ranges: ranges, target: first),
-        Wanted(group: .moment2, ranges: ranges, target: second),
-      ], entries)
-  }
-
-  /// Fills `average` with the moving average of some ranges of an arena, end to end, and reads no more than these.
-  public func readAverage(
-    _ entries: [NamedSlice], ranges: [Range<Int>], into average: Tensor<Float>
-  ) throws(CheckpointError) {
-    try read([Wanted(group: .average, ranges: ranges, target: average)], entries)
-  }
-
   /// Ranges of an arena that are read into `target`, end to end.
   private struct Wanted {
     let group: CheckpointPart.Group
