@@ -86,15 +86,13 @@ struct Plan: ParsableCommand {
       var plan = RunPlan(
         preview.shape, cost, rates, between, precision: preview.precisionText.map { "\($0), as on \(source)" },
         retrievals: preview.retrievals + [asked].compactMap { $0 })
-      let hours = try RunHours(
+      plan.hours = try RunHours(
         preview.shape, cost, steps: preview.steps, cores: cores ?? cost.ranksOfNode,
         precision: run.precision == .auto ? nil : run.precision.used)
-      plan.hours = hours
       guard ranks.rank == 0 else { return }
       for warning in run.warnings(totalSteps: preview.steps) + preview.warnings { Job.report("warning: \(warning)") }
       let model = RunHeader(preview, over: ranks).modelText
-      let text = hours.lines.isEmpty ? "" : "\n\n" + hours.lines.joined(separator: "\n")
-      try StandardOutput.print(json ? plan.jsonText() : plan.text(model: model) + text, isJSON: json)
+      try StandardOutput.print(json ? plan.jsonText() : plan.text(model: model), isJSON: json)
     }
   }
 }

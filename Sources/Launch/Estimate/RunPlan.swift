@@ -191,7 +191,9 @@ struct RunPlan: Codable {
         (short($0.seconds), 9), (percent($0.efficiency), 12), ("\($0.batch)", 12), (short($0.batchSeconds), 9),
         (percent($0.batchEfficiency), 12))
     }
-    return (lines + limitLines).joined(separator: "\n")
+    lines += limitLines
+    if let hours, !hours.lines.isEmpty { lines += [""] + hours.lines }
+    return lines.joined(separator: "\n")
   }
 
   private var ratesText: String {
