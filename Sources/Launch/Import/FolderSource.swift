@@ -125,7 +125,7 @@ struct FolderSource: ImportSource {
   private func entry(_ path: String) -> ImportEntry {
     let key = SampleKey.from(path: path)
     do throws(ImportReason) {
-      let json = try text(path, "json")
+      let json = try text(path, "json").map { SampleJSON($0) }
       let texts = SampleTexts(text: try text(path, "txt"), json: readsJSON ? json : nil)
       let captions = try texts.read(keys: captionKeys).captions
       return ImportEntry(

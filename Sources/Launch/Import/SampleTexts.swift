@@ -8,12 +8,14 @@ struct SampleTexts {
 
   /// The largest file in bytes; a larger one is not taken for captions.
   static let longest = DelimitedReader.longestField
-  var text, json, label: File?
+  var text: File?
+  var json: SampleJSON?
+  var label: File?
 
   /// Returns the captions, and the label if there is one. Captions come from the JSON's `keys`, if any are named; else
   /// from the text; else from the JSON's `caption`. A sample that img2dataset marks as failed is refused.
   func read(keys: [String]) throws(ImportReason) -> (captions: [String], label: Int?) {
-    let record = try keys.isEmpty && text != nil ? try? self.record() : self.record()
+    let record = try keys.isEmpty && text != nil ? try? json?.record.get() : json?.record.get()
     if case .string(let status)? = record?.value("status"), status.hasPrefix("failed") {
       var words = "img2dataset says “\(status)”"
       if case .string(let message)? = record?.value("error_message") { words += ": \(message)" }
@@ -37,7 +39,7 @@ struct SampleTexts {
   /// Returns the values of the JSON's keys that conditions on samples name.
   func values(of columns: [String]) -> [ColumnValue] {
     guard !columns.isEmpty else { return [] }
-    guard let record = try? self.record() else { return columns.map { _ in .absent("no .json that can be read") } }
+    guard let record = try? json?.record.get() else { return columns.map { _ in .absent("no .json that can be read") } }
     return columns.map { ColumnValue(record.value($0), keys: record.keys) }
   }
 
@@ -45,16 +47,6 @@ struct SampleTexts {
     do throws(FileError) { return try TextFile.text(of: file.bytes, from: file.name) } catch {
       throw ImportReason("its \(what), \(file.name): \(error.reason)")
     }
-  }
-
-  private func record() throws(ImportReason) -> JSONRecord? {
-    guard let json else { return nil }
-    let value: StrictJSON
-    do throws(StrictJSON.Problem) { value = try StrictJSON.parse(json.bytes) } catch {
-      throw ImportReason("its \(json.name) is not valid JSON: \(error)")
-    }
-    if let record = JSONRecord(value) { return record }
-    throw ImportReason("its \(json.name): expected an object, found \(value.kind)")
   }
 
   private static func captions(_ record: JSONRecord, _ key: String, _ name: String) throws(ImportReason) -> [String] {
@@ -76,6 +68,28 @@ struct SampleTexts {
     let text = try decoded(file, "label").trimmingCharacters(in: .whitespacesAndNewlines)
     if let number = Int32(SampleLabel.plain(text)), number >= 0 { return Int(number) }
     throw ImportReason("its label, \(file.name): expected a whole number of 0 or more, found “\(text.prefix(40))”")
+  }
+}
+
+/// The JSON file beside an image, which is parsed once for its captions and for the values of conditions.
+struct SampleJSON {
+  /// The file's name, for messages.
+  let name: String
+  /// The object that the file holds.
+  let record: Result<JSONRecord, ImportReason>
+
+  init(_ file: SampleTexts.File) {
+    name = file.name
+    do throws(ImportReason) { record = .success(try Self.parse(file)) } catch { record = .failure(error) }
+  }
+
+  private static func parse(_ file: SampleTexts.File) throws(ImportReason) -> JSONRecord {
+    let value: StrictJSON
+    do throws(StrictJSON.Problem) { value = try StrictJSON.parse(file.bytes) } catch {
+      throw ImportReason("its \(file.name) is not valid JSON: \(error)")
+    }
+    if let record = JSONRecord(value) { return record }
+    throw ImportReason("its \(file.name): expected an object, found \(value.kind)")
   }
 }
 

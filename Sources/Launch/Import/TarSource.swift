@@ -85,7 +85,7 @@ struct TarSource: ImportSource {
     do {
       let image = try sample.checkedImage()
       let texts = SampleTexts(
-        text: try reader?.text(sample, "txt"), json: try reader?.text(sample, "json"),
+        text: try reader?.text(sample, "txt"), json: try reader?.text(sample, "json").map { SampleJSON($0) },
         label: try reader?.text(sample, "cls"))
       let (captions, label) = try texts.read(keys: captionKeys)
       return ImportEntry(
