@@ -42,29 +42,14 @@ struct DatasetScore: ParsableCommand {
       let encoder = BlockEncoder(embedder: embedder, communicator: communicator)
       let scores = PairScores(dataset, by: encoder, partSamples: partSamples)
       var file = try communicator.rank == 0 ? PairScoreFile(output) : nil
-      var progress = ScoreProgress(total: dataset.count)
+      var pace = ProgressPace()
       try scores.compute { sample in
         try file?.add(sample, key: dataset.key(sample.number))
-        if (sample.number + 1) % scores.part == 0 { progress.note(sample.number + 1) }
+        let done = sample.number + 1
+        guard done % scores.part == 0, done < dataset.count, pace.isDue() else { return }
+        Job.report("\(done) of \(dataset.count) images, \(pace.left(done: done, of: dataset.count)) left")
       }
       if let text = try file?.finish() { try StandardOutput.print(text) }
     }
-  }
-}
-
-/// Reports on standard error, at most every few seconds, how many samples have their scores.
-private struct ScoreProgress {
-  let total: Int
-  private let start = ContinuousClock.now
-  private var last = ContinuousClock.now
-
-  init(total: Int) { self.total = total }
-
-  mutating func note(_ done: Int) {
-    guard done < total, ContinuousClock.now - last >= .seconds(5) else { return }
-    last = ContinuousClock.now
-    let seconds = (last - start) / .seconds(1)
-    let left = Figures.duration(Double(total - done) * seconds / Double(done))
-    Job.report("\(done) of \(total) images, \(left) left")
   }
 }

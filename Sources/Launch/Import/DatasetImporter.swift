@@ -111,7 +111,7 @@ struct DatasetImporter {
     try rejections.publish()
     return Outcome(
       index: index, labels: labels, labeled: labeled, rejections: rejections, filtered: filter?.summary,
-      seconds: progress.seconds)
+      seconds: progress.pace.seconds)
   }
 
   /// Returns the source's entries in order, each read and checked, without the samples that are not kept: then the last
@@ -196,25 +196,22 @@ struct RejectionList {
 /// Reports on standard error, every few seconds, how far an import has come.
 private struct ImportProgress {
   let total: Int
-  private let start = ContinuousClock.now
-  private var last = ContinuousClock.now
+  private(set) var pace = ProgressPace()
   private var bytes = 0
   /// The entries that were written or rejected.
   private var written = 0
 
   init(total: Int) { self.total = total }
-  var seconds: Double { (ContinuousClock.now - start) / .seconds(1) }
 
   mutating func note(bytes: Int, rejected: Int, filtered: Int) {
     written += 1
     let done = written + filtered
     self.bytes += bytes
-    guard ContinuousClock.now - last >= .seconds(5) else { return }
-    last = ContinuousClock.now
+    guard pace.isDue() else { return }
     Job.report(
       "\(done) of \(total) images, \(rejected + filtered) left out, "
-        + "\(Figures.rates(images: written - rejected, bytes: self.bytes, seconds: seconds)), "
-        + "\(Figures.duration(Double(total - done) * seconds / Double(done))) left")
+        + "\(Figures.rates(images: written - rejected, bytes: self.bytes, seconds: pace.seconds)), "
+        + "\(pace.left(done: done, of: total)) left")
   }
 }
 

@@ -284,16 +284,13 @@ private struct PrecomputeProgress {
   let all: Int
   let log: (String) -> Void
   var done = 0
-  var next = 10.0
-  let start = ContinuousClock.now
+  var pace = ProgressPace(every: 10)
 
   mutating func add(_ count: Int) {
     done += count
-    let seconds = (ContinuousClock.now - start) / .seconds(1)
-    guard seconds >= next else { return }
-    next = seconds + 10
+    guard pace.isDue() else { return }
     let share = Double(done) / Double(own)
-    let (speed, left) = (share * Double(all) / seconds, Figures.duration(seconds / share - seconds))
+    let (speed, left) = (share * Double(all) / pace.seconds, pace.left(done: done, of: own))
     log("\(dataset)  \(Int(share * 100)) %  \(Figures.significant(speed, 3)) crops a second  \(left) left")
   }
 }
