@@ -23,7 +23,8 @@ import Testing
       #expect(run.output.contains("\nsimilarity from "), "\(run)")
       #expect(run.output.contains(/\n  similarity>=-?0\.[0-9]{4} keeps about 10 %\n/), "\(run)")
       tables.append(try String(contentsOfFile: scene.folder.path(name), encoding: .utf8))
-      #expect(!FileManager.default.fileExists(atPath: scene.folder.path(name) + ".partial"))
+      let files = try FileManager.default.contentsOfDirectory(atPath: scene.folder.url.path)
+      #expect(files.contains(name) && !files.contains { $0.hasSuffix(".partial") }, "\(files)")
     }
     #expect(tables[0] == tables[1] && tables[0] == tables[2])
 

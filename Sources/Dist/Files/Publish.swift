@@ -18,6 +18,22 @@ package enum Publish {
     }
   }
 
+  /// Does the same for a file that `body` creates itself under the temporary name, writes and closes. Returns what
+  /// `body` returns.
+  package static func creating<R>(_ path: String, body: (_ temporary: String) throws -> R) throws -> R {
+    try OpenFile.requireNoOther(path)
+    let temporary = "\(path).\(UUID().uuidString).partial"
+    do {
+      let made = try body(temporary)
+      try sync(file: temporary)
+      try rename(temporary, to: path)
+      return made
+    } catch {
+      remove(temporary)
+      throw error
+    }
+  }
+
   static func write(_ bytes: [UInt8], to path: String) throws(FileError) {
     try file(path) { file throws(FileError) in try file.append(bytes) }
   }

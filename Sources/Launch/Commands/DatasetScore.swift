@@ -41,15 +41,18 @@ struct DatasetScore: ParsableCommand {
       if communicator.rank == 0 { embedder.reportPreparation() }
       let encoder = BlockEncoder(embedder: embedder, communicator: communicator)
       let scores = PairScores(dataset, by: encoder, partSamples: partSamples)
-      var file = try communicator.rank == 0 ? PairScoreFile(output) : nil
+      // The others compute as well, but rank 0 alone receives the scores.
+      guard communicator.rank == 0 else { return try scores.compute { _ in } }
       var pace = ProgressPace()
-      try scores.compute { sample in
-        try file?.add(sample, key: dataset.key(sample.number))
-        let done = sample.number + 1
-        guard done % scores.part == 0, done < dataset.count, pace.isDue() else { return }
-        Job.report("\(done) of \(dataset.count) images, \(pace.left(done: done, of: dataset.count)) left")
+      let summary = try PairScoreFile.write(to: output) { table in
+        try scores.compute { sample in
+          try table.add(sample, key: dataset.key(sample.number))
+          let done = sample.number + 1
+          guard done % scores.part == 0, done < dataset.count, pace.isDue() else { return }
+          Job.report("\(done) of \(dataset.count) images, \(pace.left(done: done, of: dataset.count)) left")
+        }
       }
-      if let text = try file?.finish() { try StandardOutput.print(text) }
+      try StandardOutput.print(summary)
     }
   }
 }

@@ -44,15 +44,20 @@ struct EmbeddingFile {
   /// Writes the file on rank 0, under another name first, so that a file with the final name is complete. Every rank
   /// must call it.
   func write(to path: String, over ranks: Communicator) throws {
-    let partial = path + ".partial"
-    let output: (any EmbeddingOutput)? = try ranks.together {
-      guard ranks.rank == 0 else { return nil }
-      if path == "-" { return EmbeddingLines(write: StandardOutput.write) }
-      try Publish.removeAll(partial)
-      guard Self.isText(path) else { return try EmbeddingHDF5(partial, self) }
-      let file = try OpenFile.creating(partial)
-      return EmbeddingLines { try file.append($0) }
+    guard ranks.rank == 0 else { return try write(over: ranks) { nil } }
+    guard path != "-" else { return try write(over: ranks) { EmbeddingLines(write: StandardOutput.write) } }
+    try Publish.creating(path) { temporary in
+      try write(over: ranks) {
+        guard Self.isText(path) else { return try EmbeddingHDF5(temporary, self) }
+        let file = try OpenFile.creating(temporary)
+        return EmbeddingLines { try file.append($0) }
+      }
     }
+  }
+
+  /// Sends all rows to rank 0, which writes them to what `open` returns there, and ends that.
+  private func write(over ranks: Communicator, open: () throws -> (any EmbeddingOutput)?) throws {
+    let output = try ranks.together(open)
     // The other ranks hand over their rows even if rank 0 can no longer write them.
     var failure: (any Error)?
     for part in parts {
@@ -67,11 +72,7 @@ struct EmbeddingFile {
       }
     }
     if let failure { throw failure }
-    guard let output else { return }
-    try output.finish()
-    guard path != "-" else { return }
-    try Publish.sync(file: partial)
-    try Publish.rename(partial, to: path)
+    try output?.finish()
   }
 }
 

@@ -57,21 +57,27 @@ struct PairScores {
 /// Writes the scores of a dataset's samples as a table that `kinship dataset import --scores` reads, and remembers
 /// their means for a summary.
 struct PairScoreFile {
-  private let path: String
   private let file: OpenFile
   private var lines: [UInt8]
   private var means: [Float] = []
   private var samples = 0
 
-  /// Begins the table under another name, so that a file with the final name is complete.
-  init(_ path: String) throws {
-    self.path = path
-    try Publish.removeAll(Self.partial(path))
-    file = try OpenFile.creating(Self.partial(path))
+  private init(_ file: OpenFile) {
+    self.file = file
     lines = ScoreTable.line([ScoreTable.keyColumn] + PairScores.columns)
   }
 
-  private static func partial(_ path: String) -> String { path + ".partial" }
+  /// Writes and publishes the table to which `fill` adds the samples. Returns a summary for people: the number of
+  /// samples, and quantiles of the means.
+  static func write(to path: String, _ fill: (inout PairScoreFile) throws -> Void) throws -> String {
+    let table: PairScoreFile = try Publish.creating(path) { temporary in
+      var table = PairScoreFile(try OpenFile.creating(temporary))
+      try fill(&table)
+      try table.flush()
+      return table
+    }
+    return table.summary(path)
+  }
 
   /// Adds the line of a sample, whose fields are empty if it has no captions.
   mutating func add(_ sample: PairScores.Sample, key: String) throws {
@@ -89,23 +95,19 @@ struct PairScoreFile {
     lines.removeAll(keepingCapacity: true)
   }
 
-  /// Publishes the table, and returns the number of samples and quantiles of the means, for people.
-  mutating func finish() throws -> String {
-    try flush()
-    try file.sync()
-    try Publish.rename(Self.partial(path), to: path)
+  private func summary(_ path: String) -> String {
     let without = samples - means.count
     var lines = [
       "\(path): \(Figures.count(samples, "sample"))"
         + (without == 0 ? "" : ", \(Figures.count(without, "sample")) without a caption")
     ]
     if !means.isEmpty {
-      means.sort()
+      let sorted = means.sorted()
       let name = PairScores.columns[0]
-      func mean(_ place: Int) -> String { Figures.fixed(Double(means[place]), 4) }
-      lines.append("\(name) from \(mean(0)) to \(mean(means.count - 1))")
+      func mean(_ place: Int) -> String { Figures.fixed(Double(sorted[place]), 4) }
+      lines.append("\(name) from \(mean(0)) to \(mean(sorted.count - 1))")
       lines += stride(from: 10, through: 90, by: 10).map { share in
-        "  \(name)>=\(mean(means.count * share / 100)) keeps about \(100 - share) %"
+        "  \(name)>=\(mean(sorted.count * share / 100)) keeps about \(100 - share) %"
       }
     }
     return lines.joined(separator: "\n")
