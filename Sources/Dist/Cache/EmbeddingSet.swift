@@ -200,8 +200,7 @@ extension EmbeddingSet {
     var hasher = SHA256()
     for first in stride(from: 0, to: dataset.count, by: 1024) {
       let numbers = try boxes(first..<min(first + 1024, dataset.count)).array
-      hasher.update(
-        numbers.flatMap { number in (0..<4).map { UInt8(truncatingIfNeeded: number.bitPattern >> (8 * $0)) } })
+      hasher.update(numbers.map(\.bitPattern).littleEndianBytes)
     }
     return hasher.finalize().hexadecimal
   }

@@ -1,3 +1,5 @@
+internal import Tensor
+
 /// The header of a safetensors file, checked against the file's size: an 8-byte little-endian length, and that much
 /// JSON, which maps each name to a type, a shape and the range of its bytes. The ranges tile the rest of the file.
 struct SafetensorsHeader: Sendable {
@@ -23,7 +25,7 @@ struct SafetensorsHeader: Sendable {
   /// Returns the length of the header in bytes, given the first eight bytes of the file and its size.
   static func length(_ prefix: [UInt8], fileSize: Int) throws(Problem) -> Int {
     try require(prefix.count == 8, "it has \(fileSize) bytes, too few for a header")
-    let length = prefix.reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
+    let length = prefix.little(8, at: 0)
     try require(length <= longest, "its header claims \(length) bytes, more than the \(longest) allowed")
     let rest = fileSize - 8
     try require(Int(length) <= rest, "its header claims \(length) bytes, the file has \(rest) after the length")

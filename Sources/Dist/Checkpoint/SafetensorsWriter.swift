@@ -120,7 +120,7 @@ extension SafetensorsFile {
     var json = Array("{\(members.joined(separator: ","))}".utf8)
     // Spaces let the numbers begin at a multiple of eight bytes.
     json += [UInt8](repeating: UInt8(ascii: " "), count: (8 - json.count % 8) % 8)
-    return (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) } + json
+    return UInt64(json.count).littleEndianBytes + json
   }
 }
 
@@ -133,7 +133,7 @@ extension SafetensorsEntry {
     case .doubles(let tensor):
       try unsafe tensor.withUnsafeMutableBuffer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
     case .integers(let values):
-      let bytes = values.flatMap { value in (0..<type.size).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+      let bytes = values.flatMap { $0.littleEndianBytes.prefix(type.size) }
       try unsafe bytes.withUnsafeBufferPointer { buffer throws(E) in try unsafe body(UnsafeRawBufferPointer(buffer)) }
     }
   }

@@ -1,3 +1,5 @@
+internal import Tensor
+
 /// The structure of an HDF5 file, which is checked before the library opens the file: altered headers crash the
 /// library, or make it loop without end, even where all checksums are right.
 ///

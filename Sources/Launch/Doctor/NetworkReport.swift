@@ -230,7 +230,7 @@ struct PingPong {
       try ranks.send(&message, to: peer)
       try ranks.receive(into: &message, from: peer)
       let taken = (ContinuousClock.now - sent) / .seconds(1)
-      let there = Double(bitPattern: message[8..<16].reversed().reduce(0) { $0 << 8 | UInt64($1) })
+      let there = Double(bitPattern: message.little(8, at: 8))
       if round >= 2 { result.rounds.append((seconds: taken, offset: there - left - taken / 2)) }
       if isLast { break }
     }
@@ -243,7 +243,7 @@ struct PingPong {
     repeat {
       try ranks.receive(into: &message, from: peer)
       let now = Date().timeIntervalSince1970.bitPattern
-      for byte in 0..<8 { message[8 + byte] = UInt8(truncatingIfNeeded: now >> (8 * byte)) }
+      message.replaceSubrange(8..<16, with: now.littleEndianBytes)
       try ranks.send(&message, to: peer)
     } while message[0] == 1
   }

@@ -1,4 +1,5 @@
 import Foundation
+import Tensor
 
 /// Scalars in the format that TensorBoard reads. Each start of a run writes a file; TensorBoard shows all of a folder.
 ///
@@ -67,9 +68,7 @@ struct Protobuf {
     return event.bytes
   }
 
-  static func fixed(_ value: some FixedWidthInteger) -> Data {
-    Data((0..<value.bitWidth / 8).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) })
-  }
+  static func fixed(_ value: some FixedWidthInteger) -> Data { Data(value.littleEndianBytes) }
 
   mutating func field(_ number: UInt64, _ text: String) { field(number, Data(text.utf8)) }
 

@@ -96,12 +96,9 @@ final class ShardedWeights {
   /// Gathers the rows of all tokens of any rank: the whole token embedding would be larger than a stage.
   private func gatherTokenRows(_ captions: [[Int32]]) throws {
     let own = Set(captions.joined()).sorted()
-    let bytes = own.flatMap { token in (0..<4).map { UInt8(truncatingIfNeeded: token >> (8 * $0)) } }
     var wanted: Set<Int> = []
-    for list in try group.allGather(bytes) {
-      for at in stride(from: 0, to: list.count, by: 4) {
-        wanted.insert((0..<4).reduce(0) { $0 | Int(list[at + $1]) << (8 * $1) })
-      }
+    for list in try group.allGather(own.littleEndianBytes) {
+      for at in stride(from: 0, to: list.count, by: 4) { wanted.insert(Int(list.little(4, at: at))) }
     }
     let tokens = wanted.sorted()
     guard !tokens.isEmpty else { return }

@@ -1,3 +1,5 @@
+internal import Tensor
+
 /// The captions that belong to each image, and the images that belong to each caption.
 /// Captions with the same cleaned text are one: each of them is an answer for every image that has any of them, and
 /// each of these images for it. Otherwise a dataset with repeated captions would count correct results as wrong.
@@ -70,9 +72,7 @@ public struct RetrievalPairs: Sendable {
 
   /// Returns the cleaned text of a caption, four bytes for each Unicode scalar.
   public static func cleaned(_ caption: String) -> [UInt8] {
-    TextCleaner.clean(caption).flatMap { scalar in
-      (0..<4).map { UInt8(truncatingIfNeeded: scalar.value >> (8 * $0)) }
-    }
+    TextCleaner.clean(caption).map(\.value).littleEndianBytes
   }
 
   /// Returns the number of each element, from 0 and without gaps in the order in which they first occur.

@@ -1,3 +1,5 @@
+internal import Tensor
+
 /// Reads the pickle of a PyTorch checkpoint, and builds plain values and descriptions of tensors only.
 ///
 /// A pickle is a program for a small stack machine that can call any Python function. This machine knows only the

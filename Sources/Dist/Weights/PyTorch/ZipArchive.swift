@@ -1,3 +1,5 @@
+internal import Tensor
+
 /// The ranges of the entries of a zip archive that are stored without compression, as torch.save writes them.
 ///
 /// Every offset is checked against the file's size, and no two entries may share a byte. Names are looked up in this
@@ -142,9 +144,4 @@ struct ZipArchive {
     }
     return start..<start + record.size
   }
-}
-
-extension [UInt8] {
-  /// Returns the little-endian number of `count` bytes at `at`.
-  func little(_ count: Int, at: Int) -> UInt64 { self[at..<at + count].reversed().reduce(0) { $0 << 8 | UInt64($1) } }
 }

@@ -1,4 +1,5 @@
 import ONNXFormat
+import Tensor
 
 /// The type of a tensor's numbers, by its name in ONNX's schema.
 typealias ONNXType = Onnx_TensorProto.DataType

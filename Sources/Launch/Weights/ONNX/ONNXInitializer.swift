@@ -1,5 +1,6 @@
 import Dist
 import ONNXFormat
+import Tensor
 
 /// A tensor that a graph brings along. Its numbers are computed when they are written, one tensor at a time, so that no
 /// second copy of a model is in memory.
@@ -32,19 +33,6 @@ extension ONNXType {
     case .int64: 8
     default: preconditionFailure("no initializer of ours holds \(self)")
     }
-  }
-}
-
-extension Sequence where Element: FixedWidthInteger {
-  /// The numbers one after another, each from its lowest byte on.
-  var littleEndianBytes: [UInt8] {
-    let size = Element.bitWidth / 8
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(underestimatedCount * size)
-    for number in self {
-      for index in 0..<size { bytes.append(UInt8(truncatingIfNeeded: number >> (8 * index))) }
-    }
-    return bytes
   }
 }
 
