@@ -29,17 +29,19 @@ struct ChartDrawing {
     }
     for line in chart.lines { if let band = band(line) { body += band } }
     for line in chart.lines { body += drawing(line) }
-    return """
-      <figure class="chart"><h4 id="chart-\(number)">\(chart.title)</h4>
-      <p class="about">\(chart.about)\(y.isLogarithmic ? "; logarithmic" : "")</p>
-      <svg viewBox="0 0 \(Frame.text(Frame.width)) \(Frame.text(Frame.height))" role="img" \
-      aria-labelledby="chart-\(number)" aria-describedby="values-\(number)" \
-      data-steps="\(Self.value(x.low)) \(Self.value(x.high))" \
-      data-values="\(Self.value(y.low)) \(Self.value(y.high))" data-log="\(y.isLogarithmic ? 1 : 0)" \
-      data-form="\(chart.form.rawValue)" data-area="\(Self.area)">\(body)</svg>
-      <figcaption id="values-\(number)">\(caption)</figcaption></figure>
+    return ChartFigure(
+      number: number, title: chart.title, about: "\(chart.about)\(y.isLogarithmic ? "; logarithmic" : "")",
+      attributes: attributes, body: body, caption: caption
+    ).markup
+  }
 
-      """
+  /// What the script reads of the drawing, to find the values under the pointer.
+  private var attributes: Markup {
+    """
+     data-steps="\(Self.value(x.low)) \(Self.value(x.high))" \
+    data-values="\(Self.value(y.low)) \(Self.value(y.high))" data-log="\(y.isLogarithmic ? 1 : 0)" \
+    data-form="\(chart.form.rawValue)" data-area="\(Self.area)"
+    """
   }
 
   /// The name of each line and a summary of its course.
@@ -48,10 +50,9 @@ struct ChartDrawing {
       return "\(chart.lines[0].curve.summary(chart.form, isShort: false))\(bestText(chart.lines[0]))"
     }
     return chart.lines.map { line in
-      """
-      <span class="key"><i class="swatch c\(line.color % Self.colors)\(dashes(line))"></i><bdi>\(line.name)</bdi> \
-      <span class="course">\(line.curve.summary(chart.form, isShort: true))\(bestText(line))</span></span>
-      """ as Markup
+      ChartFigure.key(
+        line.name, color: line.color, isDashed: line.color >= Self.colors,
+        "\(line.curve.summary(chart.form, isShort: true))\(bestText(line))")
     }.joined(" ")
   }
 
@@ -80,10 +81,9 @@ struct ChartDrawing {
     }
     if let best = line.best, best.value.isFinite {
       let (across, down) = (Frame.horizontal(x.place(Double(best.step))), Frame.vertical(y.place(best.value)))
-      markup += """
-        <circle class="best-step \(color)" cx="\(Frame.text(across))" cy="\(Frame.text(down))" r="4.5"><title>best \
-        checkpoint: \(chart.form.text(best.value)) at step \(Chart.step(best.step))</title></circle>
-        """
+      markup += Frame.circle(
+        "best-step \(color)", across, down, radius: 4.5,
+        title: "best checkpoint: \(chart.form.text(best.value)) at step \(Chart.step(best.step))")
     }
     return markup
   }

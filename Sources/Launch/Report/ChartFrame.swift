@@ -40,6 +40,13 @@ struct ChartFrame {
   /// The beginning of a path at a point.
   static func move(_ x: Double, _ y: Double) -> Markup { "M\(text(x)) \(text(y))" }
 
+  /// A circle about a point, with the text that appears under the pointer, if there is one.
+  static func circle(_ kind: Markup, _ x: Double, _ y: Double, radius: Double, title: Markup? = nil) -> Markup {
+    let start: Markup = "<circle class=\"\(kind)\" cx=\"\(text(x))\" cy=\"\(text(y))\" r=\"\(text(radius))\""
+    guard let title else { return "\(start)/>" }
+    return "\(start)><title>\(title)</title></circle>"
+  }
+
   /// A coordinate to a tenth of a unit.
   static func text(_ coordinate: Double) -> Markup {
     let tenths = Int((coordinate * 10).rounded())

@@ -40,19 +40,9 @@ struct ScatterDrawing {
   /// A figure of a page, with its number there.
   func markup(number: Int) -> Markup {
     let keys = chart.points.map { point in
-      """
-      <span class="key"><i class="swatch c\(point.color % ChartDrawing.colors)\(point.isHollow ? " dashed" : "")"></i>\
-      <bdi>\(point.name)</bdi> <span class="course">\(values(point))</span></span>
-      """ as Markup
+      ChartFigure.key(point.name, color: point.color, isDashed: point.isHollow, "\(values(point))")
     }
-    return """
-      <figure class="chart"><h4 id="chart-\(number)">\(chart.title)</h4>
-      <p class="about">\(about)</p>
-      <svg viewBox="0 0 \(ChartFrame.text(ChartFrame.width)) \(ChartFrame.text(ChartFrame.height))" role="img" \
-      aria-labelledby="chart-\(number)" aria-describedby="values-\(number)">\(body)</svg>
-      <figcaption id="values-\(number)">\(keys.joined(" "))</figcaption></figure>
-
-      """
+    return ChartFigure(number: number, title: chart.title, about: about, body: body, caption: keys.joined(" ")).markup
   }
 
   private func values(_ point: ScatterChart.Point) -> String {
@@ -64,13 +54,14 @@ struct ScatterDrawing {
     for point in chart.points {
       let across = ChartFrame.horizontal(frame.x.place(point.x))
       let down = ChartFrame.vertical(frame.y.place(point.y))
-      body += """
-        <circle class="point\(point.isHollow ? " hollow" : "") c\(point.color % ChartDrawing.colors)" \
-        cx="\(ChartFrame.text(across))" cy="\(ChartFrame.text(down))" r="5"><title>\(point.name): \
-        \(values(point))</title></circle>
-        """
+      body += ChartFrame.circle(Self.kind(point), across, down, radius: 5, title: "\(point.name): \(values(point))")
     }
     return body
+  }
+
+  /// The classes of a point, which decide how it is drawn.
+  private static func kind(_ point: ScatterChart.Point) -> Markup {
+    "point\(point.isHollow ? " hollow" : "") c\(point.color % ChartDrawing.colors)"
   }
 
   // MARK: - Files
@@ -113,11 +104,8 @@ struct ScatterDrawing {
       """
     for (row, point) in chart.points.enumerated() {
       let down = Self.head + ChartFrame.height + Self.line * Double(row + 1)
-      panel += """
-        <circle class="point\(point.isHollow ? " hollow" : "") c\(point.color % ChartDrawing.colors)" cx="16" \
-        cy="\(ChartFrame.text(down - 4))" r="4"/><text x="28" y="\(ChartFrame.text(down))">\(point.name): \
-        \(values(point))</text>
-        """
+      panel += ChartFrame.circle(Self.kind(point), 16, down - 4, radius: 4)
+      panel += "<text x=\"28\" y=\"\(ChartFrame.text(down))\">\(point.name): \(values(point))</text>"
     }
     return panel
   }
