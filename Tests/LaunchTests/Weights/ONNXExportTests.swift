@@ -180,10 +180,24 @@ import Testing
     let written = try await export("fp32", status: 0)
     #expect(written.output.contains("without preprocessor_config.json: resize_mode is longest"), "\(written)")
     #expect(written.output.contains("without tokenizer.json"), "\(written)")
-    weight[3] = .nan
-    #expect(throws: UserError.self) { try ONNXExport(model, .fp16) }
-    NamedWeights(model)["transformer.resblocks.0.mlp.c_fc.bias"][0] = 1
-    NamedWeights(model)["transformer.resblocks.0.mlp.c_fc.weight"][5] = .infinity
-    #expect(throws: UserError.self) { try ONNXExport(model, .int8) }
+  }
+
+  /// A tensor with numbers that are not finite is refused in every form, by its name and how many they are.
+  @Test(arguments: ONNXNumbers.allCases) func refusesNumbersThatAreNotFinite(_ numbers: ONNXNumbers) throws {
+    let model = try ONNXScene.model(ONNXScene.transformer)
+    _ = try ONNXExport(model, numbers)
+    for (name, places, found) in [
+      ("visual.proj", [3, 5], "2 of 48, the first is nan"), ("ln_final.bias", [1], "1 of 4, the first is inf"),
+      ("transformer.resblocks.0.mlp.c_fc.weight", [7], "1 of 64, the first is inf"),
+      ("logit_scale", [0], "1 of 1, the first is inf"),
+    ] {
+      let weight = NamedWeights(model)[name]
+      let before = weight.array
+      for place in places { weight[place] = places.count > 1 ? .nan : .infinity }
+      let error = #expect(throws: UserError.self) { try ONNXExport(model, numbers) }
+      let words = error?.description ?? ""
+      #expect(error?.status == .notFinite && words.hasPrefix(name) && words.contains(found), "\(words)")
+      for place in places { weight[place] = before[place] }
+    }
   }
 }

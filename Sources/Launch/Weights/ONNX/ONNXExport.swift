@@ -18,6 +18,10 @@ struct ONNXExport {
   init(_ model: CLIP<Float>, _ numbers: ONNXNumbers, mostEmbedded: Int = ONNXFile.mostEmbedded) throws {
     let config = model.config
     let weights = NamedWeights(model)
+    // Of these two the files' metadata alone says something.
+    for name in [CLIPConfig.logitScale, CLIPConfig.logitBias] where weights.contains(name) {
+      _ = try weights.weight(name).finiteValues()
+    }
     // The factor of cosines, and not its logarithm, which is the parameter.
     let scale = Float(exp(Double(model.logitScale.value[0])))
     let bias = config.initialLogitBias == nil ? nil : weights[CLIPConfig.logitBias][0]

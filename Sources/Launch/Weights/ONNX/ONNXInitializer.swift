@@ -53,14 +53,14 @@ struct ONNXWeight {
     }
   }
 
-  /// Returns the initializer with these numbers in 32 or in 16 bits. Throws a `UserError` for a number that 16 bits
-  /// cannot hold.
+  /// Returns the initializer with these numbers in 32 or in 16 bits. Throws a `UserError` for numbers that are not
+  /// finite, or that 16 bits cannot hold.
   func initializer(_ type: ONNXType) throws -> ONNXInitializer {
+    let numbers = try finiteValues()
     guard type == .float16 else {
       return ONNXInitializer(name: name, type: .float, shape: shape) { values().map(\.bitPattern).littleEndianBytes }
     }
-    if let value = values().first(where: { !Float16($0).isFinite }) {
-      guard value.isFinite else { throw Self.notFinite(value, name) }
+    if let value = numbers.first(where: { !Float16($0).isFinite }) {
       throw UserError("\(name) holds \(value), and numbers of 16 bits end at ±65504; write the model with --type fp32")
     }
     return ONNXInitializer(name: name, type: .float16, shape: shape) {
@@ -68,8 +68,14 @@ struct ONNXWeight {
     }
   }
 
-  fileprivate static func notFinite(_ value: Float, _ name: String) -> UserError {
-    UserError("\(name) holds \(value): the model has diverged; take an earlier checkpoint", status: .notFinite)
+  /// Computes the numbers. Throws a `UserError` if some are not finite: no embedding of such a model would be.
+  func finiteValues() throws -> [Float] {
+    let numbers = values()
+    guard let first = numbers.first(where: { !$0.isFinite }) else { return numbers }
+    let count = numbers.count(where: { !$0.isFinite })
+    throw UserError(
+      "\(name) holds numbers that are not finite, \(count) of \(numbers.count), the first is \(first): the model has "
+        + "diverged; take an earlier checkpoint", status: .notFinite)
   }
 }
 
@@ -91,10 +97,9 @@ struct QuantizedWeight {
   /// One scale for each output channel, which is a row of the weight.
   let scales: [Float]
 
-  /// Computes the scales. Throws a `UserError` for a number that is not finite.
+  /// Computes the scales. Throws a `UserError` for numbers that are not finite.
   init(_ weight: ONNXWeight, limit: Float) throws {
-    let (values, columns) = (weight.values(), weight.columns)
-    if let value = values.first(where: { !$0.isFinite }) { throw ONNXWeight.notFinite(value, weight.name) }
+    let (values, columns) = (try weight.finiteValues(), weight.columns)
     (self.weight, self.limit) = (weight, limit)
     scales = (0..<weight.rows).map { row in
       let largest = values[row * columns..<(row + 1) * columns].reduce(0) { max($0, $1.magnitude) }
