@@ -13,11 +13,6 @@ import Testing
   /// Buckets of about 500 numbers: most parameters travel alone.
   private static let small = "reduce.bucket=0.002"
 
-  /// The checksums of a checkpoint's parts: parameters and both moments of every rank.
-  private func parts(_ name: String, _ step: Int) throws -> [String] {
-    try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
-  }
-
   @Test(arguments: [
     (2, []), (3, ["batch.micro_batch_size=2", "optimizer.clip_norm=0.5"]),
     (
@@ -36,7 +31,7 @@ import Testing
     let apart = try await scene.train("apart", values + ["reduce.overlap=false"], ranks: ranks)
     let together = try await scene.train("together", values, ranks: ranks)
     #expect(together == apart)
-    #expect(try parts("together", alone.count) == parts("apart", alone.count))
+    #expect(try scene.parts("together", alone.count) == scene.parts("apart", alone.count))
     #expect(difference(together, alone) < 1e-5, "\(together), alone \(alone)")
   }
 
@@ -46,7 +41,7 @@ import Testing
     let from = ["--resume", scene.checkpoint("straight", 5).path]
     let rest = try await scene.train("rest", [Self.small, "reduce.overlap=false"], from, ranks: 3)
     #expect(rest == Array(straight.dropFirst(5)))
-    #expect(try parts("rest", 10) == parts("straight", 10))
+    #expect(try scene.parts("rest", 10) == scene.parts("straight", 10))
     let other = try await scene.train("other", ["reduce.bucket=4"], from, ranks: 3)
     #expect(difference(other, rest) < 1e-5)
   }

@@ -20,10 +20,6 @@ import Testing
     try ModelFiles.sizes(scene.runFolder(name).appending(path: ModelFiles.config).path)
   }
 
-  private func parts(_ name: String, _ step: Int) throws -> [String] {
-    try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
-  }
-
   @Test func theSameOnAnyRanks() async throws {
     let alone = try await scene.train("alone", [Self.prune], ranks: nil)
     for ranks in [2, 3] {
@@ -61,7 +57,7 @@ import Testing
       let name = "from\(step)"
       let rest = try await scene.train(name, every, ["--resume", scene.checkpoint("straight", step).path], ranks: 2)
       #expect(rest == Array(straight.dropFirst(step)), "\(step)")
-      #expect(try parts(name, 10) == parts("straight", 10), "\(step)")
+      #expect(try scene.parts(name, 10) == scene.parts("straight", 10), "\(step)")
     }
     let other = try await scene.run(
       ["name=other", "prune=none"], ["--resume", scene.checkpoint("straight", 9).path], ranks: 1)

@@ -62,9 +62,7 @@ import Testing
       #expect(difference(rest, Array(straight.dropFirst(4))) < 1e-5, "\(ranks): \(rest), straight \(straight)")
       if ranks == 2 {
         #expect(rest == Array(straight.dropFirst(4)))
-        #expect(
-          try scene.checkpoint(name, 10).manifest.parts.map(\.sha256)
-            == scene.checkpoint("straight", 10).manifest.parts.map(\.sha256))
+        #expect(try scene.scene.parts(name, 10) == scene.scene.parts("straight", 10))
       }
     }
   }

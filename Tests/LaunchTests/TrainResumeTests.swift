@@ -10,11 +10,6 @@ import Testing
 
   init() async throws { scene = try await TrainScene() }
 
-  /// Returns the checksums of a checkpoint's parts: the parameters and moments of every rank.
-  private func parts(_ name: String, _ step: Int) throws -> [String] {
-    try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
-  }
-
   /// Copies what a run would have left behind after `step` steps to the folder of another run.
   private func copy(_ name: String, as other: String, until step: Int) throws {
     let files = FileManager.default
@@ -38,8 +33,8 @@ import Testing
       ["name=stopped", every], ["--resume", scene.checkpoint("stopped", step).path], ranks: 2)
     try #require(resumed.status == 0, "\(resumed)")
     #expect(try scene.losses("stopped") == Array(straight.dropFirst(step)))
-    #expect(try parts("stopped", 10) == parts("straight", 10))
-    #expect(try parts("stopped", 10) != parts("straight", step))
+    #expect(try scene.parts("stopped", 10) == scene.parts("straight", 10))
+    #expect(try scene.parts("stopped", 10) != scene.parts("straight", step))
     // Each of two ranks reads the part that it wrote, and no other.
     #expect(resumed.output.contains(" at most, from 1 of 2 parts"), "\(resumed)")
     let starts = try scene.log("stopped", "start")
@@ -96,7 +91,7 @@ import Testing
   @Test func damagedCheckpoints() async throws {
     let every = "checkpoint.every=4"
     let straight = try await scene.train("tiny", [every], ranks: 2)
-    let whole = try parts("tiny", 10)
+    let whole = try scene.parts("tiny", 10)
     let part = scene.checkpoint("tiny", 10).appending(path: "part-00001-of-00002.h5")
     var bytes = try Data(contentsOf: part)
     bytes[bytes.count / 2] ^= 1
@@ -113,7 +108,7 @@ import Testing
     #expect(lenient.output.contains("part-00001-of-00002.h5 was altered"), "\(lenient)")
     #expect(lenient.output.contains("going on after step 8"), "\(lenient)")
     #expect(try scene.losses("tiny") == straight)
-    #expect(try parts("tiny", 10) == whole)
+    #expect(try scene.parts("tiny", 10) == whole)
   }
 
   @Test func whatIsRefused() async throws {
@@ -180,6 +175,6 @@ import Testing
     let more = ["steps=\(done + 3)", "optimizer.schedule=constant"]
     let all = try await scene.train("stopped", more, ["--resume", "latest"], ranks: 2)
     #expect(all == (try await scene.train("straight", more, ranks: 2)))
-    #expect(try parts("stopped", done + 3) == parts("straight", done + 3))
+    #expect(try scene.parts("stopped", done + 3) == scene.parts("straight", done + 3))
   }
 }

@@ -138,6 +138,11 @@ final class TrainScene: Sendable {
   func checkpoint(_ name: String, _ step: Int) -> URL {
     runFolder(name).appending(path: "checkpoints/step-" + String(format: "%08d", step), directoryHint: .isDirectory)
   }
+
+  /// The checksums of a checkpoint's parts: the parameters, moments and averages of every rank, to the bit.
+  func parts(_ name: String, _ step: Int) throws -> [String] {
+    try Checkpoint.open(checkpoint(name, step).path).manifest.parts.map(\.sha256)
+  }
 }
 
 /// What tests read of a line of `log.jsonl`.

@@ -17,10 +17,6 @@ import Testing
   private static let small = "reduce.bucket=0.002"
   private static let bf16 = [small, "reduce.wire=bf16"]
 
-  private func parts(_ name: String, _ step: Int) throws -> [String] {
-    try Checkpoint.open(scene.checkpoint(name, step).path).manifest.parts.map(\.sha256)
-  }
-
   /// Trains on nodes with these numbers of ranks; returns the losses and the output.
   private func train(
     _ name: String, _ values: [String], _ options: [String] = [], nodes: [Int]
@@ -52,7 +48,7 @@ import Testing
     let from = ["--resume", scene.checkpoint("straight", 5).path]
     let rest = try await scene.train("rest", values, from, ranks: ranks)
     #expect(rest == Array(straight.dropFirst(5)))
-    #expect(try parts("rest", 10) == parts("straight", 10))
+    #expect(try scene.parts("rest", 10) == scene.parts("straight", 10))
     // Another form is no reason to refuse, but it is said.
     let other = try await scene.run(["name=other", Self.small], from, ranks: ranks)
     #expect(other.status == 0, "\(other)")
@@ -80,7 +76,7 @@ import Testing
     // All ranks begin again with what the owners had.
     let (rest, _) = try await train("rest", values, ["--resume", scene.checkpoint("straight", 3).path], nodes: nodes)
     #expect(rest == Array(straight.dropFirst(3)))
-    #expect(try parts("rest", 6) == parts("straight", 6))
+    #expect(try scene.parts("rest", 6) == scene.parts("straight", 6))
     // Evaluations at other steps gather all parameters unrounded, which must not change what follows.
     let seldom = values.map { value in
       value == "reduce.check_every=1" ? "reduce.check_every=none" : value.replacing("every: 2", with: "every: 5")
@@ -113,7 +109,7 @@ import Testing
     let from = ["--resume", scene.checkpoint("straight", 5).path]
     let (rest, _) = try await train("rest", values, from, nodes: nodes)
     #expect(rest == Array(straight.dropFirst(5)))
-    #expect(try parts("rest", 10) == parts("straight", 10))
+    #expect(try scene.parts("rest", 10) == scene.parts("straight", 10))
   }
 
   /// The bytes that the log counts are those of the estimate, for any form and on any nodes.
