@@ -151,48 +151,6 @@ struct DatasetImporter {
   }
 }
 
-/// The entries that were left out: `rejected.tsv` beside the index, with place, key and reason. It is written under
-/// another name until the dataset is complete, because the one of an earlier dataset belongs to that.
-struct RejectionList {
-  static let fileName = "rejected.tsv"
-  private(set) var count = 0
-  private(set) var first: [Rejection] = []
-  private let folder: String
-  private var file: OpenFile?
-
-  init(folder: String) {
-    self.folder = folder
-    // A killed import may have left it behind.
-    Self.removeDraft(in: folder)
-  }
-
-  private static func draft(in folder: String) -> String { "\(folder)/\(fileName).partial" }
-  static func removeDraft(in folder: String) { try? Publish.removeAll(draft(in: folder)) }
-
-  mutating func add(_ rejection: Rejection) throws {
-    if file == nil {
-      file = try OpenFile.creating(Self.draft(in: folder))
-      try write(["place", "key", "reason"])
-    }
-    try write([rejection.place, rejection.key, rejection.reason])
-    count += 1
-    if first.count < 5 { first.append(rejection) }
-  }
-
-  /// Puts the list in the place of an earlier one; if nothing was left out, there is none.
-  func publish() throws(FileError) {
-    let path = "\(folder)/\(Self.fileName)"
-    guard let file else { return try Publish.removeAll(path) }
-    try file.sync()
-    try Publish.rename(Self.draft(in: folder), to: path)
-  }
-
-  private func write(_ fields: [String]) throws {
-    let line = fields.map { String($0.map { $0.isNewline || $0 == "\t" ? " " : $0 }) }.joined(separator: "\t") + "\n"
-    try file?.append([UInt8](line.utf8))
-  }
-}
-
 /// Reports on standard error, every few seconds, how far an import has come.
 private struct ImportProgress {
   let total: Int
@@ -220,49 +178,5 @@ extension Figures {
   fileprivate static func rates(images: Int, bytes: Int, seconds: Double) -> String {
     let rate = Double(images) / seconds
     return "\(fixed(rate, rate < 10 ? 1 : 0)) images/s, \(self.bytes(Int(Double(bytes) / seconds)))/s"
-  }
-}
-
-/// Reads and decodes images to check them. Each thread has its own, which reuses its memory.
-struct ImageCheck {
-  /// The largest file in bytes that is read; a valid image of the largest size allowed is far smaller.
-  static let mostBytes = 256 << 20
-  private var decoder: ImageDecoder
-  private var image = RGBImage()
-  /// The tar of the last image, which is likely to hold the next one too.
-  private var tar: OpenFile?
-
-  init(maxPixels: Int) { decoder = ImageDecoder(maxPixels: maxPixels) }
-
-  mutating func sample(_ entry: ImportEntry) -> Result<DatasetSample, Rejection> {
-    switch entry {
-    case .rejected(let rejection): return .failure(rejection)
-    case .item(let item):
-      do throws(ImportReason) {
-        let bytes = try checkedBytes(of: item)
-        return .success(DatasetSample(image: bytes, captions: item.captions, key: item.key, label: item.label))
-      } catch { return .failure(Rejection(place: item.place, key: item.key, reason: error.words)) }
-    }
-  }
-
-  private mutating func checkedBytes(of item: ImportItem) throws(ImportReason) -> [UInt8] {
-    let bytes: [UInt8]
-    do throws(ImportReason) { bytes = try read(item) } catch { throw ImportReason("\(item.path) \(error.words)") }
-    do throws(ImageError) { try decoder.decode(bytes, into: &image) } catch {
-      guard case .tooManyPixels(let format, let width, let height, let limit) = error else {
-        throw ImportReason("\(error)")
-      }
-      throw ImportReason("\(format.title) image of \(width) × \(height) pixels, more than --max-pixels \(limit)")
-    }
-    return bytes
-  }
-
-  private mutating func read(_ item: ImportItem) throws(ImportReason) -> [UInt8] {
-    guard let bytes = item.bytes else { return try UserFiles.read(item.path, limit: Self.mostBytes) }
-    do throws(FileError) {
-      let file = if let tar, tar.path == item.path { tar } else { try OpenFile.reading(item.path) }
-      tar = file
-      return try file.read(bytes.count, of: UInt8.self, at: bytes.lowerBound)
-    } catch { throw ImportReason("cannot be read: \(error.reason)") }
   }
 }
