@@ -27,15 +27,21 @@ import Testing
 
   private func bytes(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
 
-  /// Returns a parameter of a checkpoint as one tensor.
-  private func value(_ checkpoint: Checkpoint, _ name: String) throws -> [Float] {
-    var offset = 0
+  /// Returns the parameters of a checkpoint as slices of an arena without gaps, and its size.
+  private func layout(_ checkpoint: Checkpoint) -> (entries: [NamedSlice], count: Int) {
+    var count = 0
     let entries = checkpoint.manifest.parameters.map { parameter in
       let shape = Shape(parameter.shape) ?? Shape()
-      defer { offset += shape.count }
-      return NamedSlice(name: parameter.name, shape: shape, offset: offset)
+      defer { count += shape.count }
+      return NamedSlice(name: parameter.name, shape: shape, offset: count)
     }
-    let whole = Tensor<Float>(Shape(offset))
+    return (entries, count)
+  }
+
+  /// Returns a parameter of a checkpoint as one tensor.
+  private func value(_ checkpoint: Checkpoint, _ name: String) throws -> [Float] {
+    let (entries, count) = layout(checkpoint)
+    let whole = Tensor<Float>(Shape(count))
     try checkpoint.readValues(entries, into: whole)
     let entry = try #require(entries.first { $0.name == name })
     return whole.slice(entry.range).array
@@ -186,15 +192,10 @@ import Testing
     let moments = ["moment1", "moment2"].flatMap { kind in parameters.map { "optimizer.\(kind).\($0)" } }
     #expect(Set(file.names) == Set(parameters + moments + arrays.map(\.name)))
     let entry = try #require(checkpoint.manifest.parameters.first { $0.name == "visual.proj" })
-    var offset = 0
-    let entries = checkpoint.manifest.parameters.map { parameter in
-      let shape = Shape(parameter.shape) ?? Shape()
-      defer { offset += shape.count }
-      return NamedSlice(name: parameter.name, shape: shape, offset: offset)
-    }
-    let values = Tensor<Float>(Shape(offset))
-    let (first, second) = (Tensor<Float>(Shape(offset)), Tensor<Float>(Shape(offset)))
-    _ = try checkpoint.readState(entries, ranges: [0..<offset], values: values, first: first, second: second)
+    let (entries, count) = layout(checkpoint)
+    let values = Tensor<Float>(Shape(count))
+    let (first, second) = (Tensor<Float>(Shape(count)), Tensor<Float>(Shape(count)))
+    _ = try checkpoint.readState(entries, ranges: [0..<count], values: values, first: first, second: second)
     let place = try #require(entries.first { $0.name == entry.name }).range
     for (name, moment) in [("moment1", first), ("moment2", second)] {
       let found = Tensor<Float>(try file.shape(of: "optimizer.\(name).visual.proj"))
