@@ -100,18 +100,7 @@ struct StepBench {
     let before = try roof.rates(over: communicator)
     log("roof before, over \(roof.products.count) shapes: \(before.text)")
 
-    var times: [Double] = []
-    var outcomes: [StepOutcome] = []
-    Profile.start()
-    for number in 1...steps {
-      try communicator.barrier()
-      var seconds = 0.0
-      let outcome = try clock(&seconds) { try once() }
-      times.append(seconds)
-      outcomes.append(outcome)
-      log("step \(number): \(Figures.fixed(seconds, 3)) s, loss \(outcome.loss)")
-    }
-    let profile = Profile.stop()
+    let (times, outcomes, profile) = try timed(communicator, log: log, once)
     let after = try roof.rates(over: communicator)
     log("roof after: \(after.text)")
 
@@ -129,6 +118,24 @@ struct StepBench {
       processorGflops: roofs.processor.map { $0 / 1e9 }, coreGflops: roofs.core.map { $0 / 1e9 }, peakMib: peak,
       activationMib: Double(activationBytes(config, recompute)) / 1_048_576,
       stepS: slowest, shares: shares(outcomes, profile, times.reduce(0, +)), kernel: BLAS.kernel)
+  }
+
+  /// Runs and clocks the steps, which all ranks begin together, and records the time of their kernels.
+  private func timed(
+    _ communicator: Communicator, log: (String) -> Void, _ once: () throws -> StepOutcome
+  ) throws -> (times: [Double], outcomes: [StepOutcome], profile: Profile.Record) {
+    var times: [Double] = []
+    var outcomes: [StepOutcome] = []
+    Profile.start()
+    for number in 1...steps {
+      try communicator.barrier()
+      var seconds = 0.0
+      let outcome = try clock(&seconds) { try once() }
+      times.append(seconds)
+      outcomes.append(outcome)
+      log("step \(number): \(Figures.fixed(seconds, 3)) s, loss \(outcome.loss)")
+    }
+    return (times, outcomes, Profile.stop())
   }
 
   /// Returns the bytes of both towers' buffers, by the formulas that tests compare with the buffers.
