@@ -58,13 +58,13 @@ struct RetrievalBench {
       for row in own { fill(row, rows.rows(row - own.lowerBound..<row - own.lowerBound + 1)) }
       return DistributedRows(rows, ranges: ranges, over: communicator)
     }
-    let pictures = rows(images) { Self.fill($1, image: $0) }
-    let texts = rows(captions) { Self.fill($1, caption: $0, ofImage: $0 / captionsPerImage) }
+    let imageRows = rows(images) { Self.fill($1, image: $0) }
+    let textRows = rows(captions) { Self.fill($1, caption: $0, ofImage: $0 / captionsPerImage) }
     try communicator.barrier()
     var places = (imageToText: PlaceCounts(candidates: 0), textToImage: PlaceCounts(candidates: 0))
     let seconds =
       try ContinuousClock().measure {
-        places = try RetrievalRanking(pairs: pairs, tile: tile).places(images: pictures, texts: texts)
+        places = try RetrievalRanking(pairs: pairs, tile: tile).places(images: imageRows, texts: textRows)
       } / .seconds(1)
     memory[0] = ProcessMemory.peak
     try communicator.allReduce(&memory, .maximum)

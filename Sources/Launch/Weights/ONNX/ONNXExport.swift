@@ -31,15 +31,15 @@ struct ONNXExport {
     let visual = ONNXLayers(graph: ONNXGraph(), weights: weights, numbers: numbers)
     let size = ONNXSize.fixed(config.vision.imageSize)
     let images = visual.graph.input("pixel_values", .float, ["batch", 3, size, size])
-    let pictures =
+    let imageFeatures =
       config.vision.stages == nil
       ? try visual.visionTransformer(images, config) : try visual.modifiedResNet(images, config.vision)
-    visual.unitRows(pictures, output: "image_embeds", width: config.embedding)
+    visual.unitRows(imageFeatures, output: "image_embeds", width: config.embedding)
 
     let textual = ONNXLayers(graph: ONNXGraph(), weights: weights, numbers: numbers)
     let ids = textual.graph.input("input_ids", .int64, ["batch", "sequence"])
-    let captions = try textual.textTransformer(ids, config)
-    textual.unitRows(captions, output: "text_embeds", width: config.embedding)
+    let textFeatures = try textual.textTransformer(ids, config)
+    textual.unitRows(textFeatures, output: "text_embeds", width: config.embedding)
 
     var words = metadata
     words["context_length"] = "\(config.text.contextLength)"
