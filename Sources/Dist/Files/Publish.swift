@@ -92,7 +92,7 @@ package enum Publish {
   /// Syncs a file that other code has written to the disk.
   package static func sync(file path: String) throws(FileError) { try OpenFile(path, "open", O_RDONLY).sync() }
   /// Asks the system to drop the cached pages of a synced file, so that the next read comes from the disk.
-  package static func forget(file path: String) throws(FileError) { try OpenFile(path, "open", O_RDONLY).forget() }
+  static func forget(file path: String) throws(FileError) { try OpenFile(path, "open", O_RDONLY).forget() }
 
   /// Returns the names of the files and folders in the folder `path`.
   static func names(in path: String) throws(FileError) -> [String] {
