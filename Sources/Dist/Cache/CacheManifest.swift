@@ -187,6 +187,7 @@ extension CacheManifest.Part {
 
 /// Everything that the embeddings in a teacher cache depend on.
 public struct CacheDescription: Codable, Hashable, Sendable {
+  /// The model that the embeddings are of.
   public struct Teacher: Codable, Hashable, Sendable {
     /// The path of its weights, for messages only; the same weights may have another path.
     public var path: String
@@ -213,6 +214,7 @@ public struct CacheDescription: Codable, Hashable, Sendable {
     }
   }
 
+  /// The dataset whose images and captions were embedded.
   public struct Source: Codable, Hashable, Sendable {
     public var name: String
     /// The dataset's `fingerprint`.

@@ -3,6 +3,7 @@ internal import Tensor
 
 /// The contents of a checkpoint, written last. Positions count the scalars of all `parameters`, laid end to end.
 public struct CheckpointManifest: Codable, Hashable, Sendable {
+  /// A parameter's open_clip key and its shape.
   public struct Parameter: Codable, Hashable, Sendable {
     public let name: String
     public let shape: [Int]

@@ -107,7 +107,9 @@ public final class Dataset: Sendable {
 
   /// Returns the size of a sample's encoded image in bytes.
   public func imageSize(_ sample: Int) -> Int { at(sample) { $0.imageExtent($1).count } }
+  /// Returns all captions of a sample.
   public func captions(_ sample: Int) -> [String] { at(sample) { $0.captions($1) } }
+  /// Returns the number of a sample's captions.
   public func captionCount(_ sample: Int) -> Int { at(sample) { $0.captionCount($1) } }
 
   /// Returns the caption number `choice` of a sample.
@@ -132,6 +134,7 @@ public final class Dataset: Sendable {
     return caption(sample, choice: number - firstCaption(sample))
   }
 
+  /// Returns the key of a sample, which is unique in the dataset.
   public func key(_ sample: Int) -> String { at(sample) { $0.key($1) } }
   /// Returns the number of a sample's class, or nil if it has none.
   public func label(_ sample: Int) -> Int? { at(sample) { $0.label($1) } }

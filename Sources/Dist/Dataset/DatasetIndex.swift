@@ -28,6 +28,7 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
     }
   }
 
+  /// The sums over all shards; sizes are in bytes.
   public struct Totals: Codable, Hashable, Sendable {
     public var samples: Int
     public var captions: Int
@@ -49,7 +50,9 @@ public struct DatasetIndex: Codable, Hashable, Sendable {
     }
   }
 
+  /// The name of the format, which stays that of the first release.
   public static let schema = "kinship/corpus/1"
+  /// The name of the index in a dataset's folder.
   public static let fileName = "corpus.json"
   public var schema: String
   /// The dataset's name, which is part of every sample's identity.

@@ -18,6 +18,7 @@ public struct HDF5Attributes: Sendable {
     }
   }
 
+  /// Returns true if the object has an attribute of this name.
   public func contains(_ name: String) throws(HDF5Error) -> Bool {
     try file.withID(object: object) { (id, place) throws(HDF5Error) in
       try place.check(unsafe H5Aexists_by_name(id, object, name, kinship_h5_default()), "H5Aexists_by_name") > 0
@@ -45,6 +46,7 @@ public struct HDF5Attributes: Sendable {
     }
   }
 
+  /// Returns a string. Throws if the attribute is missing or a number.
   public func string(_ name: String) throws(HDF5Error) -> String {
     try open(name) { (attribute, type, place) throws(HDF5Error) in
       guard H5Tget_class(type) == H5T_STRING else { throw place.refusal("read", "expected a string, found a number") }
@@ -73,6 +75,7 @@ public struct HDF5Attributes: Sendable {
     }
   }
 
+  /// Returns a floating-point number of any stored width. Throws if the attribute is missing or no such number.
   public func double(_ name: String) throws(HDF5Error) -> Double {
     try open(name) { (attribute, type, place) throws(HDF5Error) in
       guard H5Tget_class(type) == H5T_FLOAT else { throw place.refusal("read", "expected a floating-point number") }

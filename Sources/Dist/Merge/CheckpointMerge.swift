@@ -4,6 +4,7 @@ public import Tensor
 /// Writes one model, or the weighted sum of several, in pieces, as one file or as a checkpoint of any number of parts.
 /// Sums are computed in Double, in the order of the models. One model keeps every bit.
 public struct CheckpointMerge {
+  /// A model that is read.
   public enum Source {
     case checkpoint(Checkpoint)
     /// Weights of another form: a function that fills a vector with some elements of a parameter, in row-major order.

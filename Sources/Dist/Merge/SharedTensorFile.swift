@@ -3,6 +3,7 @@ internal import Tensor
 
 /// A file of named tensors, of which each rank writes, syncs and reads back blocks that no other rank shares.
 public struct SharedTensorFile {
+  /// The format of the file.
   public enum Form: Sendable {
     case safetensors
     /// An HDF5 file with a data set for each tensor; see `HDF5Weights`.

@@ -27,6 +27,7 @@ extension NamedTensors {
     throw tensor.problem("has the shape \(tensor.shape); at most four sizes can be used")
   }
 
+  /// Returns the type of a tensor's numbers. Throws if there is none of this name.
   public func type(of name: String) throws -> SafetensorsType { try stored(name).type }
 
   /// Fills a tensor of the same count with floating-point numbers, rounded to nearest if `S` is narrower than the

@@ -3,6 +3,7 @@ public import Settings
 /// How an evaluation makes a square of n × n pixels of a whole image: `resize_mode`, `interpolation` and `fill_color`
 /// of open_clip's `preprocess_cfg`. The default is CLIP's way.
 public struct EvaluationResize: Codable, Equatable, Sendable {
+  /// How an image that is no square becomes one: open_clip's `resize_mode`.
   public enum Mode: String, CaseIterable, Codable, FieldValue {
     /// The shorter side becomes n and the longer one ⌊n · longer / shorter⌋; the central n × n pixels are kept.
     case shortest
@@ -12,6 +13,7 @@ public struct EvaluationResize: Codable, Equatable, Sendable {
     case squash
   }
 
+  /// The filter by which an image is resized, with open_clip's names.
   public enum Interpolation: String, CaseIterable, Codable, FieldValue {
     case bicubic, bilinear
     /// Either for a training image, by chance; an evaluation's is bicubic.

@@ -21,6 +21,7 @@ public struct Linear<S: Scalar> {
     matmul(x, weight.operand(like: x).rows(columns), into: y, transposeB: true, bias: bias.value.slice(columns))
   }
 
+  /// Does the same in full precision.
   public func forward(_ x: Tensor<S>, into y: Tensor<S>) { forward(.fp32(x), into: .fp32(y)) }
 
   /// y = residual + x Wᵀ + b, all [n, outputs]; y may be the residual.
@@ -45,5 +46,6 @@ public struct Linear<S: Scalar> {
     addColumnSums(of: dy, to: bias.gradient.slice(columns))
   }
 
+  /// Does the same in full precision.
   public func backward(_ dy: Tensor<S>, x: Tensor<S>, dx: Tensor<S>) { backward(.fp32(dy), x: .fp32(x), dx: .fp32(dx)) }
 }

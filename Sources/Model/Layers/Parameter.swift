@@ -28,10 +28,12 @@ public final class ParameterStore<S: Scalar> {
     public var range: Range<Int> { offset..<offset + shape.count }
   }
 
+  /// The places of all parameters, in the order of their declaration.
   public private(set) var entries: [NamedSlice] = []
   /// The initial distribution of each entry.
   public private(set) var initials: [Initial] = []
   private var areOperands: [Bool] = []
+  /// All buffers, in the order of their declaration.
   public private(set) var buffers: [BufferEntry] = []
   private var names: Set<String> = []
   /// The number of scalars in an arena, including gaps.
@@ -100,10 +102,15 @@ public final class ParameterStore<S: Scalar> {
   public var operandExtents: [Range<Int>] { zip(entries, areOperands).filter { $1 }.map { $0.0.extent } }
   /// The number of scalars without gaps.
   public var parameterCount: Int { entries.reduce(0) { $0 + $1.shape.count } }
+  /// Returns the parameter of this open_clip key, if there is one.
   public func entry(named name: String) -> NamedSlice? { entries.first { $0.name == name } }
+  /// Returns the buffer of this open_clip key, if there is one.
   public func buffer(named name: String) -> BufferEntry? { buffers.first { $0.name == name } }
+  /// Returns a parameter's value in its shape, which shares the arena's memory.
   public func value(of entry: NamedSlice) -> Tensor<S> { values.slice(entry.range).reshaped(entry.shape) }
+  /// Returns a parameter's gradient in its shape, which shares the arena's memory.
   public func gradient(of entry: NamedSlice) -> Tensor<S> { gradients.slice(entry.range).reshaped(entry.shape) }
+  /// Returns a buffer's value in its shape, which shares the memory of all buffers.
   public func value(of entry: BufferEntry) -> Tensor<Double> { bufferValues.slice(entry.range).reshaped(entry.shape) }
 
   /// Draws every parameter as a function of (seed, name), independently of the rest of the model, and resets buffers.

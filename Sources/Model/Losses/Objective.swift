@@ -155,6 +155,7 @@ public final class Objective<S: Scalar> {
 
 /// The values of an objective in one step, the same on every rank.
 public struct ObjectiveReport: Equatable, Sendable {
+  /// A term's value and weight in the step.
   public struct Term: Equatable, Sendable {
     /// The term's key; the intra-modal term has the two names `intra_image` and `intra_text`.
     public var name: String

@@ -9,6 +9,7 @@ public enum DecayRule: String, Codable, CaseIterable, FieldValue {
   /// open_clip's present rule: parameters with two axes or more decay, except positional and class embeddings.
   case current
 
+  /// Returns true if the parameter of this open_clip key and shape decays.
   public func decays(_ name: String, _ shape: Shape) -> Bool {
     guard shape.rank >= 2 else { return false }
     switch self {
@@ -20,6 +21,7 @@ public enum DecayRule: String, Codable, CaseIterable, FieldValue {
 
 /// AdamW over ranges of a parameter arena, with the moments of those ranges only.
 public final class AdamW<S: Scalar> {
+  /// The settings of an update: decay λ, β₁, β₂ and ε of AdamW, and what differs between parameters.
   public struct Options: Sendable, Equatable {
     public var decay: Double
     public var beta1: Double

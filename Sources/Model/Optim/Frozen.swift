@@ -8,6 +8,7 @@ public struct Frozen: Sendable, Equatable {
   public let image: Bool
   /// The same of the text tower.
   public let text: Bool
+  /// True if the logit scale is frozen.
   public let logitScale: Bool
   private let names: Set<String>
   /// Their extents in every arena of the layout, in ascending order and joined where they touch.
@@ -30,7 +31,9 @@ public struct Frozen: Sendable, Equatable {
     }
   }
 
+  /// True if nothing is frozen.
   public var isEmpty: Bool { names.isEmpty }
+  /// Returns true if the parameter of this open_clip key is frozen.
   public func contains(_ name: String) -> Bool { names.contains(name) }
 
   /// Returns whether all parameters in a range of the arena are frozen.

@@ -65,7 +65,9 @@ public struct ParameterGroup: Section {
 /// stages, layer 0 is its stem, and what follows is the attention pool. The scales belong to no tower and keep the
 /// whole rate.
 public struct LayerDecay: Section {
+  /// The factor from a layer of the image tower to the one before it; 1 is none.
   public var image = 1.0
+  /// The factor of the text tower.
   public var text = 1.0
 
   public init() {}

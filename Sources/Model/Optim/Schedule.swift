@@ -3,6 +3,7 @@ public import Settings
 
 /// The learning rate of each step, counted from 0.
 public struct Schedule: Sendable, Equatable {
+  /// The course of the learning rate after warm-up.
   public enum Shape: String, Codable, CaseIterable, FieldValue {
     /// After warm-up, half a cosine from the peak learning rate to 0 at the last step.
     case cosine
@@ -22,6 +23,8 @@ public struct Schedule: Sendable, Equatable {
     (self.shape, self.base, self.warmup, self.total) = (shape, base, warmup, total)
   }
 
+  /// Returns base · (step + 1) / warmup in warm-up, and after it what the shape says; 0 after the last step of a
+  /// cosine.
   public func learningRate(at step: Int) -> Double {
     if step < warmup { return base * Double(step + 1) / Double(warmup) }
     guard shape == .cosine else { return base }

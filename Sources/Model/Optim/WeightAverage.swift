@@ -3,6 +3,7 @@ public import Tensor
 /// An exponential moving average of a model's weights: after each step e ← e + (1 − d)(p − e). It covers ranges of a
 /// parameter arena and all running statistics; counts are copied.
 public final class WeightAverage<S: Scalar> {
+  /// The settings of the average.
   public struct Options: Sendable, Equatable {
     /// The share d of the average that a step keeps.
     public var decay: Double

@@ -14,6 +14,7 @@ public struct MaskReport: Equatable, Sendable {
 /// Trains the masks of a model together with its weights towards a target sparsity. The state is the same on all ranks,
 /// because the draws are a function of (seed, step) and the gradients are all-reduced before they are used.
 public final class MaskTraining<S: Scalar> {
+  /// The target of the sparsity, its course, and how fast the masks learn.
   public struct Options: Equatable, Sendable {
     /// The final target: the share of prunable parameters to remove, relative to the model before any pruning.
     public var sparsity: Double

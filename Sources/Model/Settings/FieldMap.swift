@@ -64,6 +64,7 @@ public final class FieldMap {
   /// The keys and values that a writing pass has met.
   private(set) var written: [RunTree.Entry] = []
 
+  /// True in a pass that reads values from a node.
   public var isReading: Bool { node != nil }
 
   /// Creates a pass that advances values to a step; without one, a writing pass.

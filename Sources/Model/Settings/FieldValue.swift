@@ -39,12 +39,14 @@ extension RunNode {
 /// The numbers of a run file, which are decimal: `1_000`, `0.5`, `1e-3`. A regular expression would be compiled at each
 /// use, and a run file has hundreds of values.
 public enum YAMLNumber {
+  /// Returns the whole number that the text is; nil if it is none or does not fit `I`.
   public static func integer<I: FixedWidthInteger>(_ text: String) -> I? {
     let digits = unsigned(text[...])
     guard isGrouped(digits), digits.first != "0" || digits.count == 1 else { return nil }
     return I(text.replacing("_", with: ""))
   }
 
+  /// Returns the finite number that the text is; nil if it is none.
   public static func double(_ text: String) -> Double? {
     let parts = text.split(maxSplits: 1, omittingEmptySubsequences: false) { $0 == "e" || $0 == "E" }
     let mantissa = unsigned(parts[0]).split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)

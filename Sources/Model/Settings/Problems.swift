@@ -3,12 +3,14 @@ public struct Problem: Sendable, Equatable {
   public var place: Place
   public var text: String
 
+  /// The place and the text, as messages show them.
   public var line: String { "\(place.text): \(text)" }
   public init(place: Place, text: String) { (self.place, self.text) = (place, text) }
 }
 
 /// Gathers the mistakes in a run file while it is read, so that all are reported together.
 public final class Problems {
+  /// All problems, in the order in which they were found.
   public private(set) var all: [Problem] = []
   /// The place of each value that was given, by its path.
   public private(set) var places: [String: Place] = [:]
@@ -16,6 +18,7 @@ public final class Problems {
   private var alternatives: [String: String] = [:]
 
   public init() {}
+  /// Adds the problem at a place.
   public func add(_ place: Place, _ text: String) { all.append(Problem(place: place, text: text)) }
   /// Records the place of a value.
   public func note(_ node: RunNode) { places[node.path] = node.place }

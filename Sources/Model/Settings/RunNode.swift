@@ -3,6 +3,7 @@ public enum Place: Sendable, Equatable {
   case file(String, line: Int, column: Int)
   case override(String)
 
+  /// The place in the words of messages, such as `run.yaml:3:5`.
   public var text: String {
     switch self {
     case .file(let name, let line, let column): "\(name):\(line):\(column)"
@@ -18,6 +19,7 @@ public indirect enum RunTree: Sendable, Equatable {
   case list([RunTree])
   case section([Entry])
 
+  /// A key of a section with its value.
   public struct Entry: Sendable, Equatable {
     public var key: String
     public var value: RunTree
@@ -31,12 +33,14 @@ public struct RunNode: Sendable {
   public var path: String
   public var value: Value
 
+  /// The content of a node: a text, a list of nodes, or keys with their nodes.
   public indirect enum Value: Sendable {
     case scalar(String, quoted: Bool)
     case list([RunNode])
     case section([Entry])
   }
 
+  /// A key of a section with its place and its value.
   public struct Entry: Sendable {
     public var key: String
     public var place: Place
@@ -49,6 +53,7 @@ public struct RunNode: Sendable {
 
   /// Returns the path of a child of this node.
   public func path(of key: String) -> String { Self.join(path, key) }
+  /// Returns the path of the key `key` in the section at `path`.
   public static func join(_ path: String, _ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   /// The node's content.

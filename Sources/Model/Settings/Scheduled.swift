@@ -22,6 +22,7 @@ extension Bool: Schedulable {}
 /// wrapper it reads as the value of the step to which it was last advanced, initially step 0. `$name` is the schedule.
 @propertyWrapper
 public struct Scheduled<Value: Schedulable>: FieldValue {
+  /// A value and the step, counted from 0, from which it holds or to which others lead.
   public struct Point: Sendable, Equatable {
     public var step: Int
     public var value: Value
@@ -59,6 +60,8 @@ public struct Scheduled<Value: Schedulable>: FieldValue {
   /// The steps of the points.
   public var steps: [Int] { points.map(\.step) }
 
+  /// Returns the value of a step: the first point's before it, the last point's after it, and `between` of the two
+  /// about it.
   public func value(at step: Int) -> Value {
     guard let next = points.firstIndex(where: { $0.step > step }) else { return points[points.count - 1].value }
     guard next > 0 else { return points[0].value }

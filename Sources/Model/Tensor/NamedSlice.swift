@@ -21,7 +21,9 @@ public struct NamedSlice: Hashable, Sendable {
   public let offset: Int
 
   public init(name: String, shape: Shape, offset: Int) { (self.name, self.shape, self.offset) = (name, shape, offset) }
+  /// The part of a run to which the parameter belongs, by its name.
   public var owner: Owner { Owner(of: name) }
+  /// The parameter's scalars in every arena of the layout.
   public var range: Range<Int> { offset..<offset + shape.count }
   /// The range with the gap behind it, up to the next multiple of 16 scalars (64 bytes).
   public var extent: Range<Int> { offset..<offset + (shape.count + 15) / 16 * 16 }

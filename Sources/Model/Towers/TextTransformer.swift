@@ -4,8 +4,11 @@ public import Tensor
 
 /// Captions end to end, without padding.
 public struct TokenBatch: Sendable, Equatable {
+  /// The token ids of all captions [n].
   public private(set) var ids: [Int32] = []
+  /// The rows of each caption.
   public private(set) var sequences = Sequences(lengths: [])
+  /// The number of captions.
   public var count: Int { sequences.count }
 
   /// Packs captions, each cut after the first occurrence of its largest id, the row that open_clip reads: with a causal

@@ -27,6 +27,7 @@ public struct Sequences: Sendable, Equatable {
     longest = 0
   }
 
+  /// Adds a sequence behind all others.
   public mutating func append(length: Int) {
     precondition(length >= 0, "a sequence of length \(length)")
     let first = offsets[offsets.count - 1]
@@ -36,6 +37,7 @@ public struct Sequences: Sendable, Equatable {
     longest = max(longest, length)
   }
 
+  /// The number of sequences.
   public var count: Int { offsets.count - 1 }
   /// The number of rows of all sequences.
   public var total: Int { offsets[count] }

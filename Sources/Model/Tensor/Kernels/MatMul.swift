@@ -247,6 +247,7 @@ private func beginSums<S: Scalar>(_ c: MatrixOperand<S>, bias: Tensor<S>?, accum
 /// The number of matrix products that this process has begun, a sign of life during long steps.
 public enum MatrixProducts {
   static let begun = Atomic<Int>(0)
+  /// The number so far, of all threads.
   public static var count: Int { begun.load(ordering: .relaxed) }
 }
 
