@@ -27,6 +27,21 @@ extension TowerGoldenSet {
     return (learner.model, losses, scales)
   }
 
+  /// Compares the steps in double precision with the file: the losses, the log scales, and the model after them, whose
+  /// numbers the file has `rounded` to single precision.
+  func compareStepsInDouble(tolerance: Double, rounded: Double) throws {
+    let (model, losses, scales) = try train(Double.self)
+    let (loss, scale) = (
+      Deviation(losses, from: meta.adamwLossesF64), Deviation(scales, from: meta.adamwLogitScaleF64)
+    )
+    #expect(loss.relative <= tolerance, "losses: \(loss)")
+    #expect(scale.relative <= tolerance, "log scale: \(scale)")
+    try forEachFinalTensor(of: model) { name, _, deviation in
+      #expect(deviation.relative <= rounded, "\(name): \(deviation)")
+    }
+    try compareLeftOut(model, tolerance: tolerance)
+  }
+
   /// Compares every parameter and buffer after the steps with the file: whole, or the sample that the file has of a
   /// large one. The key's third of a fused bias is compared separately, because its gradient is only rounding, which
   /// Adam enlarges.

@@ -22,16 +22,7 @@ import Testing
   }
 
   @Test func stepsInDouble() throws {
-    let (model, losses, scales) = try golden.train(Double.self)
-    let (loss, scale) = (
-      Deviation(losses, from: golden.meta.adamwLossesF64), Deviation(scales, from: golden.meta.adamwLogitScaleF64)
-    )
-    #expect(loss.relative <= Tolerance.double, "losses: \(loss)")
-    #expect(scale.relative <= Tolerance.double, "log scale: \(scale)")
-    try golden.forEachFinalTensor(of: model) { name, _, deviation in
-      #expect(deviation.relative <= Tolerance.rounded, "\(name): \(deviation)")
-    }
-    try golden.compareLeftOut(model, tolerance: Tolerance.double)
+    try golden.compareStepsInDouble(tolerance: Tolerance.double, rounded: Tolerance.rounded)
   }
 
   @Test func stepsInSinglePrecision() throws {
