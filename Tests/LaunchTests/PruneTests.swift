@@ -49,6 +49,30 @@ import Testing
     #expect(json.contains("open_clip cannot build"))
   }
 
+  /// Blocks of sizes of their own in ONNX's form give the cut model's embeddings.
+  @Test func isExportedToONNX() async throws {
+    try await scene.train("cut", [Self.prune], ranks: nil)
+    let (run, output) = (scene.runFolder("cut"), scene.folder.path("onnx"))
+    let export = try await MPIRun.kinship(
+      ["weights", "export", run.path, "--form", "onnx", "-o", output], ranks: nil)
+    try #require(export.status == 0, "\(export)")
+    let model = CLIP<Float>(try config("cut"), frozen: true)
+    #expect(model.config.isPruned)
+    try ModelFiles.read(run.appending(path: ModelFiles.weights).path, into: model)
+    let (size, last) = (model.config.vision.imageSize, Int32(model.config.text.vocabularySize - 1))
+    let visual = try ONNXFound(URL(filePath: "\(output)/\(ONNXExport.image)"))
+    let images = try visual.deviation(from: model, images: .random(Shape(2, 3, size, size), "images"))
+    #expect(images.relative <= 1e-4 && images.size > 0.1, "\(images)")
+    let textual = try ONNXFound(URL(filePath: "\(output)/\(ONNXExport.text)"))
+    let captions = try textual.deviation(from: model, captions: [[1, last], [2, 0, 3, last]])
+    #expect(captions.relative <= 1e-4 && captions.size > 0.1, "\(captions)")
+
+    let refused = try await MPIRun.kinship(
+      ["weights", "export", run.path, "--form", "hugging_face", "-o", scene.folder.path("refused")], ranks: nil)
+    #expect(refused.status == 65 && refused.errors.contains("write it with --form open_clip"), "\(refused)")
+    #expect(!FileManager.default.fileExists(atPath: scene.folder.path("refused")))
+  }
+
   /// Step 3 has masks, step 6 is the last before the cut, step 9 has the cut model.
   @Test func goesOnAcrossTheCut() async throws {
     let every = ["checkpoint.every=3", "checkpoint.keep=all", Self.prune]

@@ -8,7 +8,8 @@ import Testing
 
 @testable import Launch
 
-/// Graphs of ONNX as files: their structure, weights and places. `scripts/check-onnx` compares what they compute.
+/// Graphs of ONNX as files: their structure, weights and places. `ONNXValuesTests` has what they compute, and
+/// `scripts/check-onnx` what onnxruntime computes with them.
 @Suite struct ONNXExportTests {
   let scene = ONNXScene()
 
