@@ -87,6 +87,19 @@ import Testing
     }
   }
 
+  /// A student's card names its teacher, and leaves the licence of the teacher's weights to be filled in.
+  @Test func aStudentsCardNamesItsTeacher() async throws {
+    let scene = try await TeacherScene()
+    try await scene.train("student", ["steps=1"])
+    let output = scene.scene.folder.path("out")
+    _ = try await export([scene.scene.runFolder("student").path, "-o", output])
+    let card = try String(contentsOfFile: "\(output)/\(ModelCard.file)", encoding: .utf8)
+    let saved = try SavedRun(scene.checkpoint("student", 1))
+    let teacher = try #require(saved.teacher)
+    #expect(card.contains("| teacher | teacher, SHA-256 \(teacher.sha256) |"), "\(card)")
+    #expect(card.contains("| weights | to fill in |\n| data | to fill in |\n| teacher | to fill in |"), "\(card)")
+  }
+
   /// A card names no program that cannot build the model, and says what neither program does to images.
   @Test func aCardSaysWhatOthersCannotDo() throws {
     func card(_ blocks: String, _ change: (inout ImageOptions) -> Void = { _ in }) throws -> String {
