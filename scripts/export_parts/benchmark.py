@@ -88,9 +88,9 @@ def of_benchmark(model: Path, folder: Folder, work: Path) -> dict:
     file = work / "benchmark.json"
     command = [
         sys.executable, "-m", "clip_benchmark.cli", "eval", "--model_type", "open_clip", "--model",
-        f"local-dir:{model}", "--pretrained", "", "--dataset", "wds/kinship", "--dataset_root", folder.path, "--split", "test", "--task",
-        TASKS[folder.kind], "--no_amp", "--num_workers", "0", "--batch_size", "64", "--recall_k", *folder.ranks,
-        "--output", file]
+        f"local-dir:{model}", "--pretrained", "", "--dataset", "wds/kinship", "--dataset_root", folder.path,
+        "--split", "test", "--task", TASKS[folder.kind], "--no_amp", "--num_workers", "0", "--batch_size", "64",
+        "--recall_k", *folder.ranks, "--output", file]
     # The studies' modules must not stand before those of other packages.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run([str(word) for word in command], stdout=sys.stderr, env=environment)

@@ -92,7 +92,7 @@ class OnnxForm(Form):
                   "--caption-tokens", own.report["caption_tokens"], "--end-id", end]
         found = self.run("latency", *common, "--threads", 1, core=given.core)
         found.update(self.run("throughput", *common, "--threads", own.cores))
-        # External data of models beyond 2 GiB lies beside them.
+        # Weights of over 256 MiB lie in files beside the models.
         weights = [file for file in self.folder.iterdir() if file.name.startswith(("visual.", "textual."))]
         self.figures.update(found, bytes=sum(file.stat().st_size for file in weights))
 
