@@ -36,7 +36,7 @@ import Testing
           0  done
           64  the command line or the run file is wrong
           65  a file's contents are wrong, or do not fit the rest
-          70  an internal error or an MPI error
+          70  an internal error, an MPI error, or a thread that the system refuses
           74  a file cannot be read or written
           75  stopped by a signal with everything saved; start again with --resume auto
           76  a loss, a gradient or an embedding is not finite

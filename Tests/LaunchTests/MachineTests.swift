@@ -136,6 +136,14 @@ import Testing
       none.warnings == ["KINSHIP_THREADS=zero is not a number of threads and is ignored; set it to 1 or more"])
   }
 
+  @Test func refusedThreadsAreSaid() {
+    let plan = Self.plans([Self.cores(0..<8, of: 8)])[0]
+    #expect(plan.warning(using: 8) == nil)
+    let warning = plan.warning(using: 2) ?? ""
+    let words = "warning: 2 of 8 compute threads in use, because the system refuses more: the limit on the user's "
+    #expect(warning.hasPrefix(words) && warning.contains("fewer threads (KINSHIP_THREADS)"), "\(warning)")
+  }
+
   @Test func aTimeLimitCountsLikeCores() {
     let node = [Cores](repeating: Self.cores(0..<8, of: 8, quota: 5), count: 2)
     #expect(Self.plans(node).map(\.compute) == [2, 2])

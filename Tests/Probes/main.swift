@@ -4,7 +4,7 @@ import Foundation
 
 let scenarios = [
   checkpointProbes, collectiveProbes, failureProbes, fileProbes, lossProbes, nodeProbes, placementProbes, reduceProbes,
-  resNetProbes, stageProbes,
+  resNetProbes, stageProbes, threadProbes,
 ].reduce(
   into: [String: Scenario]()
 ) {

@@ -6,16 +6,11 @@ public import Tensor
 public final class CommunicationThread: Sendable {
   private let state = State()
 
+  /// If the system refuses the thread, `wait` and `check` throw a `ThreadError`, and no work runs.
+  ///
   /// - Parameter ranks: must not be used elsewhere while work is under way.
   public init(_ name: String, over ranks: Communicator) {
-    Thread.detachNewThread { [state] in
-      // A name does not stick until the starting thread has registered the new one.
-      while Thread.current.name != name {
-        Thread.current.name = name
-        Thread.sleep(forTimeInterval: 1e-5)
-      }
-      state.work(ranks)
-    }
+    do { try SystemThread.start(name) { [state] in state.work(ranks) } } catch { state.fail(error) }
   }
 
   deinit { state.end() }
@@ -46,6 +41,8 @@ public final class CommunicationThread: Sendable {
         }
       }
     }
+
+    func fail(_ error: any Error) { change { (failure, ended) = (error, true) } }
 
     private func take() -> (@Sendable (Communicator) throws -> Void)? {
       condition.withLock {

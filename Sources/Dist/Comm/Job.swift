@@ -1,12 +1,16 @@
 internal import CMPI
 internal import Foundation
 internal import Synchronization
+internal import Tensor
 
 /// This process as one rank of a job: starts MPI, runs the body, and ends the job.
 public enum Job {
   private static let beginning = Mutex<ContinuousClock.Instant?>(nil)
   /// True once MPI can be called.
   private static let isStarted = Atomic(false)
+  /// The most threads that Open MPI starts for itself, without which it would wait for ever: those of its events, of
+  /// PMIx and of TCP, and one to spare.
+  private static let threadsOfMPI = 4
 
   /// Notes the moment from which the start of the job is timed. `main` calls it first.
   public static func begin() { beginning.withLock { if $0 == nil { $0 = .now } } }
@@ -83,9 +87,15 @@ public enum Job {
   static func abort(_ code: Int32) -> Never {
     FolderLock.abandon()
     guard isStarted.load(ordering: .acquiring), launchedRank != nil else { _exit(code) }
-    Thread.detachNewThread {
-      Thread.sleep(forTimeInterval: 10)
-      _exit(code)
+    do {
+      try SystemThread.start("abort") {
+        Thread.sleep(forTimeInterval: 10)
+        _exit(code)
+      }
+    } catch {
+      // The signal ends this process too.
+      signal(SIGALRM, SIG_DFL)
+      alarm(10)
     }
     unsafe MPI_Abort(kinship_mpi_comm_world(), code)
     _exit(code)
@@ -118,6 +128,7 @@ public enum Job {
       // complains if the kernel knows none; this way addresses are compared.
       if ranks == environment["OMPI_COMM_WORLD_LOCAL_SIZE"] { unsafe setenv("OMPI_MCA_reachable", "weighted", 0) }
     }
+    try SystemThread.require(threadsOfMPI, for: "MPI")
     let wanted = Int32(MPI_THREAD_MULTIPLE)
     var provided: Int32 = 0
     unsafe try MPICaller().check("MPI_Init_thread", MPI_Init_thread(nil, nil, wanted, &provided))

@@ -1,4 +1,5 @@
 internal import Foundation
+internal import Tensor
 
 /// Prepares a ring of batches, which the consumer recycles, ahead of their use in threads, in the order of the steps.
 public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
@@ -9,7 +10,8 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
   public private(set) var waited = 0.0
 
   /// Prepares the items of each step, which `plan` appends, in order, to an empty list with memory of earlier steps.
-  /// `worker` is called once on each thread.
+  /// `worker` is called once on each thread. If the system does not let this process have as many threads as there are
+  /// `workers`, fewer do the work; if it refuses even the first, `next` throws a `ThreadError`.
   public init(
     steps: Range<Int>, batches: [Batch], workers: Int,
     append plan: @escaping @Sendable (_ step: Int, _ items: inout [Item]) throws -> Void,
@@ -19,9 +21,14 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
     let state = State(steps: steps, batches: batches, plan: plan)
     self.state = state
     for number in 0..<workers {
-      let thread = Thread { state.work(worker) }
-      (thread.name, thread.stackSize) = ("loader \(number)", 4 << 20)
-      thread.start()
+      do {
+        try SystemThread.start("loader \(number)", after: number, of: workers, stackBytes: 4 << 20) {
+          state.work(worker)
+        }
+      } catch {
+        if number > 0 { Job.report("kinship: warning: \(error)") } else { state.fail(error) }
+        break
+      }
     }
   }
 
@@ -68,7 +75,7 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
 
     func work(_ make: () throws -> Worker) {
       let prepare: Worker
-      do { prepare = try make() } catch { return change { failure = failure ?? error } }
+      do { prepare = try make() } catch { return fail(error) }
       while let (step, batch, index, item) = take() {
         let outcome = Result { try prepare(batch, index, item) }
         change {
@@ -145,6 +152,7 @@ public final class Prefetcher<Item: Sendable, Batch: AnyObject & Sendable> {
       return job.batch
     }
 
+    func fail(_ error: any Error) { change { failure = failure ?? error } }
     func recycle(_ batch: Batch) { change { free.append(batch) } }
     func cancel() { change { cancelled = true } }
   }

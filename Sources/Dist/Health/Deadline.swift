@@ -1,4 +1,5 @@
 internal import Foundation
+internal import Tensor
 
 /// The limits on the time for which the ranks of any command wait for each other. Environment variables set them in
 /// seconds, for launchers pass these on to every rank; 0: no limit.
@@ -40,7 +41,7 @@ struct StartWatch {
     let who = "rank \(rank) on \(ProcessInfo.processInfo.hostName)"
     let rest = deadline - (ContinuousClock.now - start) / .seconds(1)
     let interval = min(deadline / 20, 1)
-    let thread = Thread { [isOver] in
+    let watch: @Sendable () -> Void = { [isOver] in
       // Looks are counted, not time: a process that was suspended itself blames nobody.
       for _ in 0..<max(Int(rest / interval), 1) where isOver.wait(timeout: .now() + interval) == .success { return }
       Job.report(
@@ -48,8 +49,9 @@ struct StartWatch {
           + "nothing, and its host; if the job needs more time, set \(Deadline.start.rawValue) to more seconds")
       Job.abort(ExitStatus.stalled.rawValue)
     }
-    thread.name = "start watch"
-    thread.start()
+    do { try SystemThread.start("start watch", watch) } catch {
+      Job.report("kinship: warning: \(who): nothing ends this rank if the ranks do not meet: \(error)")
+    }
   }
 
   func end() { isOver.signal() }

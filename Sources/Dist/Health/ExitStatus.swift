@@ -1,3 +1,5 @@
+public import Tensor
+
 /// Every exit code of the program. Codes from 64 to 75 have the meanings of sysexits.h.
 public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
   case done = 0
@@ -16,7 +18,7 @@ public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
     case .done: "done"
     case .usage: "the command line or the run file is wrong"
     case .badData: "a file's contents are wrong, or do not fit the rest"
-    case .internalError: "an internal error or an MPI error"
+    case .internalError: "an internal error, an MPI error, or a thread that the system refuses"
     case .inputOutput: "a file cannot be read or written"
     case .tryAgain: "stopped by a signal with everything saved; start again with --resume auto"
     case .notFinite: "a loss, a gradient or an embedding is not finite"
@@ -34,3 +36,6 @@ public protocol ExitCoded: Error {
 }
 
 extension ExitCoded { public var isShared: Bool { false } }
+
+/// The program is as it should be, and so are its files: the message has the limits of the system.
+extension ThreadError: ExitCoded { public var status: ExitStatus { .internalError } }

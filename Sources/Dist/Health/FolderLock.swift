@@ -1,5 +1,6 @@
 internal import Foundation
 internal import Synchronization
+internal import Tensor
 
 /// Keeps a folder for one job. Rank 0 creates a file in it, in which only one job can succeed, and writes a growing
 /// number to it every two seconds: other jobs, on any host that shares the folder, see that this one goes on. Neither
@@ -19,15 +20,17 @@ public final class FolderLock: Sendable {
   /// What is to be said of the job from which the folder was taken over, if it was.
   public let note: String?
 
-  /// Takes a folder, which must exist. Every rank must call it. Throws `FolderInUse` if another job holds it, and a
-  /// `RankDifference` if a rank has another folder under this path, where all that it writes would be missing.
+  /// Takes a folder, which must exist. Every rank must call it. Throws `FolderInUse` if another job holds it, a
+  /// `RankDifference` if a rank has another folder under this path, where all that it writes would be missing, and a
+  /// `ThreadError` if the system refuses the thread that keeps the folder.
   public init(_ folder: String, over ranks: Communicator) throws {
     let found = try ranks.broadcast { try Self.take(folder, as: Holder(host: ranks.hostname)) }
     (self.folder, own, note, isOwner) = (folder, found.holder, found.note, ranks.rank == 0)
     if isOwner {
-      let thread = Thread { [self] in beat() }
-      thread.name = "folder lock"
-      thread.start()
+      do { try SystemThread.start("folder lock") { [self] in beat() } } catch {
+        _ = unsafe unlink(Self.path(folder))
+        throw error
+      }
     }
     // Other hosts may remember for a minute that there was no such file, and a look may fall into a beat.
     let looks = own.host == ranks.hostname ? 2 : 90

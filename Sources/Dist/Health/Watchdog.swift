@@ -1,11 +1,13 @@
 internal import Foundation
+internal import Tensor
 
 /// Ends a job that makes no progress, from a thread of each rank. A rank that hangs blocks all others in their next
 /// collective. Each reports its activity and the last collectives, and then the job ends with exit code 77. A rank that
 /// reports nothing is suspended or cut off, and is the cause.
 public enum Watchdog {
-  /// Watches this rank until the process ends, unless the deadline in seconds, the same on all ranks, is 0; then it
-  /// returns false. Messages go to `report`, by default to standard error; until it returns, nothing is watched.
+  /// Watches this rank until the process ends, unless the deadline in seconds, the same on all ranks, is 0, or the
+  /// system refuses the thread, which is reported; then it returns false. Messages go to `report`, by default to
+  /// standard error; until it returns, nothing is watched.
   @discardableResult
   public static func start(
     deadline: Double, over ranks: Communicator, report: (@Sendable (String) -> Void)? = nil
@@ -16,9 +18,10 @@ public enum Watchdog {
     // The first look takes memory for good; it does so here, before the steps whose memory is counted.
     _ = Progress.count
     let report = report ?? { Job.report($0) }
-    let thread = Thread { watch(deadline, who, report) }
-    thread.name = "watchdog"
-    thread.start()
+    do { try SystemThread.start("watchdog") { watch(deadline, who, report) } } catch {
+      report("kinship: warning: \(who): nothing ends this rank if it hangs: \(error)")
+      return false
+    }
     return true
   }
 

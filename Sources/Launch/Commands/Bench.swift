@@ -37,7 +37,7 @@ struct Bench: ParsableCommand {
   ) throws {
     try Job.perform { communicator in
       let plan = try ThreadPlan.agreed(over: communicator)
-      plan.apply()
+      try plan.apply()
       if communicator.rank == 0 { for warning in plan.warnings { StandardOutput.show("warning: \(warning)") } }
       let report = try bench(communicator) { if communicator.rank == 0 { StandardOutput.show($0) } }
       if communicator.rank == 0 {

@@ -45,8 +45,25 @@ struct ThreadPlan: Sendable, Equatable, Codable {
     (compute, loaders, self.warnings) = (threads, max(1, threads / 4), warnings)
   }
 
-  /// Applies the plan to the kernels and matrix products of this process.
-  func apply() { Threads.count = compute }
+  /// Applies the plan to the kernels and matrix products of this process; with fewer threads, and a warning, if the
+  /// system refuses some. Throws if it leaves no addresses to matrix products, which would wait for them for ever.
+  func apply() throws {
+    Threads.count = compute
+    guard Threads.haveAddresses else {
+      throw UserError(
+        "the limit on addresses (ulimit -v) leaves less than the 128 MiB that matrix products take; raise it",
+        status: .usage)
+    }
+    if let warning = warning(using: Threads.count) { Job.report("kinship: \(warning)") }
+  }
+
+  /// Returns what is to be said if the system lets this process have `count` compute threads; nil if these are all.
+  func warning(using count: Int) -> String? {
+    guard count < compute else { return nil }
+    let rank = Job.launchedRank.map { "rank \($0): " } ?? ""
+    return "warning: \(rank)\(count) of \(Figures.count(compute, "compute thread")) in use, because the system refuses "
+      + "more: \(SystemThread.limits)"
+  }
 
   private static func count(_ text: String?) -> Int? {
     // OMP_NUM_THREADS may list one number for each nesting level; the first is the outermost.

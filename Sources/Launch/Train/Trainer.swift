@@ -20,7 +20,7 @@ struct Trainer {
     let resumes = "resume: \(String(describing: resume)), accept changes: \(acceptsChanges)"
     try ranks.requireSameStart("\(run.yaml)\(resumes), dry run: \(dryRun), trace: \(trace ?? "none")")
     let plan = try ThreadPlan.agreed(over: ranks)
-    plan.apply()
+    try plan.apply()
     if dryRun {
       try RunHeader(decided().preview(resume, plan), over: ranks).print(isResult: true)
       return .done
@@ -102,7 +102,7 @@ struct Trainer {
   /// Previews a run that is only planned. Every rank must call it.
   func preview() throws -> RunPreview {
     let plan = try ThreadPlan.agreed(over: ranks)
-    plan.apply()
+    try plan.apply()
     var preview = try decided().preview(nil, plan)
     preview.shape.measureProgram(beside: nil, over: ranks)
     return preview

@@ -1,4 +1,5 @@
 import Dispatch
+import Foundation
 import Synchronization
 
 /// The compute threads of this process, for kernels and BLAS alike; set once, from the cores that it is bound to.
@@ -6,12 +7,14 @@ public enum Threads {
   private static let planned = Atomic<Int>(1)
   private static let plannedForProducts = Atomic<Int>(1)
 
-  /// The number of threads that a kernel may use, including the caller's; at least 1.
+  /// The number of threads that a kernel may use, including the caller's; at least 1. It becomes less than what it is
+  /// set to if the system does not let this process have as many.
   public static var count: Int {
     get { planned.load(ordering: .relaxed) }
     set {
-      planned.store(max(newValue, 1), ordering: .relaxed)
-      ofProducts = max(newValue, 1)
+      let granted = granted(max(newValue, 1))
+      planned.store(granted, ordering: .relaxed)
+      ofProducts = granted
     }
   }
 
@@ -60,6 +63,42 @@ public enum Threads {
   }
 
   private struct Shared: @unchecked Sendable { let body: (Int, Range<Int>) -> Void }
+}
+
+// MARK: Limits
+
+extension Threads {
+  /// The largest number of threads that was granted so far.
+  private static let largest = Atomic<Int>(1)
+  /// The pools with a thread for each compute thread but the caller's: those of Dispatch, OpenBLAS and oneDNN.
+  private static let pools = 3
+  /// The threads that are left to loaders, communication and watchdogs.
+  private static let spare = 4
+  /// The bytes of addresses that OpenBLAS reserves for each thread. It asks for ever where there are none left.
+  private static let buffer = 128 << 20
+
+  /// Returns how many of `wanted` threads can be used. None of the pools goes on without a thread that the system has
+  /// refused: two wait for it for ever, and the third ends the process. So all are tried out before.
+  private static func granted(_ wanted: Int) -> Int {
+    let before = largest.load(ordering: .relaxed)
+    guard wanted > before else { return wanted }
+    let needed = pools * (wanted - before) + spare
+    let found = SystemThread.trial(needed).count
+    var granted = found == needed ? wanted : before + max(found - spare, 0) / pools
+    while granted > before, !canReserve((granted - before) * buffer) { granted -= 1 }
+    largest.store(granted, ordering: .relaxed)
+    return granted
+  }
+
+  /// True if the limit on addresses leaves enough for a matrix product on one thread.
+  public static var haveAddresses: Bool { canReserve(buffer) }
+
+  private static func canReserve(_ bytes: Int) -> Bool {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+    guard let base = mmap(nil, bytes, PROT_NONE, flags, -1, 0), base != MAP_FAILED else { return false }
+    munmap(base, bytes)
+    return true
+  }
 }
 
 /// Lends `count` zeros for partial sums: on the stack if they are few, otherwise in memory that later calls use again.
