@@ -110,7 +110,8 @@ let package = Package(
       name: "Probes", dependencies: ["Dist", "Model", "Settings", "Tensor"], path: "Tests/Probes", swiftSettings: safe),
     // What scripts inside tests wait with.
     .executableTarget(name: "Await", dependencies: ["CProcess"], path: "Tests/Await", swiftSettings: safe),
-    // Readers of files from outside, for a fuzzer; built with the tests so that it stays true.
+    // Readers of files from outside, for a fuzzer; built with the tests so that it stays true. The reader of logs is
+    // Launch's, by links to its files.
     .executableTarget(
       name: "FuzzReaders", dependencies: ["Dist", "Tensor"], path: "Tests/FuzzReaders", swiftSettings: safe),
     .testTarget(name: "TensorTests", dependencies: ["Tensor", "TestSupport"], swiftSettings: house),

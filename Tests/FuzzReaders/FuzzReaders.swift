@@ -7,7 +7,7 @@ import Tensor
 ///
 /// A reader may refuse any bytes, but it must end, stay within memory, and read the same bytes alike each time.
 enum Reader: String, CaseIterable {
-  case dataset, json, safetensors, sharded, tar, torch
+  case dataset, json, log, safetensors, sharded, tar, torch
 
   /// The most numbers of a tensor that are read.
   private static let mostNumbers = 1 << 16
@@ -25,6 +25,7 @@ enum Reader: String, CaseIterable {
       return switch self {
       case .dataset: "\(try DatasetIndex.read(path))"
       case .json: "\(try StrictJSON.parse([UInt8](Data(contentsOf: URL(filePath: path))), most: 1 << 16))"
+      case .log: try text(LogReader.read(URL(filePath: path), run: "run"))
       case .safetensors: try text(SafetensorsFile(path))
       case .sharded: try text(ShardedSafetensors(path))
       case .tar: try members(TarReader(path))
@@ -52,6 +53,23 @@ enum Reader: String, CaseIterable {
       } catch { text += " \(error)" }
     }
     return text + "\n\(try weights.verify { _ in nil })"
+  }
+
+  private func text(_ history: RunHistory) -> String {
+    let columns = history.table.figures.map { figure -> String in
+      guard let values = history.table[figure]?.values else { return "\(figure) is missing" }
+      // The bits, because a number may be NaN.
+      return "\(figure) \((0..<values.count).map { values[$0]?.bitPattern })"
+    }
+    let rounds = history.evaluations.flatMap { evaluation in
+      evaluation.rounds.map { round in
+        "\(evaluation.name) \(round.step) \(round.figures.sorted { $0.key < $1.key })"
+      }
+    }
+    let counts = "\(history.lines) \(history.unreadable) \(history.superseded) \(history.isTorn) \(history.seconds)"
+    let last = "\(String(describing: history.outcome)) \(String(describing: history.best)) \(history.upTo(1).lastStep)"
+    return "\(counts) \(history.table.steps) \(columns) \(rounds) \(history.starts) \(history.notes) "
+      + "\(history.checkpoints) \(history.facts) \(last)"
   }
 
   private func members(_ archive: TarReader) throws -> String {

@@ -16,6 +16,7 @@ READERS_IN_C = {
 # among those that the other fuzz makes.
 READERS_IN_SWIFT = {
     "dataset": (".json", ["dataset/corpus.json"]), "json": (".json", ["dataset/corpus.json", "model/*.json"]),
+    "log": (".jsonl", ["runs/model/log.jsonl"]),
     "safetensors": (".safetensors", ["merged.safetensors"]), "sharded": (".index.json", ["**/*.index.json"]),
     "tar": (".tar", ["**/*.tar"]), "torch": (".pt", ["**/*.pt"])}
 READERS = [*READERS_IN_C, *READERS_IN_SWIFT]

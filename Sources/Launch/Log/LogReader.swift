@@ -237,9 +237,11 @@ private struct LogFields<Key: CodingKey> {
 
   func text(_ key: Key, upTo longest: Int) -> String? { (self[key] as? String)?.shortened(to: longest) }
 
-  /// The members of an object whose keys are names, such as those of terms.
+  /// The members of an object whose keys are names, such as those of terms, in the order of the names: if they are too
+  /// many, or too long, the same ones are kept each time.
   func members(_ key: Key) -> [(String, Any)] {
-    (self[key] as? [String: Any] ?? [:]).map { ($0.key.shortened(to: LogReader.name), $0.value) }
+    (self[key] as? [String: Any] ?? [:]).sorted { $0.key < $1.key }
+      .map { ($0.key.shortened(to: LogReader.name), $0.value) }
   }
 }
 

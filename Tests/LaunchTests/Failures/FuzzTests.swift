@@ -79,6 +79,25 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path("output/corpus")).count > 9)
   }
 
+  /// The reader of logs that libFuzzer drives, without it: a log with steps, evaluations and what is no line, and none.
+  @Test func theReaderOfLogsIsDriven() async throws {
+    let folder = try TemporaryFolder()
+    let log = try folder.write(
+      "log.jsonl",
+      """
+      {"event":"start","step":0,"ranks":2,"changes":[],"version":"9.9","time":"2026-01-01T00:00:00Z"}
+      {"event":"step","step":1,"steps":9,"loss":"nan","terms":{"clip":1e308,"fd":[]},"time":"2026-01-01T00:00:10Z"}
+      {"event":"evaluation","step":1,"evaluation":"retrieval","figures":{"i2t R@1":0.5,"t2i R@1":"inf"}}
+      {"event":"step","step":1e300,"loss":1}
+      no line
+      """.utf8)
+    let program = try MPIRun.path(of: "FuzzReaders")
+    let run = try await MPIRun.execute(["env", program, "log", log, folder.path("none")])
+    #expect(run.status == 0, "\(run)")
+    let unknown = try await MPIRun.execute(["env", program, "diary", log])
+    #expect(unknown.status == 64 && unknown.errors.contains("|log|"), "\(unknown)")
+  }
+
   @Test(arguments: [
     (["--inputs", "0"], "--inputs: expected a number from 1, found '0'"),
     (["--kinds", "tar,zip"], "--kinds: expected some of run-file, doctor, log, "),

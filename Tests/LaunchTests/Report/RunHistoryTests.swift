@@ -24,6 +24,14 @@ import Testing
 
   private func losses(_ history: RunHistory) -> [Double] { history.table[.loss]?.finite.map(\.value) ?? [] }
 
+  @Test func theSameFiguresAreKeptEachTime() throws {
+    let terms = (0..<300).map { "\"t\($0)\":\($0)" }.joined(separator: ",")
+    let line = "{\"event\":\"step\",\"step\":1,\"loss\":1,\"terms\":{\(terms)}}\n"
+    let (first, second) = (try read(line).table, try read(line).table)
+    #expect(first.isCut && first.figures.count == StepTable.limit && first.figures == second.figures)
+    #expect(first.figures.contains(.term("t0")) && !first.figures.contains(.term("t99")))
+  }
+
   @Test func aLogOfARun() throws {
     let anchors =
       #""anchors":{"text":{"divergence_mean":2,"divergence_deviation":0.5,"weight_mean":1,"weight_deviation":0.25,"#

@@ -1,0 +1,1 @@
+../../Sources/Launch/Log/LogReader.swift

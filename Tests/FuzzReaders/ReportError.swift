@@ -1,0 +1,1 @@
+../../Sources/Launch/Report/ReportError.swift
