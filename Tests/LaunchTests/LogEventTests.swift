@@ -68,6 +68,17 @@ import Testing
   }
 
   /// Fields without a value are left out instead of being null.
+  @Test func aDeviceIsNoLog() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.url.appending(path: RunLog.fileName)
+    try FileManager.default.createSymbolicLink(atPath: file.path, withDestinationPath: "/dev/zero")
+    let error = #expect(throws: UserError.self) {
+      try RunLog(
+        file: file, console: nil, every: 1, start: .init(step: 0, ranks: 1, changes: []), maximum: { _ in })
+    }
+    #expect(error?.status == .inputOutput && error?.reason.contains("it is not a file but a device") == true)
+  }
+
   @Test func aStepWithoutOptionalFields() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: RunLog.fileName)

@@ -144,6 +144,8 @@ final class RunLog {
   }
 
   private static func open(_ url: URL) throws -> FileHandle {
+    // Reading a device to its end, as `has` does, could go on for ever.
+    try OpenFile.requireNoOther(url.relativePath)
     if !FileManager.default.fileExists(atPath: url.path) { try Data().write(to: url) }
     let file = try FileHandle(forUpdating: url)
     // A run that was killed may have left half a line.
