@@ -101,6 +101,30 @@ import Testing
     #expect(try scene.files("cache") == whole)
   }
 
+  /// A record says where the numbers are. One that was altered does not count, and its part is computed again; one that
+  /// is no file does not hold up the command.
+  @Test func alteredRecordsDoNotCount() async throws {
+    try await scene.precompute("cache", ranks: 1)
+    let whole = try scene.files("cache")
+    try remove("cache", "cache.json")
+    let record = "\(scene.folder("cache"))/part-00001.json"
+    let text = try String(contentsOfFile: record, encoding: .utf8)
+    let altered = text.replacing(/"image_offset" : [0-9]+/) { "\($0.output)0" }
+    try #require(altered != text)
+    try altered.write(toFile: record, atomically: false, encoding: .utf8)
+    let again = try await scene.precompute("cache", ranks: 1)
+    #expect(again.output.contains("5 parts, 4 of them there already"), "\(again)")
+    #expect(try scene.files("cache") == whole)
+
+    try remove("cache", "cache.json")
+    try remove("cache", "part-00002.json")
+    let pipe = "\(scene.folder("cache"))/part-00002.json"
+    try #require(mkfifo(pipe, 0o600) == 0)
+    let blocked = try await scene.run("cache", ranks: nil)
+    let words = "part-00002.json: it is not a file but a pipe"
+    #expect(blocked.status == 74 && blocked.errors.contains(words), "\(blocked)")
+  }
+
   /// Other kernels of BLAS may read a whole cache, but not finish one. Nor may any finish one of an earlier build.
   @Test(.betterKernels) func anotherArithmetic() async throws {
     func precompute(_ environment: [String: String] = ["OPENBLAS_CORETYPE": "Prescott"]) async throws -> MPIRun {

@@ -221,12 +221,30 @@ struct PartRecord: Codable {
   /// The `key` of the manifest, which excludes parts that another cache left in the folder.
   let key: String
   let part: CacheManifest.Part
+  /// The SHA-256 of both, for the part's own says nothing of where its numbers are; nil in records of earlier releases.
+  private let digest: String?
+
+  init(key: String, part: CacheManifest.Part) throws {
+    self.key = key
+    self.part = part
+    digest = try Self.digest(key, part)
+  }
+
+  private static func digest(_ key: String, _ part: CacheManifest.Part) throws -> String {
+    let bytes = try JSONEncoder.readable.encode(part)
+    return SHA256.hash(bytes + Data(key.utf8)).hexadecimal
+  }
+
   static func file(_ part: String) -> String { "\(part.dropLast(3)).json" }
   func write(_ folder: String) throws { try Publish.write(json: self, to: "\(folder)/\(Self.file(part.file))") }
 
+  /// Returns the record of a part; nil if there is none, or if it was altered, so that the part is computed again.
   static func read(_ folder: String, _ file: String) -> PartRecord? {
-    guard let bytes = FileManager.default.contents(atPath: "\(folder)/\(Self.file(file))") else { return nil }
-    return try? JSONDecoder().decode(PartRecord.self, from: bytes)
+    guard let bytes = try? OpenFile.contents("\(folder)/\(Self.file(file))"),
+      let record = try? JSONDecoder().decode(PartRecord.self, from: Data(bytes))
+    else { return nil }
+    guard let digest = record.digest else { return record }
+    return digest == (try? Self.digest(record.key, record.part)) ? record : nil
   }
 }
 
