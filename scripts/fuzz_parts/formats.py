@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 import zlib
 
+from hdf5 import HDF5
 from mutate import BYTES, GZIP, INTEGERS, LARGEST, NUMBERS, TEXT, YAML, flip, integer
 
 
@@ -284,4 +285,4 @@ PICTURE = BYTES + [picture] * len(BYTES)
 # The mutators of each format.
 MUTATORS = {
     "bytes": BYTES, "text": TEXT, "yaml": YAML, "json": JSON, "gzip": GZIP, "safetensors": SAFETENSORS, "zip": ZIP,
-    "tar": TAR, "picture": PICTURE}
+    "tar": TAR, "picture": PICTURE, "hdf5": HDF5}

@@ -90,7 +90,7 @@ def changed(scene: Path, folder: Path, kind, chance):
         if chance.random() < 0.03:
             changes[target] = [special(chance, target)]
             continue
-        form = found[path] if path.suffix != ".h5" else "bytes"
+        form = found[path] if path.suffix != ".h5" else "hdf5"
         sound = data = path.read_bytes()
         names, wanted = [], chance.choice((1, 1, 2, 4))
         while len(names) < wanted or data == sound and len(names) < 20:

@@ -62,6 +62,11 @@ KINDS = {kind.name: kind for kind in [
         "embeddings", {"embeddings.npz": "zip"},
         [["precompute", "model.yaml", "--set", "teacher={cache: {path: out, part: 5}}", "--from", "embeddings.npz"]],
         ["model.yaml", *DATASET]),
+    # Without checksums, so that the HDF5 library itself meets them, once its structure is found to be that of h5py's.
+    Kind(
+        "embeddings-hdf5", {"embeddings.h5": "hdf5"},
+        [["precompute", "model.yaml", "--set", "teacher={cache: {path: out, part: 5}}", "--from", "embeddings.h5"]],
+        ["model.yaml", *DATASET]),
     Kind("vocabulary", {"words.txt.gz": "gzip"}, [["vocabulary", "inspect", "words.txt.gz", "a red square, n° 7"]]),
     embedded(
         "lists", {"captions.txt": "text", "list.txt": "text"},
@@ -104,11 +109,11 @@ KINDS = {kind.name: kind for kind in [
         "merged", {"merged.safetensors": "safetensors"}, ["--checkpoint", "merged.safetensors", "--text", "a bar"],
         ["words.txt.gz"], seal=Signature("merged.safetensors"), renewed=True),
     *sealed(
-        "hdf5-weights", {"merged.h5": "bytes"},
+        "hdf5-weights", {"merged.h5": "hdf5"},
         [["embed", "--checkpoint", "merged.h5", "--text", "a bar", "--output", "out.jsonl"]], ["words.txt.gz"],
         seal=Block("merged.h5")),
     *sealed(
-        "dataset", {"dataset/corpus.json": "json", "dataset/*.h5": "bytes"},
+        "dataset", {"dataset/corpus.json": "json", "dataset/*.h5": "hdf5"},
         [["dataset", "verify", "dataset"], ["dataset", "inspect", "dataset", "--json"]],
         seal=Listing("dataset/corpus.json", "shards", "file_bytes"), agree=True),
     *sealed(
@@ -116,7 +121,11 @@ KINDS = {kind.name: kind for kind in [
         [["merge", "runs/model/checkpoints/step-00000002", "--output", "out.safetensors"]],
         seal=Checkpoint("runs/model/checkpoints/step-00000002/manifest.json", "parts", "bytes")),
     *sealed(
-        "cache", {"cache/dataset/cache.json": "json", **{f"{part}.h5": "bytes" for part in CACHE}}, [TRAIN],
+        "cache", {"cache/dataset/cache.json": "json", **{f"{part}.h5": "hdf5" for part in CACHE}}, [TRAIN],
         ["run.yaml", *DATASET, "model/*", "cache/dataset/*"],
         seal=Listing("cache/dataset/cache.json", "parts", "bytes", [f"{part}.json" for part in CACHE])),
+    # What a job that was killed has left: it goes on with the parts whose records it believes.
+    Kind(
+        "cache-resumed", {"cache/dataset/part-*": "json"}, [["precompute", "run.yaml"], TRAIN],
+        ["run.yaml", *DATASET, "model/*"], agree=True),
 ]}

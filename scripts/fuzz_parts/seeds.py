@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import hdf5
 from formats import zipped
 from refused import INTERNAL, Refused
 from scene import draw
@@ -57,6 +58,10 @@ def make(folder: Path, program: str):
     texts(folder, rows)
     sources(folder, rows)
     (folder / "embeddings.npz").write_bytes(embeddings(rows))
+    keys = [name.removesuffix(".png") for name, _, _ in rows]
+    numbers = ([len(rows), 4], range(1, 4 * len(rows) + 1))
+    (folder / "embeddings.h5").write_bytes(
+        hdf5.written({"image": numbers, "text": numbers}, {"keys": keys}, {"text_keys": keys}))
     for words in (
         ["dataset", "import", "table.tsv", "--label-column", "kind", "--shard-samples", "7", "--output", "dataset"],
         ["vocabulary", "train", "dataset", "--merges", "20", "--output", "words.txt.gz"],
