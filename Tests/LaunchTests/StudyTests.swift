@@ -282,6 +282,8 @@ import Testing
     let sections = (1..<1000).map { String(repeating: " ", count: $0) + "a:\n" }.joined()
     for (value, words) in [
       (String(repeating: "[", count: 5000), "line 6: cannot read “[[["), ("\n\(sections)", "too deep in one another"),
+      // Each line must be looked at once: with their square this would take hours.
+      (String(repeating: "[\n", count: 400_000), "line 6: cannot read “[ [ ["),
     ] {
       let run = try await Self.study([try Self.plan(folder, "\(Self.keys)arms: \(value)\n"), "--dry-run"])
       #expect(run.status == 64 && run.errors.contains(words), "\(run)")

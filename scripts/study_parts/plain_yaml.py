@@ -124,10 +124,13 @@ class Reader:
     def value(self, text: str, number: int, indentation: int):
         """What stands behind a key or a dash: on its line and further indented ones, or in the block below."""
         if text[:1] in ("[", "{"):
-            while self.at < len(self.lines) and depth(text) > 0:
-                text += " " + self.lines[self.at][2]
+            parts, (left, quote) = [text], opened(text, None)
+            while self.at < len(self.lines) and left > 0:
+                parts.append(self.lines[self.at][2])
+                more, quote = opened(f" {parts[-1]}", quote)
+                left += more
                 self.at += 1
-            return self.flow(text, number)
+            return self.flow(" ".join(parts), number)
         if text:
             if text[0] in "|>&*!%@`":
                 self.fail(f"“{shown(text)}” is YAML that plans do not have; put such a text in quotes", number)
@@ -153,6 +156,8 @@ class Reader:
             tokens.append(match[1].strip())
             at = match.end()
         try:
+            # From the end, where the first one can be taken without moving all others.
+            tokens.reverse()
             found = flow_value(tokens)
         except (IndexError, ValueError, RecursionError):
             found = None
@@ -162,29 +167,48 @@ class Reader:
         return found
 
 
-def depth(text: str) -> int:
-    """How many brackets are open at the end of the text."""
-    bare = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^']|'')*'""", "", text)
-    return sum(bare.count(letter) for letter in "[{") - sum(bare.count(letter) for letter in "]}")
+def opened(text: str, quote):
+    """How many more brackets a text opens than it closes outside of quotes, and the quote that is open at its end.
+    `quote` is the one that is open before it. Each text is looked at once, however many lines a value has."""
+    count, before, escaped = 0, " ", False
+    for letter in text:
+        if quote:
+            if escaped:
+                escaped = False
+            elif letter == "\\" and quote == '"':
+                escaped = True
+            elif letter == quote:
+                # What stands behind a single quote may be its second half.
+                quote, before = None, " " if letter == "'" else letter
+                continue
+        elif letter in "\"'" and before in " [{,:":
+            quote = letter
+        elif letter in "[{":
+            count += 1
+        elif letter in "]}":
+            count -= 1
+        before = letter
+    return count, quote
 
 
 def flow_value(tokens):
-    """Takes one value from the front of the tokens. Throws ValueError or IndexError where they do not form one."""
-    first = tokens.pop(0)
+    """Takes one value from the end of the tokens, which are in reverse. Throws ValueError or IndexError where they form
+    none."""
+    first = tokens.pop()
     if first not in ("[", "{"):
         if first in ("]", "}", ",", ":"):
             raise ValueError
         return scalar(first)
     closing, found = ("]", []) if first == "[" else ("}", {})
-    while tokens[0] != closing:
+    while tokens[-1] != closing:
         if closing == "]":
             found.append(flow_value(tokens))
         else:
-            key = scalar(tokens.pop(0))
-            if tokens.pop(0) != ":" or key in found:
+            key = scalar(tokens.pop())
+            if tokens.pop() != ":" or key in found:
                 raise ValueError
             found[key] = flow_value(tokens)
-        if tokens[0] != closing and tokens.pop(0) != ",":
+        if tokens[-1] != closing and tokens.pop() != ",":
             raise ValueError
-    tokens.pop(0)
+    tokens.pop()
     return found
