@@ -1,4 +1,4 @@
-"""HDF5 files: a writer of small ones as h5py makes them, and changes of their metadata, whose checksums are made to fit."""
+"""HDF5 files: a writer of small ones as h5py makes them, and changes of metadata, whose checksums are made to fit."""
 import re
 import struct
 
@@ -67,7 +67,7 @@ class File:
 
 
 def written(numbers, texts, fixed) -> bytes:
-    """Returns a file with arrays by name: floats with their shapes, strings of any length, and strings of one length."""
+    """Returns a file with arrays by name: floats with their shapes, and strings of any length or of one length."""
     file, members = File(), {}
     for name, (shape, values) in numbers.items():
         members[name] = file.dataset(FLOAT, shape, struct.pack(f"<{len(values)}f", *values))
