@@ -142,7 +142,8 @@ extension HDF5Dataset {
     guard let outer = shape.first, rows.lowerBound >= 0, rows.upperBound <= outer else {
       throw refusal(call, "rows \(rows) of a data set of shape \(shape)")
     }
-    return rows.count * shape.dropFirst().reduce(1, *)
+    // The product of the other sizes need not be a number where there are no rows.
+    return rows.isEmpty ? 0 : rows.count * shape.dropFirst().reduce(1, *)
   }
 
   private func send(_ buffer: UnsafeRawBufferPointer, _ memory: HDF5Type, _ rows: Range<Int>?) throws(HDF5Error) {

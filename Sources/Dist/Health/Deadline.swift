@@ -41,9 +41,11 @@ struct StartWatch {
     let who = "rank \(rank) on \(ProcessInfo.processInfo.hostName)"
     let rest = deadline - (ContinuousClock.now - start) / .seconds(1)
     let interval = min(deadline / 20, 1)
+    // The quotient need not be a number of looks if the deadline is very short.
+    let looks = Int(min(max(rest / interval, 1), 1e9))
     let watch: @Sendable () -> Void = { [isOver] in
       // Looks are counted, not time: a process that was suspended itself blames nobody.
-      for _ in 0..<max(Int(rest / interval), 1) where isOver.wait(timeout: .now() + interval) == .success { return }
+      for _ in 0..<looks where isOver.wait(timeout: .now() + interval) == .success { return }
       Job.report(
         "kinship: \(who): the ranks have not met within \(deadline.formatted()) s: check the rank that reports "
           + "nothing, and its host; if the job needs more time, set \(Deadline.start.rawValue) to more seconds")

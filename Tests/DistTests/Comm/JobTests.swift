@@ -33,6 +33,13 @@ extension MPITests {
       #expect(run.errors.contains(": trouble\n"))
     }
 
+    /// The time that has passed, in parts of so short a deadline, is beyond all integers.
+    @Test(arguments: ["1e-300", "5e-324"])
+    func theShortestDeadlineOfTheStart(seconds: String) async throws {
+      let run = try await MPIRun.probe("yield", ranks: 1, environment: ["KINSHIP_START_DEADLINE": seconds])
+      #expect(run.status == 77 && run.errors.contains("the ranks have not met within"), "\(run)")
+    }
+
     @Test(arguments: [2, 3])
     func killedRankEndsTheJob(ranks: Int) async throws {
       let run = try await MPIRun.probe("killed", ranks: ranks)

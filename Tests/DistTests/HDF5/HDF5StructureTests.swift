@@ -32,6 +32,14 @@ import Testing
     }
   }
 
+  /// A file may give any sizes to what it does not hold.
+  @Test func noRowsOfSizesBeyondCounting() throws {
+    let file = try HDF5File.create(path)
+    let none = HDF5Dataset(file: file, name: "none", type: .float32, shape: [0, 1 << 62, 1 << 62], fileOffset: nil)
+    #expect(try none.read(Float.self, rows: 0..<0) == [])
+    try file.close()
+  }
+
   @Test func filesOfAnEarlierRelease() throws {
     let earlier = Fixture.folder("earlier").appending(path: "files")
     let names = try FileManager.default.subpathsOfDirectory(atPath: earlier.path).filter { $0.hasSuffix(".h5") }
