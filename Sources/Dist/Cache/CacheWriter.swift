@@ -221,8 +221,8 @@ struct PartRecord: Codable {
   /// The `key` of the manifest, which excludes parts that another cache left in the folder.
   let key: String
   let part: CacheManifest.Part
-  /// The SHA-256 of both, for the part's own says nothing of where its numbers are; nil in records of earlier releases.
-  private let digest: String?
+  /// The SHA-256 of both, for the part's own says nothing of where its numbers are.
+  private let digest: String
 
   init(key: String, part: CacheManifest.Part) throws {
     self.key = key
@@ -238,13 +238,13 @@ struct PartRecord: Codable {
   static func file(_ part: String) -> String { "\(part.dropLast(3)).json" }
   func write(_ folder: String) throws { try Publish.write(json: self, to: "\(folder)/\(Self.file(part.file))") }
 
-  /// Returns the record of a part; nil if there is none, or if it was altered, so that the part is computed again.
+  /// Returns the record of a part; nil if there is none, or if it was altered. Of an earlier release's, which has no
+  /// digest, only a whole cache can be used, whose manifest has all that the records have.
   static func read(_ folder: String, _ file: String) -> PartRecord? {
     guard let bytes = try? OpenFile.contents("\(folder)/\(Self.file(file))"),
       let record = try? JSONDecoder().decode(PartRecord.self, from: Data(bytes))
     else { return nil }
-    guard let digest = record.digest else { return record }
-    return digest == (try? Self.digest(record.key, record.part)) ? record : nil
+    return record.digest == (try? digest(record.key, record.part)) ? record : nil
   }
 }
 
