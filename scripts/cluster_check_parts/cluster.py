@@ -1,14 +1,13 @@
 """Commands of the program: alone on one core, and on the hosts of a virtual cluster."""
 import os
-import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from refused import INTERNAL, TRY_AGAIN, USAGE, Refused
+from command_line.program import SCRIPTS, execute
+from command_line.refused import INTERNAL, USAGE, Refused
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-RECIPE = ROOT / "scripts/recipes/cluster/check.yaml"
+RECIPE = SCRIPTS / "recipes/cluster/check.yaml"
 # What ranks on other hosts need of the environment.
 TRAVELS = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "SWIFT_BACKTRACE")
 
@@ -34,14 +33,7 @@ class Runner:
 
     def __init__(self, program: str, folder: Path, settings):
         self.program, self.folder, self.own = program, folder, settings
-        self.current, self.number = None, 0
-        for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(stop, self.stop)
-
-    def stop(self, *_):
-        if self.current:
-            self.current.terminate()
-        raise Refused("stopped", TRY_AGAIN)
+        self.number = 0
 
     def settings(self, *values):
         """The paths of what `scene.make` makes, the values of the command line, and these, which hold."""
@@ -60,10 +52,10 @@ class Runner:
         """Runs the program on all ranks of the hosts. `script` is what their head does; the job's words are "$@"."""
         slots = ["--slots", str(hosts.slots)]
         narrow = ["--bandwidth", hosts.bandwidth] if hosts.bandwidth else []
-        job = [str(ROOT / "scripts/launch-mpirun"), "--ranks", str(hosts.ranks), *words]
+        job = [str(SCRIPTS / "launch-mpirun"), "--ranks", str(hosts.ranks), *words]
         carried = [f"-x {name}" for name in TRAVELS if os.environ.get(name)]
         environment = {
-            "KINSHIP": self.program, "VIRTUAL_CLUSTER": str(ROOT / "scripts/virtual-cluster"),
+            "KINSHIP": self.program, "VIRTUAL_CLUSTER": str(SCRIPTS / "virtual-cluster"),
             # Ranks outnumber cores: they are bound to none, and leave the core to others while they wait.
             "OMPI_MCA_mpi_yield_when_idle": "1", "MPIRUN_FLAGS": " ".join(["--map-by slot", *carried]),
             # All start at once on few cores.
@@ -76,11 +68,9 @@ class Runner:
         self.number += 1
         output = self.folder / f"output-{self.number}"
         with open(f"{output}.txt", "wb") as file, open(f"{output}.errors.txt", "wb") as errors:
-            self.current = subprocess.Popen(
+            code = execute(
                 command, cwd=self.folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=file,
-                stderr=errors)
-            code = self.current.wait()
-            self.current = None
+                stderr=errors).returncode
         if code != 0:
             words = Path(f"{output}.errors.txt").read_text("utf-8", "replace").strip().splitlines()[-3:]
             cannot = code == USAGE and any(word.startswith("virtual-cluster: ") for word in words)

@@ -4,8 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from command_line.refused import INTERNAL, Refused
 from cluster import RECIPE, Hosts, Runner
-from refused import INTERNAL, Refused
 from report import Row
 
 HOSTS, LEFT = Hosts(8, 4), Hosts(4, 4)

@@ -10,30 +10,19 @@ import tempfile
 import time
 from pathlib import Path
 
+# Behind the program's own folder, which comes first.
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+from command_line.arguments import Arguments, some_of
+from command_line.program import kinship, required
+from command_line.refused import FAULTS, INTERNAL, Refused, refuse_when_stopped, run_program
 import exactness
 import report
 import scene
 import times
 import traffic
-from cluster import ROOT, Runner
-from refused import BROKEN, INTERNAL, Refused
+from cluster import Runner
 
 PARTS = ("bytes", "seconds", "exact")
-
-
-class Arguments(argparse.ArgumentParser):
-    def error(self, message):
-        raise Refused(f"{message}; see scripts/cluster-check --help")
-
-
-def words(known):
-    """Returns a type of arguments: a list of known words, joined by commas."""
-    def read(text: str):
-        for word in text.split(","):
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}, found '{word}'")
-        return text.split(",")
-    return read
 
 
 def setting(text: str) -> str:
@@ -45,12 +34,12 @@ def setting(text: str) -> str:
 
 
 def arguments():
-    parser = Arguments(prog="cluster-check", add_help=False, allow_abbrev=False)
-    parser.add_argument("--only", type=words(PARTS), default=list(PARTS))
-    parser.add_argument("--levels", type=words(("auto", "1", "2")), default=["1", "2"])
-    parser.add_argument("--wires", type=words(("fp32", "bf16")), default=["fp32", "bf16"])
+    parser = Arguments("cluster-check")
+    parser.add_argument("--only", type=some_of(PARTS), default=list(PARTS))
+    parser.add_argument("--levels", type=some_of(("auto", "1", "2")), default=["1", "2"])
+    parser.add_argument("--wires", type=some_of(("fp32", "bf16")), default=["fp32", "bf16"])
     parser.add_argument("--set", type=setting, action="append", default=[])
-    parser.add_argument("--kinship", default=os.environ.get("KINSHIP") or str(ROOT / ".build/release/kinship"))
+    parser.add_argument("--kinship", default=kinship())
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     return parser.parse_args()
@@ -97,9 +86,8 @@ def main():
         for name, _ in checks(given):
             print(name)
         return 0
-    program = os.path.abspath(given.kinship)
-    if not os.access(program, os.X_OK):
-        raise Refused(f"no program at {program}; build it with: swift build -c release, or name it with --kinship")
+    program = required(given.kinship, "--kinship")
+    refuse_when_stopped()
     folder = Path(tempfile.mkdtemp(prefix="cluster-check-"))
     kept = given.keep
     try:
@@ -118,15 +106,8 @@ def main():
         "cores": len(os.sched_getaffinity(0)), "processor": platform.machine()}))
     if broken:
         print(f"cluster-check: {broken} of {len(rows)} bounds are broken", file=sys.stderr)
-    return BROKEN if broken else 0
+    return FAULTS if broken else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Refused as refused:
-        print(f"cluster-check: {refused}", file=sys.stderr)
-        sys.exit(refused.status)
-    except OSError as error:
-        print(f"cluster-check: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        sys.exit(INTERNAL)
+    run_program("cluster-check", main, input_output=INTERNAL)

@@ -1,9 +1,8 @@
 """What the runs read: drawings that are made here, and what the program makes of them."""
 import random
-import struct
-import zlib
 from pathlib import Path
 
+from command_line.files import png
 from cluster import RECIPE, Runner
 
 DRAWINGS, SIDE = 256, 24
@@ -38,13 +37,5 @@ def draw(folder: Path, index: int) -> str:
                 for channel in range(3) if colour == 3 else (colour,):
                     pixels[3 * (y * SIDE + x) + channel] |= 0xC0
     name = f"pictures/{index}.png"
-    (folder / name).write_bytes(png(bytes(pixels)))
+    (folder / name).write_bytes(png(SIDE, bytes(pixels)))
     return f"{name}\ta {COLOURS[colour]} {SHAPES[shape]} from {lower} to {upper}, drawing {index}"
-
-
-def png(pixels: bytes) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    rows = b"".join(b"\0" + pixels[start:start + 3 * SIDE] for start in range(0, len(pixels), 3 * SIDE))
-    header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

@@ -4,8 +4,8 @@ import re
 import statistics
 from pathlib import Path
 
+from command_line.refused import INTERNAL, Refused
 from cluster import RECIPE, Hosts, Runner
-from refused import INTERNAL, Refused
 from report import Row
 
 HOSTS = [Hosts(count, 1, bandwidth) for count in (2, 4) for bandwidth in ("100mbit", "1gbit")]

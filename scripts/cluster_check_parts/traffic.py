@@ -2,8 +2,8 @@
 import json
 import re
 
+from command_line.refused import INTERNAL, Refused
 from cluster import RECIPE, Hosts, Runner
-from refused import INTERNAL, Refused
 from report import Row
 
 HOSTS = Hosts(8, 4)

@@ -1,35 +1,32 @@
 """The command line of scripts/clip-benchmark, whose head describes it."""
-import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-import open_clip
-from dataset import Dataset
-from refused import BAD_DATA, INTERNAL, Refused
+# Behind the program's own folder, which comes first; and the studies' reader of YAML.
+SCRIPTS = Path(__file__).resolve().parent.parent
+sys.path[1:1] = [str(SCRIPTS), str(SCRIPTS / "study_parts")]
+from command_line.arguments import Arguments
+from command_line.files import publish
+from command_line.program import execute, required
+from command_line.refused import BAD_DATA, INTERNAL, Refused, refuse_when_stopped, run_program
 from run_file import Evaluation, Run
-from webdataset_folder import Folder
 
 # In points of a hundred. Shares are whole counts over counts, so that only rounding remains below it.
 LIMIT = 0.1 + 1e-9
 TASKS = {"retrieval": "zeroshot_retrieval", "zero-shot": "zeroshot_classification"}
 
 
-class Arguments(argparse.ArgumentParser):
-    def error(self, message):
-        raise Refused(f"{message}; see scripts/clip-benchmark --help")
-
-
 def arguments():
-    parser = Arguments(prog="clip-benchmark", add_help=False, allow_abbrev=False)
+    parser = Arguments("clip-benchmark")
     parser.add_argument("run")
     for name in ("dataset", "classes", "templates", "subset", "json"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--captions", choices=["all", "first"])
+    parser.add_argument("--dry-run", action="store_true")
     given = parser.parse_args()
     for name in ("classes", "templates", "subset"):
         if getattr(given, name) and not given.dataset:
@@ -52,6 +49,7 @@ def evaluations(given, run: Run):
 
 
 def kinds(path: str):
+    from dataset import Dataset
     index = Dataset(path).index
     found = (["retrieval"] if index["totals"]["captions"] else []) + (["zero-shot"] if index["labeled"] else [])
     if not found:
@@ -60,14 +58,14 @@ def kinds(path: str):
 
 
 def kinship(*words):
-    command = [os.environ["KINSHIP"], *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL)
+    done = execute([required(), *words], stdout=subprocess.DEVNULL)
     if done.returncode:
-        raise Refused(f"{' '.join(command)} ended with {done.returncode}", done.returncode)
+        raise Refused(f"{' '.join(done.args)} ended with {done.returncode}", done.returncode)
 
 
-def of_kinship(run: str, folder: Folder, work: Path) -> dict:
-    """What kinship evaluate finds, by the names of the table."""
+def of_kinship(run: str, folder, work: Path) -> dict:
+    """What kinship evaluate finds in a webdataset's folder, by the names of the table."""
+    from dataset import Dataset
     kinship("dataset", "import", folder.tar, "--output", work / "dataset")
     imported = Dataset(str(work / "dataset")).count
     if imported != folder.count:
@@ -83,17 +81,15 @@ def of_kinship(run: str, folder: Folder, work: Path) -> dict:
             for title, way in (("image to caption", "image_to_text"), ("caption to image", "text_to_image"))}
 
 
-def of_benchmark(model: Path, folder: Folder, work: Path) -> dict:
+def of_benchmark(model: Path, folder, work: Path) -> dict:
     """What CLIP_benchmark finds, by the same names."""
     file = work / "benchmark.json"
     command = [
         sys.executable, "-m", "clip_benchmark.cli", "eval", "--model_type", "open_clip", "--model",
-        f"local-dir:{model}", "--pretrained", "", "--dataset", "wds/kinship", "--dataset_root", folder.path,
-        "--split", "test", "--task", TASKS[folder.kind], "--no_amp", "--num_workers", "0", "--batch_size", "64",
-        "--recall_k", *folder.ranks, "--output", file]
-    # The studies' modules must not stand before those of other packages.
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run([str(word) for word in command], stdout=sys.stderr, env=environment)
+        f"local-dir:{model}", "--pretrained", "", "--dataset", "wds/kinship", "--dataset_root", folder.path, "--split",
+        "test", "--task", TASKS[folder.kind], "--no_amp", "--num_workers", "0", "--batch_size", "64", "--recall_k",
+        *folder.ranks, "--output", file]
+    done = execute(command, stdout=sys.stderr)
     if done.returncode:
         raise Refused(f"CLIP_benchmark ended with {done.returncode}", INTERNAL)
     found = json.loads(file.read_text("utf-8"))["metrics"]
@@ -106,6 +102,12 @@ def of_benchmark(model: Path, folder: Folder, work: Path) -> dict:
 def main() -> int:
     given = arguments()
     run = Run(given.run)
+    if given.dry_run:
+        return 0
+    # They come from other packages, which are installed when the arguments have been found right.
+    import open_clip
+    from webdataset_folder import Folder
+    refuse_when_stopped()
     chosen = evaluations(given, run)
     programs = f"CLIP_benchmark {version('clip-benchmark')}, open_clip {open_clip.__version__}"
     worst, results = 0.0, []
@@ -133,15 +135,9 @@ def main() -> int:
     if given.json:
         document = {"run": run.name, "step": run.step, "programs": programs, "largest_difference": worst,
                     "evaluations": results}
-        Path(given.json).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", "utf-8")
+        publish(given.json, json.dumps(document, indent=2, sort_keys=True) + "\n")
     return 0 if agrees else 1
 
 
-try:
-    sys.exit(main())
-except Refused as refused:
-    print(f"clip-benchmark: {refused}", file=sys.stderr)
-    sys.exit(refused.status)
-except OSError as error:
-    print(f"clip-benchmark: {error}", file=sys.stderr)
-    sys.exit(74)
+if __name__ == "__main__":
+    run_program("clip-benchmark", main)

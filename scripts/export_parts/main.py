@@ -9,28 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Behind the program's own folder, which comes first; and the studies' reader of YAML.
+SCRIPTS = Path(__file__).resolve().parent.parent
+sys.path[1:1] = [str(SCRIPTS), str(SCRIPTS / "study_parts")]
+from command_line.arguments import Arguments, number
+from command_line.program import execute, required
+from command_line.refused import INTERNAL, Refused, refuse_when_stopped, run_program
 from measured import OnnxForm, OwnForm
-from refused import BAD_DATA, INTERNAL, Refused
 from run_file import Run
 
 TYPES = ["fp32", "fp16", "int8"]
-
-
-class Arguments(argparse.ArgumentParser):
-    def error(self, message):
-        raise Refused(f"{message}; see scripts/bench export --help")
-
-
-def number(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text):
-        raise argparse.ArgumentTypeError(f"expected a number of at most 999999, found '{text}'")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    if number(text) == 0:
-        raise argparse.ArgumentTypeError("expected a number from 1, found '0'")
-    return int(text)
 
 
 def seconds(text: str) -> float:
@@ -40,7 +28,8 @@ def seconds(text: str) -> float:
 
 
 def arguments():
-    parser = Arguments(prog="bench export", add_help=False, allow_abbrev=False)
+    positive = number(1, 999_999)
+    parser = Arguments("bench export")
     parser.add_argument("run")
     parser.add_argument("--types", nargs="+", choices=[*TYPES, "none"], default=TYPES)
     parser.add_argument("--no-teacher", action="store_true")
@@ -49,7 +38,7 @@ def arguments():
     parser.add_argument("--seconds", type=seconds, default=5.0)
     parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--caption-tokens", type=positive)
-    parser.add_argument("--core", type=number)
+    parser.add_argument("--core", type=number(0, 999_999))
     parser.add_argument("--dry-run", action="store_true")
     given = parser.parse_args()
     given.types = [] if "none" in given.types else [kind for kind in TYPES if kind in given.types]
@@ -68,18 +57,16 @@ class Kinship:
     """The program, with the threads of all cores unless KINSHIP_THREADS says otherwise."""
 
     def __init__(self):
-        self.program = os.environ["KINSHIP"]
+        self.program = required()
         # scripts/setup limits the libraries to one thread, for ranks and tests.
         limits = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
         self.environment = {key: value for key, value in os.environ.items() if key not in limits}
 
     def run(self, *words, core=None) -> str:
         """Returns what a command prints; bound to a core if one is given."""
-        command = [self.program, *map(str, words)]
-        bind = None if core is None else (lambda: os.sched_setaffinity(0, {core}))
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=self.environment, preexec_fn=bind)
+        done = execute([self.program, *words], core, stdout=subprocess.PIPE, encoding="utf-8", env=self.environment)
         if done.returncode:
-            raise Refused(f"{' '.join(command)} ended with {done.returncode}", done.returncode)
+            raise Refused(f"{' '.join(done.args)} ended with {done.returncode}", done.returncode)
         return done.stdout
 
     def report(self, *words, core=None) -> dict:
@@ -101,8 +88,7 @@ def forms(given, run: Run, kinship: Kinship, work: Path):
     own.evaluate_options = ["--checkpoint", str(run.folder)]
     found = [own]
     if given.types:
-        python = subprocess.run(
-            [Path(__file__).resolve().parent.parent / "onnx-python"], stdout=subprocess.PIPE, text=True)
+        python = execute([SCRIPTS / "onnx-python"], stdout=subprocess.PIPE, encoding="utf-8")
         if python.returncode:
             raise Refused("there is no Python with onnxruntime", python.returncode)
         found += [
@@ -140,6 +126,7 @@ def main():
     if given.dry_run:
         return
     kinship = Kinship()
+    refuse_when_stopped()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         all_forms = forms(given, run, kinship, work)
@@ -165,11 +152,5 @@ def main():
     print(json.dumps(figures, sort_keys=True))
 
 
-try:
-    main()
-except Refused as refused:
-    print(f"bench export: {refused}", file=sys.stderr)
-    sys.exit(refused.status)
-except OSError as error:
-    print(f"bench export: {error}", file=sys.stderr)
-    sys.exit(74)
+if __name__ == "__main__":
+    run_program("bench export", main)

@@ -1,10 +1,10 @@
 """One exported form of a model: Kinship's own or ONNX, with its figures in the words of exports.json."""
 import json
-import os
 import subprocess
 from pathlib import Path
 
-from refused import INTERNAL, Refused
+from command_line.program import execute
+from command_line.refused import INTERNAL, Refused
 
 FIGURES = {"retrieval": {"i2t R@1": ("image_to_text", "R@1"), "t2i R@1": ("text_to_image", "R@1")},
            "zero-shot": {"top-1": ("top1",)}}
@@ -75,9 +75,7 @@ class OnnxForm(Form):
 
     def run(self, *words, core=None) -> dict:
         command = [self.python, "-B", Path(__file__).resolve().parent / "onnx_form.py", *words]
-        bind = None if core is None else (lambda: os.sched_setaffinity(0, {core}))
-        done = subprocess.run(
-            [str(word) for word in command], stdout=subprocess.PIPE, text=True, env=self.environment, preexec_fn=bind)
+        done = execute(command, core, stdout=subprocess.PIPE, encoding="utf-8", env=self.environment)
         if done.returncode:
             raise Refused(f"onnxruntime ({words[0]} of {self.name}) ended with {done.returncode}", INTERNAL)
         return json.loads(done.stdout.splitlines()[-1])

@@ -3,8 +3,8 @@ import os
 import re
 from pathlib import Path
 
+from command_line.refused import BAD_DATA, INPUT_OUTPUT, Refused
 from plain_yaml import parse
-from refused import BAD_DATA, INPUT_OUTPUT, Refused
 
 # Names of files of weights that say nothing; the folder's name does.
 USUAL = {"open_clip_model.safetensors", "model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"}

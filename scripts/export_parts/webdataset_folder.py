@@ -11,10 +11,10 @@ import io
 import tarfile
 from pathlib import Path
 
+from command_line.refused import BAD_DATA, Refused
 from dataset import Classes, Dataset
 from PIL import Image
 from preparation import opened
-from refused import BAD_DATA, Refused
 
 ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 ORIENTATION = 0x0112

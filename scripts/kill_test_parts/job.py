@@ -7,7 +7,11 @@ import time
 import uuid
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from command_line.program import SCRIPTS, exit_code, oversubscribed
+from command_line.refused import STOPS as ALL_STOPS
+
+# Signals that stop the kill test: with a rank's own.
+STOPS = (*ALL_STOPS, signal.SIGUSR1)
 # The environment variable with a job's mark, which launchers pass on.
 MARK = "KINSHIP_KILL_TEST"
 # Until all ranks have met they have more time, for nothing that they do counts as progress.
@@ -37,12 +41,9 @@ class Job:
             "KINSHIP_START_DEADLINE": f"{START_DEADLINES * deadline}"}
         # The search for fast networks, which these ranks do not use, takes half of the time of a small job.
         environment.setdefault("OMPI_MCA_pml", "ob1")
-        if ranks == 1:
-            launcher = [program]
-        elif by_script:
-            launcher = [str(ROOT / "scripts/launch-mpirun"), "--ranks", str(ranks)]
-        else:
-            launcher = ["mpirun", "--oversubscribe", "-n", str(ranks), program]
+        launcher = oversubscribed(program, ranks)
+        if by_script and ranks > 1:
+            launcher = [str(SCRIPTS / "launch-mpirun"), "--ranks", str(ranks)]
         self.launcher, self.began = launcher[0], time.monotonic()
         with output.open("wb") as file:
             self.process = subprocess.Popen(
@@ -117,8 +118,7 @@ class Job:
         crash = f":{self.process.pid}] *** Process received signal ***"
         if self.launcher == "mpirun" and crash in self.output.read_text("utf-8", "replace"):
             self.mpirun_failed = True
-        code = self.process.returncode
-        return code if code >= 0 else 128 - code
+        return exit_code(self.process.returncode)
 
 
 def send(number: int, processes):

@@ -5,48 +5,30 @@ import os
 import random
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
+# It leads to the modules of command_line.
+from refused import FAULTS, INTERNAL, Refused
+from command_line.arguments import Arguments, number, some_of
+from command_line.program import kinship, required
+from command_line.refused import refuse_when_stopped, run_program
 import scene
 from commands import commands
-from job import LAUNCHERS, ROOT
-from refused import FAULTS, INTERNAL, TRY_AGAIN, Refused
+from job import LAUNCHERS, STOPS
 from trial import SIGNALS, Kill, Trials, counted
 
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 MOMENTS = re.compile(r"(\d+(?:\.\d+)?)(s?)(?:-(\d+(?:\.\d+)?)(s?))?")
-
-
-class Arguments(argparse.ArgumentParser):
-    def error(self, message):
-        raise Refused(f"{message}; see scripts/kill-test --help")
-
-
-def count(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,5}", text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1, found '{text}'")
-    return int(text)
+count = number(1, 999_999)
 
 
 def seconds(text: str) -> float:
     if not re.fullmatch(r"\d{1,4}(\.\d+)?", text) or float(text) < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1 second, found '{text}'")
     return float(text)
-
-
-def words(known, pattern=None):
-    """Returns a type of arguments: a list of known words, joined by commas, or of such as match the pattern."""
-    def read(text: str):
-        for word in text.split(","):
-            if word not in known and not re.fullmatch(pattern or "$.", word):
-                raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}, found '{word}'")
-        return text.split(",")
-    return read
 
 
 def moments(text: str):
@@ -58,16 +40,16 @@ def moments(text: str):
 
 def arguments():
     targets = ("rank", "job", *LAUNCHERS)
-    parser = Arguments(prog="kill-test", add_help=False, allow_abbrev=False)
+    parser = Arguments("kill-test")
     parser.add_argument("--kills", type=count, default=20)
     parser.add_argument("--seed", type=count, default=1)
-    parser.add_argument("--commands", type=words(commands(Path())), default=list(commands(Path())))
+    parser.add_argument("--commands", type=some_of(commands(Path())), default=list(commands(Path())))
     parser.add_argument("--ranks", type=lambda text: [count(word) for word in text.split(",")], default=[1, 2, 3])
-    parser.add_argument("--signals", type=words(SIGNALS), default=SIGNALS)
-    parser.add_argument("--targets", type=words(targets, r"rank-\d{1,5}"), default=targets)
+    parser.add_argument("--signals", type=some_of(SIGNALS), default=SIGNALS)
+    parser.add_argument("--targets", type=some_of(targets, r"rank-\d{1,5}"), default=targets)
     parser.add_argument("--moments", type=moments, default=(0.0, 1.05, False))
     parser.add_argument("--deadline", type=seconds, default=3.0)
-    parser.add_argument("--kinship", default=os.environ.get("KINSHIP") or str(ROOT / ".build/release/kinship"))
+    parser.add_argument("--kinship", default=kinship())
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     return parser.parse_args()
@@ -147,25 +129,15 @@ def run(given, program: str, folder: Path, outcomes):
             shutil.rmtree(own)
 
 
-def stop(*_):
-    # Once is enough: what is going on is then ended in good order.
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
-    raise Refused("stopped", TRY_AGAIN)
-
-
 def main():
     given = arguments()
     if given.dry_run:
         for kill in chosen(given, commands(Path())):
             print(f"scripts/kill-test {kill.options}")
         return 0
-    program = os.path.abspath(given.kinship)
-    if not os.access(program, os.X_OK):
-        raise Refused(f"no program at {program}; build it with: swift build -c release, or name it with --kinship")
-    # These also have the jobs begin with the signals' own meanings, whatever this process was started with.
-    for number in STOPS:
-        signal.signal(number, stop)
+    program = required(given.kinship, "--kinship")
+    # The jobs begin with the signals' own meanings, whatever this process was started with.
+    refuse_when_stopped(STOPS, ignored=True)
     began, outcomes, kept = time.monotonic(), [], given.keep
     folder = Path(tempfile.mkdtemp(prefix="kill-test-"))
     try:
@@ -186,11 +158,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Refused as refused:
-        print(f"kill-test: {refused}", file=sys.stderr)
-        sys.exit(refused.status)
-    except OSError as error:
-        print(f"kill-test: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        sys.exit(INTERNAL)
+    run_program("kill-test", main, input_output=INTERNAL)

@@ -1,9 +1,7 @@
-"""The error of a kill test that cannot go on, with its exit code."""
+"""The way to scripts/command_line, for the modules of the kill test and for scripts/fuzz, which shares some of them."""
+import sys
+from pathlib import Path
 
-FAULTS, USAGE, INTERNAL, TRY_AGAIN = 1, 64, 70, 75
-
-
-class Refused(Exception):
-    def __init__(self, words: str, status: int = USAGE):
-        super().__init__(words)
-        self.status = status
+# Behind the program's own folder, which comes first.
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+from command_line.refused import FAULTS, INTERNAL, TRY_AGAIN, Refused  # noqa: E402, F401

@@ -1,12 +1,12 @@
 """What the commands under test read: pictures that are drawn here, and what the program itself makes of them."""
 import random
-import struct
 import subprocess
-import zlib
 from pathlib import Path
 
+from command_line.files import png
+from command_line.program import execute, oversubscribed
+from command_line.refused import INTERNAL, Refused
 from commands import RUN, sets
-from refused import INTERNAL, Refused
 
 # Small, but saved often and with everything that a checkpoint can hold.
 RUN_FILE = """\
@@ -53,10 +53,9 @@ def make(folder: Path, program: str, deadline: float):
         (1, ["vocabulary", "train", "dataset", "--merges", "40", "--output", "vocabulary.txt.gz"]),
         (2, ["train", "run.yaml", *sets("name=model", "steps=2", "checkpoint.every=none", MODEL)]),
     ):
-        launcher = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []
-        made = subprocess.run(
-            [*launcher, program, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+        made = execute(
+            [*oversubscribed(program, ranks), *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
         if made.returncode != 0:
             raise Refused(f"{program} {words[0]} ended with {made.returncode}: {made.stdout.strip()}", INTERNAL)
 
@@ -73,11 +72,3 @@ def draw(folder: Path, index: int):
     name = f"pictures/{index}.png"
     (folder / name).write_bytes(png(side, bytes(pixels)))
     return name, f"a {COLOURS[colour]} {SHAPES[kind]}, number {index}", SHAPES[kind]
-
-
-def png(side: int, pixels: bytes) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    rows = b"".join(b"\0" + pixels[start:start + 3 * side] for start in range(0, len(pixels), 3 * side))
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from command_line.refused import INTERNAL, TRY_AGAIN, Refused
 from commands import Command
 from job import LAUNCHERS, Hang, Job, hears, send
-from refused import INTERNAL, TRY_AGAIN, Refused
 
 SIGNALS = ("KILL", "STOP", "CONT", "TERM", "INT", "HUP", "USR1")
 # Of the program: no progress. Of the launcher: a rank was killed.

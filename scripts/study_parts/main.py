@@ -1,41 +1,32 @@
 """The command line of scripts/study, whose head describes it."""
-import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
+# Behind the program's own folder, which comes first.
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+from command_line.arguments import Arguments, number
+from command_line.program import ROOT, kinship
+from command_line.refused import BAD_DATA, Refused, run_program
 import table
 from plain_yaml import CONTROL
 from plan import Plan, seeds
-from refused import BAD_DATA, INPUT_OUTPUT, Refused
 from results import Results
 
 
-class Arguments(argparse.ArgumentParser):
-    def error(self, message):
-        raise Refused(f"{message}; see scripts/study --help")
-
-
-def number(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 999999999, found '{text}'")
-    return int(text)
-
-
 def arguments():
-    parser = Arguments(prog="study", add_help=False, allow_abbrev=False)
+    parser = Arguments("study")
     parser.add_argument("plan")
     parser.add_argument("--only", type=lambda text: text.split(","))
     parser.add_argument("--seeds", type=lambda text: seeds(text, "--seeds"))
-    parser.add_argument("--steps", type=number)
-    parser.add_argument("--ranks", type=number, default=2)
+    parser.add_argument("--steps", type=number())
+    parser.add_argument("--ranks", type=number(), default=2)
     parser.add_argument("--runs", type=os.path.abspath)
     parser.add_argument("--baseline")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--prepare", action="store_true")
-    parser.add_argument("--task", type=number)
+    parser.add_argument("--task", type=number())
     parser.add_argument("--collect", action="store_true")
     for word in sys.argv[1:]:
         if CONTROL.search(word):
@@ -60,11 +51,12 @@ def preview(plan: Plan, study):
 
 def main():
     given = arguments()
-    root = Path(__file__).resolve().parent.parent.parent
     path = Path(given.plan).resolve()
+    # scripts/launch-mpirun starts the same program, also if the variable names it from the folder that is left now.
+    os.environ["KINSHIP"] = kinship()
     # What a plan names stands in the package's folder. Messages name the plan from there too, if it lies in it.
-    os.chdir(root)
-    plan = Plan(path.relative_to(root) if path.is_relative_to(root) else path, given.runs)
+    os.chdir(ROOT)
+    plan = Plan(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path, given.runs)
     plan.steps, plan.seeds = given.steps or plan.steps, given.seeds or plan.seeds
     arms = plan.select(given.only) if given.only else list(plan.arms.values())
     results = Results(plan)
@@ -94,11 +86,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Refused as refused:
-        print(f"study: {refused}", file=sys.stderr)
-        sys.exit(refused.status)
-    except OSError as error:
-        print(f"study: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        sys.exit(INPUT_OUTPUT)
+    run_program("study", main)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 
-from refused import Refused
+from command_line.refused import Refused
 
 KEY = re.compile(r'([\w.+-]+|"[^"]*"):(?:\s+(.*))?$')
 # A quoted text, a bracket or comma, a colon between key and value, or plain text.

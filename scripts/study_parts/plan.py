@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from command_line.refused import BAD_DATA, INPUT_OUTPUT, Refused
 import plain_yaml
-from refused import BAD_DATA, INPUT_OUTPUT, Refused
 
 KEYS = ("base", "runs", "prepare", "teacher", "recipe", "settings", "steps", "seeds", "cache", "baseline", "figure",
         "trials", "search", "arms", "development", "confirmation")

@@ -3,9 +3,9 @@ import fcntl
 import json
 import os
 
+from command_line.refused import BAD_DATA, INPUT_OUTPUT, TRY_AGAIN, Refused
 from plain_yaml import CONTROL
 from plan import Plan
-from refused import BAD_DATA, INPUT_OUTPUT, TRY_AGAIN, Refused
 
 # One for all arms of a seed: otherwise more than the arm would differ.
 CONDITIONS = ("commit", "teacher", "processor")

@@ -1,8 +1,8 @@
 """The table of a study, as JSON and as Markdown, and its figure: all of it from the results alone."""
 import json
-import os
 import statistics
 
+from command_line.files import publish
 from comparison import judge, paired, summary
 from figure import drawing
 from plan import FIGURES, Plan
@@ -17,9 +17,7 @@ def write(plan: Plan, results: Results, arms) -> str:
     for path, content in (
             (picture, drawing(document)), (picture.with_suffix(".md"), text),
             (picture.with_suffix(".json"), json.dumps(document, indent=2) + "\n")):
-        unfinished = path.with_name(f".{path.name}.new")
-        unfinished.write_text(content, encoding="utf-8")
-        os.replace(unfinished, path)
+        publish(path, content)
     return text
 
 

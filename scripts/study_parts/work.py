@@ -1,68 +1,21 @@
 """Running a study: the data, the teacher, and every arm with every seed that the results do not have yet."""
-import hashlib
 import json
 import math
 import os
-import re
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
 
+from command_line.files import publish
+from command_line.refused import BAD_DATA, Refused
 import table
+from conditions import conditions, weights
+from jobs import Jobs
 from plan import RETRIEVAL, ZERO_SHOT, Arm, Plan, read
-from refused import BAD_DATA, TRY_AGAIN, Refused
 from results import TEACHER, Results
 
 DIRECTIONS = {"i2t": "image_to_text", "t2i": "text_to_image"}
-
-
-class Jobs:
-    """Runs one command after another, and passes a signal to stop on to the one that runs."""
-
-    def __init__(self, ranks: int):
-        self.ranks, self.current, self.stopped = ranks, None, False
-        self.kinship = os.environ.get("KINSHIP") or ".build/release/kinship"
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self.stop)
-        # Should this process be killed outright, the ranks stop too, where the system can do that.
-        probe = shutil.which("setpriv") and subprocess.run(["setpriv", "--pdeathsig", "clear", "true"], check=False)
-        self.guard = ["setpriv", "--pdeathsig", "USR1"] if probe and probe.returncode == 0 else []
-
-    def stop(self, *_):
-        self.stopped = True
-        if self.current and self.current.poll() is None:
-            self.current.send_signal(self.request)
-
-    def run(self, command, request=signal.SIGTERM, **options) -> int:
-        """In a session of its own, so that Ctrl-C reaches it as `request` only. Throws if a stop was asked for."""
-        if not self.stopped:
-            self.request = request
-            self.current = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
-            if self.stopped:
-                self.stop()
-            self.current.wait()
-        if self.stopped:
-            raise Refused("stopped; run the same command again to go on", TRY_AGAIN)
-        return self.current.returncode
-
-    def on_ranks(self, *words, purpose: str):
-        """Runs a kinship command. At USR1 a training run saves and stops. Where there are fewer cores than ranks, these
-        share them, unbound."""
-        cores = len(os.sched_getaffinity(0))
-        if "SLURM_JOB_ID" in os.environ:
-            # The ranks may be on several hosts, and Slurm says on which.
-            threads = os.environ.get("SLURM_CPUS_PER_TASK") or "1"
-            launcher = ["scripts/launch-mpirun", "--ranks", str(self.ranks), "--threads", threads]
-        elif self.ranks <= cores:
-            launcher = ["scripts/launch-mpirun", "--ranks", str(self.ranks), "--threads", str(cores // self.ranks)]
-        else:
-            launcher = ["mpirun", "--oversubscribe", "-n", str(self.ranks), self.kinship]
-        code = self.run([*self.guard, *launcher, *words], signal.SIGUSR1)
-        if code != 0:
-            raise Refused(f"{purpose}: kinship {words[0]} ended with exit code {code}; its message is above",
-                          code if code > 0 else 128 - code)
 
 
 class Study:
@@ -127,10 +80,7 @@ class Study:
         self.jobs, self.teacher = Jobs(self.ranks), self.known_teacher()
         self.conditions = conditions(self.teacher)
         say(f"{arm.name}, seed {seed}")
-        found, path = self.measure(arm, seed), self.figures_file(arm, seed)
-        unfinished = path.with_name(f".{path.name}.new")
-        unfinished.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        publish(self.figures_file(arm, seed), json.dumps(self.measure(arm, seed)) + "\n")
 
     def collect(self):
         """Takes the figures of finished tasks into the results, and removes the embeddings of seeds that are finished."""
@@ -295,9 +245,7 @@ class State:
         self.save()
 
     def save(self):
-        unfinished = self.path.with_name(f".{self.path.name}.new")
-        unfinished.write_text(json.dumps({**self.conditions, "seconds": self.seconds}) + "\n", encoding="utf-8")
-        os.replace(unfinished, self.path)
+        publish(self.path, json.dumps({**self.conditions, "seconds": self.seconds}) + "\n")
 
 
 # MARK: Facts
@@ -316,43 +264,6 @@ def shares(reports):
 
 def sets(plan: Plan, settings):
     return [word for setting in settings for word in ("--set", plan.fill(setting))]
-
-
-def weights(path: Path) -> Path:
-    return path / "open_clip_model.safetensors"
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a model's file, or of all files of a checkpoint in the order of their names."""
-    files = [path] if path.is_file() else [weights(path)] if weights(path).is_file() else sorted(
-        file for file in path.rglob("*") if file.is_file())
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as bytes_of:
-            while part := bytes_of.read(1 << 20):
-                total.update(part)
-    return total.hexdigest()
-
-
-def conditions(teacher):
-    """What must be the same for all arms of a seed."""
-    return {"commit": commit(), "teacher": digest(teacher) if teacher else "none", "processor": processor()}
-
-
-def commit() -> str:
-    """The last commit of the program's sources, and a mark of what was changed since. The results themselves may be
-    committed while a study runs."""
-    def git(*words):
-        return subprocess.run(["git", *words, "--", "Sources", "Package.swift"], capture_output=True, text=True,
-                              check=False).stdout
-    found = git("log", "-1", "--format=%h").strip()
-    changes = git("diff", "HEAD") + git("ls-files", "--others", "--exclude-standard")
-    return (found or "unknown") + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else "")
-
-
-def processor() -> str:
-    name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
-    return f"{len(os.sched_getaffinity(0))} cores of {name[1].strip() if name else os.uname().machine}"
 
 
 def left(study) -> str:

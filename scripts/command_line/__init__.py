@@ -1,0 +1,1 @@
+"""What the programs of this folder do alike: how they read their arguments, find and run kinship, and end."""
