@@ -59,7 +59,7 @@ import Testing
     #expect(RetrievalFigures.names.suffix(2) == ["t2i R@10", "t2i MRR"] && figures.values[3] == 0.45)
     // A script that is run by hand reads them by the names that they have in files.
     let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent().appending(path: "scripts/check-export")
+      .deletingLastPathComponent().appending(path: "scripts/peer_parts/exported_retrieval.py")
     let text = try String(contentsOf: script, encoding: .utf8)
     let read = text.matches(of: /figures\["([a-z_]+)"\]/).map { String($0.1) }
     let written = try JSONSerialization.jsonObject(with: JSONEncoder().encode(figures)) as? [String: Any]
