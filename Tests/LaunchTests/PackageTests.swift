@@ -123,10 +123,45 @@ import Testing
 
   @Test func scriptsFindTheProgramOfTheirPackage() async throws {
     let script = folder.path("package/share/kinship/scripts/launch-mpirun")
-    try FileManager.default.copyItem(atPath: TrainScene.scripts + "/launch-mpirun", toPath: script)
+    try copyPackagedScripts()
     let run = try await MPIRun.execute(
       ["env", "-u", "KINSHIP", "bash", script, "--ranks", "2", "--dry-run", "train", "run.yaml"])
     #expect(run.status == 0 && run.output.contains(" \(launcher) train run.yaml"), "\(run)")
+  }
+
+  /// Copies the scripts that `scripts/package` lists to where an installed package has them, and returns their names.
+  @discardableResult private func copyPackagedScripts() throws -> [String] {
+    let text = try String(contentsOfFile: TrainScene.scripts + "/package", encoding: .utf8)
+    let list = try #require(text.firstMatch(of: #/\npackaged=\(\n([^)]*)\)/#)).1
+    let names = list.split(whereSeparator: \.isWhitespace).map(String.init)
+    for name in names {
+      let copy = folder.path("package/share/kinship/scripts/\(name)")
+      if FileManager.default.fileExists(atPath: copy) { try FileManager.default.removeItem(atPath: copy) }
+      try FileManager.default.copyItem(atPath: TrainScene.scripts + "/\(name)", toPath: copy)
+    }
+    return names
+  }
+
+  @Test func thePackageHasWhatItsScriptsUse() async throws {
+    let names = try copyPackagedScripts()
+    // Recipes are copied beside the list. What builds the program, and the studies, are the source's alone.
+    let others = ["recipes", "setup", "study"]
+    var uses = 0
+    for name in names {
+      // A folder of the list has no text.
+      guard let text = try? String(contentsOfFile: TrainScene.scripts + "/\(name)", encoding: .utf8) else { continue }
+      for use in text.matches(of: #/(?:package_root/scripts|\$scripts)/([A-Za-z0-9_-]+)/#) {
+        uses += 1
+        #expect((names + others).contains(String(use.1)), "\(name) uses \(use.1)")
+      }
+    }
+    #expect(uses > 10)
+    let scripts = folder.path("package/share/kinship/scripts")
+    try folder.write("sweep/sweep.tsv", "name\tseed\none\t1\n".utf8)
+    let table = try await MPIRun.execute(["python3", "-B", scripts + "/sweep-table", folder.path("sweep")])
+    #expect(table.status == 0 && table.output.contains("| 1 | – |"), "\(table)")
+    let study = try await MPIRun.execute(["bash", scripts + "/launch-slurm", "--dry-run", "study", "plan.yaml"])
+    #expect(study.status == 64 && study.errors.contains("has no scripts/study"), "\(study)")
   }
 
   /// A wheel of these files, installed into a virtual environment, has the layout that the launcher expects.
