@@ -183,4 +183,27 @@ import Testing
     let script = try await start(["quickstart"], path: ["site/bin"], launcher: environment + "/bin/kinship")
     expect(script, "script=\(environment)/share/kinship/scripts/quickstart ")
   }
+
+  @Test func theLicencesOfLinkedPackages() async throws {
+    let list = "build/release/kinship.product/Objects.LinkFileList"
+    try folder.write(list, "/b/Yams.build/Node.swift.o\n/b/CYaml.build/api.c.o\n/b/Launch.build/Main.swift.o\n".utf8)
+    for module in ["Yams/Sources/Yams", "Yams/Sources/CYaml", "other/Sources/Other"] {
+      try folder.write("build/checkouts/\(module)/source", "".utf8)
+    }
+    for package in ["Yams", "other"] { try folder.write("build/checkouts/\(package)/LICENSE", package.utf8) }
+    try folder.write("toolchain/share/swift/LICENSE.txt", "Swift".utf8)
+    let manifest = try folder.write("Package.swift", #".target(name: "Launch")"#.utf8)
+    let arguments = [folder.path("licensed"), folder.path("build"), folder.path("toolchain"), manifest]
+    let command = ["python3", Self.parts + "/licences.py"] + arguments
+    let run = try await MPIRun.execute(["env"] + command)
+    try #require(run.status == 0, "\(run)")
+    let licences = folder.path("licensed/share/doc/kinship/licenses")
+    let names = try FileManager.default.contentsOfDirectory(atPath: licences).sorted()
+    #expect(names == ["Yams", "icu", "libyaml", "swift"])
+    #expect(try String(contentsOfFile: licences + "/Yams", encoding: .utf8) == "Yams")
+
+    try folder.write(list, "/b/Unknown.build/Unknown.swift.o\n".utf8)
+    let refused = try await MPIRun.execute(["env"] + command)
+    #expect(refused.status == 1 && refused.errors.contains("the program contains the module Unknown, "), "\(refused)")
+  }
 }
