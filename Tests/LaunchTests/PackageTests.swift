@@ -206,4 +206,12 @@ import Testing
     let refused = try await MPIRun.execute(["env"] + command)
     #expect(refused.status == 1 && refused.errors.contains("the program contains the module Unknown, "), "\(refused)")
   }
+
+  /// Root of most containers may not install a system within theirs; `scripts/check-package` says what is forbidden.
+  @Test func whatAContainerForbids() async throws {
+    let dropped = geteuid() == 0 ? ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"] : ["env"]
+    let asked = ["bash", "-c", #"source "$0"; kinship_namespaces"#, Self.parts + "/namespaces"]
+    let run = try await MPIRun.execute(dropped + asked)
+    #expect(run.status == 1 && run.output.contains("unshare: unshare failed"), "\(run)")
+  }
 }
