@@ -25,14 +25,17 @@ public enum SystemThread {
     _ name: String, after number: Int = 0, of wanted: Int = 1, stackBytes: Int? = nil,
     _ body: @escaping @Sendable () -> Void
   ) throws(ThreadError) {
-    var attributes = pthread_attr_t()
-    pthread_attr_init(&attributes)
-    defer { pthread_attr_destroy(&attributes) }
-    if let stackBytes { pthread_attr_setstacksize(&attributes, stackBytes) }
+    let attributes = UnsafeMutablePointer<pthread_attr_t>.allocate(capacity: 1)
+    pthread_attr_init(attributes)
+    defer {
+      pthread_attr_destroy(attributes)
+      attributes.deallocate()
+    }
+    if let stackBytes { pthread_attr_setstacksize(attributes, stackBytes) }
     let owned = Unmanaged.passRetained(Body(name, body))
-    var thread = pthread_t()
+    var thread: pthread_t = 0
     let code = pthread_create(
-      &thread, &attributes,
+      &thread, attributes,
       { argument in
         let body = Unmanaged<Body>.fromOpaque((argument as UnsafeMutableRawPointer?)!).takeRetainedValue()
         Thread.current.name = body.name
@@ -62,7 +65,7 @@ public enum SystemThread {
     var threads: [pthread_t] = []
     var code: Int32 = 0
     while threads.count < wanted {
-      var thread = pthread_t()
+      var thread: pthread_t = 0
       code = pthread_create(
         &thread, nil,
         { argument in
