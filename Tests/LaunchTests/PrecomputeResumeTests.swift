@@ -195,10 +195,13 @@ import Testing
         bytes[at] ^= 0x80
       }
       try bytes.write(to: file)
-      let record = URL(filePath: "\(scene.folder("cache"))/\(part.file.replacing(".h5", with: ".json"))")
-      let sum = try SHA256.ofFile(file.path(percentEncoded: false))
-      try String(contentsOf: record, encoding: .utf8).replacing(part.sha256, with: sum)
-        .write(to: record, atomically: true, encoding: .utf8)
+      // Its record becomes the one that a job would have written that computed these numbers.
+      let folder = scene.folder("cache")
+      let record = try #require(PartRecord.read(folder, part.file))
+      let text = String(decoding: try JSONEncoder().encode(part), as: UTF8.self)
+      let renewed = text.replacing(part.sha256, with: try SHA256.ofFile(file.path(percentEncoded: false)))
+      let altered = try JSONDecoder().decode(CacheManifest.Part.self, from: Data(renewed.utf8))
+      try PartRecord(key: record.key, part: altered).write(folder)
     }
     try remove("cache", "cache.json")
     let run = try await scene.run("cache", ranks: ranks)
