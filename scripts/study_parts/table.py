@@ -127,7 +127,8 @@ def best_trials(document, measured):
 
 def markdown(plan: Plan, document, picture: str) -> str:
     figure, baseline = document["figure"], document["baseline"]
-    others = "".join(f" (`{name}`: {steps})" for name, steps in document["other_steps"].items())
+    others = ", ".join(f"`{name}`: {steps}" for name, steps in document["other_steps"].items())
+    others = others and f" ({others})"
     lines = [
         f"# Study {plan.name}", "",
         f"{document['runs']} runs of {plan.steps} steps{others}, {document['hours']:.1f} hours of training and"
