@@ -85,7 +85,8 @@ import Testing
       wait $! || status=$?
       echo "status $status"
       # What has ended may still wait for its parent to notice.
-      if grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$(<"$child")/status"; then echo running; else echo ended; fi
+      living='^State:[[:space:]]*[^ZX[:space:]]'
+      if grep -qs "$living" "/proc/$(<"$child")/status"; then echo running; else echo ended; fi
       """
     return try await MPIRun.execute(
       ["bash", "-euc", stopping, "bash", folder.path("child")] + command, environment)

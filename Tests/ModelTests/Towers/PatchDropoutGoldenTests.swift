@@ -5,7 +5,7 @@ import Testing
 
 @testable import Model
 
-/// Patch dropout against open_clip's own module in training: its features and gradients where the same patches are kept.
+/// Patch dropout against open_clip's own module in training: features and gradients where the same patches are kept.
 @Suite struct PatchDropoutGoldenTests {
   /// What open_clip computed; `Tests/Fixtures/patch_dropout/make_patch_dropout.py` wrote the file.
   struct Golden: Decodable, Sendable {
