@@ -25,7 +25,11 @@ class Images:
     """preprocessor_config.json as a function of an image's bytes, [3, side, side]."""
 
     def __init__(self, folder: Path):
-        keys = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
+        file = folder / "preprocessor_config.json"
+        if not file.exists():
+            raise SystemExit(f"onnx_form: there is no {file}, because the export cannot describe how the model's images are "
+                             "prepared (resize_mode: longest); leave its figures out with --no-accuracy")
+        keys = json.loads(file.read_text("utf-8"))
         self.alpha, self.exif = keys.get("alpha", "drop"), keys.get("exif", "ignore")
         self.shortest, self.side = keys["size"].get("shortest_edge"), keys["crop_size"]["height"]
         self.filter = Image.Resampling(keys["resample"])
