@@ -137,6 +137,18 @@ enum VirtualCluster {
     #expect(queues.prefix(2).allSatisfy { $0.overlimits > 0 }, "\(run)")
   }
 
+  /// The hosts that are left remember the address of the head's switch, which must not depend on those that were killed:
+  /// their links go with them.
+  @Test(.requires(.hosts)) func theHeadKeepsItsAddressWhenHostsGo() async throws {
+    let command = """
+      ip -brief link show switch
+      for port in port-1 port-2 port-3; do ip link del $port && ip -brief link show switch; done
+      """
+    let run = try await VirtualCluster.run(3, [], ["bash", "-c", command])
+    let addresses = run.lines.compactMap { $0.split(separator: " ").dropFirst(2).first }
+    #expect(run.status == 0 && addresses.count == 4 && Set(addresses).count == 1, "\(run)")
+  }
+
   @Test func whatIsRefused() async throws {
     for (arguments, words) in [
       (["0", "true"], "expected a number of hosts from 1 to 200, found '0'"),
