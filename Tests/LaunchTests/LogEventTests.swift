@@ -67,7 +67,6 @@ import Testing
     for event in LogEvent.allCases { #expect(written.contains("\"event\":\"\(event.rawValue)\""), "\(event)") }
   }
 
-  /// Fields without a value are left out instead of being null.
   @Test func aDeviceIsNoLog() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: RunLog.fileName)
@@ -79,6 +78,7 @@ import Testing
     #expect(error?.status == .inputOutput && error?.reason.contains("it is not a file but a device") == true)
   }
 
+  /// Fields without a value are left out instead of being null.
   @Test func aStepWithoutOptionalFields() throws {
     let folder = try TemporaryFolder()
     let file = folder.url.appending(path: RunLog.fileName)
