@@ -1,7 +1,9 @@
+internal import Tensor
+
 extension Communicator {
   /// Throws `ReplicasDiffer` if the ranks have different hashes of their parameters. Every rank must call it.
   public func requireSame(hash: UInt64, after step: Int) throws {
-    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: hash >> (8 * $0)) }
+    let bytes = hash.littleEndianBytes
     if try areSame(bytes) { return }
     let all = try allGather(bytes + Array(hostname.utf8))
     // The hash of most ranks counts as right; in a tie, that of the lowest rank.
