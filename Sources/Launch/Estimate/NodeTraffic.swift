@@ -1,4 +1,5 @@
 import Dist
+import Tensor
 
 // P ranks are on N nodes of R ranks each.
 
@@ -38,15 +39,17 @@ extension RunEstimate {
   }
 
   /// Returns the bytes of the touched rows of the token embedding, with their numbers: the expected ones, or the most
-  /// if none are known. Each of them goes to one owner, and owners have equal shares. If they are no smaller than the
-  /// matrix, it is reduced as a whole.
+  /// if none are known. Each of them goes to one owner, and owners have equal shares. If the route does not send rows by
+  /// themselves, the matrix is reduced as a whole.
   private func touchedRowBytes(_ cost: ClusterCost) -> Int {
-    let row = Double(tokenRows.bytes) * (route.wire == .bf16 ? 0.5 : 1)
-    let rows = (tokenRows.expected ?? Double(tokenRows.bound)) * (row + Double(MemoryLayout<Int>.stride))
-    let matrix = Double(tokenRows.all) * row
-    let senders = Double(route.nodes == nil ? cost.ranks : cost.nodes)
+    let (width, stride) = (tokenRows.bytes / MemoryLayout<Float>.stride, route.wire.stride(of: Float.self))
+    let (touched, count) = (tokenRows.expected ?? Double(tokenRows.bound), tokenRows.all * width)
+    let sendsRows = route.sendsRows(
+      touched: Int((touched * Double(cost.ranks)).rounded()), width: width, of: count, ranks: cost.ranks, Float.self)
+    let rows = touched * Double(width * stride + MemoryLayout<Int>.stride)
+    let matrix = Double(count * stride)
     let bytes =
-      Double(cost.ranks) * rows < senders * matrix
+      sendsRows
       ? cost.nodeBytes(dealing: rows)
       : route.nodes != nil
         ? cost.nodeBytes(levelling: matrix)

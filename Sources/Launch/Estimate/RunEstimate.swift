@@ -134,11 +134,9 @@ private struct RankShare {
 
   var tokenRows: RunEstimate.TokenRows {
     let text = shape.config.text
-    let bucket = plan.buckets[tokenBucket]
     func received(_ touched: Int) -> Int {
-      guard ranks > 1, !shape.frozen.covers(bucket.range) else { return 0 }
-      let all = Array(repeating: touched, count: ranks)
-      return traffic.touchedRows(all, width: text.width, pieces: bucket.piecesInside, Float.self, route)
+      guard ranks > 1, !shape.frozen.covers(plan.buckets[tokenBucket].range) else { return 0 }
+      return tokens(Array(repeating: touched, count: ranks)).received
     }
     let captions = rows * shape.captionsPerImage
     let bound = min(text.vocabularySize, captions * text.contextLength)
