@@ -51,7 +51,7 @@ struct ChartDrawing {
     }
     return chart.lines.map { line in
       ChartFigure.key(
-        line.name, color: line.color, isDashed: line.color >= Self.colors,
+        line.name, color: line.color, isDashed: isDashed(line),
         "\(line.curve.summary(chart.form, isShort: true))\(bestText(line))")
     }.joined(" ")
   }
@@ -62,10 +62,10 @@ struct ChartDrawing {
 
   /// True if the chart's title names its only line.
   private var isAlone: Bool { chart.lines[0].color == 0 && !chart.hasSeveralRuns }
-  private func dashes(_ line: Chart.Line) -> Markup { line.color >= Self.colors ? " dashed" : "" }
+  private func isDashed(_ line: Chart.Line) -> Bool { line.color >= Self.colors }
 
   private func drawing(_ line: Chart.Line) -> Markup {
-    let color: Markup = "c\(line.color % Self.colors)\(dashes(line))"
+    let color: Markup = "c\(line.color % Self.colors)\(isDashed(line) ? " dashed" : "")"
     let smoothed = chart.isNoisy ? line.curve.smoothed : nil
     let thinned = thin(line.curve, Int(Frame.right - Frame.left))
     var markup: Markup = """
