@@ -4,10 +4,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from command_line.program import ROOT
+from command_line.refused import FAULTS, INTERNAL, Refused
 import seeds
-from refused import FAULTS, INTERNAL, Refused
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 # Of each reader in C: what calls it, the folders of its sources and of sound files, and its libraries.
 READERS_IN_C = {
     "images": (

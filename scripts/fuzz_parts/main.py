@@ -1,5 +1,4 @@
 """The command line of scripts/fuzz, whose head describes it."""
-import argparse
 import json
 import math
 import os
@@ -17,36 +16,20 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+# Behind the program's own folder, which comes first. Pictures, signals and words for counts are those of the kill test.
+SCRIPTS = Path(__file__).resolve().parent.parent
+sys.path[1:1] = [str(SCRIPTS), str(SCRIPTS / "kill_test_parts")]
+from command_line.arguments import Arguments, number, some_of
+from command_line.program import ROOT, kinship, required
+from command_line.refused import FAULTS, INTERNAL, Refused, refuse_when_stopped, run_program
 import seeds
-from coverage import READERS, SECONDS, fuzz
+from coverage import READERS, READERS_IN_C, SECONDS, fuzz
 from inputs import MEBI, judged, refusal
+from job import STOPS
 from kinds import KINDS
-from refused import FAULTS, INTERNAL, TRY_AGAIN, Refused
 from trial import counted
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-
-
-class Arguments(argparse.ArgumentParser):
-    def error(self, message):
-        raise Refused(f"{message}; see scripts/fuzz --help")
-
-
-def whole(least: int):
-    """Returns a type of arguments: a whole number from `least`."""
-    def read(text: str):
-        if not re.fullmatch("[0-9]{1,7}", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a number from {least}, found '{text}'")
-        return int(text)
-    return read
-
-
-def kinds(text: str):
-    for name in text.split(","):
-        if name not in KINDS:
-            raise argparse.ArgumentTypeError(f"expected some of {', '.join(KINDS)}, found '{name}'")
-    return text.split(",")
+MOST = 9_999_999
 
 
 def seed(text: str) -> str:
@@ -59,18 +42,18 @@ def seed(text: str) -> str:
 
 
 def arguments():
-    parser = Arguments(prog="fuzz", add_help=False, allow_abbrev=False)
-    parser.add_argument("--inputs", type=whole(1), default=1000)
+    parser = Arguments("fuzz")
+    parser.add_argument("--inputs", type=number(1, MOST), default=1000)
     parser.add_argument("--seed", type=seed, default="1")
-    parser.add_argument("--only", type=whole(0))
-    parser.add_argument("--kinds", type=kinds, default=list(KINDS))
-    parser.add_argument("--without", type=kinds, default=[])
-    parser.add_argument("--seconds", type=whole(1))
-    parser.add_argument("--deadline", type=whole(1), default=20)
-    parser.add_argument("--processes", type=whole(1), default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--only", type=number(0, MOST))
+    parser.add_argument("--kinds", type=some_of(KINDS), default=list(KINDS))
+    parser.add_argument("--without", type=some_of(KINDS), default=[])
+    parser.add_argument("--seconds", type=number(1, MOST))
+    parser.add_argument("--deadline", type=number(1, MOST), default=20)
+    parser.add_argument("--processes", type=number(1, MOST), default=len(os.sched_getaffinity(0)))
     parser.add_argument("--output")
     parser.add_argument("--json")
-    parser.add_argument("--kinship", default=os.environ.get("KINSHIP") or str(ROOT / ".build/release/kinship"))
+    parser.add_argument("--kinship", default=kinship())
     parser.add_argument("--coverage", choices=READERS)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--names", action="store_true")
@@ -190,24 +173,16 @@ def run(given, program: str, folder: Path, outcomes, findings: Findings):
         pool.shutdown(cancel_futures=True)
 
 
-def stop(*_):
-    # Once is enough: what is going on is then ended in good order.
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
-    raise Refused("stopped", TRY_AGAIN)
-
-
 def main():
     given = arguments()
     if given.output and os.path.exists(given.output) and os.listdir(given.output):
         raise Refused(f"{given.output} is not empty; name a new folder with --output")
     if given.dry_run:
         return 0
-    for number in STOPS:
-        signal.signal(number, stop)
-    program = os.path.abspath(given.kinship)
-    if not given.coverage and not os.access(program, os.X_OK):
-        raise Refused(f"no program at {program}; build it with: swift build -c release, or name it with --kinship")
+    # It makes the sound files, which a reader in C has already.
+    alone = given.coverage in READERS_IN_C
+    program = kinship(given.kinship) if alone else required(given.kinship, "--kinship")
+    refuse_when_stopped(STOPS, ignored=True)
     folder = Path(os.path.abspath(given.output or tempfile.mkdtemp(prefix="fuzz-")))
     folder.mkdir(parents=True, exist_ok=True)
     if given.coverage:
@@ -231,11 +206,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Refused as refused:
-        print(f"fuzz: {refused}", file=sys.stderr)
-        sys.exit(refused.status)
-    except OSError as error:
-        print(f"fuzz: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        sys.exit(INTERNAL)
+    run_program("fuzz", main, input_output=INTERNAL)

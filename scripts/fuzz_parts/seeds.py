@@ -9,9 +9,9 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+from command_line.refused import INTERNAL, Refused
 import hdf5
 from formats import zipped
-from refused import INTERNAL, Refused
 from scene import draw
 
 RUN_FILE = """\

@@ -11,11 +11,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-# It leads to the modules of command_line.
-from refused import FAULTS, INTERNAL, Refused
+# Behind the program's own folder, which comes first.
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 from command_line.arguments import Arguments, number, some_of
 from command_line.program import kinship, required
-from command_line.refused import refuse_when_stopped, run_program
+from command_line.refused import FAULTS, INTERNAL, Refused, refuse_when_stopped, run_program
 import scene
 from commands import commands
 from job import LAUNCHERS, STOPS
