@@ -63,6 +63,10 @@ import Testing
       ("words", ["--ranks"], 64, "a script: --ranks needs a value"),
       ("words", ["--ranks="], 64, "a script: --ranks needs a value"),
       ("words", ["--ranks", "02"], 64, "a script: --ranks: expected a number from 1, found '02'"),
+      (
+        "words", ["--ranks", "1000000000"], 64,
+        "a script: --ranks: expected a number of at most 999999999, found '1000000000'"
+      ),
       ("words", ["--rank"], 64, "a script: unknown option --rank; see scripts/a script --help"),
       ("nothing", ["a"], 64, "a script: unknown argument a; see scripts/a script --help"),
     ] {

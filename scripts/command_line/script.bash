@@ -115,8 +115,12 @@ take_options() {
   done
 }
 
-# expect_number OPTION VALUE: refuses what is no number from 1; no value stands for one that was not given.
-expect_number() { [[ -z $2 || $2 =~ ^[1-9][0-9]*$ ]] || fail "$1: expected a number from 1, found '$2'"; }
+# expect_number OPTION VALUE: refuses what is no number from 1; no value stands for one that was not given. With more
+# than 64 bits Bash would calculate with another number.
+expect_number() {
+  [[ -z $2 || $2 =~ ^[1-9][0-9]*$ ]] || fail "$1: expected a number from 1, found '$2'"
+  [[ ${#2} -le 9 ]] || fail "$1: expected a number of at most 999999999, found '$2'"
+}
 
 # --- the program ---
 
