@@ -31,7 +31,7 @@ class Help(argparse.Action):
 def number(least: int = 1, most: int = 999_999_999):
     """Returns a type of arguments: a whole number in these bounds."""
     def read(text: str) -> int:
-        if not re.fullmatch("[0-9]+", text) or len(text) <= 15 and int(text) < least:
+        if not re.fullmatch("0|[1-9][0-9]*", text) or len(text) <= 15 and int(text) < least:
             raise argparse.ArgumentTypeError(f"expected a number from {least}, found '{text}'")
         if len(text) > 15 or int(text) > most:
             raise argparse.ArgumentTypeError(f"expected a number of at most {most}, found '{text}'")

@@ -74,6 +74,7 @@ import Testing
 
   @Test(arguments: [
     (["--kills", "0"], "--kills: expected a number from 1, found '0'"),
+    (["--seed", "02"], "--seed: expected a number from 1, found '02'"),
     (["--signals", "KILL,QUIT"], "--signals: expected some of KILL, STOP, CONT, TERM, INT, HUP, USR1, found 'QUIT'"),
     (["--commands", "doctor"], "found 'doctor'"), (["--moments", "1-0"], "--moments: expected a range such as 0-1.05"),
     (["--ranks", "1", "--signals", "STOP"], "no kill is possible"), (["--fast"], "--fast"),
