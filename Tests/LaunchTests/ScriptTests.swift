@@ -45,6 +45,14 @@ import Testing
     #expect(run.status == 0 && run.output.contains("scripts/") && run.errors.isEmpty, "\(run)")
   }
 
+  /// A wrapper finds its Python program by whatever link it is called.
+  @Test(arguments: ["cluster-check", "fuzz", "kill-test"]) func aLinkLeadsToTheProgram(_ name: String) async throws {
+    let link = folder.path("a link")
+    try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "\(TrainScene.scripts)/\(name)")
+    let run = try await MPIRun.execute(["env", link, "--dry-run"])
+    #expect(run.status == 0 && run.errors.isEmpty, "\(run)")
+  }
+
   @Test func optionsAndWords() async throws {
     let script = try script(
       """
