@@ -1,4 +1,5 @@
 """The commands of a study, one after another, and how they are stopped."""
+import contextlib
 import os
 import shutil
 import signal
@@ -27,7 +28,9 @@ class Jobs:
         if self.current and self.current.poll() is None:
             # A shell would leave its own commands running; a launcher passes the request on itself.
             send = os.killpg if self.request == signal.SIGTERM else os.kill
-            send(self.current.pid, self.request)
+            # It may have ended between the two lines.
+            with contextlib.suppress(ProcessLookupError):
+                send(self.current.pid, self.request)
 
     def run(self, command, request=signal.SIGTERM, **options) -> int:
         """Returns a command's exit code. It runs in a session of its own, so that Ctrl-C reaches it as `request` only.
