@@ -137,8 +137,8 @@ enum VirtualCluster {
     #expect(queues.prefix(2).allSatisfy { $0.overlimits > 0 }, "\(run)")
   }
 
-  /// The hosts that are left remember the address of the head's switch, which must not depend on those that were killed:
-  /// their links go with them.
+  /// The hosts that are left remember the address of the head's switch. It must not depend on those that were killed,
+  /// whose links go with them.
   @Test(.requires(.hosts)) func theHeadKeepsItsAddressWhenHostsGo() async throws {
     let command = """
       ip -brief link show switch
