@@ -5,8 +5,8 @@
 /// met all others. A rank then waits for its partner alone, over a connection that carries blocks both ways. In circles
 /// each sends to one rank and receives from another, and waits for both: on four hosts with links of 100 Mb/s that took
 /// at least 1.8 times what the bytes take; on two hosts, which are a pair either way, it is 1.03 times. Pairs on four
-/// hosts are still to be measured. With an odd number of ranks one would be left over in each round; there they do go in
-/// circles, of one distance after another.
+/// hosts are still to be measured. With an odd number of ranks one would be left over in each round; there they do go
+/// in circles, of one distance after another.
 struct ExchangeRounds: Sendable {
   /// The rank to which a rank sends in a round, and the one from which it receives; the rank itself stands for none.
   struct Peers: Sendable, Equatable { let to, from: Int }

@@ -39,8 +39,8 @@ extension RunEstimate {
   }
 
   /// Returns the bytes of the touched rows of the token embedding, with their numbers: the expected ones, or the most
-  /// if none are known. Each of them goes to one owner, and owners have equal shares. If the route does not send rows by
-  /// themselves, the matrix is reduced as a whole.
+  /// if none are known. Each of them goes to one owner, and owners have equal shares. If the route does not send rows
+  /// by themselves, the matrix is reduced as a whole.
   private func touchedRowBytes(_ cost: ClusterCost) -> Int {
     let (width, stride) = (tokenRows.bytes / MemoryLayout<Float>.stride, route.wire.stride(of: Float.self))
     let (touched, count) = (tokenRows.expected ?? Double(tokenRows.bound), tokenRows.all * width)
