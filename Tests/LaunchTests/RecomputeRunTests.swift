@@ -43,11 +43,11 @@ import Testing
 
   @Test func memoryIsAsPredicted() async throws {
     let sizes = [
-      "model={embed_dim: 64, vision_cfg: {image_size: 96, patch_size: 8, width: 192, layers: 6}, "
+      "model={embed_dim: 64, vision_cfg: {image_size: 96, patch_size: 6, width: 192, layers: 6}, "
         + "text_cfg: {context_length: 16, vocab_size: 0, width: 128, heads: 2, layers: 4}}",
-      "batch.global=14", "steps=3", "log.tensorboard=false",
+      "batch.global=14", "steps=2", "log.tensorboard=false",
     ]
-    var peaks: [Double] = []
+    var peaks: [(predicted: Double, measured: Double)] = []
     for choice in ["none", "cheap", "blocks"] {
       let run = try await scene.run(["name=\(choice)", "batch.activation_checkpointing=\(choice)"] + sizes, ranks: 1)
       try #require(run.status == 0, "\(run)")
@@ -55,8 +55,12 @@ import Testing
         run.output.firstMatch(of: /predicted ([0-9.]+) MiB a rank and .* measured ([0-9.]+) MiB/), "\(run)")
       let (predicted, measured) = (try #require(Double(found.1)), try #require(Double(found.2)))
       #expect(abs(predicted / measured - 1) < 0.1, "\(run)")
-      peaks.append(measured)
+      peaks.append((predicted, measured))
     }
-    #expect(peaks[0] > 1.1 * peaks[1] && peaks[1] > 1.1 * peaks[2], "\(peaks)")
+    // The resident memory of equal runs differs by some pages of the allocator; the savings are many times that.
+    for (more, less) in zip(peaks, peaks.dropFirst()) {
+      #expect(more.predicted - less.predicted > 50, "\(peaks)")
+      #expect(more.measured - less.measured > 0.5 * (more.predicted - less.predicted), "\(peaks)")
+    }
   }
 }
