@@ -79,7 +79,8 @@ enum VirtualCluster {
     let run = try await MPIRun.execute(
       ["bash", "-c", command],
       [
-        "FOLDER": folder.url.path, "SCRIPT": VirtualCluster.script, "MARK": "\(getpid())",
+        // Of this case alone: the other one may run at the same time.
+        "FOLDER": folder.url.path, "SCRIPT": VirtualCluster.script, "MARK": "\(UInt64.random(in: 0 ... .max))",
         "AWAIT": try MPIRun.path(of: "Await"),
       ])
     let status = signal == "TERM" ? 143 : 137
