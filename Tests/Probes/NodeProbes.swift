@@ -2,7 +2,8 @@ import Dist
 import Tensor
 
 /// Exchanges in two levels over made-up nodes, compared with plain sums in the same order. The first arguments are the
-/// scalar (`float` or `double`), the form on the wire, and the numbers of ranks on each node (`1,2`; `-`: one level).
+/// scalar (`float` or `double`), the form on the wire, and the numbers of ranks on each node (`1,2`; `-`: one level),
+/// but for `node-rows`.
 let nodeProbes: [String: Scenario] = [
   /// Reduces and gathers arrays. Further arguments: their numbers of elements (`0,1,103`), and an optional limit of a
   /// message.
@@ -15,6 +16,21 @@ let nodeProbes: [String: Scenario] = [
   "node-buckets": { communicator, arguments in
     arguments[0] == "double"
       ? try buckets(Double.self, communicator, arguments) : try buckets(Float.self, communicator, arguments)
+  },
+  /// Reduces touched rows of several matrices with both scalars and forms, in whole and in split messages. Argument: the
+  /// first rank of each rank's node (`0,0,2`).
+  "node-rows": { communicator, arguments in
+    let firstRanks = arguments[0].split(separator: ",").compactMap { Int($0) }
+    let split = try communicator.duplicate(limit: 3)
+    for ranks in [communicator, split] {
+      for wire in WirePrecision.allCases {
+        for rows in TouchedCase.all {
+          try reduce(Float.self, rows, firstRanks, wire, over: ranks)
+          try reduce(Double.self, rows, firstRanks, wire, over: ranks)
+        }
+      }
+    }
+    return 0
   },
 ]
 
@@ -37,6 +53,11 @@ private struct PlainSums<S: Scalar> {
       first += size
     }
     self.nodes = nodes
+  }
+
+  init(firstRanks: [Int], _ wire: WirePrecision) {
+    self.wire = wire
+    nodes = Set(firstRanks).sorted().map { first in firstRanks.indices.filter { firstRanks[$0] == first } }
   }
 
   var firstRanks: [Int] { nodes.flatMap { node in node.map { _ in node[0] } } }
@@ -147,11 +168,8 @@ private func buckets<S: Scalar>(_: S.Type, _ communicator: Communicator, _ argum
     exchange.markTouched(Array(Set([ranks.rank, 7])).sorted())
     for bucket in plan.buckets.indices.reversed() { exchange.reduce(bucket) }
     try exchange.finishReduction()
-    // Rows are sent from rank to rank, and added in the order of the ranks.
-    let rows = PlainSums<S>("-", wire, ranks: ranks.size)
-    let sums = (0..<416).map { place in
-      ((48..<208).contains(place) ? rows : plain).sum(all.map { $0[place] }, owner: owners[place])
-    }
+    // Touched rows are added in the same order as all other numbers.
+    let sums = (0..<416).map { place in plain.sum(all.map { $0[place] }, owner: owners[place]) }
     let owned = plan.ranges(of: ranks.rank).joined()
     areSums = areSums && exchange.own.array == owned.map { sums[$0] }
     for (index, place) in owned.enumerated() { values[place] = exchange.own[index] }
@@ -171,4 +189,106 @@ private func buckets<S: Scalar>(_: S.Type, _ communicator: Communicator, _ argum
   }
   say("\(ranks.rank): \(exchange.received) bytes, sums \(areSums) values \(areValues) exact \(areExact)")
   return 0
+}
+
+/// A matrix of `count` numbers in rows of `width`, and the rows that each rank touches, in rising order.
+private struct TouchedCase {
+  let name: String
+  let count, width: Int
+  let touched: @Sendable (_ rank: Int) -> [Int]
+
+  init(_ name: String, _ count: Int, _ width: Int, _ touched: @escaping @Sendable (_ rank: Int) -> [Int]) {
+    (self.name, self.count, self.width, self.touched) = (name, count, width, touched)
+  }
+
+  /// Pieces cut rows. Some rows are shared by all ranks, others by two; one is named twice. Rank 1 may have none, and so
+  /// may all but the first.
+  static let all = [
+    TouchedCase("few", 208, 5) { $0 == 1 ? [] : [0, 3 * $0, 3 * $0 + 3, 40] },
+    TouchedCase("none", 208, 5) { _ in [] },
+    TouchedCase("one rank's", 208, 5) { $0 == 0 ? [2, 40] : [] },
+    TouchedCase("all", 208, 5) { _ in Array(0..<41) },
+    TouchedCase("several words", 2080, 16) { Array(stride(from: $0, to: 130, by: 9)) },
+    TouchedCase("narrow", 48, 1) { [$0, 40] },
+    TouchedCase("ranks that own nothing", 32, 7) { [$0, 4] },
+  ]
+}
+
+private func reduce<S: Scalar>(
+  _: S.Type, _ rows: TouchedCase, _ firstRanks: [Int], _ wire: WirePrecision, over ranks: Communicator
+) throws {
+  let plan = BucketPlan([.init(0..<rows.count, isAlone: true)], ranks: ranks.size, size: 1)
+  let (pieces, plain) = (plan.buckets[0].pieces, PlainSums<S>(firstRanks: firstRanks, wire))
+  let all: [[S]] = (0..<ranks.size).map { rank in
+    let touched = Set(rows.touched(rank))
+    var all: [S] = numbers(rank, rows.count)
+    for place in 0..<rows.count where !touched.contains(place / rows.width) { all[place] = 0 }
+    return all
+  }
+  let route = BucketRoute(wire: wire, nodes: NodeMap(firstRanks: firstRanks))
+  let exchange = try BucketExchange(
+    plan, gradients: Tensor(Shape(rows.count), all[ranks.rank]), values: Tensor<S>(Shape(rows.count)),
+    matrix: (0, rows.width), route: route, over: ranks, overlaps: true)
+  func run() throws -> (hash: UInt64, received: Int) {
+    let before = exchange.received
+    fill(exchange.own, 7)
+    exchange.markTouched(rows.touched(ranks.rank))
+    exchange.reduce(0)
+    try exchange.finishReduction()
+    return (bitHash(exchange.own), exchange.received - before)
+  }
+  let first = try run()
+  var (areSums, areClose) = (true, true)
+  let tolerance = wire == .bf16 ? 0x1p-7 : MemoryLayout<S>.stride == 4 ? 1e-5 : 1e-10
+  for (place, sum) in zip(pieces[ranks.rank], exchange.own.array) {
+    let numbers = all.map { $0[place] }
+    areSums = areSums && sum == plain.sum(numbers, owner: ranks.rank)
+    let (plainly, size) = numbers.reduce((0.0, 0.0)) { ($0.0 + Double($1), $0.1 + abs(Double($1))) }
+    areClose = areClose && abs(Double(sum) - plainly) <= tolerance * size
+  }
+  let again = try run()
+  let counted = receivedBytes(rows, plain, pieces, by: ranks.rank)
+  let touched = (0..<ranks.size).map { Set(rows.touched($0)).count }
+  let most = Traffic(rank: ranks.rank, size: ranks.size).touchedRows(
+    touched, width: rows.width, pieces: pieces, S.self, route)
+  say(
+    "\(ranks.rank) \(rows.name) \(S.self) \(wire): sums \(areSums) close \(areClose) again \(first == again) "
+      + "counted \(first.received == counted) bounded \(counted <= most)")
+}
+
+/// Returns the bytes that a rank receives in two levels, counted number by number.
+private func receivedBytes<S: Scalar>(
+  _ rows: TouchedCase, _ plain: PlainSums<S>, _ pieces: [Range<Int>], by rank: Int
+) -> Int {
+  let nodes = plain.nodes
+  let own = nodes.firstIndex { $0.contains(rank) } ?? 0
+  let touched = pieces.indices.map { Set(rows.touched($0)) }
+  let together = nodes.map { node in node.reduce(into: Set<Int>()) { $0.formUnion(touched[$1]) } }
+  let (stride, sent) = (MemoryLayout<S>.stride, plain.wire.stride(of: S.self))
+  // Words of 64 bits that mark rows: all of them from the ranks of the node, and those of the own piece, with a count,
+  // from each other node.
+  let words = ((rows.count + rows.width - 1) / rows.width + 63) / 64
+  let piece = pieces[rank]
+  let ownWords =
+    piece.isEmpty ? 0 : (piece.upperBound - 1) / rows.width / 64 - piece.lowerBound / rows.width / 64 + 1
+  var bytes = 8 * ((nodes[own].count - 1) * words + (nodes.count - 1) * (1 + ownWords))
+  let counted = together.reduce(0) { $0 + $1.count } * (rows.width * sent + 8)
+  guard counted < rows.count * sent * nodes.count else {
+    let map = NodeMap(
+      firstRanks: nodes.indices.reduce(into: pieces.map { _ in 0 }) { firsts, node in
+        for rank in nodes[node] { firsts[rank] = nodes[node][0] }
+      })
+    return bytes
+      + Traffic(rank: rank, size: pieces.count).reduceScatter(pieces, stride: stride, over: map, sentAs: sent)
+  }
+  for (owner, piece) in pieces.enumerated() {
+    let place = nodes.compactMap { $0.firstIndex(of: owner) }[0]
+    let isRelay = nodes[own][place % nodes[own].count] == rank
+    for number in piece {
+      let row = number / rows.width
+      if isRelay { bytes += stride * nodes[own].count { $0 != rank && touched[$0].contains(row) } }
+      if owner == rank { bytes += sent * nodes.indices.count { $0 != own && together[$0].contains(row) } }
+    }
+  }
+  return bytes
 }

@@ -205,35 +205,6 @@ extension Communicator {
       }
     }
   }
-
-  /// Does the same for lists whose lengths only the senders know. Returns the range of each list in `received`.
-  public func allToAll(
-    _ sent: inout [Int], counts: [Int], into received: inout [Int]
-  ) throws(MPIError) -> [Range<Int>] {
-    precondition(
-      counts.count == size && counts.reduce(0, +) == sent.count, "\(counts) of \(sent.count) for \(size) ranks")
-    var counts = counts
-    return try collective("allToAll") { () throws(MPIError) in
-      var lengths = [Int](repeating: 0, count: size)
-      unsafe try withElements(of: &counts) { source, _ throws(MPIError) in
-        unsafe try withElements(of: &lengths) { target, _ throws(MPIError) in
-          unsafe try allToAll(source, into: target, .integers)
-        }
-      }
-      let (out, into) = (counts.endToEnd, lengths.endToEnd)
-      // Each array has one extra element, because an empty array has no address.
-      sent.append(0)
-      defer { sent.removeLast() }
-      let room = into[size - 1].upperBound + 1
-      while received.count < room { received.append(0) }
-      unsafe try withElements(of: &sent) { source, _ throws(MPIError) in
-        unsafe try withElements(of: &received) { target, _ throws(MPIError) in
-          unsafe try allToAll(source, sent: out, into: target, received: into, .integers, in: order)
-        }
-      }
-      return into
-    }
-  }
 }
 
 extension Communicator {

@@ -11,9 +11,10 @@ struct ElementType {
   static var integers: ElementType { unsafe ElementType(type: kinship_mpi_int64(), stride: 8) }
   static var doubles: ElementType { unsafe ElementType(type: kinship_mpi_double(), stride: 8) }
 
-  /// The type of Float, Double, or UInt16, which bfloat16 numbers are stored as.
+  /// The type of Float, Double, Int, or UInt16, which bfloat16 numbers are stored as.
   static func of<Element: BitwiseCopyable>(_ element: Element.Type) -> ElementType {
     if Element.self == Double.self { return doubles }
+    if Element.self == Int.self { return integers }
     if Element.self == UInt16.self { return unsafe ElementType(type: kinship_mpi_uint16(), stride: 2) }
     precondition(Element.self == Float.self, "\(Element.self) has no MPI data type")
     return unsafe ElementType(type: kinship_mpi_float(), stride: 4)
@@ -171,14 +172,6 @@ extension Communicator {
     }
   }
 
-  /// Sends one element to each rank and receives one from each.
-  @unsafe func allToAll(
-    _ source: UnsafeRawPointer, into target: UnsafeMutableRawPointer, _ element: ElementType
-  ) throws(MPIError) {
-    ledger.add(bytes: (size - 1) * element.stride)
-    unsafe try check("MPI_Alltoall", MPI_Alltoall(source, 1, element.type, target, 1, element.type, handle))
-  }
-
   /// Sends block `sent[r]` of `source` to each rank r, and stores its block in `received[r]` of `target`. A rank sends
   /// one block at a time, and receives one, in the order of `rounds`, which all ranks must have for the same ranks.
   @unsafe func allToAll(
@@ -275,21 +268,27 @@ public struct Traffic: Sendable, Equatable {
   public func gather(_ ranges: [Range<Int>], stride: Int) -> Int { (ranges.total - ranges[rank].count) * stride }
 
   /// Returns an upper bound on the bytes of a sum over touched rows (`TouchedRows`) of `width` elements of type S, as
-  /// many as `touched` says of each rank. Those that can overlap this rank's piece travel with their row numbers.
+  /// many as `touched` says of each rank, and `together` of the ranks of each node. If it is nil, no row is touched by
+  /// two ranks of a node. Without levels each rank is a node.
   public func touchedRows<S: Scalar>(
-    _ touched: [Int], width: Int, pieces: [Range<Int>], _ scalar: S.Type, _ route: BucketRoute = BucketRoute()
+    _ touched: [Int], together: [Int]? = nil, width: Int, pieces: [Range<Int>], _ scalar: S.Type,
+    _ route: BucketRoute = BucketRoute()
   ) -> Int {
-    let (integer, stride) = (MemoryLayout<Int>.stride, route.wire.stride(of: S.self))
-    let own = pieces[rank].count
+    let rows = MatrixRows(width: width, pieces: pieces)
+    let map = route.nodes ?? NodeMap(ranks: size, ofNode: 1)
+    let together = together ?? map.nodes.map { node in min(node.reduce(0) { $0 + touched[$1] }, rows.count) }
+    let node = map.node[rank]
+    let (members, others) = (map.nodes[node].filter { $0 != rank }, map.nodes.indices.filter { $0 != node })
+    let marks = members.count * rows.markBytes + others.count * rows.sentMarkBytes(to: rank)
     let bucket = Bucket(range: 0..<(pieces.last?.upperBound ?? 0), pieces: pieces)
-    let travels = route.sendsRows(
-      touched: touched.reduce(0, +), width: width, of: bucket.range.count, ranks: size, S.self)
-    // A piece may begin and end within a row.
-    let rows = touched.indices.filter { $0 != rank }.map { min(touched[$0], own == 0 ? 0 : own / width + 2) }
-    // Lengths and counts, then numbers.
-    let numbers = 2 * (size - 1) * integer + rows.reduce(0) { $0 + $1 * integer }
-    return numbers
-      + (travels ? rows.reduce(0) { $0 + min($1 * width, own) * stride } : route.reductionBytes(bucket, self, S.self))
+    guard
+      route.sendsRows(touched: together.reduce(0, +), width: width, of: bucket.range.count, ranks: size, S.self)
+    else { return marks + route.reductionBytes(bucket, self, S.self) }
+    let relayed = members.isEmpty ? 0 : map.owners(through: rank).reduce(0) { $0 + pieces[$1].count }
+    let within = members.reduce(0) { $0 + min(touched[$1] * width, relayed) }
+    let (own, most) = (pieces[rank].count, rows.rows(of: rank).count)
+    let between = others.reduce(0) { $0 + min(min(together[$1], most) * width, own) }
+    return marks + within * MemoryLayout<S>.stride + between * route.wire.stride(of: S.self)
   }
 
   /// Returns the bytes of an all-reduce of `count` elements.

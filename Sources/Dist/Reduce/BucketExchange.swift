@@ -72,9 +72,9 @@ public final class BucketExchange<S: Scalar> {
   private func reduction(_ bucket: Int) -> @Sendable (Communicator) throws -> Void {
     let (whole, own) = (gradients.slice(plan.buckets[bucket].range), own.slice(places[bucket]))
     if let rows, rows.bucket == bucket {
-      return { [matrix = rows.matrix, touched] ranks in
+      return { [matrix = rows.matrix, touched] _ in
         try Trace.span("reduce bucket \(bucket), touched rows", .communication) {
-          try matrix.reduce(whole, touched: touched, into: own, over: ranks)
+          try matrix.reduce(whole, touched: touched, into: own)
         }
       }
     }

@@ -21,8 +21,10 @@ public struct BucketRoute: Sendable, Equatable {
   /// How many ranks, or nodes, send sums of all numbers.
   func senders(ranks: Int) -> Int { nodes?.nodes.count ?? ranks }
 
-  /// Returns true if the touched rows of a matrix of `count` numbers, `touched` rows of all ranks together, are sent by
-  /// themselves: with their row numbers they take fewer bytes than the matrix.
+  /// Returns true if the touched rows of a matrix of `count` numbers are sent by themselves: they take fewer bytes than
+  /// the matrix. `touched` is the sum over the nodes, or without levels the ranks, of the rows that each of them touches.
+  /// A row counts for one integer more than its numbers, because each is copied by itself: if almost all are touched,
+  /// the matrix goes in longer messages.
   public func sendsRows<S: Scalar>(
     touched: Int, width: Int, of count: Int, ranks: Int, _ scalar: S.Type
   ) -> Bool {
@@ -66,11 +68,13 @@ public struct BucketRoute: Sendable, Equatable {
 /// The collectives by which buckets travel along a route. One thread uses it at a time.
 final class BucketTransport<S: Scalar>: @unchecked Sendable {
   let route: BucketRoute
+  /// The exchange over the route's nodes. Without levels, each rank counts as a node.
+  let exchange: NodeExchange<S>
   private let ranks: Communicator
   /// Sums in two levels, or rounded numbers over pairs of ranks; nil: MPI's own reduction does.
-  private let reducer: NodeExchange<S>?
+  private var reducer: NodeExchange<S>? { route.nodes == nil && route.wire == .fp32 ? nil : exchange }
   /// Gathers in two levels; nil: MPI's own collective does.
-  private var gatherer: NodeExchange<S>? { route.nodes == nil ? nil : reducer }
+  private var gatherer: NodeExchange<S>? { route.nodes == nil ? nil : exchange }
   /// For each bucket the form of its values, if some of them are rounded.
   private let packings: [PackedValues<S>?]
   private let packed = Buffer<UInt16>()
@@ -79,9 +83,7 @@ final class BucketTransport<S: Scalar>: @unchecked Sendable {
   init(_ route: BucketRoute, _ plan: BucketPlan, over ranks: Communicator) throws {
     (self.route, self.ranks) = (route, ranks)
     packings = plan.buckets.map { PackedValues($0, rounded: route.rounded) }
-    // Without levels, each rank counts as a node.
-    let apart = route.wire == .fp32 ? nil : NodeMap(ranks: ranks.size, ofNode: 1)
-    reducer = try (route.nodes ?? apart).map { try NodeExchange($0, over: ranks) }
+    exchange = try NodeExchange(route.nodes ?? NodeMap(ranks: ranks.size, ofNode: 1), over: ranks)
   }
 
   /// True if some of the bucket's values are rounded on their way.

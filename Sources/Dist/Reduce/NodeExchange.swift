@@ -24,15 +24,15 @@ public enum WirePrecision: String, CaseIterable, Sendable, FieldValue {
 /// steps in the same order, so that they cannot wait for each other in a circle.
 public final class NodeExchange<S: Scalar>: @unchecked Sendable {
   public let map: NodeMap
-  private let ranks: Communicator
+  let ranks: Communicator
   /// The ranks of this node; nil if all nodes have one rank.
-  private let node: Communicator?
-  /// For each rank of this node, the owners whose pieces pass through it.
-  private let lanes: [[Int]]
+  let node: Communicator?
+  /// For each rank of this node, the owners whose pieces pass through it, in rising order.
+  let lanes: [[Int]]
   /// The rounds in which nodes exchange.
-  private let order: ExchangeRounds
-  /// The ranks through which this rank's own pieces pass.
-  private let relays: [Int]
+  let order: ExchangeRounds
+  /// The ranks through which this rank's own pieces pass, in rising order.
+  let relays: [Int]
   /// The largest number of elements that are under way at once; longer arrays take several rounds.
   private let most: Int
   private let (sent, received, arrived, gathered) = (Buffer<S>(), Buffer<S>(), Buffer<S>(), Buffer<S>())
@@ -56,7 +56,17 @@ public final class NodeExchange<S: Scalar>: @unchecked Sendable {
   /// The bytes that this rank has received from others through this exchange's communicators.
   public var receivedBytes: Int { ranks.ledger.received + (node?.ledger.received ?? 0) }
 
-  private var lane: [Int] { lanes[map.place[ranks.rank]] }
+  /// This rank's place among the ranks of its node.
+  var place: Int { map.place[ranks.rank] }
+  /// The owners whose pieces pass through this rank.
+  var lane: [Int] { lanes[place] }
+
+  /// Returns a block for each rank, end to end: of these lengths for some ranks, in rising order, and empty for others.
+  func blocks(_ some: [Int], _ lengths: [Int]) -> [Range<Int>] {
+    var all = [Int](repeating: 0, count: map.ranks)
+    for (rank, length) in zip(some, lengths) { all[rank] = length }
+    return all.endToEnd
+  }
 
   /// Calls `body` with the next part of each range, until all parts are done.
   private func forEachRound(_ ranges: [Range<Int>], _ body: ([Range<Int>]) throws -> Void) rethrows {
@@ -91,25 +101,23 @@ extension NodeExchange {
     _ whole: Tensor<S>, _ parts: [Range<Int>], into own: Tensor<S>, _ wire: WirePrecision
   ) throws {
     let sums = try nodeSums(whole, parts)
-    var outward = [Int](repeating: 0, count: map.ranks)
-    for owner in lane { outward[owner] = parts[owner].count }
-    var inward = [Int](repeating: 0, count: map.ranks)
-    for relay in relays { inward[relay] = own.count }
+    let outward = blocks(lane, lane.map { parts[$0].count })
+    let inward = blocks(relays, relays.map { _ in own.count })
     func block(_ number: Int) -> Range<Int> { number * own.count..<(number + 1) * own.count }
     fill(own, 0)
     switch wire {
     case .fp32:
       let all = arrived.tensor(Shape(relays.count * own.count))
-      try ranks.allToAll(sums, outward.endToEnd, into: all, inward.endToEnd, in: order)
+      try ranks.allToAll(sums, outward, into: all, inward, in: order)
       for number in relays.indices { add(all.slice(block(number)), to: own) }
     case .bf16:
       let out = roundedSent.tensor(Shape(sums.count))
       round(sums, into: out)
       let all = roundedArrived.tensor(Shape(relays.count * own.count))
-      try ranks.allToAll(out, outward.endToEnd, into: all, inward.endToEnd, in: order)
+      try ranks.allToAll(out, outward, into: all, inward, in: order)
       for (number, relay) in relays.enumerated() {
         if relay == ranks.rank {
-          add(sums.slice(outward.endToEnd[relay]), to: own)
+          add(sums.slice(outward[relay]), to: own)
         } else {
           add(all.slice(block(number)), to: own)
         }

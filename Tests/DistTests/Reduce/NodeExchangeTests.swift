@@ -36,6 +36,18 @@ extension MPITests {
       #expect(split.lines == run.lines, "\(split)")
     }
 
+    /// The first rank of each rank's node; the last nodes have been dealt out in turn. Seven matrices are reduced with
+    /// both scalars and forms, in whole and in split messages. `NodeProbes` has the plain sums and counts.
+    @Test(arguments: [[0, 0], [0, 1, 1], [0, 0, 2, 2], [0, 0, 0, 3], [0, 1, 0, 3], [0, 1, 0, 1]])
+    func rowsCrossTheNetworkOnceANode(firstRanks: [Int]) async throws {
+      let list = firstRanks.map(String.init).joined(separator: ",")
+      let run = try await MPIRun.probe("node-rows", [list], ranks: firstRanks.count)
+      #expect(run.status == 0, "\(run)")
+      #expect(run.lines.count == 7 * 2 * 2 * 2 * firstRanks.count, "\(run)")
+      let wrong = run.lines.filter { !$0.hasSuffix(": sums true close true again true counted true bounded true") }
+      #expect(wrong == [])
+    }
+
     @Test(arguments: [
       ("bf16", "-", 1), ("bf16", "-", 3), ("bf16", "-", 4), ("fp32", "1,2", 3), ("bf16", "2,1", 3),
       ("bf16", "2,2", 4),
