@@ -68,7 +68,8 @@ import Testing
     #expect(!table.received.contains { $0.name == RunEstimate.tokens } && table.tokenRows.received == 0)
   }
 
-  /// A few rows of the token embedding go from rank to rank. If ranks touch all of them, the matrix goes as others do.
+  /// A few rows of the token embedding go from rank to rank, or in two levels from node to node. If ranks touch all of
+  /// them, the matrix goes as others do.
   @Test func touchedRowsGoAsTheyAreReduced() throws {
     func tokens(_ values: String..., nodes: NodeMap? = nil) throws -> RunEstimate.Payload {
       var shape = try shape(values)
@@ -79,13 +80,46 @@ import Testing
     let (few, many) = ("batch.global=4", "batch.global=4096")
     let (one, all) = (try tokens(few), try tokens(many))
     #expect(one.way == .pairs && one.bytes < all.bytes && one.handed < all.handed)
-    #expect(all.way == .collective && all.handed == all.bytes)
+    #expect(all.way == .collective && all.handed == all.bytes && one.exchanges == 2 && all.exchanges == 1)
     #expect(try tokens(many, "reduce.wire=bf16").way == .pairs)
     let nodes = NodeMap(ranks: 4, ofNode: 2)
-    #expect(try tokens(few, "reduce.levels=2", nodes: nodes).way == .pairs)
+    let two = try tokens(few, "reduce.levels=2", nodes: nodes)
+    guard case .levels(let within) = two.way else {
+      Issue.record("\(two)")
+      return
+    }
+    #expect(within > one.handed && within < all.bytes && two.exchanges == 2 && two.bytes < all.bytes)
     #expect(try tokens(many, "reduce.levels=2", nodes: nodes).way == .levels(within: all.bytes))
     let cost = ClusterCost(ranks: 4, nodes: 1, network: .network, memory: .sharedMemory)
     #expect(cost.seconds(all) == cost.scatterOrGather(Double(all.bytes)))
+    // Marks, and then rows: three messages of a rank each, or one between the nodes and one within each.
+    let spread = ClusterCost(ranks: 4, nodes: 2, network: .network, memory: .sharedMemory)
+    let (alpha, beta) = (3 * Link.network.latency, 2 * Double(one.received) / Link.network.bandwidth)
+    #expect(abs(spread.seconds(one) - (2 * alpha + beta)) < 1e-12)
+    let latencies = Link.network.latency + Link.sharedMemory.latency
+    let bytes = Double(two.bytes) / 2 / Link.network.bandwidth + Double(within) / 2 / Link.sharedMemory.bandwidth
+    #expect(abs(spread.seconds(two) - (2 * latencies + bytes)) < 1e-12)
+  }
+
+  /// All captions have the same tokens. Without levels each rank sends their rows to the owners, of which half are on
+  /// the other node; in two levels each node sends them once.
+  @Test func rowsThatANodeSharesTravelOnce() throws {
+    func estimate(_ levels: Int) throws -> RunEstimate {
+      var shape = try shape(["batch.global=4", "reduce.levels=\(levels)"])
+      shape.nodes = NodeMap(ranks: 4, ofNode: 2)
+      shape.captions = CaptionSample([[1, 2, 3, 9], [3, 2, 1, 9]])
+      return RunEstimate(shape, rank: 0, of: 4, ofNode: 2)
+    }
+    let (one, two) = (try estimate(1), try estimate(2))
+    let (rows, marks) = (4 * one.tokenRows.bytes, one.tokenRows.marks)
+    #expect(one.tokenRows.expected == 4 && two.expectedTokens?.bytes == rows + marks)
+    // What a node sends otherwise does not depend on the captions.
+    let cost = ClusterCost(ranks: 4, nodes: 2, network: .network, memory: .sharedMemory)
+    func sent(_ estimate: RunEstimate) -> Int {
+      estimate.nodeBytes(cost)
+        - estimate.payloads.filter { $0.kind != .exchange }.reduce(0) { $0 + cost.bytesIntoNode($1) }
+    }
+    #expect(sent(one) == rows + marks && sent(two) == (rows + marks) / 2)
   }
 
   @Test func memoryByKind() throws {

@@ -86,9 +86,12 @@ struct ClusterCost {
 
   /// Returns the seconds of one call of a collective.
   func seconds(_ payload: RunEstimate.Payload) -> Double {
-    switch payload.way {
-    case .pairs: allToAll(Double(payload.received))
-    case .levels(let within): twoLevels(Double(payload.bytes), within: Double(within))
+    // Exchanges before the last have latencies of their own; the bytes of all are counted together.
+    let others = Double(payload.exchanges - 1)
+    return switch payload.way {
+    case .pairs: allToAll(Double(payload.received)) + others * allToAll(0)
+    case .levels(let within):
+      twoLevels(Double(payload.bytes), within: Double(within)) + others * twoLevels(0, within: 0)
     case .collective where payload.kind == .allReduce: smallAllReduce()
     case .collective: scatterOrGather(Double(payload.bytes))
     }

@@ -34,26 +34,19 @@ extension RunEstimate {
   /// headers of packets: as many as enter it. MPI may choose other algorithms than those that count.
   func nodeBytes(_ cost: ClusterCost) -> Int {
     payloads.reduce(0) { sum, payload in
-      sum + (payload.kind == .exchange ? touchedRowBytes(cost) : cost.bytesIntoNode(payload))
+      sum + (payload.kind == .exchange ? touchedRowBytes(payload, cost) : cost.bytesIntoNode(payload))
     }
   }
 
-  /// Returns the bytes of the touched rows of the token embedding, with their numbers: the expected ones, or the most
-  /// if none are known. Each of them goes to one owner, and owners have equal shares. If the route does not send rows
-  /// by themselves, the matrix is reduced as a whole.
-  private func touchedRowBytes(_ cost: ClusterCost) -> Int {
+  /// Returns the bytes of the touched rows of the token embedding, with the marks that precede them: of the expected
+  /// rows, or of the most if none are known. If they go from rank to rank, each of them goes to one owner, and owners
+  /// have equal shares.
+  private func touchedRowBytes(_ payload: Payload, _ cost: ClusterCost) -> Int {
+    let payload = expectedTokens ?? payload
+    let isDealt = payload.way == .pairs && payload.exchanges > 1
+    guard isDealt else { return cost.bytesIntoNode(payload) }
     let (width, stride) = (tokenRows.bytes / MemoryLayout<Float>.stride, route.wire.stride(of: Float.self))
-    let (touched, count) = (tokenRows.expected ?? Double(tokenRows.bound), tokenRows.all * width)
-    let sendsRows = route.sendsRows(
-      touched: Int((touched * Double(cost.ranks)).rounded()), width: width, of: count, ranks: cost.ranks, Float.self)
-    let rows = touched * Double(width * stride + MemoryLayout<Int>.stride)
-    let matrix = Double(count * stride)
-    let bytes =
-      sendsRows
-      ? cost.nodeBytes(dealing: rows)
-      : route.nodes != nil
-        ? cost.nodeBytes(levelling: matrix)
-        : route.wire == .bf16 ? cost.nodeBytes(dealing: matrix) : cost.nodeBytes(scattering: matrix)
-    return Int(bytes.rounded())
+    let rows = (tokenRows.expected ?? Double(tokenRows.bound)) * Double(width * stride)
+    return Int(cost.nodeBytes(dealing: rows + Double(tokenRows.marks)).rounded())
   }
 }

@@ -27,6 +27,8 @@ struct RunEstimate {
     /// come from other ranks, as `Traffic` counts them.
     var handed, received: Int
     var way = Way.collective
+    /// The number of exchanges, one after another, over which the bytes are spread: each has messages of its own.
+    var exchanges = 1
 
     /// The algorithm of a call, on which its time depends.
     enum Way: Equatable {
@@ -46,6 +48,8 @@ struct RunEstimate {
     /// The number of rows that a step is expected to touch; nil without captions.
     var expected: Double?
     var bytes: Int
+    /// The bytes in which a rank, or in two levels a node, tells all owners which rows it touches.
+    var marks: Int
     /// The bytes that come from other ranks if every rank touches the most rows, or the expected number.
     var received: Int
     var expectedReceived: Int?
@@ -134,15 +138,15 @@ private struct RankShare {
 
   var tokenRows: RunEstimate.TokenRows {
     let text = shape.config.text
-    func received(_ touched: Int) -> Int {
-      guard ranks > 1, !shape.frozen.covers(plan.buckets[tokenBucket].range) else { return 0 }
-      return tokens(Array(repeating: touched, count: ranks)).received
+    func received(_ payload: Payload) -> Int {
+      ranks > 1 && !shape.frozen.covers(plan.buckets[tokenBucket].range) ? payload.received : 0
     }
     let captions = rows * shape.captionsPerImage
     let bound = min(text.vocabularySize, captions * text.contextLength)
     return RunEstimate.TokenRows(
-      all: text.vocabularySize, bound: bound, expected: expectedRows, bytes: 4 * text.width, received: received(bound),
-      expectedReceived: expectedRows.map { received(Int($0.rounded())) })
+      all: text.vocabularySize, bound: bound, expected: expectedRows, bytes: 4 * text.width,
+      marks: matrixRows.sentMarkBytes, received: received(tokens(Array(repeating: bound, count: ranks))),
+      expectedReceived: expectedTokens.map(received))
   }
 
   /// - Parameter teacherWeights: the number of the teacher's weights that count as this rank's if they are loaded.
@@ -233,31 +237,62 @@ private struct RankShare {
         ? .levels(within: 4 * bucket.range.count) : route.wire == .bf16 ? .pairs : .collective)
   }
 
-  /// Returns the reduction of the token embedding if each rank touches so many rows. They go from rank to rank, unless
-  /// the whole matrix is smaller, which goes as other buckets do.
-  private func tokens(_ touched: [Int]) -> Payload {
+  private var matrixRows: MatrixRows {
+    MatrixRows(width: shape.config.text.width, pieces: plan.buckets[tokenBucket].piecesInside)
+  }
+
+  /// Returns the reduction of the token embedding if each rank touches so many rows, and the ranks of each node so many
+  /// together; if these are nil, no rank touches a row of another. First owners learn which rows will come, and then get
+  /// them: from the ranks, or in two levels from the nodes. If the whole matrix is smaller, it goes as other buckets do.
+  private func tokens(_ touched: [Int], together: [Int]? = nil) -> Payload {
     let (bucket, width) = (plan.buckets[tokenBucket], shape.config.text.width)
+    let together = together ?? sums(of: touched)
     var payload = reduction(bucket)
     payload.part = RunEstimate.tokens
     payload.kind = .exchange
-    payload.received = traffic.touchedRows(touched, width: width, pieces: bucket.piecesInside, Float.self, route)
-    let all = touched.reduce(0, +)
+    payload.received = traffic.touchedRows(
+      touched, together: together, width: width, pieces: bucket.piecesInside, Float.self, route)
+    let all = together.reduce(0, +)
     guard route.sendsRows(touched: all, width: width, of: bucket.range.count, ranks: ranks, Float.self) else {
       return payload
     }
     let row = route.wire.stride(of: Float.self) * width
-    payload.bytes = min(payload.bytes, row * (touched.max() ?? 0))
+    payload.bytes = min(payload.bytes, row * (together.max() ?? 0))
     payload.handed = min(payload.handed, row * touched[rank])
-    payload.way = .pairs
+    (payload.way, payload.exchanges) = (.pairs, 2)
+    guard let nodes = route.nodes else { return payload }
+    payload.bytes += matrixRows.sentMarkBytes
+    let marks = matrixRows.markBytes * (nodes.nodes.map(\.count).max() ?? 1)
+    payload.way = .levels(within: 4 * width * (touched.max() ?? 0) + marks)
     return payload
   }
 
-  /// The different tokens that a rank's captions are expected to have; nil without captions.
-  private var expectedRows: Double? { shape.captions?.differentTokens(in: rows * shape.captionsPerImage) }
+  /// Returns the rows that the ranks of each node touch if none touches a row of another; without levels, each rank's.
+  private func sums(of touched: [Int]) -> [Int] {
+    guard let nodes = route.nodes else { return touched }
+    return nodes.nodes.map { node in min(node.reduce(0) { $0 + touched[$1] }, shape.config.text.vocabularySize) }
+  }
 
-  /// The reduction of the token embedding with the expected rows.
+  /// Returns the number of captions in the rows of the global batch of these ranks.
+  private func captions(of ranks: [Int]) -> Int {
+    ranks.reduce(0) { $0 + rowsOfRanks[$1].count } * shape.captionsPerImage
+  }
+
+  /// The different tokens that a rank's captions are expected to have; nil without captions.
+  private var expectedRows: Double? { shape.captions?.differentTokens(in: captions(of: [rank])) }
+
+  /// The reduction of the token embedding with the rows that each rank, and each node, is expected to touch.
   var expectedTokens: RunEstimate.Payload? {
-    expectedRows.map { tokens(Array(repeating: Int($0.rounded()), count: ranks)) }
+    guard let sample = shape.captions, let expectedRows else { return nil }
+    // Most nodes have as many captions as others, and the sum over all tokens takes a while.
+    var known: [Int: Int] = [:]
+    let together = route.nodes?.nodes.map { node in
+      let captions = captions(of: node)
+      let rows = known[captions] ?? Int(sample.differentTokens(in: captions).rounded())
+      known[captions] = rows
+      return rows
+    }
+    return tokens(Array(repeating: Int(expectedRows.rounded()), count: ranks), together: together)
   }
 
   /// Returns the way of an all-gather of so many bytes.
