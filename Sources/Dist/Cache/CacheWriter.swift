@@ -3,7 +3,6 @@ public import Tensor
 
 /// Writes a teacher cache with any number of ranks, in one job or in several.
 public struct CacheWriter {
-  static let partial = ".partial"
   public let folder: String
   public let manifest: CacheManifest
   /// The arithmetic that the existing cache was begun with, if it is not this job's, which then may not add to it.
@@ -51,7 +50,7 @@ public struct CacheWriter {
     } else {
       try wanted.write(into: folder)
     }
-    for name in try Publish.names(in: folder) where name.hasSuffix(partial) {
+    for name in try Publish.names(in: folder) where name.hasSuffix(".partial") {
       try Publish.removeAll("\(folder)/\(name)")
     }
   }
@@ -156,7 +155,7 @@ public final class CachePartWriter {
     (self.folder, self.manifest, self.captions) = (folder, manifest, captions)
     samples = manifest.samples(ofPart: index)
     name = CacheManifest.partFile(index)
-    partial = "\(folder)/\(name).\(UUID().uuidString)\(CacheWriter.partial)"
+    partial = Publish.temporaryPath(for: "\(folder)/\(name)")
     let (about, type, file) = (manifest.description, manifest.type.stored, try HDF5File.create(partial))
     self.file = file
     func create(_ name: String, _ type: HDF5Type, _ shape: [Int]) throws -> HDF5Dataset? {
@@ -276,7 +275,7 @@ enum CacheView {
   static let file = "embeddings.h5"
 
   static func write(_ manifest: CacheManifest, _ folder: String) throws {
-    let partial = "\(folder)/\(file).\(UUID().uuidString)\(CacheWriter.partial)"
+    let partial = Publish.temporaryPath(for: "\(folder)/\(file)")
     let (about, type) = (manifest.description, manifest.type.stored)
     do {
       let view = try HDF5File.create(partial)

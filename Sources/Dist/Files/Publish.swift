@@ -6,7 +6,7 @@ package enum Publish {
   /// Throws for a pipe, a device or a folder, which the new name would take from whoever uses it.
   package static func file(_ path: String, body: (OpenFile) throws(FileError) -> Void) throws(FileError) {
     try OpenFile.requireNoOther(path)
-    let temporary = "\(path).\(UUID().uuidString).partial"
+    let temporary = temporaryPath(for: path)
     let file = try OpenFile.creating(temporary)
     do throws(FileError) {
       try body(file)
@@ -22,7 +22,7 @@ package enum Publish {
   /// `body` returns.
   package static func creating<R>(_ path: String, body: (_ temporary: String) throws -> R) throws -> R {
     try OpenFile.requireNoOther(path)
-    let temporary = "\(path).\(UUID().uuidString).partial"
+    let temporary = temporaryPath(for: path)
     do {
       let made = try body(temporary)
       try sync(file: temporary)
@@ -76,7 +76,7 @@ package enum Publish {
 
   /// Makes `path` a symbolic link to `target`, which replaces an existing link.
   package static func link(_ path: String, to target: String) throws(FileError) {
-    let temporary = "\(path).\(UUID().uuidString).partial"
+    let temporary = temporaryPath(for: path)
     if unsafe symlink(target, temporary) != 0 { throw FileError.system("create", temporary) }
     do throws(FileError) { try rename(temporary, to: path) } catch {
       remove(temporary)
@@ -122,6 +122,10 @@ package enum Publish {
   }
 
   private static func remove(_ path: String) { _ = unsafe unlink(path) }
+
+  /// Returns a new path beside `path`, under which a file or folder is made until it is complete. No other process has
+  /// it, and its ending tells whoever cleans up that it is unfinished.
+  static func temporaryPath(for path: String) -> String { "\(path).\(UUID().uuidString).partial" }
 
   /// Returns the folder that holds `path`.
   package static func folder(of path: String) -> String {

@@ -1,4 +1,3 @@
-internal import Foundation
 public import Tensor
 
 /// Writes one model, or the weighted sum of several, in pieces, as one file or as a checkpoint of any number of parts.
@@ -83,7 +82,7 @@ extension CheckpointMerge {
   ) throws {
     let isFirst = communicator.rank == 0
     let count = checkpoint.manifest.count
-    let partial = try communicator.broadcast { "\(folder).\(UUID().uuidString).partial" }
+    let partial = try communicator.broadcast { Publish.temporaryPath(for: folder) }
     func file(_ index: Int) -> String { CheckpointManifest.partFile(index, of: parts) }
     func own(_ index: Int) -> Range<Int> { Communicator.slice(of: count, rank: index, size: parts) }
     func part(_ index: Int) -> CheckpointPart {

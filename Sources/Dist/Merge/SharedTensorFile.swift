@@ -1,4 +1,3 @@
-internal import Foundation
 internal import Tensor
 
 /// A file of named tensors, of which each rank writes, syncs and reads back blocks that no other rank shares.
@@ -23,7 +22,7 @@ public struct SharedTensorFile {
     over communicator: Communicator, numbers: (_ tensor: Int, _ elements: Range<Int>) throws -> TensorPiece
   ) throws {
     let isFirst = communicator.rank == 0
-    let temporary = "\(path).\(UUID().uuidString).partial"
+    let temporary = Publish.temporaryPath(for: path)
     do {
       let offsets = try communicator.together { try isFirst ? create(temporary) : [] }
       let layout = try communicator.broadcast { Layout(path: temporary, offsets: offsets) }

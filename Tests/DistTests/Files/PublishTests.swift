@@ -22,6 +22,14 @@ import Testing
     #expect(try names() == ["made"])
   }
 
+  /// Jobs that make the same file at the same time do not write into one another's.
+  @Test func everyTemporaryPathIsNewAndBesideTheFile() {
+    let paths = (0..<100).map { _ in Publish.temporaryPath(for: "folder/file.h5") }
+    #expect(Set(paths).count == 100)
+    #expect(paths.allSatisfy { $0.hasPrefix("folder/file.h5.") && $0.hasSuffix(".partial") })
+    #expect(paths.allSatisfy { Publish.folder(of: $0) == "folder" })
+  }
+
   @Test func aFailureLeavesTheOldFileAndNoOther() throws {
     let path = try folder.write("made", "old".utf8)
     #expect(throws: CocoaError.self) {
