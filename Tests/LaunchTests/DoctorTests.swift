@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import Tensor
 import TestSupport
@@ -76,6 +77,29 @@ import Testing
     let count = ranks ?? 1
     #expect(report.ranks.count == count && report.ranks.allSatisfy { $0.kernelChoice == .kinship })
     #expect(loaded.count == 2 * count && loaded.count { $0 == better } >= count)
+  }
+
+  /// Stand-ins for the programs of a package: they differ in a byte at their end, which does not change them.
+  @Test func programsOfAPackageAreKnownByItsList() async throws {
+    let folder = try TemporaryFolder()
+    let program = try Data(contentsOf: URL(filePath: MPIRun.path(of: "kinship")))
+    var (commands, list): ([[String]], String) = ([], "")
+    for (level, bytes) in [("x86-64-v3", program), ("x86-64-v4", program + [0])] {
+      let path = try folder.write("programs/\(level)/kinship", bytes)
+      try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+      commands.append([path, "doctor", "--json"])
+      list += "\(SHA256.hash(bytes).hexadecimal)  \(level)/kinship\n"
+    }
+    // A list that does not have the second program says nothing about it.
+    for (list, others) in [(list, false), (String(list.prefix { $0 != "\n" }), true)] {
+      try folder.write("programs/programs.sha256", list.utf8)
+      let run = try await MPIRun.execute(MPIRun.ranks(commands), ranks: 2)
+      try #require(run.status == 0, "\(run)")
+      let line = try #require(run.output.split(separator: "\n").last)
+      let found = try JSONDecoder().decode(Report.self, from: Data(line.utf8)).findings
+      #expect(found.contains { $0.contains("other builds than rank 0") } == others, "\(found)")
+      #expect(found.contains { $0.hasPrefix("ranks run different programs of one package (") } != others, "\(found)")
+    }
   }
 
   @Test func peopleReadTheSame() async throws {

@@ -190,4 +190,29 @@ import Testing
     #expect(reports.libraryLines[2] == "  libmpi         Open MPI v4.1.4  /usr/lib/libmpi.so.40")
     #expect(DiagnosisTests.report(0).files == nil && [DiagnosisTests.report(0)].libraryLines == [])
   }
+  /// Both programs of a package are one build. Those of another package are not, whichever they are.
+  @Test func programsOfOnePackageAreOneBuild() {
+    func report(_ rank: Int, _ level: BLASKernel.Level, sum: String, package: String?) -> RankReport {
+      DiagnosisTests.report(rank) {
+        ($0.hostname, $0.built) = ("n\(rank)", level)
+        $0.files = [LoadedFile(name: "kinship", path: "/p/kinship", sha256: sum, packageSHA256: package)]
+      }
+    }
+    let newer = report(0, .avx512, sum: "11111111aa", package: "p")
+    let mixed = [
+      newer, report(1, .avx2, sum: "22222222aa", package: "p"), report(2, .avx512, sum: "11111111aa", package: "p"),
+    ]
+    let both =
+      "ranks run different programs of one package (x86-64-v4 on ranks 0, 2, x86-64-v3 on rank 1); set"
+      + " KINSHIP_MARCH=x86-64-v3 everywhere (mpirun -x), or results differ in their last bits"
+    #expect(mixed.buildFindings == [both])
+    #expect(mixed.libraryLines[0] == "program and libraries of rank 0, the same on all ranks")
+    #expect([newer, report(1, .avx512, sum: "11111111aa", package: "p")].buildFindings == [])
+    for package in ["q", nil] {
+      let found = (mixed + [report(3, .avx512, sum: "33333333aa", package: package)]).buildFindings
+      #expect(found.count == 2 && found[1] == both)
+      let other = "n3 (rank 3): other builds than rank 0 on n0 has: kinship /p/kinship (33333333), on rank 0"
+      #expect(found[0].hasPrefix(other), "\(found)")
+    }
+  }
 }

@@ -1,3 +1,4 @@
+import Dist
 import Foundation
 import TestSupport
 import Testing
@@ -119,6 +120,21 @@ import Testing
     }
     let other = try await start(path: ["site/bin"], with: ["KINSHIP_MARCH=skylake"])
     #expect(other.status == 64 && other.errors.contains("found 'skylake'") && other.output == "", "\(other)")
+  }
+
+  /// The list that `scripts/package` writes makes its programs one build.
+  @Test func theListOfPrograms() async throws {
+    let text = try String(contentsOfFile: TrainScene.scripts + "/package", encoding: .utf8)
+    let line = try #require(text.firstMatch(of: #/\n(.*sha256sum.*>programs\.sha256.*)\n/#)).1
+    try write("package/libexec/kinship/x86-64-v4/kinship", "#!/bin/sh\necho another program\n")
+    let run = try await MPIRun.execute(["env", "prefix=\(folder.path("package"))", "bash", "-c", String(line)])
+    try #require(run.status == 0, "\(run)")
+    let paths = ["x86-64-v3", "x86-64-v4"].map { folder.path("package/libexec/kinship/\($0)/kinship") }
+    let sums = try paths.map { try SHA256.ofFile($0) }
+    let packages = zip(paths, sums).map { Machine.packageSHA256(of: $1, at: $0) }
+    #expect(sums[0] != sums[1] && packages[0] != nil && packages[0] == packages[1])
+    #expect(Machine.packageSHA256(of: SHA256.hash("other".utf8).hexadecimal, at: paths[0]) == nil)
+    #expect(Machine.packageSHA256(of: sums[0], at: launcher) == nil)
   }
 
   @Test func scriptsFindTheProgramOfTheirPackage() async throws {

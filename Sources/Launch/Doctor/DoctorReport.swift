@@ -109,6 +109,8 @@ struct RankReport: Sendable, Codable, Equatable {
   /// version.
   var messageLayer: MessageLayer?
   var files: [LoadedFile]?
+  /// The program itself; nil in a file of an earlier version.
+  var program: LoadedFile? { files?.first { $0.name == LoadedFile.program } }
   /// Returns the path that a library was loaded from; nil if it is not known.
   func path(of library: String) -> String? { files?.first { $0.name == library }?.path }
   /// The rank's processor, for `precision: auto`; nil if it is not known.

@@ -9,6 +9,10 @@ struct LoadedFile: Sendable, Codable, Equatable {
   var path: String
   /// The file's SHA-256; nil if it cannot be read, for instance because it was replaced since the program started.
   var sha256: String?
+  /// For a program of an installed package, the digest that both of its programs share (`Machine.packageSHA256`).
+  var packageSHA256: String?
+  /// The digest that files of one build have in common.
+  fileprivate var build: String? { packageSHA256 ?? sha256 }
 
   static let program = "kinship"
   /// The libraries on which numbers, messages and files depend.
@@ -71,7 +75,11 @@ extension LoadedFile {
     for part in try node.allGather(read) { sums.merge(part) { $1 } }
     return own.map { file in
       let shared = union.firstIndex(of: file).flatMap { sums["\($0)"] }
-      return LoadedFile(name: file.name, path: file.path, sha256: shared ?? digest(file.path))
+      var loaded = LoadedFile(name: file.name, path: file.path, sha256: shared ?? digest(file.path))
+      if file.name == Self.program {
+        loaded.packageSHA256 = loaded.sha256.flatMap { Machine.packageSHA256(of: $0, at: file.path) }
+      }
+      return loaded
     }
   }
 
@@ -98,7 +106,7 @@ extension [RankReport] {
       "libdnnl": first.oneDNN.map { "\($0.name) \($0.version)" } ?? "", "libhdf5": "HDF5 \(first.hdf5)",
       LoadedFile.program: Release.version,
     ]
-    let isSame = allSatisfy { $0.files?.map(\.sha256) == files.map(\.sha256) }
+    let isSame = allSatisfy { $0.files?.map(\.build) == files.map(\.build) }
     let others = isSame ? "the same on all ranks" : "which not all ranks have"
     return ["program and libraries\(count == 1 ? "" : " of rank 0, \(others)")"]
       + files.map { file in
@@ -107,7 +115,8 @@ extension [RankReport] {
       }
   }
 
-  /// Returns the differences of program and libraries from those of rank 0, each with the hosts that have it.
+  /// Returns the differences of program and libraries from those of rank 0, each with the hosts that have it, and which
+  /// ranks run which program of a package.
   var buildFindings: [String] {
     guard let first, let files = first.files else { return [] }
     var found: [String] = []
@@ -124,7 +133,25 @@ extension [RankReport] {
           + "\(more); copy one build of kinship and install the same releases on every node, or results differ in their"
           + " last bits")
     }
-    return found
+    return found + programFindings
+  }
+
+  /// Returns for each package of which ranks run different programs, which of them run which.
+  private var programFindings: [String] {
+    var packages: [String: [RankReport]] = [:]
+    for report in self {
+      if let package = report.program?.packageSHA256 { packages[package, default: []].append(report) }
+    }
+    return packages.values.sorted { $0[0].rank < $1[0].rank }.compactMap { reports in
+      let programs = Dictionary(grouping: reports) { $0.program?.sha256 }
+      guard programs.count > 1 else { return nil }
+      let parts = programs.values.sorted { $0[0].rank < $1[0].rank }.map { reports in
+        "\(reports[0].built?.name ?? "another processor's") on \(Diagnosis.name(reports.map(\.rank)))"
+      }
+      let lowest = reports.compactMap(\.built).min()?.name ?? "one of its levels"
+      return "ranks run different programs of one package (\(parts.joined(separator: ", "))); set"
+        + " KINSHIP_MARCH=\(lowest) everywhere (mpirun -x), or results differ in their last bits"
+    }
   }
 
   /// Returns the files that are not the same in both lists, each with both paths.
@@ -133,12 +160,12 @@ extension [RankReport] {
       let texts = files.filter { $0.name == name }.map(\.text)
       return texts.isEmpty ? "not loaded" : texts.joined(separator: " and ")
     }
-    func digests(_ files: [LoadedFile], _ name: String) -> [String] {
-      files.filter { $0.name == name }.map { $0.sha256 ?? "" }.sorted()
+    func builds(_ files: [LoadedFile], _ name: String) -> [String] {
+      files.filter { $0.name == name }.map { $0.build ?? "" }.sorted()
     }
     var seen: Set<String> = []
     return (expected + files).map(\.name).filter { seen.insert($0).inserted }.compactMap { name in
-      guard digests(files, name) != digests(expected, name) else { return nil }
+      guard builds(files, name) != builds(expected, name) else { return nil }
       return "\(name) \(texts(files, name)), on rank 0 \(texts(expected, name))"
     }
   }

@@ -69,25 +69,30 @@ enum Machine {
 
   /// The SHA-256 of this program, or of the list of its package. Ranks with different builds would not compute the
   /// same.
-  ///
-  /// An installed package has one program for each of two levels of x86-64, both from the same source, in folders of
-  /// their own beside the list `programs.sha256`. Ranks on different processors may start different ones of them, which
-  /// differ in their `Arithmetic` and in nothing else.
   static var programSHA256: String {
     get throws {
       #if os(Linux)
         // This is the file that was started, even if another file has taken its name since.
         let own = try SHA256.ofFile("/proc/self/exe")
         let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-        guard let folder = path.map({ URL(filePath: $0).deletingLastPathComponent() }) else { return own }
-        let file = folder.deletingLastPathComponent().appending(path: "programs.sha256")
-        let list = try? String(contentsOf: file, encoding: .utf8)
-        guard let list, list.contains(own) else { return own }
-        return SHA256.hash(list.utf8).hexadecimal
+        return path.flatMap { packageSHA256(of: own, at: $0) } ?? own
       #else
         return try SHA256.ofFile(Bundle.main.executablePath ?? CommandLine.arguments[0])
       #endif
     }
+  }
+
+  /// Returns the SHA-256 of the list of a package's programs, given the SHA-256 of the program at `path`; nil if there
+  /// is no list that names it.
+  ///
+  /// An installed package has one program for each of two levels of x86-64, both from the same source, in folders of
+  /// their own beside the list `programs.sha256`. Ranks on different processors may start different ones of them, which
+  /// differ in their `Arithmetic` and in nothing else.
+  static func packageSHA256(of program: String, at path: String) -> String? {
+    let folder = URL(filePath: path).deletingLastPathComponent().deletingLastPathComponent()
+    let list = try? String(contentsOf: folder.appending(path: "programs.sha256"), encoding: .utf8)
+    guard let list, list.contains(program) else { return nil }
+    return SHA256.hash(list.utf8).hexadecimal
   }
 }
 
