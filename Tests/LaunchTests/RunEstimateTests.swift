@@ -149,6 +149,31 @@ import Testing
     #expect(two["prepared batches"] == 3 * 8 * 3 * 16 * 16 * 4)
   }
 
+  /// A run that prunes holds its weights without masks, and at the cut the model that is left beside the whole one.
+  @Test(arguments: [1, 2]) func memoryOfPruning(ranks: Int) throws {
+    let batch = "batch.global=16"
+    let plain = try estimate([batch], ranks: ranks).memory
+    var shape = try shape([batch, "prune={sparsity: 0.4, step: 6, ramp: 0}"])
+    let pruned = RunEstimate(shape, rank: 0, of: ranks, ofNode: ranks).memory
+    #expect(pruned.filter { plain.contains($0) } == plain && pruned.count == plain.count + 2)
+    func bytes(_ name: String) throws -> Int { try #require(pruned.first { $0.name == name }).bytes }
+    // In both towers 32 hidden units, two blocks with two heads and 128 units, images of 5 tokens and captions of 8;
+    // the longest factors are those of the token embedding's rows and of the patches' 192 columns.
+    let (masks, pairs) = (2 * (32 + 2 * 2 + 2 * 128), 16 / ranks)
+    let factors = 2 * (shape.config.text.vocabularySize + 192)
+    let columns = 3 * 32 * pairs * (5 + 8) + 2 * 4 * 32
+    let numbers = 3 * (masks + 2) + 3 * masks
+    let weights = try bytes("parameters")
+    #expect(try bytes("masks and unmasked weights") == weights + 4 * (factors + columns) + 8 * numbers)
+    // Of the blocks' 50,304 parameters two fifths go; sparsity counts the 640 biases of MLPs as gone already.
+    let left = weights / 4 - Int((0.4 * 50_304 - 640).rounded())
+    // Value, gradient and moments; of two ranks each owns half of the moments, and holds its sums of gradients.
+    let each = ranks == 1 ? 16 : 14
+    #expect(abs(Double(try bytes("cut model")) / Double(each * left) - 1) < 0.01)
+    shape.done = 7
+    #expect(RunEstimate(shape, rank: 0, of: ranks, ofNode: ranks).memory == plain)
+  }
+
   /// No file exists except the run file, which declares all sizes.
   @Test func aDryRunNeedsNoFiles() async throws {
     let nowhere = scene.folder.path("nowhere")

@@ -127,7 +127,7 @@ private struct RankShare {
     let nodes = shape.nodes.flatMap { $0.ranks == ranks ? $0 : nil } ?? NodeMap(ranks: ranks, ofNode: nodeSize)
     route = shape.run.reduce.route(
       plan, rounded: isRounded ? shape.parameters.operandExtents : [], frozen: shape.frozen, nodes: nodes, Float.self
-    ).ofWeights(masked: shape.isMasked)
+    ).ofWeights(masked: shape.masks != nil)
   }
 
   private var run: RunConfig { shape.run }
@@ -165,9 +165,11 @@ private struct RankShare {
     let objective = 4 * (run.objective.numbers(size, others: shape.ensemble) + measured + sums(size))
     let (values, moments, average) = (4 * count + (isRounded ? 2 * count : 0), 8 * owned, 4 * owned)
     let gradients = 4 * (count + (ranks > 1 ? owned : 0))
+    let masks = shape.masks
     let messages = ProgramMemory.messages(of: 4 * count) + route.bufferBytes(plan, Float.self)
     let parts: [(name: String, bytes: Int?)] = [
       ("parameters", values), ("gradients", gradients), ("moments", moments),
+      ("masks and unmasked weights", masks.map { maskBytes($0, pairs: held) }), ("cut model", masks.map(cutBytes)),
       ("moving average", isAveraged ? average : nil), ("checkpoint's copy", run.checkpoint.background ? copied : nil),
       ("images' activations", towers.images),
       (shape.captions == nil ? "captions' activations (at most)" : "captions' activations", towers.captions),
@@ -176,6 +178,22 @@ private struct RankShare {
       ("program, libraries and data's index", shape.program > 0 ? shape.program : nil),
     ]
     return parts.compactMap { name, bytes in bytes.map { Part(name: name, bytes: $0) } }
+  }
+
+  /// Returns the bytes of masks in training and of the weights without them, with `pairs` in the towers at once.
+  private func maskBytes(_ masks: MaskLayout, pairs: Int) -> Int {
+    let rows = (
+      image: pairs * shape.config.vision.trainedTokens, text: captions(ofImages: pairs, shape.config).tokens
+    )
+    return masks.trainingBytes(shape.parameters, rows: rows, precision: run.precision.used)
+  }
+
+  /// Returns the bytes of the model that the masks leave, with its gradients, moments and average: at the cut it is
+  /// allocated while the whole model is still there (`TrainState.cut`). A run is expected to reach its sparsity.
+  private func cutBytes(_ masks: MaskLayout) -> Int {
+    let count = masks.remaining(of: shape.parameters.count, sparsity: run.prune?.sparsity ?? 0)
+    let owned = Int(Double(owned) * Double(count) / Double(shape.parameters.count))
+    return 8 * count + (ranks > 1 ? 4 * owned : 0) + 8 * owned + (run.ema == nil ? 0 : 4 * owned)
   }
 
   /// Returns the number of scalars that `CaptionLosses` keeps: rows of one caption of each image, the sums of
@@ -201,12 +219,16 @@ private struct RankShare {
     _ count: Int, _ config: CLIPConfig, _ uses: (image: TowerUse, text: TowerUse), _ recompute: Recompute,
     _ precision: ComputePrecision
   ) -> (images: Int, captions: Int) {
-    let (context, captions) = (config.text.contextLength, count * shape.captionsPerImage)
-    let tokens = min(shape.captions?.tokens(of: captions) ?? .max, captions * context)
-    let longest = min(shape.captions?.longest ?? .max, context)
-    return config.bufferBytes(
-      images: count, captions: (captions, tokens, longest), threads: shape.threads, uses: uses, recompute: recompute,
-      precision: precision)
+    config.bufferBytes(
+      images: count, captions: captions(ofImages: count, config), threads: shape.threads, uses: uses,
+      recompute: recompute, precision: precision)
+  }
+
+  /// Returns how many captions these images have in a step, and how many tokens in all and in the longest.
+  private func captions(ofImages images: Int, _ config: CLIPConfig) -> (count: Int, tokens: Int, longest: Int) {
+    let (context, count) = (config.text.contextLength, images * shape.captionsPerImage)
+    let tokens = min(shape.captions?.tokens(of: count) ?? .max, count * context)
+    return (count, tokens, min(shape.captions?.longest ?? .max, context))
   }
 
   /// The bytes of the images of the step's batch and of those that are prepared ahead, of each size that is needed.

@@ -21,8 +21,11 @@ struct RunShape {
   var threads = 1
   /// The number of steps that are done when the run starts.
   var done = 0
-  /// True if the next step has masks: the run prunes, and its model is not cut yet.
-  var isMasked: Bool { Pruning(run).map { !$0.isCut(after: done) } ?? false }
+  /// The masks of the next step; nil if the run does not prune, or if its model is cut already.
+  var masks: MaskLayout? {
+    guard let pruning = Pruning(run), !pruning.isCut(after: done) else { return nil }
+    return MaskLayout(config, towers: pruning.config.towers)
+  }
   /// The nodes of the ranks that are running; nil if the run is only planned, for nodes of equal size.
   var nodes: NodeMap?
   /// The bytes that a process holds besides the run's own memory (`measureProgram`); 0 leaves them out.

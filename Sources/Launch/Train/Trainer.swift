@@ -49,9 +49,10 @@ struct Trainer {
   ) throws -> ExitStatus {
     var notes = notes
     var inputs: TrainingInputs
+    let done = checkpoint?.manifest.record.step ?? 0
     do {
       inputs = try TrainingInputs(run, checking: true, acceptsChanges: acceptsChanges, over: ranks)
-      try self.preview(of: inputs, inputs.config(in: checkpoint), plan).shape.requireMemory(over: ranks)
+      try self.preview(of: inputs, inputs.config(in: checkpoint), plan, after: done).shape.requireMemory(over: ranks)
       try inputs.loadTeacher()
       try StopRequest.check(over: ranks)
     } catch let stop as StopRequest.Interruption {
@@ -59,8 +60,7 @@ struct Trainer {
       if ranks.rank == 0 { StandardOutput.show(RunLog.stopped(by: stop.signal, after: 0)) }
       return .tryAgain
     }
-    var preview = try preview(of: inputs, inputs.config(in: checkpoint), plan)
-    preview.shape.done = checkpoint?.manifest.record.step ?? 0
+    var preview = try preview(of: inputs, inputs.config(in: checkpoint), plan, after: done)
     // The estimate is for the precision that is computed: fp32 if a processor has no products in bf16.
     preview.shape.run.precision = PrecisionChoice(inputs.precision.used)
     if let teacher = inputs.teacher { preview.shape.run.teacher?.precision = PrecisionChoice(teacher.precision.used) }
@@ -82,7 +82,9 @@ struct Trainer {
     for note in notes { log.print(note) }
     if let initialization = state.initialization { try log.note(initialization.text, at: state.startStep) }
     if state.startStep > 0 { log.print("going on after step \(state.startStep)") }
-    let loop = TrainLoop(inputs, state, teacher: teacher, loaders: run.data.workers ?? plan.loaders, log: log)
+    // The loop alone holds the state, or a model that was cut would keep its memory to the end of the run.
+    let loop = TrainLoop(
+      inputs, consume state, teacher: teacher, loaders: run.data.workers ?? plan.loaders, log: log)
     if let trace { try Trace.start(trace, over: ranks) }
     let stop = try loop.train()
     try Trace.flush()
@@ -123,7 +125,10 @@ struct Trainer {
     return preview
   }
 
-  private func preview(of inputs: TrainingInputs, _ config: CLIPConfig, _ plan: ThreadPlan) throws -> RunPreview {
+  /// Previews a run with a model of these sizes, which has `done` steps behind it.
+  private func preview(
+    of inputs: TrainingInputs, _ config: CLIPConfig, _ plan: ThreadPlan, after done: Int = 0
+  ) throws -> RunPreview {
     // A teacher with a cache computes no products.
     let computed = inputs.cached == nil ? inputs.teacher?.precision : nil
     var products = [inputs.precision, computed].compactMap { $0 }
@@ -133,7 +138,8 @@ struct Trainer {
     let shape = RunShape(
       run: run, config: config, parameters: inputs.student(config).0.parameters, teacher: teacher?.shape,
       frozen: inputs.frozen, ensemble: inputs.ensemble.shapes.map(\.width),
-      captions: inputs.data.captions(about: 1024), threads: plan.compute, nodes: try NodeMap(over: ranks))
+      captions: inputs.data.captions(about: 1024), threads: plan.compute, done: done,
+      nodes: try NodeMap(over: ranks))
     try shape.requireCountable(batch: run.batch.global)
     return RunPreview(
       shape: shape, teacher: teacher, datasets: inputs.data.datasets.map { ($0.name, $0.count) },
