@@ -53,6 +53,40 @@ import Testing
     #expect(run.status == 0 && run.errors.isEmpty, "\(run)")
   }
 
+  /// Bash scripts and Python programs have data in the same folder, wherever they are called and go.
+  @Test(arguments: [true, false]) func theFolderOfData(isSource: Bool) async throws {
+    let (package, outside) = (folder.path("a package"), folder.path("elsewhere"))
+    for path in [package + "/scripts", outside] {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    try FileManager.default.copyItem(
+      atPath: TrainScene.scripts + "/command_line", toPath: package + "/scripts/command_line")
+    if isSource { try folder.write("a package/Package.swift", "".utf8) }
+    let script = try program(
+      "a package/scripts/a script",
+      """
+      #!/usr/bin/env bash
+      set -euo pipefail
+      source "$(dirname "$(readlink -f "$0")")/command_line/script.bash"
+      [[ -z ${KINSHIP_DATA:-} ]] || cd /
+      name_data
+      echo "$data"
+      python3 -B -c '
+      import os, sys
+      sys.path.insert(0, sys.argv[1])
+      from command_line.data import data_folder
+      print(os.path.abspath(data_folder()))' "$package_root/scripts"
+      """)
+    for (place, named, expected) in [
+      (package, nil, package + "/data"), (outside, nil, (isSource ? package : outside) + "/data"),
+      (outside, "some/data", outside + "/some/data"), (outside, "/some/data", "/some/data"),
+    ] as [(String, String?, String)] {
+      let variable = named.map { ["KINSHIP_DATA=\($0)"] } ?? []
+      let run = try await MPIRun.execute(["env", "-u", "KINSHIP_DATA", "-C", place] + variable + ["bash", script])
+      #expect(run.status == 0 && run.output == "\(expected)\n\(expected)\n", "\(run)")
+    }
+  }
+
   @Test func optionsAndWords() async throws {
     let script = try script(
       """

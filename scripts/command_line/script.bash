@@ -12,6 +12,9 @@ script_name=${script_file##*/}
 package_root=$(readlink -f "${BASH_SOURCE[0]}")
 package_root=${package_root%/*/*/*}
 
+# A relative path counts from where the first script was called, whichever scripts that one calls and from where.
+if [[ -n ${KINSHIP_DATA:-} && $KINSHIP_DATA != /* ]]; then export KINSHIP_DATA=$PWD/$KINSHIP_DATA; fi
+
 # --- messages ---
 
 say() { printf '%s: %s\n' "$script_name" "$*" >&2; }
@@ -120,6 +123,17 @@ take_options() {
 expect_number() {
   [[ -z $2 || $2 =~ ^[1-9][0-9]*$ ]] || fail "$1: expected a number from 1, found '$2'"
   [[ ${#2} -le 9 ]] || fail "$1: expected a number of at most 999999999, found '$2'"
+}
+
+# --- the data ---
+
+# Sets `data` to the path of the folder for what is fetched and imported: what KINSHIP_DATA names, or data in this
+# source. An installed package, which may not be written to, has it in the current folder. It need not be there.
+# scripts/command_line/data.py has the same rule for programs in Python.
+name_data() {
+  data=${KINSHIP_DATA:-}
+  if [[ -z $data && -e $package_root/Package.swift ]]; then data=$package_root/data; fi
+  [[ -n $data ]] || data=$PWD/data
 }
 
 # --- the program ---

@@ -1,12 +1,12 @@
 """A study's plan: arms, seeds, teacher and sets, read from a YAML file. The manual's article Studies has its keys."""
 import hashlib
 import math
-import os
 import random
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from command_line.data import data_folder
 from command_line.refused import BAD_DATA, INPUT_OUTPUT, Refused
 import plain_yaml
 
@@ -249,7 +249,7 @@ class Plan:
         return {"steps": self.steps_of(arm), "settings": self.settings + arm.settings, "recipe": self.digest}
 
     def fill(self, text: str) -> str:
-        return text.replace("$data", os.environ.get("KINSHIP_DATA") or "data").replace("$runs", str(self.runs))
+        return text.replace("$data", data_folder()).replace("$runs", str(self.runs))
 
 
 def read(path) -> str:

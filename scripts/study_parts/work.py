@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from command_line.data import data_folder
 from command_line.files import publish
 from command_line.refused import BAD_DATA, Refused
 import table
@@ -47,8 +48,7 @@ class Study:
         self.plan.runs.mkdir(parents=True, exist_ok=True)
         for command in self.plan.prepare:
             say(command)
-            data = os.environ.get("KINSHIP_DATA") or "data"
-            names = {**os.environ, "data": data, "runs": str(self.plan.runs), "kinship": self.jobs.kinship}
+            names = {**os.environ, "data": data_folder(), "runs": str(self.plan.runs), "kinship": self.jobs.kinship}
             if self.jobs.run(["bash", "-euo", "pipefail", "-c", command], env=names) != 0:
                 raise Refused(f"{self.plan.path}: prepare: the command failed: {command}", BAD_DATA)
         self.teacher = self.prepare_teacher()
