@@ -87,6 +87,19 @@ import Testing
     }
   }
 
+  /// A Python program names the program that it starts on ranks, whatever the environment has.
+  @Test func onRanksTheGivenProgramStarts() async throws {
+    let (given, other) = (try program("given", "#!/bin/sh\n"), try program("other", "#!/bin/sh\n"))
+    let code = """
+      import sys
+      sys.path.insert(0, sys.argv[1])
+      from command_line.program import execute, on_ranks
+      sys.exit(execute([*on_ranks(sys.argv[2], 1, 1), "--dry-run", "doctor"]).returncode)
+      """
+    let run = try await MPIRun.execute(["python3", "-B", "-c", code, TrainScene.scripts, given], ["KINSHIP": other])
+    #expect(run.status == 0 && run.output.contains(" \(given) doctor") && !run.output.contains(other), "\(run)")
+  }
+
   @Test func optionsAndWords() async throws {
     let script = try script(
       """

@@ -34,7 +34,9 @@ def on_ranks(program: str, ranks: int, threads=None):
     cores = len(os.sched_getaffinity(0))
     if threads is None and ranks > cores:
         return oversubscribed(program, ranks)
-    return [str(SCRIPTS / "launch-mpirun"), "--ranks", str(ranks), "--threads", str(threads or cores // ranks)]
+    # launch-mpirun starts what KINSHIP names.
+    launcher = ["env", f"KINSHIP={program}", str(SCRIPTS / "launch-mpirun")]
+    return [*launcher, "--ranks", str(ranks), "--threads", str(threads or cores // ranks)]
 
 
 def oversubscribed(program: str, ranks: int):
