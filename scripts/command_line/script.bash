@@ -1,5 +1,5 @@
-# What the Bash scripts of this package do alike: they show their help, take options, refuse, find and start the program,
-# and end what they have started and remove what they have not finished when they end.
+# What the Bash scripts of this package do alike: they show their help, take options, refuse, find and start the
+# program, and end what they have started and remove what they have not finished when they end.
 #
 #   source "$(dirname "$(readlink -f "$0")")/command_line/script.bash"
 #
@@ -138,8 +138,8 @@ name_data() {
 
 # --- the program ---
 
-# Sets `program` to the path of kinship: what KINSHIP names, the program of the installed package that the script belongs
-# to, or the release build of this package. It need not be there.
+# Sets `program` to the path of kinship: what KINSHIP names, the program of the installed package that the script
+# belongs to, or the release build of this package. It need not be there.
 name_program() {
   program=${KINSHIP:-}
   # An installed package has its program in a place of its own, and no manifest.
@@ -155,8 +155,8 @@ find_program() {
     fail "no program at $program; build it with: swift build -c release, or name another one with KINSHIP"
 }
 
-# Sets up the libraries, and sets and exports KINSHIP: what it names already, or the release build of this package, which
-# is brought up to date.
+# Sets up the libraries, and sets and exports KINSHIP: what it names already, or the release build of this package,
+# which is brought up to date.
 build_program() {
   # shellcheck source=scripts/setup
   source "$package_root/scripts/setup"
@@ -167,8 +167,8 @@ build_program() {
   export KINSHIP=$program
 }
 
-# on_ranks NUMBER COMMAND…: starts `program` on ranks, bound to cores. Where there are fewer cores than ranks, these share
-# them, unbound.
+# on_ranks NUMBER COMMAND…: starts `program` on ranks, bound to cores. Where there are fewer cores than ranks, these
+# share them, unbound.
 on_ranks() {
   local ranks=$1 cores
   shift
@@ -189,8 +189,8 @@ share_cores() {
   mpirun --oversubscribe -n "$1" "$program" "${@:2}"
 }
 
-# run_program WORD… -- ARGUMENT…: starts the Python program of a wrapper, `python3 -B` and the words, with the arguments.
-# Mistakes are found by its --dry-run before anything is built, and --help needs neither.
+# run_program WORD… -- ARGUMENT…: starts the Python program of a wrapper, `python3 -B` and the words, with the
+# arguments. Mistakes are found by its --dry-run before anything is built, and --help needs neither.
 run_program() {
   # Python's compiled files would lie among the sources.
   local start=(python3 -B)
@@ -211,8 +211,8 @@ run_program() {
 # --- the end ---
 
 unfinished=()
-# When the script ends, by a signal too, the commands that still run are ended and unfinished files are removed. A signal
-# that ends a shell leaves what it has started.
+# When the script ends, by a signal too, the commands that still run are ended and unfinished files are removed. A
+# signal that ends a shell leaves what it has started.
 clean_up_at_end() { trap clean_up EXIT; }
 
 clean_up() {
