@@ -1,6 +1,7 @@
 import Foundation
 import Model
 import Tensor
+import TestSupport
 import Testing
 
 /// Hostile files: each ends in an error that says what is wrong.
@@ -13,11 +14,13 @@ import Testing
     } catch { return error }
   }
 
-  @Test(arguments: [
-    [], [0xFF], [0xFF, 0xD8], Array("GIF89a......".utf8), Array("RIFF....AVI ".utf8),
-    [UInt8](repeating: 0, count: 1000), [0x89, 0x50, 0x4E, 0x47],
-  ]) func strangers(bytes: [UInt8]) {
-    #expect(error(bytes) == .unknownFormat(bytes: bytes.count))
+  @Test(
+    arguments: [
+      [], [0xFF], [0xFF, 0xD8], LongBytes("GIF89a......".utf8), LongBytes("RIFF....AVI ".utf8),
+      LongBytes([UInt8](repeating: 0, count: 1000)), [0x89, 0x50, 0x4E, 0x47],
+    ] as [LongBytes])
+  func strangers(file: LongBytes) {
+    #expect(error(file.bytes) == .unknownFormat(bytes: file.bytes.count))
   }
 
   @Test func signaturesAlone() {

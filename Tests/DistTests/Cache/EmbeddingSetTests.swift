@@ -149,10 +149,11 @@ import Testing
   }
 
   /// A good archive in which one array is replaced, or left out, and the words with which it is refused.
-  struct Refusal: Sendable {
+  struct Refusal: Sendable, CustomTestStringConvertible {
     let array: String
     let bytes: [UInt8]?
     let words: String
+    var testDescription: String { "\(array): \(words)" }
 
     init(_ array: String, _ bytes: [UInt8]?, _ words: String) {
       (self.array, self.bytes, self.words) = (array, bytes, words)

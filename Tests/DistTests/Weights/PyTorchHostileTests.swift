@@ -196,12 +196,12 @@ import Testing
     arguments: [
       ([], Array("]".utf8), "wait on its stack"), ([], Array("}".utf8), "wait on its stack"),
       ([], Array("(".utf8), "wait on its stack"), ([], Array("N".utf8), "wait on its stack"),
-      (Array(")".utf8), [0x85], "more than 48 times its own size"),
-      (Array("]".utf8), Array("}a".utf8), "more than 48 times its own size"),
-      (manySizes, [0x68, 0, 0x68, 3, 0x52], "more than 48 times its own size"),
-    ] as [([UInt8], [UInt8], String)])
-  func manyValuesOfFewBytes(start: [UInt8], repeated: [UInt8], reason: String) throws {
-    let program = Pickle.program(start + Array(repeatElement(repeated, count: 200_000).joined()))
+      (LongBytes(")".utf8), [0x85], "more than 48 times its own size"),
+      (LongBytes("]".utf8), Array("}a".utf8), "more than 48 times its own size"),
+      (LongBytes(manySizes), [0x68, 0, 0x68, 3, 0x52], "more than 48 times its own size"),
+    ] as [(LongBytes, [UInt8], String)])
+  func manyValuesOfFewBytes(start: LongBytes, repeated: [UInt8], reason: String) throws {
+    let program = Pickle.program(start.bytes + Array(repeatElement(repeated, count: 200_000).joined()))
     let found = try refusal(pickle: program)
     #expect(found.contains(reason), "\(found)")
   }

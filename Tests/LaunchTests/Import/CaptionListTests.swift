@@ -93,33 +93,35 @@ import Testing
       ])
   }
 
-  @Test(arguments: [
-    ("{\"images\": [], \"annotations\": []", "is not valid JSON: byte 32: the text ends too early"),
-    ("{\"images\": 3, \"annotations\": []}", "captions: \"images\": expected an array, found a number"),
-    ("{\"annotations\": []}", "captions: has no \"images\""),
-    (
-      "{\"images\": [], \"annotations\": [{\"image_id\": 1, \"bbox\": [0]}]}",
-      "has no caption in its 1 annotation; give a captions_….json"
-    ),
-    (
-      """
-      {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": [{"caption": ""}]}
-      """, "images[0] and images[1] have the same id 1"
-    ),
-    (
-      """
-      {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.png"}], "annotations": [{"caption": ""}]}
-      """, "images[0] and images[1] have the same key \"a\"; every image comes once"
-    ),
-    ("{\"images\": [{\"id\": 1}], \"type\": 1}", "neither COCO's captions"),
-    ("{\"a\": 1, \"a\": 2}", "the key \"a\" appears twice"),
-    ("[]", "expected an object at the top, found an array"),
-    ("{}", "its keys are none"),
-    ("", "is not valid JSON"),
-    (String(repeating: "[", count: 100_000), "nested deeper than"),
-  ])
-  func jsonThatIsRefused(_ text: String, _ words: String) {
-    #expect(refusal("c.json", text).contains(words), "\(refusal("c.json", text))")
+  @Test(
+    arguments: [
+      ("{\"images\": [], \"annotations\": []", "is not valid JSON: byte 32: the text ends too early"),
+      ("{\"images\": 3, \"annotations\": []}", "captions: \"images\": expected an array, found a number"),
+      ("{\"annotations\": []}", "captions: has no \"images\""),
+      (
+        "{\"images\": [], \"annotations\": [{\"image_id\": 1, \"bbox\": [0]}]}",
+        "has no caption in its 1 annotation; give a captions_….json"
+      ),
+      (
+        """
+        {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": [{"caption": ""}]}
+        """, "images[0] and images[1] have the same id 1"
+      ),
+      (
+        """
+        {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.png"}], "annotations": [{"caption": ""}]}
+        """, "images[0] and images[1] have the same key \"a\"; every image comes once"
+      ),
+      ("{\"images\": [{\"id\": 1}], \"type\": 1}", "neither COCO's captions"),
+      ("{\"a\": 1, \"a\": 2}", "the key \"a\" appears twice"),
+      ("[]", "expected an object at the top, found an array"),
+      ("{}", "its keys are none"),
+      ("", "is not valid JSON"),
+      (LongText(String(repeating: "[", count: 100_000)), "nested deeper than"),
+    ] as [(LongText, String)])
+  func jsonThatIsRefused(_ text: LongText, _ words: String) {
+    let found = refusal("c.json", text.string)
+    #expect(found.contains(words), "\(found)")
   }
 
   // MARK: - Karpathy

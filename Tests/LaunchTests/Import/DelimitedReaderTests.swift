@@ -50,16 +50,17 @@ import Testing
     #expect(try read(Array(text.utf8)).map(\.line) == [1, 2, 6, 9, 10, 11])
   }
 
-  @Test(arguments: [
-    ("a\n\"b", "t.csv:2: a quote is opened and never closed"),
-    ("a\n\nb,\"c\nd", "t.csv:3: a quote is opened and never closed"),
-    ("\"a\"b", "t.csv:1: text follows a closing quote"),
-    ("\"a\" ,b", "t.csv:1: text follows a closing quote"),
-    ("x\n\"" + String(repeating: "y", count: 2 << 20), "t.csv:2: a field is longer than 1048576 bytes"),
-    (String(repeating: "y", count: 2 << 20), "t.csv:1: a field is longer than 1048576 bytes"),
-  ])
-  func refusals(_ text: String, _ words: String) throws {
-    let error = #expect(throws: UserError.self) { try fields(text) }
+  @Test(
+    arguments: [
+      ("a\n\"b", "t.csv:2: a quote is opened and never closed"),
+      ("a\n\nb,\"c\nd", "t.csv:3: a quote is opened and never closed"),
+      ("\"a\"b", "t.csv:1: text follows a closing quote"),
+      ("\"a\" ,b", "t.csv:1: text follows a closing quote"),
+      (LongText("x\n\"" + String(repeating: "y", count: 2 << 20)), "t.csv:2: a field is longer than 1048576 bytes"),
+      (LongText(String(repeating: "y", count: 2 << 20)), "t.csv:1: a field is longer than 1048576 bytes"),
+    ] as [(LongText, String)])
+  func refusals(_ text: LongText, _ words: String) throws {
+    let error = #expect(throws: UserError.self) { _ = try fields(text.string) }
     #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
     #expect(error?.description.contains("--no-quotes") == true)
   }

@@ -103,16 +103,19 @@ import Testing
     #expect(Curve(steps: [1], values: Column([.nan])).isEmpty == false)
   }
 
-  @Test(arguments: [
-    "garbage", "{", #"{"event":"step"}"#, #"{"event":"step","step":1}"#, #"{"event":"step","step":-1,"loss":1}"#,
-    #"{"event":"step","step":1e300,"loss":1}"#, #"{"event":"step","step":0.5,"loss":1}"#, #"{"event":3,"step":1}"#,
-    #"{"event":"step","step":"nan","loss":1}"#, #"{"event":"step","step":1,"loss":{}}"#, "[1]", "null",
-    "\u{0}\u{0}\u{0}",
-    #"{"event":"evaluation","step":1}"#, #"{"event":"checkpoint","step":1}"#, #"{"event":"note","step":1,"note":[]}"#,
-    #"{"event":"outcome","step":1,"memory_predicted":"x"}"#, String(repeating: "[", count: 100_000),
-    String(repeating: "x", count: LogLines.longest + 1), String(repeating: "y", count: 3 << 20),
-  ]) func aLineThatIsNotUnderstoodIsCounted(line: String) throws {
-    let history = try read([Self.start, step(1, "2"), line, step(2, "1")].joined(separator: "\n") + "\n")
+  @Test(
+    arguments: [
+      "garbage", "{", #"{"event":"step"}"#, #"{"event":"step","step":1}"#, #"{"event":"step","step":-1,"loss":1}"#,
+      #"{"event":"step","step":1e300,"loss":1}"#, #"{"event":"step","step":0.5,"loss":1}"#, #"{"event":3,"step":1}"#,
+      #"{"event":"step","step":"nan","loss":1}"#, #"{"event":"step","step":1,"loss":{}}"#, "[1]", "null",
+      "\u{0}\u{0}\u{0}",
+      #"{"event":"evaluation","step":1}"#, #"{"event":"checkpoint","step":1}"#, #"{"event":"note","step":1,"note":[]}"#,
+      #"{"event":"outcome","step":1,"memory_predicted":"x"}"#,
+      LongText(String(repeating: "[", count: 100_000)),
+      LongText(String(repeating: "x", count: LogLines.longest + 1)), LongText(String(repeating: "y", count: 3 << 20)),
+    ] as [LongText])
+  func aLineThatIsNotUnderstoodIsCounted(line: LongText) throws {
+    let history = try read([Self.start, step(1, "2"), line.string, step(2, "1")].joined(separator: "\n") + "\n")
     #expect(history.unreadable == 1 && history.firstUnreadable == 3 && history.lines == 4)
     #expect(losses(history) == [2, 1])
   }
