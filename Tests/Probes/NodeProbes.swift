@@ -17,8 +17,8 @@ let nodeProbes: [String: Scenario] = [
     arguments[0] == "double"
       ? try buckets(Double.self, communicator, arguments) : try buckets(Float.self, communicator, arguments)
   },
-  /// Reduces touched rows of several matrices with both scalars and forms, in whole and in split messages. Argument: the
-  /// first rank of each rank's node (`0,0,2`).
+  /// Reduces touched rows of several matrices with both scalars and forms, in whole and in split messages. Argument:
+  /// the first rank of each rank's node (`0,0,2`).
   "node-rows": { communicator, arguments in
     let firstRanks = arguments[0].split(separator: ",").compactMap { Int($0) }
     let split = try communicator.duplicate(limit: 3)
@@ -201,8 +201,8 @@ private struct TouchedCase {
     (self.name, self.count, self.width, self.touched) = (name, count, width, touched)
   }
 
-  /// Pieces cut rows. Some rows are shared by all ranks, others by two; one is named twice. Rank 1 may have none, and so
-  /// may all but the first.
+  /// Pieces cut rows. Some rows are shared by all ranks, others by two; one is named twice. Rank 1 may have none, and
+  /// so may all but the first.
   static let all = [
     TouchedCase("few", 208, 5) { $0 == 1 ? [] : [0, 3 * $0, 3 * $0 + 3, 40] },
     TouchedCase("none", 208, 5) { _ in [] },

@@ -22,7 +22,7 @@ public struct BucketRoute: Sendable, Equatable {
   func senders(ranks: Int) -> Int { nodes?.nodes.count ?? ranks }
 
   /// Returns true if the touched rows of a matrix of `count` numbers are sent by themselves: they take fewer bytes than
-  /// the matrix. `touched` is the sum over the nodes, or without levels the ranks, of the rows that each of them touches.
+  /// the matrix. `touched` is the sum over the nodes, or without levels the ranks, of the rows that each touches.
   /// A row counts for one integer more than its numbers, because each is copied by itself: if almost all are touched,
   /// the matrix goes in longer messages.
   public func sendsRows<S: Scalar>(

@@ -8,9 +8,9 @@ internal import Tensor
 /// Sums have the order of `NodeExchange.reduceScatter`, and what an owner gets from its own node is not rounded either.
 /// A row that a rank does not touch counts as 0, so the numbers are those of a reduction of the whole matrix.
 ///
-/// All ranks take the same steps, also those without rows: the ranks of a node learn each other's marks; relays tell the
-/// owners which of their rows the node touches, and how many it touches in all, by which all ranks make the same choice
-/// between rows and matrix; then the rows themselves go from ranks to relays, and their sums to the owners.
+/// All ranks take the same steps, also those without rows: the ranks of a node learn each other's marks; relays tell
+/// the owners which of their rows the node touches, and how many it touches in all, by which all ranks make the same
+/// choice between rows and matrix; then the rows themselves go from ranks to relays, and their sums to the owners.
 final class TouchedRows<S: Scalar>: @unchecked Sendable {
   private typealias RowMarks = MatrixRows.RowMarks
   private let rows: MatrixRows

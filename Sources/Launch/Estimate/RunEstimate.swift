@@ -264,8 +264,9 @@ private struct RankShare {
   }
 
   /// Returns the reduction of the token embedding if each rank touches so many rows, and the ranks of each node so many
-  /// together; if these are nil, no rank touches a row of another. First owners learn which rows will come, and then get
-  /// them: from the ranks, or in two levels from the nodes. If the whole matrix is smaller, it goes as other buckets do.
+  /// together; if these are nil, no rank touches a row of another. First owners learn which rows will come, and then
+  /// get them: from the ranks, or in two levels from the nodes. If the whole matrix is smaller, it goes as other
+  /// buckets do.
   private func tokens(_ touched: [Int], together: [Int]? = nil) -> Payload {
     let (bucket, width) = (plan.buckets[tokenBucket], shape.config.text.width)
     let together = together ?? sums(of: touched)
