@@ -10,23 +10,11 @@ import Testing
 
   /// Returns the bytes of all numbers that are reachable from an object, each counted once.
   private static func held(by object: Any) -> Int {
-    var seen: Set<ObjectIdentifier> = []
-    func walk(_ value: Any) -> Int {
-      if type(of: value) is AnyClass {
-        let object = value as AnyObject
-        guard seen.insert(ObjectIdentifier(object)).inserted else { return 0 }
-        if let arena = object as? Arena<Float> { return 4 * arena.count }
-        if let arena = object as? Arena<Double> { return 8 * arena.count }
-      }
-      var mirror: Mirror? = Mirror(reflecting: value)
-      var sum = 0
-      while let level = mirror {
-        for child in level.children { sum += walk(child.value) }
-        mirror = level.superclassMirror
-      }
-      return sum
+    bytesHeld(by: object) { object in
+      if let arena = object as? Arena<Float> { return 4 * arena.count }
+      if let arena = object as? Arena<Double> { return 8 * arena.count }
+      return nil
     }
-    return walk(object)
   }
 
   /// The memory of a forward and backward with masks, less that of one without, is what `trainingBytes` says.

@@ -8,24 +8,11 @@ import Testing
 @Suite struct TowerMemoryTests {
   /// Returns the bytes in all buffers of Float and bfloat16 that are reachable from an object, each counted once.
   private static func held(by object: Any) -> Int {
-    var seen: Set<ObjectIdentifier> = []
-    func walk(_ value: Any) -> Int {
-      if type(of: value) is AnyClass {
-        let object = value as AnyObject
-        guard seen.insert(ObjectIdentifier(object)).inserted else { return 0 }
-        if let buffer = object as? Buffer<Float> { return buffer.bytes }
-        if let buffer = object as? BFloat16Buffer { return buffer.bytes }
-        if object is ParameterStore<Float> { return 0 }
-      }
-      var mirror: Mirror? = Mirror(reflecting: value)
-      var sum = 0
-      while let level = mirror {
-        for child in level.children { sum += walk(child.value) }
-        mirror = level.superclassMirror
-      }
-      return sum
+    bytesHeld(by: object) { object in
+      if let buffer = object as? Buffer<Float> { return buffer.bytes }
+      if let buffer = object as? BFloat16Buffer { return buffer.bytes }
+      return object is ParameterStore<Float> ? 0 : nil
     }
-    return walk(object)
   }
 
   private static let plain = VisionConfig(imageSize: 32, patchSize: 8, width: 48, layers: 3, headWidth: 16)
