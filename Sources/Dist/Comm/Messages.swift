@@ -276,7 +276,7 @@ public struct Traffic: Sendable, Equatable {
   ) -> Int {
     let rows = MatrixRows(width: width, pieces: pieces)
     let map = route.nodes ?? NodeMap(ranks: size, ofNode: 1)
-    let together = together ?? map.nodes.map { node in min(node.reduce(0) { $0 + touched[$1] }, rows.count) }
+    let together = together ?? map.together(touched, of: rows.count)
     let node = map.node[rank]
     let (members, others) = (map.nodes[node].filter { $0 != rank }, map.nodes.indices.filter { $0 != node })
     let marks = members.count * rows.markBytes + others.count * rows.sentMarkBytes(to: rank)

@@ -46,4 +46,9 @@ public struct NodeMap: Sendable, Equatable {
     let count = nodes[node[relay]].count
     return node.indices.filter { place[$0] % count == place[relay] }
   }
+
+  /// Returns how many of `rows` each node's ranks touch, given how many each rank does, if no two touch the same one.
+  public func together(_ touched: [Int], of rows: Int) -> [Int] {
+    nodes.map { ranks in min(ranks.reduce(0) { $0 + touched[$1] }, rows) }
+  }
 }

@@ -269,7 +269,7 @@ private struct RankShare {
   /// buckets do.
   private func tokens(_ touched: [Int], together: [Int]? = nil) -> Payload {
     let (bucket, width) = (plan.buckets[tokenBucket], shape.config.text.width)
-    let together = together ?? sums(of: touched)
+    let together = together ?? route.nodes?.together(touched, of: shape.config.text.vocabularySize) ?? touched
     var payload = reduction(bucket)
     payload.part = RunEstimate.tokens
     payload.kind = .exchange
@@ -288,12 +288,6 @@ private struct RankShare {
     let marks = matrixRows.markBytes * (nodes.nodes.map(\.count).max() ?? 1)
     payload.way = .levels(within: 4 * width * (touched.max() ?? 0) + marks)
     return payload
-  }
-
-  /// Returns the rows that the ranks of each node touch if none touches a row of another; without levels, each rank's.
-  private func sums(of touched: [Int]) -> [Int] {
-    guard let nodes = route.nodes else { return touched }
-    return nodes.nodes.map { node in min(node.reduce(0) { $0 + touched[$1] }, shape.config.text.vocabularySize) }
   }
 
   /// Returns the number of captions in the rows of the global batch of these ranks.
